@@ -1,0 +1,45 @@
+"""Packaging of mandoo. Upper bounds are there because the next version does not work, or was not tried."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "ann": ["faiss-cpu>=1.7.4,<2"],
+    "milvus": ["pymilvus>=2.5,<2.6", "milvus-lite>=2.4"],  # pymilvus 2.6 needs a protobuf that TensorFlow 2.15 forbids
+    "geometry": ["opencv-python-headless>=4.8,<4.12"],  # 4.12 needs NumPy 2
+    "fast": ["openvino>=2024.0", "onnxruntime>=1.17"],
+    "serve": ["fastapi>=0.110", "uvicorn>=0.27", "jinja2>=3.1", "python-multipart>=0.0.9"],
+    "viz": ["matplotlib>=3.8,<4"],
+    "dist": ["ray[data]>=2.9", "pyarrow>=14,<26"],  # pyarrow 26 refuses NumPy 1.26
+    "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],  # onnx 1.19 breaks tf2onnx here
+    "zoo": ["keras-cv-attention-models>=1.4"],
+    "weights": ["safetensors>=0.4,<1"],
+    "dev": ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.6,<1", "mypy>=1.10,<3", "safetensors>=0.4,<1"],
+}
+
+setup(
+    name="mandoo",
+    version="0.1.0",
+    description="Find the same product among millions, given one photograph of it",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.12",
+    packages=find_packages(include=["data_io*", "delf_ext*", "baseline_keras*", "pretrained*"]),
+    py_modules=["dual_main"],
+    package_data={"pretrained": ["manifest.json"]},
+    entry_points={"console_scripts": ["mandoo=dual_main:main"]},
+    install_requires=[
+        "tensorflow==2.15.*",
+        "tf-slim==1.1.0",
+        "tensorflow-addons==0.23.*",
+        "numpy>=1.24,<2",
+        "scipy>=1.10,<2",
+        "pillow>=10.1,<14",
+        "absl-py>=1.4,<3",
+        "tqdm>=4.64,<5",
+        "numba>=0.59,<1",
+    ],
+    extras_require=EXTRAS,
+)
