@@ -1,0 +1,1 @@
+"""Bytes to arrays: files, data sets, splits and the records that travel between stages. Knows no model."""

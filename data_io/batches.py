@@ -1,0 +1,57 @@
+"""Training batches as tf.data. The only TensorFlow in data_io."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from data_io.augmentation import augment
+from data_io.images import decode_image
+from data_io.records import ImageList
+
+
+def image_batches(
+    images: ImageList,
+    batches: np.ndarray,
+    size_px: int,
+    augmentation: tuple[str, ...],
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """(uint8 [B, size_px, size_px, 3], int32 labels [B]) for the rows in `batches` [steps, B], from `start_step` on.
+
+    Decoded and augmented in parallel, ahead of the model. What happens to a photograph depends only on seed, epoch and its
+    place in the epoch, so a resumed run sees what an undisturbed one would have seen.
+    Raises: ValueError without labels; a photograph that cannot be read ends the iteration with a tf.errors.OpError naming it.
+    """
+    batch_size = batches.shape[1]
+    places = np.arange(batches.size).reshape(batches.shape)
+    labels = images.known_labels("training").astype(np.int32)
+
+    def load(row: np.int64, place: np.int64) -> np.ndarray:
+        rng = np.random.default_rng([seed, epoch, int(place)])
+        return augment(decode_image(str(images.paths[row])), size_px, augmentation, rng)
+
+    def load_tensor(row: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = tf.numpy_function(load, [row, place], tf.uint8)
+        return tf.ensure_shape(pixels, [size_px, size_px, 3]), tf.gather(labels, row)
+
+    flat = (batches[start_step:].ravel(), places[start_step:].ravel())
+    dataset = tf.data.Dataset.from_tensor_slices(flat)
+    dataset = dataset.map(load_tensor, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def feature_batches(feature_maps: np.ndarray, labels: np.ndarray, batches: np.ndarray, start_step: int = 0) -> tf.data.Dataset:
+    """(float32 [B, h, w, C], int32 labels [B]) out of stored feature maps [N, h, w, C], which may be memory-mapped."""
+
+    def produce() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows in batches[start_step:]:
+            yield feature_maps[rows].astype(np.float32), labels[rows].astype(np.int32)
+
+    shape = (batches.shape[1], *feature_maps.shape[1:])
+    signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(shape[:1], tf.int32))
+    return tf.data.Dataset.from_generator(produce, output_signature=signature).prefetch(2)

@@ -1,0 +1,212 @@
+"""The frozen records that travel between stages.
+
+Each record checks itself when it is made and holds read-only arrays, so that whoever receives one may rely on it.
+Ids travel with rows, always: row i of an array belongs to `ids[i]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+UNIT_LENGTH_TOLERANCE = 1e-3
+
+
+def _readonly(values: Any, dtype: Any) -> np.ndarray:
+    """A read-only array that nobody else can write into; copied unless it is one already, or new."""
+    array = np.asarray(values, dtype=dtype)
+    frozen = array.base is None and not array.flags.writeable
+    if not frozen:
+        array = array.copy() if array is values or array.base is not None else array
+        array.setflags(write=False)
+    return array
+
+
+def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
+    return _readonly(np.asarray(values, dtype=str) if len(values) else np.zeros(0, "<U1"), None)
+
+
+def _require_unique(ids: np.ndarray, what: str) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids):
+        raise ValueError(f"{what} must be unique. Received twice: {', '.join(unique[counts > 1][:3])}.")
+
+
+def _set(record: Any, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """Image files in a fixed order.
+
+    ids: [N] str, unique. paths: [N] str. labels: [N] int64, or None when unknown. groups: [N] str, or None: the part of the
+    data a row belongs to (a camera, a shop); metrics are also reported for each. skipped: (path, reason) of every file left out.
+    """
+
+    ids: np.ndarray
+    paths: np.ndarray
+    labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        _set(self, ids=_texts(self.ids), paths=_texts(self.paths), skipped=tuple(map(tuple, self.skipped)))
+        if self.labels is not None:
+            _set(self, labels=_readonly(self.labels, np.int64))
+        if self.groups is not None:
+            _set(self, groups=_texts(self.groups))
+        for name in ("paths", "labels", "groups"):
+            column = getattr(self, name)
+            if column is not None and column.shape != self.ids.shape:
+                raise ValueError(f"{name} must have one entry per id. Received {column.shape} for {self.ids.shape} ids.")
+        _require_unique(self.ids, "image ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def known_labels(self, what: str) -> np.ndarray:
+        """The labels, for `what` needs them. Raises: ValueError saying so when there are none."""
+        if self.labels is None:
+            raise ValueError(f"{what} needs labels; these images have none.")
+        return self.labels
+
+    def take(self, rows: Iterable[int] | np.ndarray, skipped: Iterable[tuple[str, str]] | None = None) -> ImageList:
+        """The given rows (ints or a bool mask) in that order; `skipped` replaces the list of skipped files."""
+        rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+        rows = rows if rows.dtype == bool else rows.astype(np.int64)
+        return ImageList(
+            self.ids[rows],
+            self.paths[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.groups is None else self.groups[rows],
+            self.skipped if skipped is None else tuple(skipped),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalFeatures:
+    """One embedding per image: ids [N] str, embeddings [N, D] float32 of unit length, digest of what made them."""
+
+    ids: np.ndarray
+    embeddings: np.ndarray
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        _set(self, ids=_texts(self.ids), embeddings=_readonly(self.embeddings, np.float32))
+        if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.ids):
+            raise ValueError(f"embeddings must be [N, D] for {len(self.ids)} ids. Received shape={self.embeddings.shape}.")
+        _require_unique(self.ids, "image ids")
+        lengths = np.linalg.norm(self.embeddings, axis=1)
+        bad = ~(np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE)  # written so that NaN counts as bad
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(f"embeddings must be of unit length. {self.ids[row]} has length {lengths[row]:.4g}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """For each query the gallery, nearest first.
+
+    query_ids [Q] and gallery_ids [G] str; rows [Q, k] int32, gallery rows, -1 pads the end; scores [Q, k] float32, higher is
+    nearer, never rising along a row; complete [Q] bool, False where a time budget cut the work; provenance: how it was made.
+    """
+
+    query_ids: np.ndarray
+    gallery_ids: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    complete: np.ndarray | None = None
+    provenance: str = ""
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            query_ids=_texts(self.query_ids),
+            gallery_ids=_texts(self.gallery_ids),
+            rows=_readonly(self.rows, np.int32),
+            scores=_readonly(self.scores, np.float32),
+        )
+        complete = np.ones(len(self.query_ids), bool) if self.complete is None else self.complete
+        _set(self, complete=_readonly(complete, bool))
+        _require_unique(self.query_ids, "query ids")
+        _require_unique(self.gallery_ids, "gallery ids")
+        if self.rows.ndim != 2 or self.rows.shape != self.scores.shape or len(self.rows) != len(self.query_ids):
+            raise ValueError(
+                f"rows and scores must be [Q, k] for {len(self.query_ids)} queries. "
+                f"Received {self.rows.shape} and {self.scores.shape}."
+            )
+        self._check_rows()
+        self._check_scores()
+
+    def _check_rows(self) -> None:
+        if self.rows.size == 0:
+            return
+        if self.rows.min() < -1 or self.rows.max() >= len(self.gallery_ids):
+            raise ValueError(f"rows must lie in -1..{len(self.gallery_ids) - 1}. Received {self.rows.min()}..{self.rows.max()}.")
+        used = self.rows >= 0
+        if (used[:, 1:] & ~used[:, :-1]).any():
+            raise ValueError("rows: -1 may only pad the end of a ranking.")
+        ordered = np.sort(self.rows, axis=1)
+        if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+            raise ValueError("rows: an image may appear only once in a ranking.")
+
+    def _check_scores(self) -> None:
+        used = self.rows >= 0
+        if not np.isfinite(self.scores[used]).all():
+            raise ValueError("scores must be finite.")
+        if ((self.scores[:, 1:] > self.scores[:, :-1]) & used[:, 1:]).any():
+            raise ValueError("scores must never rise along a ranking: higher is nearer.")
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """Per query the gallery rows that are relevant, and those that count neither way (junk: the query's own photograph)."""
+
+    query_ids: np.ndarray
+    num_gallery: int
+    relevant: tuple[np.ndarray, ...]
+    junk: tuple[np.ndarray, ...]
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            query_ids=_texts(self.query_ids),
+            relevant=tuple(_readonly(np.unique(rows), np.int64) for rows in self.relevant),
+            junk=tuple(_readonly(np.unique(rows), np.int64) for rows in self.junk),
+        )
+        if not len(self.query_ids) == len(self.relevant) == len(self.junk):
+            raise ValueError(
+                f"one relevant and one junk list per query. "
+                f"Received {len(self.relevant)} and {len(self.junk)} for {len(self.query_ids)} queries."
+            )
+        for query_id, relevant, junk in zip(self.query_ids, self.relevant, self.junk, strict=True):
+            if any(rows.size and (rows[0] < 0 or rows[-1] >= self.num_gallery) for rows in (relevant, junk)):
+                raise ValueError(f"rows of {query_id} must lie in 0..{self.num_gallery - 1}.")
+            if np.intersect1d(relevant, junk).size:
+                raise ValueError(f"{query_id}: a gallery row is both relevant and junk.")
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @classmethod
+    def from_labels(cls, query: ImageList, gallery: ImageList) -> GroundTruth:
+        """Relevant: the same label. Junk: the query's own file, where the gallery holds it.
+
+        Raises: ValueError when either list has no labels.
+        """
+        labels, gallery_labels = query.known_labels("ground truth"), gallery.known_labels("ground truth")
+        by_label = {label: np.flatnonzero(gallery_labels == label) for label in np.unique(labels)}
+        row_of_path: dict[str, list[int]] = {}
+        for row, path in enumerate(gallery.paths):
+            row_of_path.setdefault(path, []).append(row)
+        junk = [np.asarray(row_of_path.get(path, []), np.int64) for path in query.paths]
+        relevant = [np.setdiff1d(by_label[label], own) for label, own in zip(labels, junk, strict=True)]
+        return cls(query.ids, len(gallery), tuple(relevant), tuple(junk))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_io.augmentation import AUGMENTATIONS, MAX_NOISE, MIN_CROP_SHARE, augment, crop, dropout, fliplr, flipud, noise, rotate
+
+SEEDS = st.integers(0, 2**32 - 1)
+SIDES = st.integers(1, 40)
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """Bright, every pixel another, so that no change goes unseen."""
+    return np.random.default_rng(height * 100 + width).integers(30, 256, (height, width, 3), dtype=np.uint8)
+
+
+def changed(change: Callable, pixels: np.ndarray, seed: int) -> np.ndarray:
+    return np.asarray(change(Image.fromarray(pixels), np.random.default_rng(seed)))
+
+
+def test_all_flags_of_the_original_are_there() -> None:
+    assert sorted(AUGMENTATIONS) == ["crop", "dropout", "fliplr", "flipud", "gausian", "noise", "rotate"]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_flag_changes_the_picture(name: str) -> None:
+    pixels = photograph(32, 32)
+    plain = augment(pixels, 32, (), np.random.default_rng(0))
+    np.testing.assert_array_equal(plain, pixels)  # the size is right already
+    results = [augment(pixels, 32, (name,), np.random.default_rng(seed)) for seed in range(20)]
+    assert sum(not np.array_equal(result, plain) for result in results) >= 5
+    assert len({result.tobytes() for result in results}) >= 2, "another seed, another picture"
+
+
+@given(st.sets(st.sampled_from(AUGMENTATIONS)), SIDES, SIDES, st.integers(1, 24), SEEDS)
+def test_any_choice_gives_a_square_uint8_picture_decided_by_the_seed(
+    names: set[str], height: int, width: int, size_px: int, seed: int
+) -> None:
+    pixels = photograph(height, width)
+    before = pixels.copy()
+    result = augment(pixels, size_px, tuple(names), np.random.default_rng(seed))
+    assert result.shape == (size_px, size_px, 3) and result.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, before)
+    again = augment(pixels, size_px, tuple(reversed(sorted(names))), np.random.default_rng(seed))
+    np.testing.assert_array_equal(result, again)  # nor does the order of the flags matter
+
+
+@given(SIDES, SIDES, SEEDS)
+def test_a_crop_is_a_large_part_of_the_photograph(height: int, width: int, seed: int) -> None:
+    rows, columns = np.mgrid[0:height, 0:width]
+    part = changed(crop, np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8), seed)
+    assert round(MIN_CROP_SHARE * height) <= len(part) <= height and round(MIN_CROP_SHARE * width) <= part.shape[1] <= width
+    top, left = part[0, 0, :2]
+    rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
+    np.testing.assert_array_equal(part[..., :2], np.stack([rows, columns], axis=2))
+    assert part[-1, -1, 0] < height and part[-1, -1, 1] < width
+
+
+def test_crops_reach_every_edge() -> None:
+    ramp = np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
+    parts = [changed(crop, ramp, seed)[:, 0, 0] for seed in range(200)]
+    assert {len(part) for part in parts} == {7, 8, 9, 10}
+    assert {part[0] for part in parts} == {0, 1, 2, 3} and {part[-1] for part in parts} == {6, 7, 8, 9}
+
+
+@pytest.mark.parametrize(("change", "axis"), [(fliplr, 1), (flipud, 0)])
+def test_a_flip_is_an_exact_mirror_half_of_the_time(change: Callable, axis: int) -> None:
+    pixels = photograph(7, 5)
+    mirrored = 0
+    for seed in range(200):
+        result = changed(change, pixels, seed)
+        is_mirror = np.array_equal(result, np.flip(pixels, axis))
+        assert is_mirror or np.array_equal(result, pixels)
+        mirrored += is_mirror
+    assert 70 <= mirrored <= 130
+
+
+def test_a_rotation_stays_within_45_degrees_and_fills_with_gray() -> None:
+    """A bar from the centre to the top: where it points is how far the picture was turned."""
+    bar = np.zeros((101, 101, 3), np.uint8)
+    bar[5:45, 49:52] = 255
+    angles_deg = []
+    for seed in range(60):
+        result = changed(rotate, bar, seed).astype(float)
+        y, x = np.nonzero(result[..., 0] > 200)
+        angles_deg.append(np.degrees(np.arctan2((x - 50).mean(), (50 - y).mean())))
+        assert (result[0, 0] == 127).all() or abs(angles_deg[-1]) < 2
+    assert np.abs(angles_deg).max() < 45.5 and min(angles_deg) < -30 and max(angles_deg) > 30
+
+
+@given(SEEDS)
+def test_dropout_only_blackens_whole_pixels(seed: int) -> None:
+    pixels = photograph(40, 40)
+    result = changed(dropout, pixels, seed)
+    different = (result != pixels).any(axis=2)
+    assert (result[different] == 0).all() and different.mean() < 0.14
+
+
+def test_noise_is_as_strong_as_said_and_leaves_the_mean() -> None:
+    gray = np.full((100, 100, 3), 128, np.uint8)
+    differences = np.stack([changed(noise, gray, seed).astype(float) - 128 for seed in range(40)])
+    deviations = differences.std(axis=(1, 2, 3))
+    assert deviations.max() < 1.03 * MAX_NOISE and deviations.min() < 0.2 * MAX_NOISE < 0.8 * MAX_NOISE < deviations.max()
+    assert np.abs(differences.mean(axis=(1, 2, 3))).max() < 0.3
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    message = "unknown augmentation gaussian, shear. Known: crop, fliplr, flipud, rotate, gausian, dropout, noise."
+    with pytest.raises(ValueError) as caught:
+        augment(photograph(4, 4), 4, ("shear", "crop", "gaussian"), np.random.default_rng(0))
+    assert str(caught.value) == message

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data_io.augmentation import AUGMENTATIONS, augment
+from data_io.batches import feature_batches, image_batches
+from data_io.images import decode_image
+from data_io.records import ImageList
+from data_io.sampling import epoch_batches
+
+SIZE_PX = 24
+BATCH_SIZE = 4
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
+    """Eleven photographs of several shapes, labels out of order."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    paths = [str(folder / f"{row}.png") for row in range(11)]
+    for row, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (20 + row, 40 - row, 3), dtype=np.uint8)).save(path)
+    return ImageList([f"image{row}" for row in range(11)], paths, labels=[7, 3, 3, 9, 0, 7, 9, 9, 0, 3, 7])
+
+
+def as_arrays(dataset: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(pixels.numpy(), labels.numpy()) for pixels, labels in dataset]
+
+
+def slow_twin(images: ImageList, batches: np.ndarray, names: tuple[str, ...], seed: int, epoch: int) -> list:
+    """One photograph after the other, its random stream by its place in the epoch."""
+    result, place = [], 0
+    for rows in batches:
+        pixels = []
+        for row in rows:
+            rng = np.random.default_rng([seed, epoch, place])
+            pixels.append(augment(decode_image(images.paths[row]), SIZE_PX, names, rng))
+            place += 1
+        result.append((np.stack(pixels), images.labels[rows]))
+    return result
+
+
+def assert_equal(found: list, expected: list) -> None:
+    assert len(found) == len(expected) > 0
+    for (pixels, labels), (expected_pixels, expected_labels) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(pixels, expected_pixels)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+@pytest.mark.parametrize("names", [(), AUGMENTATIONS])
+@pytest.mark.parametrize("sampler", ["shuffled", "pairs"])
+def test_the_pipeline_gives_what_the_plain_loop_gives(images: ImageList, sampler: str, names: tuple[str, ...]) -> None:
+    batches = epoch_batches(images.labels, BATCH_SIZE, 5, 2, sampler)
+    dataset = image_batches(images, batches, SIZE_PX, names, 5, 2)
+    assert dataset.element_spec == (
+        tf.TensorSpec((BATCH_SIZE, SIZE_PX, SIZE_PX, 3), tf.uint8),
+        tf.TensorSpec((BATCH_SIZE,), tf.int32),
+    )
+    assert_equal(as_arrays(dataset), slow_twin(images, batches, names, 5, 2))
+
+
+def test_a_resumed_epoch_sees_exactly_its_tail(images: ImageList) -> None:
+    batches = epoch_batches(images.labels, BATCH_SIZE, 0, 0, "shuffled")
+    whole = as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0))
+    for start_step in (1, 2):
+        assert_equal(as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0, start_step)), whole[start_step:])
+    assert as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0, len(batches))) == []
+
+
+def test_the_same_image_is_augmented_anew_at_each_place_epoch_and_seed(images: ImageList) -> None:
+    batches = np.full((1, 3), 6)
+    pictures = [
+        picture.tobytes()
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+        for picture in as_arrays(image_batches(images, batches, SIZE_PX, ("noise",), seed, epoch))[0][0]
+    ]
+    assert len(set(pictures)) == 9
+
+
+def test_images_without_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="training needs labels; these images have none."):
+        image_batches(ImageList(["a"], ["a.jpg"]), np.zeros((1, 1), int), SIZE_PX, (), 0, 0)
+
+
+def test_a_photograph_that_vanished_is_named(images: ImageList) -> None:
+    gone = ImageList(["a"], ["nowhere/gone.jpg"], labels=[0])
+    with pytest.raises(tf.errors.OpError, match="nowhere/gone.jpg"):
+        as_arrays(image_batches(gone, np.zeros((1, 1), int), SIZE_PX, (), 0, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_feature_batches_come_out_of_a_memory_map_with_their_labels(tmp_path: Path, dtype: type) -> None:
+    maps = np.random.default_rng(0).normal(size=(11, 2, 3, 5)).astype(dtype)
+    np.save(tmp_path / "maps.npy", maps)
+    mapped = np.load(tmp_path / "maps.npy", mmap_mode="r")
+    labels = np.arange(11, dtype=np.int64) * 3
+    batches = epoch_batches(labels, BATCH_SIZE, 0, 0, "shuffled")
+    dataset = feature_batches(mapped, labels, batches)
+    assert dataset.element_spec == (tf.TensorSpec((BATCH_SIZE, 2, 3, 5), tf.float32), tf.TensorSpec((BATCH_SIZE,), tf.int32))
+    expected = [(maps[rows].astype(np.float32), 3 * rows) for rows in batches]
+    assert_equal(as_arrays(dataset), expected)
+    assert_equal(as_arrays(feature_batches(mapped, labels, batches, 2)), expected[2:])

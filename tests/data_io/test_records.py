@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
+
+FEW = settings(max_examples=60, deadline=None)
+
+
+def images(labels: list[int] | None = None, names: str = "abc") -> ImageList:
+    ids = np.array(list(names))
+    return ImageList(ids, np.array([f"{name}.jpg" for name in names]), labels=None if labels is None else np.array(labels))
+
+
+def ranking(rows: list[list[int]], scores: list[list[float]], num_gallery: int = 3, **columns: object) -> Ranking:
+    queries = np.array([f"q{row}" for row in range(len(rows))])
+    return Ranking(queries, np.array([f"g{row}" for row in range(num_gallery)]), np.array(rows), np.array(scores), **columns)
+
+
+def test_image_list_has_fixed_types_and_is_frozen() -> None:
+    made = images([2, 0, 1])
+    assert (made.ids.dtype.kind, made.paths.dtype.kind, made.labels.dtype) == ("U", "U", np.int64) and len(made) == 3
+    for column in (made.ids, made.paths, made.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = column[1]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.ids = made.paths
+
+
+def test_a_record_does_not_change_with_the_array_it_was_made_from() -> None:
+    labels = np.array([1, 2, 3], np.int64)
+    ids = np.array(["a", "b", "c"])
+    whole, part = ImageList(ids, ids, labels=labels), ImageList(ids[:2], ids[:2], labels=labels[:2])
+    labels[:], ids[:] = 9, "x"
+    assert whole.labels.tolist() == [1, 2, 3] and part.labels.tolist() == [1, 2]
+    assert whole.ids.tolist() == ["a", "b", "c"] and part.paths.tolist() == ["a", "b"]
+    assert labels.flags.writeable  # the caller's own array stays writeable
+
+
+def test_image_list_refuses_what_does_not_fit() -> None:
+    ids = np.array(["a", "b"])
+    with pytest.raises(ValueError, match=r"paths must have one entry per id. Received \(1,\) for \(2,\) ids"):
+        ImageList(ids, ids[:1])
+    with pytest.raises(ValueError, match="labels must have one entry per id"):
+        ImageList(ids, ids, labels=np.zeros(3, int))
+    with pytest.raises(ValueError, match="groups must have one entry per id"):
+        ImageList(ids, ids, groups=np.array(["x"]))
+    with pytest.raises(ValueError, match="image ids must be unique. Received twice: b"):
+        ImageList(np.array(["a", "b", "b"]), np.array(["1", "2", "3"]))
+
+
+@pytest.mark.parametrize("columns", [{}, {"labels": np.zeros(0, int), "groups": np.zeros(0, "<U1")}])
+def test_empty_image_list(columns: dict[str, np.ndarray]) -> None:
+    empty = ImageList(np.zeros(0), np.zeros(0), **columns)
+    assert len(empty) == 0 and empty.ids.dtype.kind == "U" and len(empty.take([])) == 0
+
+
+@FEW
+@given(st.data())
+def test_take_keeps_the_columns_together(data: st.DataObject) -> None:
+    number = data.draw(st.integers(1, 12))
+    ids = np.array([f"i{row}" for row in range(number)])
+    whole = ImageList(ids, np.char.add(ids, ".jpg"), np.arange(number) * 10, np.char.add("group of ", ids), (("bad", "why"),))
+    rows = data.draw(st.permutations(range(number)))[: data.draw(st.integers(0, number))]
+    for part in (whole.take(rows), whole.take(np.array(rows, int)), whole.take(iter(rows))):
+        assert part.ids.tolist() == [f"i{row}" for row in rows]
+        assert part.paths.tolist() == [f"i{row}.jpg" for row in rows]
+        assert part.labels.tolist() == [10 * row for row in rows]
+        assert part.groups.tolist() == [f"group of i{row}" for row in rows]
+        assert part.skipped == (("bad", "why"),)
+    chosen = np.isin(np.arange(number), rows)
+    assert whole.take(chosen, skipped=()).ids.tolist() == ids[sorted(rows)].tolist()
+    assert whole.take(chosen, skipped=[("x", "y")]).skipped == (("x", "y"),)
+
+
+def test_global_features_must_be_of_unit_length() -> None:
+    made = GlobalFeatures(np.array(["a"]), np.array([[0.6, 0.8]]), "digest")
+    assert made.embeddings.dtype == np.float32 and len(made) == 1
+    for bad, length in (([[3.0, 4.0]], "5"), ([[0.0, 0.0]], "0"), ([[np.nan, 0.0]], "nan")):
+        with pytest.raises(ValueError, match=f"embeddings must be of unit length. b has length {length}"):
+            GlobalFeatures(np.array(["a", "b"]), np.array([[1.0, 0.0], *bad]))
+    with pytest.raises(ValueError, match=r"embeddings must be \[N, D\] for 2 ids. Received shape=\(1, 2\)"):
+        GlobalFeatures(np.array(["a", "b"]), np.array([[1.0, 0.0]]))
+    with pytest.raises(ValueError, match="must be unique. Received twice: a"):
+        GlobalFeatures(np.array(["a", "a"]), np.array([[1.0], [1.0]]))
+    assert len(GlobalFeatures(np.zeros(0), np.zeros((0, 8)))) == 0
+
+
+def test_ranking_takes_ties_padding_and_no_rows() -> None:
+    made = ranking([[2, 0, -1], [-1, -1, -1]], [[0.5, 0.5, -np.inf], [np.nan, np.nan, np.nan]])
+    assert (made.rows.dtype, made.scores.dtype, made.complete.dtype) == (np.int32, np.float32, bool)
+    assert made.complete.tolist() == [True, True]
+    assert ranking([[0]], [[1.0]], complete=np.array([False])).complete.tolist() == [False]
+    assert ranking([[], []], [[], []], num_gallery=0).rows.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "scores", "message"),
+    [
+        ([[0, 1, 2]], [[3, 2, 2.5]], "scores must never rise along a ranking: higher is nearer"),
+        ([[0, 1, 1]], [[3, 2, 1]], "an image may appear only once in a ranking"),
+        ([[0, -1, 1]], [[3, 2, 1]], "-1 may only pad the end of a ranking"),
+        ([[0, 1, 3]], [[3, 2, 1]], r"rows must lie in -1..2. Received 0..3"),
+        ([[0, 1, -2]], [[3, 2, 1]], r"rows must lie in -1..2. Received -2..1"),
+        ([[0, 1, 2]], [[3, np.nan, 1]], "scores must be finite"),
+        ([[0, 1, 2]], [[np.inf, 2, 1]], "scores must be finite"),
+        ([[0, 1]], [[3, 2, 1]], r"rows and scores must be \[Q, k\] for 1 queries. Received \(1, 2\) and \(1, 3\)"),
+    ],
+)
+def test_ranking_refuses(rows: list[list[int]], scores: list[list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ranking(rows, scores)
+
+
+def test_ranking_refuses_an_id_twice() -> None:
+    with pytest.raises(ValueError, match="gallery ids must be unique. Received twice: g"):
+        Ranking(np.array(["q"]), np.array(["g", "g"]), np.array([[0]]), np.array([[1.0]]))
+    with pytest.raises(ValueError, match="query ids must be unique. Received twice: q"):
+        Ranking(np.array(["q", "q"]), np.array(["g"]), np.array([[0], [0]]), np.array([[1.0], [1.0]]))
+
+
+def test_ground_truth_from_labels_by_hand() -> None:
+    query = ImageList(np.array(["q0", "q1", "q2"]), np.array(["a.jpg", "q1.jpg", "q2.jpg"]), labels=np.array([5, 7, 9]))
+    truth = GroundTruth.from_labels(query, images([5, 5, 7]))
+    assert [rows.tolist() for rows in truth.relevant] == [
+        [1],
+        [2],
+        [],
+    ]  # a.jpg is q0's own photograph; class 9 is not in the gallery
+    assert [rows.tolist() for rows in truth.junk] == [[0], [], []]
+    assert (truth.num_gallery, len(truth)) == (3, 3)
+
+
+@FEW
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=15), st.lists(st.integers(0, 4), max_size=15), st.booleans())
+def test_ground_truth_from_labels_row_by_row(query_labels: list[int], gallery_labels: list[int], same_files: bool) -> None:
+    query_names = [f"f{row}" for row in range(len(query_labels))]
+    gallery_names = [f"f{row}" if same_files else f"g{row}" for row in range(len(gallery_labels))]
+    query = ImageList(np.array(query_names), np.array(query_names), labels=np.array(query_labels))
+    gallery = ImageList(np.array(gallery_names), np.array(gallery_names), labels=np.array(gallery_labels))
+    truth = GroundTruth.from_labels(query, gallery)
+    for row, (name, label) in enumerate(zip(query_names, query_labels, strict=True)):
+        own = {i for i, other in enumerate(gallery_names) if other == name}
+        assert set(truth.junk[row]) == own
+        assert set(truth.relevant[row]) == {i for i, other in enumerate(gallery_labels) if other == label} - own
+
+
+def test_ground_truth_refuses() -> None:
+    with pytest.raises(ValueError, match="ground truth needs labels"):
+        GroundTruth.from_labels(images(), images([0, 1, 2]))
+    query = np.array(["q"])
+    with pytest.raises(ValueError, match=r"rows of q must lie in 0..2"):
+        GroundTruth(query, 3, (np.array([3]),), (np.array([]),))
+    with pytest.raises(ValueError, match=r"rows of q must lie in 0..2"):
+        GroundTruth(query, 3, (np.array([]),), (np.array([-1]),))
+    with pytest.raises(ValueError, match="q: a gallery row is both relevant and junk"):
+        GroundTruth(query, 3, (np.array([1, 2]),), (np.array([2]),))
+    with pytest.raises(ValueError, match="one relevant and one junk list per query. Received 0 and 1 for 1"):
+        GroundTruth(query, 3, (), (np.array([2]),))
