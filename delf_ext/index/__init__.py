@@ -1,0 +1,1 @@
+"""Search structures over embeddings: query and gallery features in, a Ranking out."""

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delf_ext.evaluation import intervals
+from delf_ext.evaluation.intervals import bootstrap_interval, paired_bootstrap
+
+scores = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+some_examples = settings(max_examples=30, deadline=None)
+
+
+def slow_interval(values: list[float], seed: int, num_resamples: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(values), size=(num_resamples, len(values)))
+    means = []
+    for draw in draws:
+        total = 0.0
+        for row in draw:
+            total += values[row]
+        means.append(total / len(values))
+    return tuple(np.percentile(means, [2.5, 97.5]))
+
+
+def test_equals_slow_twin() -> None:
+    values = [0.0, 0.2, 0.9, 1.0, 0.35]
+    assert bootstrap_interval(np.array(values), seed=3, num_resamples=500) == pytest.approx(slow_interval(values, 3, 500))
+
+
+def test_blocks_draw_what_one_block_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.linspace(0, 1, 16)
+    whole = bootstrap_interval(values, seed=1)
+    monkeypatch.setattr(intervals, "DRAWS_PER_BLOCK", 16 * 100)
+    assert bootstrap_interval(values, seed=1) == whole
+
+
+@some_examples
+@given(scores, st.integers(0, 99))
+def test_interval_holds_the_mean_and_stays_among_the_values(values: list[float], seed: int) -> None:
+    low, high = bootstrap_interval(np.array(values), seed)
+    assert min(values) - 1e-12 <= low <= np.mean(values) + 1e-12 and np.mean(values) - 1e-12 <= high <= max(values) + 1e-12
+
+
+def test_width_agrees_with_the_normal_interval() -> None:
+    # For many values the percentile interval tends to mean +- 1.96 standard errors (Efron and Tibshirani 1993, section 13.3).
+    values = np.random.default_rng(0).random(2_000)
+    low, high = bootstrap_interval(values, seed=0, num_resamples=4_000)
+    error = values.std() / np.sqrt(len(values))
+    assert [low, high] == pytest.approx([values.mean() - 1.96 * error, values.mean() + 1.96 * error], abs=0.15 * error)
+
+
+def test_95_of_100_intervals_hold_the_true_mean() -> None:
+    samples = np.random.default_rng(1).random((200, 60))
+    covered = [low <= 0.5 <= high for low, high in (bootstrap_interval(sample, num_resamples=400) for sample in samples)]
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_nan_is_left_out() -> None:
+    values = np.array([0.1, np.nan, 0.7, 0.4, np.nan])
+    assert bootstrap_interval(values) == bootstrap_interval(values[~np.isnan(values)])
+    assert paired_bootstrap(values, np.zeros(5)) == paired_bootstrap(values[[0, 2, 3]], np.zeros(3))
+
+
+@some_examples
+@given(scores, st.integers(0, 99))
+def test_identical_inputs_do_not_differ(values: list[float], seed: int) -> None:
+    same = paired_bootstrap(np.array(values), np.array(values), seed)
+    assert (same.mean, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+@some_examples
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
+def test_swapping_the_two_turns_the_sign(pairs: list[tuple[float, float]]) -> None:
+    a, b = np.array(pairs).T
+    forth, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    assert [forth.mean, forth.low, forth.high] == pytest.approx([-back.mean, -back.high, -back.low])
+    assert forth.p_value == back.p_value and 0 < forth.p_value <= 1
+    assert forth.low - 1e-12 <= forth.mean <= forth.high + 1e-12
+
+
+def test_pairing_sees_what_two_intervals_cannot() -> None:
+    rng = np.random.default_rng(2)
+    before = rng.random(100)
+    after = before + 0.02 + 0.02 * rng.standard_normal(100)
+    gain = paired_bootstrap(after, before)
+    assert bootstrap_interval(after)[0] < before.mean() < bootstrap_interval(after)[1]
+    assert 0 < gain.low < gain.mean < gain.high < 0.03 and gain.p_value == pytest.approx(2 / 2001)
+
+
+def test_p_value_is_rarely_small_without_a_difference() -> None:
+    noise = np.random.default_rng(4).standard_normal((200, 50))
+    p_values = np.array([paired_bootstrap(sample, np.zeros(50), num_resamples=400).p_value for sample in noise])
+    assert 0.01 <= np.mean(p_values < 0.05) <= 0.12 and 0.4 <= np.mean(p_values < 0.5) <= 0.6
+
+
+def test_seeds_reproduce() -> None:
+    values = np.random.default_rng(5).random(40)
+    assert bootstrap_interval(values, seed=7) == bootstrap_interval(values, seed=7) != bootstrap_interval(values, seed=8)
+    assert paired_bootstrap(values, values**2, seed=7) == paired_bootstrap(values, values**2, seed=7)
+
+
+def test_refusals_say_what_came() -> None:
+    with pytest.raises(ValueError, match=r"at least one scored query. Received values of shape \(0,\)"):
+        bootstrap_interval(np.array([np.nan]))
+    with pytest.raises(ValueError, match=r"same queries. Received shapes \(2,\) and \(3,\)"):
+        paired_bootstrap(np.zeros(2), np.zeros(3))
+    with pytest.raises(ValueError, match=r"inside \(0, 1\). Received 95"):
+        bootstrap_interval(np.zeros(3), confidence=95)

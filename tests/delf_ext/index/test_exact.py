@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_io.records import GlobalFeatures
+from delf_ext.index import exact
+
+
+def features(embeddings: np.ndarray, prefix: str, digest: str = "") -> GlobalFeatures:
+    embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return GlobalFeatures([f"{prefix}{row}" for row in range(len(embeddings))], embeddings, digest)
+
+
+def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((num_images, num_dims))
+
+
+def slow_search(query: GlobalFeatures, gallery: GlobalFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """The definition: a full stable argsort of the similarities, summed as Python integers."""
+    units = [[[round(float(x) * 2**26) for x in row] for row in record.embeddings] for record in (query, gallery)]
+    exact_sums = [[sum(a * b for a, b in zip(q, g, strict=True)) / 2**52 for g in units[1]] for q in units[0]]
+    scores = np.array(exact_sums).astype(np.float32)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return order, np.take_along_axis(scores, order, axis=1)
+
+
+@pytest.fixture
+def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "GALLERY_ROWS_PER_PRODUCT", 4)
+    monkeypatch.setattr(exact, "SCORES_PER_TILE", 64)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 8, 9, 17, 40, 41, None])
+def test_equals_slow_twin(narrow_tiles: None, top_k: int | None) -> None:
+    query, gallery = features(noise(1, 11, 5), "q"), features(noise(2, 41, 5), "g")
+    rows, scores = slow_search(query, gallery)
+    found = exact.search(query, gallery, top_k)
+    np.testing.assert_array_equal(found.rows, rows[:, :top_k])
+    np.testing.assert_array_equal(found.scores, scores[:, :top_k])
+    assert list(found.query_ids) == list(query.ids) and list(found.gallery_ids) == list(gallery.ids)
+    assert found.complete.all()
+
+
+def test_scores_are_cosines_as_numpy_computes_them() -> None:
+    query, gallery = features(noise(3, 7, 300), "q"), features(noise(4, 50, 300), "g")
+    found = exact.search(query, gallery)
+    cosine = query.embeddings.astype(np.float64) @ gallery.embeddings.T.astype(np.float64)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(cosine, found.rows, axis=1), atol=1e-7)
+    np.testing.assert_array_equal(found.rows, np.argsort(-cosine, axis=1, kind="stable"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 700), st.sampled_from([1, 3, 64, 513]))
+def test_300_duplicates_keep_the_order_of_the_gallery(seed: int, queries_per_block: int, top_k: int, num_dims: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = np.concatenate([noise(seed + 1, 200, num_dims), np.repeat(noise(seed + 2, 1, num_dims), 300, axis=0)])
+    shuffled = rng.permutation(500)
+    query, gallery = features(noise(seed + 3, 13, num_dims), "q"), features(vectors[shuffled], "g")
+    copies = np.flatnonzero(shuffled >= 200)
+    reference = exact.search(query, gallery)
+    for line in reference.rows:
+        np.testing.assert_array_equal(line[np.isin(line, copies)], copies)
+    found = exact.search(query, gallery, top_k, queries_per_block)
+    np.testing.assert_array_equal(found.rows, reference.rows[:, :top_k])
+    np.testing.assert_array_equal(found.scores, reference.scores[:, :top_k])
+
+
+def test_independent_of_tile_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.repeat(noise(5, 20, 96), 15, axis=0)
+    query, gallery = features(noise(6, 9, 96), "q"), features(vectors, "g")
+    reference = exact.search(query, gallery, 40)
+    for width in (1, 2, 7, 33, 128):
+        monkeypatch.setattr(exact, "GALLERY_ROWS_PER_PRODUCT", width)
+        found = exact.search(query, gallery, 40)
+        np.testing.assert_array_equal(found.rows, reference.rows)
+        np.testing.assert_array_equal(found.scores, reference.scores)
+
+
+def test_ties_at_the_cut_go_to_the_first_rows(narrow_tiles: None) -> None:
+    gallery = features(np.array([[0.0, 1.0]] * 5 + [[1.0, 0.0]] * 20), "g")
+    query = features(np.array([[1.0, 0.0], [0.0, 1.0]]), "q")
+    found = exact.search(query, gallery, top_k=7)
+    assert found.rows.tolist() == [[5, 6, 7, 8, 9, 10, 11], [0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_top_k_beyond_the_gallery_ranks_all_of_it() -> None:
+    query, gallery = features(noise(7, 2, 3), "q"), features(noise(8, 4, 3), "g")
+    assert exact.search(query, gallery, top_k=99).rows.shape == (2, 4)
+
+
+def test_blocks_join_to_the_whole() -> None:
+    query, gallery = features(noise(9, 10, 6), "q"), features(noise(10, 30, 6), "g")
+    whole = exact.search(query, gallery, 5)
+    blocks = list(exact.search_blocks(query, gallery, 5, queries_per_block=4))
+    assert [len(block.query_ids) for block in blocks] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate([block.rows for block in blocks]), whole.rows)
+    assert [i for block in blocks for i in block.query_ids] == list(query.ids)
+
+
+def test_memory_stays_below_the_score_matrix() -> None:
+    query, gallery = features(noise(11, 5_000, 8), "q"), features(noise(12, 20_000, 8), "g")
+    full_matrix_bytes = 4 * len(query) * len(gallery)
+    tracemalloc.start()
+    exact.search(query, gallery, 10)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 160e6 < full_matrix_bytes / 2
+
+
+def test_refusals_say_what_came() -> None:
+    query, gallery = features(noise(13, 2, 4), "q", "aaa"), features(noise(14, 3, 4), "g", "bbb")
+    unknown, other = features(noise(15, 3, 4), "g"), features(noise(15, 3, 5), "g")
+    nothing = GlobalFeatures([], np.zeros((0, 4), np.float32))
+    with pytest.raises(ValueError, match="query features were made by config aaa, gallery features by bbb"):
+        exact.search(query, gallery)
+    with pytest.raises(ValueError, match=r"same D. Received shapes \(2, 4\) and \(3, 5\)"):
+        exact.search(query, other)
+    with pytest.raises(ValueError, match="at least one query and one gallery image. Received 2 and 0"):
+        exact.search(query, nothing)
+    with pytest.raises(ValueError, match="Received 0 and 3"):
+        next(exact.search_blocks(nothing, unknown))
+    with pytest.raises(ValueError, match="top_k must be at least 1. Received 0"):
+        exact.search(query, unknown, top_k=0)
+    with pytest.raises(ValueError, match="queries_per_block must be at least 1. Received -1"):
+        exact.search(query, unknown, queries_per_block=-1)
+    assert exact.search(query, unknown).rows.shape == (2, 3)  # an unknown digest is no conflict
