@@ -1,0 +1,327 @@
+"""Each conversion against an independent twin: Keras' own network, and torchvision's arithmetic written out in tf.nn.
+
+`slim_forward` (TF-Slim's names and layouts in plain tf.nn) is the twin for `delf_ext/models/backbones.py` too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pretrained.convert import convert, from_keras, from_torchvision, main, write_checkpoint
+from pretrained.manifest import describe, verify
+from pretrained.resnet50_names import conv_scopes, keras_layers, kernel_shape
+from pretrained.weight_files import read_h5
+
+UNITS = (3, 4, 6, 3)
+SIZE_PX = 64
+NUM_CLASSES = 10
+
+
+def slim_forward(tensors: dict[str, np.ndarray], images: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """resnet_v1_50 from its TF-Slim tensors: images float32 [B, H, W, 3], means already subtracted.
+
+    Returns block4 [B, h, w, 2048] and logits [B, C] (None without a top). Source: He et al. 2015; the strides and paddings of
+    the three layouts as in DESIGN, section 5; batch norm epsilon 1e-5.
+    """
+
+    def conv(net: tf.Tensor, scope: str, stride: int = 1) -> tf.Tensor:
+        kernel = tensors[f"{scope}/weights"]
+        margin = kernel.shape[0] // 2
+        net = tf.pad(net, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+        net = tf.nn.conv2d(net, kernel, stride, "VALID")
+        gamma, beta, mean, variance = (
+            tensors[f"{scope}/BatchNorm/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        return (net - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+
+    net = tf.nn.relu(conv(tf.constant(images, tf.float32), "resnet_v1_50/conv1", 2))
+    if layout == "slim":
+        net = tf.nn.max_pool2d(net, 3, 2, "SAME")
+    else:
+        net = tf.nn.max_pool2d(tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+    for block, units in enumerate(UNITS, start=1):
+        for unit in range(1, units + 1):
+            scope = f"resnet_v1_50/block{block}/unit_{unit}/bottleneck_v1"
+            strided = (unit == 1 and block > 1) if layout == "v1.5" else (unit == units and block < 4)
+            stride = 2 if strided else 1
+            shortcut = conv(net, f"{scope}/shortcut", stride) if unit == 1 else net[:, ::stride, ::stride]
+            inner = tf.nn.relu(conv(net, f"{scope}/conv1"))
+            inner = tf.nn.relu(conv(inner, f"{scope}/conv2", stride))
+            net = tf.nn.relu(shortcut + conv(inner, f"{scope}/conv3"))
+    if "resnet_v1_50/logits/weights" not in tensors:
+        return net.numpy(), None
+    pooled = tf.reduce_mean(net, [1, 2])
+    logits = pooled @ tensors["resnet_v1_50/logits/weights"][0, 0] + tensors["resnet_v1_50/logits/biases"]
+    return net.numpy(), logits.numpy()
+
+
+def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """torchvision's resnet50 from its own names: images RGB 0..255 [B, H, W, 3] -> logits [B, C]."""
+    mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+    def conv(net: tf.Tensor, name: str, norm: str, stride: int = 1) -> tf.Tensor:
+        kernel = np.transpose(state[f"{name}.weight"], (2, 3, 1, 0))
+        margin = kernel.shape[0] // 2
+        net = tf.nn.conv2d(tf.pad(net, [[0, 0], [margin] * 2, [margin] * 2, [0, 0]]), kernel, stride, "VALID")
+        scaled = (net - state[f"{norm}.running_mean"]) / np.sqrt(state[f"{norm}.running_var"] + 1e-5)
+        return scaled * state[f"{norm}.weight"] + state[f"{norm}.bias"]
+
+    net = tf.constant((images / 255 - mean) / std, tf.float32)
+    net = tf.nn.relu(conv(net, "conv1", "bn1", 2))
+    net = tf.nn.max_pool2d(tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+    for layer, units in enumerate(UNITS, start=1):
+        for unit in range(units):
+            name, stride = f"layer{layer}.{unit}", 2 if unit == 0 and layer > 1 else 1
+            shortcut = conv(net, f"{name}.downsample.0", f"{name}.downsample.1", stride) if unit == 0 else net
+            inner = tf.nn.relu(conv(net, f"{name}.conv1", f"{name}.bn1"))
+            inner = tf.nn.relu(conv(inner, f"{name}.conv2", f"{name}.bn2", stride))
+            net = tf.nn.relu(conv(inner, f"{name}.conv3", f"{name}.bn3") + shortcut)
+    return (tf.reduce_mean(net, [1, 2]) @ state["fc.weight"].T + state["fc.bias"]).numpy()
+
+
+def random_state_dict(seed: int = 0) -> dict[str, np.ndarray]:
+    """A torchvision-named ResNet-50 state dict with random weights, biases and statistics."""
+    rng = np.random.default_rng(seed)
+    state: dict[str, np.ndarray] = {}
+
+    def add(conv: str, norm: str, out_channels: int, in_channels: int, size: int) -> None:
+        scale = np.sqrt(2 / (in_channels * size * size))
+        state[f"{conv}.weight"] = rng.normal(0, scale, (out_channels, in_channels, size, size))
+        state[f"{norm}.weight"] = rng.uniform(0.3, 0.8, out_channels)
+        state[f"{norm}.bias"] = rng.normal(0, 0.2, out_channels)
+        state[f"{norm}.running_mean"] = rng.normal(0, 0.2, out_channels)
+        state[f"{norm}.running_var"] = rng.uniform(0.5, 1.5, out_channels)
+
+    add("conv1", "bn1", 64, 3, 7)
+    entering = 64
+    for layer, units in enumerate(UNITS, start=1):
+        inner = 32 * 2**layer
+        for unit in range(units):
+            name = f"layer{layer}.{unit}"
+            add(f"{name}.conv1", f"{name}.bn1", inner, entering, 1)
+            add(f"{name}.conv2", f"{name}.bn2", inner, inner, 3)
+            add(f"{name}.conv3", f"{name}.bn3", inner * 4, inner, 1)
+            if unit == 0:
+                add(f"{name}.downsample.0", f"{name}.downsample.1", inner * 4, entering, 1)
+            entering = inner * 4
+    state["fc.weight"] = rng.normal(0, 0.02, (NUM_CLASSES, 2048))
+    state["fc.bias"] = rng.normal(0, 1, NUM_CLASSES)
+    state = {name: array.astype(np.float32) for name, array in state.items()}
+    state["bn1.num_batches_tracked"] = np.array(7)
+    return state
+
+
+def read_checkpoint(prefix: Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (2, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def keras_model() -> tf.keras.Model:
+    model = tf.keras.applications.ResNet50(weights=None, classes=NUM_CLASSES, classifier_activation=None, input_shape=(64, 64, 3))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        shape, name = tuple(variable.shape), variable.name
+        if "kernel" in name:
+            value = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        elif "gamma" in name or "variance" in name:
+            value = rng.uniform(0.3, 0.8, shape)
+        else:
+            value = rng.normal(0, 0.2, shape)
+        variable.assign(value)
+    # A dead channel: there the difference of the two epsilons shows.
+    variance = model.get_layer("conv2_block1_1_bn").moving_variance
+    variance.assign(np.where(np.arange(64) < 32, 1e-7, variance))
+    return model
+
+
+@pytest.fixture(scope="module")
+def keras_h5(keras_model: tf.keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keras") / "resnet50.h5"
+    keras_model.save_weights(path)
+    return path
+
+
+def test_keras_weights_compute_what_keras_computes(keras_model, keras_h5: Path, images: np.ndarray, tmp_path: Path):
+    out = tmp_path / "new" / "from_keras.ckpt"
+    info = convert(keras_h5, out)
+    assert (info.layout, info.subtract) == ("keras", (123.68, 116.779, 103.939))
+    prepared = tf.keras.applications.resnet50.preprocess_input(images.copy())
+    trunk = tf.keras.Model(keras_model.input, [keras_model.get_layer("conv5_block3_out").output, keras_model.output])
+    expected_block4, expected_logits = (tensor.numpy() for tensor in trunk(prepared, training=False))
+    tensors = read_checkpoint(out)
+    block4, logits = slim_forward(tensors, images - np.float32(info.subtract), info.layout)
+    assert relative_difference(block4, expected_block4) < 1e-4
+    assert logits is not None and relative_difference(logits, expected_logits) < 1e-4
+    # The other layouts load as well, and compute something else: that is why a file has to say which it is.
+    for other in ("slim", "v1.5"):
+        assert relative_difference(slim_forward(tensors, images - np.float32(info.subtract), other)[0], expected_block4) > 0.1
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "from_keras.ckpt.data-00000-of-00001",
+        "from_keras.ckpt.index",
+        "from_keras.ckpt.json",
+    ]
+
+
+def test_the_side_file_describes_the_checkpoint(keras_h5: Path, tmp_path: Path):
+    out = tmp_path / "mine.ckpt"
+    info = convert(keras_h5, out)
+    assert describe(out) == info
+    assert all(line.endswith("(as expected)") for line in verify(out, info))
+    assert info.source.startswith("converted from resnet50.h5 (keras), sha256 ")
+    assert set(json.loads((tmp_path / "mine.ckpt.json").read_text())) == set(info.__dataclass_fields__)
+
+
+def test_keras_weights_without_top_and_whole_models_are_read(keras_model, keras_h5: Path, tmp_path: Path):
+    whole = tmp_path / "whole.h5"
+    keras_model.save(whole, save_format="h5")
+    weights = read_h5(keras_h5)
+    assert set(read_h5(whole)) == set(weights)
+    top = {"predictions/kernel", "predictions/bias"}
+    tensors = from_keras({name: array for name, array in weights.items() if name not in top})
+    assert len(tensors) == 265 and not any("logits" in name for name in tensors)
+
+
+def test_the_epsilons_and_biases_are_absorbed_exactly():
+    shapes = {scope: kernel_shape(scope) for scope in conv_scopes()}
+    source: dict[str, np.ndarray] = {}
+    for scope, shape in shapes.items():
+        conv, norm = keras_layers(scope)
+        source |= {f"{conv}/kernel": np.zeros(shape, np.float32), f"{conv}/bias": np.full(shape[3:], 0.25, np.float32)}
+        source |= {f"{norm}/{part}": np.ones(shape[3:], np.float32) for part in ("gamma", "beta")}
+        source |= {f"{norm}/moving_mean": np.full(shape[3:], 1.0), f"{norm}/moving_variance": np.zeros(shape[3:], np.float32)}
+    source["conv1_conv/kernel"][:, :, 0] = 1.0  # Keras reads BGR: blue
+    tensors = from_keras(source)
+    assert tensors["resnet_v1_50/conv1/BatchNorm/moving_mean"][0] == np.float32(0.75)
+    assert tensors["resnet_v1_50/conv1/BatchNorm/moving_variance"][0] == np.float32(1e-8)
+    assert np.all(tensors["resnet_v1_50/conv1/weights"][:, :, 2] == 1) and np.all(
+        tensors["resnet_v1_50/conv1/weights"][:, :, :2] == 0
+    )
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_torchvision_weights_compute_what_torchvision_computes(images: np.ndarray, tmp_path: Path, ending: str):
+    state = random_state_dict()
+    source = tmp_path / f"resnet50.{ending}"
+    if ending == "npz":
+        np.savez(source, **state)
+    else:
+        pytest.importorskip("safetensors.numpy", reason="safetensors is optional").save_file(state, source)
+    info = convert(source, tmp_path / "out.ckpt")
+    assert (info.layout, info.subtract) == ("v1.5", (123.675, 116.28, 103.53))
+    _, logits = slim_forward(read_checkpoint(tmp_path / "out.ckpt"), images - np.float32(info.subtract), info.layout)
+    assert logits is not None and relative_difference(logits, torchvision_forward(state, images)) < 1e-4
+
+
+def test_both_origins_give_the_same_names_and_shapes(keras_h5: Path):
+    def shapes(tensors: dict) -> dict:
+        return {name: (array.shape, array.dtype) for name, array in tensors.items()}
+
+    assert shapes(from_keras(read_h5(keras_h5))) == shapes(from_torchvision(random_state_dict()))
+
+
+def without(state: dict, name: str) -> dict:
+    return {key: array for key, array in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: without(s, "layer2.0.bn1.bias"), r"Missing: layer2\.0\.bn1\.bias\. Unexpected: none"),
+        (lambda s: without(s, "fc.bias"), r"Missing: fc\.bias\. Unexpected: none"),
+        (lambda s: s | {"layer3.6.conv1.weight": s["conv1.weight"]}, r"Missing: none\. Unexpected: layer3\.6\.conv1\.weight"),
+        (
+            lambda s: s | {"layer1.0.conv2.weight": np.zeros((64, 2, 3, 3))},
+            r"block1/unit_1.*\(3, 3, 2, 64\) instead of \(3, 3, 64, 64\)",
+        ),
+        (lambda s: {}, "Missing: bn1.bias, bn1.running_mean"),
+    ],
+    ids=["missing", "half a top", "resnet101", "resnext", "empty"],
+)
+def test_another_network_is_refused_with_the_tensors_named(change, message: str):
+    with pytest.raises(ValueError, match=message):
+        from_torchvision(change(random_state_dict()))
+
+
+def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
+    np.savez(tmp_path / "pickled.npz", a=np.array([{}], dtype=object))
+    (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "cut.safetensors").write_bytes(b"12")
+    (tmp_path / "resnet50.pth").write_bytes(b"")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for name, reason in {
+        "pickled.npz": "not readable as .npz (Object arrays cannot be loaded",
+        "cut.h5": "not readable as HDF5",
+        "cut.npz": "not readable as .npz (File is not a zip file)",
+        "cut.safetensors": "safetensors",
+        "resnet50.pth": "A .pth file is a pickle and is not read: save its state dict with numpy.savez",
+        "absent.h5": "No such file",
+    }.items():
+        assert main([str(tmp_path / name), f"--out={tmp_path}/out.ckpt"]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"{tmp_path / name}: ") and reason in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_without_safetensors_the_error_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.safetensors: .*pip install safetensors"):
+        convert(tmp_path / "a.safetensors", tmp_path / "out.ckpt")
+
+
+def test_an_hdf5_file_of_something_else_is_refused(tmp_path: Path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["res2a_branch2a/kernel:0"] = np.zeros(3)
+    with pytest.raises(
+        ValueError, match=r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*Unexpected: res2a_branch2a/kernel\."
+    ):
+        convert(tmp_path / "other.h5", tmp_path / "out.ckpt")
+
+
+def test_the_command_converts_and_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture):
+    np.savez(tmp_path / "weights.npz", **random_state_dict())
+    for _ in range(2):  # a second run replaces the first
+        assert main([str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=torchvision"]) == 0
+    assert "out.ckpt: layout v1.5, input RGB 0..255 minus (123.675, 116.28, 103.53)" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=caffe"])
+    assert caught.value.code == 2
+
+
+def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_checkpoint(tmp_path / "a.ckpt", {"x": np.ones(3, np.float32)})
+
+    def full_disk(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(tmp_path / "a.ckpt", {"x": np.zeros(3, np.float32)})
+    assert read_checkpoint(tmp_path / "a.ckpt")["x"].tolist() == [1, 1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt.data-00000-of-00001", "a.ckpt.index"]
+
+
+@pytest.mark.shared
+def test_the_names_are_those_of_a_real_checkpoint(shared: Path):
+    stored = tf.train.load_checkpoint(str(shared / "pretrained" / "resnet_v1_50_pqf.ckpt")).get_variable_to_shape_map()
+    made = {name: list(array.shape) for name, array in from_torchvision(random_state_dict()).items()}
+    stored["resnet_v1_50/logits/weights"][-1] = stored["resnet_v1_50/logits/biases"][-1] = NUM_CLASSES
+    assert made == stored

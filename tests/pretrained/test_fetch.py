@@ -1,0 +1,264 @@
+"""Against a local HTTP server in a thread, which can break off, ignore ranges and change the file."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretrained import fetch as fetch_module
+from pretrained import manifest
+from pretrained.fetch import DownloadFailed, download, extract_member, fetch, main, table
+from pretrained.manifest import Download, ManifestEntry, WeightsInfo, load_manifest
+
+WEIGHTS = np.random.default_rng(0).bytes(300_000)  # does not compress: the archive stays long enough to break off
+
+
+def tar_of(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in members.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(content)
+            tar.addfile(item, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+ARCHIVE = tar_of(**{"resnet_v1_50.ckpt": WEIGHTS})
+
+
+@dataclass
+class Server:
+    """What the server does next, and what it was asked."""
+
+    url: str = ""
+    content: bytes = ARCHIVE
+    etag: str | None = '"first"'
+    ranges: bool = True
+    break_after: int | None = None
+    status: int | None = None
+    asked: list[str | None] = field(default_factory=list)
+
+
+def handler_of(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            server.asked.append(wanted)
+            if server.status is not None:
+                self.send_error(server.status)
+                return
+            start = 0
+            if wanted and server.ranges and self.headers.get("If-Range") == server.etag:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            size = len(server.content)
+            if start >= size:
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(size - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            if server.etag:
+                self.send_header("ETag", server.etag)
+            self.end_headers()
+            end = size if server.break_after is None else server.break_after
+            self.wfile.write(server.content[start:end])
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler_of(state)) as listening:
+        state.url = f"http://127.0.0.1:{listening.server_port}/models/weights.tar.gz"
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield state
+        listening.shutdown()
+        thread.join()
+
+
+def entry_of(url: str, sha256: str | None = None, checkpoint_sha256: str | None = None) -> ManifestEntry:
+    files = {"resnet_v1_50.ckpt": checkpoint_sha256}
+    info = WeightsInfo("resnet_v1_50", "resnet_v1_50", "slim", "RGB", (1.0, 2.0, 3.0), "Apache-2.0", url, files)
+    return ManifestEntry("resnet_v1_50.ckpt", "for the test", Download(url, "resnet_v1_50.ckpt", sha256), info)
+
+
+def test_a_whole_download_leaves_only_the_checkpoint(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = fetch(entry_of(server.url, hashlib.sha256(ARCHIVE).hexdigest()), tmp_path / "new")
+    assert out.read_bytes() == WEIGHTS
+    assert [path.name for path in out.parent.iterdir()] == ["resnet_v1_50.ckpt"]
+    printed = capsys.readouterr().out
+    assert "(as expected)" in printed and "checksum unknown: printed, not compared" in printed
+    fetch(entry_of(server.url), tmp_path / "new")
+    assert server.asked == [None] and "already there" in capsys.readouterr().out
+
+
+def test_a_broken_download_continues_where_it_stopped(server: Server, tmp_path: Path):
+    server.break_after = 100_000
+    with pytest.raises(DownloadFailed, match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue; or by hand"):
+        fetch(entry_of(server.url), tmp_path)
+    assert (tmp_path / "weights.tar.gz.part").stat().st_size == 100_000
+    server.break_after = None
+    assert fetch(entry_of(server.url), tmp_path).read_bytes() == WEIGHTS
+    assert server.asked == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("change", ["no_ranges", "other_file", "no_mark"])
+def test_what_cannot_be_continued_begins_anew(server: Server, tmp_path: Path, change: str):
+    server.etag = None if change == "no_mark" else server.etag
+    server.break_after = 100_000
+    part = tmp_path / "weights.tar.gz.part"
+    with pytest.raises(OSError, match="broke after"):
+        download(server.url, part)
+    server.break_after = None
+    if change == "no_ranges":
+        server.ranges = False
+    if change == "other_file":
+        server.content, server.etag = ARCHIVE[::-1], '"second"'
+    download(server.url, part)
+    assert part.read_bytes() == server.content
+    assert server.asked == [None, None if change == "no_mark" else "bytes=100000-"]
+
+
+def test_a_part_as_long_as_the_file_begins_anew(server: Server, tmp_path: Path):
+    part = tmp_path / "weights.tar.gz.part"
+    part.write_bytes(bytes(len(ARCHIVE)))
+    Path(f"{part}.json").write_text(json.dumps({"mark": server.etag}))
+    download(server.url, part)
+    assert part.read_bytes() == ARCHIVE and server.asked[-1] is None
+
+
+def test_a_weak_etag_is_no_ground_to_continue(server: Server, tmp_path: Path):
+    server.etag, server.break_after = 'W/"first"', 100_000
+    for _ in range(2):
+        with pytest.raises(OSError, match="broke after"):
+            download(server.url, tmp_path / "a.part")
+    assert server.asked == [None, None]
+
+
+def test_a_wrong_checksum_is_refused_and_removed(server: Server, tmp_path: Path):
+    with pytest.raises(ValueError, match="damaged or another one: get it again"):
+        fetch(entry_of(server.url, "0" * 64), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def special_tar(item: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.addfile(item)
+    return buffer.getvalue()
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    item = tarfile.TarInfo(name)
+    item.type, item.linkname = tarfile.SYMTYPE, target
+    return item
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        tar_of(**{"../resnet_v1_50.ckpt": b"evil"}),
+        tar_of(**{"/tmp/resnet_v1_50.ckpt": b"evil"}),
+        tar_of(**{"sub/resnet_v1_50.ckpt": b"other"}),
+        special_tar(link("resnet_v1_50.ckpt", "/etc/hostname")),
+    ],
+    ids=["parent", "absolute", "folder", "symlink"],
+)
+def test_an_evil_member_writes_nothing(tmp_path: Path, archive: bytes):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a.tar").write_bytes(archive)
+    with pytest.raises(ValueError, match=r"holds no regular file 'resnet_v1_50.ckpt'"):
+        extract_member(inside / "a.tar", "resnet_v1_50.ckpt", inside / "resnet_v1_50.ckpt")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "inside"]
+
+
+def test_only_the_wanted_member_leaves_the_archive(tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(tar_of(**{"../evil": b"evil", "./resnet_v1_50.ckpt": b"good", "README": b""}))
+    extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out" / "renamed.ckpt")
+    assert (tmp_path / "out" / "renamed.ckpt").read_bytes() == b"good"
+    assert not (tmp_path.parent / "evil").exists()
+
+
+@pytest.mark.parametrize("archive", [b"", b"<html>not found</html>", ARCHIVE[:200_000]], ids=["empty", "page", "cut"])
+def test_a_damaged_archive_is_named(tmp_path: Path, archive: bytes):
+    (tmp_path / "a.tar").write_bytes(archive)
+    with pytest.raises(ValueError, match=r"a\.tar: could not be unpacked"):
+        extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out.ckpt")
+    assert not (tmp_path / "out.ckpt").exists()
+
+
+def test_an_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fetch_module, "MAX_MEMBER_BYTES", 1000)
+    (tmp_path / "a.tar").write_bytes(ARCHIVE)
+    with pytest.raises(ValueError, match="would be 300000 bytes; at most 1000"):
+        extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out.ckpt")
+
+
+@pytest.fixture
+def own_manifest(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The command's manifest, with the published address replaced by the local server's."""
+    published = load_manifest()["resnet_v1_50"].download
+    assert published is not None
+    path = tmp_path / "manifest.json"
+    path.write_text(manifest.MANIFEST_PATH.read_text().replace(published.url, server.url))
+    monkeypatch.setattr(manifest, "MANIFEST_PATH", path)
+    return server.url
+
+
+def test_the_command_gets_a_file(own_manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["resnet_v1_50", f"--out={tmp_path}/w"]) == 0
+    assert (tmp_path / "w" / "resnet_v1_50.ckpt").read_bytes() == WEIGHTS
+    assert capsys.readouterr().out.endswith(f"{tmp_path}/w/resnet_v1_50.ckpt\n")
+
+
+@pytest.mark.parametrize("failure", ["refused", "missing"])
+def test_without_a_network_one_line_says_what_to_do(own_manifest: str, server: Server, tmp_path: Path, capsys, failure: str):
+    if failure == "missing":
+        server.status = 404
+    else:
+        text = manifest.MANIFEST_PATH.read_text()
+        manifest.MANIFEST_PATH.write_text(text.replace(own_manifest, "http://127.0.0.1:1/weights.tar.gz"))
+    assert main(["resnet_v1_50", f"--out={tmp_path}/w"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ("refused" in error) if failure == "refused" else ("Not Found" in error)
+    assert "weights.tar.gz on another machine, unpack resnet_v1_50.ckpt from it" in error
+    assert error.endswith(f"put that file at {tmp_path}/w/resnet_v1_50.ckpt.\n")
+
+
+def test_weights_that_are_not_published_say_where_they_come_from(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["resnet_v1_50_pqf", f"--out={tmp_path}"]) == 1
+    assert "resnet_v1_50_pqf is not published for download. Source: resnet50_large.pth" in capsys.readouterr().err
+
+
+def test_usage_errors_exit_2_and_name_the_choices(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught:
+        main(["resnet_v1_51"])
+    assert caught.value.code == 2
+    assert "name must be one of resnet_v1_50, resnet_v1_50_pqf. Received resnet_v1_51." in capsys.readouterr().err
+
+
+def test_the_list_is_a_table(capsys: pytest.CaptureFixture):
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == table(load_manifest()).splitlines()
+    assert lines[0].split() == ["name", "file", "layout", "download", "checksum", "licence"]
+    assert lines[1].split()[:5] == ["resnet_v1_50", "resnet_v1_50.ckpt", "slim", "yes", "unknown"]
+    assert lines[2].split()[:5] == ["resnet_v1_50_pqf", "resnet_v1_50_pqf.ckpt", "v1.5", "no", "known"]
