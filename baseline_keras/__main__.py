@@ -1,0 +1,85 @@
+"""`python -m baseline_keras --data=PATH`: trains the official baseline and embeds queries and gallery."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+EXAMPLES = """examples:
+  python -m baseline_keras --data=photos --epochs=100 --run_dir=runs/baseline
+  python -m baseline_keras --data=products.csv --image_size=96 --epochs=10 --run_dir=runs/small
+  python -m baseline_keras --data=photos --run_dir=runs/baseline --resume     continue a run that was stopped
+
+The run directory then holds config.json, metrics.json, events for TensorBoard, checkpoint/ and, where the data name queries and
+a gallery, features/query.npz and features/gallery.npz."""
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received {text}.")
+    return value
+
+
+def seed_number(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must lie in 0..2**32-1. Received {text}.")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m baseline_keras",
+        description="The challenge's official Keras baseline: a small classifier whose last dense layer is the embedding.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    data_help = "class folders, a CSV path,label,split[,group], the challenge tree or the Grocery Store tree (required)"
+    parser.add_argument("--data", required=True, metavar="PATH", help=data_help)
+    parser.add_argument("--run_dir", default="runs/keras_baseline", metavar="DIR", help="where to write (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=100, metavar="N", help="times over the images (default: %(default)s)")
+    parser.add_argument("--batch_size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)")
+    parser.add_argument("--image_size", type=positive, default=224, metavar="PX", help="side of the input (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="N", help="of weights, order, images (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --run_dir after its last finished epoch")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0; 1 with one line for what the data or the disk refuse; 2 (argparse) for wrong flags; 130 when interrupted."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or it greets with three lines on CUDA
+    from baseline_keras.training import load_checked, train  # after the flags: --help must not wait for TensorFlow
+
+    try:
+        dataset = load_checked(args.data)
+        if dataset.skipped:
+            path, reason = dataset.skipped[0]
+            print(f"{len(dataset.skipped)} files left out; the first: {path}: {reason}", file=sys.stderr)
+        metrics = train(
+            dataset,
+            args.run_dir,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            image_size=args.image_size,
+            seed=args.seed,
+            resume=args.resume,
+        )
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped. Continue with --resume --run_dir={args.run_dir}", file=sys.stderr)
+        return 130
+    last = f"loss {metrics['loss'][-1]:.4f}, accuracy {metrics['accuracy'][-1]:.4f}"
+    print(f"{args.run_dir}: {metrics['epochs_done']} epochs, {last}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from baseline_keras.features import Embedder, extract, load_embedder, unit_rows
+from baseline_keras.network import build_embedding, build_network
+from baseline_keras.run_directory import RunConfig, save_checkpoint, write_config
+from data_io.records import ImageList
+
+
+@pytest.fixture(scope="module")
+def network() -> tf.keras.Sequential:
+    tf.keras.utils.set_random_seed(1)
+    return build_network(4, 16)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+
+
+def test_embeddings_are_the_normalised_logits(network: tf.keras.Sequential, images: np.ndarray):
+    embedder = Embedder(network)
+    logits = build_embedding(network)(images.astype(np.float32) / 255).numpy()
+    expected = logits / np.linalg.norm(logits, axis=1, keepdims=True)
+    found = embedder.embed(images)
+    assert found.dtype == np.float32 and (embedder.name, embedder.image_size) == ("keras_baseline", 16)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_rows_have_unit_length_whatever_they_were(rows: list[list[float]]):
+    found = unit_rows(tf.constant(rows, tf.float32)).numpy()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_a_row_of_zeros_becomes_the_constant_row():
+    found = unit_rows(tf.constant([[0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0]])).numpy()
+    np.testing.assert_allclose(found, [[0.5, 0.5, 0.5, 0.5], [0.6, 0, 0.8, 0]], atol=1e-5)
+
+
+def test_a_black_image_has_an_embedding(network: tf.keras.Sequential):
+    assert Embedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [[0.5] * 4]  # biases are still zero
+
+
+def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, images: np.ndarray):
+    embedder = Embedder(network)
+    whole = embedder.embed(images)
+    parts = np.concatenate([embedder.embed(images[:3]), embedder.embed(images[3:])])
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    assert embedder.embed(images[:0]).shape == (0, 4)
+    assert embedder._embed.experimental_get_tracing_count() == 1
+
+
+def test_other_images_are_refused(network: tf.keras.Sequential, images: np.ndarray):
+    for wrong in (images[0], images[:, :8], images.astype(np.float32)):
+        with pytest.raises(ValueError, match=r"images must be uint8 \[B, 16, 16, 3\]. Received"):
+            Embedder(network).embed(wrong)
+
+
+def test_a_diverged_network_is_an_error(images: np.ndarray):
+    network = build_network(2, 16)
+    network.get_layer("logits").bias.assign([np.nan, 0.0])
+    with pytest.raises(ValueError, match="not finite: its training diverged"):
+        Embedder(network).embed(images)
+
+
+def test_an_embedder_comes_back_from_disk_with_the_same_digest(network: tf.keras.Sequential, images: np.ndarray, tmp_path: Path):
+    write_config(tmp_path, RunConfig(16, 4, 1, 2, 0, "data", ("a", "b", "c", "d")))
+    with pytest.raises(ValueError, match=f"{tmp_path}: no finished epoch in it. Continue it: python -m baseline_keras --resume"):
+        load_embedder(tmp_path)
+    save_checkpoint(tmp_path, tf.train.Checkpoint(network=network), 1)
+    embedder, loaded = Embedder(network), load_embedder(tmp_path)
+    assert np.array_equal(loaded.embed(images), embedder.embed(images))
+    assert loaded.digest == embedder.digest and len(loaded.digest) == 12
+    assert Embedder(build_network(4, 16)).digest != embedder.digest
+
+
+def test_extract_keeps_ids_with_rows(network: tf.keras.Sequential, images: np.ndarray, tmp_path: Path):
+    names = ["b", "a", "d", "c", "e"]
+    for name, pixels in zip(names, images, strict=True):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    paths = np.array([str(tmp_path / f"{name}.png") for name in names])
+    embedder = Embedder(network)
+    features = extract(embedder, ImageList(np.array(names), paths), batch_size=2, quiet=True)
+    assert features.ids.tolist() == names and features.digest == embedder.digest
+    np.testing.assert_allclose(features.embeddings, embedder.embed(images), atol=1e-5)
+    assert len(extract(embedder, ImageList(np.array([]), np.array([])), quiet=True)) == 0
