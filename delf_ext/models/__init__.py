@@ -1,0 +1,1 @@
+"""Networks: images in, an embedding and named endpoints out."""

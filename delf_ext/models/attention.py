@@ -1,0 +1,22 @@
+"""DELF's attention: how much each position of a feature map matters."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+class Attention(tf.keras.layers.Layer):
+    """1x1 convolution to 512 with batch norm and ReLU, 1x1 convolution to one score, softplus.
+
+    Call: features [B, h, w, C] -> attention [B, h, w, 1], positive. Source: Noh et al. 2017, arXiv:1612.06321, section 4.2.
+    """
+
+    def __init__(self, hidden: int = 512) -> None:
+        super().__init__(name="attention")
+        self.hidden = tf.keras.layers.Conv2D(hidden, 1, use_bias=False, name="conv1")
+        self.norm = tf.keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-5, name="norm")
+        self.score = tf.keras.layers.Conv2D(1, 1, name="conv2")
+
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        hidden = tf.nn.relu(self.norm(self.hidden(features), training=training))
+        return tf.nn.softplus(self.score(hidden))

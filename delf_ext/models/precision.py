@@ -1,0 +1,30 @@
+"""--mixed_precision: bfloat16 arithmetic inside a graph whose variables stay float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+CHOICES = ("auto", "off", "bfloat16")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX). Elsewhere it would be emulated, and slow."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def set_mixed_precision(choice: str) -> str:
+    """Applies to graphs traced from now on; returns what was chosen, "bfloat16" or "off".
+
+    Source: TensorFlow's oneDNN auto mixed precision. Raises: ValueError naming the known choices.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"unknown --mixed_precision={choice}. Known: {', '.join(CHOICES)}.")
+    use = choice == "bfloat16" or (choice == "auto" and cpu_has_bfloat16())
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": use})
+    return "bfloat16" if use else "off"

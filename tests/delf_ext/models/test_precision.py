@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import tensorflow as tf
+
+from delf_ext.models import precision
+
+OPTION = "auto_mixed_precision_onednn_bfloat16"
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    before = tf.config.optimizer.get_experimental_options().get(OPTION, False)
+    yield
+    tf.config.optimizer.set_experimental_options({OPTION: before})
+
+
+@pytest.mark.parametrize(
+    ("choice", "processor_has_it", "chosen"),
+    [("off", True, "off"), ("bfloat16", False, "bfloat16"), ("auto", True, "bfloat16"), ("auto", False, "off")],
+)
+def test_the_choice_is_applied_and_named(monkeypatch: pytest.MonkeyPatch, choice: str, processor_has_it: bool, chosen: str):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: processor_has_it)
+    assert precision.set_mixed_precision(choice) == chosen
+    assert tf.config.optimizer.get_experimental_options()[OPTION] is (chosen == "bfloat16")
+
+
+def test_another_choice_is_refused():
+    with pytest.raises(ValueError, match=r"unknown --mixed_precision=float16\. Known: auto, off, bfloat16\."):
+        precision.set_mixed_precision("float16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("flags : avx2 avx512_bf16", True), ("flags : amx_bf16 amx_tile", True), ("flags : avx2 avx512f", False), (None, False)],
+)
+def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch, flags: str | None, expected: bool):
+    def read_text(_: object) -> str:
+        if flags is None:
+            raise FileNotFoundError("/proc/cpuinfo")
+        return flags
+
+    monkeypatch.setattr(precision.Path, "read_text", read_text)
+    assert precision.cpu_has_bfloat16() is expected

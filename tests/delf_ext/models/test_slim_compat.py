@@ -1,0 +1,66 @@
+"""TF-Slim in a fresh interpreter, with and without the mending: what is registered cannot be taken back in this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BATCH_NORM = "import tensorflow as tf; print('shape', slim.batch_norm(tf.zeros([1, 2, 2, 3])).shape)"
+WITHOUT = f"import tf_slim as slim; {BATCH_NORM}"
+WITH = f"""
+import sys
+from delf_ext.models.slim_compat import register_legacy_layers, slim
+before = dict(sys.modules)
+register_legacy_layers()
+print('idempotent', before == dict(sys.modules))
+{BATCH_NORM}
+import warnings
+from delf_ext.models.backbones import Backbone
+backbone = Backbone('resnet_v1_50/block1')
+backbone(tf.zeros([1, 32, 32, 3]), training=True)
+tf.function(lambda images: backbone(images, training=True))(tf.zeros([2, 32, 32, 3]))
+class Fitted(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.trunk = backbone
+    def call(self, images, training=False):
+        return tf.reduce_mean(self.trunk(images, training=training)['resnet_v1_50/block1'], [1, 2, 3])
+fitted = Fitted()
+fitted.compile('sgd', 'mse')
+fitted.fit(tf.zeros([2, 32, 32, 3]), tf.zeros([2]), verbose=0)
+warnings.warn('`layer.call` is another thing')
+print('done')
+"""
+
+
+def run(root: Path, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-W", "always::UserWarning", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
+
+
+def test_without_the_mending_the_first_batch_norm_fails(root: Path):
+    found = run(root, WITHOUT)
+    assert found.returncode != 0 and "tf_keras" in found.stderr
+
+
+@pytest.fixture(scope="module")
+def mended(root: Path) -> subprocess.CompletedProcess[str]:
+    found = run(root, WITH)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+def test_with_it_batch_norm_works_and_twice_is_once(mended: subprocess.CompletedProcess[str]):
+    assert "shape (1, 2, 2, 3)" in mended.stdout
+    assert "idempotent True" in mended.stdout
+
+
+def test_building_tracing_and_fitting_warn_of_nothing_that_a_user_cannot_mend(mended: subprocess.CompletedProcess[str]):
+    assert "done" in mended.stdout
+    assert "layer.apply" not in mended.stderr and "layer.updates" not in mended.stderr
+    assert "`layer.call` is another thing" in mended.stderr
