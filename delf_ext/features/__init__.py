@@ -1,0 +1,1 @@
+"""Images to features: what embeds, and the extraction of whole lists."""

@@ -1,0 +1,82 @@
+"""What turns a batch of photographs into embeddings: an untrained trunk, or a trained run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from data_io.artifacts import digest_of, read_json
+from delf_ext.config import RunConfig
+from delf_ext.models.backbones import Backbone
+from delf_ext.models.checkpoints import LoadReport, load_backbone, load_network
+from delf_ext.models.dual_head import DualHead
+from delf_ext.models.pooling import pool
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """embed: uint8 [B, S, S, 3] -> float32 [B, D]. digest: changes with weights, preprocessing and configuration."""
+
+    name: str
+    image_size: int
+    digest: str
+    embed: Callable[[np.ndarray], np.ndarray]
+
+
+def weights_digest(layer: tf.keras.layers.Layer) -> str:
+    """Changes when any weight does."""
+    summary = hashlib.sha256()
+    for variable in sorted(layer.variables, key=lambda variable: variable.name):
+        summary.update(variable.name.encode() + variable.numpy().tobytes())
+    return summary.hexdigest()[:12]
+
+
+def _compiled(function: Callable[[tf.Tensor], tf.Tensor], image_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    graph = tf.function(function, input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)])
+    return lambda images: graph(tf.constant(images)).numpy()
+
+
+def zero_shot_embedder(checkpoint: str, endpoint: str, layout: str, pooling: str, image_size: int) -> tuple[Embedder, LoadReport]:
+    """A pretrained trunk as it is: the pooled end point. pooling: avg, gem or attention (by feature norm: nobody trained one)."""
+    backbone = Backbone(endpoint, layout)
+    pool(tf.zeros([1, 1, 1, 1]), pooling)  # a wrong name is refused before the network is built
+    backbone(tf.zeros([1, image_size, image_size, 3]))
+    report = load_backbone(backbone, checkpoint)
+    identity = digest_of([weights_digest(backbone), backbone.endpoint, layout, pooling, image_size])
+
+    def embed(images: tf.Tensor) -> tf.Tensor:
+        features = backbone(images, training=False)[backbone.endpoint]
+        return tf.math.l2_normalize(tf.cast(pool(features, pooling), tf.float32), axis=-1)
+
+    return Embedder(f"zero-shot {backbone.endpoint} {pooling}", image_size, identity, _compiled(embed, image_size)), report
+
+
+def network_embedder(network: DualHead, name: str) -> Embedder:
+    """A built dual head with the weights that it has now: while it trains, make a new one for a new digest."""
+    size = network.config.image_size
+    identity = digest_of([weights_digest(network), dataclasses.asdict(network.config)])
+    return Embedder(name, size, identity, _compiled(lambda images: network(images, training=False)[0], size))
+
+
+def read_run_config(run_dir: str | Path) -> RunConfig:
+    """Raises: ValueError naming the file when config.json is missing, half-written or of another system."""
+    path = Path(run_dir) / "config.json"
+    values = read_json(path)
+    try:
+        return RunConfig.from_dict(values)
+    except (TypeError, ValueError) as error:  # a value of another type, or one that is refused
+        raise ValueError(f"{path}: not a run's configuration ({error}).") from None
+
+
+def run_embedder(run_dir: str | Path) -> Embedder:
+    """The network that a finished or running training has kept. Raises: ValueError when the directory holds no usable run."""
+    config = read_run_config(run_dir)
+    network = DualHead(config.model).build_variables()
+    which = load_network(network, Path(run_dir) / "checkpoint")
+    return network_embedder(network, f"{config.system} {Path(run_dir).name} ({which})")

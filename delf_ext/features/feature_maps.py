@@ -1,0 +1,59 @@
+"""The trunk's feature maps of a whole list, computed once and kept on disk: a frozen trunk trains its heads from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from data_io.artifacts import atomic_path, digest_of, read_json, write_json
+from data_io.records import ImageList
+from delf_ext.features.embedders import weights_digest
+from delf_ext.features.extraction import decoded_batches
+from delf_ext.models.dual_head import DualHead
+
+
+def stored_feature_maps(network: DualHead, images: ImageList, folder: Path, batch_size: int) -> np.ndarray:
+    """float16 [N, h, w, C], memory-mapped, row i of images.ids[i]. Made anew unless they are of these images and weights.
+
+    Raises: ValueError when an image can no longer be read.
+    """
+    backbone, size = network.backbone, network.config.image_size
+    trunk = [weights_digest(backbone), backbone.endpoint, network.config.layout, size]
+    identity = digest_of([*trunk, images.ids.tolist(), images.paths.tolist()])
+    path, note = folder / "trunk.npy", folder / "trunk.json"
+    if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):
+        graph = tf.function(lambda batch: tf.cast(backbone(batch, training=False)[backbone.endpoint], tf.float16))
+        shape = backbone(tf.zeros([1, size, size, 3]), training=False)[backbone.endpoint].shape[1:]
+        with atomic_path(path) as temporary:
+            _write_maps(graph, images, size, batch_size, temporary, tuple(shape))
+            note.unlink(missing_ok=True)  # a kill before the next note must not leave an old one beside new maps
+        write_json(note, {"digest": identity})
+    return np.load(path, mmap_mode="r")
+
+
+def _write_maps(
+    graph: tf.types.experimental.GenericFunction, images: ImageList, size: int, batch_size: int, path: Path, shape: tuple
+) -> None:
+    maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *shape))
+    start = 0
+    with tqdm(total=len(images), desc="feature maps", unit="image", disable=not sys.stderr.isatty()) as bar:
+        for batch in decoded_batches(images, size, batch_size):
+            pixels = _all_readable(batch, images.paths[start : start + len(batch)])
+            blank = [np.zeros_like(pixels[0])] * (batch_size - len(pixels))
+            maps[start : start + len(batch)] = graph(np.stack(pixels + blank)).numpy()[: len(batch)]
+            start += len(batch)
+            bar.update(len(batch))
+    maps.flush()
+
+
+def _all_readable(batch: list[np.ndarray | str], paths: np.ndarray) -> list[np.ndarray]:
+    pixels = []
+    for item, path in zip(batch, paths, strict=True):
+        if isinstance(item, str):
+            raise ValueError(f"{path}: {item}.")
+        pixels.append(item)
+    return pixels

@@ -1,0 +1,97 @@
+"""From a built network to a trained one: epochs, dev evaluation, checkpoints, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from delf_ext.config import TrainConfig
+from delf_ext.training.objective import Objective
+from delf_ext.training.schedules import learning_rate
+from delf_ext.training.state import RunState
+
+EpochBatches = Callable[[int, int], tf.data.Dataset]  # (epoch, first step within it) -> batches
+EvaluateDev = Callable[[], Mapping[str, float]]
+
+
+@dataclass
+class _Watch(tf.keras.callbacks.Callback):
+    """After each batch: counts the step, saves and evaluates when it is time, writes TensorBoard's curves."""
+
+    state: RunState
+    config: TrainConfig
+    evaluate_dev: EvaluateDev | None
+    writer: tf.summary.SummaryWriter
+    step: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.evaluated_at = -1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.step += 1
+        if self.step % self.config.checkpoint_every_steps == 0:
+            self.state.save(self.step)
+        if self.step % self.config.eval_every_steps == 0:
+            self.evaluate()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.curves({f"train/{name}": value for name, value in (logs or {}).items()})
+        self.state.save(self.step)
+
+    def evaluate(self) -> None:
+        if self.evaluate_dev is None or self.evaluated_at == self.step:
+            return
+        self.evaluated_at = self.step
+        metrics = dict(self.evaluate_dev())
+        best = self.state.save_if_best(self.step, metrics["mAP"])
+        self.curves({f"dev/{name}": value for name, value in metrics.items()})
+        shown = " ".join(f"{name} {metrics[name]:.4f}" for name in ("mAP", "recall_at_1", "mean_last_rank"))
+        print(f"\nstep {self.step}: dev {shown}{' (best so far, kept)' if best else ''}", flush=True)
+
+    def curves(self, values: Mapping[str, float]) -> None:
+        with self.writer.as_default(step=self.step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self.writer.flush()
+
+
+def train(
+    objective: Objective,
+    network: tf.keras.Model,
+    epoch_batches: EpochBatches,
+    steps_per_epoch: int,
+    config: TrainConfig,
+    run_dir: Path,
+    evaluate_dev: EvaluateDev | None = None,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Trains for config.epochs and returns the last epoch's means. With `resume`, continues from the last checkpoint.
+
+    network: what is saved; the objective trains all of it or, with a frozen trunk, its heads.
+    evaluate_dev: returns at least mAP, recall_at_1 and mean_last_rank; the weights with the best mAP are kept apart.
+    """
+    total_steps = config.epochs * steps_per_epoch
+    objective.set_optimizers(
+        tf.keras.optimizers.Adam(learning_rate(config.lr, config.lr_schedule, total_steps)),
+        tf.keras.optimizers.Adam(learning_rate(config.lr * config.head_lr_factor, config.lr_schedule, total_steps)),
+    )
+    state = RunState(objective, network, run_dir / "checkpoint")
+    step = state.restore() if resume else 0
+    if step:
+        print(f"continuing at step {step} of {total_steps}", flush=True)
+    watch = _Watch(state, config, evaluate_dev, tf.summary.create_file_writer(str(run_dir)), step)
+    logs: dict[str, float] = {}
+    while watch.step < total_steps:
+        epoch, first_step = divmod(watch.step, steps_per_epoch)
+        batches = epoch_batches(epoch, first_step)
+        history = objective.fit(
+            batches, epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps_per_epoch - first_step, callbacks=[watch]
+        )
+        logs = {name: float(values[-1]) for name, values in history.history.items()}
+    watch.evaluate()
+    state.save(watch.step)
+    return logs

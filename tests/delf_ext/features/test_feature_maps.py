@@ -1,0 +1,126 @@
+"""Stored feature maps: right, reused, remade when they must be, and never taken for whole when they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_io.images import load_image
+from data_io.records import ImageList
+from delf_ext.config import ModelConfig
+from delf_ext.features import feature_maps
+from delf_ext.features.feature_maps import stored_feature_maps
+from delf_ext.models.dual_head import DualHead
+
+ENDPOINT, SIZE_PX = "resnet_v1_50/block1", 32
+
+
+@pytest.fixture(scope="module")
+def network() -> DualHead:
+    return DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2)).build_variables()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
+    folder = tmp_path_factory.mktemp("images")
+    for row in range(5):
+        pixels = np.random.default_rng(row).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+    return ImageList([str(row) for row in range(5)], [str(folder / f"{row}.png") for row in range(5)])
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one each time that maps are computed."""
+    calls: list[int] = []
+    write = feature_maps._write_maps
+
+    def counted(*arguments: object) -> None:
+        calls.append(1)
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(feature_maps, "_write_maps", counted)
+    return calls
+
+
+def twin(network: DualHead, images: ImageList) -> np.ndarray:
+    pixels = np.stack([load_image(path, SIZE_PX) for path in images.paths])
+    return network.backbone(pixels, training=False)[ENDPOINT].numpy()
+
+
+def test_row_i_is_the_trunk_of_image_i(tmp_path: Path, network: DualHead, images: ImageList):
+    maps = stored_feature_maps(network, images, tmp_path, batch_size=2)
+    assert maps.dtype == np.float16 and maps.shape == (5, 4, 4, 256) and isinstance(maps, np.memmap)
+    np.testing.assert_allclose(maps, twin(network, images), rtol=2e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="read-only"):
+        maps[0] = 0
+
+
+def test_maps_are_made_once_for_the_same_images_and_weights(tmp_path: Path, network: DualHead, images: ImageList, made: list):
+    first = np.array(stored_feature_maps(network, images, tmp_path, batch_size=2))
+    again = stored_feature_maps(network, images, tmp_path, batch_size=3)
+    assert len(made) == 1 and np.array_equal(first, again)
+    fewer = stored_feature_maps(network, images.take([3, 1]), tmp_path, batch_size=2)
+    assert len(made) == 2 and np.array_equal(fewer, first[[3, 1]])
+
+
+def test_maps_are_remade_when_a_weight_or_the_layout_changes(tmp_path: Path, images: ImageList, made: list):
+    network = DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2)).build_variables()
+    stored_feature_maps(network, images, tmp_path, batch_size=5)
+    bias = next(v for v in network.backbone.variables if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0")
+    bias.assign_add(np.ones(256))
+    np.testing.assert_allclose(
+        stored_feature_maps(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3
+    )
+    network.heads.logits.classifier.bias.assign([1.0, 2.0])
+    stored_feature_maps(network, images, tmp_path, batch_size=5)
+    assert len(made) == 2
+    other = DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2, layout="keras")).build_variables()
+    other.set_weights(network.get_weights())
+    found = stored_feature_maps(other, images, tmp_path, batch_size=5)
+    assert len(made) == 3
+    np.testing.assert_allclose(found, twin(other, images), rtol=2e-3, atol=1e-3)
+
+
+def test_a_run_killed_while_writing_leaves_nothing_and_starts_anew(
+    tmp_path: Path, network: DualHead, images: ImageList, monkeypatch: pytest.MonkeyPatch
+):
+    write = feature_maps._write_maps
+
+    def killed(*arguments: object) -> None:
+        write(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feature_maps, "_write_maps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stored_feature_maps(network, images, tmp_path, batch_size=2)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(feature_maps, "_write_maps", write)
+    np.testing.assert_allclose(
+        stored_feature_maps(network, images, tmp_path, batch_size=2), twin(network, images), rtol=2e-3, atol=1e-3
+    )
+
+
+def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(
+    tmp_path: Path, network: DualHead, images: ImageList, monkeypatch: pytest.MonkeyPatch
+):
+    before = np.array(stored_feature_maps(network, images, tmp_path, batch_size=5))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feature_maps, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stored_feature_maps(network, images.take([4, 3, 2, 1, 0]), tmp_path, batch_size=5)
+    assert np.array_equal(stored_feature_maps(network, images, tmp_path, batch_size=5), before)
+
+
+def test_an_image_that_has_become_unreadable_is_named(tmp_path: Path, network: DualHead, images: ImageList):
+    paths = [*images.paths[:2], str(tmp_path / "gone.png")]
+    with pytest.raises(ValueError, match=r"gone\.png: file not found\.$"):
+        stored_feature_maps(network, ImageList(["a", "b", "c"], paths), tmp_path / "features", batch_size=2)
+    assert list((tmp_path / "features").iterdir()) == []

@@ -1,0 +1,131 @@
+"""Training proper, on a network cut after its first block and eight 32 px pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_io.batches import feature_batches
+from delf_ext.config import LossConfig, ModelConfig, TrainConfig
+from delf_ext.models.checkpoints import load_network
+from delf_ext.models.dual_head import DualHead
+from delf_ext.training.loop import train
+from delf_ext.training.objective import Objective
+from delf_ext.training.schedules import learning_rate
+from delf_ext.training.state import RunState
+
+MODEL = ModelConfig(endpoint="resnet_v1_50/block1", image_size=32, num_classes=2, freeze_batch_norm=True)
+LOSS = LossConfig(train_logits=True, train_sim=True)
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+PLAN = np.array([[0, 1, 2, 4], [5, 6, 7, 3]])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    base = np.where(LABELS == 0, 60, 190)[:, None, None, None]
+    return np.clip(base + rng.normal(0, 20, (8, 32, 32, 3)), 0, 255).astype(np.float32)
+
+
+def build(seed: int = 0) -> tuple[DualHead, Objective]:
+    tf.keras.utils.set_random_seed(seed)
+    network = DualHead(MODEL).build_variables()
+    return network, Objective(network, LOSS, network.backbone.trainable_variables)
+
+
+def run(pictures: np.ndarray, run_dir: Path, epochs: int, resume: bool = False, evaluate_dev=None, seed: int = 0, **settings):
+    network, objective = build(seed)
+    config = TrainConfig(epochs=epochs, batch_size=4, lr=1e-3, **{"checkpoint_every_steps": 1, **settings})
+    logs = train(
+        objective,
+        network,
+        lambda epoch, first: feature_batches(pictures, LABELS, PLAN, first),
+        len(PLAN),
+        config,
+        run_dir,
+        evaluate_dev,
+        resume,
+    )
+    return network, logs
+
+
+def weights(network: DualHead) -> list[np.ndarray]:
+    return [variable.numpy() for variable in network.variables]
+
+
+def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: Path) -> None:
+    _, first = run(pictures, tmp_path / "a", epochs=1)
+    _, last = run(pictures, tmp_path / "b", epochs=8)
+    assert last["loss"] < 0.7 * first["loss"]
+    assert set(last) == {"loss", "logits", "sim", "accuracy"}
+    assert list((tmp_path / "b").glob("events.*"))
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(pictures: np.ndarray, tmp_path: Path) -> None:
+    undisturbed, _ = run(pictures, tmp_path / "whole", epochs=2)
+
+    class Killed(Exception):
+        pass
+
+    def killed_at_step_3() -> dict[str, float]:
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(pictures, tmp_path / "cut", epochs=2, evaluate_dev=killed_at_step_3, eval_every_steps=3)
+    resumed, _ = run(pictures, tmp_path / "cut", epochs=2, resume=True, seed=99)  # other initial weights: all comes from disk
+    for ours, theirs in zip(weights(resumed), weights(undisturbed), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(pictures: np.ndarray, tmp_path: Path, capsys) -> None:
+    run(pictures, tmp_path, epochs=1)
+    newest = sorted((tmp_path / "checkpoint" / "last").glob("last-2.data*"))[0]
+    newest.write_bytes(newest.read_bytes()[:100])
+    network, objective = build(1)
+    objective.set_optimizers(tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
+    assert RunState(objective, network, tmp_path / "checkpoint").restore() == 1
+    assert "last-2: not readable" in capsys.readouterr().out
+    for data in (tmp_path / "checkpoint" / "last").glob("*.data*"):
+        data.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of its checkpoints can be read; delete the folder"):
+        RunState(objective, network, tmp_path / "checkpoint").restore()
+
+
+def test_the_best_weights_are_kept_apart(pictures: np.ndarray, tmp_path: Path) -> None:
+    maps = iter([0.2, 0.9, 0.4, 0.3])
+    dev = lambda: {"mAP": next(maps), "recall_at_1": 0.0, "mean_last_rank": 1.0}  # noqa: E731
+    run(pictures, tmp_path, epochs=2, evaluate_dev=dev, eval_every_steps=1)
+    assert load_network(build(5)[0], tmp_path / "checkpoint") == "best-2"
+
+
+def test_load_network_falls_back_to_last_and_names_an_empty_folder(pictures: np.ndarray, tmp_path: Path) -> None:
+    trained, _ = run(pictures, tmp_path, epochs=1)
+    loaded = build(7)[0]
+    assert load_network(loaded, tmp_path / "checkpoint") == "last-2"
+    for ours, theirs in zip(weights(loaded), weights(trained), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="no checkpoint; the run has saved nothing yet"):
+        load_network(loaded, tmp_path / "nowhere")
+
+
+def test_a_frozen_trunk_stays_and_its_heads_learn(pictures: np.ndarray, tmp_path: Path) -> None:
+    network, _ = build()
+    maps = network.backbone(pictures)[network.backbone.endpoint].numpy()
+    trunk_before = [variable.numpy() for variable in network.backbone.variables]
+    heads_before = [variable.numpy() for variable in network.heads.trainable_variables]
+    objective = Objective(network.heads, LOSS, network.backbone.trainable_variables)
+    assert objective.trunk == []
+    config = TrainConfig(epochs=1, batch_size=4, lr=1e-3)
+    train(objective, network, lambda epoch, first: feature_batches(maps, LABELS, PLAN, first), len(PLAN), config, tmp_path)
+    for before, variable in zip(trunk_before, network.backbone.variables, strict=True):
+        np.testing.assert_array_equal(before, variable.numpy())
+    assert all(np.any(a != v.numpy()) for a, v in zip(heads_before, network.heads.trainable_variables, strict=True))
+
+
+def test_learning_rate_schedules() -> None:
+    assert learning_rate(0.1, "constant", 10) == 0.1
+    cosine = learning_rate(0.1, "cosine", 10)
+    np.testing.assert_allclose([cosine(0), cosine(5), cosine(10)], [0.1, 0.05, 0.0], atol=1e-8)  # (1 + cos(pi t / T)) / 2
