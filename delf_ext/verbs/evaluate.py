@@ -1,0 +1,132 @@
+"""evaluate: the figures of one system on labelled queries, as a table on the screen and as JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_io.artifacts import save_record, write_json
+from data_io.datasets import DataSet
+from data_io.records import GroundTruth, Ranking
+from delf_ext.evaluation.comparison import Evaluated
+from delf_ext.evaluation.intervals import bootstrap_interval
+from delf_ext.evaluation.metrics import Hits, average_precisions, recalls_at_k, summarize
+from delf_ext.evaluation.report import write_report
+from delf_ext.verbs.data import evaluation_lists, load
+from delf_ext.verbs.systems import System, load_run, one_system
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One system on one data set: what it retrieved, how good that was, and against which truth."""
+
+    evaluated: Evaluated
+    retrieval: Any
+    ranking: Ranking
+    truth: GroundTruth
+
+
+def run(flags: Any) -> None:
+    data = load(flags)
+    measured = measure(one_system(flags), data, flags.batch_size)
+    result = figures(measured, flags.data or data.name, flags.seed)
+    show(result)
+    if flags.run_dir:
+        leave_in_run(Path(flags.run_dir), measured, result, data, flags.report)
+    if flags.json:
+        write_json(flags.json, result)
+        print(f"figures: {flags.json}")
+
+
+def measure(system: System, data: DataSet, batch_size: int) -> Measured:
+    """Embeds, ranks and scores. Raises: ValueError without labelled queries and gallery."""
+    from delf_ext.pipeline import embed, rank, score
+
+    model, config = system
+    query, gallery, what = evaluation_lists(data, config)
+    print(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}", flush=True)
+    retrieval = embed(model, query, gallery, batch_size)
+    hits, truth = score(retrieval)
+    ranking = rank(retrieval)
+    return Measured(Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth)
+
+
+def evaluate_run(run_dir: Path, data: DataSet, data_name: str, seed: int, batch_size: int) -> dict[str, Any]:
+    """Scores a run and leaves everything in its directory; returns the figures."""
+    measured = measure(load_run(run_dir), data, batch_size)
+    result = figures(measured, data_name, seed)
+    show(result)
+    leave_in_run(run_dir, measured, result, data, report=True)
+    return result
+
+
+def leave_in_run(run_dir: Path, measured: Measured, result: dict[str, Any], data: DataSet, report: bool) -> None:
+    """Features, ranking, figures and, with `report`, the page of pictures."""
+    retrieval = measured.retrieval
+    save_record(run_dir / "features" / "query.npz", retrieval.query_features)
+    save_record(run_dir / "features" / "gallery.npz", retrieval.gallery_features)
+    save_record(run_dir / "ranking.npz", measured.ranking)
+    write_json(run_dir / "metrics.json", result)
+    if report:
+        page = write_page(run_dir / "report" / "index.html", [measured], data, result["data"], result["seed"])
+        print(f"report: {page}")
+
+
+def write_page(path: Path, measured: list[Measured], data: DataSet, data_name: str, seed: int) -> Path:
+    """The report over the queries and gallery of the first system."""
+    retrieval, facts = measured[0].retrieval, {"data": data_name, "seed": str(seed)}
+    results = [one.evaluated for one in measured]
+    title = f"mandoo on {data.name}"
+    return write_report(
+        path, title, results, retrieval.query, retrieval.gallery, measured[0].truth, data.class_names, seed=seed, facts=facts
+    )
+
+
+def figures(measured: Measured, data_name: str, seed: int) -> dict[str, Any]:
+    """What `--json` holds: the main figures on top, every other metric under "metrics"."""
+    hits = measured.evaluated.hits
+    metrics = dict(summarize(hits))
+    result = {
+        "mAP": metrics["mAP"],
+        "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
+        **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
+        "num_queries": int(metrics["num_queries"]),
+        "num_gallery": len(measured.retrieval.gallery),
+        "num_skipped": measured.evaluated.num_skipped,
+        "model": measured.evaluated.name,
+        "data": data_name,
+        "seed": seed,
+        "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
+        "metrics": metrics,
+        "skipped": [list(item) for item in measured.retrieval.skipped],
+    }
+    groups = measured.retrieval.query.groups
+    return result if groups is None else {**result, "groups": _by_group(hits, groups)}
+
+
+def _by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:
+    """mAP and Recall@1 of each group of queries (a camera, a shop) that has a scored query."""
+    rows_of = {str(group): np.flatnonzero((groups == group) & (hits.num_relevant > 0)) for group in np.unique(groups)}
+    parts = {group: dict(summarize(hits.take(rows))) for group, rows in rows_of.items() if len(rows)}
+    return {group: {name: part[name] for name in ("mAP", "recall_at_1", "num_queries")} for group, part in parts.items()}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The figures on the screen: mAP and R@1 with their intervals first."""
+    over = f"95 % bootstrap over {result['num_queries']} queries, seed {result['seed']}"
+    for title, name in (("mAP", "mAP"), ("R@1", "recall_at_1")):
+        low, high = result[f"{name}_ci95"]
+        print(f"{title:<20} {result[name]:.4f}  [{low:.4f}, {high:.4f}] {over}")
+    for name, value in result["metrics"].items():
+        if name not in ("mAP", "recall_at_1") and not math.isnan(value):
+            print(f"{name:<20} {value:.4f}" if not name.startswith("num_") else f"{name:<20} {int(value)}")
+    for group, part in result.get("groups", {}).items():
+        print(f"group {group}: mAP {part['mAP']:.4f}, R@1 {part['recall_at_1']:.4f}, {int(part['num_queries'])} queries")
+    for path, reason in result["skipped"][:5]:
+        print(f"skipped {path}: {reason}")
+    if result["num_skipped"]:
+        print(f"skipped {result['num_skipped']} files in all")

@@ -1,0 +1,97 @@
+"""Every flag of the front door, grouped as `--help` shows them. Flags of the original keep name and meaning."""
+
+from __future__ import annotations
+
+from absl import flags
+
+LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
+# group -> (name, default, help[, choices]); the default's type is the flag's.
+FLAGS: dict[str, list[tuple]] = {
+    "Data": [
+        ("data", None, "class folders, CSV path,label,split[,group], challenge tree or Grocery Store tree; without it NSML's "
+                       "DATASET_PATH, under --debug --debug_data, else a drawn data set"),
+        ("debug_data", "./debug_data", "the data under --debug; drawn when it does not exist"),
+        ("query_split", "val", "which list of the Grocery Store tree gives the queries", ["val", "test"]),
+        ("dev_percent", 0.1, "share of the training classes held out to choose the best weights; 0: none"),
+        ("dev_split", "block", "a contiguous block of classes, or random ones", ["block", "random"]),
+        ("dev_querynum", 300, "most query images of the dev split"),
+        ("dev_referencenum", 20, "most gallery images per class of the dev split"),
+        ("image_size", 224, "side of the square that a photograph is resized to, in pixels"),
+    ],
+    "Model": [
+        ("pretrained_model", None, "TensorFlow checkpoint, V1 or V2, that initialises the trunk"),
+        ("resnet_type", "resnet_v1_50/block4", "backbone and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, "
+                                               "inception_v3/Mixed_7c, vgg_16/conv5"),
+        ("layout", "auto", "where a ResNet v1 has its strides; auto: as the manifest says", ["auto", "slim", "keras", "v1.5"]),
+        ("pooling", "avg", "of a zero-shot trunk (--pretrained_model without --run_dir)", ["avg", "gem", "attention"]),
+        ("stop_gradient_sim", False, "the similarity branch teaches nothing to trunk, attention and logits"),
+        ("skipcon_attn", False, "adds the unweighted sum of features to the similarity branch"),
+        ("logit_concat_sim", False, "appends the logits to the similarity branch's input"),
+    ],
+    "Losses (any number together)": [
+        ("train_logits", False, "classification: softmax cross-entropy + squared error"),
+        ("train_sim", False, "pairs: sigmoid cross-entropy on (cosine - 0.5) * 32"),
+        ("train_sim_dist", False, "pairs: squared error of the same sigmoid"),
+        ("train_max_neg", False, "the most similar images of other classes are pushed away"),
+        ("train_max_neg_topk", 5, "how many of them per image"),
+        ("train_triplet", False, "batch-hard triplets (TensorFlow Addons)"),
+        ("margin", 0.3, "of the triplets, on distances of unit vectors"),
+        *((f"{name}_weight", 1.0, f"weight of --train_{name} in the sum") for name in LOSSES),
+    ],
+    "Training": [
+        ("epochs", 200, "passes over the training images"),
+        ("batch_size", 64, "images per step; also per step of extraction"),
+        ("images_per_class", 0, "batches of P classes x K images; 0: K=4 for --train_triplet and --train_max_neg, else pairs"),
+        ("lr", 1e-4, "Adam's learning rate"),
+        ("head_lr_factor", 1.0, "learning rate of attention and heads, times --lr"),
+        ("lr_schedule", "constant", "learning rate over the run", ["constant", "cosine"]),
+        ("freeze_backbone", False, "trains attention and heads on feature maps computed once (no augmentation)"),
+        ("freeze_batch_norm", False, "keeps the trunk's stored batch statistics while training"),
+        ("batch_norm_decay", 0.997, "how slowly the trunk's batch statistics follow; 0.9 suits runs of a few hundred steps"),
+        ("weight_decay", 1e-4, "L2 penalty on the trunk's weights"),
+        ("eval_every_steps", 150, "steps between evaluations on the dev split"),
+        ("checkpoint_every_steps", 50, "steps that a kill can cost"),
+        ("augmentation", False, "switches on the changes named below; alone: --crop and --fliplr"),
+        ("crop", False, "with --augmentation: a random part, sides 70 % or more"),
+        ("fliplr", False, "with --augmentation: left and right"),
+        ("flipud", False, "with --augmentation: upside down"),
+        ("rotate", False, "with --augmentation: -45 to +45 degrees"),
+        ("gausian", False, "with --augmentation: blur"),
+        ("dropout", False, "with --augmentation: pixels go black"),
+        ("noise", False, "with --augmentation: Gaussian noise"),
+        ("debug", False, "small local run: 240 images, 2 epochs, dev evaluation every 5 steps"),
+        ("seed", 0, "of every random choice"),
+        ("deterministic", False, "bit-equal runs, slower"),
+        ("mixed_precision", "auto", "bfloat16 arithmetic; auto: where the processor has it", ["auto", "off", "bfloat16"]),
+    ],
+    "Runs and results": [
+        ("run_dir", None, "directory of a run; train makes a new one under runs/ without it"),
+        ("resume", False, "continues the run in --run_dir; --epochs may be raised"),
+        ("runs", [], "compare: run directories, separated by commas"),
+        ("json", None, "evaluate, compare: file for the figures"),
+        ("report", True, "evaluate, compare: writes a page with pictures"),
+        ("out", None, "compare, demo, draw, extract, infer: where the result goes"),
+        ("image", None, "search: a photograph, or a folder of them"),
+        ("top_k", 10, "search: results per photograph"),
+        ("draw_classes", 1000, "draw: training classes; the rest in the challenge's proportions"),
+    ],
+    "Reserved by NSML (accepted; bound where the platform is)": [
+        ("mode", "train", "train or test"),
+        ("iteration", "0", "checkpoint to test"),
+        ("pause", 0, "1 when the platform wants `infer` bound"),
+    ],
+}  # fmt: skip
+
+KINDS = {bool: "boolean", int: "integer", float: "float", str: "string", list: "list", type(None): "string"}
+
+
+def new_flags() -> flags.FlagValues:
+    """All flags with their defaults; values of their own, not absl's global ones, so that one process can run several verbs."""
+    values = flags.FlagValues()
+    for entries in FLAGS.values():
+        for name, default, text, *choices in entries:
+            if choices:
+                flags.DEFINE_enum(name, default, choices[0], text, flag_values=values)
+            else:
+                getattr(flags, f"DEFINE_{KINDS[type(default)]}")(name, default, text, flag_values=values)
+    return values
