@@ -1,0 +1,97 @@
+"""Images per second of our trunk against `tf.keras.applications.ResNet50`, in turn in one process.
+
+    python benchmarks/extract.py [--batch_size=32] [--rounds=7] [--json=extract.json]
+
+Both run ResNet-50 up to its pooled output at 224 px on the same random pixels, with random weights: speed does not depend on
+them. Contenders are interleaved; medians are printed, with CPU-seconds beside wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from delf_ext.models.backbones import Backbone
+from delf_ext.models.pooling import average_pool
+from delf_ext.models.precision import set_mixed_precision
+
+SIZE, SEED = 224, 0
+Contender = Callable[[np.ndarray], object]
+
+
+def ours(precision: str) -> Contender:
+    """The trunk as extraction runs it. The precision holds for graphs traced now, so the first call is made here."""
+    set_mixed_precision(precision)
+    backbone = Backbone("resnet_v1_50/block4", "v1.5")
+    graph = tf.function(lambda images: average_pool(backbone(images, training=False)["resnet_v1_50/block4"]))
+    return lambda images: graph(tf.constant(images)).numpy()
+
+
+def keras() -> Contender:
+    """`predict`, as its users call it; fp32."""
+    set_mixed_precision("off")
+    model = tf.keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    return lambda images: model.predict(images.astype(np.float32), verbose=0)
+
+
+def keras_graph() -> Contender:
+    """The same network called as a graph: without what `predict` adds around it."""
+    set_mixed_precision("off")
+    model = tf.keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    graph = tf.function(lambda images: model(images, training=False))
+    return lambda images: graph(tf.constant(images.astype(np.float32))).numpy()
+
+
+def timed(contender: Contender, images: np.ndarray) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    contender(images)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    images = np.random.default_rng(SEED).integers(0, 256, (options.batch_size, SIZE, SIZE, 3), np.uint8)
+
+    contenders = {"keras predict fp32": keras, "keras graph fp32": keras_graph}
+    contenders |= {f"ours {name}": lambda choice=choice: ours(choice) for name, choice in (("fp32", "off"), ("bf16", "bfloat16"))}
+    ready = {}
+    for name, make in contenders.items():
+        ready[name] = make()
+        ready[name](images)  # traced under the precision that was just set
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ready}
+    for _ in range(options.rounds):
+        for name, contender in ready.items():
+            times[name].append(timed(contender, images))
+
+    peer = statistics.median(wall for wall, _ in times["keras predict fp32"])
+    rows = {}
+    for name, pairs in times.items():
+        wall, cpu = (statistics.median(column) for column in zip(*pairs))
+        speed, cpu_ms = options.batch_size / wall, 1000 * cpu / options.batch_size
+        rows[name] = {"images_per_s": speed, "cpu_ms_per_image": cpu_ms, "ratio": peer / wall}
+        print(f"{name:<20} {speed:7.1f} images/s  {peer / wall:5.2f}x of keras predict  {cpu_ms:6.1f} CPU-ms per image")
+    if options.json:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+        versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": np.__version__}
+        about = {"commit": commit, "versions": versions, "cores": os.cpu_count(), "seed": SEED, "rounds": options.rounds}
+        with open(options.json, "w") as file:
+            json.dump({**about, "batch_size": options.batch_size, "results": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

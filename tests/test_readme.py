@@ -1,0 +1,93 @@
+"""Every command of the README is run, in the order in which it stands there, on a folder laid out as it says.
+
+Flags that make it small (a trunk cut after its first block, 32 px, one epoch) are appended; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import baseline_keras.__main__
+import dual_main
+import pretrained.convert
+import pretrained.fetch
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.models.backbones import Backbone
+from pretrained.convert import write_checkpoint
+
+SMALL = ["--image_size=32", "--batch_size=8"]
+TINY = {
+    "mandoo": [*SMALL, "--resnet_type=resnet_v1_50/block1", "--epochs=1", "--mixed_precision=off", "--dev_percent=0.34"],
+    "baseline": [*SMALL, "--epochs=1"],
+}
+
+
+def commands(root: Path) -> list[str]:
+    """The lines of the README's code blocks, without comments."""
+    blocks = re.findall(r"```\w*\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/, products.csv, phone.jpg and weights, as the README's reader has them."""
+    folder = tmp_path_factory.mktemp("reader")
+    config = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=48)
+    drawn = draw_dataset(folder / "drawn", config, progress=False)
+    shutil.copytree(drawn / "train" / "train_data", folder / "photos")
+    photos = sorted((folder / "photos").rglob("*.jpg"))
+    shutil.copy(photos[0], folder / "phone.jpg")
+    with (folder / "products.csv").open("w", newline="") as file:
+        rows = [(p.relative_to(folder), p.parent.name, "query" if i % 2 else "gallery") for i, p in enumerate(photos)]
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    trunk = Backbone("resnet_v1_50/block1")
+    trunk(tf.zeros([1, 32, 32, 3]))
+    values = {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables}
+    (folder / "pre_trained").mkdir()
+    for prefix in ("resnet_v1_50.ckpt", "pre_trained/resnet_v1_50.ckpt"):
+        write_checkpoint(folder / prefix, values)
+    return folder
+
+
+def test_the_readme_has_commands_and_its_make_targets_exist(root: Path) -> None:
+    lines = commands(root)
+    assert len([line for line in lines if "mandoo" in line or "python" in line]) >= 8
+    makefile = (root / "Makefile").read_text()
+    for line in lines:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
+
+
+def test_every_command_runs(root: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("MANDOO_CACHE", str(workplace / "cache"))
+    for line in commands(root):
+        words = shlex.split(line)
+        if words[0] == "mandoo" or words[:2] == ["python", "dual_main.py"]:
+            arguments = words[1:] if words[0] == "mandoo" else words[2:]
+            drawn = [] if any(word.startswith("--data=") for word in words) else ["--data=drawn"]
+            dual_main.main([*arguments, *TINY["mandoo"], *drawn])
+        elif words[:3] == ["python", "-m", "baseline_keras"]:
+            assert not baseline_keras.__main__.main([*words[3:], *TINY["baseline"]])
+        else:
+            assert words[0] in ("make", "."), f"not run by any test: {line}"
+    assert (workplace / "first.json").is_file() and (workplace / "report" / "index.html").is_file()
+
+
+def test_the_commands_named_in_the_text_exist(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (root / "README.md").read_text()
+    assert "python -m pretrained.fetch resnet_v1_50" in text and "python -m pretrained.convert" in text
+    assert pretrained.fetch.main(["--list"]) == 0
+    assert "resnet_v1_50" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        pretrained.convert.main(["--help"])
+    assert ended.value.code == 0
+    assert (root / "benchmarks" / "extract.py").is_file() and "python benchmarks/extract.py" in text
