@@ -46,7 +46,7 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.verbs": (EVERYTHING, "tensorflow"),
     "delf_ext.nsml": (EVERYTHING, "nsml"),
     "delf_ext.web": (EVERYTHING, "fastapi starlette uvicorn jinja2 multipart"),
-    "dual_main": ("delf_ext.verbs absl", ""),
+    "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
     "baseline_keras": ("baseline_keras data_io numpy tensorflow tqdm", ""),
     "pretrained": ("pretrained data_io.artifacts numpy tqdm", "tensorflow h5py safetensors"),
 }
@@ -175,7 +175,7 @@ def test_no_utils(root: Path) -> None:
 
 def test_help_search_and_metrics_do_without_tensorflow(root: Path) -> None:
     imports = (
-        "import dual_main, delf_ext.verbs.flags, delf_ext.index.exact, delf_ext.evaluation.metrics; dual_main.define_flags()"
+        "import dual_main, delf_ext.verbs.flags, delf_ext.index.exact, delf_ext.evaluation.metrics; delf_ext.verbs.flags.new_flags()"
     )
     assert loaded_tensorflow(imports, root) == ""
 
