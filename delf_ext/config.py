@@ -49,7 +49,7 @@ class ModelConfig:
     stop_gradient_sim: bool = False
     skipcon_attn: bool = False
     logit_concat_sim: bool = False
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.0
     freeze_batch_norm: bool = False
     batch_norm_decay: float = 0.997
 
@@ -105,7 +105,7 @@ class TrainConfig:
     batch_size: int = 64
     images_per_class: int = 0
     lr: float = 1e-4
-    head_lr_factor: float = 1.0
+    classifier_lr_factor: float = 10.0
     lr_schedule: str = "constant"
     freeze_backbone: bool = False
     eval_every_steps: int = 150
@@ -116,7 +116,7 @@ class TrainConfig:
         object.__setattr__(self, "augmentation", tuple(self.augmentation))
         for name in ("epochs", "batch_size", "eval_every_steps", "checkpoint_every_steps"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1. Received {getattr(self, name)}.")
-        for name in ("lr", "head_lr_factor"):
+        for name in ("lr", "classifier_lr_factor"):
             _require(getattr(self, name) > 0, f"--{name} must be above 0. Received {getattr(self, name)}.")
         _require(
             self.lr_schedule in ("constant", "cosine"), f"--lr_schedule is constant or cosine. Received {self.lr_schedule!r}."

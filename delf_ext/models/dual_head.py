@@ -31,6 +31,11 @@ class Heads(tf.keras.layers.Layer):
             else None
         )
 
+    @property
+    def classifier_variables(self) -> list[tf.Variable]:
+        """What the classification loss trains beside the trunk: attention and classifier."""
+        return self.attention.trainable_variables + (self.logits.trainable_variables if self.logits is not None else [])
+
     def call(self, features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Endpoints]:
         attention = self.attention(features, training=training)
         endpoints = {"attention": attention, "pooled": attention_pool(features, attention)}

@@ -77,7 +77,7 @@ def train(
     total_steps = config.epochs * steps_per_epoch
     objective.set_optimizers(
         tf.keras.optimizers.Adam(learning_rate(config.lr, config.lr_schedule, total_steps)),
-        tf.keras.optimizers.Adam(learning_rate(config.lr * config.head_lr_factor, config.lr_schedule, total_steps)),
+        tf.keras.optimizers.Adam(learning_rate(config.lr * config.classifier_lr_factor, config.lr_schedule, total_steps)),
     )
     state = RunState(objective, network, run_dir / "checkpoint")
     step = state.restore() if resume else 0

@@ -14,25 +14,29 @@ Network = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
 class Objective(tf.keras.Model):
-    """A network with its losses; the trunk and the new heads each have an optimizer.
+    """A network with its losses, and two optimizers: a fast one for attention and classifier, one for all the rest.
+
+    The classifier reads averages of unit vectors, whose entries are near 1/45: at the trunk's learning rate it needs some
+    thousand steps to say anything, and until then the trunk learns nothing from it either. The similarity branch reads sums of
+    raw features, large numbers: at the classifier's rate it does not settle.
 
     Data: (images or feature maps, labels [B] int). `fit` shows every loss by its name.
     """
 
-    def __init__(self, network: tf.keras.layers.Layer, losses: LossConfig, trunk_variables: list[tf.Variable]) -> None:
+    def __init__(self, network: tf.keras.layers.Layer, losses: LossConfig, fast_variables: list[tf.Variable]) -> None:
         super().__init__(name="objective")
         self.network, self.losses_config = network, losses
-        trunk = {variable.ref() for variable in trunk_variables}
-        self.trunk = [variable for variable in network.trainable_variables if variable.ref() in trunk]
-        self.heads = [variable for variable in network.trainable_variables if variable.ref() not in trunk]
+        self.fast = list(fast_variables)
+        fast = {variable.ref() for variable in fast_variables}
+        self.slow = [variable for variable in network.trainable_variables if variable.ref() not in fast]
         self.means = {name: tf.keras.metrics.Mean(name=name) for name in ("loss", *losses.names)}
         if losses.train_logits:
             self.means["accuracy"] = tf.keras.metrics.Mean(name="accuracy")
 
-    def set_optimizers(self, trunk: tf.keras.optimizers.Optimizer, heads: tf.keras.optimizers.Optimizer) -> None:
-        trunk.build(self.trunk)
-        heads.build(self.heads)
-        self.trunk_optimizer, self.head_optimizer = trunk, heads
+    def set_optimizers(self, slow: tf.keras.optimizers.Optimizer, fast: tf.keras.optimizers.Optimizer) -> None:
+        slow.build(self.slow)
+        fast.build(self.fast)
+        self.slow_optimizer, self.fast_optimizer = slow, fast
         self.compile()
 
     @property
@@ -49,9 +53,9 @@ class Objective(tf.keras.Model):
             losses = named_losses(endpoints, labels, self.losses_config)
             total = weighted_sum(losses, self.losses_config)
             objective = total + tf.add_n(self.network.losses) if self.network.losses else total
-        gradients = tape.gradient(objective, self.trunk + self.heads)
-        self._apply(self.trunk_optimizer, gradients[: len(self.trunk)], self.trunk)
-        self._apply(self.head_optimizer, gradients[len(self.trunk) :], self.heads)
+        gradients = tape.gradient(objective, self.slow + self.fast)
+        self._apply(self.slow_optimizer, gradients[: len(self.slow)], self.slow)
+        self._apply(self.fast_optimizer, gradients[len(self.slow) :], self.fast)
         for name, value in {"loss": total, **losses}.items():
             self.means[name].update_state(value)
         if "accuracy" in self.means:

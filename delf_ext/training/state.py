@@ -20,7 +20,7 @@ class RunState:
         self.folder = folder
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         everything = tf.train.Checkpoint(
-            network=network, trunk_optimizer=objective.trunk_optimizer, head_optimizer=objective.head_optimizer, step=self.step
+            network=network, slow_optimizer=objective.slow_optimizer, fast_optimizer=objective.fast_optimizer, step=self.step
         )
         weights = tf.train.Checkpoint(network=network)
         self._last = tf.train.CheckpointManager(everything, str(folder / "last"), max_to_keep=2, checkpoint_name="last")

@@ -89,7 +89,7 @@ def train_run(config: RunConfig, data: DataSet, run_dir: Path, resume: bool = Fa
     from delf_ext.training.objective import Objective
 
     trained = network.heads if config.training.freeze_backbone else network
-    objective = Objective(trained, config.loss, network.backbone.trainable_variables)
+    objective = Objective(trained, config.loss, network.heads.classifier_variables)
     batches = _batches(network, images, plan, config, run_dir)
     train(objective, network, batches, len(plan(0)), config.training, run_dir, _dev_evaluation(network, dev, config), resume)
     if evaluate:

@@ -113,7 +113,9 @@ def _changed(value: object) -> object:
         return (*value, "more")
     if isinstance(value, str):
         return "cosine" if value == "constant" else f"{value}x"
-    return value / 2 + 1 if isinstance(value, float) and value >= 1 else value / 2 if isinstance(value, float) else value + 2
+    if isinstance(value, float):
+        return value / 2 if 0 < value < 1 else value + 1
+    return value + 2
 
 
 @pytest.mark.parametrize("section", ["", "model", "loss", "training"])
@@ -155,5 +157,5 @@ def test_a_trunk_that_nothing_would_teach_is_refused() -> None:
 def test_negative_weights_and_rates_are_refused() -> None:
     with pytest.raises(UsageError, match="--sim_weight must not be negative. Received -1.0"):
         LossConfig(train_sim=True, sim_weight=-1.0)
-    with pytest.raises(UsageError, match="--head_lr_factor must be above 0. Received 0"):
-        TrainConfig(head_lr_factor=0)
+    with pytest.raises(UsageError, match="--classifier_lr_factor must be above 0. Received 0"):
+        TrainConfig(classifier_lr_factor=0)
