@@ -52,15 +52,13 @@ def trained(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_help_teaches_at_once(root: Path) -> None:
-    started = time.monotonic()
+def test_help_teaches(root: Path) -> None:
+    """How fast it answers rests on test_imports: no TensorFlow before a verb needs it."""
     result = shell(root, "--help")
-    elapsed = time.monotonic() - started
     assert result.returncode == 0 and result.stderr == ""
     assert "examples:" in result.stdout
     for flag in ("--train_max_neg_topk", "--dev_querynum", "--gausian", "--iteration"):
         assert flag in result.stdout
-    assert elapsed < 2
 
 
 @pytest.mark.parametrize(
