@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from typing import NoReturn
 
@@ -91,9 +92,11 @@ def _is_users_business(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """Ours are one line, or a line and a report; TensorFlow adds a stack of its graph."""
+    """Ours are one line, or a line and a report; TensorFlow's begin with a node of its graph and end with a stack."""
     text = str(error).strip()
-    return text.splitlines()[0] if type(error).__module__.startswith("tensorflow") else text
+    if not type(error).__module__.startswith("tensorflow"):
+        return text
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", text.splitlines()[0])
 
 
 if __name__ == "__main__":

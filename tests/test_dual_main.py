@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import dual_main
@@ -86,6 +87,20 @@ def test_a_data_error_exits_1_with_one_line(tmp_path: Path, capsys) -> None:
     (tmp_path / "bad.csv").write_text("path,label\na.jpg,cat\n")
     assert "no column split" in fails(capsys, 1, "evaluate", f"--data={tmp_path}/bad.csv", "--run_dir=x")
     assert "config.json: not found" in fails(capsys, 1, "--resume", f"--run_dir={tmp_path}/none")
+
+
+def test_a_full_disk_under_tensorflow_ends_in_one_line(monkeypatch, capsys) -> None:
+    """The message is one that TensorFlow 2.15 printed on a full disk."""
+    node = "{{function_node __wrapped__SaveV2_dtypes_163_device_/job:localhost/replica:0/task:0/device:CPU:0}}"
+    full = tf.errors.ResourceExhaustedError(
+        None, None, f"{node} last-5_temp/part; No space left on device [Op:SaveV2] name: \nstack"
+    )
+
+    def run(flags: object) -> None:
+        raise full
+
+    monkeypatch.setattr("delf_ext.verbs.train.run", run)
+    assert fails(capsys, 1, "--train_sim") == "error: last-5_temp/part; No space left on device"
 
 
 def test_a_half_written_run_is_refused_with_its_name(products: Path, tmp_path: Path, capsys) -> None:
