@@ -41,6 +41,7 @@ class _Watch(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.curves({f"train/{name}": value for name, value in (logs or {}).items()})
         self.state.save(self.step)
+        self.model.stop_training = True  # each epoch has batches of its own, so each is one `fit`
 
     def evaluate(self) -> None:
         if self.evaluate_dev is None or self.evaluated_at == self.step:
@@ -88,9 +89,8 @@ def train(
     while watch.step < total_steps:
         epoch, first_step = divmod(watch.step, steps_per_epoch)
         batches = epoch_batches(epoch, first_step)
-        history = objective.fit(
-            batches, epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps_per_epoch - first_step, callbacks=[watch]
-        )
+        steps = steps_per_epoch - first_step
+        history = objective.fit(batches, epochs=config.epochs, initial_epoch=epoch, steps_per_epoch=steps, callbacks=[watch])
         logs = {name: float(values[-1]) for name, values in history.history.items()}
     watch.evaluate()
     state.save(watch.step)

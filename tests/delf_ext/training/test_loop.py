@@ -56,9 +56,10 @@ def weights(network: DualHead) -> list[np.ndarray]:
     return [variable.numpy() for variable in network.variables]
 
 
-def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: Path) -> None:
+def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: Path, capsys) -> None:
     _, first = run(pictures, tmp_path / "a", epochs=1)
     _, last = run(pictures, tmp_path / "b", epochs=8)
+    assert "Epoch 3/8" in capsys.readouterr().out
     assert last["loss"] < 0.7 * first["loss"]
     assert set(last) == {"loss", "logits", "sim", "accuracy"}
     assert list((tmp_path / "b").glob("events.*"))
