@@ -18,15 +18,14 @@ from data_io.records import GlobalFeatures, ImageList
 LOADING_THREADS = 2
 
 
-def unit_rows(logits: tf.Tensor) -> tf.Tensor:
-    """Each row [B, D] divided by its own length.
+def unit_rows(logits: np.ndarray) -> np.ndarray:
+    """Each row [B, D] divided by its own length, whatever precision the network ran in: float32.
 
     The official code divided by the norm of the whole matrix, which leaves a dot product instead of a cosine. A row of zeros has
     no direction; it stands for equal probabilities, as every constant row does, so it becomes the constant row of unit length.
     """
-    lengths = tf.norm(logits, axis=1, keepdims=True)
-    constant = tf.ones_like(logits) / tf.sqrt(tf.cast(tf.shape(logits)[1], logits.dtype))
-    return tf.where(lengths == 0.0, constant, logits / lengths)
+    exact = np.where((logits == 0).all(axis=1, keepdims=True), 1.0, logits.astype(np.float64))
+    return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
 
 
 class Embedder:
@@ -45,7 +44,7 @@ class Embedder:
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])  # one trace for every batch size
         def embed(images: tf.Tensor) -> tf.Tensor:
-            return unit_rows(model(tf.cast(images, tf.float32) * PIXEL_SCALE, training=False))
+            return model(tf.cast(images, tf.float32) * PIXEL_SCALE, training=False)
 
         self._embed = embed
 
@@ -61,10 +60,10 @@ class Embedder:
             )
         if not len(images):
             return np.zeros((0, self.dimension), np.float32)  # TensorFlow's fused convolution refuses an empty batch
-        embeddings = self._embed(images).numpy()
-        if not np.isfinite(embeddings).all():
+        logits = self._embed(images).numpy()
+        if not np.isfinite(logits).all():
             raise ValueError("the baseline's outputs are not finite: its training diverged. Train again.")
-        return embeddings
+        return unit_rows(logits)
 
 
 def load_embedder(run_dir: str | Path) -> Embedder:

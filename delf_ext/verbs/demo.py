@@ -49,7 +49,9 @@ def _train_dual_head(data: DataSet, path: Path, run_dir: Path, seed: int) -> Non
 
 def _train_baseline(data: DataSet, run_dir: Path, seed: int) -> None:
     from baseline_keras.training import train
+    from delf_ext.models.precision import set_mixed_precision
 
+    set_mixed_precision("off")  # the baseline is measured as it was
     started = time.monotonic()
     train(data, run_dir, seed=seed, resume=(run_dir / "config.json").exists(), **BASELINE)
     print(f"took {time.monotonic() - started:.0f} s")
