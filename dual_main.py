@@ -68,7 +68,7 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb. What a user can mend ends in one line and exit 1; MANDOO_TRACEBACK=1 shows where it came from."""
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes drown ours
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it greets with three lines on CUDA
     try:
         importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
     except KeyboardInterrupt:
