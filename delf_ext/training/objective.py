@@ -16,9 +16,8 @@ Network = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 class Objective(tf.keras.Model):
     """A network with its losses, and two optimizers: a fast one for attention and classifier, one for all the rest.
 
-    The classifier reads averages of unit vectors, whose entries are near 1/45: at the trunk's learning rate it needs some
-    thousand steps to say anything, and until then the trunk learns nothing from it either. The similarity branch reads sums of
-    raw features, large numbers: at the classifier's rate it does not settle.
+    The classifier reads averages of unit vectors, whose entries are near 1/45, and learns slowly at the trunk's rate. The
+    similarity branch reads sums of raw features, large numbers, and ends worse at the classifier's rate.
 
     Data: (images or feature maps, labels [B] int). `fit` shows every loss by its name.
     """

@@ -13,8 +13,8 @@ from delf_ext.verbs.compare import compare_systems
 from delf_ext.verbs.systems import load_run
 from delf_ext.verbs.train import train_run
 
-# Sized for two cores and a minute or two from random weights: a trunk cut after block2, and triplets, which learn from every
-# batch's hardest examples and so need the fewest steps.
+# Sized for two cores and random weights: a trunk cut after block2, and triplets, which look at all images of a batch where
+# --train_sim looks at its pairs.
 PRODUCTS = DrawConfig(num_classes=80, num_train=800, num_queries=60, num_gallery=300, image_size_px=128)
 IMAGE_SIZE = 64
 DUAL_HEAD = RunConfig(

@@ -48,7 +48,7 @@ FLAGS: dict[str, list[tuple]] = {
         ("freeze_backbone", False, "trains attention and heads on feature maps computed once (no augmentation)"),
         ("freeze_batch_norm", False, "keeps the trunk's stored batch statistics while training"),
         ("batch_norm_decay", 0.997, "how slowly the trunk's batch statistics follow; 0.9 suits runs of a few hundred steps"),
-        ("weight_decay", 0.0, "L2 penalty on the trunk's weights; under Adam it wears pretrained weights down"),
+        ("weight_decay", 0.0, "L2 penalty on the trunk's weights"),
         ("eval_every_steps", 150, "steps between evaluations on the dev split"),
         ("checkpoint_every_steps", 50, "steps that a kill can cost"),
         ("augmentation", False, "switches on the changes named below; alone: --crop and --fliplr"),
