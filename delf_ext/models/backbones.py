@@ -223,11 +223,6 @@ class Backbone(tf.keras.layers.Layer):
         self.layout, self.freeze_batch_norm = LAYOUTS[layout], freeze_batch_norm
         self.weight_decay, self.batch_norm_decay = weight_decay, batch_norm_decay
 
-    @property
-    def scope(self) -> str:
-        """The prefix of the variables' names in a checkpoint."""
-        return NETWORKS[self.backbone].scope
-
     def _normalize(self, images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
         if NETWORKS[self.backbone].subtracts_means:

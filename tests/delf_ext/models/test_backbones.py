@@ -61,7 +61,6 @@ def test_resnet50_has_the_variables_of_the_published_checkpoint(resnet50: Backbo
         "resnet_v1_50/block4/unit_3/bottleneck_v1/conv3/BatchNorm/moving_mean",
     }
     assert set(resnet50_tensors) - names == {"resnet_v1_50/logits/weights", "resnet_v1_50/logits/biases"}
-    assert resnet50.scope == "resnet_v1_50"
 
 
 def test_each_layout_computes_what_plain_arithmetic_computes(
