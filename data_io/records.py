@@ -7,12 +7,14 @@ Ids travel with rows, always: row i of an array belongs to `ids[i]`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 UNIT_LENGTH_TOLERANCE = 1e-3
+DESCRIPTOR_TOLERANCE = 0.1  # local descriptors are stored in 8 or 16 bits
+INT8_STEPS = 127
 
 
 def _readonly(values: Any, dtype: Any) -> np.ndarray:
@@ -23,6 +25,13 @@ def _readonly(values: Any, dtype: Any) -> np.ndarray:
         array = array.copy() if array is values or array.base is not None else array
         array.setflags(write=False)
     return array
+
+
+def _kept(values: np.ndarray, dtypes: tuple[Any, ...], what: str) -> np.ndarray:
+    """A read-only array as it is: it may be a file in memory, larger than memory. Another one is copied."""
+    if values.dtype not in [np.dtype(dtype) for dtype in dtypes]:
+        raise ValueError(f"{what} must be {' or '.join(np.dtype(dtype).name for dtype in dtypes)}. Received {values.dtype}.")
+    return _readonly(values, values.dtype) if values.flags.writeable else values
 
 
 def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
@@ -109,6 +118,104 @@ class GlobalFeatures:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKeypoints:
+    """The local features of one image, M of them, best first.
+
+    keypoints_px [M, 2] float32 (x, y), pixel centres of the original image; scales_px [M] float32, side of the patch that each
+    describes, original pixels; attention [M] float32, higher is more telling; descriptors [M, d] float32 of unit length;
+    size_px: (width, height) of the original image.
+    """
+
+    keypoints_px: np.ndarray
+    scales_px: np.ndarray
+    attention: np.ndarray
+    descriptors: np.ndarray
+    size_px: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name in ("keypoints_px", "scales_px", "attention", "descriptors"):
+            _set(self, **{name: _readonly(getattr(self, name), np.float32)})
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must be finite.")
+        _set(self, size_px=(int(self.size_px[0]), int(self.size_px[1])))
+        count = len(self.descriptors)
+        shapes = (self.keypoints_px.shape, self.scales_px.shape, self.attention.shape)
+        if self.descriptors.ndim != 2 or shapes != ((count, 2), (count,), (count,)):
+            raise ValueError(f"one keypoint, scale and attention per descriptor [M, d]. Received {shapes} for {count}.")
+        if count and np.abs(np.linalg.norm(self.descriptors, axis=1) - 1.0).max() > DESCRIPTOR_TOLERANCE:
+            raise ValueError("descriptors must be of unit length.")
+        beyond = np.abs(self.keypoints_px - (np.array(self.size_px) - 1) / 2) > (np.array(self.size_px) + 1) / 2
+        if beyond.any():
+            raise ValueError(f"keypoints must lie in the image of {self.size_px[0]} x {self.size_px[1]} pixels.")
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalFeatures:
+    """Local features of many images, ragged: those of image i are the rows offsets[i] to offsets[i + 1] of every column.
+
+    ids [N] str; offsets [N + 1] int64; sizes_px [N, 2] int32 (width, height); keypoints_px [T, 2], scales_px [T], attention [T]
+    float32; descriptors [T, d] float16, or int8 in steps of 1/127. Columns may be memory-mapped: only `of` reads and checks
+    their content. digest: of what made them.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    sizes_px: np.ndarray
+    keypoints_px: np.ndarray
+    scales_px: np.ndarray
+    attention: np.ndarray
+    descriptors: np.ndarray
+    digest: str = ""
+    _row_of: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _set(self, ids=_texts(self.ids), offsets=_readonly(self.offsets, np.int64), sizes_px=_readonly(self.sizes_px, np.int32))
+        total = int(self.offsets[-1]) if len(self.offsets) else -1
+        if len(self.offsets) != len(self.ids) + 1 or self.offsets[0] != 0 or (np.diff(self.offsets) < 0).any():
+            raise ValueError(
+                f"offsets must be [N + 1], from 0, never falling. Received {len(self.offsets)} for {len(self.ids)} ids."
+            )
+        for name, shape in (("keypoints_px", (total, 2)), ("scales_px", (total,)), ("attention", (total,))):
+            _set(self, **{name: _kept(getattr(self, name), (np.float32,), name)})
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape}. Received shape={getattr(self, name).shape}.")
+        _set(self, descriptors=_kept(self.descriptors, (np.float16, np.int8), "descriptors"))
+        if self.descriptors.ndim != 2 or len(self.descriptors) != total or self.sizes_px.shape != (len(self.ids), 2):
+            raise ValueError(f"descriptors must be [{total}, d]. Received shape={self.descriptors.shape}.")
+        _require_unique(self.ids, "image ids")
+        _set(self, _row_of={str(name): row for row, name in enumerate(self.ids)})
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, image_id: str) -> ImageKeypoints:
+        """The features of one image. Raises: ValueError naming an image that is not here, or whose features are damaged."""
+        row = self._row_of.get(str(image_id))
+        if row is None:
+            raise ValueError(f"{image_id}: has no local features here.")
+        rows = slice(self.offsets[row], self.offsets[row + 1])
+        descriptors = np.asarray(self.descriptors[rows], np.float32)
+        if self.descriptors.dtype == np.int8:
+            descriptors /= np.float32(INT8_STEPS)
+        try:
+            return ImageKeypoints(
+                np.array(self.keypoints_px[rows]),
+                np.array(self.scales_px[rows]),
+                np.array(self.attention[rows]),
+                descriptors,
+                tuple(self.sizes_px[row]),
+            )
+        except ValueError as error:
+            raise ValueError(f"local features of {image_id} are damaged ({error}); extract them again.") from None
+
+    def __contains__(self, image_id: object) -> bool:
+        return str(image_id) in self._row_of
 
 
 @dataclass(frozen=True, eq=False)
