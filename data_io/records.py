@@ -6,6 +6,7 @@ Ids travel with rows, always: row i of an array belongs to `ids[i]`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,7 +162,7 @@ class LocalFeatures:
 
     ids [N] str; offsets [N + 1] int64; sizes_px [N, 2] int32 (width, height); keypoints_px [T, 2], scales_px [T], attention [T]
     float32; descriptors [T, d] float16, or int8 in steps of 1/127. Columns may be memory-mapped: only `of` reads and checks
-    their content. digest: of what made them.
+    their content. digest: of what made them; what stands before its "/" is equal where descriptors can be compared.
     """
 
     ids: np.ndarray
@@ -193,6 +194,10 @@ class LocalFeatures:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def space(self) -> str:
+        return self.digest.partition("/")[0]
 
     def of(self, image_id: str) -> ImageKeypoints:
         """The features of one image. Raises: ValueError naming an image that is not here, or whose features are damaged."""
@@ -253,6 +258,19 @@ class Ranking:
         self._check_rows()
         self._check_scores()
 
+    def cut(self, k: int) -> Ranking:
+        """The first k of every query."""
+        return dataclasses.replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Ranking]) -> Ranking:
+        """Blocks of queries over one gallery, one behind the other."""
+        columns = {
+            name: np.concatenate([getattr(block, name) for block in blocks])
+            for name in ("query_ids", "rows", "scores", "complete")
+        }
+        return dataclasses.replace(blocks[0], **columns)
+
     def _check_rows(self) -> None:
         if self.rows.size == 0:
             return
@@ -302,6 +320,14 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    def of(self, query_ids: np.ndarray) -> GroundTruth:
+        """That of some of the queries, in the order of `query_ids`."""
+        row_of = {str(name): row for row, name in enumerate(self.query_ids)}
+        rows = [row_of[str(name)] for name in query_ids]
+        return GroundTruth(
+            query_ids, self.num_gallery, tuple(self.relevant[row] for row in rows), tuple(self.junk[row] for row in rows)
+        )
 
     @classmethod
     def from_labels(cls, query: ImageList, gallery: ImageList) -> GroundTruth:

@@ -124,6 +124,34 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class DelfConfig:
+    """DELF local features: which cells of which pyramid, and how many of them.
+
+    layer: the end point of the trunk. longer_side_px: of the photograph at scale 1. rotations_deg: turns of the photograph,
+    counter-clockwise; each keeps max_features of its own. nms_iou: overlap from which the weaker of two cells is dropped.
+    """
+
+    layer: str = "block3"
+    longer_side_px: int = 640
+    scales: tuple[float, ...] = (0.3536, 0.5, 0.7071, 1.0, 1.4142)
+    rotations_deg: tuple[float, ...] = (0.0,)
+    max_features: int = 1000
+    nms_iou: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(self.scales))
+        object.__setattr__(self, "rotations_deg", tuple(self.rotations_deg))
+        _require(self.max_features >= 1, f"--max_features must be at least 1. Received {self.max_features}.")
+        _require(self.longer_side_px >= 32, f"--local_image_size must be at least 32 pixels. Received {self.longer_side_px}.")
+        _require(
+            bool(self.scales) and all(scale > 0 for scale in self.scales),
+            f"--local_scales must be above 0, at least one. Received {self.scales}.",
+        )
+        _require(bool(self.rotations_deg), "--local_rotations must name at least one turn, such as 0.")
+        _require(0 < self.nms_iou <= 1, f"nms_iou must be above 0, at most 1. Received {self.nms_iou}.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides what a run computes; written to config.json of its directory.
 

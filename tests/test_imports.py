@@ -20,7 +20,7 @@ TENSORFLOW = ("tensorflow", "tf_slim", "tensorflow_addons", "keras", "tf_keras")
 RECORDS = "data_io.records data_io.artifacts data_io.images delf_ext.config numpy scipy numba PIL tqdm"
 EVERYTHING = "data_io delf_ext baseline_keras pretrained numpy tqdm PIL absl"
 RULES: dict[str, tuple[str, str]] = {
-    "data_io": ("data_io numpy PIL scipy tqdm", ""),
+    "data_io": ("data_io numpy PIL scipy tqdm", "h5py"),
     "data_io.records": ("numpy", ""),
     "data_io.batches": ("data_io numpy tensorflow", ""),
     "delf_ext": ("", ""),
@@ -31,7 +31,7 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.losses": ("delf_ext.losses tensorflow", ""),
     "delf_ext.losses.triplet": ("delf_ext.losses tensorflow tensorflow_addons", ""),
     "delf_ext.training": ("delf_ext.training delf_ext.models delf_ext.losses delf_ext.config data_io numpy tensorflow tqdm", ""),
-    "delf_ext.features": ("delf_ext.features delf_ext.models delf_ext.config data_io numpy tensorflow tqdm PIL", ""),
+    "delf_ext.features": ("delf_ext.features delf_ext.models delf_ext.config data_io numpy numba tensorflow tqdm PIL", "cv2"),
     "delf_ext.index": (f"delf_ext.index {RECORDS}", "faiss pymilvus"),
     "delf_ext.geometry": (f"delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
     "delf_ext.reranking": (f"delf_ext.reranking delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
@@ -55,6 +55,7 @@ KNOWN_ONLY_TO = {"delf_ext.models.slim_compat": "delf_ext.models.backbones"}
 # Nothing of these may reach TensorFlow while it is imported, not even through others.
 IMPORTED_QUICKLY = ("delf_ext.config", "delf_ext.recipes", "delf_ext.index", "delf_ext.geometry", "delf_ext.reranking")
 IMPORTED_QUICKLY += ("delf_ext.evaluation", "delf_ext.verbs", "delf_ext.nsml", "delf_ext.web", "dual_main", "pretrained")
+IMPORTED_QUICKLY += ("delf_ext.features.sift",)
 
 
 class Import(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
+from data_io.records import GlobalFeatures, GroundTruth, ImageKeypoints, ImageList, LocalFeatures, Ranking
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -162,3 +162,111 @@ def test_ground_truth_refuses() -> None:
         GroundTruth(query, 3, (np.array([1, 2]),), (np.array([2]),))
     with pytest.raises(ValueError, match="one relevant and one junk list per query. Received 0 and 1 for 1"):
         GroundTruth(query, 3, (), (np.array([2]),))
+
+
+# --- local features
+
+
+def keypoints(**columns: object) -> ImageKeypoints:
+    """Two features of an image of 8 x 6 pixels, some columns replaced."""
+    values = dict(keypoints_px=[[0, 0], [7, 5]], scales_px=[1, 2], attention=[3, 1], descriptors=np.eye(2, 3), size_px=(8, 6))
+    return ImageKeypoints(**{**values, **columns})
+
+
+def local_features(**columns: object) -> LocalFeatures:
+    """Images a (2 features), b (none) and c (1), some columns replaced."""
+    values = dict(
+        ids=np.array(["a", "b", "c"]),
+        offsets=np.array([0, 2, 2, 3]),
+        sizes_px=np.array([[8, 6], [4, 4], [9, 9]]),
+        keypoints_px=np.array([[0, 0], [7, 5], [8, 8]], np.float32),
+        scales_px=np.array([1, 2, 3], np.float32),
+        attention=np.array([3, 1, 2], np.float32),
+        descriptors=np.eye(3, 4, dtype=np.float16),
+    )
+    return LocalFeatures(**{**values, **columns})
+
+
+def test_keypoints_have_fixed_types_and_are_frozen() -> None:
+    places = np.zeros((2, 2), np.float32)
+    made = keypoints(keypoints_px=places, size_px=(np.int32(8), np.int64(6)))
+    assert len(made) == 2 and [type(side) for side in made.size_px] == [int, int]
+    for name in ("keypoints_px", "scales_px", "attention", "descriptors"):
+        assert getattr(made, name).dtype == np.float32 and not getattr(made, name).flags.writeable
+    places[:] = 5
+    assert made.keypoints_px.max() == 0
+    empty = ImageKeypoints(np.zeros((0, 2)), [], [], np.zeros((0, 128)), (1, 1))
+    assert len(empty) == 0 and empty.descriptors.shape == (0, 128)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"keypoints_px": [[0, np.nan], [7, 5]]}, "keypoints_px must be finite"),
+        ({"scales_px": [1, np.inf]}, "scales_px must be finite"),
+        ({"attention": [np.nan, 1]}, "attention must be finite"),
+        ({"descriptors": [[np.nan, 0], [0, 1]]}, "descriptors must be finite"),
+        ({"descriptors": [[1, 0], [0.5, 0.5]]}, "descriptors must be of unit length"),
+        ({"descriptors": [[1, 0], [0, 0]]}, "descriptors must be of unit length"),
+        ({"descriptors": np.eye(3)}, "one keypoint, scale and attention per descriptor"),
+        ({"keypoints_px": [[0, 0, 0], [1, 1, 1]]}, "one keypoint, scale and attention per descriptor"),
+        ({"scales_px": [1]}, "one keypoint, scale and attention per descriptor"),
+        ({"keypoints_px": [[0, 0], [5, 7.1]]}, "keypoints must lie in the image of 8 x 6 pixels"),  # as (y, x) would
+        ({"keypoints_px": [[-1.1, 0], [5, 5]]}, "keypoints must lie in the image of 8 x 6 pixels"),
+    ],
+)
+def test_keypoints_refuse(columns: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        keypoints(**columns)
+
+
+def test_local_features_of_one_image() -> None:
+    made = local_features()
+    assert len(made) == 3 and "b" in made and "x" not in made
+    first, none, last = (made.of(image_id) for image_id in ("a", "b", "c"))
+    assert (len(first), len(none), len(last)) == (2, 0, 1) and none.descriptors.shape == (0, 4)
+    assert first.size_px == (8, 6) and last.size_px == (9, 9)
+    assert last.keypoints_px.tolist() == [[8, 8]] and last.scales_px.tolist() == [3] and last.attention.tolist() == [2]
+    assert last.descriptors.tolist() == [[0, 0, 1, 0]] and last.descriptors.dtype == np.float32
+    steps = local_features(descriptors=np.eye(3, 4, dtype=np.int8) * 127)
+    np.testing.assert_array_equal(steps.of("a").descriptors, np.eye(2, 4))
+
+
+def test_local_features_keep_what_is_read_only_and_copy_the_rest() -> None:
+    own, mapped = np.eye(3, 4, dtype=np.float16), np.eye(3, 4, dtype=np.float16)
+    mapped.setflags(write=False)
+    assert local_features(descriptors=mapped).descriptors is mapped
+    made = local_features(descriptors=own)
+    own[:] = 0
+    assert made.descriptors.max() == 1 and not made.descriptors.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"offsets": np.array([0, 2, 3])}, r"offsets must be \[N \+ 1\], from 0, never falling. Received 3 for 3 ids"),
+        ({"offsets": np.array([1, 2, 2, 3])}, "from 0, never falling"),
+        ({"offsets": np.array([0, 2, 1, 3])}, "from 0, never falling"),
+        ({"offsets": np.zeros(0, int)}, "Received 0 for 3 ids"),
+        ({"keypoints_px": np.zeros((2, 2), np.float32)}, r"keypoints_px must be \(3, 2\). Received shape=\(2, 2\)"),
+        ({"scales_px": np.zeros(4, np.float32)}, r"scales_px must be \(3,\). Received shape=\(4,\)"),
+        ({"attention": np.zeros(3)}, "attention must be float32. Received float64"),
+        ({"descriptors": np.eye(3)}, "descriptors must be float16 or int8. Received float64"),
+        ({"descriptors": np.eye(2, 4, dtype=np.int8)}, r"descriptors must be \[3, d\]. Received shape=\(2, 4\)"),
+        ({"ids": np.array(["a", "b", "a"])}, "image ids must be unique. Received twice: a"),
+    ],
+)
+def test_local_features_refuse(columns: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        local_features(**columns)
+
+
+def test_damaged_local_features_are_named_when_they_are_read() -> None:
+    broken = np.eye(3, 4, dtype=np.float16)
+    broken[2, 2] = np.nan
+    made = local_features(descriptors=broken)
+    assert len(made.of("a")) == 2
+    with pytest.raises(ValueError, match=r"local features of c are damaged \(descriptors must be finite.\); extract them again"):
+        made.of("c")
+    with pytest.raises(ValueError, match="x: has no local features here"):
+        made.of("x")

@@ -1,0 +1,127 @@
+"""DelfExtractor: pyramid, turns, coordinates in the original photograph."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_io.records import ImageKeypoints
+from delf_ext.config import DelfConfig, UsageError
+from delf_ext.features.delf import DelfExtractor
+from delf_ext.features.whitening import learn_whitening
+from delf_ext.models.backbones import Backbone
+from delf_ext.models.delf import Delf
+
+CONFIG = DelfConfig(layer="pool2", longer_side_px=96, scales=(0.7071, 1.0, 1.4142), max_features=60)
+PHOTOS = [np.random.default_rng(seed).integers(0, 256, (75, 110, 3), np.uint8) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def extractor() -> DelfExtractor:
+    backbone = Backbone("vgg_16/pool2")
+    backbone(np.zeros([1, 64, 64, 3], np.float32))
+    return DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG)
+
+
+def assert_same(a: ImageKeypoints, b: ImageKeypoints) -> None:
+    np.testing.assert_allclose(a.keypoints_px, b.keypoints_px, atol=1e-3)
+    np.testing.assert_allclose(a.attention, b.attention, rtol=1e-3)
+    np.testing.assert_allclose(a.descriptors, b.descriptors, atol=1e-3)
+
+
+def plain(extractor: DelfExtractor, photo: np.ndarray) -> ImageKeypoints:
+    """The slow twin: one photograph, one level and one cell at a time, without suppression."""
+    height, width = photo.shape[:2]
+    found = []
+    for level in extractor.shape_class((width, height)):
+        pixels = np.asarray(Image.fromarray(photo).resize(level, Image.Resampling.BILINEAR))
+        attention, descriptors = (part.numpy()[0] for part in extractor.network(pixels[None]))
+        for row, column in np.ndindex(*attention.shape):
+            # VGG's convolutions keep the centre; two 2x2 pools: cell 0 sees pixels 0 to 3
+            x, y = 4 * column + 1.5, 4 * row + 1.5
+            place = (x + 0.5) * width / level[0] - 0.5, (y + 0.5) * height / level[1] - 0.5
+            found.append((attention[row, column], np.clip(place, 0, (width - 1, height - 1)), descriptors[row, column]))
+    best = sorted(range(len(found)), key=lambda at: -found[at][0])[: extractor.config.max_features]
+    columns = [np.array([found[at][part] for at in best]) for part in (1, 0, 2)]
+    return ImageKeypoints(columns[0], np.ones(len(best)), columns[1], columns[2], (width, height))
+
+
+def test_equals_one_photograph_and_one_level_at_a_time(extractor: DelfExtractor) -> None:
+    for photo, features in zip(PHOTOS, extractor.extract(PHOTOS), strict=True):
+        assert len(features) == 60 and (np.diff(features.attention) <= 0).all()
+        assert_same(features, plain(extractor, photo))
+
+
+def test_company_changes_nothing(extractor: DelfExtractor) -> None:
+    assert_same(extractor.extract(PHOTOS)[2], extractor.extract(PHOTOS[2:])[0])
+
+
+def test_a_spot_is_found_where_it_lies(extractor: DelfExtractor) -> None:
+    photo = np.full((150, 220, 3), 124, np.uint8)
+    photo[90:96, 40:46] = 255  # centre at (42.5, 92.5)
+    features = extractor.extract([photo])[0]
+    assert np.abs(features.keypoints_px[0] - [42.5, 92.5]).max() < 10
+    assert np.abs(np.median(features.keypoints_px[:8], axis=0) - [42.5, 92.5]).max() < 10
+
+
+@pytest.mark.parametrize("degrees", [90.0, 180.0, 270.0])
+def test_a_turn_is_the_turned_photograph_in_upright_coordinates(extractor: DelfExtractor, degrees: float) -> None:
+    photo = PHOTOS[0]
+    quarters = int(degrees) // 90
+    turned = extractor.extract([np.ascontiguousarray(np.rot90(photo, quarters))])[0]
+    upright = extractor.turned((degrees,)).extract([photo])[0]
+    x, y = upright.keypoints_px.T
+    for done in range(quarters):  # counter-clockwise: what lay right lies up; only the width of the photograph before counts
+        x, y = y, (110 if done % 2 == 0 else 75) - 1 - x
+    np.testing.assert_allclose(np.stack([x, y], axis=1), turned.keypoints_px, atol=1e-3)
+    np.testing.assert_allclose(upright.descriptors, turned.descriptors, atol=1e-4)
+    assert upright.size_px == (110, 75)
+
+
+def test_every_turn_keeps_its_own_best(extractor: DelfExtractor) -> None:
+    both = extractor.turned((0.0, 45.0)).extract(PHOTOS[:1])[0]
+    assert len(both) == 120
+    np.testing.assert_array_equal(both.keypoints_px[:60], extractor.extract(PHOTOS[:1])[0].keypoints_px)
+    assert ((both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])).all()  # nothing of the gray corners
+
+
+@pytest.mark.parametrize(
+    "photo", [np.zeros((1, 1, 3), np.uint8), np.full((20, 9, 3), 255, np.uint8), np.zeros((70, 70, 3), np.uint8)]
+)
+def test_tiny_and_uniform_photographs(extractor: DelfExtractor, photo: np.ndarray) -> None:
+    features = extractor.extract([photo])[0]
+    assert len(features) <= 60 and features.size_px == (photo.shape[1], photo.shape[0])
+
+
+def test_whitening_and_digests(extractor: DelfExtractor) -> None:
+    sample = np.concatenate([features.descriptors for features in extractor.extract(PHOTOS)])
+    whitening = learn_whitening(sample, 8, extractor.model_digest)
+    backbone = extractor.network.backbone
+    whitened = DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG, whitening)
+    features = whitened.extract(PHOTOS)[0]
+    assert features.descriptors.shape == (60, 8) and whitened.dimension == 8 and extractor.dimension == 128
+    np.testing.assert_allclose(features.descriptors, whitening.apply(extractor.extract(PHOTOS)[0].descriptors), atol=1e-4)
+    spaces = [one.digest.partition("/")[0] for one in (extractor, whitened, whitened.turned((90.0,)))]
+    assert spaces[0] != spaces[1] == spaces[2]
+    assert whitened.turned((90.0,)).digest != whitened.digest
+    with pytest.raises(ValueError, match="the whitening was learned for model other"):
+        DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG, dataclasses.replace(whitening, made_for="other"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_features": 0}, "--max_features must be at least 1. Received 0"),
+        ({"scales": ()}, "--local_scales must be above 0"),
+        ({"scales": (1.0, -1.0)}, "--local_scales must be above 0"),
+        ({"longer_side_px": 8}, "--local_image_size must be at least 32 pixels. Received 8"),
+        ({"rotations_deg": ()}, "--local_rotations must name at least one turn"),
+        ({"nms_iou": 0.0}, "nms_iou must be above 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DelfConfig(**values)

@@ -1,0 +1,48 @@
+"""Delf: dense attention and descriptors of one pyramid level."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from delf_ext.features.whitening import learn_whitening
+from delf_ext.models.attention import Attention
+from delf_ext.models.backbones import Backbone
+from delf_ext.models.delf import Delf
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.float32)
+
+
+def _features(backbone: Backbone) -> np.ndarray:
+    return backbone(PIXELS)["vgg_16/pool2"].numpy()
+
+
+def test_without_attention_the_length_of_the_features_counts() -> None:
+    backbone = Backbone("vgg_16/pool2")
+    attention, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
+    features = _features(backbone)
+    assert attention.shape == (2, 16, 24) and descriptors.shape == (2, 16, 24, 128)
+    np.testing.assert_allclose(attention, np.linalg.norm(features, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(descriptors, features / np.linalg.norm(features, axis=-1, keepdims=True), atol=1e-5)
+
+
+def test_a_trained_attention_is_used() -> None:
+    backbone, attention = Backbone("vgg_16/pool2"), Attention(hidden=8)
+    scores, _ = Delf(backbone, "vgg_16/pool2", attention)(PIXELS)
+    np.testing.assert_allclose(scores, attention(tf.constant(_features(backbone)))[..., 0], rtol=1e-5)
+
+
+def test_an_end_point_on_the_way_will_do() -> None:
+    backbone = Backbone("vgg_16/pool3")
+    _, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
+    assert descriptors.shape == (2, 16, 24, 128)
+
+
+def test_whitening_in_the_graph_equals_its_numpy_twin() -> None:
+    delf = Delf(Backbone("vgg_16/pool2"), "vgg_16/pool2")
+    plain = delf(PIXELS)[1].numpy().reshape(-1, 128)
+    whitening = learn_whitening(plain, 16)
+    delf.whiten(whitening.mean, whitening.projection)
+    whitened = delf(PIXELS)[1].numpy().reshape(-1, 16)
+    np.testing.assert_allclose(whitened, whitening.apply(plain), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(whitened, axis=1), 1.0, atol=1e-5)
