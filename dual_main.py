@@ -20,6 +20,10 @@ VERBS = {
     "infer": "the challenge's answer: every reference for every query, nearest first",
     "extract": "embeddings of a folder or data set, as .npz",
     "search": "the products most like a photograph",
+    "rerank": "verifies the first of each ranking by local features and geometry; figures before and after",
+    "match": "two photographs and what local features find in common, as a picture",
+    "whiten": "learns the PCA and whitening of DELF's local features",
+    "export": "local features in hloc's layout (HDF5)",
     "draw": "draws a product data set; needs no download",
     "demo": "all of it on drawn products, in a few minutes",
 }
@@ -33,7 +37,11 @@ examples:
   python dual_main.py evaluate --data=products.csv --run_dir=runs/first --json=first.json
   python dual_main.py evaluate --data=products.csv --pretrained_model=resnet_v1_50.ckpt --pooling=gem
   python dual_main.py compare --data=products.csv --runs=runs/first,runs/baseline --pretrained_model=resnet_v1_50.ckpt
-  python dual_main.py search --data=photos/ --run_dir=runs/first --image=phone.jpg"""
+  python dual_main.py search --data=photos/ --run_dir=runs/first --image=phone.jpg
+  python dual_main.py rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked
+  python dual_main.py rerank --data=covers.csv --run_dir=runs/first --local_features=sift --geometry_model=homography --out=covers
+  python dual_main.py match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png
+  python dual_main.py export --local_store=reranked/local/delf/gallery --out=features.h5"""
 
 
 def help_text() -> str:

@@ -17,6 +17,7 @@ EXTRAS = {
     "weights": ["safetensors>=0.4,<1"],
     "dev": ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.6,<1", "mypy>=1.10,<3", "safetensors>=0.4,<1"],
 }
+EXTRAS["dev"] += EXTRAS["geometry"] + EXTRAS["viz"]  # or their tests would be skipped
 
 setup(
     name="mandoo",

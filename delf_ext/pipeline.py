@@ -1,13 +1,16 @@
-"""The main path on one screen: photographs -> features -> ranking. Front door, report and demo all call it."""
+"""The main path on one screen: photographs -> features -> ranking -> re-ranked. Front door, report and demo all call it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
+from data_io.records import GlobalFeatures, GroundTruth, ImageList, LocalFeatures, Ranking
 from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
 from delf_ext.features.extraction import Embeds, extract_global
 from delf_ext.index.exact import search, search_blocks
+from delf_ext.reranking.evidence import Evidence
+from delf_ext.reranking.geometric import GeometricConfig, rerank_geometric
 
 KEPT_PER_QUERY = 1000  # of a ranking written to disk; the challenge's official code cut there too
 
@@ -47,10 +50,36 @@ def score(retrieval: Retrieval) -> tuple[Hits, GroundTruth]:
     Raises: ValueError when queries or gallery have no labels.
     """
     truth = GroundTruth.from_labels(retrieval.query, retrieval.gallery)
-    blocks, start = [], 0
+    blocks = search_blocks(retrieval.query_features, retrieval.gallery_features)
+    return concatenate([hits_of(ranking, truth.of(ranking.query_ids)) for ranking in blocks]), truth
+
+
+@dataclass(frozen=True, eq=False)
+class Reranked:
+    """Rankings, cut to KEPT_PER_QUERY, before and after re-ranking, why, and where labels are known the hits of the full ones."""
+
+    before: Ranking
+    after: Ranking
+    evidence: Evidence
+    truth: GroundTruth | None
+    hits_before: Hits | None
+    hits_after: Hits | None
+
+
+def rerank(
+    retrieval: Retrieval, query_local: Sequence[LocalFeatures], gallery_local: Sequence[LocalFeatures], config: GeometricConfig
+) -> Reranked:
+    """Features to a ranking whose first candidates are verified; local features of one extractor, or of several in one order."""
+    labelled = retrieval.query.labels is not None and retrieval.gallery.labels is not None
+    truth = GroundTruth.from_labels(retrieval.query, retrieval.gallery) if labelled else None
+    before, after, evidence, hits = [], [], [], []
     for ranking in search_blocks(retrieval.query_features, retrieval.gallery_features):
-        stop = start + len(ranking.query_ids)
-        part = GroundTruth(ranking.query_ids, truth.num_gallery, truth.relevant[start:stop], truth.junk[start:stop])
-        blocks.append(hits_of(ranking, part))
-        start = stop
-    return concatenate(blocks), truth
+        reranked, found = rerank_geometric(ranking, query_local, gallery_local, config)
+        if truth is not None:
+            part = truth.of(ranking.query_ids)
+            hits.append((hits_of(ranking, part), hits_of(reranked, part)))
+        before.append(ranking.cut(KEPT_PER_QUERY))
+        after.append(reranked.cut(KEPT_PER_QUERY))
+        evidence.append(found)
+    hits_before, hits_after = (concatenate(column) for column in zip(*hits)) if hits else (None, None)
+    return Reranked(Ranking.joined(before), Ranking.joined(after), Evidence.joined(evidence), truth, hits_before, hits_after)

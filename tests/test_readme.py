@@ -23,8 +23,9 @@ from delf_ext.models.backbones import Backbone
 from pretrained.convert import write_checkpoint
 
 SMALL = ["--image_size=32", "--batch_size=8"]
+LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0", "--descriptor_dim=16"]
 TINY = {
-    "mandoo": [*SMALL, "--resnet_type=resnet_v1_50/block1", "--epochs=1", "--mixed_precision=off", "--dev_percent=0.34"],
+    "mandoo": [*SMALL, *LOCAL, "--resnet_type=resnet_v1_50/block1", "--epochs=1", "--mixed_precision=off", "--dev_percent=0.34"],
     "baseline": [*SMALL, "--epochs=1"],
 }
 
@@ -38,13 +39,14 @@ def commands(root: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/, products.csv, phone.jpg and weights, as the README's reader has them."""
+    """photos/, products.csv, phone.jpg, cover.jpg and weights, as the README's reader has them."""
     folder = tmp_path_factory.mktemp("reader")
     config = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=48)
     drawn = draw_dataset(folder / "drawn", config, progress=False)
     shutil.copytree(drawn / "train" / "train_data", folder / "photos")
     photos = sorted((folder / "photos").rglob("*.jpg"))
     shutil.copy(photos[0], folder / "phone.jpg")
+    shutil.copy(photos[1], folder / "cover.jpg")
     with (folder / "products.csv").open("w", newline="") as file:
         rows = [(p.relative_to(folder), p.parent.name, "query" if i % 2 else "gallery") for i, p in enumerate(photos)]
         csv.writer(file).writerows([("path", "label", "split"), *rows])
@@ -79,7 +81,8 @@ def test_every_command_runs(root: Path, workplace: Path, monkeypatch: pytest.Mon
             assert not baseline_keras.__main__.main([*words[3:], *TINY["baseline"]])
         else:
             assert words[0] in ("make", "."), f"not run by any test: {line}"
-    assert (workplace / "first.json").is_file() and (workplace / "report" / "index.html").is_file()
+    for made in ("first.json", "report/index.html", "reranked/ranking.npz", "flat/report/index.html", "match.png", "features.h5"):
+        assert (workplace / made).is_file(), made
 
 
 def test_the_commands_named_in_the_text_exist(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,4 +93,5 @@ def test_the_commands_named_in_the_text_exist(root: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         pretrained.convert.main(["--help"])
     assert ended.value.code == 0
-    assert (root / "benchmarks" / "extract.py").is_file() and "python benchmarks/extract.py" in text
+    named = re.findall(r"benchmarks/\w+\.py", text)
+    assert len(named) >= 3 and all((root / name).is_file() for name in named)

@@ -10,18 +10,21 @@ import numpy as np
 from data_io.records import Ranking
 from delf_ext.evaluation.intervals import PairedDifference, bootstrap_interval, paired_bootstrap
 from delf_ext.evaluation.metrics import Hits, average_precisions, last_relevant_ranks, recalls_at_k
+from delf_ext.reranking.evidence import Evidence
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """One method's result. num_skipped: images left out as unreadable; ranking: its first columns, for pictures."""
+    """One method's result. num_skipped: images left out as unreadable; ranking: its first columns, for pictures; evidence: what
+    verification found for its queries in this gallery, whether it has re-ranked this ranking or is to explain another one."""
 
     name: str
     hits: Hits
     num_skipped: int = 0
     ranking: Ranking | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

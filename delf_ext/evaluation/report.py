@@ -10,7 +10,7 @@ from string import Template
 from data_io.artifacts import write_text
 from data_io.records import GroundTruth, ImageList
 from delf_ext.evaluation.comparison import COLUMNS, ComparisonRow, Evaluated, Interval, common_hits, compare, notes, table_cells
-from delf_ext.evaluation.pictures import PictureSource, sections_html
+from delf_ext.evaluation.pictures import DrawMatch, PictureSource, sections_html
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1c2430; --soft: #5b6675; --line: #dfe3e8;
@@ -59,6 +59,10 @@ img { width: 112px; height: 112px; object-fit: contain; display: block; backgrou
 .mark { right: 0; color: var(--card); font-weight: 700; border-bottom-left-radius: 6px; }
 .hit .mark { background: var(--good); } .miss .mark { background: var(--bad); }
 .rank { left: 0; background: var(--card); color: var(--ink); border-bottom-right-radius: 6px; padding: 0 3px; }
+.inliers { position: absolute; right: 0; bottom: 0; min-width: 22px; padding: 0 5px; font-size: 11px; line-height: 18px;
+  text-align: center; border-top-left-radius: 6px; background: var(--bar); color: var(--card); font-weight: 700; }
+.inliers.rejected { background: var(--card); color: var(--soft); font-weight: 400; }
+.match { width: auto; height: auto; max-width: 100%; border-radius: 8px; }
 footer { border-top: 1px solid var(--line); margin-top: 48px; font-size: 13px; }
 footer dt { color: var(--ink); font-weight: 600; }
 footer dd { margin: 0 0 6px; }
@@ -97,6 +101,11 @@ DEFINITIONS = {
     "Frames": "✓ in a green frame: relevant. ✗ in a red frame: not relevant. Point at a picture for id, label and score.",
 }
 
+INLIERS = {
+    "Inliers": "The number in a picture's lower corner: how many local features of the query one transform lays onto this image."
+    " On a coloured ground enough of them to be accepted and moved to the front, on a plain one too few."
+}
+
 
 def write_report(
     path: str | Path,
@@ -110,11 +119,13 @@ def write_report(
     top: int = 8,
     seed: int = 0,
     facts: Mapping[str, str] | None = None,
+    draw_match: DrawMatch | None = None,
 ) -> Path:
     """Writes one self-contained HTML file and returns its path; the pictures show `max_queries` spread by the last result's AP.
 
     results: those with a `ranking` get pictures. class_names: name of label i. facts: more for the header, e.g. data, model.
-    An image that cannot be read becomes a grey tile with its reason.
+    An image that cannot be read becomes a grey tile with its reason. A result with `evidence` shows its numbers of inliers.
+    draw_match: (query id, gallery id) -> a picture or None, asked for each shown query and the last result's first image.
     Raises: ValueError where the results cannot be compared, or a ranking is not of these queries and this gallery.
     """
     for result in results:
@@ -122,6 +133,7 @@ def write_report(
     rows = compare(results, seed)
     source = PictureSource(query, gallery, truth, class_names)
     header = {**(facts or {}), "queries": str(rows[0].num_queries), "gallery images": str(len(gallery)), "seed": str(seed)}
+    definitions = DEFINITIONS | (INLIERS if any(result.evidence for result in results) else {})
     page = PAGE.substitute(
         title=escape(title),
         style=STYLE,
@@ -130,8 +142,8 @@ def write_report(
         table=_table(rows),
         charts=_chart("mAP", rows, lambda row: row.mean_average_precision, lambda row: row.map_interval)
         + _chart("Recall@1", rows, lambda row: row.recall_at_1, lambda row: row.recall_interval),
-        pictures=sections_html(source, results, common_hits(results)[0], max_queries, top, seed),
-        definitions="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in DEFINITIONS.items()),
+        pictures=sections_html(source, results, common_hits(results)[0], max_queries, top, seed, draw_match),
+        definitions="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()),
     )
     write_text(path, page)
     return Path(path)

@@ -25,7 +25,7 @@ from delf_ext.models.delf import Delf
 from delf_ext.models.dual_head import DualHead
 from delf_ext.models.receptive_field import ReceptiveFields, receptive_field_of
 
-PIXELS_PER_STEP = 1_500_000  # of one run of the network: large levels go alone, small ones of several photographs together
+PIXELS_PER_STEP = 300_000  # of one run of the network: small levels of several photographs together; more falls out of the cache
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
 RIGHT_ANGLES = {90.0: Image.Transpose.ROTATE_90, 180.0: Image.Transpose.ROTATE_180, 270.0: Image.Transpose.ROTATE_270}
 GRAY = (124, 116, 104)  # ImageNet's mean colour, around a photograph turned by other than a right angle

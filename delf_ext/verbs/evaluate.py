@@ -15,6 +15,7 @@ from data_io.records import GroundTruth, Ranking
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.intervals import bootstrap_interval
 from delf_ext.evaluation.metrics import Hits, average_precisions, recalls_at_k, summarize
+from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
 from delf_ext.verbs.data import evaluation_lists, load
 from delf_ext.verbs.systems import System, load_run, one_system
@@ -76,13 +77,16 @@ def leave_in_run(run_dir: Path, measured: Measured, result: dict[str, Any], data
         print(f"report: {page}")
 
 
-def write_page(path: Path, measured: list[Measured], data: DataSet, data_name: str, seed: int) -> Path:
-    """The report over the queries and gallery of the first system."""
+def write_page(
+    path: Path, measured: list[Measured], data: DataSet, data_name: str, seed: int, draw_match: DrawMatch | None = None
+) -> Path:
+    """The report over the queries and gallery of the first system. draw_match: pictures of matches, see write_report."""
     retrieval, facts = measured[0].retrieval, {"data": data_name, "seed": str(seed)}
     results = [one.evaluated for one in measured]
     title = f"mandoo on {data.name}"
+    truth, names = measured[0].truth, data.class_names
     return write_report(
-        path, title, results, retrieval.query, retrieval.gallery, measured[0].truth, data.class_names, seed=seed, facts=facts
+        path, title, results, retrieval.query, retrieval.gallery, truth, names, seed=seed, facts=facts, draw_match=draw_match
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.metrics import hits_of
 from delf_ext.evaluation.report import write_report
 from delf_ext.index.exact import search
+from delf_ext.reranking.evidence import Evidence
 
 CLASS_NAMES = ("tea", "<b>milk & honey</b>", "rice")
 VOID = {"meta", "img", "br", "wbr", "line", "rect", "path"}
@@ -164,6 +166,53 @@ def test_a_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_
     text, page = scene.write(tmp_path, [Evaluated("bare", bare.hits), pictured], top=3)
     assert "bare <span>AP" not in text and "<th scope='row'>bare</th>" in text
     assert len(page.of_class("tile")) == 9 * 3
+
+
+def evidence_of(result: Evaluated) -> Evidence:
+    """Of the first three places: 40 inliers, accepted; 3 inliers; not verified."""
+    assert result.ranking is not None
+    shape = (len(result.ranking.rows), 3)
+    found = [np.broadcast_to(np.array(values), shape).copy() for values in ([40, 3, -1], [True, False, False], [30.0, 0.0, 0.0])]
+    return Evidence(result.ranking.query_ids, result.ranking.rows[:, :3].copy(), *found, np.full(shape[0], ""))
+
+
+def test_tiles_tell_inliers_before_and_after(scene: Scene, tmp_path: Path) -> None:
+    before, after = scene.result("global", 1), scene.result("re-ranked", 2)
+    evidence = evidence_of(after)
+    results = [replace(before, evidence=evidence), replace(after, evidence=evidence)]
+    text, page = scene.write(tmp_path, results, max_queries=9, top=12)
+    junk_in_front = sum(0 in rows[:1] for rows in evidence.rows[:1]), sum(0 in rows[1:2] for rows in evidence.rows[:1])
+    assert len(page.of_class("accepted")) == 2 * (9 - junk_in_front[0])  # the same image wherever it stands
+    assert len(page.of_class("rejected")) == 2 * (9 - junk_in_front[1])
+    titles = [tile["title"] for tile in page.of_class("tile")]
+    assert sum(" · 40 inliers, accepted · " in title for title in titles) == len(page.of_class("accepted"))
+    assert sum(" · 3 inliers, rejected · " in title for title in titles) == len(page.of_class("rejected"))
+    assert "aria-hidden='true'>40</span>" in text and "<dt>Inliers</dt>" in text
+
+
+def test_without_evidence_nothing_is_said_of_inliers(scene: Scene, tmp_path: Path) -> None:
+    text, page = scene.write(tmp_path, [scene.result("a", 1)])
+    assert not page.of_class("inliers") and not page.of_class("match") and "<dt>Inliers</dt>" not in text
+
+
+def test_match_pictures_are_asked_for_the_first_result_of_the_last_ranking(scene: Scene, tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def draw(query_id: str, gallery_id: str) -> Image.Image | None:
+        asked.append((query_id, gallery_id))
+        return None if query_id == "q/3" else Image.new("RGB", (300, 80), "teal")
+
+    first, last = scene.result("first", 1), scene.result("last", 2)
+    _, page = scene.write(tmp_path, [first, last], max_queries=9, draw_match=draw)
+    assert last.ranking is not None
+    expected = {}
+    for query_id, rows in zip(last.ranking.query_ids, last.ranking.rows):
+        expected[query_id] = scene.gallery.ids[[row for row in rows if not (query_id == "q/0" and row == 0)][0]]
+    assert dict(asked) == expected and len(asked) == 9
+    pictures = page.of_class("match")
+    assert len(pictures) == 8 and {attrs["alt"] for attrs in pictures} >= {f"what q/0 and {expected['q/0']} share"}
+    for attrs in pictures:
+        assert Image.open(io.BytesIO(base64.b64decode(attrs["src"].split(",")[1]))).size == (300, 80)
 
 
 def test_refusals_name_the_result(scene: Scene, tmp_path: Path) -> None:

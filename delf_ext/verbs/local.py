@@ -1,0 +1,138 @@
+"""--local_features: the extractors that a verb was asked for, and the stores they fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_io.records import ImageList, LocalFeatures
+from delf_ext.config import DelfConfig, UsageError
+from delf_ext.verbs.weights import resolve_layout
+
+WHITENING = "whitening.npz"
+SAMPLED_IMAGES, SAMPLED_PER_IMAGE = 200, 300  # what a whitening is learned on
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """One kind of local features: of gallery images, and of queries, which are looked at in more turns."""
+
+    name: str
+    gallery: Any
+    query: Any
+
+
+def kinds_of(flags: Any) -> tuple[str, ...]:
+    """delf, sift, or both in this order."""
+    return ("delf", "sift") if flags.local_features == "both" else (flags.local_features,)
+
+
+def extractors_of(flags: Any, images: ImageList, folder: Path | None) -> list[Extractor]:
+    """Raises: ValueError or UsageError when a model is missing, or OpenCV is.
+
+    images: what DELF's whitening is learned on where there is none; it is kept in `folder`, and needed without one.
+    """
+    makers = {"delf": lambda: _delf(flags, images, folder), "sift": lambda: _sift(flags)}
+    return [makers[kind]() for kind in kinds_of(flags)]
+
+
+def extract_both(
+    extractor: Extractor, query: ImageList, gallery: ImageList, folder: Path, flags: Any
+) -> tuple[LocalFeatures, LocalFeatures]:
+    """(of the queries, of the gallery), from their stores below `folder`, which are completed first."""
+    from delf_ext.features.local_extraction import extract_local
+
+    def completed(side: Any, images: ImageList, part: str) -> LocalFeatures:
+        store, what = folder / extractor.name / part, f"{extractor.name} {part}"
+        return extract_local(side, images, store, flags.descriptor_type, flags.overwrite, what)
+
+    return completed(extractor.query, query, "query"), completed(extractor.gallery, gallery, "gallery")
+
+
+def raw_delf(flags: Any) -> Any:
+    """DELF without whitening, of --local_model, else of --run_dir or --pretrained_model. Prints what it is made of."""
+    from delf_ext.features.delf import DelfExtractor, checkpoint_delf, run_delf
+    from delf_ext.models.precision import set_mixed_precision
+
+    set_mixed_precision(flags.mixed_precision)
+    model = flags.local_model or flags.run_dir or flags.pretrained_model
+    if not model:
+        raise UsageError(
+            "DELF needs a trunk: pass --local_model, --run_dir or --pretrained_model; --local_features=sift needs none."
+        )
+    if Path(model).is_dir():
+        network = run_delf(model, flags.local_layer)
+    else:
+        endpoint = f"{flags.resnet_type.split('/')[0]}/{flags.local_layer}"
+        network, report = checkpoint_delf(model, endpoint, resolve_layout(model, flags.layout, endpoint))
+        print(report)
+    attention = "length of the feature vectors" if network.attention is None else "trained"
+    print(f"DELF: {model}, {network.endpoint}; attention: {attention}", flush=True)
+    return DelfExtractor(network, _delf_config(flags))
+
+
+def _delf_config(flags: Any) -> DelfConfig:
+    return DelfConfig(
+        layer=flags.local_layer,
+        longer_side_px=flags.local_image_size,
+        scales=tuple(_numbers("local_scales", flags.local_scales)),
+        max_features=flags.max_features,
+    )
+
+
+def _numbers(name: str, values: list[str]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        raise UsageError(f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}.") from None
+
+
+def _delf(flags: Any, images: ImageList, folder: Path | None) -> Extractor:
+    from delf_ext.features.delf import DelfExtractor
+
+    turns = tuple(_numbers("local_rotations", flags.local_rotations))
+    raw = raw_delf(flags)
+    whitened = DelfExtractor(raw.network, raw.config, whitening_of(flags, raw, images, folder))
+    return Extractor("delf", whitened, whitened.turned(turns))
+
+
+def whitening_of(flags: Any, raw: Any, images: ImageList, folder: Path | None) -> Any:
+    """--whitening's; else the one beside the model; else the one in `folder`, which is learned first where none fits."""
+    from delf_ext.features.whitening import load_whitening
+
+    if flags.whitening:
+        return load_whitening(flags.whitening)
+    beside = Path(flags.local_model or flags.run_dir or flags.pretrained_model) / WHITENING
+    for path in [beside, *([folder / WHITENING] if folder else [])]:
+        if path.exists():
+            found = load_whitening(path)
+            if found.made_for == raw.model_digest and found.dimension == flags.descriptor_dim:
+                print(f"whitening: {path}")
+                return found
+    if folder is None:
+        raise UsageError(
+            "DELF needs a --whitening=FILE; `whiten` learns one on any photographs. --local_features=sift needs none."
+        )
+    return learn(flags, raw, images, folder / WHITENING)
+
+
+def learn(flags: Any, raw: Any, images: ImageList, path: Path) -> Any:
+    """A whitening to --descriptor_dim dimensions, learned on random ones of the images and kept in `path`."""
+    from delf_ext.features.local_extraction import sample_descriptors
+    from delf_ext.features.whitening import learn_whitening, save_whitening
+
+    sample = sample_descriptors(raw, images, SAMPLED_IMAGES, SAMPLED_PER_IMAGE, flags.seed)
+    whitening = learn_whitening(sample, flags.descriptor_dim, raw.model_digest)
+    save_whitening(path, whitening)
+    print(
+        f"whitening: {path}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs", flush=True
+    )
+    return whitening
+
+
+def _sift(flags: Any) -> Extractor:
+    from delf_ext.features.sift import SiftConfig, SiftExtractor
+
+    sift = SiftExtractor(SiftConfig(max_features=flags.max_features))
+    return Extractor("sift", sift, sift)

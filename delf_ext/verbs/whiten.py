@@ -1,0 +1,18 @@
+"""whiten: learns the PCA and whitening of DELF's descriptors on any photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_io.datasets import list_images
+from delf_ext.config import UsageError
+from delf_ext.verbs.local import WHITENING, learn, raw_delf
+
+
+def run(flags: Any) -> None:
+    run_dir = flags.local_model or flags.run_dir
+    out = flags.out or (str(Path(run_dir) / WHITENING) if run_dir and Path(run_dir).is_dir() else None)
+    if not flags.data or not out:
+        raise UsageError("whiten learns on the photographs of --data=FOLDER and writes --out=FILE, or into --run_dir: pass both.")
+    learn(flags, raw_delf(flags), list_images(flags.data), Path(out))

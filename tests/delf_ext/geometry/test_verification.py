@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from math import comb, log10
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_io.records import ImageKeypoints
+from delf_ext.config import UsageError
+from delf_ext.geometry.ransac import RansacConfig
+from delf_ext.geometry.transforms import Plausible, apply
+from delf_ext.geometry.verification import Verification, VerifyConfig, significance, verify
+
+CONFIG = VerifyConfig(ransac=RansacConfig(model="affine"))
+
+
+def image(points: np.ndarray, descriptors: np.ndarray, size_px: tuple[int, int]) -> ImageKeypoints:
+    unit = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+    return ImageKeypoints(points, np.ones(len(points)), np.ones(len(points)), unit, size_px)
+
+
+def random_image(seed: int, num_points: int = 150, size_px: tuple[int, int] = (640, 480)) -> ImageKeypoints:
+    rng = np.random.default_rng(seed)
+    return image(rng.uniform(0, size_px, (num_points, 2)), rng.standard_normal((num_points, 32)), size_px)
+
+
+def photograph(of: ImageKeypoints, seed: int, transform: np.ndarray, size_px: tuple[int, int]) -> ImageKeypoints:
+    """The same descriptors with noise, at the places to which the transform takes them; half of them something else."""
+    rng = np.random.default_rng(seed)
+    places, descriptors = apply(transform, of.keypoints_px), of.descriptors + rng.normal(0, 0.05, of.descriptors.shape)
+    other = (rng.random(len(of)) < 0.5) | (places < 0).any(1) | (places > size_px).any(1)
+    places[other] = rng.uniform(0, size_px, (other.sum(), 2))
+    descriptors[other] = rng.standard_normal((other.sum(), 32))
+    return image(places, descriptors, size_px)
+
+
+def parts(found: Verification) -> list:
+    transform = found.gallery_from_query
+    return [found.matches.tolist(), found.inliers.tolist(), None if transform is None else transform.tolist(), found.significance]
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.sampled_from([(640, 480), (1280, 960), (200, 150)]))
+def test_the_photographed_object_is_found_whatever_the_image_size(seed: int, size_px: tuple[int, int]) -> None:
+    """In pixels of both originals, though one image be 6 times as large as the other."""
+    gallery, scale = random_image(seed), size_px[0] / 640
+    gallery_from_query = np.array([[0.8, -0.3, 120], [0.3, 0.8, -50], [0, 0, 1]]) @ np.diag([1 / scale, 1 / scale, 1])
+    query = photograph(gallery, seed, np.linalg.inv(gallery_from_query), size_px)
+    found, other = verify(query, [gallery, random_image(seed + 1)], [0, 1], CONFIG)
+    assert found.num_inliers > 30 and found.significance > 20 and other.num_inliers < 8 and other.significance < 2
+    assert found.gallery_from_query is not None and found.num_inliers == found.inliers.sum()
+    there = query.keypoints_px[found.matches[found.inliers, 0]]
+    np.testing.assert_allclose(apply(found.gallery_from_query, there), apply(gallery_from_query, there), atol=2)
+
+
+def test_independent_of_company_order_and_rows() -> None:
+    query = random_image(1)
+    turn = np.array([[0.9, -0.2, 60], [0.2, 0.9, -20], [0, 0, 1]])
+    gallery = [photograph(query, row, turn, (640, 480)) if row % 2 else random_image(row, 10 * row) for row in range(2, 9)]
+    keys = list(range(2, 9))
+    reference = [parts(found) for found in verify(query, gallery, keys, CONFIG)]
+    assert [parts(found) for found in verify(query, gallery[::-1], keys[::-1], CONFIG)] == reference[::-1]
+    assert [parts(verify(query, [one], [key], CONFIG)[0]) for one, key in zip(gallery, keys)] == reference
+
+    order = np.random.default_rng(2).permutation(len(query))
+    permuted = image(query.keypoints_px[order], query.descriptors[order], query.size_px)
+    for found, expected in zip(verify(permuted, gallery, keys, CONFIG), reference, strict=True):
+        found.matches[:, 0] = order[found.matches[:, 0]]
+        assert parts(found)[:3] == expected[:3]
+
+
+def test_mirrored_photographs_are_refused() -> None:
+    gallery = random_image(3)
+    mirrored = photograph(gallery, 3, np.array([[-1.0, 0, 640], [0, 1, 0], [0, 0, 1]]), (640, 480))
+    # What remains is a strip about the axis, which turned by 180 degrees nearly fits its mirror image.
+    allowing = replace(CONFIG, ransac=replace(CONFIG.ransac, plausible=Plausible(allow_mirror=True)))
+    (refused,), (allowed,) = verify(mirrored, [gallery], [0], CONFIG), verify(mirrored, [gallery], [0], allowing)
+    assert refused.num_inliers < 15 and allowed.num_inliers > 60 and allowed.significance > 10 * refused.significance
+
+
+def test_images_without_telling_features() -> None:
+    """No keypoint, one, none with even a descriptor length, and a uniform image: the same descriptor everywhere."""
+    query, empty, one = random_image(4), random_image(4, 0), random_image(4, 1)
+    bare = ImageKeypoints(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros((0, 0)), (0, 0))
+    uniform = image(query.keypoints_px, np.ones((len(query), 32)), query.size_px)
+    images = [empty, one, bare, uniform]
+    for other in (query, *images):
+        for found in verify(other, images, range(4), CONFIG):
+            assert found.num_inliers == 0 and found.gallery_from_query is None and found.significance == 0.0
+            assert found.matches.shape == (len(found.inliers), 2) and not found.inliers.any()
+    assert verify(query, [], [], CONFIG) == []
+
+
+def test_golden_significance_by_hand() -> None:
+    """n 10, k 6, m 3, alpha 0.01: NFA = 7 * 210 * 20 * 1e-6 = 0.0294, and -log10 of it 1.531653."""
+    assert significance(10, 6, 3, 0.01) == 1.531653
+    assert significance(10, 3, 3, 0.01) == 0.0 == significance(1000, 4, 3, 0.01)
+
+
+@given(st.integers(2, 3000), st.integers(0, 3000), st.sampled_from([2, 3, 4]), st.floats(1e-5, 1))
+def test_significance_equals_exact_fractions(n: int, k: int, m: int, alpha: float) -> None:
+    k = min(k, n)
+    if k <= m:
+        assert significance(n, k, m, alpha) == 0.0
+        return
+    tests = (n - m) * comb(n, k) * comb(k, m)
+    exact = -(len(str(tests)) - 1) - log10(Fraction(tests, 10 ** (len(str(tests)) - 1))) - (k - m) * log10(alpha)
+    assert significance(n, k, m, alpha) == pytest.approx(max(0.0, exact), abs=2e-6, rel=1e-9)
+
+
+@given(st.integers(20, 500), st.integers(5, 19))
+def test_more_inliers_among_fewer_matches_mean_more(n: int, k: int) -> None:
+    assert significance(n, k + 1, 3, 1e-3) >= significance(n, k, 3, 1e-3) >= significance(n + 1, k, 3, 1e-3)
+
+
+def test_refusals_say_what_came() -> None:
+    query = random_image(5)
+    with pytest.raises(ValueError, match="one key per candidate. Received 1 for 2."):
+        verify(query, [query, query], [0], CONFIG)
+    with pytest.raises(UsageError, match=r"max_error_fraction must lie in \(0, 1\). Received 10."):
+        replace(CONFIG, max_error_fraction=10.0)
+    long = image(query.keypoints_px, np.ones((150, 5)), query.size_px)
+    with pytest.raises(ValueError, match=r"same d. Received \(150, 32\), \(150, 5\)"):
+        verify(query, [long], [0], CONFIG)

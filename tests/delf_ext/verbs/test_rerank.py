@@ -1,0 +1,140 @@
+"""rerank, match, whiten, export and extract --local_features through the front door, on drawn products and tiny networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import dual_main
+from data_io.artifacts import load_record
+from data_io.local_store import load_local
+from data_io.records import Ranking
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.features.delf import DelfExtractor
+from delf_ext.models.backbones import Backbone
+from pretrained.convert import write_checkpoint
+
+TINY = ["--image_size=32", "--resnet_type=resnet_v1_50/block1", "--batch_size=8", "--mixed_precision=off", "--layout=slim"]
+LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1,1.4142", "--max_features=80", "--descriptor_dim=16"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """products/ as a challenge tree, trunk.ckpt."""
+    folder = tmp_path_factory.mktemp("place")
+    config = DrawConfig(num_classes=4, num_train=8, num_queries=4, num_gallery=12, image_size_px=96)
+    draw_dataset(folder / "products", config, progress=False)
+    trunk = Backbone("resnet_v1_50/block1")
+    trunk(tf.zeros([1, 32, 32, 3]))
+    write_checkpoint(folder / "trunk.ckpt", {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables})
+    return folder
+
+
+def run(place: Path, verb: str, *flags: str) -> None:
+    dual_main.main([verb, f"--pretrained_model={place}/trunk.ckpt", *TINY, *LOCAL, *flags])
+
+
+def ended_with(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main(list(arguments))
+    assert ended.value.code == status
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_rerank_leaves_ranking_figures_page_and_stores(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    data, out = f"--data={place}/products", tmp_path / "out"
+    run(place, "rerank", data, f"--out={out}", "--method=geometric:5", "--min_inliers=5")
+    printed = capsys.readouterr().out
+    assert "attention: length of the feature vectors" in printed and "mAP - first" in printed
+    ranking = load_record(out / "ranking.npz", Ranking)
+    assert ranking.rows.shape == (4, 12) and "top 5 re-ranked geometrically" in ranking.provenance
+    figures = json.loads((out / "metrics.json").read_text())
+    verified = figures["verification"]
+    assert verified["matching_pairs"] + verified["other_pairs"] == 4 * 5
+    assert figures["before"]["recall_at_5"] == figures["after"]["recall_at_5"]  # the first five stay the first five
+    assert "class='inliers" in (out / "report" / "index.html").read_text()
+    assert Image.open(out / "inliers.png").size[0] > 300
+    assert len(load_local(out / "local" / "delf" / "gallery")) == 12
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DelfExtractor, "extract", lambda *_: pytest.fail("extracted again"))
+        run(place, "rerank", data, f"--out={out}", "--method=geometric:5", "--min_inliers=5", "--noreport")
+    np.testing.assert_array_equal(load_record(out / "ranking.npz", Ranking).rows, ranking.rows)
+
+    with pytest.raises(SystemExit) as ended:
+        run(place, "rerank", data, f"--out={out}", "--max_features=40")
+    assert ended.value.code == 1 and "Pass --overwrite" in capsys.readouterr().err
+
+
+def test_rerank_with_both_kinds_of_features(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    run(
+        place,
+        "rerank",
+        f"--data={place}/products",
+        f"--out={tmp_path}",
+        "--local_features=both",
+        "--order_by=combined",
+        "--noreport",
+    )
+    assert {path.name for path in (tmp_path / "local").iterdir()} == {"delf", "sift", "whitening.npz"}
+
+
+def test_whiten_then_extract_then_export(place: Path, tmp_path: Path) -> None:
+    train = f"--data={place}/products/train/train_data"
+    run(place, "whiten", train, f"--out={tmp_path}/w.npz")
+    run(
+        place,
+        "extract",
+        train,
+        f"--out={tmp_path}/f",
+        "--local_features=delf",
+        f"--whitening={tmp_path}/w.npz",
+        "--descriptor_type=int8",
+    )
+    features = load_local(tmp_path / "f" / "delf")
+    assert len(features) == 8 and features.descriptors.dtype == np.int8 and features.descriptors.shape[1] == 16
+    dual_main.main(["export", f"--local_store={tmp_path}/f/delf", f"--out={tmp_path}/f.h5"])
+    with h5py.File(tmp_path / "f.h5") as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert sum(name.endswith("/descriptors") for name in names) == 8
+
+
+def test_match_draws_a_picture(place: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("cv2")
+    photo = next((place / "products").rglob("*.jpg"))
+    arguments = ["match", f"--image={photo}", f"--candidate={photo}", f"--out={tmp_path}/m.png", "--local_features=sift"]
+    dual_main.main(arguments)
+    printed = capsys.readouterr().out
+    assert "accepted (from 12 inliers on)" in printed and "not accepted" not in printed
+    assert Image.open(tmp_path / "m.png").size[1] > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rerank", "--data=x"], "--out=FOLDER"),
+        (["rerank", "--data=x", "--out=y", "--method=magic"], "--method is geometric or geometric:TOP_K. Received 'magic'"),
+        (["rerank", "--data=x", "--out=y", "--min_inliers=0"], "min_inliers must be at least 1. Received 0"),
+        (["match", "--image=a.jpg"], "--candidate=PHOTO"),
+        (["whiten", "--data=x"], "--out=FILE"),
+        (["export", "--out=x.h5"], "--local_store=FOLDER"),
+        (["extract", "--data=.", "--out=y", "--local_features=delf"], "DELF needs a trunk"),
+    ],
+)
+def test_usage_errors(arguments: list[str], message: str, capsys, monkeypatch, place: Path) -> None:
+    monkeypatch.chdir(place)
+    assert message in ended_with(capsys, 2, *arguments)
+
+
+def test_match_with_delf_needs_a_whitening(place: Path, tmp_path: Path, capsys) -> None:
+    photo = next((place / "products").rglob("*.jpg"))
+    flags = [f"--image={photo}", f"--candidate={photo}", f"--out={tmp_path}/m.png", f"--pretrained_model={place}/trunk.ckpt"]
+    assert "`whiten` learns one" in ended_with(capsys, 2, "match", *flags, *TINY, *LOCAL)
