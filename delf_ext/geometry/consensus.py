@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from delf_ext.geometry.least_squares import Limits, compiled, fit_rows, local_is_plausible, rows_are_plausible
+from delf_ext.geometry.sampling import GOLDEN, THIRD, below, mixed, of_three, of_two
 
 FIRST_POOL = 16
 TRIALS_PER_GROWTH = 2
@@ -16,12 +17,7 @@ CHUNK = 64  # matches that a sample is tried on first: it must fit one beside it
 MARGIN = 2.0  # times the error allowed: for samples, which few and noisy points determine, and at first to optimise them
 SUPPORT = 2  # inliers over the size of a minimal sample, for a model to be fitted to them
 MAX_ROUNDS = 10
-THINNEST = 1e-3  # squared sine between the sides of a triple below which it is a line
 FULL = 256.0  # quick score of a match without error; quick scores are whole numbers, whose sum has no order
-
-THIRD, LOW_BITS, GOLDEN = np.uint64(21), np.uint64(2**21 - 1), np.uint64(0x9E3779B97F4A7C15)
-SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 How = tuple[int, int, float, int, float]  # model, max_trials, chance to miss, min_inliers, place_px
 Linear = tuple[float, float, float, float]  # the map (a b; c d)
@@ -48,7 +44,7 @@ def search_some(
         for axis in range(4):
             for k in range(high - low):
                 own[axis, k] = points[axis, low + k]
-        state = _mixed(_mixed(seed + GOLDEN) ^ keys[pair])
+        state = mixed(mixed(seed + GOLDEN) ^ keys[pair])
         rows, h = np.empty(own.shape[1], np.int64), np.zeros(9)
         count = _search(own, max_errors[pair], how, limits, state, h, rows)
         if count >= how[3]:
@@ -78,11 +74,11 @@ def _search(
         if missed < chance_to_miss:
             break
         state += GOLDEN
-        bits, pool = _mixed(state), min(size, FIRST_POOL + trial // TRIALS_PER_GROWTH)
-        i, j, k = _below(bits, pool), _below(bits >> THIRD, pool), _below(bits >> (THIRD + THIRD), pool)
+        bits, pool = mixed(state), min(size, FIRST_POOL + trial // TRIALS_PER_GROWTH)
+        i, j, k = below(bits, pool), below(bits >> THIRD, pool), below(bits >> (THIRD + THIRD), pool)
         if i == j or (draws == 3 and (i == k or j == k)):
             continue
-        a, b, c, d, scale = _of_three(points, i, j, k) if draws == 3 else _of_two(points, i, j)
+        a, b, c, d, scale = of_three(points, i, j, k) if draws == 3 else of_two(points, i, j)
         if scale == 0.0 or not local_is_plausible(a, b, c, d, scale, limits):
             continue
         a, b, c, d = a / scale, b / scale, c / scale, d / scale
@@ -171,36 +167,6 @@ def _quick_score(points: np.ndarray, start: int, stop: int, linear: Linear, u: f
 
 
 @compiled
-def _of_two(points: np.ndarray, i: int, j: int) -> tuple[float, float, float, float, float]:
-    """Linear part of the similarity times the last value, which is 0 where both are in one place."""
-    x, y = points[0, j] - points[0, i], points[1, j] - points[1, i]
-    u, v = points[2, j] - points[2, i], points[3, j] - points[3, i]
-    a, b = u * x + v * y, u * y - v * x
-    return a, b, -b, a, x * x + y * y
-
-
-@compiled
-def _of_three(points: np.ndarray, i: int, j: int, k: int) -> tuple[float, float, float, float, float]:
-    """Linear part of the affine map times the last value, which is 0 where the three lie on a line."""
-    x, y, s, t = (
-        points[0, j] - points[0, i],
-        points[1, j] - points[1, i],
-        points[0, k] - points[0, i],
-        points[1, k] - points[1, i],
-    )
-    u, v, p, q = (
-        points[2, j] - points[2, i],
-        points[3, j] - points[3, i],
-        points[2, k] - points[2, i],
-        points[3, k] - points[3, i],
-    )
-    area = x * t - y * s
-    if area * area <= THINNEST * (x * x + y * y) * (s * s + t * t):
-        area = 0.0
-    return u * t - p * y, p * x - u * s, v * t - q * y, q * x - v * s, area
-
-
-@compiled
 def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.ndarray) -> None:
     """For each point the first one in its cell, by a hash table with open addresses."""
     size = 4
@@ -209,7 +175,7 @@ def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.n
     table = np.zeros(size, np.int64)  # 0 is free, k + 1 is point k
     for k in range(len(xs)):
         column, line = np.floor(xs[k] / place_px), np.floor(ys[k] / place_px)
-        slot = np.int64(_mixed(np.uint64(np.int64(column)) ^ _mixed(np.uint64(np.int64(line))))) & (size - 1)
+        slot = np.int64(mixed(np.uint64(np.int64(column)) ^ mixed(np.uint64(np.int64(line))))) & (size - 1)
         while table[slot] > 0:
             other = table[slot] - 1
             if np.floor(xs[other] / place_px) == column and np.floor(ys[other] / place_px) == line:
@@ -218,17 +184,3 @@ def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.n
         if table[slot] == 0:
             table[slot] = k + 1
         places[k] = table[slot] - 1
-
-
-@compiled
-def _mixed(state: np.uint64) -> np.uint64:
-    """The output function of splitmix64 (Steele, Lea and Flood 2014)."""
-    state = (state ^ (state >> SHIFTS[0])) * FACTORS[0]
-    state = (state ^ (state >> SHIFTS[1])) * FACTORS[1]
-    return state ^ (state >> SHIFTS[2])
-
-
-@compiled
-def _below(bits: np.uint64, size: int) -> np.int64:
-    """A number in [0, size) from the lowest 21 of the bits."""
-    return np.int64(((bits & LOW_BITS) * np.uint64(size)) >> THIRD)

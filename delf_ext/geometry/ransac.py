@@ -80,7 +80,8 @@ def estimate_all(
 ) -> list[Estimate]:
     """As `estimate` for N pairs at once, on NUMBA_NUM_THREADS threads.
 
-    points [4, T]: x, y of the query, x, y of the gallery, those of pair i from offsets[i] to offsets[i + 1]; max_errors_px [N] stand in for the config's; keys: one per pair, so that its result does not depend on the others.
+    points [4, T]: x, y of the query, x, y of the gallery, those of pair i from offsets[i] to offsets[i + 1]; max_errors_px [N]
+    stand in for the config's; keys: one per pair, so that its result does not depend on the others.
     """
     # Threads of Python, not `prange`: OpenMP does not survive a fork, spins while it waits, and takes longer to compile.
     num_pairs, states = len(offsets) - 1, np.array([key & (2**64 - 1) for key in keys], np.uint64)

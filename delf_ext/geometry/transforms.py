@@ -78,4 +78,4 @@ def matched_points(query_px: np.ndarray, gallery_px: np.ndarray) -> np.ndarray:
     """[4, K] float64: x, y of the query, x, y of the gallery."""
     if query_px.ndim != 2 or query_px.shape[1] != 2 or query_px.shape != gallery_px.shape:
         raise ValueError(f"matched points must be [K, 2] twice. Received {query_px.shape} and {gallery_px.shape}.")
-    return np.concatenate([np.asarray(query_px, np.float64).T, np.asarray(gallery_px, np.float64).T])
+    return np.ascontiguousarray(np.concatenate([query_px, gallery_px], axis=1, dtype=np.float64).T)
