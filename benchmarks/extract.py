@@ -9,18 +9,14 @@ them. Contenders are interleaved; medians are printed, with CPU-seconds beside w
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from measuring import medians, timed, write_results
 
 from delf_ext.models.backbones import Backbone
 from delf_ext.models.pooling import average_pool
@@ -50,12 +46,6 @@ def keras_graph() -> Contender:
     return lambda images: graph(tf.constant(images.astype(np.float32))).numpy()
 
 
-def timed(contender: Contender, images: np.ndarray) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    contender(images)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=32)
@@ -71,23 +61,18 @@ def main() -> None:
         for name, contender in contenders.items():
             set_mixed_precision("bfloat16" if name.endswith("bf16") else "off")  # holds for calls, not only for tracing
             contender(images[:1])  # so that a change of precision is paid outside the clock
-            measured = timed(contender, images)
+            _, measured = timed(lambda contender=contender: contender(images))
             if round_number >= 0:
                 times[name].append(measured)
 
-    peer = statistics.median(wall for wall, _ in times["keras predict fp32"])
+    peer = medians(times["keras predict fp32"])[0]
     rows = {}
     for name, pairs in times.items():
-        wall, cpu = (statistics.median(column) for column in zip(*pairs))
+        wall, cpu = medians(pairs)
         speed, cpu_ms = options.batch_size / wall, 1000 * cpu / options.batch_size
         rows[name] = {"images_per_s": speed, "cpu_ms_per_image": cpu_ms, "ratio": peer / wall}
         print(f"{name:<20} {speed:7.1f} images/s  {peer / wall:5.2f}x of keras predict  {cpu_ms:6.1f} CPU-ms per image")
-    if options.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": np.__version__}
-        about = {"commit": commit, "versions": versions, "cores": os.cpu_count(), "seed": SEED, "rounds": options.rounds}
-        with open(options.json, "w") as file:
-            json.dump({**about, "batch_size": options.batch_size, "results": rows}, file, indent=1)
+    write_results(options.json, SEED, rows, rounds=options.rounds, batch_size=options.batch_size)
 
 
 if __name__ == "__main__":

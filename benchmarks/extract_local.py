@@ -11,12 +11,7 @@ where the processor has it, and the first line says whether it does.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
 from itertools import groupby
 
@@ -24,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from measuring import medians, timed, write_results
 from PIL import Image
 
 from delf_ext.config import DelfConfig
@@ -91,24 +87,18 @@ def main() -> None:
     for round_number in range(-1, options.rounds):  # one round to trace and to settle
         for name, (precision, run) in contenders.items():
             set_mixed_precision(precision)
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
+            _, measured = timed(run)
             if round_number >= 0:
-                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    medians = {name: [statistics.median(column) for column in zip(*pairs)] for name, pairs in times.items()}
-    peer_wall, peer_cpu = medians["one level, graph, fp32"]
+                times[name].append(measured)
+    middle = {name: medians(pairs) for name, pairs in times.items()}
+    peer_wall, peer_cpu = middle["one level, graph, fp32"]
     rows = {}
-    for name, (wall, cpu) in medians.items():
+    for name, (wall, cpu) in middle.items():
         each, each_cpu = wall / len(photos), cpu / len(photos)
         rows[name] = {"s_per_image": each, "cpu_s_per_image": each_cpu, "ratio": peer_wall / wall, "cpu_ratio": peer_cpu / cpu}
         print(f"{name:<24} {each:6.2f} s, {each_cpu:6.2f} CPU-s per image", end="  ")
         print(f"{peer_wall / wall:5.2f}x wall  {peer_cpu / cpu:5.2f}x CPU of the graph")
-    if options.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": np.__version__}
-        about = {"commit": commit, "versions": versions, "cores": os.cpu_count(), "seed": SEED, "rounds": options.rounds}
-        with open(options.json, "w") as file:
-            json.dump({**about, "images": len(photos), "bfloat16": cpu_has_bfloat16(), "results": rows}, file, indent=1)
+    write_results(options.json, SEED, rows, rounds=options.rounds, images=len(photos), bfloat16=cpu_has_bfloat16())
 
 
 if __name__ == "__main__":

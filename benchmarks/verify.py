@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from measuring import medians, timed, write_results
 
 from data_io.records import ImageKeypoints
 from delf_ext.geometry.ransac import RansacConfig, estimate
@@ -69,15 +64,9 @@ def missing(*packages: str) -> list[str]:
     return absent
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return result, (time.perf_counter() - wall, time.process_time() - cpu)
-
-
 def medians_ms(times: Sequence[tuple[float, float]], count: int) -> dict[str, float]:
-    wall, cpu = (1000 * statistics.median(column) / count for column in zip(*times))
-    return {"wall_ms": wall, "cpu_ms": cpu}
+    wall, cpu = medians(times)
+    return {"wall_ms": 1000 * wall / count, "cpu_ms": 1000 * cpu / count}
 
 
 def pairs_against_delf(num_dims: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -199,13 +188,7 @@ def main() -> None:
     options = parser.parse_args()
     results = {f"pair_{dims}": pairs_against_delf(dims, options) for dims in (40, 128)}
     results.update({f"ransac_{model}": ransac_against_usac(model, options) for model in ("affine", "homography")})
-    if options.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        names = [name for name in ("numpy", "numba", "scipy", "skimage", "cv2") if not missing(name)]
-        versions = {"python": platform.python_version(), **{name: importlib.import_module(name).__version__ for name in names}}
-        about = {"commit": commit, "versions": versions, "machine": platform.machine(), "cores": os.cpu_count(), "seed": SEED}
-        with open(options.json, "w") as file:
-            json.dump({**about, **vars(options), "results": results}, file, indent=1)
+    write_results(options.json, SEED, results, rounds=options.rounds, pairs=options.pairs, sets=options.sets)
 
 
 if __name__ == "__main__":
