@@ -43,10 +43,13 @@ class SiftConfig:
 
 @dataclass(frozen=True)
 class SiftExtractor:
-    """RootSIFT as extraction asks for it (`features.local_extraction.Extracts`)."""
+    """RootSIFT as extraction asks for it (`features.local_extraction.Extracts`). Raises: ValueError when OpenCV is missing."""
 
     config: SiftConfig = SiftConfig()
     dimension: int = DIMENSION
+
+    def __post_init__(self) -> None:
+        _opencv()
 
     @property
     def digest(self) -> str:

@@ -22,15 +22,18 @@ class VerifyConfig:
     max_error_fraction: residual of an inlier over the longer side of the gallery image; it stands in for ransac.max_error_px,
     since 10 pixels are much in a thumbnail and little in a photograph. For the same reason the query is first brought to the
     longer side of the gallery image: a plausible scale is the change of an object's share of the frame, and ransac.place_px
-    are pixels of the gallery image on both sides.
-    Raises: UsageError where the fraction is out of range.
+    are pixels of the gallery image on both sides. accepted_from: inliers from which a pair is believed.
+    Raises: UsageError where one is out of range.
     """
 
     match: MatchConfig = MatchConfig()
     ransac: RansacConfig = RansacConfig()
     max_error_fraction: float = 0.015
+    accepted_from: int = 12
 
     def __post_init__(self) -> None:
+        if self.accepted_from < 1:
+            raise UsageError(f"accepted_from must be at least 1. Received {self.accepted_from}.")
         if not 0.0 < self.max_error_fraction < 1.0:
             raise UsageError(f"max_error_fraction must lie in (0, 1). Received {self.max_error_fraction}.")
 
@@ -40,7 +43,8 @@ class Verification:
     """What speaks for one candidate.
 
     matches [K, 2] int32 (query row, gallery row), best first; inliers [K] bool, one-to-one; num_inliers; gallery_from_query
-    [3, 3] float64 in pixels of the two original images, None without inliers; significance: see the function of that name.
+    [3, 3] float64 in pixels of the two original images, None without inliers; significance: see the function of that name;
+    accepted: whether the inliers suffice.
     """
 
     matches: np.ndarray
@@ -48,6 +52,7 @@ class Verification:
     num_inliers: int
     gallery_from_query: np.ndarray | None
     significance: float
+    accepted: bool = False
 
 
 def verify(
@@ -84,7 +89,8 @@ def _verification(
     max_error_px, sample_size = config.max_error_fraction * max(size_px), MODELS.index(config.ransac.model) + 2
     by_chance = min(1.0, pi * max_error_px**2 / (size_px[0] * size_px[1]))
     certain = significance(len(matches), num_inliers, sample_size, by_chance)
-    return Verification(matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain)
+    accepted = num_inliers >= config.accepted_from
+    return Verification(matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain, accepted)
 
 
 def significance(num_matches: int, num_inliers: int, sample_size: int, by_chance: float) -> float:

@@ -31,7 +31,7 @@ def save_local(flags: Any, images: ImageList, out: Path) -> None:
     for extractor in extractors_of(flags, images, out):
         folder = out / extractor.name
         features = extract_local(extractor.gallery, images, folder, flags.descriptor_type, flags.overwrite, extractor.name)
-        skipped = skipped_of(folder)
+        skipped = (*images.skipped, *skipped_of(folder))
         print(f"{folder}: {features.offsets[-1]} local features of {len(features)} images; {len(skipped)} skipped")
         for path, reason in skipped[:5]:
             print(f"skipped {path}: {reason}")

@@ -51,7 +51,7 @@ FLAGS: dict[str, list[tuple]] = {
         ("whitening", None, "DELF: file made by `whiten`; without it one is learned on the gallery"),
         ("method", "geometric", "rerank: geometric[:TOP_K], how many of each ranking are verified (100)"),
         ("geometry_model", "affine", "what lays one photograph onto another", ["similarity", "affine", "homography"]),
-        ("min_inliers", 12, "matches that agree on a transform, from which a pair is believed"),
+        ("min_inliers", 0, "matches that agree on a transform, from which a pair is believed; 0: DELF 23, SIFT 12"),
         ("order_by", "inliers", "rerank: by number of inliers, or by a calibrated score", ["inliers", "combined"]),
         ("overwrite", False, "starts a store of local features anew when other settings made it"),
         ("local_store", None, "export: a folder that extract or rerank filled with local features"),

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_io.records import ImageList, LocalFeatures
 from delf_ext.config import DelfConfig, UsageError
+from delf_ext.geometry.matching import MatchConfig
+from delf_ext.geometry.ransac import RansacConfig
+from delf_ext.geometry.verification import VerifyConfig
 from delf_ext.verbs.weights import resolve_layout
 
 WHITENING = "whitening.npz"
 SAMPLED_IMAGES, SAMPLED_PER_IMAGE = 200, 300  # what a whitening is learned on
+
+# DELF's cells overlap, so that the second nearest is often the same part of the same thing: no ratio test. And they are coarse.
+VERIFY = {
+    "delf": VerifyConfig(MatchConfig(max_ratio=1.0), max_error_fraction=0.02, accepted_from=23),
+    "sift": VerifyConfig(MatchConfig(max_ratio=0.9), accepted_from=12),
+}
 
 
 @dataclass(frozen=True)
@@ -28,13 +39,20 @@ def kinds_of(flags: Any) -> tuple[str, ...]:
     return ("delf", "sift") if flags.local_features == "both" else (flags.local_features,)
 
 
+def verify_from_flags(kind: str, flags: Any) -> VerifyConfig:
+    usual = VERIFY[kind]
+    ransac = RansacConfig(model=flags.geometry_model, seed=flags.seed)
+    return dataclasses.replace(usual, ransac=ransac, accepted_from=flags.min_inliers or usual.accepted_from)
+
+
 def extractors_of(flags: Any, images: ImageList, folder: Path | None) -> list[Extractor]:
     """Raises: ValueError or UsageError when a model is missing, or OpenCV is.
 
     images: what DELF's whitening is learned on where there is none; it is kept in `folder`, and needed without one.
     """
-    makers = {"delf": lambda: _delf(flags, images, folder), "sift": lambda: _sift(flags)}
-    return [makers[kind]() for kind in kinds_of(flags)]
+    makers = {"sift": lambda: _sift(flags), "delf": lambda: _delf(flags, images, folder)}  # a missing OpenCV shows at once
+    made = {kind: make() for kind, make in makers.items() if kind in kinds_of(flags)}
+    return [made[kind] for kind in kinds_of(flags)]
 
 
 def extract_both(
@@ -83,9 +101,12 @@ def _delf_config(flags: Any) -> DelfConfig:
 
 def _numbers(name: str, values: list[str]) -> list[float]:
     try:
-        return [float(value) for value in values]
+        numbers = [float(value) for value in values]
     except ValueError:
-        raise UsageError(f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}.") from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}.")
+    return numbers
 
 
 def _delf(flags: Any, images: ImageList, folder: Path | None) -> Extractor:
@@ -102,7 +123,12 @@ def whitening_of(flags: Any, raw: Any, images: ImageList, folder: Path | None) -
     from delf_ext.features.whitening import load_whitening
 
     if flags.whitening:
-        return load_whitening(flags.whitening)
+        found = load_whitening(flags.whitening)
+        if flags["descriptor_dim"].present and found.dimension != flags.descriptor_dim:
+            raise UsageError(
+                f"--whitening={flags.whitening} keeps {found.dimension} dimensions, not --descriptor_dim={flags.descriptor_dim}."
+            )
+        return found
     beside = Path(flags.local_model or flags.run_dir or flags.pretrained_model) / WHITENING
     for path in [beside, *([folder / WHITENING] if folder else [])]:
         if path.exists():

@@ -30,8 +30,7 @@ def run(flags: Any) -> None:
     save_picture(Path(flags.out), picture)
     for verification in found:
         print(f"{verification.num_inliers} inliers of {len(verification.matches)} matches, score {verification.significance:.1f}")
-    accepted = sum(verification.num_inliers for verification in found) >= config.min_inliers
-    print(f"{'accepted' if accepted else 'not accepted'} (from {config.min_inliers} inliers on): {flags.out}")
+    print(f"{'accepted' if any(one.accepted for one in found) else 'not accepted'}: {flags.out}")
 
 
 def _one(path: str) -> ImageList:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from data_io.images import ImageError, decode_image
 from data_io.records import ImageKeypoints, LocalFeatures
 from delf_ext.config import UsageError
 from delf_ext.evaluation.comparison import Evaluated, compare, format_table
-from delf_ext.evaluation.match_histogram import accepted_share, choose_threshold, draw_match_histogram
+from delf_ext.evaluation.match_histogram import choose_threshold, draw_match_histogram
 from delf_ext.evaluation.match_pictures import draw_match, stack
-from delf_ext.geometry.verification import Verification, VerifyConfig, verify
+from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
 from delf_ext.verbs.data import evaluation_lists, load
 from delf_ext.verbs.evaluate import Measured, figures, write_page
-from delf_ext.verbs.local import extract_both, extractors_of
+from delf_ext.verbs.local import extract_both, extractors_of, kinds_of, verify_from_flags
 from delf_ext.verbs.systems import one_system
 
 SHOWN = (("mAP", "mAP"), ("R@1", "recall_at_1"))  # per group
@@ -72,7 +71,7 @@ def show(measured: list[Measured], local: Local, config: GeometricConfig, data: 
         print(f"group {group}: {', '.join(changes)}")
     pairs = verified_pairs(measured[-1])
     write_json(
-        out / "metrics.json", {"before": results[0], "after": results[1], "verification": false_verification(pairs, config)}
+        out / "metrics.json", {"before": results[0], "after": results[1], "verification": verification_figures(pairs, config)}
     )
     draw_histogram(out / "inliers.png", pairs, config)
     if flags.report:
@@ -82,41 +81,37 @@ def show(measured: list[Measured], local: Local, config: GeometricConfig, data: 
         print(f"report: {page.absolute()}")
 
 
-def verified_pairs(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """Inliers of the verified pairs that show the same thing, and of those that do not; junk in neither."""
+def verified_pairs(measured: Measured) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(inliers, accepted) of the pairs that show the same thing ("matching"), and of the "other" ones; junk in neither."""
     evidence, truth = measured.evaluated.evidence, measured.truth
     assert evidence is not None
-    same: list[int] = []
-    other: list[int] = []
+    pairs: dict[str, list[tuple[int, bool]]] = {"matching": [], "other": []}
     for row in range(len(evidence.query_ids)):
         part = truth.of(evidence.query_ids[row : row + 1])
-        for gallery_row, (number, _) in evidence.inliers_of(row).items():
+        for gallery_row, found in evidence.inliers_of(row).items():
             if gallery_row not in part.junk[0]:
-                (same if gallery_row in part.relevant[0] else other).append(number)
-    return np.array(same, np.int64), np.array(other, np.int64)
+                pairs["matching" if gallery_row in part.relevant[0] else "other"].append(found)
+    return {kind: tuple(np.array(found).reshape(-1, 2).T) for kind, found in pairs.items()}  # type: ignore[misc]
 
 
-def false_verification(pairs: tuple[np.ndarray, np.ndarray], config: GeometricConfig) -> dict[str, Any]:
-    """What the threshold accepts of matching and of other pairs, and the smallest one that accepts 0.5 % of others at most."""
-    same, other = pairs
-    result: dict[str, Any] = {"min_inliers": config.min_inliers, "matching_pairs": len(same), "other_pairs": len(other)}
-    if len(other):
-        result |= {
-            "accepted_other": accepted_share(other, config.min_inliers),
-            "threshold_at_half_a_percent": choose_threshold(other),
-        }
-    if len(same):
-        result |= {"accepted_matching": accepted_share(same, config.min_inliers)}
+def verification_figures(pairs: dict[str, tuple[np.ndarray, np.ndarray]], config: GeometricConfig) -> dict[str, Any]:
+    """Which share of matching and of other pairs was accepted, and the threshold that accepts 0.5 % of the others at most."""
+    result: dict[str, Any] = {"accepted_from": [way.accepted_from for way in config.verify]}
+    for kind, (_, accepted) in pairs.items():
+        result |= {f"{kind}_pairs": len(accepted), f"accepted_{kind}": float(accepted.mean()) if len(accepted) else None}
+    if len(config.verify) == 1 and len(pairs["other"][0]):
+        result["threshold_at_half_a_percent"] = choose_threshold(pairs["other"][0])
     for name, value in result.items():
         print(f"verification {name}: {value:.4f}" if isinstance(value, float) else f"verification {name}: {value}")
     return result
 
 
-def draw_histogram(path: Path, pairs: tuple[np.ndarray, np.ndarray], config: GeometricConfig) -> None:
-    if not any(map(len, pairs)):
+def draw_histogram(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]], config: GeometricConfig) -> None:
+    """Of one extractor: the sum of two has no threshold."""
+    if len(config.verify) > 1 or not any(len(inliers) for inliers, _ in pairs.values()):
         return
     try:
-        draw_match_histogram(path, *pairs, config.min_inliers)
+        draw_match_histogram(path, pairs["matching"][0], pairs["other"][0], config.verify[0].accepted_from)
         print(f"histogram of inliers: {path}")
     except ValueError as error:  # the extra is not installed: the figures stand in metrics.json
         print(f"no histogram: {error}")
@@ -146,10 +141,10 @@ def draw_pair(
     config: GeometricConfig,
 ) -> tuple[Image.Image, list[Verification]]:
     """A pair of photographs verified by each extractor's keypoints, drawn one under the other."""
-    found = [verify(query, [gallery], [pair_key(*names)], config.verify)[0] for query, gallery in keypoints]
-    accepted = sum(one.num_inliers for one in found) >= config.min_inliers
+    ways = config.verify * (len(keypoints) // len(config.verify))
+    found = [verify(pair[0], [pair[1]], [pair_key(*names)], way)[0] for pair, way in zip(keypoints, ways)]
     title = "   ".join(names)
-    pictures = [draw_match(images[0], images[1], *pair, one, title, accepted) for pair, one in zip(keypoints, found)]
+    pictures = [draw_match(images[0], images[1], *pair, one, title, one.accepted) for pair, one in zip(keypoints, found)]
     return stack(pictures), found
 
 
@@ -158,11 +153,5 @@ def config_from_flags(flags: Any) -> GeometricConfig:
     name, _, top_k = flags.method.partition(":")
     if name != "geometric" or (top_k and not top_k.isdigit()):
         raise UsageError(f"--method is geometric or geometric:TOP_K. Received {flags.method!r}.")
-    config = GeometricConfig(top_k=int(top_k or GeometricConfig.top_k), min_inliers=flags.min_inliers, order=flags.order_by)
-    return dataclasses.replace(config, verify=verify_from_flags(flags))
-
-
-def verify_from_flags(flags: Any) -> VerifyConfig:
-    usual = VerifyConfig()
-    ransac = dataclasses.replace(usual.ransac, model=flags.geometry_model, seed=flags.seed)
-    return dataclasses.replace(usual, ransac=ransac)
+    verify = tuple(verify_from_flags(kind, flags) for kind in kinds_of(flags))
+    return GeometricConfig(top_k=int(top_k or GeometricConfig.top_k), order=flags.order_by, verify=verify)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from data_io.records import GroundTruth, LocalFeatures, Ranking
 from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import average_precisions, hits_of, recalls_at_k
+from delf_ext.geometry.verification import VerifyConfig
+from delf_ext.reranking import geometric
+from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.geometric import GeometricConfig, pair_key, rerank_geometric
 
@@ -87,7 +91,9 @@ def test_scores_tell_the_evidence_above_the_best_similarity(scene: Scene) -> Non
 
 
 def test_provenance_and_completeness_stay_told(scene: Scene) -> None:
-    ranking, _ = rerank_geometric(scene.ranking, scene.query, scene.gallery, GeometricConfig(top_k=50, min_inliers=15))
+    ranking, _ = rerank_geometric(
+        scene.ranking, scene.query, scene.gallery, GeometricConfig(top_k=50, verify=(VerifyConfig(accepted_from=15),))
+    )
     assert ranking.complete.tolist() == [True, False, True, True]
     assert ranking.provenance == "exact cosine; top 50 re-ranked geometrically by inliers, accepted from 15 inliers"
 
@@ -191,6 +197,29 @@ def test_blocks_of_queries_join_to_the_whole(scene: Scene) -> None:
     assert (evidence.num_inliers == found.num_inliers).all() and (evidence.left_alone == found.left_alone).all()
 
 
+@pytest.mark.parametrize("reached", range(5))
+def test_a_deadline_stops_between_queries(scene: Scene, reached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
+    verified = []
+
+    def verify_one(*args: Any) -> Any:
+        verified.append(args[0])
+        return usual(*args)
+
+    usual = geometric._verified
+    monkeypatch.setattr(geometric, "_verified", verify_one)
+    deadline = Deadline(10.0 if reached else 0.0, lambda: 100.0 * (len(verified) >= reached > 0))
+    ranking, evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery, deadline=deadline)
+    done, rest = slice(reached), slice(reached, None)
+    assert verified == scene.query_ids[done] and ranking.complete.tolist() == [reached > 0, False, reached > 2, reached > 3]
+    for name in ("rows", "scores"):
+        assert (getattr(ranking, name)[done] == getattr(whole, name)[done]).all()
+        assert (getattr(ranking, name)[rest] == getattr(scene.ranking, name)[rest]).all()
+    assert (evidence.num_inliers[done] == found.num_inliers[done]).all() and (evidence.num_inliers[rest] == -1).all()
+    assert (evidence.rows == ranking.rows).all() and (evidence.left_alone[rest] == "no time left").all()
+    assert (evidence.left_alone[done] == found.left_alone[done]).all()
+
+
 def test_refusals(scene: Scene) -> None:
     with pytest.raises(ValueError, match="one set of gallery features per set of query features. Received 1 and 2."):
         rerank_geometric(scene.ranking, scene.query, [scene.gallery, scene.gallery])
@@ -205,3 +234,17 @@ def test_refusals(scene: Scene) -> None:
         GeometricConfig(order="score")
     with pytest.raises(ValueError, match=r"evidence must be \[Q, k\] in every field for 1 queries."):
         Evidence(np.array(["q"]), *np.zeros((4, 2, 3)), np.array([""]))
+
+
+def test_each_extractor_verifies_and_accepts_in_its_own_way(scene: Scene) -> None:
+    """Of two that see the same, the one that nothing satisfies changes nothing about what the other accepts."""
+    twice = ([scene.query] * 2, [scene.gallery] * 2)
+    never = VerifyConfig(accepted_from=10**6)
+    one, _ = rerank_geometric(scene.ranking, scene.query, scene.gallery, GeometricConfig(top_k=50))
+    both, found = rerank_geometric(scene.ranking, *twice, GeometricConfig(top_k=50, verify=(VerifyConfig(), never)))
+    neither, _ = rerank_geometric(scene.ranking, *twice, GeometricConfig(top_k=50, verify=(never,)))
+    np.testing.assert_array_equal(both.rows, one.rows)
+    np.testing.assert_array_equal(neither.rows, scene.ranking.rows)
+    assert found.accepted.any()
+    with pytest.raises(ValueError, match="one way to verify, or one per extractor. Received 3 for 2 extractors"):
+        rerank_geometric(scene.ranking, *twice, GeometricConfig(verify=(never,) * 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -56,7 +57,7 @@ def test_rerank_leaves_ranking_figures_page_and_stores(place: Path, tmp_path: Pa
     assert ranking.rows.shape == (4, 12) and "top 5 re-ranked geometrically" in ranking.provenance
     figures = json.loads((out / "metrics.json").read_text())
     verified = figures["verification"]
-    assert verified["matching_pairs"] + verified["other_pairs"] == 4 * 5
+    assert verified["matching_pairs"] + verified["other_pairs"] == 4 * 5 and verified["accepted_from"] == [5]
     assert figures["before"]["recall_at_5"] == figures["after"]["recall_at_5"]  # the first five stay the first five
     assert "class='inliers" in (out / "report" / "index.html").read_text()
     assert Image.open(out / "inliers.png").size[0] > 300
@@ -113,7 +114,7 @@ def test_match_draws_a_picture(place: Path, tmp_path: Path, capsys) -> None:
     arguments = ["match", f"--image={photo}", f"--candidate={photo}", f"--out={tmp_path}/m.png", "--local_features=sift"]
     dual_main.main(arguments)
     printed = capsys.readouterr().out
-    assert "accepted (from 12 inliers on)" in printed and "not accepted" not in printed
+    assert "accepted: " in printed and "not accepted" not in printed
     assert Image.open(tmp_path / "m.png").size[1] > 100
 
 
@@ -122,11 +123,12 @@ def test_match_draws_a_picture(place: Path, tmp_path: Path, capsys) -> None:
     [
         (["rerank", "--data=x"], "--out=FOLDER"),
         (["rerank", "--data=x", "--out=y", "--method=magic"], "--method is geometric or geometric:TOP_K. Received 'magic'"),
-        (["rerank", "--data=x", "--out=y", "--min_inliers=0"], "min_inliers must be at least 1. Received 0"),
+        (["rerank", "--data=x", "--out=y", "--min_inliers=-1"], "accepted_from must be at least 1. Received -1"),
         (["match", "--image=a.jpg"], "--candidate=PHOTO"),
         (["whiten", "--data=x"], "--out=FILE"),
         (["export", "--out=x.h5"], "--local_store=FOLDER"),
         (["extract", "--data=.", "--out=y", "--local_features=delf"], "DELF needs a trunk"),
+        (["extract", "--data=.", "--out=y", "--local_features=delf", "--local_rotations=0,inf"], "numbers, separated by commas"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, capsys, monkeypatch, place: Path) -> None:
@@ -138,3 +140,34 @@ def test_match_with_delf_needs_a_whitening(place: Path, tmp_path: Path, capsys) 
     photo = next((place / "products").rglob("*.jpg"))
     flags = [f"--image={photo}", f"--candidate={photo}", f"--out={tmp_path}/m.png", f"--pretrained_model={place}/trunk.ckpt"]
     assert "`whiten` learns one" in ended_with(capsys, 2, "match", *flags, *TINY, *LOCAL)
+
+
+def test_a_whitening_of_another_dimension_is_refused(place: Path, tmp_path: Path, capsys) -> None:
+    train = f"--data={place}/products/train/train_data"
+    run(place, "whiten", train, f"--out={tmp_path}/w.npz")
+    photo, out = next((place / "products").rglob("*.jpg")), [f"--whitening={tmp_path}/w.npz", f"--out={tmp_path}/m.png"]
+    with pytest.raises(SystemExit) as ended:
+        run(place, "match", *[f"--{name}={photo}" for name in ("image", "candidate")], *out, "--descriptor_dim=8")
+    assert ended.value.code == 2 and "keeps 16 dimensions, not --descriptor_dim=8" in capsys.readouterr().err
+
+
+def test_extract_names_what_the_folder_left_out_and_export_paths_below_it(place: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("cv2")
+    photos = tmp_path / "photos"
+    (photos / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "a.png", "deep/b.c.png"):
+        Image.new("RGB", (64, 48)).save(photos / name)
+    dual_main.main(["extract", f"--data={photos}", f"--out={tmp_path}/f", "--local_features=sift"])
+    printed = capsys.readouterr().out
+    assert "of 2 images; 1 skipped" in printed and f"skipped {photos}/a.png: same id as {photos}/a.jpg" in printed
+    dual_main.main(["export", f"--local_store={tmp_path}/f/sift", f"--out={tmp_path}/f.h5"])
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert "a.jpg" in file and "deep/b.c.png" in file and len(file) == 2
+
+
+def test_without_opencv_nothing_is_extracted(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(SystemExit):
+        run(place, "extract", f"--data={place}/products/train/train_data", f"--out={tmp_path}/f", "--local_features=both")
+    assert "RootSIFT needs OpenCV" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import io
+import math
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delf_ext.config import UsageError
+from delf_ext.reranking.deadline import SLOWDOWN, Deadline, cheapest_first
+
+
+class Clock:
+    """Stands still until work is done."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def work(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def walk(deadline: Deadline, clock: Clock, num_queries: int, block_size: int, query_s: float, call_s: float = 0.0) -> list[slice]:
+    blocks = []
+    for block in deadline.blocks(num_queries, block_size):
+        clock.work(call_s + query_s * (block.stop - block.start))
+        blocks.append(block)
+    return blocks
+
+
+def reached(blocks: list[slice]) -> int:
+    return blocks[-1].stop if blocks else 0
+
+
+@pytest.mark.parametrize("seconds", [None, 1e9, math.inf])
+def test_without_pressure_everything_is_done(seconds: float | None) -> None:
+    clock = Clock()
+    blocks = walk(Deadline(seconds, clock), clock, 1000, 100, 7.0)
+    assert [block.start for block in blocks] == [0, *(block.stop for block in blocks[:-1])] and reached(blocks) == 1000
+    assert max(block.stop - block.start for block in blocks) == 100
+
+
+def test_without_a_limit_blocks_have_their_full_size_at_once() -> None:
+    assert list(Deadline(None).blocks(25, 10)) == [slice(0, 10), slice(10, 20), slice(20, 25)]
+    assert Deadline(None).remaining_s() == math.inf and not Deadline(None).expired() and not Deadline(None).give_up()(0.1)
+
+
+def test_blocks_grow_from_one_query() -> None:
+    clock = Clock()
+    sizes = [block.stop - block.start for block in walk(Deadline(1e6, clock), clock, 30, 8, 1.0)]
+    assert sizes == [1, 1, 2, 4, 8, 8, 6]
+
+
+def test_a_budget_of_nothing_does_nothing() -> None:
+    clock = Clock()
+    deadline = Deadline(0, clock)
+    assert walk(deadline, clock, 10, 1, 0.0) == [] and deadline.expired() and deadline.remaining_s() == 0
+    assert walk(Deadline(5, clock), clock, 0, 4, 1.0) == []
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.5, math.nan, -math.inf])
+def test_a_negative_budget_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError, match=f"--time_budget must be at least 0 seconds. Received {seconds}."):
+        Deadline(seconds)
+
+
+def slow_down(seconds: float, num_queries: int, block_size: int, reserve_s: float, first: float, growths: list[float]) -> None:
+    """Each block costs its growth times the most that blocks like it have cost; it has to end in time."""
+    clock = Clock()
+    deadline, done, seen = Deadline(seconds, clock), 0, []
+    for block, growth in zip(deadline.blocks(num_queries, block_size, reserve_s), growths):
+        count = block.stop - block.start
+        assert block.start == done and 1 <= count <= block_size
+        done, clock_before = block.stop, clock.now_s
+        like_it = [took * max(1, count / size) for size, took in seen if 2 * size >= count]
+        clock.work(growth * max(like_it) if seen else first * deadline.first_s)
+        seen = [*seen[block.start == 1 :], (count, clock.now_s - clock_before)]  # the first counts until there is a second
+    assert clock.now_s <= max(100.0 + seconds - reserve_s, 100.0) + 1e-9
+
+
+@given(
+    seconds=st.floats(0, 200),
+    num_queries=st.integers(1, 60),
+    block_size=st.integers(1, 16),
+    reserve_s=st.floats(0, 20),
+    first=st.floats(0, 1),
+    growths=st.lists(st.floats(0, SLOWDOWN), min_size=60, max_size=60),
+)
+def test_ends_in_time_though_each_block_is_slower_than_any_before(
+    seconds: float, num_queries: int, block_size: int, reserve_s: float, first: float, growths: list[float]
+) -> None:
+    slow_down(seconds, num_queries, block_size, reserve_s, first, growths)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 16])
+def test_ends_in_time_in_the_worst_case(block_size: int) -> None:
+    for hundredths in range(100, 3000, 7):
+        slow_down(hundredths / 100, 60, block_size, 0.0, 0.1, [SLOWDOWN] * 60)
+
+
+@given(st.floats(1, 100), st.integers(1, 500), st.integers(1, 64), st.floats(0, 0.09), st.floats(0, 0.01))
+def test_at_an_even_pace_little_is_wasted(
+    seconds: float, num_queries: int, block_size: int, call_s: float, query_s: float
+) -> None:
+    """What is left when work was cut is less than SLOWDOWN blocks, each costing a call and its queries."""
+    clock = Clock()
+    deadline = Deadline(seconds, clock)
+    done = reached(walk(deadline, clock, num_queries, block_size, query_s, call_s))
+    assert done == num_queries or deadline.remaining_s() <= 2 * SLOWDOWN * (call_s + query_s * block_size) + 1e-6
+
+
+def test_the_first_block_is_begun_only_with_time_for_it() -> None:
+    clock = Clock()
+    deadline = Deadline(100.0, clock)
+    clock.work(99.5)
+    assert walk(deadline, clock, 10, 1, 0.1) == []  # half a second: an unknown method might need all of it
+    quick = Deadline(0.5, clock)
+    assert reached(walk(quick, clock, 10, 1, 0.01)) == 10
+
+
+def test_compilation_in_the_first_block_is_not_held_against_the_others() -> None:
+    clock = Clock()
+    done = 0
+    for block in Deadline(100.0, clock).blocks(60, 1):
+        clock.work(15.0 if block.start == 0 else 1.0)
+        done = block.stop
+    assert done == 60
+
+
+def test_a_part_ends_sooner_and_takes_time_from_the_whole() -> None:
+    clock = Clock()
+    whole = Deadline(10.0, clock)
+    part = whole.sooner(4.0)
+    assert part.remaining_s() == 6.0 and part.first_s == whole.first_s == 1.0
+    assert reached(walk(part, clock, 100, 1, 1.0)) == 5 and whole.remaining_s() == 5.0
+    assert whole.sooner(20.0).expired() and Deadline(None).sooner(5).remaining_s() == math.inf
+
+
+def asked_until_it_gives_up(deadline: Deadline, clock: Clock, steps_s: list[float]) -> float:
+    """The share that was done."""
+    give_up = deadline.give_up()
+    for done, step_s in enumerate(steps_s, 1):
+        clock.work(step_s)
+        if give_up(done / len(steps_s)):
+            return done / len(steps_s)
+    return 1.0
+
+
+def test_what_will_not_end_is_given_up_early() -> None:
+    clock = Clock()
+    assert asked_until_it_gives_up(Deadline(200.0, clock), clock, [1.0] * 100) == 1.0
+    deadline = Deadline(50.0, clock)
+    assert asked_until_it_gives_up(deadline, clock, [1.0] * 100) == pytest.approx(0.07) and deadline.remaining_s() > 40
+    assert asked_until_it_gives_up(Deadline(145.0, clock), clock, [15.0] + [1.0] * 99) == 1.0  # compiled, and 30 s to spare
+    late = Deadline(10.0, clock)
+    give_up = late.give_up()
+    clock.work(11.0)
+    assert give_up(1.0)
+
+
+@given(st.floats(1, 100), st.lists(st.floats(0, 2.0), min_size=1, max_size=40))
+def test_what_is_given_up_ends_in_time(seconds: float, growths: list[float]) -> None:
+    clock = Clock()
+    deadline, slowest_s, steps = Deadline(seconds, clock), 0.0, []
+    for number, growth in enumerate(growths):
+        steps.append(min(0.1, seconds / 10) if number == 0 else steps[0] * growth if number == 1 else slowest_s * growth)
+        slowest_s = steps[-1] if number <= 1 else max(slowest_s, steps[-1])
+    asked_until_it_gives_up(deadline, clock, steps)
+    assert clock.now_s <= 100.0 + seconds + 1e-9
+
+
+@given(st.floats(0, 100), st.lists(st.floats(0, 100), max_size=8))
+def test_the_cheap_get_what_they_need_first(left_s: float, foreseen_s: list[float]) -> None:
+    shares = cheapest_first(left_s, foreseen_s)
+    assert sum(shares) == pytest.approx(min(left_s, sum(foreseen_s)), abs=1e-9)
+    assert all(0 <= share <= need for share, need in zip(shares, foreseen_s))
+    cut = [need for share, need in zip(shares, foreseen_s) if share < need - 1e-9]
+    dearer = [share for share, need in zip(shares, foreseen_s) if cut and need > min(cut)]
+    assert sum(share > 1e-9 for share in dearer) == 0
+
+
+def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, told in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        clock = Clock()
+        walk(Deadline(20.0, clock), clock, 4, 1, 1.0)
+        assert ("16 s left" in stream.getvalue()) == told and ("re-ranking" in stream.getvalue()) == told
