@@ -171,3 +171,28 @@ def test_without_opencv_nothing_is_extracted(place: Path, tmp_path: Path, capsys
         run(place, "extract", f"--data={place}/products/train/train_data", f"--out={tmp_path}/f", "--local_features=both")
     assert "RootSIFT needs OpenCV" in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
+
+
+def test_a_run_brings_its_trained_attention_and_keeps_its_whitening(place: Path, tmp_path: Path, capsys) -> None:
+    run_dir, train = tmp_path / "attention", f"--data={place}/products"
+    flags = ["--train_logits", "--freeze_backbone", "--epochs=1", "--dev_percent=0", f"--run_dir={run_dir}"]
+    dual_main.main(["train", train, *flags, *TINY, "--batch_size=4"])
+    photos = f"--data={place}/products/train/train_data"
+    dual_main.main(["whiten", photos, f"--run_dir={run_dir}", *TINY, *LOCAL])
+    dual_main.main(["extract", photos, f"--run_dir={run_dir}", "--local_features=delf", f"--out={tmp_path}/f", *TINY, *LOCAL])
+    printed = capsys.readouterr().out
+    assert printed.count("attention: trained") == 2 and f"whitening: {run_dir}/whitening.npz\n" in printed
+    beyond = [f"--run_dir={run_dir}", photos, *TINY, *LOCAL, "--local_layer=block3"]
+    assert "its trunk ends at resnet_v1_50/block1, before block3 (--local_layer)" in ended_with(capsys, 1, "whiten", *beyond)
+
+
+def test_the_whitening_that_a_store_needs_is_not_replaced(place: Path, tmp_path: Path, capsys) -> None:
+    flags = [f"--data={place}/products/train/train_data", f"--out={tmp_path}", "--local_features=delf"]
+    run(place, "extract", *flags)
+    learned = (tmp_path / "whitening.npz").read_bytes()
+    with pytest.raises(SystemExit):
+        run(place, "extract", *flags, "--descriptor_dim=8")
+    assert "whitening.npz was learned for another model, layer or --descriptor_dim. Pass --overwrite." in capsys.readouterr().err
+    assert (tmp_path / "whitening.npz").read_bytes() == learned
+    run(place, "extract", *flags, "--descriptor_dim=8", "--overwrite")
+    assert load_local(tmp_path / "delf").descriptors.shape[1] == 8
