@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_io.artifacts import StaleArtifact
 from data_io.records import ImageList, LocalFeatures
 from delf_ext.config import DelfConfig, UsageError
 from delf_ext.geometry.matching import MatchConfig
@@ -119,7 +120,10 @@ def _delf(flags: Any, images: ImageList, folder: Path | None) -> Extractor:
 
 
 def whitening_of(flags: Any, raw: Any, images: ImageList, folder: Path | None) -> Any:
-    """--whitening's; else the one beside the model; else the one in `folder`, which is learned first where none fits."""
+    """--whitening's; else the one beside the model, where it fits; else the one in `folder`, learned first where there is none.
+
+    Raises: StaleArtifact where the one in `folder` does not fit, unless --overwrite is given.
+    """
     from delf_ext.features.whitening import load_whitening
 
     if flags.whitening:
@@ -136,6 +140,8 @@ def whitening_of(flags: Any, raw: Any, images: ImageList, folder: Path | None) -
             if found.made_for == raw.model_digest and found.dimension == flags.descriptor_dim:
                 print(f"whitening: {path}")
                 return found
+            if path != beside and not flags.overwrite:  # the features in the folder need it
+                raise StaleArtifact(f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite.")
     if folder is None:
         raise UsageError(
             "DELF needs a --whitening=FILE; `whiten` learns one on any photographs. --local_features=sift needs none."
