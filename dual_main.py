@@ -52,7 +52,7 @@ def help_text() -> str:
         lines += ["", f"{group}:"]
         for name, default, text, *choices in entries:
             values = f" ({', '.join(choices[0])})" if choices else ""
-            shown = "" if default in (None, False, []) else f" [{default}]"
+            shown = "" if default in (None, False, []) else f" [{','.join(default) if isinstance(default, list) else default}]"
             lines.append(f"  --{name:<22} {text}{values}{shown}")
     return "\n".join(lines)
 

@@ -129,6 +129,8 @@ class DelfConfig:
 
     layer: the end point of the trunk. longer_side_px: of the photograph at scale 1. rotations_deg: turns of the photograph,
     counter-clockwise; each keeps max_features of its own. nms_iou: overlap from which the weaker of two cells is dropped.
+    min_texture: standard deviation of gray, of 255, in the middle of a cell: a plain background looks alike everywhere, and
+    knows by the padding how far the border is.
     """
 
     layer: str = "block3"
@@ -137,6 +139,7 @@ class DelfConfig:
     rotations_deg: tuple[float, ...] = (0.0,)
     max_features: int = 1000
     nms_iou: float = 1.0
+    min_texture: float = 3.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))
@@ -144,8 +147,8 @@ class DelfConfig:
         _require(self.max_features >= 1, f"--max_features must be at least 1. Received {self.max_features}.")
         _require(self.longer_side_px >= 32, f"--local_image_size must be at least 32 pixels. Received {self.longer_side_px}.")
         _require(
-            bool(self.scales) and all(scale > 0 for scale in self.scales),
-            f"--local_scales must be above 0, at least one. Received {self.scales}.",
+            bool(self.scales) and all(0 < scale <= 8 for scale in self.scales),
+            f"--local_scales must be above 0 and at most 8, one or more. Received {self.scales}.",
         )
         _require(bool(self.rotations_deg), "--local_rotations must name at least one turn, such as 0.")
         _require(0 < self.nms_iou <= 1, f"nms_iou must be above 0, at most 1. Received {self.nms_iou}.")

@@ -17,7 +17,7 @@ TENSORFLOW = ("tensorflow", "tf_slim", "tensorflow_addons", "keras", "tf_keras")
 
 # What a module may import beside the standard library, and what only inside a function; the longest name that fits decides.
 # A name stands for itself and all below it. Neither dual_main nor tests stands on the right.
-RECORDS = "data_io.records data_io.artifacts data_io.images delf_ext.config numpy scipy numba PIL tqdm"
+RECORDS = "data_io.records data_io.artifacts data_io.images delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm"
 EVERYTHING = "data_io delf_ext baseline_keras pretrained numpy tqdm PIL absl"
 RULES: dict[str, tuple[str, str]] = {
     "data_io": ("data_io numpy PIL scipy tqdm", "h5py"),
@@ -25,13 +25,17 @@ RULES: dict[str, tuple[str, str]] = {
     "data_io.batches": ("data_io numpy tensorflow", ""),
     "delf_ext": ("", ""),
     "delf_ext.config": ("", ""),
+    "delf_ext.compiled": ("numba", ""),
     "delf_ext.recipes": ("delf_ext.recipes delf_ext.config", ""),
     "delf_ext.models": ("delf_ext.models delf_ext.config numpy tensorflow", "keras_cv_attention_models"),
     "delf_ext.models.slim_compat": ("tf_slim keras", ""),
     "delf_ext.losses": ("delf_ext.losses tensorflow", ""),
     "delf_ext.losses.triplet": ("delf_ext.losses tensorflow tensorflow_addons", ""),
     "delf_ext.training": ("delf_ext.training delf_ext.models delf_ext.losses delf_ext.config data_io numpy tensorflow tqdm", ""),
-    "delf_ext.features": ("delf_ext.features delf_ext.models delf_ext.config data_io numpy numba tensorflow tqdm PIL", "cv2"),
+    "delf_ext.features": (
+        "delf_ext.features delf_ext.models delf_ext.config delf_ext.compiled data_io numpy tensorflow tqdm PIL",
+        "cv2",
+    ),
     "delf_ext.index": (f"delf_ext.index {RECORDS}", "faiss pymilvus"),
     "delf_ext.geometry": (f"delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
     "delf_ext.reranking": (f"delf_ext.reranking delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -17,16 +17,17 @@ from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
 from delf_ext.config import DelfConfig
 from delf_ext.features.embedders import read_run_config, weights_digest
-from delf_ext.features.keypoints import pyramid, select, to_original_px
+from delf_ext.features.keypoints import pyramid, select, texture, to_original_px
 from delf_ext.features.whitening import Whitening
 from delf_ext.models.backbones import Backbone, split_endpoint
 from delf_ext.models.checkpoints import LoadReport, load_backbone, load_network
 from delf_ext.models.delf import Delf
 from delf_ext.models.dual_head import DualHead
-from delf_ext.models.receptive_field import ReceptiveFields, receptive_field_of
+from delf_ext.models.receptive_field import receptive_field_of
 
 PIXELS_PER_STEP = 300_000  # of one run of the network: small levels of several photographs together; more falls out of the cache
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
+MIDDLE = 1 / 8  # of a receptive field's side: the share that a cell's features mostly come from
 RIGHT_ANGLES = {90.0: Image.Transpose.ROTATE_90, 180.0: Image.Transpose.ROTATE_180, 270.0: Image.Transpose.ROTATE_270}
 GRAY = (124, 116, 104)  # ImageNet's mean colour, around a photograph turned by other than a right angle
 
@@ -117,24 +118,36 @@ class DelfExtractor:
             together = max(1, PIXELS_PER_STEP // (level[0] * level[1]))
             for start in range(0, len(images), together):
                 part = turned[start : start + together]
-                for number, (attention, descriptors) in enumerate(self._run(part, level), start):
-                    cells[number].append(
-                        _Cells.of_level(attention, descriptors, self._field(level[1], level[0]), level, turned[number].size)
-                    )
+                for number, found in enumerate(self._run(part, level), start):
+                    cells[number].append(self._cells(*found, turned[number].size))
         return [
-            self._best(_Cells.joined(found), degrees, (image.shape[1], image.shape[0]), view.size)
-            for found, image, view in zip(cells, images, turned, strict=True)
+            self._best(_Cells.joined(levels), degrees, (image.shape[1], image.shape[0]), view.size)
+            for levels, image, view in zip(cells, images, turned, strict=True)
         ]
 
-    def _run(self, images: Sequence[Image.Image], level: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        resized = self._threads.map(lambda image: np.asarray(image.resize(level, Image.Resampling.BILINEAR)), images)
-        attention, descriptors = self._graph(tf.constant(np.stack(list(resized))))
-        return list(zip(attention.numpy(), descriptors.numpy(), strict=True))
+    def _run(self, images: Sequence[Image.Image], level: tuple[int, int]) -> Iterator[tuple[Image.Image, np.ndarray, np.ndarray]]:
+        """Per photograph the resized one, attention [h, w], descriptors [h, w, d]."""
+        resized = list(self._threads.map(lambda image: image.resize(level, Image.Resampling.BILINEAR), images))
+        attention, descriptors = self._graph(tf.constant(np.stack([np.asarray(image) for image in resized])))
+        return zip(resized, attention.numpy(), descriptors.numpy(), strict=True)
+
+    def _cells(self, photo: Image.Image, attention: np.ndarray, descriptors: np.ndarray, size_px: tuple[int, int]) -> _Cells:
+        """Those of one level that tell something, in pixels of the turned photograph of size_px (width, height)."""
+        rows, columns = attention.shape
+        field_y, field_x = self._field(photo.height, photo.width)
+        x, y = np.meshgrid(field_x.centers_px(columns), field_y.centers_px(rows))
+        centers = np.stack([x.ravel(), y.ravel()], axis=1)
+        flat = descriptors.reshape(rows * columns, -1)
+        middle_px = np.sqrt(field_x.size_px * field_y.size_px) * MIDDLE
+        telling = texture(np.asarray(photo.convert("L")), centers, middle_px) >= self.config.min_texture
+        telling &= flat.any(axis=1)  # features that are all zero have no direction
+        side_px = middle_px / MIDDLE * np.sqrt(size_px[0] / photo.width * size_px[1] / photo.height)
+        places = to_original_px(centers[telling], photo.size, size_px)
+        return _Cells(places, np.full(len(places), side_px, np.float32), attention.ravel()[telling], flat[telling])
 
     def _best(self, cells: _Cells, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]) -> ImageKeypoints:
         places = _turned_back(cells.centers_px, degrees, size_px, turned_px)
-        inside = ((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1)
-        inside = np.flatnonzero(inside & cells.descriptors.any(axis=1))  # a cell whose features are all zero says nothing
+        inside = np.flatnonzero(((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1))
         chosen = inside[
             select(places[inside], cells.sizes_px[inside], cells.attention[inside], self.config.max_features, self.config.nms_iou)
         ]
@@ -149,22 +162,6 @@ class _Cells:
     sizes_px: np.ndarray
     attention: np.ndarray
     descriptors: np.ndarray
-
-    @classmethod
-    def of_level(
-        cls,
-        attention: np.ndarray,
-        descriptors: np.ndarray,
-        field: ReceptiveFields,
-        level: tuple[int, int],
-        size_px: tuple[int, int],
-    ) -> _Cells:
-        rows, columns = attention.shape
-        x, y = np.meshgrid(field.x.centers_px(columns), field.y.centers_px(rows))
-        centers = to_original_px(np.stack([x.ravel(), y.ravel()], axis=1), level, size_px)
-        side = np.sqrt(field.x.size_px * field.y.size_px * (size_px[0] / level[0]) * (size_px[1] / level[1]))
-        flat = descriptors.reshape(rows * columns, -1)
-        return cls(centers.astype(np.float32), np.full(rows * columns, side, np.float32), attention.ravel(), flat)
 
     @classmethod
     def joined(cls, parts: Sequence[_Cells]) -> _Cells:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
+
+from delf_ext.compiled import compiled
 
 # Source: Noh et al. 2017, section 4.1, and tensorflow/models, research/delf/delf/python/examples/delf_config_example.pbtxt.
 DELF_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
@@ -55,6 +56,21 @@ def to_original_px(centers_px: np.ndarray, level_px: tuple[int, int], original_p
     return np.clip(points, 0, original - 1).astype(np.float32)
 
 
+def texture(gray: np.ndarray, centers_px: np.ndarray, side_px: float) -> np.ndarray:
+    """[T] standard deviation of uint8 [H, W] in a square of side_px around each centre [T, 2] (x, y), cut at the border."""
+    values = np.pad(gray.astype(np.int64), ((1, 0), (1, 0)))
+    sums, squares = values.cumsum(0).cumsum(1), (values * values).cumsum(0).cumsum(1)
+    size = np.array(gray.shape[::-1])
+    first = np.clip(np.floor(centers_px - side_px / 2 + 0.5).astype(np.int64), 0, size - 1)
+    last = np.clip(np.floor(centers_px + side_px / 2 + 0.5).astype(np.int64), first + 1, size)
+    (left, top), (right, bottom) = first.T, last.T
+    count = (right - left) * (bottom - top)
+    total, square = (
+        table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left] for table in (sums, squares)
+    )
+    return np.sqrt(np.maximum(square * count - total * total, 0)) / count
+
+
 def select(
     centers_px: np.ndarray,
     sizes_px: np.ndarray,
@@ -86,7 +102,7 @@ def select(
     return order[_suppress(boxes, max_features, float(nms_iou))]
 
 
-@numba.njit(cache=True)
+@compiled
 def _suppress(boxes: np.ndarray, max_features: int, nms_iou: float) -> np.ndarray:
     """Greedy non-max suppression of boxes [T, 4] (left, top, right, bottom), best first -> rows kept, int64."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

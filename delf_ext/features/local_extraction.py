@@ -43,6 +43,9 @@ def extract_local(
 ) -> LocalFeatures:
     """The store in `folder`, after adding every image that is not in it yet. Killed and called again, it goes on.
 
+    Features do not depend on where it was killed, but for the last bits of a network's output: they can differ with the batch in
+    which an image is run.
+
     Raises: StaleArtifact when the store was made by another extractor; ValueError when an id is stored with another path.
     """
     with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:

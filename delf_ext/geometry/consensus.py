@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from delf_ext.geometry.least_squares import Limits, compiled, fit_rows, local_is_plausible, rows_are_plausible
+from delf_ext.compiled import compiled
+from delf_ext.geometry.least_squares import Limits, fit_rows, local_is_plausible, rows_are_plausible
 from delf_ext.geometry.sampling import GOLDEN, THIRD, below, mixed, of_three, of_two
 
 FIRST_POOL = 16

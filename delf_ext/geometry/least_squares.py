@@ -7,15 +7,13 @@ Models are numbered 0 similarity, 1 affine, 2 homography; model + 2 matches dete
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from delf_ext.compiled import compiled
 
 THINNEST = 1e-6  # determinant over squared trace of a scatter below which it is a line
 HOMOGRAPHY_ROUNDS = 3
 Limits = tuple[float, float, float]
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy")  # and no fastmath: the same bits everywhere
 
 
 @compiled

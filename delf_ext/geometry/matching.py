@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from delf_ext.compiled import compiled
 from delf_ext.config import UsageError
-from delf_ext.geometry.least_squares import compiled
 
 UNITS_PER_ONE = 1800
 MAX_LENGTH = 1.1

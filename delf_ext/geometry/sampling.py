@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delf_ext.geometry.least_squares import compiled
+from delf_ext.compiled import compiled
 
 THINNEST = 1e-3  # squared sine between the sides of a triple below which it is a line
 THIRD, LOW_BITS, GOLDEN = np.uint64(21), np.uint64(2**21 - 1), np.uint64(0x9E3779B97F4A7C15)

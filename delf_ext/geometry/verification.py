@@ -22,7 +22,9 @@ class VerifyConfig:
     max_error_fraction: residual of an inlier over the longer side of the gallery image; it stands in for ransac.max_error_px,
     since 10 pixels are much in a thumbnail and little in a photograph. For the same reason the query is first brought to the
     longer side of the gallery image: a plausible scale is the change of an object's share of the frame, and ransac.place_px
-    are pixels of the gallery image on both sides. accepted_from: inliers from which a pair is believed.
+    are pixels of the gallery image on both sides. accepted_from: inliers from which a pair is believed, unless in either image
+    they lie in a strip, as lines of text, symmetry and mirror images make them: smaller over larger standard deviation below
+    min_spread.
     Raises: UsageError where one is out of range.
     """
 
@@ -30,6 +32,7 @@ class VerifyConfig:
     ransac: RansacConfig = RansacConfig()
     max_error_fraction: float = 0.015
     accepted_from: int = 12
+    min_spread: float = 0.15
 
     def __post_init__(self) -> None:
         if self.accepted_from < 1:
@@ -75,22 +78,36 @@ def verify(
         points[2:, start:stop] = image.keypoints_px[rows[:, 1]].T
     estimates = estimate_all(points, offsets, config.max_error_fraction * sides, keys, config.ransac)
     return [
-        _verification(rows, estimate, scale, image.size_px, config)
+        _verification(query, image, rows, estimate, scale, config)
         for rows, estimate, scale, image in zip(matches, estimates, scales, gallery, strict=True)
     ]
 
 
 def _verification(
-    matches: np.ndarray, estimate: Estimate, scale: float, size_px: tuple[int, int], config: VerifyConfig
+    query: ImageKeypoints, image: ImageKeypoints, matches: np.ndarray, estimate: Estimate, scale: float, config: VerifyConfig
 ) -> Verification:
-    transform, num_inliers = estimate.gallery_from_query, estimate.num_inliers
+    transform, num_inliers, size_px = estimate.gallery_from_query, estimate.num_inliers, image.size_px
     if transform is None:
         return Verification(matches, estimate.inliers, 0, None, 0.0)
     max_error_px, sample_size = config.max_error_fraction * max(size_px), MODELS.index(config.ransac.model) + 2
     by_chance = min(1.0, pi * max_error_px**2 / (size_px[0] * size_px[1]))
     certain = significance(len(matches), num_inliers, sample_size, by_chance)
-    accepted = num_inliers >= config.accepted_from
+    rows = matches[estimate.inliers].T
+    accepted = num_inliers >= config.accepted_from and config.min_spread <= min(
+        spread(points) for points in (query.keypoints_px[rows[0]], image.keypoints_px[rows[1]])
+    )
     return Verification(matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain, accepted)
+
+
+def spread(points: np.ndarray) -> float:
+    """Smaller over larger standard deviation of points [K, 2] along their principal axes: 0 on a line, 1 in a disc or square.
+
+    >>> spread(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0], [4.0, 2.0]]))
+    0.5
+    """
+    x, y = (points - points.mean(axis=0)).astype(np.float64).T
+    both, apart = x @ x + y @ y, np.hypot(x @ x - y @ y, 2 * (x @ y))
+    return float(np.sqrt(max(both - apart, 0.0) / (both + apart))) if both > 0 else 0.0
 
 
 def significance(num_matches: int, num_inliers: int, sample_size: int, by_chance: float) -> float:

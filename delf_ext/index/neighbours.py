@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import njit
 
 from data_io.records import GlobalFeatures
+from delf_ext.compiled import compiled
 from delf_ext.index.exact import UNITS_PER_ONE, search
 
 TILE_ROWS = 2048  # 16 MB of products
@@ -28,9 +29,8 @@ CROWDED_AT_ONCE = 2048  # images searched for exactly
 PAIRS_PER_BLOCK = 2**18
 NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 # Sums of whole numbers below 2^53 are exact in any order, so these may be vectorised.
-compiled_for_whole_numbers: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+compiled_for_whole_numbers = partial(compiled, fastmath={"reassoc", "contract"})
 
 
 @dataclass(frozen=True, eq=False)

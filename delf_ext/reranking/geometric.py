@@ -109,7 +109,7 @@ def rerank_geometric(
 
 def pair_key(query_id: str, gallery_id: str) -> int:
     """The RANSAC key of a pair, 0 <= key < 2^63: made of the ids, so that no order and no machine changes a result."""
-    digest = hashlib.blake2b(f"{query_id}\0{gallery_id}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{query_id}\0{gallery_id}".encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

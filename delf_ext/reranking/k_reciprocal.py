@@ -19,8 +19,9 @@ import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from data_io.records import GlobalFeatures, Ranking
+from delf_ext.compiled import compiled
 from delf_ext.config import UsageError
-from delf_ext.index.neighbours import NUM_THREADS, compiled, nearest_neighbours, pair_similarities
+from delf_ext.index.neighbours import NUM_THREADS, nearest_neighbours, pair_similarities
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.query_expansion import check_same_images
 

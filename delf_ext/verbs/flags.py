@@ -88,7 +88,7 @@ FLAGS: dict[str, list[tuple]] = {
         ("resume", False, "continues the run in --run_dir; --epochs may be raised"),
         ("runs", [], "compare: run directories, separated by commas"),
         ("json", None, "evaluate, compare: file for the figures"),
-        ("report", True, "evaluate, compare: writes a page with pictures"),
+        ("report", True, "evaluate, compare, rerank: writes a page with pictures"),
         ("out", None, "where the result goes; compare, demo, draw, infer have a place of their own"),
         ("image", None, "search: a photograph, or a folder of them; match: a photograph"),
         ("top_k", 10, "search: results per photograph"),

@@ -51,6 +51,8 @@ def extractors_of(flags: Any, images: ImageList, folder: Path | None) -> list[Ex
 
     images: what DELF's whitening is learned on where there is none; it is kept in `folder`, and needed without one.
     """
+    if flags.max_features < 1:
+        raise UsageError(f"--max_features must be at least 1. Received {flags.max_features}.")
     makers = {"sift": lambda: _sift(flags), "delf": lambda: _delf(flags, images, folder)}  # a missing OpenCV shows at once
     made = {kind: make() for kind, make in makers.items() if kind in kinds_of(flags)}
     return [made[kind] for kind in kinds_of(flags)]
@@ -115,6 +117,9 @@ def _delf(flags: Any, images: ImageList, folder: Path | None) -> Extractor:
 
     turns = tuple(_numbers("local_rotations", flags.local_rotations))
     raw = raw_delf(flags)
+    raw.turned(turns)  # refuses what it cannot do before a whitening is learned
+    if not 1 <= flags.descriptor_dim <= raw.dimension:
+        raise UsageError(f"--descriptor_dim must lie in 1..{raw.dimension}, the layer's width. Received {flags.descriptor_dim}.")
     whitened = DelfExtractor(raw.network, raw.config, whitening_of(flags, raw, images, folder))
     return Extractor("delf", whitened, whitened.turned(turns))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
 from data_io.images import ImageError, decode_image
-from data_io.records import ImageKeypoints, LocalFeatures
+from data_io.records import GroundTruth, ImageKeypoints, ImageList, LocalFeatures
 from delf_ext.config import UsageError
 from delf_ext.evaluation.comparison import Evaluated, compare, format_table
 from delf_ext.evaluation.match_histogram import choose_threshold, draw_match_histogram
@@ -36,8 +36,11 @@ def run(flags: Any) -> None:
     out, config, data, (model, run_config) = Path(flags.out), config_from_flags(flags), load(flags), one_system(flags)
     query, gallery, what = evaluation_lists(data, run_config)
     print(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}", flush=True)
+    require_relevant(query, gallery)
+    extractors = extractors_of(flags, gallery, out / "local")  # before the long work: it may refuse a flag
     retrieval = embed(model, query, gallery, flags.batch_size)
-    extractors = extractors_of(flags, retrieval.gallery, out / "local")
+    for path, reason in retrieval.skipped[:5]:
+        print(f"skipped {path}: {reason}")
     local = [extract_both(extractor, retrieval.query, retrieval.gallery, out / "local", flags) for extractor in extractors]
     reranked = rerank(retrieval, [pair[0] for pair in local], [pair[1] for pair in local], config)
     save_record(out / "ranking.npz", reranked.after)
@@ -45,7 +48,7 @@ def run(flags: Any) -> None:
     for reason, number in reranked.evidence.reasons().items():
         print(f"{number} queries keep their ranking: {reason}")
     if reranked.truth is None or reranked.hits_before is None or reranked.hits_after is None:
-        print("no labels: nothing to score. `export` and `search` show what was found.")
+        print("no labels: nothing to score, and no page")
         return
     skipped, name = len(retrieval.skipped), f"{model.name} + {flags.local_features}, {flags.geometry_model}"
     measured = [
@@ -56,6 +59,14 @@ def run(flags: Any) -> None:
         )
     ]
     show(measured, local, config, data, out, flags)
+
+
+def require_relevant(query: ImageList, gallery: ImageList) -> None:
+    """Raises: ValueError where all have labels and no query has an image of its own in the gallery."""
+    if query.labels is not None and gallery.labels is not None:
+        truth = GroundTruth.from_labels(query, gallery)
+        if not any(len(rows) for rows in truth.relevant):
+            raise ValueError(f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find.")
 
 
 def show(measured: list[Measured], local: Local, config: GeometricConfig, data: DataSet, out: Path, flags: Any) -> None:
@@ -143,7 +154,7 @@ def draw_pair(
     """A pair of photographs verified by each extractor's keypoints, drawn one under the other."""
     ways = config.verify * (len(keypoints) // len(config.verify))
     found = [verify(pair[0], [pair[1]], [pair_key(*names)], way)[0] for pair, way in zip(keypoints, ways)]
-    title = "   ".join(names)
+    title = "   ".join(names) if "".join(names).isascii() else "query   gallery"  # Pillow's own font has Latin letters only
     pictures = [draw_match(images[0], images[1], *pair, one, title, one.accepted) for pair, one in zip(keypoints, found)]
     return stack(pictures), found
 
@@ -151,7 +162,9 @@ def draw_pair(
 def config_from_flags(flags: Any) -> GeometricConfig:
     """Raises: UsageError naming the flag that does not fit."""
     name, _, top_k = flags.method.partition(":")
-    if name != "geometric" or (top_k and not top_k.isdigit()):
-        raise UsageError(f"--method is geometric or geometric:TOP_K. Received {flags.method!r}.")
+    if name != "geometric" or (top_k and not (top_k.isascii() and top_k.isdecimal() and int(top_k))):
+        raise UsageError(f"--method is geometric or geometric:TOP_K, at least 1. Received {flags.method!r}.")
+    if flags.min_inliers < 0:
+        raise UsageError(f"--min_inliers must not be negative. Received {flags.min_inliers}.")
     verify = tuple(verify_from_flags(kind, flags) for kind in kinds_of(flags))
     return GeometricConfig(top_k=int(top_k or GeometricConfig.top_k), order=flags.order_by, verify=verify)

@@ -42,6 +42,9 @@ def plain(extractor: DelfExtractor, photo: np.ndarray) -> ImageKeypoints:
         for row, column in np.ndindex(*attention.shape):
             # VGG's convolutions keep the centre; two 2x2 pools: cell 0 sees pixels 0 to 3
             x, y = 4 * column + 1.5, 4 * row + 1.5
+            gray = np.asarray(Image.fromarray(pixels).convert("L"))[int(y) : int(y) + 2, int(x) : int(x) + 2]  # 1/8 of 16 pixels
+            if gray.std() < extractor.config.min_texture:
+                continue
             place = (x + 0.5) * width / level[0] - 0.5, (y + 0.5) * height / level[1] - 0.5
             found.append((attention[row, column], np.clip(place, 0, (width - 1, height - 1)), descriptors[row, column]))
     best = sorted(range(len(found)), key=lambda at: -found[at][0])[: extractor.config.max_features]
@@ -88,6 +91,15 @@ def test_every_turn_keeps_its_own_best(extractor: DelfExtractor) -> None:
     assert ((both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])).all()  # nothing of the gray corners
 
 
+def test_a_plain_background_has_no_features(extractor: DelfExtractor) -> None:
+    """It looks alike in all photographs, and the padding tells it where it lies: 216 false matches on two covers on white."""
+    photo = np.full((75, 110, 3), 255, np.uint8)
+    photo[30:50, 40:70] = PHOTOS[0][30:50, 40:70]
+    places = extractor.extract([photo])[0].keypoints_px
+    assert len(places) and ((places > [30, 20]) & (places < [80, 60])).all()
+    assert len(extractor.extract([np.full((75, 110, 3), 9, np.uint8)])[0]) == 0
+
+
 @pytest.mark.parametrize(
     "photo", [np.zeros((1, 1, 3), np.uint8), np.full((20, 9, 3), 255, np.uint8), np.zeros((70, 70, 3), np.uint8)]
 )
@@ -116,6 +128,7 @@ def test_whitening_and_digests(extractor: DelfExtractor) -> None:
     [
         ({"max_features": 0}, "--max_features must be at least 1. Received 0"),
         ({"scales": ()}, "--local_scales must be above 0"),
+        ({"scales": (9.0,)}, "--local_scales must be above 0 and at most 8"),
         ({"scales": (1.0, -1.0)}, "--local_scales must be above 0"),
         ({"longer_side_px": 8}, "--local_image_size must be at least 32 pixels. Received 8"),
         ({"rotations_deg": ()}, "--local_rotations must name at least one turn"),

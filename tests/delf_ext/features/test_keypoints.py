@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from delf_ext.features.keypoints import DELF_SCALES, pyramid, select, to_original_px
+from delf_ext.features.keypoints import DELF_SCALES, pyramid, select, texture, to_original_px
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -200,3 +200,18 @@ def test_a_dot_is_found_where_it_was_drawn():
     rows, columns = np.mgrid[0:192, 0:256]
     centre = np.array([[(level * columns).sum(), (level * rows).sum()]]) / level.sum()
     np.testing.assert_allclose(to_original_px(centre, (256, 192), (600, 400))[0], place, atol=0.02)
+
+
+@given(st.integers(0, 50), st.floats(1.0, 30.0))
+def test_texture_equals_the_standard_deviation_of_the_pixels(seed: int, side_px: float) -> None:
+    rng = np.random.default_rng(seed)
+    gray = rng.integers(0, 256, (23, 31), np.uint8)
+    centers = rng.uniform(-5, 35, (12, 2))
+    found = texture(gray, centers, side_px)
+    for (x, y), value in zip(centers, found, strict=True):
+        left, right = (int(np.floor(x + sign * side_px / 2 + 0.5)) for sign in (-1, 1))
+        top, bottom = (int(np.floor(y + sign * side_px / 2 + 0.5)) for sign in (-1, 1))
+        left, top = min(max(left, 0), 30), min(max(top, 0), 22)
+        right, bottom = min(max(right, left + 1), 31), min(max(bottom, top + 1), 23)
+        assert value == pytest.approx(gray[top:bottom, left:right].std(), abs=1e-9)
+    assert (texture(np.full((9, 9), 7, np.uint8), centers, side_px) == 0).all()

@@ -13,7 +13,7 @@ from data_io.records import ImageKeypoints
 from delf_ext.config import UsageError
 from delf_ext.geometry.ransac import RansacConfig
 from delf_ext.geometry.transforms import Plausible, apply
-from delf_ext.geometry.verification import Verification, VerifyConfig, significance, verify
+from delf_ext.geometry.verification import Verification, VerifyConfig, significance, spread, verify
 
 CONFIG = VerifyConfig(ransac=RansacConfig(model="affine"))
 
@@ -126,3 +126,25 @@ def test_refusals_say_what_came() -> None:
     long = image(query.keypoints_px, np.ones((150, 5)), query.size_px)
     with pytest.raises(ValueError, match=r"same d. Received \(150, 32\), \(150, 5\)"):
         verify(query, [long], [0], CONFIG)
+
+
+@given(st.floats(0.0, 3.0), st.floats(0.05, 1.0), st.integers(0, 100))
+def test_spread_is_the_ratio_of_the_singular_values(angle: float, thin: float, seed: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(30, 2)) * [1.0, thin]
+    points = points @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 100
+    values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    assert spread(points) == pytest.approx(values[1] / values[0], abs=1e-6)
+
+
+def test_a_strip_of_inliers_is_not_believed() -> None:
+    """All on one line of text: many inliers of one transform, which any other line of text would have as well."""
+    rng = np.random.default_rng(0)
+    descriptors = rng.normal(size=(60, 32))
+    places = {height: np.stack([rng.uniform(20, 380, 60), 150 + height * rng.uniform(-1, 1, 60)], axis=1) for height in (4, 100)}
+    accepted = {}
+    for height, keypoints in places.items():
+        photo = image(keypoints, descriptors, (400, 300))
+        (found,) = verify(photo, [photo], [0], VerifyConfig())
+        assert found.num_inliers > 40
+        accepted[height] = found.accepted
+    assert accepted == {4: False, 100: True}

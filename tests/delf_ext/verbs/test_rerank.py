@@ -123,7 +123,7 @@ def test_match_draws_a_picture(place: Path, tmp_path: Path, capsys) -> None:
     [
         (["rerank", "--data=x"], "--out=FOLDER"),
         (["rerank", "--data=x", "--out=y", "--method=magic"], "--method is geometric or geometric:TOP_K. Received 'magic'"),
-        (["rerank", "--data=x", "--out=y", "--min_inliers=-1"], "accepted_from must be at least 1. Received -1"),
+        (["rerank", "--data=x", "--out=y", "--min_inliers=-1"], "--min_inliers must not be negative. Received -1"),
         (["match", "--image=a.jpg"], "--candidate=PHOTO"),
         (["whiten", "--data=x"], "--out=FILE"),
         (["export", "--out=x.h5"], "--local_store=FOLDER"),
