@@ -25,7 +25,7 @@ FORMAT = 1
 COMMIT_IMAGES = 32  # a commit waits for the disk twice
 HEAD, INDEX, DATA, LOCK = "store.json", "images.jsonl", "features.bin", ".lock"
 HEAD_KEYS = {"format", "dimension", "dtype", "digest", "made_by"}
-STORED_KEYS, SKIPPED_KEYS = {"id", "path", "num_features", "width", "height"}, {"id", "path", "skipped"}
+STORED_KEYS, SKIPPED_KEYS = {"id", "path", "file_bytes", "num_features", "width", "height"}, {"id", "path", "skipped"}
 
 
 class LocalStoreWriter:
@@ -45,6 +45,7 @@ class LocalStoreWriter:
         self.head: dict[str, Any] = dict(format=FORMAT, dimension=int(dimension), dtype=dtype, digest=digest, made_by=made_by)
         self.record = record_dtype(dimension, dtype)
         self.done: dict[str, str] = {}
+        self._file_bytes: dict[str, int] = {}
         self.recovered = 0
         self._skipped: dict[str, tuple[str, str]] = {}
         self._blocks: list[bytes] = []
@@ -75,9 +76,20 @@ class LocalStoreWriter:
             self._blocks.append(packed(features, self.record).tobytes())
         except ValueError as error:
             raise ValueError(f"{image_id}: {error}") from None
-        self.done[image_id] = str(path)
+        self.done[image_id], self._file_bytes[image_id] = str(path), _file_bytes(path)
         width, height = features.size_px
-        self._write_line(id=image_id, path=str(path), num_features=len(features), width=width, height=height)
+        self._write_line(
+            id=image_id,
+            path=str(path),
+            file_bytes=self._file_bytes[image_id],
+            num_features=len(features),
+            width=width,
+            height=height,
+        )
+
+    def changed(self, image_id: str, path: str | Path) -> bool:
+        """Whether an image that is done was stored from another file: of another path, or replaced by one of another size."""
+        return image_id in self.done and (self.done[image_id], self._file_bytes[image_id]) != (str(path), _file_bytes(path))
 
     def skip(self, image_id: str, path: str | Path, reason: str) -> None:
         """Notes an image that has no features, and why. It is not `done`: a resumed run may find it mended."""
@@ -115,6 +127,7 @@ class LocalStoreWriter:
                 raise StaleArtifact(f"{self.folder} holds {key} {head[key]}; now {self.head[key]}. Pass --overwrite.")
         index = _read_index(self.folder, self.record)
         self.done = {entry["id"]: entry["path"] for entry in index.stored}
+        self._file_bytes = {entry["id"]: entry["file_bytes"] for entry in index.stored}
         self._skipped, self.recovered = index.skipped, index.num_dropped
         return index
 
@@ -204,6 +217,11 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         return None
     whole = line.endswith(b"\n") and isinstance(entry, dict)
     return entry if whole and entry.keys() in (STORED_KEYS, SKIPPED_KEYS) else None
+
+
+def _file_bytes(path: str | Path) -> int:
+    """-1 where there is no file (any more)."""
+    return os.stat(path).st_size if os.path.exists(path) else -1
 
 
 def _num_whole_rows(path: Path, row_bytes: int) -> int:

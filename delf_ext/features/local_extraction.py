@@ -46,14 +46,16 @@ def extract_local(
     Features do not depend on where it was killed, but for the last bits of a network's output: they can differ with the batch in
     which an image is run.
 
-    Raises: StaleArtifact when the store was made by another extractor; ValueError when an id is stored with another path.
+    Raises: StaleArtifact when the store was made by another extractor; ValueError when an image was stored from another file.
     """
     with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:
         if store.recovered:
             print(f"{folder}: {store.recovered} half-written images are extracted again")
-        moved = [name for name, path in zip(images.ids, images.paths) if store.done.get(str(name), path) != path]
+        moved = [str(name) for name, path in zip(images.ids, images.paths) if store.changed(str(name), path)]
         if moved:
-            raise ValueError(f"{folder}: {moved[0]} was extracted from {store.done[moved[0]]}. Pass --overwrite.")
+            raise ValueError(
+                f"{folder}: {moved[0]} was extracted from {store.done[moved[0]]}, moved or replaced since. Pass --overwrite."
+            )
         missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
         with tqdm(total=len(missing), desc=description, unit="image", disable=not sys.stderr.isatty() or not len(missing)) as bar:
             for batch in _batches(extractor, missing, store):

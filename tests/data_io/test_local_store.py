@@ -94,7 +94,14 @@ def test_a_packed_record_on_disk(tmp_path: Path) -> None:
     data, index = content(tmp_path)
     assert len(data) == sum(COUNTS.values()) * (4 * 4 + 2 * DIMENSION)
     np.testing.assert_array_equal(np.frombuffer(data[:8], "<f4"), keypoints(3).keypoints_px[0])
-    assert json.loads(index.splitlines()[0]) == {"id": "a", "path": "a.jpg", "num_features": 3, "width": 64, "height": 48}
+    assert json.loads(index.splitlines()[0]) == {
+        "id": "a",
+        "path": "a.jpg",
+        "file_bytes": -1,
+        "num_features": 3,
+        "width": 64,
+        "height": 48,
+    }
     assert json.loads(index.splitlines()[2]) == {"id": "bad", "path": "bad.jpg", "skipped": "truncated"}
     head = {"format": 1, "dimension": DIMENSION, "dtype": "float16", "digest": "d1", "made_by": {"extractor": "drawn"}}
     assert json.loads((tmp_path / "store.json").read_text()) == head

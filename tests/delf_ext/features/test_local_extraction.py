@@ -94,8 +94,11 @@ def test_another_extractor_or_path_is_refused_unless_overwritten(images: ImageLi
     with pytest.raises(StaleArtifact, match="was made by config mean colours; now other. Pass --overwrite."):
         extract_local(MeanColors("other"), few, tmp_path / "store")
     moved = ImageList(few.ids, few.paths[::-1])
-    with pytest.raises(ValueError, match=r"00 was extracted from .*00.png. Pass --overwrite."):
+    with pytest.raises(ValueError, match=r"00 was extracted from .*00.png, moved or replaced since. Pass --overwrite."):
         extract_local(MeanColors(), moved, tmp_path / "store")
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(few.paths[1])  # another photograph under the same name
+    with pytest.raises(ValueError, match=r"01 was extracted from .*01.png, moved or replaced since"):
+        extract_local(MeanColors(), few, tmp_path / "store")
     assert len(extract_local(MeanColors("other"), moved, tmp_path / "store", overwrite=True)) == 3
 
 
