@@ -20,7 +20,7 @@ VERBS = {
     "infer": "the challenge's answer: every reference for every query, nearest first",
     "extract": "embeddings of a folder or data set, as .npz",
     "search": "the products most like a photograph",
-    "rerank": "verifies the first of each ranking by local features and geometry; figures before and after",
+    "rerank": "rankings made better by local features and geometry, or by any chain of re-rankers; before and after",
     "match": "two photographs and what local features find in common, as a picture",
     "whiten": "learns the PCA and whitening of DELF's local features",
     "export": "local features in hloc's layout (HDF5)",

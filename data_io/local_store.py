@@ -132,6 +132,10 @@ class LocalStoreWriter:
         return index
 
 
+def is_store(folder: str | Path) -> bool:
+    return (Path(folder) / HEAD).is_file()
+
+
 def load_local(folder: str | Path, digest: str | None = None) -> LocalFeatures:
     """The store as memory-mapped columns, up to its last whole image; nothing is written, and no feature is read.
 

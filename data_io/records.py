@@ -258,6 +258,14 @@ class Ranking:
         self._check_rows()
         self._check_scores()
 
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def block(self, queries: slice) -> Ranking:
+        """The ranking of some of the queries."""
+        columns = {name: getattr(self, name)[queries] for name in ("query_ids", "rows", "scores", "complete")}
+        return dataclasses.replace(self, **columns)
+
     def cut(self, k: int) -> Ranking:
         """The first k of every query."""
         return dataclasses.replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])

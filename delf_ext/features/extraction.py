@@ -13,6 +13,8 @@ from tqdm import tqdm
 from data_io.images import ImageError, load_image
 from data_io.records import GlobalFeatures, ImageList
 
+NO_TIME_LEFT = "no time left"
+
 
 class Embeds(Protocol):
     """What extraction asks of a model: `features.embedders.Embedder`, the Keras baseline's, or your own."""
@@ -47,20 +49,30 @@ def decoded_batches(images: ImageList, size_px: int, batch_size: int, num_thread
 
 
 def extract_global(
-    model: Embeds, images: ImageList, batch_size: int = 32, description: str = "embedding"
+    model: Embeds,
+    images: ImageList,
+    batch_size: int = 32,
+    description: str = "embedding",
+    fits: Callable[[], bool] = lambda: True,
 ) -> tuple[GlobalFeatures, ImageList]:
     """Embeddings in list order, and the list of the images that have one; its `skipped` names the others.
 
-    Raises: ValueError when no image at all is readable.
+    fits: asked before each batch; after the first False all others are skipped.
+    Raises: ValueError when no image at all is readable, TimeoutError when no batch fits.
     """
     embeddings: list[np.ndarray] = []
     reasons: list[str] = []
     with tqdm(total=len(images), desc=description, unit="image", disable=not sys.stderr.isatty()) as bar:
         for batch in decoded_batches(images, model.image_size, batch_size):
+            if not fits():
+                reasons += [NO_TIME_LEFT] * (len(images) - len(reasons))
+                break
             found = _embed_readable(model, batch, batch_size)
             reasons += [item if isinstance(item, str) else "" for item in found]
             embeddings += [item for item in found if not isinstance(item, str)]
             bar.update(len(batch))
+    if reasons and not embeddings and reasons[0] == NO_TIME_LEFT:
+        raise TimeoutError(f"no time left to embed the first of {len(images)} images.")
     bad = [(str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason]
     kept = images.take(np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad))
     if not len(kept):

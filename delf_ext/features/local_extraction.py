@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -40,13 +40,16 @@ def extract_local(
     dtype: str = "float16",
     overwrite: bool = False,
     description: str = "",
+    fits: Callable[[], bool] = lambda: True,
 ) -> LocalFeatures:
     """The store in `folder`, after adding every image that is not in it yet. Killed and called again, it goes on.
 
     Features do not depend on where it was killed, but for the last bits of a network's output: they can differ with the batch in
     which an image is run.
 
-    Raises: StaleArtifact when the store was made by another extractor; ValueError when an image was stored from another file.
+    fits: asked before each batch.
+    Raises: StaleArtifact when the store was made by another extractor; ValueError when an image was stored from another file;
+    TimeoutError after the first False of `fits`: what is extracted by then is kept.
     """
     with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:
         if store.recovered:
@@ -59,6 +62,7 @@ def extract_local(
         missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
         with tqdm(total=len(missing), desc=description, unit="image", disable=not sys.stderr.isatty() or not len(missing)) as bar:
             for batch in _batches(extractor, missing, store):
+                _require_time(fits)
                 for (name, path, _), features in zip(batch, extractor.extract([pixels for _, _, pixels in batch]), strict=True):
                     store.add(name, path, features)
                     bar.update()
@@ -66,15 +70,26 @@ def extract_local(
     return load_local(folder, extractor.digest)
 
 
-def sample_descriptors(extractor: Extracts, images: ImageList, num_images: int, per_image: int, seed: int) -> np.ndarray:
-    """[T, d] of the strongest features of random images: what a whitening is learned on. Unreadable images are passed over."""
+def sample_descriptors(
+    extractor: Extracts, images: ImageList, num_images: int, per_image: int, seed: int, fits: Callable[[], bool] = lambda: True
+) -> np.ndarray:
+    """[T, d] of the strongest features of random images: what a whitening is learned on. Unreadable images are passed over.
+
+    Raises: TimeoutError after the first False of `fits`, which is asked before each batch.
+    """
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
     found: list[np.ndarray] = []
     with tqdm(total=len(rows), desc="whitening", unit="image", disable=not sys.stderr.isatty()) as bar:
         for batch in _batches(extractor, images.take(rows), None):
+            _require_time(fits)
             found += [features.descriptors[:per_image] for features in extractor.extract([pixels for _, _, pixels in batch])]
             bar.update(len(batch))
     return np.concatenate(found) if found else np.zeros((0, extractor.dimension), np.float32)
+
+
+def _require_time(fits: Callable[[], bool]) -> None:
+    if not fits():
+        raise TimeoutError("no time left to extract local features.")
 
 
 Decoded = tuple[str, str, np.ndarray]  # id, path, pixels

@@ -29,6 +29,7 @@ from delf_ext.reranking.steps import Step, parse_chain
 __all__ = ["Step", "parse_chain", "run_chain"]
 
 QUERIES_PER_SEARCH, FEWEST_BLOCKS = 512, 16  # fewer blocks are too coarse for a deadline
+TRIED = 64  # images that compiling is tried on
 TIMED_SEARCHES, TIMED_VERIFICATIONS = 128, 4  # queries; the last half of them is measured
 SPREAD_S = 6e-6  # of diffusion, per query and candidate (seen at k = 50 on one core)
 # Queries, gallery images, candidates, seconds of a search -> seconds of a step. Searches are float64; neighbours half, float32.
@@ -49,10 +50,6 @@ class _State:
     query: GlobalFeatures
     gallery: GlobalFeatures
     ranking: Ranking
-
-    def ranking_of(self, block: slice) -> Ranking:
-        columns = {name: getattr(self.ranking, name)[block] for name in ("query_ids", "rows", "scores", "complete")}
-        return dataclasses.replace(self.ranking, **columns)
 
 
 def run_chain(
@@ -80,7 +77,8 @@ def run_chain(
     begun = deadline.clock()
     nothing = _told(ranking, [(str(step), np.zeros(len(query), bool)) for step in steps], ranking)
     record_s = SLOWDOWN * (deadline.clock() - begun)  # checking a record takes seconds at the size of the final
-    if deadline.sooner(2 * record_s).remaining_s() <= deadline.first_s:
+    in_time = deadline.sooner(2 * record_s)
+    if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(lambda: _compile(steps, query, gallery, ranking)):
         return nothing
     state = _State(query, gallery, ranking if np.asarray(ranking.complete).all() else dataclasses.replace(ranking, complete=None))
     needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
@@ -96,6 +94,17 @@ def run_chain(
                 state = dataclasses.replace(state, ranking=dataclasses.replace(state.ranking, complete=None))
         done.append((what, reached))
     return _told(state.ranking, done, ranking)
+
+
+def _compile(steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking) -> None:
+    """Runs the steps on a few images: the first call of a function is compiled, for seconds, in a fresh installation."""
+    query, gallery = (
+        dataclasses.replace(part, ids=part.ids[:TRIED], embeddings=part.embeddings[:TRIED]) for part in (query, gallery)
+    )
+    state = _State(query, gallery, exact.search(query, gallery, ranking.rows.shape[1]))
+    for step in steps:
+        if step.name != "geometric":  # whoever has local features compiles for them
+            state = _run(step, state, Deadline(None), None)
 
 
 def _told(ranking: Ranking, done: Sequence[tuple[str, np.ndarray]], before: Ranking) -> Ranking:
@@ -173,7 +182,7 @@ def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geomet
         assert geometric is not None
         verify, top_k = geometric, step.settings["top_k"]
         return num_queries * _seconds_per_query(
-            lambda block: verify(state.ranking_of(block), top_k, deadline), TIMED_VERIFICATIONS, state, deadline
+            lambda block: verify(state.ranking.block(block), top_k, deadline), TIMED_VERIFICATIONS, state, deadline
         )
 
     search_s = _seconds_per_query(search, TIMED_SEARCHES, state, deadline)

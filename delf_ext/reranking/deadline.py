@@ -3,16 +3,18 @@
 What is guaranteed. Let c be the longest that a block as large as the next has taken so far, or twice that of a block half as
 large. The next block is begun only if SLOWDOWN * c is left: work ends in time even if every single block is SLOWDOWN times slower
 than the slowest before it. Of a method's first block, one query, nothing is known: it is begun only if `first_s` is left, and the
-guarantee holds if it takes no longer (numba's first compilation does: 15 s). That first block, which also pays for loading and
-compiling, counts only until a second has been measured. Blocks double until they have their full size: one of n takes at most
+guarantee holds if it takes no longer. That first block, which also pays for loading, counts only until a second has been
+measured. Blocks double until they have their full size: one of n takes at most
 twice as long as one of n / 2, whatever a call costs beside its queries.
-Work is not interrupted: what is no block (reading files, making the result) is the caller's, and needs a reserve.
+Work is not interrupted: what is no block (reading files, making the result) is the caller's, and needs a reserve. Compiling is
+none either: it goes on in a thread of its own, and is only waited for (`ends_in_time`).
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,6 +24,8 @@ from delf_ext.config import UsageError
 
 SLOWDOWN = 2.0
 AFTERWARDS, TELLING_SHARE = 0.25, 0.05  # of work that only counts as a whole: what follows its steps; what tells its pace
+WAIT_S = 0.02  # between two looks at the clock
+FEWEST_SHOWN = 16  # queries that are worth a progress bar
 FIRST_BLOCK_S, FIRST_BLOCK_SHARE = 1.0, 0.1  # a method's first query: at most the smaller, the second of the whole budget
 
 Clock = Callable[[], float]
@@ -67,7 +71,8 @@ class Deadline:
         """
         slowest: dict[int, float] = {}  # size of a block -> seconds
         start, size = 0, min(1, block_size) if self.is_limited else block_size
-        with tqdm(desc=what, total=num_queries, unit="query", disable=not sys.stderr.isatty()) as bar:
+        hidden = num_queries < FEWEST_SHOWN or not sys.stderr.isatty()
+        with tqdm(desc=what, total=num_queries, unit="query", disable=hidden) as bar:
             while start < num_queries:
                 block = slice(start, min(start + size, num_queries))
                 begun, count = self.clock(), block.stop - block.start
@@ -89,6 +94,47 @@ class Deadline:
         with AFTERWARDS of its time for what follows the last step.
         """
         return _GiveUp(self)
+
+    def ends_in_time(self, work: Callable[[], object]) -> bool:
+        """Whether `work`, done in a thread of its own, ended while more than `first_s` was left; what it raised is raised.
+
+        For work that cannot be cut and may take long or no time, such as compiling: it goes on behind a False.
+        """
+        if not self.is_limited:
+            return True
+        failures: list[BaseException] = []
+
+        def caught() -> None:
+            try:
+                work()
+            except BaseException as error:  # a thread's error is nobody's
+                failures.append(error)
+
+        thread = threading.Thread(target=caught, daemon=True)
+        thread.start()
+        while thread.is_alive() and self.remaining_s() > self.first_s:
+            thread.join(WAIT_S)
+        if failures:
+            raise failures[0]
+        return not thread.is_alive() and self.remaining_s() > self.first_s
+
+    def part_fits(self, first_s: float | None = None) -> Callable[[], bool]:
+        """What to ask before each part of work whose parts cost about the same: whether the next one surely ends in time.
+
+        first_s: what must be left for the first part, of which nothing is known; the deadline's own without it.
+        """
+        took: list[float] = []
+        asked_at: list[float] = []
+
+        def fits() -> bool:
+            now = self.clock()
+            took.extend(now - before for before in asked_at)
+            asked_at[:] = [now]
+            counted = took[1:] or took  # the first part also loads and traces
+            left_s = self._end - now
+            return not self.is_limited or (self._fits(max(counted), left_s) if counted else left_s > (first_s or self.first_s))
+
+        return fits
 
     def _fits(self, foreseen_s: float | None, left_s: float) -> bool:
         return left_s > 0 and left_s >= (self.first_s if foreseen_s is None else SLOWDOWN * foreseen_s)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_io.records import Ranking
+
 NOT_VERIFIED = -1
 
 
@@ -34,6 +36,13 @@ class Evidence:
             raise ValueError(f"evidence must be [Q, k] in every field for {len(self.query_ids)} queries. Received {shapes}.")
         for name in ("rows", "num_inliers", "accepted", "scores", "left_alone"):
             getattr(self, name).setflags(write=False)
+
+    @classmethod
+    def nothing(cls, ranking: Ranking, reason: str) -> Evidence:
+        """Of a ranking that was not verified, all of it."""
+        shape = ranking.rows.shape
+        found = (np.full(shape, NOT_VERIFIED, np.int32), np.zeros(shape, bool), np.zeros(shape, np.float32))
+        return cls(ranking.query_ids, ranking.rows, *found, np.full(shape[0], reason))
 
     @classmethod
     def joined(cls, blocks: Sequence[Evidence]) -> Evidence:

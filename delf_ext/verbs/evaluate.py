@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ import numpy as np
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
-from data_io.records import GroundTruth, Ranking
+from data_io.records import GroundTruth, ImageList, Ranking
+from delf_ext.config import RunConfig
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.intervals import bootstrap_interval
-from delf_ext.evaluation.metrics import Hits, average_precisions, recalls_at_k, summarize
+from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
 from delf_ext.verbs.data import evaluation_lists, load
-from delf_ext.verbs.systems import System, load_run, one_system
+from delf_ext.verbs.methods import Chain, Request, Reranker, name_of, reserve, tell
+from delf_ext.verbs.systems import load_run, one_system
+
+KEPT_PER_QUERY = 1000  # of a ranking written to disk; the challenge's official code cut there too
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,33 +37,61 @@ class Measured:
 
 
 def run(flags: Any) -> None:
-    data = load(flags)
-    measured = measure(one_system(flags), data, flags.batch_size)
-    result = figures(measured, flags.data or data.name, flags.seed)
+    request = Request.of(flags)
+    deadline, chain = request.deadline, request.chains[0]
+    data, (model, config) = load(flags), one_system(flags)
+    query, gallery = announced(model, data, config)
+    folder = flags.out or flags.run_dir
+    reranker = Reranker(flags, request, gallery, Path(folder) / "local" if folder else None)
+    measured, begun_s = measure(model, query, gallery, flags.batch_size, request.query_copies), deadline.clock()
+    data_name = str(flags.data or data.name)
+    result = figures(measured, data_name, flags.seed)
+    if chain:
+        measured = improve(measured, reranker, chain, reserve(deadline, begun_s, times=3))
+        tell(measured.ranking, deadline)
+        result = figures(measured, data_name, flags.seed)
     show(result)
     if flags.run_dir:
-        leave_in_run(Path(flags.run_dir), measured, result, data, flags.report)
+        leave_in_run(Path(flags.run_dir), measured, result, data, flags.report and not deadline.is_limited)
     if flags.json:
         write_json(flags.json, result)
         print(f"figures: {flags.json}")
 
 
-def measure(system: System, data: DataSet, batch_size: int) -> Measured:
-    """Embeds, ranks and scores. Raises: ValueError without labelled queries and gallery."""
-    from delf_ext.pipeline import embed, rank, score
-
-    model, config = system
+def announced(model: Any, data: DataSet, config: RunConfig | None) -> tuple[ImageList, ImageList]:
+    """Queries and gallery, after a line that says which."""
     query, gallery, what = evaluation_lists(data, config)
     print(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}", flush=True)
-    retrieval = embed(model, query, gallery, batch_size)
-    hits, truth = score(retrieval)
-    ranking = rank(retrieval)
+    return query, gallery
+
+
+def measure(
+    model: Any, query: ImageList, gallery: ImageList, batch_size: int, query_copies: Sequence[str] = (), labelled: bool = True
+) -> Measured:
+    """Embeds, ranks and scores. A ranking too large for memory is scored whole, and kept in its first places.
+
+    Raises: ValueError without labels, unless they are not asked for; then nothing is relevant.
+    """
+    from delf_ext.pipeline import embed, rank, score, truth_of, width_in_memory
+
+    retrieval = embed(model, query, gallery, batch_size, query_copies)
+    ranking, truth = rank(retrieval, width_in_memory(retrieval)), truth_of(retrieval, labelled)
+    hits = hits_of(ranking, truth) if ranking.rows.shape[1] == len(retrieval.gallery) else score(retrieval, truth)
     return Measured(Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth)
+
+
+def improve(measured: Measured, reranker: Reranker, chain: Chain, reserve_s: float = 0.0) -> Measured:
+    """What a chain of re-rankers makes of it; where the ranking is cut, figures after it are of the part that is kept."""
+    ranking, evidence = reranker(measured.retrieval, measured.ranking, chain, reserve_s)
+    name, skipped = f"{measured.evaluated.name} + {name_of(chain)}", measured.evaluated.num_skipped
+    evaluated = Evaluated(name, hits_of(ranking, measured.truth), skipped, ranking, evidence)
+    return Measured(evaluated, measured.retrieval, ranking, measured.truth)
 
 
 def evaluate_run(run_dir: Path, data: DataSet, data_name: str, seed: int, batch_size: int) -> dict[str, Any]:
     """Scores a run and leaves everything in its directory; returns the figures."""
-    measured = measure(load_run(run_dir), data, batch_size)
+    model, config = load_run(run_dir)
+    measured = measure(model, *announced(model, data, config), batch_size)
     result = figures(measured, data_name, seed)
     show(result)
     leave_in_run(run_dir, measured, result, data, report=True)
@@ -70,7 +103,7 @@ def leave_in_run(run_dir: Path, measured: Measured, result: dict[str, Any], data
     retrieval = measured.retrieval
     save_record(run_dir / "features" / "query.npz", retrieval.query_features)
     save_record(run_dir / "features" / "gallery.npz", retrieval.gallery_features)
-    save_record(run_dir / "ranking.npz", measured.ranking)
+    save_record(run_dir / "ranking.npz", measured.ranking.cut(KEPT_PER_QUERY))
     write_json(run_dir / "metrics.json", result)
     if report:
         page = write_page(run_dir / "report" / "index.html", [measured], data, result["data"], result["seed"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from absl import flags
 
 LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
@@ -49,13 +51,21 @@ FLAGS: dict[str, list[tuple]] = {
         ("descriptor_dim", 128, "DELF: dimensions kept by PCA; published: 40"),
         ("descriptor_type", "float16", "how descriptors are stored", ["float16", "int8"]),
         ("whitening", None, "DELF: file made by `whiten`; without it one is learned on the gallery"),
-        ("method", "geometric", "rerank: geometric[:TOP_K], how many of each ranking are verified (100)"),
         ("geometry_model", "affine", "what lays one photograph onto another", ["similarity", "affine", "homography"]),
         ("min_inliers", 0, "matches that agree on a transform, from which a pair is believed; 0: DELF 23, SIFT 12"),
         ("order_by", "inliers", "rerank: by number of inliers, or by a calibrated score", ["inliers", "combined"]),
         ("overwrite", False, "starts a store of local features anew when other settings made it"),
         ("local_store", None, "export: a folder that extract or rerank filled with local features"),
         ("candidate", None, "match: the photograph that --image is compared with"),
+    ],
+    "Re-ranking": [
+        ("method", None, "what is done to a ranking, in order: geometric:TOP_K, aqe:IMAGES@ALPHA, dba:IMAGES@ALPHA, "
+                         "k_reciprocal:K1,K2,LAMBDA, diffusion:K,TOP_K@ALPHA; such as dba:10,aqe:5@3,geometric:100. rerank "
+                         "(geometric), evaluate, infer; compare takes several, separated by semicolons"),
+        ("time_budget", math.inf, "rerank, evaluate, infer: seconds from the start to the result; the plain ranking is ready "
+                                  "first, and what re-ranking does not reach keeps it"),
+        ("query_copies", [], "rerank, evaluate, infer: copies of a query whose embeddings are averaged with its own: mirror, "
+                             "turn90, turn180, turn270"),
     ],
     "Training": [
         ("epochs", 200, "passes over the training images"),

@@ -13,13 +13,14 @@ from data_io.records import ImageList
 from delf_ext.config import UsageError
 from delf_ext.evaluation.match_pictures import save_picture
 from delf_ext.verbs.local import extractors_of
-from delf_ext.verbs.rerank import config_from_flags, draw_pair
+from delf_ext.verbs.methods import geometric_config
+from delf_ext.verbs.rerank import draw_pair
 
 
 def run(flags: Any) -> None:
     if not flags.image or not flags.candidate or not flags.out:
         raise UsageError("match draws how --image=PHOTO fits --candidate=PHOTO into --out=FILE.png: pass all three.")
-    config = config_from_flags(flags)
+    config = geometric_config(flags)
     query, gallery = _one(flags.image), _one(flags.candidate)
     images = [decode_image(query.paths[0]), decode_image(gallery.paths[0])]
     both = ImageList(np.array(["query", "gallery"]), np.concatenate([query.paths, gallery.paths]))

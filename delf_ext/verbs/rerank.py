@@ -1,4 +1,4 @@
-"""rerank: the first of each ranking verified by local features and geometry; figures before and after, a page of matches."""
+"""rerank: rankings made better, by geometry or any chain of re-rankers; figures before and after, a page of matches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from data_io.datasets import DataSet
 from data_io.images import ImageError, decode_image
 from data_io.records import GroundTruth, ImageKeypoints, ImageList, LocalFeatures
 from delf_ext.config import UsageError
-from delf_ext.evaluation.comparison import Evaluated, compare, format_table
+from delf_ext.evaluation.comparison import compare, format_table
 from delf_ext.evaluation.match_histogram import choose_threshold, draw_match_histogram
 from delf_ext.evaluation.match_pictures import draw_match, stack
 from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
-from delf_ext.verbs.data import evaluation_lists, load
-from delf_ext.verbs.evaluate import Measured, figures, write_page
-from delf_ext.verbs.local import extract_both, extractors_of, kinds_of, verify_from_flags
+from delf_ext.verbs.data import load
+from delf_ext.verbs.evaluate import KEPT_PER_QUERY, Measured, announced, figures, improve, measure, write_page
+from delf_ext.verbs.methods import Request, Reranker, ended_by, reserve, tell
 from delf_ext.verbs.systems import one_system
 
 SHOWN = (("mAP", "mAP"), ("R@1", "recall_at_1"))  # per group
@@ -29,66 +29,63 @@ Local = Sequence[tuple[LocalFeatures, LocalFeatures]]  # per extractor: of queri
 
 
 def run(flags: Any) -> None:
-    from delf_ext.pipeline import embed, rerank
-
+    request = Request.of(flags, default="geometric")
+    deadline, chain = request.deadline, request.chains[0]
     if not flags.out:
         raise UsageError("rerank writes features, ranking, figures and page into --out=FOLDER: pass it.")
-    out, config, data, (model, run_config) = Path(flags.out), config_from_flags(flags), load(flags), one_system(flags)
-    query, gallery, what = evaluation_lists(data, run_config)
-    print(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}", flush=True)
-    require_relevant(query, gallery)
-    extractors = extractors_of(flags, gallery, out / "local")  # before the long work: it may refuse a flag
-    retrieval = embed(model, query, gallery, flags.batch_size)
-    for path, reason in retrieval.skipped[:5]:
+    if not chain:
+        raise UsageError("rerank needs a --method, such as geometric:100.")
+    out, data, (model, run_config) = Path(flags.out), load(flags), one_system(flags)
+    query, gallery = announced(model, data, run_config)
+    labelled = require_relevant(query, gallery)
+    reranker = Reranker(flags, request, gallery, out / "local")
+    plain = measure(model, query, gallery, flags.batch_size, request.query_copies, labelled)
+    for path, reason in plain.retrieval.skipped[:5]:
         print(f"skipped {path}: {reason}")
-    local = [extract_both(extractor, retrieval.query, retrieval.gallery, out / "local", flags) for extractor in extractors]
-    reranked = rerank(retrieval, [pair[0] for pair in local], [pair[1] for pair in local], config)
-    save_record(out / "ranking.npz", reranked.after)
-    print(f"{out / 'ranking.npz'}: {reranked.after.provenance}")
-    for reason, number in reranked.evidence.reasons().items():
-        print(f"{number} queries keep their ranking: {reason}")
-    if reranked.truth is None or reranked.hits_before is None or reranked.hits_after is None:
-        print("no labels: nothing to score, and no page")
-        return
-    skipped, name = len(retrieval.skipped), f"{model.name} + {flags.local_features}, {flags.geometry_model}"
-    measured = [
-        Measured(Evaluated(title, hits, skipped, ranking, reranked.evidence), retrieval, ranking, reranked.truth)
-        for title, hits, ranking in (
-            (model.name, reranked.hits_before, reranked.before),
-            (name, reranked.hits_after, reranked.after),
-        )
-    ]
-    show(measured, local, config, data, out, flags)
+    begun_s, result = deadline.clock(), out / "ranking.npz"
+    save_record(result, plain.ranking.cut(KEPT_PER_QUERY))
+    before = figures(plain, str(flags.data or data.name), flags.seed) if labelled else None
+    with ended_by(deadline, result):
+        reranked = improve(plain, reranker, chain, reserve(deadline, begun_s, times=4))
+        save_record(result, reranked.ranking.cut(KEPT_PER_QUERY))
+        tell(reranked.ranking, deadline)
+        evidence = reranked.evaluated.evidence
+        for reason, number in (evidence.reasons() if evidence else {}).items():
+            print(f"{number} queries keep their ranking: {reason}")
+        if before is None:
+            print("no labels: nothing to score, and no page")
+        else:
+            show([plain, reranked], before, reranker, data, out, flags)
 
 
-def require_relevant(query: ImageList, gallery: ImageList) -> None:
-    """Raises: ValueError where all have labels and no query has an image of its own in the gallery."""
-    if query.labels is not None and gallery.labels is not None:
-        truth = GroundTruth.from_labels(query, gallery)
-        if not any(len(rows) for rows in truth.relevant):
-            raise ValueError(f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find.")
+def require_relevant(query: ImageList, gallery: ImageList) -> bool:
+    """Whether all have labels. Raises: ValueError where they have, and no query has an image of its own in the gallery."""
+    if query.labels is None or gallery.labels is None:
+        return False
+    truth = GroundTruth.from_labels(query, gallery)
+    if not any(len(rows) for rows in truth.relevant):
+        raise ValueError(f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find.")
+    return True
 
 
-def show(measured: list[Measured], local: Local, config: GeometricConfig, data: DataSet, out: Path, flags: Any) -> None:
-    """Table, figures, histogram of inliers, page."""
+def show(measured: list[Measured], before: dict[str, Any], reranker: Reranker, data: DataSet, out: Path, flags: Any) -> None:
+    """Table, figures, histogram of inliers; the page where time is not limited."""
     print()
     print(format_table(compare([one.evaluated for one in measured], flags.seed)))
-    name = str(flags.data or data.name)
-    results = [figures(one, name, flags.seed) for one in measured]
-    for group in results[0].get("groups", {}):
+    results = {"before": before, "after": figures(measured[-1], before["data"], flags.seed)}
+    for group in before.get("groups", {}):
         changes = [
-            f"{what} {results[0]['groups'][group][key]:.4f} -> {results[1]['groups'][group][key]:.4f}" for what, key in SHOWN
+            f"{what} {before['groups'][group][key]:.4f} -> {results['after']['groups'][group][key]:.4f}" for what, key in SHOWN
         ]
         print(f"group {group}: {', '.join(changes)}")
-    pairs = verified_pairs(measured[-1])
-    write_json(
-        out / "metrics.json", {"before": results[0], "after": results[1], "verification": verification_figures(pairs, config)}
-    )
-    draw_histogram(out / "inliers.png", pairs, config)
-    if flags.report:
-        page = write_page(
-            out / "report" / "index.html", measured, data, name, flags.seed, match_drawer(measured[-1], local, config)
-        )
+    if measured[-1].evaluated.evidence is not None:
+        pairs = verified_pairs(measured[-1])
+        results["verification"] = verification_figures(pairs, reranker.config)
+        draw_histogram(out / "inliers.png", pairs, reranker.config)
+    write_json(out / "metrics.json", results)
+    if flags.report and not reranker.deadline.is_limited:
+        drawer = match_drawer(measured[-1], reranker.local, reranker.config) if reranker.local else None
+        page = write_page(out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer)
         print(f"report: {page.absolute()}")
 
 
@@ -157,14 +154,3 @@ def draw_pair(
     title = "   ".join(names) if "".join(names).isascii() else "query   gallery"  # Pillow's own font has Latin letters only
     pictures = [draw_match(images[0], images[1], *pair, one, title, one.accepted) for pair, one in zip(keypoints, found)]
     return stack(pictures), found
-
-
-def config_from_flags(flags: Any) -> GeometricConfig:
-    """Raises: UsageError naming the flag that does not fit."""
-    name, _, top_k = flags.method.partition(":")
-    if name != "geometric" or (top_k and not (top_k.isascii() and top_k.isdecimal() and int(top_k))):
-        raise UsageError(f"--method is geometric or geometric:TOP_K, at least 1. Received {flags.method!r}.")
-    if flags.min_inliers < 0:
-        raise UsageError(f"--min_inliers must not be negative. Received {flags.min_inliers}.")
-    verify = tuple(verify_from_flags(kind, flags) for kind in kinds_of(flags))
-    return GeometricConfig(top_k=int(top_k or GeometricConfig.top_k), order=flags.order_by, verify=verify)

@@ -176,11 +176,16 @@ def _dev_evaluation(network: Any, dev: ImageList, config: RunConfig) -> Callable
         return None
     from delf_ext.evaluation.metrics import summarize
     from delf_ext.features.embedders import network_embedder
-    from delf_ext.pipeline import embed, score
+    from delf_ext.pipeline import embed, score, truth_of
 
     query, gallery = query_and_gallery(dev, config.dev_querynum, config.dev_referencenum, config.seed)
     embedder = network_embedder(network, "dev")
-    return lambda: dict(summarize(score(embed(embedder, query, gallery, config.training.batch_size))[0]))
+
+    def measured() -> Mapping[str, float]:
+        retrieval = embed(embedder, query, gallery, config.training.batch_size)
+        return dict(summarize(score(retrieval, truth_of(retrieval))))
+
+    return measured
 
 
 def _evaluate(run_dir: Path, data: DataSet, config: RunConfig) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -168,6 +169,7 @@ class Costly:
             return nearest_neighbours(embeddings, k)
 
         searching = self.clock.costs(exact.search, lambda query, *_: 0.005 + 0.001 * len(query))
+        monkeypatch.setattr(chain, "_compile", lambda *_: None)
         monkeypatch.setattr(chain.exact, "search", searching)
         for module in (chain, diffusion):
             monkeypatch.setattr(module, "nearest_neighbours", neighbours)
@@ -235,6 +237,14 @@ def test_nothing_is_called_where_no_time_is_left(images: Images) -> None:
     after = run_chain(parse_chain("geometric:7,aqe:3"), *images, Deadline(0), never)
     assert same(after, images[2]) and not after.complete.any()
     assert after.provenance == "exact cosine, top 60; geometric:7 (0 of 20 queries); aqe:3@0 (0 of 20 queries)"
+
+
+def test_what_has_to_be_compiled_too_long_is_not_waited_for(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(chain, "_compile", lambda *_: released.wait(5.0))
+    after = run_chain(parse_chain("aqe:3"), *images, Deadline(0.5))
+    released.set()
+    assert same(after, images[2]) and not after.complete.any()
 
 
 def test_refusals(images: Images) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -192,5 +193,25 @@ def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) 
     for stream, told in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         clock = Clock()
-        walk(Deadline(20.0, clock), clock, 4, 1, 1.0)
-        assert ("16 s left" in stream.getvalue()) == told and ("re-ranking" in stream.getvalue()) == told
+        walk(Deadline(80.0, clock), clock, 16, 1, 1.0)
+        assert ("64 s left" in stream.getvalue()) == told and ("re-ranking" in stream.getvalue()) == told
+
+
+def test_parts_are_begun_only_where_one_twice_as_slow_would_end() -> None:
+    clock = Clock()
+    fits, done = Deadline(10.0, clock).part_fits(), 0
+    while fits():
+        clock.work(3.0 if done == 0 else 1.0)  # the first part also loads
+        done += 1
+    assert done == 7 and clock.now_s == 109.0  # the last was begun with two seconds left
+    assert not Deadline(0, clock).part_fits()() and Deadline(None, clock).part_fits()()
+
+
+def test_work_in_a_thread_is_waited_for_until_time_is_short() -> None:
+    done = threading.Event()
+    assert Deadline(60.0).ends_in_time(done.set) and done.is_set()
+    assert not Deadline(0.3).ends_in_time(lambda: done.wait(2.0) if not done.clear() else None)
+    assert not Deadline(0).ends_in_time(lambda: None)
+    assert Deadline(None).ends_in_time(lambda: pytest.fail("without a limit nothing has to be tried"))
+    with pytest.raises(ZeroDivisionError):
+        Deadline(60.0).ends_in_time(lambda: 1 / 0)

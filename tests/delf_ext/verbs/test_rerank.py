@@ -122,7 +122,10 @@ def test_match_draws_a_picture(place: Path, tmp_path: Path, capsys) -> None:
     ("arguments", "message"),
     [
         (["rerank", "--data=x"], "--out=FOLDER"),
-        (["rerank", "--data=x", "--out=y", "--method=magic"], "--method is geometric or geometric:TOP_K, at least 1. Received 'magic'"),
+        (
+            ["rerank", "--data=x", "--out=y", "--method=magic"],
+            "--method names dba, aqe, k_reciprocal, diffusion, geometric",
+        ),
         (["rerank", "--data=x", "--out=y", "--min_inliers=-1"], "--min_inliers must not be negative. Received -1"),
         (["match", "--image=a.jpg"], "--candidate=PHOTO"),
         (["whiten", "--data=x"], "--out=FILE"),

@@ -1,0 +1,157 @@
+"""--method, --time_budget and --query_copies through the front door, on drawn products and a tiny network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import dual_main
+from data_io.artifacts import load_record
+from data_io.records import Ranking
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.models.backbones import Backbone
+from delf_ext.verbs import methods
+from pretrained.convert import write_checkpoint
+
+TINY = ["--image_size=32", "--resnet_type=resnet_v1_50/block1", "--batch_size=8", "--mixed_precision=off", "--layout=slim"]
+LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0", "--descriptor_dim=16"]
+CHAIN = "--method=dba:3,aqe:2@3,k_reciprocal:4,2"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """products/ as a challenge tree, trunk.ckpt."""
+    folder = tmp_path_factory.mktemp("place")
+    config = DrawConfig(num_classes=4, num_train=8, num_queries=6, num_gallery=16, image_size_px=64)
+    draw_dataset(folder / "products", config, progress=False)
+    trunk = Backbone("resnet_v1_50/block1")
+    trunk(tf.zeros([1, 32, 32, 3]))
+    write_checkpoint(folder / "trunk.ckpt", {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables})
+    return folder
+
+
+def run(place: Path, verb: str, *flags: str) -> None:
+    dual_main.main([verb, f"--data={place}/products", f"--pretrained_model={place}/trunk.ckpt", *TINY, *LOCAL, *flags])
+
+
+def test_rerank_by_a_chain_without_local_features(place: Path, tmp_path: Path, capsys) -> None:
+    run(place, "rerank", CHAIN, f"--out={tmp_path}")
+    printed = capsys.readouterr().out
+    assert "aqe:2@3, searched again (6 of 6 queries)" in printed and "k-reciprocal 4,2,0.3 (6 of 6 queries)" in printed
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert "verification" not in figures and figures["after"]["model"].endswith("dba:3@0, aqe:2@3, k_reciprocal:4,2,0.3")
+    assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "local").exists()
+    assert load_record(tmp_path / "ranking.npz", Ranking).complete.all()
+
+
+def test_a_chain_that_ends_in_geometry(place: Path, tmp_path: Path, capsys) -> None:
+    run(place, "rerank", "--method=aqe:2,geometric:3", f"--out={tmp_path}", "--min_inliers=5")
+    assert "top 3 re-ranked geometrically by inliers" in capsys.readouterr().out
+    verified = json.loads((tmp_path / "metrics.json").read_text())["verification"]
+    assert verified["matching_pairs"] + verified["other_pairs"] == 6 * 3
+
+
+def test_evaluate_and_compare_take_the_same_chains(place: Path, tmp_path: Path, capsys) -> None:
+    run(place, "evaluate", CHAIN, f"--json={tmp_path}/one.json")
+    run(place, "compare", f"{CHAIN};aqe:2;geometric:3", f"--json={tmp_path}/all.json", f"--out={tmp_path}/page")
+    one, rows = json.loads((tmp_path / "one.json").read_text()), json.loads((tmp_path / "all.json").read_text())
+    assert [row["model"].partition(" + ")[2] for row in rows] == [
+        "",
+        *(one["model"].partition(" + ")[2], "aqe:2@0", "geometric:3"),
+    ]
+    assert rows[1] == one and "mAP - first" in capsys.readouterr().out
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_copies_of_queries_change_queries_only(place: Path, tmp_path: Path) -> None:
+    for name, flags in (("plain", []), ("copies", ["--query_copies=mirror,turn180"])):
+        run(place, "evaluate", f"--json={tmp_path}/{name}.json", *flags)
+    plain, copies = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plain", "copies"))
+    assert plain["mAP"] != copies["mAP"] and plain["num_queries"] == copies["num_queries"]
+
+
+def test_infer_writes_the_plain_answer_first_and_the_better_one_over_it(place: Path, tmp_path: Path, monkeypatch) -> None:
+    written: list[list] = []
+    from delf_ext.verbs import infer
+
+    monkeypatch.setattr(infer, "write_text", lambda path, text: written.append(json.loads(path.with_suffix(".json").read_text())))
+    run(place, "infer", CHAIN, f"--out={tmp_path}/a.json", "--time_budget=1000")
+    monkeypatch.undo()
+    run(place, "infer", f"--out={tmp_path}/plain.json")
+    assert len(written) == 2 and written[0] == json.loads((tmp_path / "plain.json").read_text()) != written[1]
+    assert written[1] == json.loads((tmp_path / "a.json").read_text())
+    for _, (_, references) in written[1]:
+        assert len(references) == len(set(references)) == 16
+
+
+def test_infer_without_time_answers_in_the_order_of_the_references(place: Path, tmp_path: Path, capsys) -> None:
+    run(place, "infer", CHAIN, f"--out={tmp_path}/a.json", "--time_budget=0")
+    answer = json.loads((tmp_path / "a.json").read_text())
+    assert [number for number, _ in answer] == list(range(6)) and all(len(set(names)) == 16 for _, (_, names) in answer)
+    assert "references stand in their own order: no time left" in capsys.readouterr().out
+
+
+def test_infer_cuts_where_everything_is_too_much(place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("delf_ext.pipeline.PLACES_IN_MEMORY", 6 * 15)
+    monkeypatch.setattr("delf_ext.pipeline.KEPT_PER_QUERY", 5)
+    run(place, "infer", CHAIN, f"--out={tmp_path}/a.json")
+    assert all(len(set(names)) == 5 for _, (_, names) in json.loads((tmp_path / "a.json").read_text()))
+    assert "6 queries, each with 5 of 16 references" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", [CHAIN, "--method=geometric:3,aqe:2"])
+def test_a_budget_of_nothing_leaves_the_plain_ranking(place: Path, tmp_path: Path, method: str, capsys) -> None:
+    run(place, "rerank", method, f"--out={tmp_path}/none", "--time_budget=0")
+    assert "6 of 6 queries keep an earlier ranking" in capsys.readouterr().out
+    run(place, "rerank", method, f"--out={tmp_path}/much", "--time_budget=1e9")
+    run(place, "rerank", method, f"--out={tmp_path}/all", "--noreport")
+    none, much, everything = (load_record(tmp_path / name / "ranking.npz", Ranking) for name in ("none", "much", "all"))
+    assert not none.complete.any() and none.provenance.startswith("exact cosine, top 16; ") and (none.scores <= 1.001).all()
+    assert much.complete.all() and (much.rows == everything.rows).all() and (much.scores == everything.scores).all()
+    assert not (tmp_path / "much" / "report").exists()  # pages take time
+
+
+def test_what_hangs_is_ended_at_the_deadline() -> None:
+    script = (
+        "import time; from pathlib import Path; from delf_ext.reranking.deadline import Deadline\n"
+        "from delf_ext.verbs.methods import ended_by\n"
+        "with ended_by(Deadline(1.0), Path('ranking.npz')): time.sleep(60)"
+    )
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0 and "1 s are over; ranking.npz holds the ranking that was ready." in done.stdout
+    assert time.monotonic() - begun < 40
+    with methods.ended_by(methods.Deadline(0.2), Path("x")):  # what ends in time is left alone
+        pass
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rerank", "--out=y", "--method=aqe:5;dba:5"], "this verb takes one --method; `compare` takes several"),
+        (["rerank", "--out=y", "--method="], "rerank needs a --method, such as geometric:100"),
+        (["evaluate", "--method=aqe:0"], "--method takes aqe:num_expand@alpha"),
+        (["evaluate", "--method=geometric"], "geometric keeps local features: pass --out=FOLDER, or --run_dir."),
+        (["infer", "--time_budget=-1"], "--time_budget must be at least 0 seconds. Received -1.0."),
+        (["infer", "--time_budget=soon"], "--time_budget"),
+        (["evaluate", "--query_copies=blur"], "--query_copies are of mirror, turn90, turn180, turn270. Received 'blur'."),
+        (["compare", "--method=;"], "compare needs two systems or more"),
+    ],
+)
+def test_usage_errors(place: Path, arguments: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(place, arguments[0], *arguments[1:])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_names_are_of_the_methods_as_written() -> None:
+    assert methods.name_of(methods.parse_chain("dba:10,aqe:5@3")) == "dba:10@0, aqe:5@3"
+    np.testing.assert_equal(methods.reserve(methods.Deadline(5.0, lambda: 7.0), 4.0, times=2), 12.0)
