@@ -219,8 +219,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    whole = line.endswith(b"\n") and isinstance(entry, dict)
-    return entry if whole and entry.keys() in (STORED_KEYS, SKIPPED_KEYS) else None
+    whole = line.endswith(b"\n") and isinstance(entry, dict) and entry.keys() in (STORED_KEYS, SKIPPED_KEYS)
+    return entry if whole and all(type(value) is (str if key in SKIPPED_KEYS else int) for key, value in entry.items()) else None
 
 
 def _file_bytes(path: str | Path) -> int:

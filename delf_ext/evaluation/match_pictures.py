@@ -83,7 +83,9 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def save_picture(path: str | Path, picture: Image.Image) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG, whole or not at all. Raises: ValueError where `path` is a folder."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: give the picture a name, such as match.png.")
     with atomic_path(path) as temporary:
         picture.save(temporary, "PNG")
 

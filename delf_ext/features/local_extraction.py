@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,7 @@ def extract_local(
     with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:
         if store.recovered:
             print(f"{folder}: {store.recovered} half-written images are extracted again")
+        images = dataclasses.replace(images, paths=np.array([os.path.abspath(path) for path in images.paths], str))  # however it was spelled
         moved = [str(name) for name, path in zip(images.ids, images.paths) if store.changed(str(name), path)]
         if moved:
             raise ValueError(

@@ -85,6 +85,8 @@ class Reranker:
         """The ranking after the chain, `reserve_s` before the deadline, and what its last geometric step found."""
         from delf_ext.pipeline import Verifier, rerank
 
+        if self.deadline.expired():
+            print(f"time budget: the plain ranking alone took longer than {self.deadline.seconds:g} s")
         verifier = Verifier(retrieval.query, retrieval.gallery, self.stores, self.config) if self.stores else None
         after = rerank(retrieval, ranking, chain, self.deadline.sooner(reserve_s), verifier)
         evidence = verifier.evidence if verifier else None

@@ -303,3 +303,11 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path) -> None:
 def test_descriptor_types_are_two() -> None:
     with pytest.raises(ValueError, match="descriptors must be float16 or int8, of at least 1 dimension. Received float32, 4"):
         in_memory(["a"], [keypoints(1, 4)], dtype="float32")
+
+
+def test_a_line_of_other_types_is_no_line(tmp_path: Path) -> None:
+    with writer(tmp_path) as store:
+        store.add("a", "a.jpg", keypoints(3))
+    index = tmp_path / "images.jsonl"
+    index.write_bytes(index.read_bytes().replace(b'"num_features": 3', b'"num_features": "3"'))
+    assert len(load_local(tmp_path)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,3 +117,20 @@ def test_a_sample_is_seeded_and_limited(images: ImageList) -> None:
     assert sample.shape[1] == 3 and 16 <= len(sample) <= 20
     np.testing.assert_array_equal(sample, sample_descriptors(MeanColors(), images, 10, 2, 1))
     assert sample_descriptors(MeanColors(), images.take([7]), 10, 2, 1).shape == (0, 3)
+
+
+def test_a_folder_is_the_same_however_it_is_spelled(images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    extract_local(MeanColors(), images, store)
+    folder = Path(images.paths[0]).parent
+    monkeypatch.chdir(folder)
+    relative = dataclasses.replace(images, paths=np.array([str(Path(path).relative_to(folder)) for path in images.paths]))
+    assert len(extract_local(MeanColors(), relative, store)) == len(load_local(store))
+
+
+def test_no_time_left_keeps_what_is_extracted(images: ImageList, tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError, match="no time left to extract local features"):
+        extract_local(MeanColors(), images, tmp_path, fits=lambda: False)
+    assert len(load_local(tmp_path)) == 0
+    with pytest.raises(TimeoutError, match="no time left"):
+        sample_descriptors(MeanColors(), images, 3, 5, seed=0, fits=lambda: False)
