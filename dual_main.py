@@ -40,6 +40,8 @@ examples:
   python dual_main.py search --data=photos/ --run_dir=runs/first --image=phone.jpg
   python dual_main.py rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked
   python dual_main.py rerank --data=covers.csv --run_dir=runs/first --local_features=sift --geometry_model=homography --out=covers
+  python dual_main.py compare --data=products.csv --run_dir=runs/first --method="aqe:5@3;dba:10;k_reciprocal:20,6,0.3;diffusion"
+  python dual_main.py infer --data=challenge/ --run_dir=runs/first --method=dba:10,aqe:5@3,k_reciprocal --time_budget=3000
   python dual_main.py match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png
   python dual_main.py export --local_store=reranked/local/delf/gallery --out=features.h5"""
 
