@@ -36,16 +36,15 @@ CONTENDERS = ("ours", "dense", "product")
 Work = Callable[[], np.ndarray]
 
 
-def drawn(num_images: int) -> tuple[GlobalFeatures, GlobalFeatures]:
+def drawn(num_queries: int, num_gallery: int, seed: int = SEED) -> tuple[GlobalFeatures, GlobalFeatures]:
     """Queries and gallery."""
-    rng = np.random.default_rng(SEED)
+    rng, num_images = np.random.default_rng(seed), num_queries + num_gallery
     centres = rng.standard_normal((max(1, num_images // 20), LATENT_DIMS))
     latent = centres[rng.integers(len(centres), size=num_images)] + SPREAD * rng.standard_normal((num_images, LATENT_DIMS))
     embeddings = (latent @ rng.standard_normal((LATENT_DIMS, NUM_DIMS))).astype(np.float32)
     embeddings += rng.standard_normal(embeddings.shape, np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    ids, num_queries = np.arange(num_images).astype(str), int(num_images * QUERY_SHARE)
-    parts = slice(num_queries), slice(num_queries, None)
+    ids, parts = np.arange(num_images).astype(str), (slice(num_queries), slice(num_queries, None))
     query, gallery = (GlobalFeatures(ids[part], embeddings[part].copy()) for part in parts)
     return query, gallery
 
@@ -89,7 +88,8 @@ def product(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def prepared(contender: str, num_images: int, top_k: int) -> Work:
-    query, gallery = drawn(num_images)
+    num_queries = int(num_images * QUERY_SHARE)
+    query, gallery = drawn(num_queries, num_images - num_queries)
     if contender != "ours":
         return lambda: {"dense": dense, "product": product}[contender](query.embeddings, gallery.embeddings)
     small = [GlobalFeatures(part.ids[:50], part.embeddings[:50].copy()) for part in (query, gallery)]

@@ -7,6 +7,8 @@ Ids travel with rows, always: row i of an array belongs to `ids[i]`.
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,10 +41,16 @@ def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
     return _readonly(np.asarray(values, dtype=str) if len(values) else np.zeros(0, "<U1"), None)
 
 
+_FOUND_UNIQUE: deque[weakref.ref[np.ndarray]] = deque(maxlen=16)  # records of one gallery share its ids; to sort them is slow
+
+
 def _require_unique(ids: np.ndarray, what: str) -> None:
+    if any(known() is ids for known in tuple(_FOUND_UNIQUE)):
+        return
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
         raise ValueError(f"{what} must be unique. Received twice: {', '.join(unique[counts > 1][:3])}.")
+    _FOUND_UNIQUE.append(weakref.ref(ids))
 
 
 def _set(record: Any, **values: Any) -> None:

@@ -13,19 +13,19 @@ of the authors' float32: so what is equal by the formula is equal here, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix, vstack
+from scipy.sparse import csr_matrix, vstack
 
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.compiled import compiled
 from delf_ext.config import UsageError
-from delf_ext.index.neighbours import NUM_THREADS, nearest_neighbours, pair_similarities
+from delf_ext.index.neighbours import nearest_neighbours
+from delf_ext.index.similarities import pair_similarities
 from delf_ext.reranking.deadline import Deadline
+from delf_ext.reranking.jaccard import candidate_similarities, final_distances
 from delf_ext.reranking.query_expansion import check_same_images
 
-DECIMALS = 9  # of what two encodings share, 0 to 1
 ENTRIES_PER_BLOCK = 2**19  # of candidates or of encodings: 30 MB while a block is worked on
 
 
@@ -74,17 +74,11 @@ def _finished(
         return
     inverted = encodings[len(query) :].tocsc()
     for block in deadline.blocks(len(query), max(1, ENTRIES_PER_BLOCK // ranking.rows.shape[1])):
-        used = ranking.rows[block] >= 0
-        rows = np.where(used, ranking.rows[block], 0)
-        left = np.repeat(np.arange(block.start, block.stop), rows.shape[1])
-        similarities = pair_similarities(query.embeddings, gallery.embeddings, left, rows.ravel()).reshape(rows.shape)
-        shared = np.round(_shared(encodings[block], inverted, rows), DECIMALS)
-        original = _distances(similarities) / farthest[block, np.newaxis]
-        final = (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * original
-        final[~used] = np.inf
-        order = np.lexsort((rows, final))
-        scores = np.where(used, 1 - final, ranking.scores[block])
-        yield block, np.take_along_axis(ranking.rows[block], order, axis=1), np.take_along_axis(scores, order, axis=1)
+        rows = ranking.rows[block]
+        similarities = candidate_similarities(query.embeddings[block], gallery.embeddings, rows)
+        final, order = final_distances(encodings[block], inverted, rows, similarities, farthest[block], lambda_)
+        scores = np.where(rows >= 0, 1 - final, ranking.scores[block])
+        yield block, np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def _encodings(embeddings: np.ndarray, k1: int, k2: int, deadline: Deadline) -> tuple[csr_matrix, np.ndarray]:
@@ -130,15 +124,6 @@ def _stacked(make: Callable[[slice], csr_matrix], num_rows: int, entries_per_row
     return vstack(parts, format="csr")
 
 
-def _shared(own: csr_matrix, inverted: csc_matrix, rows: np.ndarray) -> np.ndarray:
-    """What b queries' encodings share with those of their candidates, rows [b, k]: sums of minima [b, k] float64."""
-    result, bounds = np.empty(rows.shape), np.linspace(0, len(rows), NUM_THREADS + 1).astype(np.int64)
-    lists = (own.indptr, own.indices, own.data, inverted.indptr, inverted.indices, inverted.data, inverted.shape[0])
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        list(pool.map(lambda part: _add_minima(*lists, rows, *part, result), zip(bounds, bounds[1:])))
-    return result
-
-
 @compiled
 def _are_mutual(rows: np.ndarray, k: int) -> np.ndarray:
     """bool [N, k]: whether image i is among the first k neighbours of its neighbour rows[i, j]; k is cut to the width."""
@@ -180,29 +165,3 @@ def _sets(rows: np.ndarray, near: np.ndarray, nearer: np.ndarray, start: int, st
             state[member] = 0
         sizes[i - start] = total - first
     return sizes, members[:total].copy()
-
-
-@compiled
-def _add_minima(
-    own_starts: np.ndarray,
-    own_columns: np.ndarray,
-    own_values: np.ndarray,
-    list_starts: np.ndarray,
-    list_rows: np.ndarray,
-    list_values: np.ndarray,
-    num_gallery: int,
-    rows: np.ndarray,
-    start: int,
-    stop: int,
-    result: np.ndarray,
-) -> None:
-    sums = np.zeros(num_gallery)
-    for i in range(start, stop):
-        for place in range(own_starts[i], own_starts[i + 1]):
-            for entry in range(list_starts[own_columns[place]], list_starts[own_columns[place] + 1]):
-                sums[list_rows[entry]] += min(own_values[place], list_values[entry])
-        for j in range(rows.shape[1]):
-            result[i, j] = sums[rows[i, j]]
-        for place in range(own_starts[i], own_starts[i + 1]):
-            for entry in range(list_starts[own_columns[place]], list_starts[own_columns[place] + 1]):
-                sums[list_rows[entry]] = 0.0

@@ -4,11 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_io.records import GlobalFeatures
-from delf_ext.index import exact
+from delf_ext.index import exact, similarities
 
 
 def features(embeddings: np.ndarray, prefix: str, digest: str = "") -> GlobalFeatures:
@@ -29,9 +29,17 @@ def slow_search(query: GlobalFeatures, gallery: GlobalFeatures) -> tuple[np.ndar
     return order, np.take_along_axis(scores, order, axis=1)
 
 
+@pytest.fixture(autouse=True, params=["shortlist", "everything"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test goes both ways, however small its gallery."""
+    monkeypatch.setattr(exact, "GALLERY_PER_SHORTLIST", 1)
+    monkeypatch.setattr(exact, "MIN_GALLERY", 1 if request.param == "shortlist" else 10**9)
+
+
 @pytest.fixture
 def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "GALLERY_ROWS_PER_PRODUCT", 4)
+    monkeypatch.setattr(similarities, "ROWS_PER_PRODUCT", 4)
+    monkeypatch.setattr(exact, "MIN_TILE_ROWS", 8)
     monkeypatch.setattr(exact, "SCORES_PER_TILE", 64)
 
 
@@ -54,7 +62,7 @@ def test_scores_are_cosines_as_numpy_computes_them() -> None:
     np.testing.assert_array_equal(found.rows, np.argsort(-cosine, axis=1, kind="stable"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 700), st.sampled_from([1, 3, 64, 513]))
 def test_300_duplicates_keep_the_order_of_the_gallery(seed: int, queries_per_block: int, top_k: int, num_dims: int) -> None:
     rng = np.random.default_rng(seed)
@@ -75,7 +83,7 @@ def test_independent_of_tile_width(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery = features(noise(6, 9, 96), "q"), features(vectors, "g")
     reference = exact.search(query, gallery, 40)
     for width in (1, 2, 7, 33, 128):
-        monkeypatch.setattr(exact, "GALLERY_ROWS_PER_PRODUCT", width)
+        monkeypatch.setattr(similarities, "ROWS_PER_PRODUCT", width)
         found = exact.search(query, gallery, 40)
         np.testing.assert_array_equal(found.rows, reference.rows)
         np.testing.assert_array_equal(found.scores, reference.scores)
@@ -110,6 +118,18 @@ def test_memory_stays_below_the_score_matrix() -> None:
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 160e6 < full_matrix_bytes / 2
+
+
+@pytest.mark.parametrize(
+    ("top_k", "num_gallery", "few"), [(10, 2048, True), (10, 2047, False), (200, 3200, True), (200, 3199, False)]
+)
+def test_a_shortlist_where_it_saves_time(monkeypatch: pytest.MonkeyPatch, top_k: int, num_gallery: int, few: bool) -> None:
+    monkeypatch.undo()
+    taken = []
+    for name in ("search_shortlist", "search_everything"):
+        monkeypatch.setattr(exact, name, lambda q, g, k, name=name: taken.append(name) or (np.zeros((1, 1)), np.zeros((1, 1))))
+    list(exact._blocks(features(noise(16, 1, 2), "q"), features(noise(17, num_gallery, 2), "g"), top_k, None))
+    assert taken == ["search_shortlist" if few else "search_everything"]
 
 
 def test_refusals_say_what_came() -> None:

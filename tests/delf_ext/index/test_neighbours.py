@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_io.records import GlobalFeatures
-from delf_ext.index import neighbours
+from delf_ext.index import neighbours, shortlist
 from delf_ext.index.exact import search
-from delf_ext.index.neighbours import nearest_neighbours, pair_similarities
+from delf_ext.index.neighbours import nearest_neighbours
+from delf_ext.index.similarities import pair_similarities, product_error
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def assert_same_as_slow_twin(embeddings: np.ndarray, k: int) -> None:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "TILE_ROWS", 24)
     monkeypatch.setattr(neighbours, "NUM_THREADS", 3)
-    monkeypatch.setattr(neighbours, "PAIRS_PER_BLOCK", 300)
+    monkeypatch.setattr(shortlist, "PAIRS_PER_BLOCK", 300)
     monkeypatch.setattr(neighbours, "CROWDED_AT_ONCE", 7)
 
 
@@ -88,9 +89,9 @@ def test_products_are_as_near_as_the_bound_says(seed: int, num_dims: int) -> Non
     embeddings = unit(np.abs(noise(seed, 40, num_dims)))  # of one sign: the sums round most
     pairs = np.repeat(np.arange(40), 40), np.tile(np.arange(40), 40)
     exact = pair_similarities(embeddings, embeddings, *pairs).reshape(40, 40)
-    assert np.abs(embeddings @ embeddings.T - exact).max() <= neighbours._product_error(num_dims)
+    assert np.abs(embeddings @ embeddings.T - exact).max() <= product_error(num_dims)
     one_by_one = np.add.accumulate(embeddings[0] * embeddings[1], dtype=np.float32)[-1]
-    assert abs(one_by_one - exact[0, 1]) <= neighbours._product_error(num_dims)
+    assert abs(one_by_one - exact[0, 1]) <= product_error(num_dims)
 
 
 def test_pair_similarities_are_those_of_search() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.config import UsageError
 from delf_ext.index.exact import search
-from delf_ext.reranking import k_reciprocal
+from delf_ext.reranking import jaccard, k_reciprocal
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 
@@ -111,7 +111,7 @@ def test_images_that_are_all_equal_keep_the_order_of_the_gallery() -> None:
 @pytest.mark.parametrize("entries", [1, 50, 2**19])
 def test_a_cut_ranking_is_ordered_as_in_the_whole(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", entries)
-    monkeypatch.setattr(k_reciprocal, "NUM_THREADS", 3)
+    monkeypatch.setattr(jaccard, "NUM_THREADS", 3)
     vectors = clustered(7, 90)
     query, gallery = features(vectors[:11], "q"), features(vectors[11:], "g")
     whole, first = rerank_k_reciprocal(search(query, gallery), query, gallery), search(query, gallery, 12)
