@@ -80,7 +80,7 @@ def best(left: np.ndarray, right: np.ndarray, lists: Lists, sign: int = 1) -> tu
         used = kept < len(right)
         exact = np.full(kept.shape, -np.inf, np.float32)
         exact[used] = sign * pair_similarities(left, right, start + np.nonzero(used)[0], kept[used])
-        order = np.argsort(-exact, axis=1, kind="stable")[:, : lists.k]
+        order = np.argsort(-exact, axis=1, kind="stable")[:, : lists.k]  # rows ascend: of equal ones the lowest first
         rows[start : start + step] = np.take_along_axis(kept, order, axis=1)
         similarities[start : start + step] = np.take_along_axis(exact, order, axis=1)
     return rows, similarities

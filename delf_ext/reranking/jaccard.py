@@ -15,19 +15,12 @@ from delf_ext.compiled import compiled
 from delf_ext.index.similarities import NUM_THREADS, pair_similarities
 
 DECIMALS = 9  # of what two encodings share, 0 to 1
-CHUNK_ROWS = 256  # of the gallery: half a megabyte at D = 512
 
 
 def candidate_similarities(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Exact similarities [b, k] float32 of queries [b, D] to their candidates, gallery [G, D] at rows [b, k]; for -1 any.
-
-    Taken by chunks of the gallery, so that it is read from memory once for all queries: 2.7 times faster at 60,000 x 512.
-    """
-    left, right = np.repeat(np.arange(len(rows), dtype=np.int32), rows.shape[1]), np.maximum(rows, 0).ravel()
-    order = np.argsort((right // max(CHUNK_ROWS, len(gallery) >> 15)).astype(np.uint16), kind="stable")  # 16 bits: by counting
-    result = np.empty(rows.shape, np.float32)
-    result.reshape(-1)[order] = pair_similarities(query, gallery, left[order], right[order])
-    return result
+    """Exact similarities [b, k] float32 of queries [b, D] to their candidates, gallery [G, D] at rows [b, k]; for -1 any."""
+    left = np.repeat(np.arange(len(rows), dtype=np.int32), rows.shape[1])
+    return pair_similarities(query, gallery, left, np.maximum(rows, 0).ravel()).reshape(rows.shape)
 
 
 def final_distances(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from delf_ext.index import similarities as index_similarities
 from delf_ext.index.similarities import all_similarities
-from delf_ext.reranking import jaccard
 from delf_ext.reranking.jaccard import candidate_similarities, final_distances
 
 
@@ -43,7 +43,7 @@ def slow_distances(
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("lambda_", [0.0, 0.3, 1.0])
 def test_equals_slow_twin(monkeypatch: pytest.MonkeyPatch, num_threads: int, lambda_: float) -> None:
-    monkeypatch.setattr(jaccard, "NUM_THREADS", num_threads)
+    monkeypatch.setattr("delf_ext.reranking.jaccard.NUM_THREADS", num_threads)
     rows, own, gallery = candidates_of(1, 7, 40, 30), encodings_of(2, 7, 50), encodings_of(3, 40, 50)
     gallery[5], gallery[20:23] = own[0], own[1]
     every, farthest = all_similarities(unit(4, 7), unit(5, 40)), np.linspace(1.5, 4.0, 7)
@@ -64,7 +64,8 @@ def test_images_that_share_nothing_have_the_largest_jaccard_distance() -> None:
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 256])
 def test_similarities_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch, chunk_rows: int) -> None:
-    monkeypatch.setattr(jaccard, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(index_similarities, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(index_similarities, "PAIRS_PER_CHUNK", 0)
     query, gallery, rows = unit(6, 5), unit(7, 90), candidates_of(8, 5, 90, 60)
     found = candidate_similarities(query, gallery, rows)
     expected = np.take_along_axis(all_similarities(query, gallery), np.maximum(rows, 0), axis=1)
