@@ -56,9 +56,8 @@ def extract_local(
     with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:
         if store.recovered:
             print(f"{folder}: {store.recovered} half-written images are extracted again")
-        images = dataclasses.replace(
-            images, paths=np.array([os.path.abspath(path) for path in images.paths], str)
-        )  # however it was spelled
+        absolute = np.array([os.path.abspath(path) for path in images.paths], str)
+        images = dataclasses.replace(images, paths=absolute)  # the same file however it is spelled
         moved = [str(name) for name, path in zip(images.ids, images.paths) if store.changed(str(name), path)]
         if moved:
             raise ValueError(

@@ -247,6 +247,18 @@ def test_what_has_to_be_compiled_too_long_is_not_waited_for(images: Images, monk
     assert same(after, images[2]) and not after.complete.any()
 
 
+def test_a_search_before_query_expansion_fills_what_that_looks_at(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, widths = run_chain(parse_chain("dba:4,aqe:3"), *images, Deadline(1e9)), []
+    search = exact.search
+
+    def searched(query: GlobalFeatures, gallery: GlobalFeatures, k: int) -> Ranking:
+        widths.append(k)
+        return search(query, gallery, k)
+
+    monkeypatch.setattr(chain.exact, "search", searched)
+    assert same(run_chain(parse_chain("dba:4,aqe:3"), *images), whole) and widths == [3, 60]
+
+
 def test_refusals(images: Images) -> None:
     query, gallery, ranking = images
     with pytest.raises(ValueError, match="the geometric step needs local features of queries and gallery. Received none."):
