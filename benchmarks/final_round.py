@@ -88,7 +88,7 @@ def stages(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int) -> dict[s
     steps = Stages(everything)
     plain = steps.run("search", searched, lambda: search(query, gallery, top_k))
     near = steps.run("dba", half, lambda: augment_database(gallery, **dba))
-    found = steps.run("dba, search", searched, lambda: search(query, near, top_k))
+    found = steps.run("dba, search", searched, lambda: search(query, near, aqe["num_expand"]))  # what the next step looks at
     asked = steps.run("aqe", 0, lambda: expand_queries(query, near, found, **aqe))
     found = steps.run("aqe, search", searched, lambda: search(asked, near, top_k))
     found = steps.run("k_reciprocal", full / 2, lambda: rerank_k_reciprocal(found, asked, near, **k_reciprocal))
