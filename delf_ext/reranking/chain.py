@@ -20,7 +20,7 @@ from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index import exact
 from delf_ext.index.neighbours import nearest_neighbours
 from delf_ext.reranking.database_augmentation import augment_database
-from delf_ext.reranking.deadline import AFTERWARDS, SLOWDOWN, Deadline, cheapest_first
+from delf_ext.reranking.deadline import SLOWDOWN, Deadline, cheapest_first
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 from delf_ext.reranking.query_expansion import check_same_images, expanded_embeddings
@@ -181,7 +181,8 @@ def _searched(step: Step, state: _State, deadline: Deadline, embeddings_of: Call
 
 
 def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None) -> list[float]:
-    """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution."""
+    """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution: it begins
+    what may take SLOWDOWN times as long, and each of its parts only with `first_s` left."""
     if not deadline.is_limited or len(steps) == 1:
         return [0.0] * len(steps)
     num_queries, num_gallery, width = len(state.query), len(state.gallery), state.ranking.rows.shape[1]
@@ -200,7 +201,7 @@ def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geomet
         )
 
     search_s = _seconds_per_query(search, TIMED_SEARCHES, state, deadline)
-    return [(1 + AFTERWARDS) * foreseen_s(step) + deadline.first_s for step in steps]
+    return [SLOWDOWN * foreseen_s(step) + 2 * deadline.first_s for step in steps]
 
 
 def _seconds_per_query(work: Callable[[slice], object], count: int, state: _State, deadline: Deadline) -> float:

@@ -78,8 +78,8 @@ def show(measured: list[Measured], before: dict[str, Any], reranker: Reranker, d
             f"{what} {before['groups'][group][key]:.4f} -> {results['after']['groups'][group][key]:.4f}" for what, key in SHOWN
         ]
         print(f"group {group}: {', '.join(changes)}")
-    if measured[-1].evaluated.evidence is not None:
-        pairs = verified_pairs(measured[-1])
+    pairs = verified_pairs(measured[-1]) if measured[-1].evaluated.evidence is not None else {}
+    if any(len(inliers) for inliers, _ in pairs.values()):
         results["verification"] = verification_figures(pairs, reranker.config)
         draw_histogram(out / "inliers.png", pairs, reranker.config)
     write_json(out / "metrics.json", results)
