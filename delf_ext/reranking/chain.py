@@ -20,7 +20,7 @@ from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index import exact
 from delf_ext.index.neighbours import nearest_neighbours
 from delf_ext.reranking.database_augmentation import augment_database
-from delf_ext.reranking.deadline import SLOWDOWN, Deadline, cheapest_first
+from delf_ext.reranking.deadline import AFTERWARDS, SLOWDOWN, Deadline, cheapest_first
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 from delf_ext.reranking.query_expansion import check_same_images, expanded_embeddings
@@ -30,7 +30,8 @@ __all__ = ["Step", "parse_chain", "run_chain"]
 
 QUERIES_PER_SEARCH, FEWEST_BLOCKS = 2048, 16  # fewer blocks are too coarse for a deadline
 TRIED, TRIED_PLACES = 64, 16  # queries that compiling is tried on, and places of their ranking
-TIMED_SEARCHES, TIMED_VERIFICATIONS = 128, 4  # queries; the last half of them is measured
+TIMED_SEARCHES, TIMED_VERIFICATIONS = 512, 4  # queries at most
+TIMED_SHARE = 1 / 16  # of all queries: measuring must not cost what it is to divide
 SPREAD_S = 6e-6  # of diffusion, per query and candidate (seen at k = 50 on one core)
 # Queries, gallery images, candidates, seconds of a search -> seconds of a step; shares as seen at 18,000 x 60,000 x 512.
 COSTS: dict[str, Callable[[int, int, int, float], float]] = {
@@ -181,8 +182,7 @@ def _searched(step: Step, state: _State, deadline: Deadline, embeddings_of: Call
 
 
 def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None) -> list[float]:
-    """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution: it begins
-    what may take SLOWDOWN times as long, and each of its parts only with `first_s` left."""
+    """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution."""
     if not deadline.is_limited or len(steps) == 1:
         return [0.0] * len(steps)
     num_queries, num_gallery, width = len(state.query), len(state.gallery), state.ranking.rows.shape[1]
@@ -201,14 +201,16 @@ def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geomet
         )
 
     search_s = _seconds_per_query(search, TIMED_SEARCHES, state, deadline)
-    return [SLOWDOWN * foreseen_s(step) + 2 * deadline.first_s for step in steps]
+    return [(1 + AFTERWARDS) * foreseen_s(step) + 2 * deadline.first_s for step in steps]  # its parts begin with first_s left
 
 
 def _seconds_per_query(work: Callable[[slice], object], count: int, state: _State, deadline: Deadline) -> float:
-    """Measured on the last and largest of the blocks of the first `count` queries; 0 where there is no time for any."""
-    seconds = 0.0
-    for block in deadline.blocks(min(count, len(state.query)), count, what="measuring"):
-        begun = deadline.clock()
+    """Measured on the largest of the blocks of the first `count` queries; 0 where there is no time for any."""
+    seconds, largest = 0.0, 0
+    count = min(count, max(TIMED_VERIFICATIONS, int(TIMED_SHARE * len(state.query))), len(state.query))
+    for block in deadline.blocks(count, count, what="measuring"):
+        begun, size = deadline.clock(), block.stop - block.start
         work(block)
-        seconds = (deadline.clock() - begun) / (block.stop - block.start)
+        if size >= largest:
+            seconds, largest = (deadline.clock() - begun) / size, size
     return seconds

@@ -224,7 +224,7 @@ def test_later_steps_see_what_earlier_ones_made_of_each_query(images: Images, mo
         return ranking
 
     monkeypatch.setattr(chain, "rerank_by_diffusion", spread)
-    after = run_chain(parse_chain("aqe:3,diffusion"), *images, Deadline(0.11, costly.clock))
+    after = run_chain(parse_chain("aqe:3,diffusion"), *images, Deadline(0.16, costly.clock))
     reached = int(after.complete.sum())
     assert 0 < reached < 20
     np.testing.assert_array_equal(seen[0], np.concatenate([expanded.embeddings[:reached], query.embeddings[reached:]]))
