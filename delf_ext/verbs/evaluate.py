@@ -19,8 +19,9 @@ from delf_ext.evaluation.intervals import bootstrap_interval
 from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
+from delf_ext.reranking.deadline import Deadline
 from delf_ext.verbs.data import evaluation_lists, load
-from delf_ext.verbs.methods import Chain, Request, Reranker, name_of, reserve, tell
+from delf_ext.verbs.methods import Chain, Request, Reranker, for_embedding, name_of, reserve, tell
 from delf_ext.verbs.systems import load_run, one_system
 
 KEPT_PER_QUERY = 1000  # of a ranking written to disk; the challenge's official code cut there too
@@ -43,7 +44,8 @@ def run(flags: Any) -> None:
     query, gallery = announced(model, data, config)
     folder = flags.out or flags.run_dir
     reranker = Reranker(flags, request, gallery, Path(folder) / "local" if folder else None)
-    measured, begun_s = measure(model, query, gallery, flags.batch_size, request.query_copies), deadline.clock()
+    measured = measure(model, query, gallery, flags.batch_size, request.query_copies, deadline=for_embedding(deadline))
+    begun_s = deadline.clock()
     data_name = str(flags.data or data.name)
     result = figures(measured, data_name, flags.seed)
     if chain:
@@ -66,15 +68,27 @@ def announced(model: Any, data: DataSet, config: RunConfig | None) -> tuple[Imag
 
 
 def measure(
-    model: Any, query: ImageList, gallery: ImageList, batch_size: int, query_copies: Sequence[str] = (), labelled: bool = True
+    model: Any,
+    query: ImageList,
+    gallery: ImageList,
+    batch_size: int,
+    query_copies: Sequence[str] = (),
+    labelled: bool = True,
+    deadline: Deadline | None = None,
 ) -> Measured:
     """Embeds, ranks and scores. A ranking too large for memory is scored whole, and kept in its first places.
 
-    Raises: ValueError without labels, unless they are not asked for; then nothing is relevant.
+    deadline: what it leaves no time to embed is skipped, and a line says that all that follows is of the rest.
+    Raises: ValueError without labels, unless they are not asked for; then nothing is relevant. TimeoutError where nothing is
+    embedded in time.
     """
+    from delf_ext.features.extraction import NO_TIME_LEFT
     from delf_ext.pipeline import embed, rank, score, truth_of, width_in_memory
 
-    retrieval = embed(model, query, gallery, batch_size, query_copies)
+    retrieval = embed(model, query, gallery, batch_size, query_copies, deadline)
+    late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
+    if late:
+        print(f"time budget: {late} photographs were not embedded in time: everything that follows is of the others")
     ranking, truth = rank(retrieval, width_in_memory(retrieval)), truth_of(retrieval, labelled)
     hits = hits_of(ranking, truth) if ranking.rows.shape[1] == len(retrieval.gallery) else score(retrieval, truth)
     return Measured(Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth)

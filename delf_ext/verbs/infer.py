@@ -12,12 +12,10 @@ import numpy as np
 from data_io.artifacts import write_json, write_text
 from data_io.records import ImageList, Ranking
 from delf_ext.verbs.data import load
-from delf_ext.verbs.methods import Request, Reranker, ended_by, reserve, tell
+from delf_ext.verbs.methods import Request, Reranker, ended_by, for_embedding, reserve, tell, tell_skipped
 from delf_ext.verbs.systems import one_system
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
-LATER_SHARE = 0.15  # of a time budget: searching, re-ranking and writing
-SHOWN = 5
 
 
 def run(flags: Any) -> None:
@@ -53,23 +51,19 @@ def answers(
     The plain answer first; with a chain a better one after it, in time to do once more what the caller did with the first.
     All references are in it, the first 1,000 of each query where that is too much for memory (there the official code cut too).
     An unreadable reference comes last; an unreadable query gets the references in their own order. Both are printed. So it is
-    with what was not embedded in time; embedding leaves LATER_SHARE of the time budget to what follows it.
+    with what was not embedded in time.
     Source: the 2018 platform's contract (DESIGN section 7).
     """
     from delf_ext.pipeline import embed, rank, width_in_memory
 
     deadline, chain = request.deadline, request.chains[0]
     try:
-        early = deadline.sooner(LATER_SHARE * deadline.seconds) if deadline.is_limited else deadline
-        retrieval = embed(model, query, gallery, batch_size, request.query_copies, early)
+        retrieval = embed(model, query, gallery, batch_size, request.query_copies, for_embedding(deadline))
     except TimeoutError as error:
         print(f"references stand in their own order: {error}")
         yield _answer(query, gallery, None)
         return
-    for path, reason in retrieval.skipped[:SHOWN]:
-        print(f"placed last: {path}: {reason}")
-    if len(retrieval.skipped) > SHOWN:
-        print(f"placed last: {len(retrieval.skipped)} in all")
+    tell_skipped(retrieval.skipped, "placed last")
     ranking, begun_s = rank(retrieval, width_in_memory(retrieval)), deadline.clock()
     yield _answer(query, gallery, ranking)
     if chain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from delf_ext.verbs.local import LocalStores, kinds_of, verify_from_flags
 
 Chain = tuple[Step, ...]
 LAST_MOMENT_S = 0.1
+LATER_SHARE, SHOWN = 0.15, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,19 @@ def geometric_config(flags: Any) -> GeometricConfig:
     return GeometricConfig(order=flags.order_by, verify=tuple(verify_from_flags(kind, flags) for kind in kinds_of(flags)))
 
 
+def for_embedding(deadline: Deadline) -> Deadline:
+    """Leaves LATER_SHARE of a time budget to searching, re-ranking and writing."""
+    return deadline.sooner(LATER_SHARE * deadline.seconds) if deadline.is_limited else deadline
+
+
+def tell_skipped(skipped: Sequence[tuple[str, str]], what: str) -> None:
+    """The first few, and how many in all."""
+    for path, reason in skipped[:SHOWN]:
+        print(f"{what}: {path}: {reason}")
+    if len(skipped) > SHOWN:
+        print(f"{what}: {len(skipped)} in all")
+
+
 def name_of(chain: Chain) -> str:
     return ", ".join(map(str, chain))
 
@@ -85,8 +99,6 @@ class Reranker:
         """The ranking after the chain, `reserve_s` before the deadline, and what its last geometric step found."""
         from delf_ext.pipeline import Verifier, rerank
 
-        if self.deadline.expired():
-            print(f"time budget: the plain ranking alone took longer than {self.deadline.seconds:g} s")
         verifier = Verifier(retrieval.query, retrieval.gallery, self.stores, self.config) if self.stores else None
         after = rerank(retrieval, ranking, chain, self.deadline.sooner(reserve_s), verifier)
         evidence = verifier.evidence if verifier else None

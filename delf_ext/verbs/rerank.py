@@ -21,7 +21,7 @@ from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
 from delf_ext.verbs.data import load
 from delf_ext.verbs.evaluate import KEPT_PER_QUERY, Measured, announced, figures, improve, measure, write_page
-from delf_ext.verbs.methods import Request, Reranker, ended_by, reserve, tell
+from delf_ext.verbs.methods import Request, Reranker, ended_by, for_embedding, reserve, tell, tell_skipped
 from delf_ext.verbs.systems import one_system
 
 SHOWN = (("mAP", "mAP"), ("R@1", "recall_at_1"))  # per group
@@ -39,9 +39,9 @@ def run(flags: Any) -> None:
     query, gallery = announced(model, data, run_config)
     labelled = require_relevant(query, gallery)
     reranker = Reranker(flags, request, gallery, out / "local")
-    plain = measure(model, query, gallery, flags.batch_size, request.query_copies, labelled)
-    for path, reason in plain.retrieval.skipped[:5]:
-        print(f"skipped {path}: {reason}")
+    early = for_embedding(deadline)
+    plain = measure(model, query, gallery, flags.batch_size, request.query_copies, labelled, early)
+    tell_skipped(plain.retrieval.skipped, "skipped")
     begun_s, result = deadline.clock(), out / "ranking.npz"
     save_record(result, plain.ranking.cut(KEPT_PER_QUERY))
     before = figures(plain, str(flags.data or data.name), flags.seed) if labelled else None

@@ -17,6 +17,7 @@ from data_io.artifacts import load_record
 from data_io.records import Ranking
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.models.backbones import Backbone
+from delf_ext.reranking.deadline import Deadline
 from delf_ext.verbs import methods
 from pretrained.convert import write_checkpoint
 
@@ -107,8 +108,10 @@ def test_infer_cuts_where_everything_is_too_much(place: Path, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("method", [CHAIN, "--method=geometric:3,aqe:2"])
-def test_a_budget_of_nothing_leaves_the_plain_ranking(place: Path, tmp_path: Path, method: str, capsys) -> None:
-    run(place, "rerank", method, f"--out={tmp_path}/none", "--time_budget=0")
+def test_no_time_after_embedding_leaves_the_plain_ranking(place: Path, tmp_path: Path, method: str, capsys, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("delf_ext.verbs.rerank.for_embedding", lambda deadline: None)
+        run(place, "rerank", method, f"--out={tmp_path}/none", "--time_budget=0")
     assert "6 of 6 queries keep an earlier ranking" in capsys.readouterr().out
     run(place, "rerank", method, f"--out={tmp_path}/much", "--time_budget=1e9")
     run(place, "rerank", method, f"--out={tmp_path}/all", "--noreport")
@@ -116,6 +119,23 @@ def test_a_budget_of_nothing_leaves_the_plain_ranking(place: Path, tmp_path: Pat
     assert not none.complete.any() and none.provenance.startswith("exact cosine, top 16; ") and (none.scores <= 1.001).all()
     assert much.complete.all() and (much.rows == everything.rows).all() and (much.scores == everything.scores).all()
     assert not (tmp_path / "much" / "report").exists()  # pages take time
+
+
+@pytest.mark.parametrize("verb", ["rerank", "evaluate"])
+def test_no_time_to_embed_is_said_in_one_line(place: Path, tmp_path: Path, verb: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(place, verb, CHAIN, f"--out={tmp_path}", "--time_budget=0")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.strip() == "error: no time left to embed the first of 6 images: the time budget is too short."
+
+
+def test_what_was_not_embedded_in_time_is_said(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    clock = iter([0.0, *np.arange(1000.0)])  # each look at the clock is a second later
+    monkeypatch.setattr("delf_ext.verbs.evaluate.for_embedding", lambda _: Deadline(3.5, lambda: next(clock)))
+    run(place, "evaluate", f"--json={tmp_path}/cut.json")
+    assert "8 photographs were not embedded in time: everything that follows is of the others" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "cut.json").read_text())
+    assert figures["num_skipped"] == 8 and figures["num_gallery"] == 8
 
 
 def test_what_hangs_is_ended_at_the_deadline() -> None:
@@ -128,7 +148,7 @@ def test_what_hangs_is_ended_at_the_deadline() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert done.returncode == 0 and "1 s are over; ranking.npz holds the ranking that was ready." in done.stdout
     assert time.monotonic() - begun < 40
-    with methods.ended_by(methods.Deadline(0.2), Path("x")):  # what ends in time is left alone
+    with methods.ended_by(Deadline(0.2), Path("x")):  # what ends in time is left alone
         pass
     time.sleep(0.3)
 
@@ -154,4 +174,4 @@ def test_usage_errors(place: Path, arguments: list[str], message: str, capsys) -
 
 def test_names_are_of_the_methods_as_written() -> None:
     assert methods.name_of(methods.parse_chain("dba:10,aqe:5@3")) == "dba:10@0, aqe:5@3"
-    np.testing.assert_equal(methods.reserve(methods.Deadline(5.0, lambda: 7.0), 4.0, times=2), 12.0)
+    np.testing.assert_equal(methods.reserve(Deadline(5.0, lambda: 7.0), 4.0, times=2), 12.0)
