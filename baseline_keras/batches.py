@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from baseline_keras.network import PIXEL_SCALE
-from data_io.images import load_image
+from data_io.pixel_cache import image_loader
 from data_io.records import ImageList
 
 # The official settings. Keras' shear_range is in degrees, so 0.2 hardly shears; that is what the baseline was trained with.
@@ -38,20 +39,29 @@ def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def training_batches(
-    images: ImageList, labels: np.ndarray, image_size_px: int, batch_size: int, seed: int, first_epoch: int, epochs: int
+    images: ImageList,
+    labels: np.ndarray,
+    image_size_px: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    epochs: int,
+    pixel_cache: str | Path | None = None,
 ) -> tf.data.Dataset:
     """Epochs first_epoch..epochs-1 one after the other: (float32 [B, S, S, 3] in 0..1, int64 [B]).
 
     Each epoch holds every row of `images` once, in an order drawn from (seed, epoch); the last batch of an epoch may be smaller.
     A row's transform is drawn from (seed, epoch, row): a resumed run sees what an uninterrupted one would have seen.
+    pixel_cache: folder that keeps the decoded photographs for the epochs after the first.
     """
+    photograph = image_loader(image_size_px, pixel_cache)
 
     def order(epoch: np.ndarray) -> np.ndarray:
         return np.random.default_rng([seed, int(epoch)]).permutation(len(images)).astype(np.int64)
 
     def load(row: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, int(epoch), int(row)])
-        return augment(load_image(images.paths[row], image_size_px), rng), labels[row]
+        return augment(photograph(images.paths[row]), rng), labels[row]
 
     def load_tensors(row: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = tf.numpy_function(load, [row, epoch], [tf.float32, tf.int64])

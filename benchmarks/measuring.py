@@ -14,6 +14,7 @@ from typing import Any
 
 Seconds = tuple[float, float]  # wall, CPU of all threads
 PACKAGES = ("numpy", "numba", "scipy", "tensorflow", "opencv-python-headless", "scikit-image", "faiss-cpu")
+PACKAGES += ("openvino", "onnxruntime", "torch", "pillow")
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, Seconds]:

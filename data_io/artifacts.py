@@ -17,6 +17,9 @@ import numpy as np
 
 from data_io.records import GlobalFeatures, ImageList, Ranking
 
+_UMASK = os.umask(0)  # it can only be asked for by changing it, which threads must not do at once
+os.umask(_UMASK)
+
 Record = TypeVar("Record", GlobalFeatures, ImageList, Ranking)
 
 
@@ -34,16 +37,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; a result is as readable as any other
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files; a result is as readable as any other
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:

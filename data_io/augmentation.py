@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -60,6 +61,11 @@ def noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 BEFORE_RESIZE: dict[str, Callable] = {"crop": crop, "fliplr": fliplr, "flipud": flipud, "rotate": rotate}
 AFTER_RESIZE: dict[str, Callable] = {"gausian": gausian, "dropout": dropout, "noise": noise}
 AUGMENTATIONS = (*BEFORE_RESIZE, *AFTER_RESIZE)
+
+
+def side_before(size_px: int, names: tuple[str, ...]) -> int:
+    """The side that a photograph needs so that the named augmentations leave `size_px` of it."""
+    return math.ceil(size_px / MIN_CROP_SHARE) if "crop" in names else size_px
 
 
 def augment(pixels: np.ndarray, size_px: int, names: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:

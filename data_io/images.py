@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -21,6 +22,10 @@ from data_io.records import ImageList
 MAX_PIXELS = 100_000_000
 PROGRESS_FROM = 200  # a shorter check is over before a progress bar says anything
 CHECK_PX = 32
+# A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least so many times the result's side. Measured on mosaics of real photographs at
+# 224 px: with 2.0, ResNet-50's embeddings have a cosine of 0.997 with those of full decoding; from 2.25 on, at least 0.999.
+OVERSAMPLING = 2.25
+DECODING_VERSION = 1  # raise it when load_image gives other pixels: what was cached is decoded again
 # Tried on the content, whatever the extension. A closed list, because some of Pillow's other readers run outside programs (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
@@ -48,22 +53,28 @@ class ImageError(ValueError):
         return ImageError, (self.path, self.reason)  # errors cross process borders
 
 
-def decode_image(source: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(source: str | Path, max_pixels: int = MAX_PIXELS, at_least_px: int | None = None) -> np.ndarray:
     """The image as uint8 [H, W, 3] RGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8, first frame.
 
     Colour profiles are not applied. max_pixels is compared with the header before any pixel is decoded.
+    at_least_px: lets a JPEG come at 1/2, 1/4 or 1/8 of its size, as long as both sides keep so many pixels.
     Raises: ImageError for a missing, empty, truncated, damaged or too large file, and for what is not an image.
     """
-    return np.array(_decode_rgb(source, max_pixels))
+    return np.array(_decode_rgb(source, max_pixels, at_least_px))
 
 
-def load_image(path: str | Path, size_px: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(path: str | Path, size_px: int, max_pixels: int = MAX_PIXELS, reduced: bool = True) -> np.ndarray:
     """The image squashed to a square, as the original system did: uint8 [size_px, size_px, 3], antialiased bilinear.
 
-    Raises: ImageError as decode_image does.
+    reduced: a JPEG is decoded at the smallest scale that keeps `sufficient_px(size_px)`; False decodes every pixel.
+    Raises: ImageError as decode_image does, for the same files with either.
     """
-    image = _decode_rgb(path, max_pixels)
-    return np.array(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
+    return np.array(_decode_rgb(path, max_pixels, sufficient_px(size_px) if reduced else None, size_px))
+
+
+def sufficient_px(size_px: int) -> int:
+    """The least side of a photograph that shrinks to `size_px` as the whole file would."""
+    return math.ceil(OVERSAMPLING * size_px)
 
 
 def check_images(images: ImageList, description: str = "checking images", num_threads: int = 4) -> ImageList:
@@ -84,15 +95,25 @@ def _what_is_wrong(path: str) -> str:
     return ""
 
 
-def _decode_rgb(path: str | Path, max_pixels: int, at_least_px: int | None = None) -> Image.Image:
-    """An upright image of mode RGB. A JPEG is decoded at the smallest scale of 1/1 to 1/8 that keeps `at_least_px`, if given."""
+def _decode_rgb(path: str | Path, max_pixels: int, at_least_px: int | None = None, square_px: int | None = None) -> Image.Image:
+    """An upright image of mode RGB, squashed to a square if asked for. A JPEG is decoded at the smallest scale of 1/1 to 1/8
+    that keeps `at_least_px`, if given."""
     with _readable_reason(path), _open(path, max_pixels) as image:
-        if at_least_px is not None:
-            image.draft(None, (at_least_px, at_least_px))
+        whole = _choose_scale(image, at_least_px)
         image.load()
         turn = UPRIGHT.get(_orientation(image))
         rgb = _to_rgb(image, path)
+        if square_px is not None:  # before it is turned: a small square turns faster
+            rgb = rgb.resize((square_px, square_px), Image.Resampling.BILINEAR, whole)
         return rgb if turn is None else rgb.transpose(turn)
+
+
+def _choose_scale(image: Image.Image, at_least_px: int | None) -> tuple[float, float, float, float] | None:
+    """Has a JPEG decoded at a smaller scale. Returns what the photograph covers of the result, whose sides are rounded up."""
+    if at_least_px is None or not getattr(image, "quantization", None):  # a lossless JPEG has no tables and no other scales
+        return None
+    drafted = image.draft(None, (at_least_px, at_least_px))  # type: ignore[arg-type]
+    return drafted and drafted[1]
 
 
 @contextmanager
@@ -167,7 +188,7 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _from_wide(image, path)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # converting would copy 12 megapixels
     pixels = image.convert("RGBA")
     white = Image.new("RGBA", pixels.size, "white")
     return Image.alpha_composite(white, pixels).convert("RGB")

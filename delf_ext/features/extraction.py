@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from data_io.images import ImageError, load_image
+from data_io.images import ImageError
+from data_io.pixel_cache import image_loader
 from data_io.records import GlobalFeatures, ImageList
 
 NO_TIME_LEFT = "no time left"
@@ -27,25 +30,37 @@ class Embeds(Protocol):
     def embed(self) -> Callable[[np.ndarray], np.ndarray]: ...
 
 
-def _load_or_reason(path: str, size_px: int) -> np.ndarray | str:
+def _load_or_reason(load: Callable[[str], np.ndarray], path: str) -> np.ndarray | str:
     try:
-        return load_image(path, size_px)
+        return load(path)
     except ImageError as error:
         return error.reason
 
 
-def decoded_batches(images: ImageList, size_px: int, batch_size: int, num_threads: int = 2) -> Iterator[list[np.ndarray | str]]:
-    """Per batch and image its pixels, uint8 [size_px, size_px, 3], or why there are none. Decodes one batch ahead."""
-    starts = range(0, len(images), batch_size)
-    with ThreadPoolExecutor(num_threads) as pool:
+def decoded_batches(
+    images: ImageList,
+    size_px: int,
+    batch_size: int,
+    num_threads: int = os.cpu_count() or 2,
+    pixel_cache: str | Path | None = None,
+) -> Iterator[list[np.ndarray | str]]:
+    """Per batch and image its pixels, uint8 [size_px, size_px, 3], or why there are none. Decodes one batch ahead.
 
-        def submit(start: int) -> list[Future]:
-            return [pool.submit(_load_or_reason, str(path), size_px) for path in images.paths[start : start + batch_size]]
+    pixel_cache: folder that keeps the pixels for the next time. Who stops early does not wait for the batch ahead.
+    """
+    load = image_loader(size_px, pixel_cache)
+    pool = ThreadPoolExecutor(num_threads)
 
+    def submit(start: int) -> list[Future]:
+        return [pool.submit(_load_or_reason, load, str(path)) for path in images.paths[start : start + batch_size]]
+
+    try:
         pending = submit(0)
-        for start in starts:
+        for start in range(0, len(images), batch_size):
             current, pending = pending, submit(start + batch_size)
             yield [future.result() for future in current]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def extract_global(
@@ -72,7 +87,7 @@ def extract_global(
             embeddings += [item for item in found if not isinstance(item, str)]
             bar.update(len(batch))
     if reasons and not embeddings and reasons[0] == NO_TIME_LEFT:
-        raise TimeoutError(f"no time left to embed the first of {len(images)} images.")
+        raise TimeoutError(f"no time left to embed the first of {len(images)} images: the time budget is too short.")
     bad = [(str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason]
     kept = images.take(np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad))
     if not len(kept):

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_io.augmentation import AUGMENTATIONS, augment
+from data_io import pixel_cache
+from data_io.augmentation import AUGMENTATIONS, augment, side_before
 from data_io.batches import feature_batches, image_batches
-from data_io.images import decode_image
+from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 
@@ -80,6 +81,43 @@ def test_the_same_image_is_augmented_anew_at_each_place_epoch_and_seed(images: I
         for picture in as_arrays(image_batches(images, batches, SIZE_PX, ("noise",), seed, epoch))[0][0]
     ]
     assert len(set(pictures)) == 9
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
+    """Four photographs, large enough to be decoded at a half; their sides are odd."""
+    folder = tmp_path_factory.mktemp("jpegs")
+    rng = np.random.default_rng(0)
+    paths = [str(folder / f"{row}.jpg") for row in range(4)]
+    for row, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (161 + 2 * row, 171, 3), dtype=np.uint8)).save(path)
+    return ImageList(["a", "b", "c", "d"], paths, labels=[0, 1, 0, 1])
+
+
+def test_photographs_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -> None:
+    at_least_px = sufficient_px(side_before(SIZE_PX, ("crop",)))
+    assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (81, 86, 3)  # 70 % of 81 are 2.3 times 24
+    (found,) = as_arrays(image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, ("crop", "noise"), 0, 0))
+    for place, row in enumerate([2, 0, 3, 1]):
+        pixels = decode_image(jpegs.paths[row], at_least_px=at_least_px)
+        expected = augment(pixels, SIZE_PX, ("crop", "noise"), np.random.default_rng([0, 0, place]))
+        np.testing.assert_array_equal(found[0][place], expected)
+
+
+@pytest.mark.parametrize("names", [(), ("noise",), ("crop", "fliplr")])
+def test_the_second_epoch_comes_out_of_the_cache(
+    jpegs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    order = np.array([[0, 1, 2, 3]])
+    first = as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0, pixel_cache=tmp_path))
+    side_px = 35 if "crop" in names else SIZE_PX  # 24 / 0.7
+    for row, pixels in enumerate(first[0][0]):
+        square = load_image(jpegs.paths[row], side_px)
+        np.testing.assert_array_equal(pixels, augment(square, SIZE_PX, names, np.random.default_rng([0, 0, row])))
+    if "crop" not in names:
+        assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0)), first)
+    monkeypatch.setattr(pixel_cache, "load_image", None)
+    assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0, pixel_cache=tmp_path)), first)
 
 
 def test_images_without_labels_are_refused() -> None:

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from data_io.images import ImageError, _decode_rgb, check_images, decode_image, load_image
+from data_io.images import ImageError, _decode_rgb, check_images, decode_image, load_image, sufficient_px
 from data_io.records import ImageList
+from data_io.synthetic import DrawConfig, draw_dataset
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -338,6 +339,155 @@ def test_load_image_is_an_antialiased_bilinear_square(tmp_path: Path, size_px: i
     by_hand = np.einsum("ai,bj,ijc->abc", triangle_weights(24, size_px), triangle_weights(32, size_px), picture())
     assert pixels.shape == (size_px, size_px, 3) and pixels.dtype == np.uint8
     assert np.abs(pixels - by_hand).max() <= 1.01  # Pillow rounds after each of its two passes
+
+
+def smooth(height: int, width: int, shades: int = 3) -> np.ndarray:
+    """Gray rising from the top left to the bottom right: shows a result that is shifted or turned."""
+    values = np.add.outer(np.linspace(0, 100, height), np.linspace(20, 155, width))
+    return np.repeat(values[..., None], shades, 2).astype(np.uint8)
+
+
+def decibels(found: np.ndarray, expected: np.ndarray) -> float:
+    return 10 * np.log10(255**2 / np.mean((found.astype(float) - expected) ** 2))
+
+
+@FEW
+@given(height=st.integers(1, 300), width=st.integers(1, 300), size_px=st.integers(1, 60))
+def test_the_scale_is_the_smallest_that_keeps_enough(tmp_path: Path, height: int, width: int, size_px: int) -> None:
+    path = stored(tmp_path, encoded(np.zeros((height, width, 3), np.uint8), "JPEG"))
+    fits = [scale for scale in (2, 4, 8) if min(height, width) // scale >= sufficient_px(size_px)]
+    scale = max(fits, default=1)
+    assert _decode_rgb(path, 10**8, sufficient_px(size_px)).size == (-(-width // scale), -(-height // scale))
+    assert load_image(path, size_px).shape == (size_px, size_px, 3)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_reduced_scale_is_the_mean_of_its_pixels(tmp_path: Path, scale: int) -> None:
+    """Slow twin of DCT scaling. Gray, because the colours of a JPEG are smoothed when they are enlarged to full size."""
+    rng = np.random.default_rng(0)
+    pixels = np.clip(smooth(64, 96, 1)[..., 0] + rng.normal(0, 8, (64, 96)), 0, 255).astype(np.uint8)
+    path = stored(tmp_path, encoded(pixels, "JPEG", quality=95))
+    means = decode_image(path).reshape(64 // scale, scale, 96 // scale, scale, 3).mean((1, 3))
+    reduced = decode_image(path, at_least_px=64 // scale)
+    assert reduced.shape == means.shape and np.abs(reduced - means).max() <= 1.5
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = draw_dataset(tmp_path_factory.mktemp("drawn"), DrawConfig(3, 3, 1, 1, 640), progress=False)
+    return sorted(folder.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("size_px", [32, 70, 128, 224])
+def test_reduced_decoding_is_close_to_the_plain_way(photographs: list[Path], size_px: int) -> None:
+    for path in photographs:
+        found, plain = load_image(path, size_px), load_image(path, size_px, reduced=False)
+        assert np.array_equal(found, plain) if size_px == 224 else 45 < decibels(found, plain) < np.inf
+
+
+@pytest.mark.parametrize("shape", [(201, 300), (163, 171), (1000, 167)])
+def test_a_side_that_the_scale_does_not_divide_is_not_shifted(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path = stored(tmp_path, encoded(smooth(*shape), "JPEG", quality=95))
+    assert _decode_rgb(path, 10**8, sufficient_px(16)).size == (-(-shape[1] // 4), -(-shape[0] // 4))
+    difference = load_image(path, 16).astype(int) - load_image(path, 16, reduced=False)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", sorted(SIDES))
+def test_a_reduced_jpeg_and_a_png_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    upright = smooth(203, 300)
+    turned, exif = as_stored(upright, orientation), exif_orientation(orientation)
+    expected = load_image(stored(tmp_path, encoded(upright, "PNG"), "upright"), 16).astype(int)
+    jpeg = stored(tmp_path, encoded(turned, "JPEG", exif=exif, quality=95), "jpeg")
+    png = stored(tmp_path, encoded(turned, "PNG", exif=exif), "png")
+    for reduced in (True, False):
+        assert np.abs(load_image(jpeg, 16, reduced=reduced) - expected).max() <= 2
+        assert np.abs(load_image(png, 16, reduced=reduced) - expected).max() <= 1
+
+
+def test_reduced_gray_cmyk_and_two_pictures_keep_their_colours(tmp_path: Path) -> None:
+    ink = Image.new("CMYK", (160, 160), (0, 0, 0, 0))
+    ink.paste((0, 0, 0, 255), (80, 0, 160, 160))
+    ink.save(tmp_path / "cmyk", "JPEG", quality=95)
+    Image.fromarray(smooth(160, 160)).convert("L").save(tmp_path / "gray", "JPEG", quality=95)
+    views = [Image.fromarray(smooth(160, 160)), Image.fromarray(picture(8, 8))]
+    views[0].save(tmp_path / "two", "MPO", save_all=True, append_images=views[1:], quality=95)
+    for name in ("cmyk", "gray", "two"):
+        assert _decode_rgb(tmp_path / name, 10**8, sufficient_px(8)).size == (20, 20)
+        difference = load_image(tmp_path / name, 8).astype(int) - load_image(tmp_path / name, 8, reduced=False)
+        assert np.abs(difference).max() <= 2
+    assert load_image(tmp_path / "cmyk", 8)[:, :3].min() > 250 and load_image(tmp_path / "cmyk", 8)[:, 5:].max() < 5
+
+
+def lossless_jpeg(gray: np.ndarray) -> bytes:
+    """By hand after ITU T.81, annex H: each pixel as its difference from the left one (in the first column: from the upper)."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return struct.pack(">BBH", 255, marker, len(data) + 2) + data
+
+    before = np.pad(gray.astype(int), ((0, 0), (1, 0)))[:, :-1]
+    before[:, 0] = np.concatenate([[128], gray[:-1, 0]])
+    bits = ""
+    for difference in (gray - before).ravel().tolist():
+        size = abs(difference).bit_length()
+        bits += f"{size:04b}" + (f"{difference if difference > 0 else difference + 2**size - 1:0{size}b}" if size else "")
+    bits += "1" * (-len(bits) % 8)
+    scan = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
+    frame = segment(0xC3, struct.pack(">BHHB", 8, *gray.shape, 1) + b"\1\x11\0")
+    sizes = segment(0xC4, bytes([0, 0, 0, 0, 9, *[0] * 12, *range(9)]))  # the code of each size: itself, in four bits
+    return b"\xff\xd8" + frame + sizes + segment(0xDA, b"\1\1\0\1\0\0") + scan + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_has_no_smaller_scale_and_is_decoded_whole(tmp_path: Path) -> None:
+    path = stored(tmp_path, lossless_jpeg(smooth(64, 96)[..., 0]))
+    np.testing.assert_array_equal(decode_image(path), smooth(64, 96))
+    np.testing.assert_array_equal(load_image(path, 8), load_image(path, 8, reduced=False))
+    assert len(check_images(image_list([path]))) == 1
+
+
+def outcome(path: Path, reduced: bool) -> str:
+    try:
+        load_image(path, 8, max_pixels=100_000, reduced=reduced)
+    except ImageError as error:
+        return error.reason
+    return ""
+
+
+LARGE = {kind: encoded(picture(96, 128), "JPEG", progressive=kind == "progressive") for kind in ("jpeg", "progressive")}
+
+
+@pytest.mark.parametrize("kind", sorted(LARGE))
+@pytest.mark.parametrize("padded", [False, True])
+@FEW
+@given(share=st.floats(0, 1))
+def test_reduced_decoding_refuses_the_cut_files_that_the_plain_way_refuses(
+    tmp_path: Path, kind: str, padded: bool, share: float
+) -> None:
+    whole = LARGE[kind]
+    kept = int(share * len(whole))
+    path = stored(tmp_path, whole[:kept] + bytes(len(whole) - kept) * padded)
+    assert outcome(path, True) == outcome(path, False)
+    assert outcome(path, True) or share > 0.95
+
+
+@pytest.mark.parametrize("kind", sorted(LARGE))
+@FEW
+@given(data=st.data())
+def test_reduced_decoding_refuses_the_damaged_files_that_the_plain_way_refuses(
+    tmp_path: Path, kind: str, data: st.DataObject
+) -> None:
+    content = bytearray(LARGE[kind])
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
+        content[position] = data.draw(st.integers(0, 255))
+    path = stored(tmp_path, bytes(content))
+    assert outcome(path, True) == outcome(path, False)
+
+
+def test_the_limit_of_pixels_is_the_whole_file_s(tmp_path: Path) -> None:
+    path = stored(tmp_path, LARGE["jpeg"])
+    assert load_image(path, 8, max_pixels=96 * 128).shape == (8, 8, 3)
+    with pytest.raises(ImageError, match="128 x 96 pixels, over the limit of 12,287"):
+        load_image(path, 8, max_pixels=96 * 128 - 1)
 
 
 def image_list(paths: list[Path], **columns: object) -> ImageList:

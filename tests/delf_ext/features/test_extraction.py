@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_io.images import load_image
+from data_io import pixel_cache
+from data_io.datasets import load_dataset
+from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
-from delf_ext.features.embedders import Embedder
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.evaluation.metrics import summarize
+from delf_ext.features.embedders import Embedder, zero_shot_embedder
 from delf_ext.features.extraction import decoded_batches, extract_global
+from delf_ext.pipeline import embed, score, truth_of
 
 SIZE_PX = 16
 
@@ -117,3 +124,74 @@ def test_batches_are_decoded_in_list_order(tmp_path: Path):
     assert [len(batch) for batch in batches] == [2, 2, 1]
     for path, item in zip(images.paths, sum(batches, []), strict=True):
         assert isinstance(item, str) if path == images.paths[2] else np.array_equal(item, load_image(path, SIZE_PX))
+
+
+def test_who_stops_early_does_not_wait_for_the_batch_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One thread holds the third photograph until the generator is closed: the fourth is never begun."""
+    begun, closing = [], threading.Event()
+
+    def slow(path: str, size_px: int) -> np.ndarray:
+        begun.append(path)
+        if len(begun) == 3:
+            closing.wait(10)
+        return load_image(path, size_px)
+
+    monkeypatch.setattr(pixel_cache, "load_image", slow)
+    images = image_list(tmp_path, 4, {})
+    batches = decoded_batches(images, SIZE_PX, batch_size=2, num_threads=1)
+    next(batches)
+    threading.Timer(0.1, closing.set).start()
+    batches.close()
+    assert begun == images.paths[: len(begun)].tolist() and len(begun) <= 3
+
+
+def test_decoded_batches_come_out_of_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = image_list(tmp_path, 4, {2: "text"})
+    first, second = (sum(decoded_batches(images, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), []) for _ in range(2))
+    assert first[2].startswith("not an image") and first[2] == second[2]
+    monkeypatch.setattr(pixel_cache, "load_image", None)
+    good = images.take(np.array([0, 1, 3, 4]))
+    third = sum(decoded_batches(good, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), [])
+    np.testing.assert_array_equal(third, [first[row] for row in (0, 1, 3, 4)])
+
+
+def convolutions(size_px: int) -> Embedder:
+    tf.keras.utils.set_random_seed(0)
+    layers = [tf.keras.layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32, 64)]
+    network = tf.keras.Sequential([*layers, tf.keras.layers.GlobalAveragePooling2D()])
+    return Embedder("tiny", size_px, "", lambda images: network(tf.constant(images, tf.float32) / 64 - 2).numpy())
+
+
+def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Drawn photographs of 256 px at 32 px: decoded at a half. The bounds are those that ResNet-50 has to keep."""
+    images = load_dataset(draw_dataset(tmp_path, DrawConfig(10, 48, 1, 1, 256), progress=False)).train
+    assert sufficient_px(32) <= 256 // 2
+    fast = embed(convolutions(32), images, images)
+    monkeypatch.setattr(pixel_cache, "load_image", functools.partial(load_image, reduced=False))
+    plain = embed(convolutions(32), images, images)
+    pairs = fast.query_features.embeddings, plain.query_features.embeddings
+    assert np.multiply(*pairs).sum(1).min() >= 0.999 and not np.array_equal(*pairs)
+    found, expected = (dict(summarize(score(retrieval, truth_of(retrieval))))["mAP"] for retrieval in (fast, plain))
+    assert abs(found - expected) <= 0.002
+
+
+@pytest.mark.shared
+def test_resnet_50_embeds_reduced_photographs_as_whole_ones(shared: Path, tmp_path: Path):
+    """Real pixels at real size: photographs of Grocery have 348 px, which 224 px need undivided, so nine are laid together."""
+    paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))
+    rng = np.random.default_rng(0)
+    pairs = []
+    for number in range(16):
+        mosaic = Image.new("RGB", (1044, 1044))
+        for place, row in enumerate(rng.choice(len(paths), 9, replace=False)):
+            tile = Image.fromarray(decode_image(paths[row])[:348, :348])
+            mosaic.paste(tile, (348 * (place % 3), 348 * (place // 3)))
+        mosaic.save(tmp_path / f"{number}.jpg", quality=92)
+        pairs.append([load_image(tmp_path / f"{number}.jpg", 224, reduced=reduced) for reduced in (True, False)])
+        alone = paths[rng.integers(len(paths))]
+        np.testing.assert_array_equal(load_image(alone, 224), load_image(alone, 224, reduced=False))
+    weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")
+    embedder, _ = zero_shot_embedder(weights, "resnet_v1_50/block4", "v1.5", "avg", 224)
+    fast, plain = (np.stack(images) for images in zip(*pairs))
+    assert not any(np.array_equal(*pair) for pair in pairs)
+    assert (embedder.embed(fast) * embedder.embed(plain)).sum(1).min() >= 0.999
