@@ -196,7 +196,9 @@ def test_debug_command_of_the_brief(products: Path, tmp_path: Path) -> None:
     """As in the brief, with the network made small and without weights, which are not part of the repository."""
     arguments = ["--debug", "--batch_size=32", "--dev_percent=0.05", "--train_logits", "--train_sim", "--stop_gradient_sim"]
     nsml = ["--mode=train", "--iteration=0", "--pause=0"]
-    dual_main.main([*arguments, *nsml, f"--debug_data={products}", f"--run_dir={tmp_path}/r", *TINY])
+    cache = f"--pixel_cache={tmp_path}/pixels"
+    dual_main.main([*arguments, *nsml, f"--debug_data={products}", f"--run_dir={tmp_path}/r", cache, *TINY])
+    assert len(list((tmp_path / "pixels").rglob("*.rgb"))) >= 20
     config = json.loads((tmp_path / "r" / "config.json").read_text())
     assert config["training"]["epochs"] == 2 and config["training"]["eval_every_steps"] == 5
 

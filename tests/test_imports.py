@@ -34,7 +34,7 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.training": ("delf_ext.training delf_ext.models delf_ext.losses delf_ext.config data_io numpy tensorflow tqdm", ""),
     "delf_ext.features": (
         "delf_ext.features delf_ext.models delf_ext.config delf_ext.compiled data_io numpy tensorflow tqdm PIL",
-        "cv2",
+        "cv2 openvino onnxruntime",
     ),
     "delf_ext.index": (f"delf_ext.index {RECORDS}", "faiss pymilvus"),
     "delf_ext.geometry": (f"delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),

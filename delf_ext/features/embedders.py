@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from data_io.artifacts import digest_of, read_json
+from data_io.artifacts import atomic_path, digest_of, read_json
 from delf_ext.config import RunConfig
+from delf_ext.features.fast_runtime import Run, open_network
+from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
 from delf_ext.models.backbones import Backbone
 from delf_ext.models.checkpoints import LoadReport, load_backbone, load_network
 from delf_ext.models.dual_head import DualHead
@@ -21,12 +23,19 @@ from delf_ext.models.pooling import pool
 
 @dataclass(frozen=True)
 class Embedder:
-    """embed: uint8 [B, S, S, 3] -> float32 [B, D]. digest: changes with weights, preprocessing and configuration."""
+    """embed: uint8 [B, S, S, 3] -> float32 [B, D]. digest: changes with weights, preprocessing and configuration.
+
+    speed_key: the same for networks of one speed. graph: what TensorFlow runs, where it does. with_threads: `embed` on so many
+    threads, where the runtime lets them be chosen; 0 leaves them to it.
+    """
 
     name: str
     image_size: int
     digest: str
-    embed: Callable[[np.ndarray], np.ndarray]
+    embed: Run
+    speed_key: str = ""
+    graph: tf.types.experimental.GenericFunction | None = None
+    with_threads: Callable[[int], Run] | None = None
 
 
 def weights_digest(layer: tf.keras.layers.Layer) -> str:
@@ -37,9 +46,35 @@ def weights_digest(layer: tf.keras.layers.Layer) -> str:
     return summary.hexdigest()[:12]
 
 
-def _compiled(function: Callable[[tf.Tensor], tf.Tensor], image_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    graph = tf.function(function, input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)])
-    return lambda images: graph(tf.constant(images)).numpy()
+def _tensorflow_embedder(
+    name: str, size: int, digest: str, speed_key: str, function: Callable[[tf.Tensor], tf.Tensor]
+) -> Embedder:
+    graph = tf.function(function, input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
+    return Embedder(name, size, digest, lambda images: graph(tf.constant(images)).numpy(), speed_key, graph)
+
+
+def folded(embedder: Embedder) -> Embedder:
+    """The same network with its batch norms folded, weights as they are at the first batch. Not for a network that trains on."""
+    graph = embedder.graph
+    if graph is None:
+        return embedder
+    function = cache(lambda: tensorflow_function(frozen_graph(graph)))  # not before it is needed: it takes seconds
+    return dataclasses.replace(embedder, embed=lambda images: function()(tf.constant(images)).numpy())
+
+
+def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
+    """The same network, weights as they are now, run by OpenVINO; equal to `fast_runtime.TOLERANCE`, so the digest stays.
+
+    folder: where the frozen graph is kept, under the digest.
+    """
+    path = folder / f"{embedder.digest}.pb"
+    if not path.is_file():
+        if embedder.graph is None:
+            raise ValueError(f"{embedder.name} is no TensorFlow network of ours: leave --runtime out.")
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(frozen_graph(embedder.graph).SerializeToString())
+    with_threads = partial(open_network(path, "openvino", bfloat16).compiled, 0)
+    return dataclasses.replace(embedder, embed=with_threads(0), graph=None, with_threads=with_threads)
 
 
 def zero_shot_embedder(checkpoint: str, endpoint: str, layout: str, pooling: str, image_size: int) -> tuple[Embedder, LoadReport]:
@@ -54,14 +89,17 @@ def zero_shot_embedder(checkpoint: str, endpoint: str, layout: str, pooling: str
         features = backbone(images, training=False)[backbone.endpoint]
         return tf.math.l2_normalize(tf.cast(pool(features, pooling), tf.float32), axis=-1)
 
-    return Embedder(f"zero-shot {backbone.endpoint} {pooling}", image_size, identity, _compiled(embed, image_size)), report
+    name = f"zero-shot {backbone.endpoint} {pooling}"
+    return _tensorflow_embedder(name, image_size, identity, name, embed), report
 
 
 def network_embedder(network: DualHead, name: str) -> Embedder:
     """A built dual head with the weights that it has now: while it trains, make a new one for a new digest."""
     size = network.config.image_size
     identity = digest_of([weights_digest(network), dataclasses.asdict(network.config)])
-    return Embedder(name, size, identity, _compiled(lambda images: network(images, training=False)[0], size))
+    return _tensorflow_embedder(
+        name, size, identity, f"dual_head {network.config.endpoint}", lambda images: network(images, training=False)[0]
+    )
 
 
 def read_run_config(run_dir: str | Path) -> RunConfig:

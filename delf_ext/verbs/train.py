@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from data_io.artifacts import write_json, write_text
-from data_io.augmentation import AUGMENTATIONS
+from data_io.augmentation import AUGMENTATIONS, side_before
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
+from data_io.pixel_cache import PixelCache
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels, query_and_gallery
@@ -32,7 +33,7 @@ def run(flags: Any) -> None:
         config = dataclasses.replace(config_from_flags(flags), data=str(Path(resolve_data(flags)).absolute()))
         run_dir = Path(flags.run_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
     data = load_dataset(config.data, flags.query_split)
-    train_run(config, data, run_dir, flags.resume)
+    train_run(config, data, run_dir, flags.resume, pixel_cache=flags.pixel_cache)
 
 
 def config_from_flags(flags: Any) -> RunConfig:
@@ -70,9 +71,17 @@ def _continued(flags: Any) -> tuple[RunConfig, Path]:
     return config, Path(flags.run_dir)
 
 
-def train_run(config: RunConfig, data: DataSet, run_dir: Path, resume: bool = False, evaluate: bool = True) -> None:
+def train_run(
+    config: RunConfig,
+    data: DataSet,
+    run_dir: Path,
+    resume: bool = False,
+    evaluate: bool = True,
+    pixel_cache: str | None = None,
+) -> None:
     """Trains, keeps the best weights by dev mAP and, with `evaluate`, scores them on the data's own queries.
 
+    pixel_cache: folder that keeps decoded photographs for the epochs after the first.
     Raises: ValueError on data that cannot be trained on, or a directory that holds a run already.
     """
     if not resume and ((run_dir / "config.json").exists() or (run_dir / "checkpoint").exists()):
@@ -90,7 +99,7 @@ def train_run(config: RunConfig, data: DataSet, run_dir: Path, resume: bool = Fa
 
     trained = network.heads if config.training.freeze_backbone else network
     objective = Objective(trained, config.loss, network.heads.classifier_variables)
-    batches = _batches(network, images, plan, config, run_dir)
+    batches = _batches(network, images, plan, config, run_dir, pixel_cache)
     train(objective, network, batches, len(plan(0)), config.training, run_dir, _dev_evaluation(network, dev, config), resume)
     if evaluate:
         _evaluate(run_dir, data, config)
@@ -156,7 +165,14 @@ def _initial_network(config: RunConfig, run_dir: Path) -> Any:
     return network
 
 
-def _batches(network: Any, images: ImageList, plan: Callable[[int], np.ndarray], config: RunConfig, run_dir: Path) -> Callable:
+def _batches(
+    network: Any,
+    images: ImageList,
+    plan: Callable[[int], np.ndarray],
+    config: RunConfig,
+    run_dir: Path,
+    pixel_cache: str | None,
+) -> Callable:
     """(epoch, first step) -> tf.data of images, or of stored feature maps when the trunk is frozen."""
     from data_io.batches import feature_batches, image_batches
 
@@ -167,7 +183,9 @@ def _batches(network: Any, images: ImageList, plan: Callable[[int], np.ndarray],
         labels = images.known_labels("training")
         return lambda epoch, first: feature_batches(maps, labels, plan(epoch), first)
     size, names = config.model.image_size, config.training.augmentation
-    return lambda epoch, first: image_batches(images, plan(epoch), size, names, config.seed, epoch, first)
+    if pixel_cache:
+        print(PixelCache(pixel_cache, side_before(size, names)).statement(len(images)), flush=True)
+    return lambda epoch, first: image_batches(images, plan(epoch), size, names, config.seed, epoch, first, pixel_cache)
 
 
 def _dev_evaluation(network: Any, dev: ImageList, config: RunConfig) -> Callable[[], Mapping[str, float]] | None:
