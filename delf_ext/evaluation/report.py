@@ -12,6 +12,7 @@ from data_io.records import GroundTruth, ImageList
 from delf_ext.evaluation.comparison import COLUMNS, ComparisonRow, Evaluated, Interval, common_hits, compare, notes, table_cells
 from delf_ext.evaluation.pictures import DrawMatch, PictureSource, sections_html
 
+LABEL = 60  # letters above a bar
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1c2430; --soft: #5b6675; --line: #dfe3e8;
   --empty: #d4d8de; --good: #15803d; --bad: #c62828; --bar: #4a6fa5; }
@@ -188,7 +189,8 @@ def _chart(
         parts.append(f"<text class='tick' x='{x(tick)}' y='{height - 5}' text-anchor='middle'>{tick:g}</text>")
     for number, row in enumerate(rows):
         value, (low, high), y = value_of(row), interval_of(row), step * number + 29
-        parts.append(f"<text x='{left}' y='{y - 12}'>{escape(row.name)}</text>")
+        label = row.name if len(row.name) <= LABEL else f"{row.name[:10]} … {row.name[13 - LABEL :]}"  # what was done stands last
+        parts.append(f"<text x='{left}' y='{y - 12}'>{escape(label)}</text>")
         parts.append(f"<rect class='bar' x='{left}' y='{y - 7}' width='{width * value:.1f}' height='14' rx='2'/>")
         parts.append(f"<path class='whisker' fill='none' d='M{x(low)} {y - 5}v10m0 -5H{x(high)}m0 -5v10'/>")
         parts.append(f"<text x='{left + width + 14}' y='{y + 5}'>{value:.3f}</text>")
