@@ -12,6 +12,7 @@ from delf_ext.config import TrainConfig
 from delf_ext.training.objective import Objective
 from delf_ext.training.schedules import learning_rate
 from delf_ext.training.state import RunState
+from delf_ext.training.throughput import Throughput
 
 EpochBatches = Callable[[int, int], tf.data.Dataset]  # (epoch, first step within it) -> batches
 EvaluateDev = Callable[[], Mapping[str, float]]
@@ -70,7 +71,8 @@ def train(
     evaluate_dev: EvaluateDev | None = None,
     resume: bool = False,
 ) -> dict[str, float]:
-    """Trains for config.epochs and returns the last epoch's means. With `resume`, continues from the last checkpoint.
+    """Trains for config.epochs; returns the last epoch's means, and its images per second as `images_per_s` where they were
+    measured (see Throughput). With `resume`, continues from the last checkpoint.
 
     network: what is saved; the objective trains all of it or, with a frozen trunk, its heads.
     evaluate_dev: returns at least mAP, recall_at_1 and mean_last_rank; the weights with the best mAP are kept apart.
@@ -85,12 +87,13 @@ def train(
     if step:
         print(f"continuing at step {step} of {total_steps}", flush=True)
     watch = _Watch(state, config, evaluate_dev, tf.summary.create_file_writer(str(run_dir)), step)
+    callbacks = [Throughput(config.batch_size), watch]  # in this order: the watch keeps what the other measured
     logs: dict[str, float] = {}
     while watch.step < total_steps:
         epoch, first_step = divmod(watch.step, steps_per_epoch)
         batches = epoch_batches(epoch, first_step)
         steps = steps_per_epoch - first_step
-        history = objective.fit(batches, epochs=config.epochs, initial_epoch=epoch, steps_per_epoch=steps, callbacks=[watch])
+        history = objective.fit(batches, epochs=config.epochs, initial_epoch=epoch, steps_per_epoch=steps, callbacks=callbacks)
         logs = {name: float(values[-1]) for name, values in history.history.items()}
     watch.evaluate()
     state.save(watch.step)

@@ -56,13 +56,19 @@ def weights(network: DualHead) -> list[np.ndarray]:
     return [variable.numpy() for variable in network.variables]
 
 
+def curve_names(run_dir: Path) -> set[str]:
+    (events,) = run_dir.glob("events.*")
+    return {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+
+
 def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: Path, capsys) -> None:
     _, first = run(pictures, tmp_path / "a", epochs=1)
     _, last = run(pictures, tmp_path / "b", epochs=8)
-    assert "Epoch 3/8" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Epoch 3/8" in shown and shown.count("images_per_s:") == 1 + 8
     assert last["loss"] < 0.7 * first["loss"]
-    assert set(last) == {"loss", "logits", "sim", "accuracy"}
-    assert list((tmp_path / "b").glob("events.*"))
+    assert set(last) == {"loss", "logits", "sim", "accuracy", "images_per_s"}
+    assert "train/images_per_s" in curve_names(tmp_path / "b")
 
 
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(pictures: np.ndarray, tmp_path: Path) -> None:
