@@ -151,7 +151,7 @@ def notes(rows: Sequence[ComparisonRow]) -> list[str]:
         lines.append(f"{first.num_without_relevant} queries have no relevant image in the gallery and are not scored.")
     if first.num_left_out:
         lines.append(f"{first.num_left_out} queries were not ranked by every method and are left out for all.")
-    lines += [f"{row.name}: {row.num_skipped} images skipped as unreadable." for row in rows if row.num_skipped]
+    lines += [f"{row.name}: {row.num_skipped} images skipped." for row in rows if row.num_skipped]
     return lines
 
 

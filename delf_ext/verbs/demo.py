@@ -1,4 +1,5 @@
-"""demo: draws products, trains the dual head and the official baseline on the same images, compares them. No download."""
+"""demo: draws products, trains the dual head and the official baseline on the same images, compares them, as they are and with
+their first candidates verified. No download."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.config import LossConfig, ModelConfig, RunConfig, TrainConfig
 from delf_ext.verbs.compare import compare_systems
+from delf_ext.verbs.methods import Chain, Request, Reranker
 from delf_ext.verbs.systems import load_run
 from delf_ext.verbs.train import train_run
 
@@ -38,7 +40,18 @@ def run(flags: Any) -> None:
     print(f"\n4/4  ranking {len(data.gallery)} photographs of products that neither has seen, for {len(data.query)} queries")
     systems = [load_run(folder / "keras_baseline"), load_run(folder / "dual_head")]
     page = folder / "report" / "index.html"
-    compare_systems(systems, data, "drawn products", page, flags.seed, BASELINE["batch_size"])
+    compare_systems(systems, data, "drawn products", page, flags.seed, BASELINE["batch_size"], _verified(flags, data, folder))
+
+
+def _verified(flags: Any, data: DataSet, folder: Path) -> list[tuple[Chain, Reranker]]:
+    """Each system once more with its first candidates verified by SIFT, which needs no training; nothing without OpenCV."""
+    flags.method, flags.local_features = "geometric:50", "sift"
+    request = Request.of(flags)
+    try:
+        return [(chain, Reranker(flags, request, data.gallery, folder / "local")) for chain in request.chains]
+    except ValueError as error:
+        print(f"without geometric verification: {error}")
+        return []
 
 
 def _train_dual_head(data: DataSet, path: Path, run_dir: Path, seed: int) -> None:

@@ -56,7 +56,7 @@ def test_a_missing_query_is_left_out_for_all_and_said() -> None:
     table = format_table(rows)
     assert "3 queries scored." in table
     assert "1 queries were not ranked by every method and are left out for all." in table
-    assert "cut: 1 images skipped as unreadable." in table
+    assert "cut: 1 images skipped." in table
 
 
 def test_queries_without_relevant_images_are_counted() -> None:

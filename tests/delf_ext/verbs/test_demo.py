@@ -22,7 +22,7 @@ def test_demo_ends_with_a_table_and_a_page_and_can_be_repeated(tmp_path: Path, m
     page = tmp_path / "seed0" / "report" / "index.html"
     assert f"report: {page}" in first and page.is_file()
     table = first[first.index("mAP - first") :]
-    assert table.index("keras_baseline") < table.index("dual_head")
+    assert table.index("keras_baseline") < table.index("dual_head") and table.count(" + geometric:50") == 2
 
     dual_main.main(["demo", f"--out={tmp_path}"])
     again = capsys.readouterr().out
