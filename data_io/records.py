@@ -41,7 +41,9 @@ def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
     return _readonly(np.asarray(values, dtype=str) if len(values) else np.zeros(0, "<U1"), None)
 
 
-_FOUND_UNIQUE: deque[weakref.ref[np.ndarray]] = deque(maxlen=16)  # records of one gallery share its ids; to sort them is slow
+# Records share arrays: the ids of a gallery, the rows and scores of a ranking that changed only its notes. To check them is slow.
+_FOUND_UNIQUE: deque[weakref.ref[np.ndarray]] = deque(maxlen=16)
+_FOUND_IN_ORDER: deque[tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray], int]] = deque(maxlen=8)
 
 
 def _require_unique(ids: np.ndarray, what: str) -> None:
@@ -263,8 +265,7 @@ class Ranking:
                 f"rows and scores must be [Q, k] for {len(self.query_ids)} queries. "
                 f"Received {self.rows.shape} and {self.scores.shape}."
             )
-        self._check_rows()
-        self._check_scores()
+        self._check_order()
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -286,6 +287,15 @@ class Ranking:
             for name in ("query_ids", "rows", "scores", "complete")
         }
         return dataclasses.replace(blocks[0], **columns)
+
+    def _check_order(self) -> None:
+        num_gallery = len(self.gallery_ids)
+        for rows, scores, number in tuple(_FOUND_IN_ORDER):
+            if rows() is self.rows and scores() is self.scores and number == num_gallery:
+                return
+        self._check_rows()
+        self._check_scores()
+        _FOUND_IN_ORDER.append((weakref.ref(self.rows), weakref.ref(self.scores), num_gallery))
 
     def _check_rows(self) -> None:
         if self.rows.size == 0:

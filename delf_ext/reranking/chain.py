@@ -77,17 +77,16 @@ def run_chain(
         raise ValueError("the geometric step needs local features of queries and gallery. Received none.")
     if not ranking.rows.size or not steps:
         return ranking
-    begun = deadline.clock()
     nothing = _told(ranking, [(str(step), np.zeros(len(query), bool)) for step in steps], ranking)
-    record_s = SLOWDOWN * (deadline.clock() - begun)  # checking a record takes seconds at the size of the final
-    in_time = deadline.sooner(2 * record_s)
+    record_s = _record_s(ranking, deadline)  # a second and more at the size of the final
+    in_time = deadline.sooner(record_s)
     if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(lambda: _compile(steps, query, gallery, ranking)):
         return nothing
     unbroken = ranking if np.asarray(ranking.complete).all() else dataclasses.replace(ranking, complete=None)
     state, width = _State(query, gallery, unbroken, ranking.rows.shape[1]), ranking.rows.shape[1]
     needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
     for at, step in enumerate(steps):
-        part = deadline.sooner(2 * record_s * (len(steps) - at))
+        part = deadline.sooner(record_s * (len(steps) - at))
         part = part.sooner(sum(cheapest_first(part.remaining_s(), needs_s[at:])[1:]))
         before, reached, what = state.ranking, np.zeros(len(query), bool), str(step)
         if part.remaining_s() > deadline.first_s:
@@ -99,6 +98,15 @@ def run_chain(
                 state = dataclasses.replace(state, ranking=dataclasses.replace(state.ranking, complete=None))
         done.append((what, reached))
     return _told(state.ranking, done, ranking)
+
+
+def _record_s(ranking: Ranking, deadline: Deadline) -> float:
+    """Seconds to keep for each ranking that checks itself when it is made anew."""
+    if not deadline.is_limited:
+        return 0.0
+    begun = deadline.clock()
+    dataclasses.replace(ranking, rows=ranking.rows.copy(), scores=ranking.scores.copy())
+    return SLOWDOWN * (deadline.clock() - begun)
 
 
 def _places_needed(later: Sequence[Step], width: int, deadline: Deadline) -> int:

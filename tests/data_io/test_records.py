@@ -270,3 +270,14 @@ def test_damaged_local_features_are_named_when_they_are_read() -> None:
         made.of("c")
     with pytest.raises(ValueError, match="x: has no local features here"):
         made.of("x")
+
+
+def test_what_was_found_in_order_is_not_checked_again_and_what_changed_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranking = Ranking(["q"], ["a", "b", "c"], np.array([[2, 0]]), np.array([[0.9, 0.5]]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranking, "_check_rows", lambda _: pytest.fail("checked again"))
+        assert dataclasses.replace(ranking, provenance="told").provenance == "told"
+    with pytest.raises(ValueError, match="rows must lie in"):
+        dataclasses.replace(ranking, gallery_ids=np.array(["a", "b"]))  # the same rows, but of a smaller gallery
+    with pytest.raises(ValueError, match="never rise"):
+        dataclasses.replace(ranking, scores=np.array([[0.1, 0.5]], np.float32))
