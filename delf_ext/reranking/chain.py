@@ -86,7 +86,7 @@ def run_chain(
     state, width = _State(query, gallery, unbroken, ranking.rows.shape[1]), ranking.rows.shape[1]
     needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
     for at, step in enumerate(steps):
-        part = deadline.sooner(record_s * (len(steps) - at))
+        part = deadline.sooner(record_s)  # of this step; what its notes change is not checked again
         part = part.sooner(sum(cheapest_first(part.remaining_s(), needs_s[at:])[1:]))
         before, reached, what = state.ranking, np.zeros(len(query), bool), str(step)
         if part.remaining_s() > deadline.first_s:
