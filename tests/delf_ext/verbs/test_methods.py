@@ -6,20 +6,18 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import dual_main
 from data_io.artifacts import load_record
 from data_io.records import Ranking
-from data_io.synthetic import DrawConfig, draw_dataset
-from delf_ext.models.backbones import Backbone
+from data_io.synthetic import DrawConfig
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.verbs import methods
-from pretrained.convert import write_checkpoint
 
 TINY = ["--image_size=32", "--resnet_type=resnet_v1_50/block1", "--batch_size=8", "--mixed_precision=off", "--layout=slim"]
 LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0", "--descriptor_dim=16"]
@@ -27,15 +25,8 @@ CHAIN = "--method=dba:3,aqe:2@3,k_reciprocal:4,2"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """products/ as a challenge tree, trunk.ckpt."""
-    folder = tmp_path_factory.mktemp("place")
-    config = DrawConfig(num_classes=4, num_train=8, num_queries=6, num_gallery=16, image_size_px=64)
-    draw_dataset(folder / "products", config, progress=False)
-    trunk = Backbone("resnet_v1_50/block1")
-    trunk(tf.zeros([1, 32, 32, 3]))
-    write_checkpoint(folder / "trunk.ckpt", {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables})
-    return folder
+def place(make_place: Callable[[DrawConfig], Path]) -> Path:
+    return make_place(DrawConfig(num_classes=4, num_train=8, num_queries=6, num_gallery=16, image_size_px=64))
 
 
 def run(place: Path, verb: str, *flags: str) -> None:
