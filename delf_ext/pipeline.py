@@ -18,7 +18,7 @@ from delf_ext.reranking.query_expansion import average_copies
 from delf_ext.reranking.steps import Step
 from delf_ext.reranking.verifier import Verifier
 
-KEPT_PER_QUERY = 1000  # of a ranking too large for memory; the challenge's official code cut there too
+KEPT_PER_QUERY = 1000  # on disk, and of a ranking too large for memory; the challenge's official code cut there too
 PLACES_IN_MEMORY = 5 * 10**7  # 400 MB of rows and scores
 
 

@@ -24,8 +24,6 @@ from delf_ext.verbs.data import evaluation_lists, load
 from delf_ext.verbs.methods import Chain, Request, Reranker, for_embedding, name_of, reserve, tell
 from delf_ext.verbs.systems import load_run, one_system
 
-KEPT_PER_QUERY = 1000  # of a ranking written to disk; the challenge's official code cut there too
-
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -114,6 +112,8 @@ def evaluate_run(run_dir: Path, data: DataSet, data_name: str, seed: int, batch_
 
 def leave_in_run(run_dir: Path, measured: Measured, result: dict[str, Any], data: DataSet, report: bool) -> None:
     """Features, ranking, figures and, with `report`, the page of pictures."""
+    from delf_ext.pipeline import KEPT_PER_QUERY
+
     retrieval = measured.retrieval
     save_record(run_dir / "features" / "query.npz", retrieval.query_features)
     save_record(run_dir / "features" / "gallery.npz", retrieval.gallery_features)

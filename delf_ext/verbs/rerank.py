@@ -20,7 +20,7 @@ from delf_ext.evaluation.match_pictures import draw_match, stack
 from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
 from delf_ext.verbs.data import load
-from delf_ext.verbs.evaluate import KEPT_PER_QUERY, Measured, announced, figures, improve, measure, write_page
+from delf_ext.verbs.evaluate import Measured, announced, figures, improve, measure, write_page
 from delf_ext.verbs.methods import Request, Reranker, ended_by, for_embedding, reserve, tell, tell_skipped
 from delf_ext.verbs.systems import one_system
 
@@ -29,6 +29,8 @@ Local = Sequence[tuple[LocalFeatures, LocalFeatures]]  # per extractor: of queri
 
 
 def run(flags: Any) -> None:
+    from delf_ext.pipeline import KEPT_PER_QUERY
+
     request = Request.of(flags, default="geometric")
     deadline, chain = request.deadline, request.chains[0]
     if not flags.out:
