@@ -82,7 +82,7 @@ def extract_global(
             if not fits():
                 reasons += [NO_TIME_LEFT] * (len(images) - len(reasons))
                 break
-            found = _embed_readable(model, batch, batch_size)
+            found = embed_readable(model, batch, batch_size)
             reasons += [item if isinstance(item, str) else "" for item in found]
             embeddings += [item for item in found if not isinstance(item, str)]
             bar.update(len(batch))
@@ -97,7 +97,7 @@ def extract_global(
     return GlobalFeatures(kept.ids, np.stack(embeddings), model.digest), kept
 
 
-def _embed_readable(model: Embeds, batch: list[np.ndarray | str], batch_size: int) -> list[np.ndarray | str]:
+def embed_readable(model: Embeds, batch: list[np.ndarray | str], batch_size: int) -> list[np.ndarray | str]:
     """Embeds the readable images of a batch at a fixed batch shape: a second shape would be traced and tuned anew."""
     readable = [item for item in batch if not isinstance(item, str)]
     if not readable:

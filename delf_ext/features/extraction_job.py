@@ -24,7 +24,7 @@ from tqdm import tqdm
 from data_io.feature_parts import FeaturePart, FeatureParts, content_digest
 from data_io.images import DECODING_VERSION
 from data_io.records import GlobalFeatures, ImageList
-from delf_ext.features.extraction import Embeds, _embed_readable, decoded_batches
+from delf_ext.features.extraction import Embeds, decoded_batches, embed_readable
 
 PART_IMAGES = 256  # what a kill can cost
 QUIET_S = 30.0  # between two lines of progress where there is no terminal
@@ -151,7 +151,7 @@ def _embedded(model: Embeds, decoded: Found, contents: dict[int, str], batch_siz
     if not readable:
         return items
     blank = np.zeros_like(next(iter(readable.values())))
-    vectors = _embed_readable(model, [readable.get(place, blank) for place in range(batch_size)], batch_size)
+    vectors = embed_readable(model, [readable.get(place, blank) for place in range(batch_size)], batch_size)
     return {row: item if isinstance(item, str) else vectors[row % batch_size] for row, item in items.items()}
 
 
