@@ -48,7 +48,7 @@ RULES: dict[str, tuple[str, str]] = {
         "",
     ),
     "delf_ext.verbs": (EVERYTHING, "tensorflow"),
-    "delf_ext.nsml": (EVERYTHING, "nsml"),
+    "delf_ext.nsml": (EVERYTHING, "nsml tensorboard"),
     "delf_ext.web": (EVERYTHING, "fastapi starlette uvicorn jinja2 multipart"),
     "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
     "baseline_keras": ("baseline_keras data_io numpy tensorflow tqdm", ""),

@@ -1,0 +1,177 @@
+"""Where the stand-in keeps everything: plain files below one folder, each written whole or not at all.
+
+sessions/USER/DATASET/N/      one session, named USER/DATASET/N
+    session.json              what was asked for (Session); never changes
+    state.json                what became of it (State)
+    code/                     the snapshot that runs; the process' working directory
+    log                       what it printed
+    report.jsonl, events.*    what it reported, as lines and for TensorBoard
+    checkpoints/NAME/model/   what its `save` wrote; checkpoint.json beside it
+    submissions/K/            log, answer.json, result.json
+datasets/NAME/                what sessions see as DATASET_PATH
+answers/NAME.csv              the labels of its test images: outside every DATASET_PATH
+cache/                        what `cache` keeps
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_io.artifacts import read_json, write_json
+from delf_ext.config import strict
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of users, data sets and checkpoints: safe as a file's name anywhere
+STATUSES = ("starting", "running", "exited", "failed", "stopped", "killed")
+ENDED = STATUSES[2:]
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What was asked for. args: the entry's own; parent, checkpoint: what a fork or a resumed session begins with, else ""."""
+
+    name: str
+    dataset: str
+    entry: str
+    args: tuple[str, ...]
+    gpus: int = 0
+    memo: str = ""
+    parent: str = ""
+    checkpoint: str = ""
+    created: float = 0.0  # Unix seconds
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of it. pid: of the process that watches over the session and leads its process group; 0 before it starts."""
+
+    status: str = "starting"
+    pid: int = 0
+    started: float = 0.0  # Unix seconds; so is `ended`
+    ended: float = 0.0
+    exit_code: int = 0
+    reason: str = ""  # why it failed, in one line
+
+
+def home() -> Path:
+    """MANDOO_HOME, else ~/.mandoo."""
+    return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
+
+
+def user() -> str:
+    """MANDOO_USER, else the login name, as a name that may stand in a session's."""
+    try:
+        name = os.environ.get("MANDOO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        name = "you"
+    return checked(re.sub(r"[^A-Za-z0-9_.-]", "_", name), "user")
+
+
+def checked(name: str, what: str) -> str:
+    """The name itself. Raises: ValueError when it cannot be a file's name."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{what} {name!r}: letters, digits, '_', '-' and '.' only, and no '.' or '-' in front.")
+    return name
+
+
+def dataset_folder(name: str) -> Path:
+    return home() / "datasets" / checked(name, "data set")
+
+
+def answers_file(name: str) -> Path:
+    return home() / "answers" / f"{checked(name, 'data set')}.csv"
+
+
+def session_folder(name: str) -> Path:
+    """Raises: ValueError when the name is not USER/DATASET/N."""
+    parts = name.strip("/").split("/")
+    if len(parts) != 3 or not parts[2].isdecimal() or not all(NAME.fullmatch(part) for part in parts):
+        raise ValueError(f"{name!r} is no session: they are named USER/DATASET/N, see `nsml ps -a`.")
+    return home() / "sessions" / Path(*parts)
+
+
+def checkpoint_folder(session: str, checkpoint: str) -> Path:
+    return session_folder(session) / "checkpoints" / checked(checkpoint, "checkpoint")
+
+
+def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Session:
+    """A new session with the next number of its data set. Two processes that ask at once get two numbers."""
+    above = home() / "sessions" / user() / checked(dataset, "data set")
+    above.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(entry.name) for entry in above.iterdir() if entry.name.isdecimal()), default=0)
+    while True:
+        try:
+            (above / str(number)).mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    session = Session(f"{user()}/{dataset}/{number}", dataset, entry, args, created=time.time(), **others)
+    write_json(above / str(number) / "session.json", asdict(session))
+    write_state(session.name, State())
+    return session
+
+
+def read_session(name: str) -> Session:
+    """Raises: ValueError when there is no such session, or its record is damaged."""
+    folder = session_folder(name)
+    if not folder.is_dir():
+        raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
+    session = _read(Session, folder / "session.json")
+    return replace(session, args=tuple(session.args))
+
+
+def write_state(name: str, state: State) -> None:
+    write_json(session_folder(name) / "state.json", asdict(state))
+
+
+def read_state(name: str) -> State:
+    """As it is now: one whose process has vanished (a machine that was switched off, kill -9) was killed.
+
+    Raises: ValueError when the file is missing or damaged.
+    """
+    state = _read(State, session_folder(name) / "state.json")
+    if state.status == "running" and not is_alive(state.pid):
+        return replace(state, status="killed", reason="its process has vanished")
+    return state
+
+
+def _read(kind: type[Kind], path: Path) -> Kind:
+    values = read_json(path)
+    try:
+        return strict(kind, values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({error}).") from None
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def session_names(dataset: str | None = None) -> Iterator[str]:
+    """All sessions of all users, or those of one data set, in order of their names' parts; numbers count as numbers."""
+    found = (path.parent for path in (home() / "sessions").glob("*/*/*/session.json"))
+    parts = [folder.parts[-3:] for folder in found]
+    for owner, of, number in sorted((part for part in parts if part[2].isdecimal()), key=lambda part: (*part[:2], int(part[2]))):
+        if dataset in (None, of):
+            yield f"{owner}/{of}/{number}"
+
+
+def checkpoint_names(session: str) -> list[str]:
+    """Whole ones, oldest first."""
+    folder = session_folder(session) / "checkpoints"
+    notes = sorted(folder.glob("*/checkpoint.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.parent.name for path in notes if NAME.fullmatch(path.parent.name)]
