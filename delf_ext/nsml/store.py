@@ -15,9 +15,11 @@ cache/                        what `cache` keeps
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -114,8 +116,12 @@ def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Se
         except FileExistsError:
             number += 1
     session = Session(f"{user()}/{dataset}/{number}", dataset, entry, args, created=time.time(), **others)
-    write_json(above / str(number) / "session.json", asdict(session))
-    write_state(session.name, State())
+    try:
+        write_json(above / str(number) / "session.json", asdict(session))
+        write_state(session.name, State())
+    except OSError:  # a full disk
+        shutil.rmtree(above / str(number))
+        raise
     return session
 
 
@@ -133,14 +139,27 @@ def write_state(name: str, state: State) -> None:
 
 
 def read_state(name: str) -> State:
-    """As it is now: one whose process has vanished (a machine that was switched off, kill -9) was killed.
+    """As it is now: one whose supervisor has vanished (a machine that was switched off, kill -9) was killed.
 
     Raises: ValueError when the file is missing or damaged.
     """
     state = _read(State, session_folder(name) / "state.json")
-    if state.status == "running" and not is_alive(state.pid):
+    if state.status not in ENDED and not is_running(name):
         return replace(state, status="killed", reason="its process has vanished")
     return state
+
+
+def is_running(name: str) -> bool:
+    """Whether a supervisor watches over the session, or is just about to: it holds a lock on the log for as long as it lives.
+
+    A process's number would not tell: it may be another's by now.
+    """
+    with open(session_folder(name) / "log", "ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _read(kind: type[Kind], path: Path) -> Kind:
@@ -149,16 +168,6 @@ def _read(kind: type[Kind], path: Path) -> Kind:
         return strict(kind, values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}).") from None
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def session_names(dataset: str | None = None) -> Iterator[str]:

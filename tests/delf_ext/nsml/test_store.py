@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,9 @@ def test_a_session_is_read_as_it_was_made() -> None:
     session = store.create("ir_ph1_v2", "main.py", ("--lr", "0.1"), gpus=2, memo="a try", parent="you/ir_ph1_v2/7")
     assert session.name == "you/ir_ph1_v2/1" and session.created > 0
     assert store.read_session(session.name) == session
-    assert store.read_state(session.name) == store.State()
+    with open(store.session_folder(session.name) / "log", "ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
+        assert store.read_state(session.name) == store.State()
 
 
 def test_numbers_go_on_and_are_each_data_sets_own() -> None:
@@ -85,17 +87,29 @@ def test_a_session_that_is_not_there_and_a_damaged_one_are_named() -> None:
             store.read_state(name)
 
 
-def test_a_running_session_without_its_process_was_killed() -> None:
+def test_a_session_that_nobody_watches_was_killed() -> None:
     name = new_session().name
-    store.write_state(name, store.State("running", os.getpid(), 1.0))
-    assert store.read_state(name).status == "running"
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    store.write_state(name, store.State("running", gone.pid, 1.0))
-    assert store.read_state(name) == store.State("killed", gone.pid, 1.0, reason="its process has vanished")
-    ended = replace(store.State("exited", gone.pid, 1.0), ended=2.0)
+    for status in ("starting", "running"):
+        store.write_state(name, store.State(status, os.getpid(), 1.0))
+        with open(store.session_folder(name) / "log", "ab") as log:
+            fcntl.flock(log, fcntl.LOCK_EX)
+            assert store.is_running(name) and store.read_state(name).status == status
+        assert store.read_state(name) == store.State("killed", os.getpid(), 1.0, reason="its process has vanished")
+    ended = store.State("exited", os.getpid(), 1.0, ended=2.0)
     store.write_state(name, ended)
     assert store.read_state(name) == ended
+
+
+def test_a_full_disk_leaves_no_half_of_a_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            new_session()
+    assert list((home / "sessions" / "you" / "ir_ph1_v2").iterdir()) == []
+    assert new_session().name == "you/ir_ph1_v2/1"
 
 
 def test_checkpoints_are_listed_as_they_came_and_only_whole_ones() -> None:

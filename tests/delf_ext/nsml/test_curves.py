@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import errno
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delf_ext.nsml import curves
+from delf_ext.nsml.curves import Curves, last_summary, read_reports
+
+NAMES = st.text(st.characters(exclude_characters="_", exclude_categories=["Cs"]), max_size=10)
+VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
+
+
+def values_of(folder: Path) -> list[dict]:
+    return [record["values"] for record in read_reports(folder)]
+
+
+def test_reports_are_read_as_they_were_made(tmp_path: Path) -> None:
+    reports = Curves(tmp_path)
+    reports.add({"epoch": 1, "epoch_total": 2, "train__loss": 0.5, "note": "first"}, True)
+    reports.add({"step": 7, "lr": 0.1}, False)
+    first, second = read_reports(tmp_path)
+    assert first["summary"] and not second["summary"] and first["time"] <= second["time"]
+    assert first["values"] == {"epoch": 1, "epoch_total": 2, "train/loss": 0.5, "note": "first"}
+    assert last_summary(tmp_path) == first["values"]
+
+
+def test_nothing_reported_is_no_report(tmp_path: Path) -> None:
+    assert read_reports(tmp_path) == [] and last_summary(tmp_path) == {}
+
+
+def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
+    class Tensor:
+        def __float__(self) -> float:
+            return 0.25
+
+    Curves(tmp_path).add({"a": np.float32(0.5), "b": np.int64(3), "c": np.array(2.0), "d": Tensor(), "e": math.nan}, False)
+    (values,) = values_of(tmp_path)
+    assert math.isnan(values.pop("e")) and values == {"a": 0.5, "b": 3, "c": 2.0, "d": 0.25}
+    assert isinstance(values["b"], int)
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), object(), {1, 2}, b"text", print])
+def test_what_is_neither_text_nor_a_number_is_named(tmp_path: Path, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$"):
+        Curves(tmp_path).add({"epoch": 1, "loss": value}, True)
+    assert read_reports(tmp_path) == []
+
+
+@given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=3), st.integers(1, 60))
+def test_a_half_written_last_line_costs_that_line_only(tmp_path_factory, reported: list[dict], cut: int) -> None:
+    folder = tmp_path_factory.mktemp("session")
+    for values in reported:
+        Curves(folder).add(values, False)
+    assert values_of(folder) == reported
+    lines = folder / "report.jsonl"
+    with open(lines, "ab") as file:
+        file.write(b'{"time": 1.5, "summary": true, "values": {"a": "\xc3\xa4", "bcdef": 1}}'[:cut])
+    assert values_of(folder) == reported and last_summary(folder) == {}
+    Curves(folder).add({"resumed": 1}, True)
+    assert values_of(folder) == [*reported, {"resumed": 1}]
+
+
+def test_tensorboard_reads_the_numbers_back(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    reports = Curves(tmp_path)
+    reports.add({"epoch": 3, "loss": 0.5, "note": "text"}, True)
+    reports.add({"step": np.int64(40), "epoch": 4, "train__loss": np.float32(0.25)}, False)
+    reports.add({"loss": 1, "step": math.nan}, False)
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    head, *events = EventFileLoader(str(path)).Load()
+    assert head.file_version == "brain.Event:2"
+    read = [(event.step, {value.tag: value.tensor.float_val[0] for value in event.summary.value}) for event in events]
+    assert read == [(3, {"epoch": 3, "loss": 0.5}), (40, {"epoch": 4, "train/loss": 0.25}), (2, {"loss": 1})]
+
+
+def test_reporting_does_without_tensorflow(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from delf_ext.nsml.curves import Curves;"
+        f"Curves(Path({str(tmp_path)!r})).add({{'loss': 1}}, True); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_a_full_disk_cuts_short_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk:
+        """A file of which the next write fits only in part, and none after it."""
+
+        def __init__(self, file) -> None:
+            self.file, self.truncate, self.tell, self.room = file, file.truncate, file.tell, 10
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_) -> None:
+            self.file.close()
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written, self.room = self.file.write(data[: self.room]), 0
+            return written
+
+    reports = Curves(tmp_path)
+    reports.add({"epoch": 1}, True)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(curves, "open", lambda *args, **options: FullDisk(open(*args, **options)), raising=False)  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        reports.add({"epoch": 2}, True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
