@@ -30,7 +30,7 @@ setup(
     packages=find_packages(include=["data_io*", "delf_ext*", "baseline_keras*", "pretrained*"]),
     py_modules=["dual_main"],
     package_data={"pretrained": ["manifest.json"]},
-    entry_points={"console_scripts": ["mandoo=dual_main:main"]},
+    entry_points={"console_scripts": ["mandoo=dual_main:main", "nsml=delf_ext.nsml.cli:main"]},
     install_requires=[
         "tensorflow==2.15.*",
         "tf-slim==1.1.0",

@@ -1,0 +1,76 @@
+"""What the console command prints: tables, ages and sizes in words."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WIDEST = 60  # columns of a cell; a Korean letter takes two
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns; cells on one line, cut at WIDEST, but for the first: it is what the next command needs.
+
+    >>> print(table(["Name", "Description"], [["you/covers/1", "first try"], ["you/covers/12", ""]]))
+    Name           Description
+    you/covers/1   first try
+    you/covers/12
+    """
+    cells = [
+        [_cut(" ".join(cell.split()), WIDEST if place else 10**6) for place, cell in enumerate(row)] for row in [header, *rows]
+    ]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def ago(then: float, now: float | None = None) -> str:
+    """Unix seconds in words.
+
+    >>> ago(100, now=130), ago(100, now=170), ago(0, now=7300), ago(0, now=172800)
+    ('just now', '1 minute ago', '2 hours ago', '2 days ago')
+    """
+    seconds = (time.time() if now is None else now) - then
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def size(num_bytes: float) -> str:
+    """
+    >>> size(900), size(94_371_840)
+    ('900 B', '90.0 MB')
+    """
+    unit = "B"
+    for larger in ("KB", "MB", "GB"):
+        if num_bytes >= 1024:
+            num_bytes, unit = num_bytes / 1024, larger
+    return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+
+
+def summary(reported: Mapping[str, Any]) -> str:
+    """What a session last reported, on one line.
+
+    >>> summary({"epoch": 3, "epoch_total": 10, "train/loss": 0.123456, "step": 300})
+    'epoch 3/10, train/loss 0.1235, step 300'
+    """
+    values = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in reported.items()}
+    if "epoch" in values and "epoch_total" in values:
+        values["epoch"] += f"/{values.pop('epoch_total')}"
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _cut(text: str, widest: int) -> str:
+    if _width(text) <= widest:
+        return text
+    while _width(text) >= widest:
+        text = text[:-1]
+    return text + "…"

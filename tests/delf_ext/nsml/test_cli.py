@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delf_ext.nsml import cli, commands, datasets, runner, store, submission
+from delf_ext.nsml.store import State
+
+
+@pytest.fixture(autouse=True)
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("MANDOO_USER", "you")
+    (tmp_path / "store/datasets/toy").mkdir(parents=True)
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+
+
+def nsml(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> str:
+    """What it prints; the one line of its error when it must fail."""
+    try:
+        ended = cli.main(shlex.split(command))
+    except SystemExit as error:  # argparse
+        ended = int(error.code or 0)
+    out, err = capsys.readouterr()
+    assert ended == status, err
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1] if status else out
+
+
+def add_session(state: State, *args: str, **others: Any) -> str:
+    name = store.create("toy", "main.py", args, **others).name
+    store.write_state(name, state)
+    (store.session_folder(name) / "log").write_text("line 1\nline 2\n")
+    return name
+
+
+def add_checkpoint(session: str, name: str, note: str) -> None:
+    folder = store.checkpoint_folder(session, name)
+    (folder / "model").mkdir(parents=True)
+    (folder / "model/weights").write_text(name)
+    (folder / "checkpoint.json").write_text(note)
+
+
+def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("main.py").write_text("import sys; print(sys.argv[1:]); sys.exit(' '.join(sys.argv[2:]) or 0)")
+    assert nsml(capsys, "run -d toy -i -a --only-one") == "Session you/toy/1 started.\n['--only-one']\n"
+    failed = "Session you/toy/2 failed. too bad"
+    assert nsml(capsys, "run -d toy -m 시도 -i -v --args '--first too bad'", status=1) == failed
+    assert nsml(capsys, "logs -f you/toy/2") == "['--first', 'too', 'bad']\ntoo bad\n"
+    assert nsml(capsys, "ps").count("\n") == 1
+    assert [line.split() for line in nsml(capsys, "ps -a").splitlines()] == [
+        ["Name", "Created", "Args", "Status", "Summary", "Description"],
+        ["you/toy/1", "just", "now", "--only-one", "exited"],
+        ["you/toy/2", "just", "now", "--first", "too", "bad", "failed", "시도;", "too", "bad"],
+    ]
+    assert nsml(capsys, "rm you/toy/1 you/toy/2") == "Session you/toy/1 deleted.\nSession you/toy/2 deleted.\n"
+    assert nsml(capsys, "ps -a").count("\n") == 1
+
+
+def test_ps_shows_what_was_reported_and_names_the_damaged(capsys: pytest.CaptureFixture[str]) -> None:
+    damaged, name = add_session(State("exited")), add_session(State("starting"), memo="first")
+    (store.session_folder(damaged) / "session.json").write_text("{")
+    values = {"epoch": 3, "epoch_total": 10, "loss": 0.25}
+    (store.session_folder(name) / "report.jsonl").write_text(json.dumps({"summary": True, "values": values}) + "\n")
+    with open(store.session_folder(name) / "log", "ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
+        _, first, second = nsml(capsys, "ps").splitlines()
+    assert first.split()[:4] == [damaged, "damaged", "session.json:", "not"]
+    assert second == f"{name}  just now        starting  epoch 3/10, loss 0.25  first"
+
+
+def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = add_session(State("exited"))
+    note = {"iteration": "10", "saved": 0, "seconds": 2.25, "summary": {"loss": 0.5}, "bytes": 3 * 2**20}
+    add_checkpoint(name, "10", json.dumps(note))
+    add_checkpoint(name, "20", "{")
+    header, first, second = nsml(capsys, f"model ls {name}").splitlines()
+    assert header.split("  ")[0] == "Checkpoint" and second.split() == ["20", "damaged"]
+    assert first.split()[0] == "10" and first.endswith("days ago  2.2 s    loss 0.5  3.0 MB")
+    nsml(capsys, f"model pull {name} 10 {tmp_path / 'new/pulled'}")
+    assert (tmp_path / "new/pulled/weights").read_text() == "10"
+    assert os.listdir(tmp_path / "new") == ["pulled"]
+    assert "is there already: name a new folder" in nsml(capsys, f"model pull {name} 10 {tmp_path}", status=1)
+    nsml(capsys, f"model rm {name} 10")
+    assert store.checkpoint_names(name) == ["20"] and os.listdir(store.session_folder(name) / "checkpoints") == ["20"]
+    assert nsml(capsys, f"model rm {name} 10", status=1) == f"error: {name} has no checkpoint '10'. It has: 20."
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("", 2, "COMMAND"),
+        ("fly", 2, "invalid choice: 'fly'"),
+        ("run -e main.py", 2, "-d/--dataset"),
+        ("run -d toy -g -1", 2, "must not be negative. Received -1"),
+        ('run -d toy -a "it\'s"', 2, "usage error: --args: No closing quotation"),
+        ("dataset push toy", 2, "usage error: push either a PATH or --draw"),
+        ("dataset push toy photos --draw", 2, "usage error: push either a PATH or --draw"),
+        ("dataset push toy photos --seed 1", 2, "usage error: --classes and --seed belong to --draw"),
+        ("run -d other", 1, "error: no data set other: there are toy"),
+        ("run -d toy -e nowhere.py", 1, "no such entry file"),
+        ("logs you/toy/1", 1, "error: no session you/toy/1: `nsml ps -a` lists all."),
+        ("stop toy", 1, "error: 'toy' is no session: they are named USER/DATASET/N"),
+        ("model ls you/toy/1", 1, "error: no session you/toy/1"),
+        ("submit you/toy/1", 1, "error: no session you/toy/1"),
+        ("dataset push other nowhere", 1, "error: "),
+        ("leaderboard other", 1, "error: no data set other"),
+    ],
+)
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], command: str, status: int, message: str) -> None:
+    assert message in nsml(capsys, command, status)
+
+
+def test_the_briefs_commands_are_understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def remember(*values: Any) -> store.Session:
+        asked.append(values)
+        return store.Session("you/ir_ph1_v2/1", *values[:3], parent="you/ir_ph1_v2/3", checkpoint="20")
+
+    monkeypatch.setattr(runner, "run", remember)
+    monkeypatch.setattr(runner, "fork", remember)
+    nsml(capsys, 'run -d ir_ph1_v2 -e dual_main.py --args "--batch_size=128 --dev_percent=0.05 --train_logits"')
+    nsml(capsys, "run -d ir_ph1_v2 -a --train_logits -g 2 -m memo")
+    nsml(capsys, "fork you/ir_ph1_v2/3 20 -a --lr=1")
+    nsml(capsys, "fork you/ir_ph1_v2/3")
+    assert asked == [
+        ("ir_ph1_v2", "dual_main.py", ("--batch_size=128", "--dev_percent=0.05", "--train_logits"), 1, ""),
+        ("ir_ph1_v2", "main.py", ("--train_logits",), 2, "memo"),
+        ("you/ir_ph1_v2/3", "20", ("--lr=1",), None),
+        ("you/ir_ph1_v2/3", "", (), None),
+    ]
+
+
+@pytest.mark.parametrize("status", ["scored", "failed"])
+def test_submit_prints_what_became_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    def answer(*values: Any) -> submission.Result:
+        assert values == ("you/toy/1", "10", 60.0, True, False)
+        metrics = {"mAP@1000": 0.25} if status == "scored" else {}
+        return submission.Result("you/toy/1", "10", 4, status, "why", metrics, 1.25, 60.0, 0.0, "")
+
+    monkeypatch.setattr(submission, "submit", answer)
+    told = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
+    if status == "failed":
+        assert told == f"what it printed: {store.session_folder('you/toy/1')}/submissions/4/log"
+    else:
+        assert told == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000         0.2500\n"
+
+
+def test_data_sets_are_pushed_listed_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[Any] = []
+    pushed = datasets.Pushed(30, 4, 2, 5, (("a.jpg", "damaged"),), ("no labels",))
+    listed = datasets.Listed("toy", 30, 4, 2, 5, True, 0.0)
+    monkeypatch.setattr(datasets, "push", lambda *values: asked.append(values) or pushed)
+    monkeypatch.setattr(datasets, "draw", lambda *values, **others: asked.append((*values, others)) or pushed)
+    monkeypatch.setattr(datasets, "listing", lambda: [listed])
+    assert nsml(capsys, "dataset push covers photos --overwrite") == (
+        "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\nleft out: a.jpg: damaged\nnote: no labels\n"
+    )
+    nsml(capsys, "dataset push drawn --draw --seed 7")
+    assert asked == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
+    assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == ["toy", "30", "4", "2", "5", "yes"]
+    assert nsml(capsys, "dataset rm toy") == "Data set toy deleted.\n" and not store.dataset_folder("toy").exists()
+
+
+@pytest.mark.parametrize("verb", ["dataset board", "leaderboard"])
+def test_the_leaderboard_has_two_names(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    monkeypatch.setattr(commands, "show", lambda *values: print(values))
+    assert nsml(capsys, f"{verb} toy --full --json x") == "('toy', True, 'x')\n"
+
+
+def test_help_teaches_without_tensorflow(root: Path) -> None:
+    code = "import sys; from delf_ext.nsml import cli; cli.build_parser().print_help(); print('tensorflow' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert told.endswith("\nFalse\n") and "nsml dataset push ir_ph1_v2 --draw" in told
+
+
+def test_as_a_module_and_into_a_pipe_that_closes(root: Path) -> None:
+    name = add_session(State("exited"))
+    (store.session_folder(name) / "log").write_text("line\n" * 100_000)
+    command = f"{sys.executable} -m delf_ext.nsml logs {name} | head -n 1"
+    told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("line\n", "")

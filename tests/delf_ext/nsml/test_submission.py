@@ -1,0 +1,237 @@
+"""Submissions for real: every entry below runs in a process of its own, under the stand-in's `nsml`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from data_io.artifacts import write_json
+from data_io.synthetic import QUERY, REFERENCE, TRAIN
+from delf_ext.config import UsageError
+from delf_ext.nsml import datasets, store, submission
+from delf_ext.nsml.submission import Result, submit
+
+LABELS = {"query_0": "a", "query_1": "b", "refer_0": "b", "refer_1": "a", "refer_2": "a"}
+HEAD = "import argparse, os, sys, time, nsml\n"
+TAIL = """
+parser = argparse.ArgumentParser()
+for flag in ("--mode", "--iteration", "--pause", "--lr"):
+    parser.add_argument(flag)
+flags = parser.parse_args()
+nsml.bind(save=lambda folder: None, load=lambda folder: print("loaded", os.listdir(folder)), infer=infer)
+if flags.pause:
+    nsml.paused(scope=locals())
+"""
+GOOD = """
+def infer(queries, references):
+    names = [[os.path.splitext(os.path.basename(path))[0] for path in paths] for paths in (queries, references)]
+    return list(zip(range(len(queries)), {query: names[1] for query in names[0]}.items()))
+"""
+
+MakeSession = Callable[..., str]
+
+
+@pytest.fixture
+def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSession:
+    """infer's source -> the name of a session with one checkpoint, `best`, on a pushed data set of two queries."""
+    monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    for name in (f"{TRAIN}/a/1.png", *(f"{QUERY if name[0] == 'q' else REFERENCE}/{name}.png" for name in LABELS)):
+        (tmp_path / "products" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "products" / name)
+
+    def make(infer: str = GOOD, labelled: bool = True, tail: str = TAIL) -> str:
+        if labelled:
+            lines = ["id,label", *map(",".join, LABELS.items())]
+            (tmp_path / "products" / "test" / "test_labels.csv").write_text("\n".join(lines))
+        datasets.push("products", tmp_path / "products", overwrite=True)
+        name = store.create("products", "main.py", ("--lr=0.1",)).name
+        code = store.session_folder(name) / "code"
+        code.mkdir()
+        (code / "main.py").write_text(HEAD + infer + tail)
+        model = store.checkpoint_folder(name, "best") / "model"
+        model.mkdir(parents=True)
+        (model / "weights.txt").write_text("0.5")
+        write_json(model.parent / "checkpoint.json", {"iteration": "best"})
+        return name
+
+    return make
+
+
+def log_of(result: Result) -> str:
+    return (store.session_folder(result.session) / "submissions" / str(result.number) / "log").read_text()
+
+
+# --- scored
+
+
+def test_a_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
+    result = submit(make_session(), "best")
+    assert (result.status, result.reason, result.number, result.checkpoint) == ("scored", "", 1, "best")
+    # both answer refer_0, refer_1, refer_2: for query_0 the second and third are right, for query_1 the first
+    assert result.metrics["mAP@1000"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+    assert result.metrics["recall_at_1"] == 0.5 and 0 < result.seconds < result.limit_s == 3600
+    folder = store.session_folder(result.session) / "submissions" / "1"
+    assert sorted(path.name for path in folder.iterdir()) == ["answer.json", "log", "result.json"]
+    assert Result(**json.loads((folder / "result.json").read_text())) == result
+    assert log_of(result) == "loaded ['weights.txt']\n"
+
+
+def test_what_the_process_is_told(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+
+    def watch(command: list[str], cwd: Path, env: dict[str, str], log_path: Path, limit_s: float) -> submission.Outcome:
+        told.update(env, command=command, cwd=cwd, limit_s=limit_s)
+        return submission.Outcome(0, False, "", 1.0)
+
+    monkeypatch.setattr(submission, "watch", watch)
+    name, before = make_session(), time.time()
+    submit(name, "best", limit_s=60)
+    assert told["command"] == [sys.executable, "main.py", "--lr=0.1", "--mode=test", "--iteration=best", "--pause=1"]
+    assert told["cwd"] == store.session_folder(name) / "submissions" / "1" / "code" and told["limit_s"] == 60
+    assert told["NSML_CHECKPOINT_DIR"] == str(store.checkpoint_folder(name, "best") / "model")
+    assert told["NSML_ANSWER"] == str(store.session_folder(name) / "submissions" / "1" / "answer.json")
+    assert told["NSML_TIME_LIMIT_S"] == "60" and before <= float(told["NSML_STARTED"]) <= time.time()
+
+
+def test_a_trial_is_checked_but_not_scored(make_session: MakeSession) -> None:
+    result = submit(make_session(), "best", test=True)
+    assert (result.test, result.status, result.metrics, result.answers) == (True, "valid", {}, "")
+
+
+def test_without_test_labels_an_answer_is_only_checked(make_session: MakeSession) -> None:
+    result = submit(make_session(labelled=False), "best")
+    assert (result.status, result.metrics) == ("valid", {})
+
+
+def test_the_newest_checkpoint_and_a_log_that_is_shown(make_session: MakeSession, capfdbinary: Any) -> None:
+    assert submit(make_session(), "", verbose=True).checkpoint == "best"
+    assert capfdbinary.readouterr().out == b"loaded ['weights.txt']\n"
+
+
+def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
+    code = f"from delf_ext.nsml.submission import submit; print(submit({make_session()!r}, 'best').number)"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate(timeout=60)[0] for process in both) == ["1\n", "2\n"]
+
+
+# --- failed, with the reason on record
+
+
+@pytest.mark.parametrize(
+    ("infer", "reason"),
+    [
+        ("def infer(queries, references):\n    raise KeyError('no such layer')", "KeyError: 'no such layer'"),
+        ("def infer(queries, references):\n    sys.exit(3)", "SystemExit: 3"),
+        ("def infer(queries, references):\n    os.kill(os.getpid(), 9)", "signal 9 (out of memory?)"),
+        ("def infer(queries, references):\n    return dict.fromkeys(queries)", "the answer is not of the form [(0, ('query_0',"),
+        ("def infer(queries, references):\n    return [(0, (queries[0], references))]", "the answer is not of the form [(0, "),
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+    ],
+    ids=["raises", "exits", "killed", "a dict", "paths", "import"],
+)
+def test_an_infer_that_goes_wrong(make_session: MakeSession, infer: str, reason: str) -> None:
+    result = submit(make_session(infer), "best")
+    assert result.status == "failed" and result.reason.startswith(reason) and result.metrics == {}
+    stored = store.session_folder(result.session) / "submissions" / "1" / "result.json"
+    assert json.loads(stored.read_text())["reason"] == result.reason
+
+
+def test_every_broken_rule_is_in_the_reason(make_session: MakeSession) -> None:
+    result = submit(make_session("def infer(queries, references):\n    return [(0, (queries[0], references))]"), "best")
+    assert "- a query is named without folder and extension. Broken 1x: '" in result.reason
+    assert "- every query is answered. Broken 2x: 'query_0', 'query_1'" in result.reason
+
+
+def test_one_that_hangs_is_failed_at_the_limit(make_session: MakeSession) -> None:
+    result = submit(make_session("def infer(queries, references):\n    time.sleep(600)"), "best", limit_s=2)
+    assert (result.status, result.reason) == ("failed", "not done at the limit of 2 s") and 2 <= result.seconds < 10
+
+
+def test_one_that_prints_megabytes(make_session: MakeSession) -> None:
+    noisy = GOOD.replace("    names", "    for _ in range(20):\n        print('x' * 2**20)\n    names", 1)
+    result = submit(make_session(noisy), "best")
+    assert result.status == "scored" and 20 * 2**20 < len(log_of(result)) < 70 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the watcher")
+def test_one_that_forks_answers_once_and_its_child_ends_with_it(make_session: MakeSession, tmp_path: Path) -> None:
+    forks = f"""
+    if os.fork() == 0:
+        open({str(tmp_path / "child")!r}, "w").write(str(os.getpid()))
+        time.sleep(600)
+    while not os.path.exists({str(tmp_path / "child")!r}):
+        time.sleep(0.01)
+"""
+    result = submit(make_session(GOOD.replace("    names", forks.lstrip("\n") + "    names", 1)), "best", limit_s=60)
+    assert result.status == "scored" and result.seconds < 60
+    pid, status = os.waitpid(int((tmp_path / "child").read_text()), os.WNOHANG)  # orphans become ours: prctl(2), subreaper
+    assert pid and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_an_entry_that_never_pauses(make_session: MakeSession) -> None:
+    result = submit(make_session(tail=""), "best")
+    assert result.status == "failed" and "must accept --mode=test, --iteration and --pause=1" in result.reason
+
+
+def test_an_answer_written_by_hand(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand = "open(os.environ['NSML_ANSWER'], 'w').write({})\nos._exit(0)"
+    half = submit(make_session(by_hand.format("'[[0, '")), "best")
+    assert half.status == "failed" and "answer.json: not readable as JSON" in half.reason
+    nested = submit(make_session(by_hand.format("'[' * 10**6")), "best")
+    assert nested.status == "failed" and "recursion" in nested.reason
+    monkeypatch.setattr(submission, "MAX_ANSWER_BYTES", 10)
+    large = submit(make_session(), "best")
+    assert large.status == "failed" and "2 GB are enough: cut its lists of references" in large.reason
+
+
+# --- refused before anything runs
+
+
+def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path: Path) -> None:
+    name = make_session()
+    other = make_session()
+    (store.checkpoint_folder(other, "best")).rename(store.checkpoint_folder(other, "later"))
+    with pytest.raises(ValueError, match=f"{name} has no checkpoint 'later'. It has: best"):
+        submit(name, "later")
+    with pytest.raises(ValueError, match="no session .*/9: `nsml ps -a` lists all"):
+        submit(name.rpartition("/")[0] + "/9", "best")
+    for limit_s in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--limit must be a number of seconds above 0"):
+            submit(name, "best", limit_s=limit_s)
+    (store.checkpoint_folder(name, "best") / "checkpoint.json").unlink()  # killed while it was saved
+    with pytest.raises(ValueError, match="has saved no checkpoint"):
+        submit(name, "best")
+    for image in (tmp_path / "products" / REFERENCE).iterdir():
+        image.unlink()
+    datasets.push("products", tmp_path / "products", overwrite=True)
+    with pytest.raises(ValueError, match="data set products has no queries or no references: there is nothing to answer"):
+        submit(other, "later")
+    datasets.remove("products")
+    with pytest.raises(ValueError, match="no data set products"):
+        submit(other, "later")
+    assert not list((tmp_path / "home").glob("sessions/*/*/*/submissions"))
+
+
+def test_a_full_disk_leaves_the_store_readable(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    name = make_session()
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "write_json", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            submit(name, "best")
+    assert not list(store.session_folder(name).glob("submissions/*/result.json"))
+    assert submit(name, "best").number == 2
