@@ -14,6 +14,7 @@ from baseline_keras.batches import training_batches
 from baseline_keras.features import Embedder, extract
 from baseline_keras.network import LEARNING_RATE, build_network, compile_network
 from baseline_keras.run_directory import SYSTEM, RunConfig, claim, latest_checkpoint, restore, save_checkpoint
+from baseline_keras.session import Session
 from data_io.artifacts import read_json, save_record, write_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
@@ -39,12 +40,13 @@ def train(
     seed: int = 0,
     resume: bool = False,
     verbose: int = 1,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Trains on `dataset.train`, writes the run directory and returns what its metrics.json holds.
 
     The classes are those that have training images. With queries and a gallery their embeddings are written too. Expects files
     that decode (`load_checked`). verbose: Keras' (0 silent, 1 bar, 2 lines). With `resume` a run that was killed loses at most
-    the epoch it was in.
+    the epoch it was in. session: the platform's, told of each epoch.
     Raises: ValueError on data, settings or a run directory that cannot be used; OSError when the disk refuses.
     """
     run_dir = Path(run_dir)
@@ -56,7 +58,7 @@ def train(
     network = build_network(len(class_names), image_size)
     claim(run_dir, RunConfig(image_size, len(class_names), epochs, batch_size, seed, dataset.name, class_names), resume)
     compile_network(network)
-    run = _Run(run_dir, network, {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)})
+    run = _Run(run_dir, network, {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}, session)
     if run.epochs_done < epochs:
         first = run.epochs_done
         batches = training_batches(dataset.train, labels.astype(np.int64), image_size, batch_size, seed, first, epochs)
@@ -115,9 +117,11 @@ class ReplayedPlateau(tf.keras.callbacks.ReduceLROnPlateau):
 class _Run(tf.keras.callbacks.Callback):
     """After each epoch: metrics.json, events, and the checkpoint as the last, which decides what `--resume` continues from."""
 
-    def __init__(self, run_dir: Path, network: tf.keras.Sequential, facts: dict[str, int]) -> None:
+    def __init__(
+        self, run_dir: Path, network: tf.keras.Sequential, facts: dict[str, int], session: Session | None = None
+    ) -> None:
         super().__init__()
-        self.run_dir, self.facts = run_dir, facts
+        self.run_dir, self.facts, self.session = run_dir, facts, session
         self.checkpoint = tf.train.Checkpoint(network=network, optimizer=network.optimizer)
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY.values()}
         self.epochs_done = 0
@@ -143,3 +147,5 @@ class _Run(tf.keras.callbacks.Callback):
         self.epochs_done = epoch + 1
         write_json(self.run_dir / "metrics.json", self.metrics())
         save_checkpoint(self.run_dir, self.checkpoint, self.epochs_done)
+        if self.session is not None:
+            self.session.epoch_ended(epoch, self.history["loss"][-1], self.history["accuracy"][-1])

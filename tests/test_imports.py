@@ -34,7 +34,7 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.training": ("delf_ext.training delf_ext.models delf_ext.losses delf_ext.config data_io numpy tensorflow tqdm", ""),
     "delf_ext.features": (
         "delf_ext.features delf_ext.models delf_ext.config delf_ext.compiled data_io numpy tensorflow tqdm PIL",
-        "cv2 openvino onnxruntime",
+        "cv2 openvino onnxruntime nncf",
     ),
     "delf_ext.index": (f"delf_ext.index {RECORDS}", "faiss pymilvus"),
     "delf_ext.geometry": (f"delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
@@ -52,6 +52,7 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.web": (EVERYTHING, "fastapi starlette uvicorn jinja2 multipart"),
     "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
     "baseline_keras": ("baseline_keras data_io numpy tensorflow tqdm", ""),
+    "baseline_keras.binding": ("nsml", ""),
     "pretrained": ("pretrained data_io.artifacts numpy tqdm", "tensorflow h5py safetensors"),
 }
 # And what only one module may know.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import tensorflow as tf
 
@@ -18,6 +19,16 @@ EpochBatches = Callable[[int, int], tf.data.Dataset]  # (epoch, first step withi
 EvaluateDev = Callable[[], Mapping[str, float]]
 
 
+class Listener(Protocol):
+    """Who wants to know how training goes: a platform that draws curves and keeps checkpoints."""
+
+    def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        """The state of this step is saved. epoch: how many have ended; means: the losses of the last."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
+        """On the dev split. is_best: so far, and then the state of this step is saved."""
+
+
 @dataclass
 class _Watch(tf.keras.callbacks.Callback):
     """After each batch: counts the step, saves and evaluates when it is time, writes TensorBoard's curves."""
@@ -27,6 +38,7 @@ class _Watch(tf.keras.callbacks.Callback):
     evaluate_dev: EvaluateDev | None
     writer: tf.summary.SummaryWriter
     step: int
+    listener: Listener | None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -42,6 +54,8 @@ class _Watch(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.curves({f"train/{name}": value for name, value in (logs or {}).items()})
         self.state.save(self.step)
+        if self.listener is not None:
+            self.listener.epoch_ended(epoch + 1, self.step, dict(logs or {}))
         self.model.stop_training = True  # each epoch has batches of its own, so each is one `fit`
 
     def evaluate(self) -> None:
@@ -53,6 +67,10 @@ class _Watch(tf.keras.callbacks.Callback):
         self.curves({f"dev/{name}": value for name, value in metrics.items()})
         shown = " ".join(f"{name} {metrics[name]:.4f}" for name in ("mAP", "recall_at_1", "mean_last_rank"))
         print(f"\nstep {self.step}: dev {shown}{' (best so far, kept)' if best else ''}", flush=True)
+        if self.listener is not None:
+            if best:
+                self.state.save(self.step)
+            self.listener.evaluated(self.step, metrics, best)
 
     def curves(self, values: Mapping[str, float]) -> None:
         with self.writer.as_default(step=self.step):
@@ -70,6 +88,7 @@ def train(
     run_dir: Path,
     evaluate_dev: EvaluateDev | None = None,
     resume: bool = False,
+    listener: Listener | None = None,
 ) -> dict[str, float]:
     """Trains for config.epochs; returns the last epoch's means, and its images per second as `images_per_s` where they were
     measured (see Throughput). With `resume`, continues from the last checkpoint.
@@ -86,7 +105,7 @@ def train(
     step = state.restore() if resume else 0
     if step:
         print(f"continuing at step {step} of {total_steps}", flush=True)
-    watch = _Watch(state, config, evaluate_dev, tf.summary.create_file_writer(str(run_dir)), step)
+    watch = _Watch(state, config, evaluate_dev, tf.summary.create_file_writer(str(run_dir)), step, listener)
     callbacks = [Throughput(config.batch_size), watch]  # in this order: the watch keeps what the other measured
     logs: dict[str, float] = {}
     while watch.step < total_steps:

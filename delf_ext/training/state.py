@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 
 import tensorflow as tf
 
-from data_io.artifacts import read_json, write_json
+from data_io.artifacts import read_json, write_json, write_text
 from delf_ext.training.objective import Objective
 
 
@@ -58,3 +60,17 @@ class RunState:
         self._best.save(checkpoint_number=step)
         write_json(self.folder / "best.json", {"mAP": dev_map, "step": step})
         return True
+
+
+def copy_last(folder: Path, to: Path) -> None:
+    """The newest checkpoint of a run's folder into another's, where `restore` finds it. Raises: ValueError when there is none."""
+    newest = tf.train.latest_checkpoint(str(folder / "last"))
+    if newest is None:
+        raise ValueError(f"{folder}: no checkpoint in it.")
+    (to / "last").mkdir(parents=True, exist_ok=True)
+    name = Path(newest).name
+    for file in (folder / "last").glob(f"{name}.*"):
+        shutil.copyfile(file, to / "last" / file.name)
+    state = [f'model_checkpoint_path: "{name}"', f'all_model_checkpoint_paths: "{name}"']
+    state += [f"all_model_checkpoint_timestamps: {time.time()}"]  # a manager takes no path without its time
+    write_text(to / "last" / "checkpoint", "\n".join(state) + "\n")

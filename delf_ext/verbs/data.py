@@ -10,6 +10,7 @@ from data_io.artifacts import digest_of
 from data_io.datasets import DataSet, load_dataset
 from data_io.records import ImageList
 from data_io.splits import query_and_gallery, split_classes
+from delf_ext import nsml
 from delf_ext.config import RunConfig
 
 # Images per class as in the hackathon's first round: 7,104 training images of 1,000 classes, 195 queries, 1,127 references.
@@ -41,9 +42,10 @@ def resolve_data(flags: Any) -> str:
     """The path of the data, as DESIGN 4 orders it, saying where it came from when the user did not."""
     if flags.data:
         return str(flags.data)
-    if os.environ.get("DATASET_PATH"):
-        print(f"data: {os.environ['DATASET_PATH']} (NSML's DATASET_PATH)")
-        return os.environ["DATASET_PATH"]
+    platform_path = os.environ.get("DATASET_PATH") or nsml.DATASET_PATH
+    if platform_path:
+        print(f"data: {platform_path} (NSML's DATASET_PATH)")
+        return platform_path
     if flags.debug and Path(flags.debug_data).exists():
         print(f"data: {flags.debug_data} (--debug_data)")
         return str(flags.debug_data)

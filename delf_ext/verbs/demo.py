@@ -24,7 +24,7 @@ DUAL_HEAD = RunConfig(
     loss=LossConfig(train_logits=True, train_triplet=True),
     training=TrainConfig(epochs=16, batch_size=32, lr=1e-3, lr_schedule="cosine", augmentation=("crop", "fliplr")),
 )
-BASELINE = {"epochs": 16, "batch_size": 32, "image_size": IMAGE_SIZE}
+BASELINE: dict[str, Any] = {"epochs": 16, "batch_size": 32, "image_size": IMAGE_SIZE}
 
 
 def run(flags: Any) -> None:

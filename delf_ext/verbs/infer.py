@@ -61,7 +61,7 @@ def answers(
         retrieval = embed(model, query, gallery, batch_size, request.query_copies, for_embedding(deadline))
     except TimeoutError as error:
         print(f"references stand in their own order: {error}")
-        yield _answer(query, gallery, None)
+        yield in_their_own_order(query, gallery)
         return
     tell_skipped(retrieval.skipped, "placed last")
     ranking, begun_s = rank(retrieval, width_in_memory(retrieval)), deadline.clock()
@@ -72,11 +72,14 @@ def answers(
         yield _answer(query, gallery, ranking)
 
 
-def _answer(query: ImageList, gallery: ImageList, ranking: Ranking | None) -> Answer:
-    ranked, everything = {}, gallery.ids.tolist()
-    if ranking is not None:
-        whole = ranking.rows.shape[1] == len(ranking.gallery_ids)
-        last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist() if whole else []
-        everything = everything if whole else everything[: ranking.rows.shape[1]]
-        ranked = {str(name): ranking.gallery_ids[rows].tolist() + last for name, rows in zip(ranking.query_ids, ranking.rows)}
-    return [(i, (str(name), ranked.get(str(name), everything))) for i, name in enumerate(query.ids)]
+def in_their_own_order(query: ImageList, gallery: ImageList) -> Answer:
+    """What there is to say without any embedding."""
+    return [(i, (str(name), gallery.ids.tolist())) for i, name in enumerate(query.ids)]
+
+
+def _answer(query: ImageList, gallery: ImageList, ranking: Ranking) -> Answer:
+    whole = ranking.rows.shape[1] == len(ranking.gallery_ids)
+    last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist() if whole else []
+    unranked = gallery.ids.tolist() if whole else gallery.ids[: ranking.rows.shape[1]].tolist()
+    ranked = {str(name): ranking.gallery_ids[rows].tolist() + last for name, rows in zip(ranking.query_ids, ranking.rows)}
+    return [(i, (str(name), ranked.get(str(name), unranked))) for i, name in enumerate(query.ids)]

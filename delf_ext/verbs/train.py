@@ -18,7 +18,9 @@ from data_io.pixel_cache import PixelCache
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels, query_and_gallery
+from delf_ext import nsml
 from delf_ext.config import LossConfig, ModelConfig, RunConfig, TrainConfig, UsageError
+from delf_ext.verbs import session
 from delf_ext.verbs.data import dev_split, resolve_data
 from delf_ext.verbs.weights import resolve_layout
 
@@ -27,13 +29,20 @@ DEBUG_IMAGES = 240
 
 
 def run(flags: Any) -> None:
+    if flags.mode == "test":
+        session.submit(flags)
+        return
     if flags.resume:
         config, run_dir = _continued(flags)
     else:
         config = dataclasses.replace(config_from_flags(flags), data=str(Path(resolve_data(flags)).absolute()))
-        run_dir = Path(flags.run_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
+        run_dir = Path(flags.run_dir or (session.RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")))
+    listener = session.Training(run_dir, config.training.epochs) if nsml.IS_ON_NSML else None
+    if flags.pause:
+        nsml.paused(scope={"listener": listener})  # a fork: loads the checkpoint that it goes on from
+    resume = flags.resume or bool(nsml.IS_ON_NSML and flags.pause)
     data = load_dataset(config.data, flags.query_split)
-    train_run(config, data, run_dir, flags.resume, pixel_cache=flags.pixel_cache)
+    train_run(config, data, run_dir, resume, pixel_cache=flags.pixel_cache, listener=listener)
 
 
 def config_from_flags(flags: Any) -> RunConfig:
@@ -78,10 +87,11 @@ def train_run(
     resume: bool = False,
     evaluate: bool = True,
     pixel_cache: str | None = None,
+    listener: Any = None,
 ) -> None:
     """Trains, keeps the best weights by dev mAP and, with `evaluate`, scores them on the data's own queries.
 
-    pixel_cache: folder that keeps decoded photographs for the epochs after the first.
+    pixel_cache: folder that keeps decoded photographs for the epochs after the first. listener: `training.loop.Listener`.
     Raises: ValueError on data that cannot be trained on, or a directory that holds a run already.
     """
     if not resume and ((run_dir / "config.json").exists() or (run_dir / "checkpoint").exists()):
@@ -100,7 +110,8 @@ def train_run(
     trained = network.heads if config.training.freeze_backbone else network
     objective = Objective(trained, config.loss, network.heads.classifier_variables)
     batches = _batches(network, images, plan, config, run_dir, pixel_cache)
-    train(objective, network, batches, len(plan(0)), config.training, run_dir, _dev_evaluation(network, dev, config), resume)
+    evaluate_dev = _dev_evaluation(network, dev, config)
+    train(objective, network, batches, len(plan(0)), config.training, run_dir, evaluate_dev, resume, listener)
     if evaluate:
         _evaluate(run_dir, data, config)
 
@@ -212,4 +223,5 @@ def _evaluate(run_dir: Path, data: DataSet, config: RunConfig) -> None:
 
         evaluate_run(run_dir, data, config.data, config.seed, config.training.batch_size)
     else:
-        print(f"trained: {run_dir}. Score it with: python dual_main.py evaluate --run_dir={run_dir} --data=...")
+        scored = f"nsml submit {nsml.SESSION_NAME}" if nsml.IS_ON_NSML else f"mandoo evaluate --run_dir={run_dir} --data=..."
+        print(f"trained: {run_dir}. Score it with: {scored}")

@@ -15,7 +15,7 @@ from delf_ext.models.dual_head import DualHead
 from delf_ext.training.loop import train
 from delf_ext.training.objective import Objective
 from delf_ext.training.schedules import learning_rate
-from delf_ext.training.state import RunState
+from delf_ext.training.state import RunState, copy_last
 
 MODEL = ModelConfig(endpoint="resnet_v1_50/block1", image_size=32, num_classes=2, freeze_batch_norm=True)
 LOSS = LossConfig(train_logits=True, train_sim=True)
@@ -36,7 +36,16 @@ def build(seed: int = 0) -> tuple[DualHead, Objective]:
     return network, Objective(network, LOSS, network.heads.classifier_variables)
 
 
-def run(pictures: np.ndarray, run_dir: Path, epochs: int, resume: bool = False, evaluate_dev=None, seed: int = 0, **settings):
+def run(
+    pictures: np.ndarray,
+    run_dir: Path,
+    epochs: int,
+    resume: bool = False,
+    evaluate_dev=None,
+    seed: int = 0,
+    listener=None,
+    **settings,
+):
     network, objective = build(seed)
     config = TrainConfig(epochs=epochs, batch_size=4, lr=1e-3, **{"checkpoint_every_steps": 1, **settings})
     logs = train(
@@ -48,6 +57,7 @@ def run(pictures: np.ndarray, run_dir: Path, epochs: int, resume: bool = False, 
         run_dir,
         evaluate_dev,
         resume,
+        listener,
     )
     return network, logs
 
@@ -135,3 +145,57 @@ def test_learning_rate_schedules() -> None:
     assert learning_rate(0.1, "constant", 10) == 0.1
     cosine = learning_rate(0.1, "cosine", 10)
     np.testing.assert_allclose([cosine(0), cosine(5), cosine(10)], [0.1, 0.05, 0.0], atol=1e-8)  # (1 + cos(pi t / T)) / 2
+
+
+class Heard:
+    """A listener that keeps a copy of the state whenever it may."""
+
+    def __init__(self, run_dir: Path, kept: Path) -> None:
+        self.run_dir, self.kept, self.said = run_dir, kept, []
+
+    def epoch_ended(self, epoch: int, step: int, means) -> None:
+        self.said.append(("epoch", epoch, step, sorted(means)))
+        copy_last(self.run_dir / "checkpoint", self.kept / f"epoch-{epoch}")
+
+    def evaluated(self, step: int, metrics, is_best: bool) -> None:
+        self.said.append(("dev", step, metrics["mAP"], is_best))
+        if is_best:
+            copy_last(self.run_dir / "checkpoint", self.kept / f"best-{step}")
+
+
+def test_a_listener_hears_of_epochs_and_evaluations(pictures: np.ndarray, tmp_path: Path) -> None:
+    figures = iter([0.3, 0.2, 0.5, 0.4])
+
+    def evaluate_dev() -> dict[str, float]:
+        return {"mAP": next(figures), "recall_at_1": 0.0, "mean_last_rank": 1.0}
+
+    heard = Heard(tmp_path / "run", tmp_path / "kept")
+    run(pictures, tmp_path / "run", 2, evaluate_dev=evaluate_dev, listener=heard, eval_every_steps=1, checkpoint_every_steps=99)
+    names = ["accuracy", "images_per_s", "logits", "loss", "sim"]
+    first, second = ("epoch", 1, 2, names), ("epoch", 2, 4, names)
+    assert heard.said == [
+        ("dev", 1, 0.3, True),
+        ("dev", 2, 0.2, False),
+        first,
+        ("dev", 3, 0.5, True),
+        ("dev", 4, 0.4, False),
+        second,
+    ]
+    kept = {folder.name: tf.train.latest_checkpoint(str(folder / "last")) for folder in (tmp_path / "kept").iterdir()}
+    assert {name: Path(path).name for name, path in kept.items()} == {
+        "best-1": "last-1", "epoch-1": "last-2", "best-3": "last-3", "epoch-2": "last-4"
+    }  # fmt: skip
+
+
+def test_training_goes_on_from_a_copy_of_its_state(pictures: np.ndarray, tmp_path: Path) -> None:
+    """As undisturbed; and of the last step too, which the run saves once more, in place of the files that were copied."""
+    heard = Heard(tmp_path / "run", tmp_path / "kept")
+    whole, _ = run(pictures, tmp_path / "run", 2, listener=heard)
+    reader = tf.train.load_checkpoint(str(tmp_path / "kept" / "epoch-2" / "last" / "last-4"))
+    assert all(np.isfinite(reader.get_tensor(name)).all() for name in reader.get_variable_to_shape_map() if "network" in name)
+    copy_last(tmp_path / "kept" / "epoch-1", tmp_path / "fork" / "checkpoint")
+    forked, _ = run(pictures, tmp_path / "fork", 2, resume=True, seed=7)
+    for one, other in zip(weights(whole), weights(forked), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no checkpoint in it"):
+        copy_last(tmp_path / "nothing", tmp_path / "elsewhere")
