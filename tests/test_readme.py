@@ -20,6 +20,8 @@ import pretrained.convert
 import pretrained.fetch
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.models.backbones import Backbone
+from delf_ext.nsml import cli as nsml
+from delf_ext.nsml import runner, store
 from pretrained.convert import write_checkpoint
 
 SMALL = ["--image_size=32", "--batch_size=8"]
@@ -30,9 +32,9 @@ TINY = {
 }
 
 
-def commands(root: Path) -> list[str]:
+def commands(root: Path, name: str = "README.md") -> list[str]:
     """The lines of the README's code blocks, without comments."""
-    blocks = re.findall(r"```\w*\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```\w*\n(.*?)```", (root / name).read_text(), re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
@@ -79,10 +81,48 @@ def test_every_command_runs(root: Path, workplace: Path, monkeypatch: pytest.Mon
             dual_main.main([*arguments, *TINY["mandoo"], *drawn])
         elif words[:3] == ["python", "-m", "baseline_keras"]:
             assert not baseline_keras.__main__.main([*words[3:], *TINY["baseline"]])
+        elif words[0] == "nsml":
+            continue  # below
         else:
             assert words[0] in ("make", "."), f"not run by any test: {line}"
     for made in ("first.json", "report/index.html", "reranked/ranking.npz", "flat/report/index.html", "match.png", "features.h5"):
         assert (workplace / made).is_file(), made
+
+
+@pytest.mark.slow
+def test_every_command_of_nsml_runs(root: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with the code, as after a clone. Checkpoint 300 is the newest here."""
+    monkeypatch.chdir(workplace)
+    for name, value in {"MANDOO_HOME": "home", "MANDOO_CACHE": "cache"}.items():
+        monkeypatch.setenv(name, str(workplace / name / value))
+    monkeypatch.setenv("MANDOO_USER", "you")
+    shutil.copy(root / "dual_main.py", workplace)
+    for package in ("data_io", "delf_ext", "baseline_keras", "pretrained"):
+        shutil.copytree(root / package, workplace / package, ignore=shutil.ignore_patterns("*.pyc"))
+    lines = [line for line in commands(root) if line.startswith("nsml ")]
+    assert len(lines) >= 11
+    for line in lines:
+        words = shlex.split(line)[1:]
+        words += ["--classes=6"] if "--draw" in words else []
+        if words[0] == "run":
+            tiny = TINY["baseline" if "baseline_keras" in words else "mandoo"]
+            words[-1] = shlex.join([*shlex.split(words[-1]), *tiny])
+        elif words[-1] == "300":
+            del words[-1]
+        elif "300" in words:
+            words[words.index("300")] = store.checkpoint_names(words[1])[-1]
+        assert nsml.main(words) == 0, line
+    states = {name: store.read_state(name) for name in store.session_names()}
+    assert len(states) == 3 and states["you/ir_ph1_v2/1"].status in ("running", "exited")
+    for name, state in states.items():
+        assert state.status != "failed", f"{name}: {state.reason}"
+        if state.status == "running":
+            runner.stop(name)
+
+
+def test_the_korean_readme_has_the_same_commands(root: Path) -> None:
+    korean = commands(root, "README.ko.md")
+    assert len(korean) >= 20 and not set(korean) - set(commands(root))
 
 
 def test_the_commands_named_in_the_text_exist(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
