@@ -141,7 +141,7 @@ def _has_end_marker(file: IO[bytes]) -> bool:
     """Whether a JPEG ends behind its scan, where `file` stands. A download that broke off but had reserved its space ends in
     zeros instead, and those decode to gray without a complaint."""
     scan = file.tell()
-    found = b"\xff\xd9" in file.read()
+    found = file.read().rfind(b"\xff\xd9") >= 0  # from the end, where it stands
     file.seek(scan)
     return found
 
