@@ -4,8 +4,8 @@
 
 All run ResNet-50 up to its pooled output at 224 px on the same random pixels, with random weights: speed does not depend on
 them. Contenders are interleaved; medians are printed: images per second and per CPU-second, the latter against `predict`, and as
-a share of the machine's largest matrix products in the same run. OpenVINO, ONNX Runtime (with tf2onnx) and PyTorch (with
-torchvision) take part where they are installed.
+a share of the machine's largest matrix products in the same run, int8 as a share of those in fp32. OpenVINO (for int8 with
+NNCF), ONNX Runtime (with tf2onnx) and PyTorch take part where they are installed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from measuring import Seconds, medians, timed, write_results
 
 from delf_ext.features.fast_runtime import open_network
 from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
+from delf_ext.features.quantization import quantize
 from delf_ext.models.backbones import Backbone
 from delf_ext.models.pooling import average_pool
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
@@ -59,6 +60,15 @@ def ours_openvino(bfloat16: bool) -> Contender:
         return open_network(path, "openvino", bfloat16).compiled(0, 0)
 
 
+def ours_int8() -> Contender:
+    pixels = np.random.default_rng(SEED).integers(0, 256, (4, 1, SIZE, SIZE, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        graph, network = Path(folder) / "trunk.pb", Path(folder) / "int8" / "network.xml"
+        graph.write_bytes(frozen_graph(trunk()).SerializeToString())
+        quantize(graph, list(pixels), network)
+        return open_network(network, "openvino").compiled(0, 0)
+
+
 def ours_onnxruntime() -> Contender:
     import tf2onnx
 
@@ -83,14 +93,13 @@ def keras_graph() -> Contender:
 
 def pytorch() -> Contender:
     import torch
-    import torchvision
+    from torch_resnet50 import resnet50
 
-    model = torchvision.models.resnet50().eval()
-    model.fc = torch.nn.Identity()
+    model = resnet50()
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
+            return model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()  # channels last, as they lie there
 
     return run
 
@@ -111,7 +120,7 @@ def contenders() -> dict[str, Contender]:
     """The name ends in the precision; what is not installed, or what this processor has not, is left out, saying so."""
     makers = {"gemm fp32": sgemm, "keras predict fp32": keras, "keras graph fp32": keras_graph}
     makers |= {"ours fp32": ours, "ours folded fp32": ours_folded, "ours openvino fp32": lambda: ours_openvino(False)}
-    makers |= {"ours onnxruntime fp32": ours_onnxruntime, "pytorch fp32": pytorch}
+    makers |= {"ours onnxruntime fp32": ours_onnxruntime, "pytorch fp32": pytorch, "ours openvino int8": ours_int8}
     if cpu_has_bfloat16():
         makers |= {"gemm bf16": bfloat16_gemm, "ours bf16": ours, "ours folded bf16": ours_folded}
         makers |= {"ours openvino bf16": lambda: ours_openvino(True)}
@@ -155,7 +164,7 @@ def main() -> None:
         if name.startswith("gemm"):
             continue
         per_s, per_cpu_s = options.batch_size / wall, options.batch_size / cpu
-        share = per_cpu_s * FLOP["keras" if name.startswith("keras") else "ours"] / peaks[name[-4:]]
+        share = per_cpu_s * FLOP["keras" if name.startswith("keras") else "ours"] / peaks.get(name[-4:], peaks["fp32"])
         rows[name] = {"images_per_s": per_s, "images_per_cpu_s": per_cpu_s, "ratio": peer / cpu, "share_of_peak": share}
         print(f"{name:<22} {per_s:7.1f} images/s {per_cpu_s:7.1f} per CPU-s {peer / cpu:6.2f}x of predict {share:7.0%} of peak")
     write_results(options.json, SEED, {"peaks": peaks, **rows}, rounds=options.rounds, batch_size=options.batch_size)
