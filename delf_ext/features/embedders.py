@@ -62,17 +62,20 @@ def folded(embedder: Embedder) -> Embedder:
     return dataclasses.replace(embedder, embed=lambda images: function()(tf.constant(images)).numpy())
 
 
-def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
-    """The same network, weights as they are now, run by OpenVINO; equal to `fast_runtime.TOLERANCE`, so the digest stays.
-
-    folder: where the frozen graph is kept, under the digest.
-    """
+def graph_file(embedder: Embedder, folder: Path) -> Path:
+    """The frozen graph, kept in `folder` under the digest. Raises: ValueError when the embedder is no network of ours."""
     path = folder / f"{embedder.digest}.pb"
     if not path.is_file():
         if embedder.graph is None:
             raise ValueError(f"{embedder.name} is no TensorFlow network of ours: leave --runtime out.")
         with atomic_path(path) as temporary:
             temporary.write_bytes(frozen_graph(embedder.graph).SerializeToString())
+    return path
+
+
+def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
+    """The same network, weights as they are now, run by OpenVINO; equal to `fast_runtime.TOLERANCE`, so the digest stays."""
+    path = graph_file(embedder, folder)
     with_threads = partial(open_network(path, "openvino", bfloat16).compiled, 0)
     return dataclasses.replace(embedder, embed=with_threads(0), graph=None, with_threads=with_threads)
 

@@ -30,8 +30,9 @@ FLAGS: dict[str, list[tuple]] = {
         ("skipcon_attn", False, "adds the unweighted sum of features to the similarity branch"),
         ("logit_concat_sim", False, "appends the logits to the similarity branch's input"),
         ("onnx_model", None, "any image-embedding network, FILE.onnx; FILE.onnx.json says how it wants its photographs"),
-        ("runtime", "auto", "what computes embeddings; auto: TensorFlow, for --onnx_model OpenVINO or else ONNX Runtime",
-                            ["auto", "tensorflow", "openvino", "onnxruntime"]),
+        ("runtime", "auto", "what computes embeddings; auto: TensorFlow, for --onnx_model OpenVINO or else ONNX Runtime; "
+                            "openvino-int8: in 8-bit integers, calibrated on --data",
+                            ["auto", "tensorflow", "openvino", "openvino-int8", "onnxruntime"]),
     ],
     "Losses (any number together)": [
         ("train_logits", False, "classification: softmax cross-entropy + squared error"),

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import digest_of, read_json
+from data_io.datasets import list_images, load_dataset
+from data_io.records import ImageList
 from delf_ext.config import RunConfig, UsageError
-from delf_ext.verbs.data import cache_folder
+from delf_ext.verbs.data import cache_folder, resolve_data
 from delf_ext.verbs.weights import resolve_layout
 
 System = tuple[Any, RunConfig | None]  # an embedder; the configuration where it is one of our own networks
@@ -27,8 +29,8 @@ def systems_of(flags: Any) -> list[System]:
         raise UsageError(
             "which model? Pass --run_dir=RUN, --pretrained_model=CHECKPOINT for the trunk as it is, or --onnx_model=FILE.onnx."
         )
-    if flags.runtime == "tensorflow" and flags.onnx_model:
-        raise UsageError("--runtime=tensorflow does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
+    if flags.runtime in ("tensorflow", "openvino-int8") and flags.onnx_model:
+        raise UsageError(f"--runtime={flags.runtime} does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
     if flags.runtime == "onnxruntime" and (run_dirs or flags.pretrained_model):
         raise UsageError("--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out.")
     from delf_ext.models.precision import set_mixed_precision
@@ -37,7 +39,7 @@ def systems_of(flags: Any) -> list[System]:
     onnx = [_onnx(flags, bfloat16)] if flags.onnx_model else []
     ours = [_zero_shot(flags)] if flags.pretrained_model else []
     ours += [load_run(Path(run_dir)) for run_dir in run_dirs]
-    return [*onnx, *((_for_inference(model, flags.runtime, bfloat16), config) for model, config in ours)]
+    return [*onnx, *((_for_inference(flags, model, bfloat16), config) for model, config in ours)]
 
 
 def one_system(flags: Any) -> System:
@@ -85,13 +87,27 @@ def _onnx(flags: Any, bfloat16: bool) -> System:
     return onnx_embedder(flags.onnx_model, runtime, bfloat16), None
 
 
-def _for_inference(model: Any, runtime: str, bfloat16: bool) -> Any:
+def _for_inference(flags: Any, model: Any, bfloat16: bool) -> Any:
     """The Keras baseline stays as it is: it is measured as it was."""
     from delf_ext.features.embedders import Embedder, folded, in_openvino
+    from delf_ext.features.quantization import in_openvino_int8
 
     if not isinstance(model, Embedder):
         return model
-    return in_openvino(model, cache_folder() / "graphs", bfloat16) if runtime == "openvino" else folded(model)
+    graphs = cache_folder() / "graphs"
+    if flags.runtime == "openvino-int8":
+        return in_openvino_int8(model, _photographs(flags), graphs)
+    return in_openvino(model, graphs, bfloat16) if flags.runtime == "openvino" else folded(model)
+
+
+def _photographs(flags: Any) -> ImageList:
+    """Of the data that the verb works on, those that are searched in: the gallery, or all of a plain folder."""
+    path = resolve_data(flags)
+    try:
+        data = load_dataset(path, flags.query_split)
+    except ValueError:
+        return list_images(path)
+    return data.gallery if len(data.gallery) else data.train
 
 
 def _calibrated(flags: Any, model: Any) -> Any:

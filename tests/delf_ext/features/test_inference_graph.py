@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_io.images import load_image
 from delf_ext.config import ModelConfig
-from delf_ext.features.embedders import Embedder, folded, in_openvino, network_embedder
+from delf_ext.features.embedders import Embedder, folded, in_openvino, network_embedder, zero_shot_embedder
 from delf_ext.features.fast_runtime import TOLERANCE
 from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
 from delf_ext.models.backbones import Backbone
@@ -83,3 +84,15 @@ def test_a_graph_is_frozen_once(embedder: Embedder, tmp_path: Path, monkeypatch:
     assert in_openvino(embedder, tmp_path).embed(PIXELS).shape == (3, 2048)
     with pytest.raises(ValueError, match="other is no TensorFlow network of ours: leave --runtime out"):
         in_openvino(Embedder("other", SIZE_PX, "another digest", lambda images: images), tmp_path)
+
+
+@pytest.mark.shared
+def test_resnet_50_embeds_real_photographs_alike_in_both(shared: Path, tmp_path: Path):
+    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::10]
+    pixels = np.stack([load_image(path, 224) for path in paths])
+    weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")
+    trunk, _ = zero_shot_embedder(weights, "resnet_v1_50/block4", "v1.5", "avg", 224)
+    plain, fast = (model.embed(pixels) for model in (folded(trunk), in_openvino(trunk, tmp_path)))
+    assert len(paths) >= 29 and (plain * fast).sum(1).min() >= 0.99999
+    assert np.linalg.norm(plain - fast, axis=1).max() < TOLERANCE

@@ -17,6 +17,7 @@ from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
 from delf_ext.features.fast_runtime import TOLERANCE
 from delf_ext.models.backbones import Backbone
+from delf_ext.verbs import systems
 from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.systems import one_system, systems_of
 from pretrained.convert import write_checkpoint
@@ -81,6 +82,32 @@ def test_a_verb_gives_the_same_embeddings_in_openvino(photos: Path, trunk: list[
     assert plain.digest == fast.digest and [path.stem for path in (cache / "graphs").iterdir()] == [plain.digest]
 
 
+def test_a_verb_embeds_in_8_bit_integers(
+    photos: Path, trunk: list[str], tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("openvino"), pytest.importorskip("nncf", reason="pip install mandoo[int8]")
+    plain = extracted(photos, tmp_path / "plain", *trunk)
+    int8 = extracted(photos, tmp_path / "int8", *trunk, "--runtime=openvino-int8")
+    assert np.multiply(plain.embeddings, int8.embeddings).sum(1).min() > 0.99 and plain.digest != int8.digest
+    said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({cache}/graphs/{int8.digest}-int8/network.xml)"
+    assert f"int8: calibrated now {said}" in capsys.readouterr().out
+    dual_main.main(["search", f"--data={photos}", f"--image={photos}/3.png", *trunk, "--runtime=openvino-int8", "--top_k=1"])
+    out = capsys.readouterr().out
+    assert f"int8: calibrated before {said}" in out and out.splitlines()[-1].endswith(f"1. 1.0000  {photos}/3.png")
+
+
+@pytest.mark.parametrize(
+    ("split", "chosen"), [("query,gallery", ["2.png", "3.png", "4.png"]), ("train,train", [f"{row}.png" for row in range(5)])]
+)
+def test_int8_is_calibrated_on_what_is_searched_in(photos: Path, tmp_path: Path, split: str, chosen: list[str]):
+    query, gallery = split.split(",")
+    rows = [f"{photos}/{row}.png,{row},{query if row < 2 else gallery}" for row in range(5)]
+    (tmp_path / "products.csv").write_text("\n".join(["path,label,split", *rows]))
+    flags = new_flags()
+    flags(["dual_main.py", f"--data={tmp_path}/products.csv"])
+    assert [Path(path).name for path in systems._photographs(flags).paths] == chosen
+
+
 @pytest.mark.parametrize("runtime", ["auto", "openvino", "onnxruntime"])
 def test_a_verb_uses_a_users_onnx_model(photos: Path, onnx_model: Path, tmp_path: Path, runtime: str):
     pytest.importorskip("openvino"), pytest.importorskip("onnxruntime")
@@ -93,6 +120,7 @@ def test_a_verb_uses_a_users_onnx_model(photos: Path, onnx_model: Path, tmp_path
     [
         ([], "which model"),
         (["--onnx_model=x.onnx", "--runtime=tensorflow"], "--runtime=tensorflow does not run --onnx_model"),
+        (["--onnx_model=x.onnx", "--runtime=openvino-int8"], "--runtime=openvino-int8 does not run --onnx_model"),
         (["--run_dir=r", "--runtime=onnxruntime"], "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints"),
     ],
 )

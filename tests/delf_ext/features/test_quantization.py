@@ -1,0 +1,114 @@
+"""Int8 networks against those in float32: near, under a digest of their own, quantised once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data_io.datasets import list_images
+from data_io.records import ImageList
+from delf_ext.features.embedders import Embedder
+from delf_ext.features.quantization import in_openvino_int8, spread
+
+SIZE_PX = 32
+EXTRA = "pip install mandoo[int8]"
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
+    """Coloured noise of many scales; the last file is none."""
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(8):
+        noise = Image.fromarray(rng.integers(0, 256, (2 + number, 3, 3), np.uint8)).resize((40, 40))
+        noise.save(folder / f"{number}.png")
+    (folder / "9.png").write_text("none")
+    return list_images(folder)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    tf.keras.utils.set_random_seed(0)
+    layers = [tf.keras.layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32)]
+    network = tf.keras.Sequential([*layers, tf.keras.layers.GlobalAveragePooling2D()])
+    network(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
+    graph = tf.function(
+        lambda images: tf.math.l2_normalize(network(tf.cast(images, tf.float32) / 64 - 2), -1),
+        input_signature=[tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.uint8)],
+    )
+    return Embedder("tiny", SIZE_PX, "float", lambda images: graph(tf.constant(images)).numpy(), graph=graph)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def int8(embedder: Embedder, photographs: ImageList, folder: Path) -> Embedder:
+    pytest.importorskip("openvino", reason=EXTRA), pytest.importorskip("nncf", reason=EXTRA)
+    return in_openvino_int8(embedder, photographs, folder)
+
+
+def test_int8_is_near_float32_under_another_digest(int8: Embedder, embedder: Embedder, folder: Path):
+    pixels = np.random.default_rng(1).integers(0, 256, (4, SIZE_PX, SIZE_PX, 3), np.uint8)
+    found, expected = int8.embed(pixels), embedder.embed(pixels)
+    assert (found * expected).sum(1).min() > 0.999 and np.abs(found - expected).max() > 1e-6
+    assert int8.digest not in ("", embedder.digest) and (int8.name, int8.image_size) == (embedder.name, SIZE_PX)
+    assert int8.with_threads is not None
+    np.testing.assert_allclose(int8.with_threads(1)(pixels), found, atol=1e-5)
+    assert "FakeQuantize" in (folder / f"{int8.digest}-int8" / "network.xml").read_text()
+
+
+def test_it_is_quantised_once_and_says_on_what(
+    int8: Embedder,
+    embedder: Embedder,
+    photographs: ImageList,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("delf_ext.features.quantization.quantize", lambda *_: pytest.fail("quantised again"))
+    assert in_openvino_int8(embedder, photographs, folder).digest == int8.digest
+    first, last = photographs.paths[[0, -1]]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"int8: calibrated before on 9 of 9 photographs, {first} to {last} ({folder}/{int8.digest}-int8/network.xml)"
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [f"{int8.digest}-int8", "float.pb"]  # nothing half-made
+
+
+def test_weights_and_photographs_change_the_digest(
+    embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("delf_ext.features.quantization.quantize", lambda *_: None)
+    network = SimpleNamespace(compiled=lambda output, threads: embedder.embed)
+    monkeypatch.setattr("delf_ext.features.quantization.open_network", lambda *_: network)
+    other = dataclasses.replace(embedder, digest="other")
+    asked = [(embedder, photographs), (other, photographs), (embedder, photographs.take(range(7)))]
+    digests = [in_openvino_int8(model, images, tmp_path).digest for model, images in asked]
+    assert len(set(digests)) == 3 and in_openvino_int8(*asked[0], tmp_path).digest == digests[0]
+
+
+def test_photographs_are_spread_over_the_list():
+    images = ImageList(ids=np.arange(1001).astype(str), paths=np.arange(1001).astype(str))
+    assert spread(images, 5).ids.tolist() == ["0", "250", "500", "750", "1000"]
+    assert spread(images, 2000).ids.tolist() == images.ids.tolist()
+
+
+def test_without_the_package_the_error_names_the_extra(
+    embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ValueError, match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo\[int8\]$"):
+        in_openvino_int8(embedder, photographs, tmp_path)
+
+
+def test_photographs_of_which_none_is_readable_are_refused(embedder: Embedder, photographs: ImageList, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^--runtime=openvino-int8: none of 1 photographs to calibrate on could be read\.$"):
+        in_openvino_int8(embedder, photographs.take([8]), tmp_path)
