@@ -180,7 +180,7 @@ def _take_all(out: Path, config: DrawConfig, shots: list[Shot], progress: bool, 
     for shot in shots:
         by_class.setdefault(shot.class_index, []).append(shot)
     homographies: dict[str, list[float]] = {}
-    with tqdm(total=len(shots), desc="drawing", unit="img", disable=not progress) as bar:
+    with tqdm(total=len(shots), desc="drawing", unit="img", disable=None if progress else True) as bar:
         for taken in _run(out, config, list(by_class.values()), workers):
             homographies.update(taken)
             bar.update(len(taken))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from data_io.images import ImageError
 from data_io.pixel_cache import image_loader
+from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 
 NO_TIME_LEFT = "no time left"
@@ -77,7 +76,7 @@ def extract_global(
     """
     embeddings: list[np.ndarray] = []
     reasons: list[str] = []
-    with tqdm(total=len(images), desc=description, unit="image", disable=not sys.stderr.isatty()) as bar:
+    with progress(len(images), description) as bar:
         for batch in decoded_batches(images, model.image_size, batch_size):
             if not fits():
                 reasons += [NO_TIME_LEFT] * (len(images) - len(reasons))

@@ -14,7 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from io import StringIO
 from itertools import chain
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from tqdm import tqdm
 
 from data_io.feature_parts import FeaturePart, FeatureParts, content_digest
 from data_io.images import DECODING_VERSION
+from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from delf_ext.features.extraction import Embeds, decoded_batches, embed_readable
 
 PART_IMAGES = 256  # what a kill can cost
-QUIET_S = 30.0  # between two lines of progress where there is no terminal
 CHANGED = "changed while it was read"
 
 Found = dict[int, np.ndarray | str]  # row -> its embedding, or why there is none
@@ -83,7 +82,7 @@ def _complete(
     if len(todo) < len(contents):
         print(f"{parts.folder}: {len(contents) - len(todo)} of {len(contents)} images are embedded already")
     decoded = chain.from_iterable(decoded_batches(images.take(todo), model.image_size, batch_size))
-    with _progress(len(todo)) as bar:
+    with progress(len(todo), "embedding") as bar:
         for group, of_group in zip(groups, batches, strict=True):
             for rows in of_group:
                 found |= _embedded(model, dict(zip(rows, decoded)), contents, batch_size)
@@ -181,17 +180,3 @@ def _joined(
     embeddings.setflags(write=False)  # or the record would copy it
     parts.drop_earlier()
     return GlobalFeatures(kept.ids, embeddings, model.digest), kept
-
-
-class _Lines(StringIO):
-    """A progress bar's file where there is no terminal: each state is a line."""
-
-    def write(self, text: str) -> int:
-        if text.strip():
-            print(text.strip(), flush=True)
-        return len(text)
-
-
-def _progress(total: int) -> tqdm:
-    unwatched = {} if sys.stderr.isatty() else dict(file=_Lines(), mininterval=QUIET_S, miniters=1, ncols=0)
-    return tqdm(total=total, desc="embedding", unit="image", disable=not total, **unwatched)

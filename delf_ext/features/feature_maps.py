@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, digest_of, read_json, write_json
+from data_io.progress import progress
 from data_io.records import ImageList
 from delf_ext.features.embedders import weights_digest
 from delf_ext.features.extraction import decoded_batches
@@ -38,16 +37,16 @@ def stored_feature_maps(network: DualHead, images: ImageList, folder: Path, batc
 def _write_maps(
     graph: tf.types.experimental.GenericFunction, images: ImageList, size: int, batch_size: int, path: Path, shape: tuple
 ) -> None:
-    maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *shape))
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": (len(images), *shape)}
     start = 0
-    with tqdm(total=len(images), desc="feature maps", unit="image", disable=not sys.stderr.isatty()) as bar:
+    with open(path, "wb") as file, progress(len(images), "feature maps") as bar:  # not mapped: a full disk would end the process
+        np.lib.format.write_array_header_1_0(file, header)
         for batch in decoded_batches(images, size, batch_size):
             pixels = _all_readable(batch, images.paths[start : start + len(batch)])
             blank = [np.zeros_like(pixels[0])] * (batch_size - len(pixels))
-            maps[start : start + len(batch)] = graph(np.stack(pixels + blank)).numpy()[: len(batch)]
+            file.write(graph(np.stack(pixels + blank)).numpy()[: len(batch)].tobytes())
             start += len(batch)
             bar.update(len(batch))
-    maps.flush()
 
 
 def _all_readable(batch: list[np.ndarray | str], paths: np.ndarray) -> list[np.ndarray]:

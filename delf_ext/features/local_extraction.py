@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from data_io.images import ImageError, decode_image
 from data_io.local_store import LocalStoreWriter, load_local
+from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 
 BATCH_IMAGES = 8
@@ -64,7 +63,7 @@ def extract_local(
                 f"{folder}: {moved[0]} was extracted from {store.done[moved[0]]}, moved or replaced since. Pass --overwrite."
             )
         missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
-        with tqdm(total=len(missing), desc=description, unit="image", disable=not sys.stderr.isatty() or not len(missing)) as bar:
+        with progress(len(missing), description) as bar:
             for batch in _batches(extractor, missing, store):
                 _require_time(fits)
                 for (name, path, _), features in zip(batch, extractor.extract([pixels for _, _, pixels in batch]), strict=True):
@@ -83,7 +82,7 @@ def sample_descriptors(
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
     found: list[np.ndarray] = []
-    with tqdm(total=len(rows), desc="whitening", unit="image", disable=not sys.stderr.isatty()) as bar:
+    with progress(len(rows), "whitening") as bar:
         for batch in _batches(extractor, images.take(rows), None):
             _require_time(fits)
             found += [features.descriptors[:per_image] for features in extractor.extract([pixels for _, _, pixels in batch])]

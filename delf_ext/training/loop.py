@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,12 +108,15 @@ def train(
         print(f"continuing at step {step} of {total_steps}", flush=True)
     watch = _Watch(state, config, evaluate_dev, tf.summary.create_file_writer(str(run_dir)), step, listener)
     callbacks = [Throughput(config.batch_size), watch]  # in this order: the watch keeps what the other measured
+    shown = 1 if sys.stdout.isatty() else 2  # a bar, or in a log a line per epoch
     logs: dict[str, float] = {}
     while watch.step < total_steps:
         epoch, first_step = divmod(watch.step, steps_per_epoch)
         batches = epoch_batches(epoch, first_step)
         steps = steps_per_epoch - first_step
-        history = objective.fit(batches, epochs=config.epochs, initial_epoch=epoch, steps_per_epoch=steps, callbacks=callbacks)
+        history = objective.fit(
+            batches, epochs=config.epochs, initial_epoch=epoch, steps_per_epoch=steps, callbacks=callbacks, verbose=shown
+        )
         logs = {name: float(values[-1]) for name, values in history.history.items()}
     watch.evaluate()
     state.save(watch.step)
