@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
 from delf_ext.config import UsageError
-from delf_ext.nsml import commands, submission
+from delf_ext.nsml import commands, store, submission
 
 EXAMPLES = """\
 examples:
@@ -39,13 +42,14 @@ Handler = Callable[[Namespace], int | None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 1 with one line for what a user can mend, or a session or submission that failed; 2 for wrong usage."""
+    _prepare_process()
     try:
         args = build_parser().parse_args(_with_args_bound(sys.argv[1:] if arguments is None else arguments))
         status = args.handler(args)
         sys.stdout.flush()
         return status or 0
     except KeyboardInterrupt:
-        print("\ninterrupted. Sessions go on: `nsml ps` lists them.", file=sys.stderr)
+        print("\ninterrupted. Sessions that were started go on: `nsml ps` lists them.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `nsml logs SESSION | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
@@ -54,8 +58,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage error: {error} (--help explains)", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = f". `nsml rm` and `nsml model rm` make room in {store.home()}." if full else ""
+        print(f"error: {error}{remedy}", file=sys.stderr)
         return 1
+
+
+def _prepare_process() -> None:
+    """A closed terminal and `kill` interrupt, so that a submission ends as a whole; no letter or missing stdout stops a table."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has it ignored
+            signal.signal(number, signal.default_int_handler)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -97,7 +113,7 @@ def _add_models(verbs: Any) -> None:
     submit = _command(verbs, "submit", commands.submit, "session", "checkpoint?")
     submit.add_argument("-t", "--test", action="store_true", help="check and time the answer, without the leaderboard")
     submit.add_argument("-v", "--verbose", action="store_true", help="show its log")
-    limit_help = "after which it is failed (default: %(default)s)"
+    limit_help = "after which it is failed (default: %(default)g)"
     submit.add_argument("--limit", type=float, default=submission.LIMIT_S, metavar="SECONDS", help=limit_help)
 
 

@@ -38,7 +38,7 @@ def ps(args: Namespace) -> None:
             session, state = store.read_session(name), store.read_state(name)
             if args.all or state.status not in store.ENDED:
                 latest = summary(last_summary(store.session_folder(name)))
-                notes = "; ".join(filter(None, [session.memo, state.reason]))
+                notes = "; ".join(filter(None, [state.reason, session.memo]))
                 rows.append([name, ago(session.created), shlex.join(session.args), state.status, latest, notes])
         except (TypeError, ValueError, OSError) as error:
             rows.append([name, "", "", "damaged", "", str(error).replace(f"{store.session_folder(name)}/", "")])
@@ -83,7 +83,7 @@ def model_ls(args: Namespace) -> None:
         try:
             note = read_json(store.checkpoint_folder(args.session, name) / "checkpoint.json")
             rows.append([name, ago(note["saved"]), f"{note['seconds']:.1f} s", summary(note["summary"]), size(note["bytes"])])
-        except (TypeError, KeyError, ValueError):
+        except (AttributeError, TypeError, KeyError, ValueError):
             rows.append([name, "damaged", "", "", ""])
     print(table(["Checkpoint", "Last Modified", "Elapsed", "Summary", "Size"], rows))
 
@@ -111,7 +111,7 @@ def submit(args: Namespace) -> int:
     print(f"Submission {result.number} of {result.session}, checkpoint {result.checkpoint}: {result.status}, ", end="")
     print(f"{result.seconds:.1f} s of {result.limit_s:g} s.")
     for metric, value in result.metrics.items():
-        print(f"  {metric:<16} {value:.4f}")
+        print(f"  {metric:<20} {value:.0f}" if metric.startswith("num_") else f"  {metric:<20} {value:.4f}")
     if result.status != "failed":
         return 0
     log = store.session_folder(result.session) / "submissions" / str(result.number) / "log"

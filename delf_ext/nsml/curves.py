@@ -47,7 +47,7 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
 
 def last_summary(folder: Path) -> dict[str, Any]:
     """The values that were last reported with `summary`; empty when there are none."""
-    return next((record["values"] for record in _records(reversed(_lines(folder))) if record["summary"]), {})
+    return next((record["values"] for record in _records(reversed(_lines(folder))) if record.get("summary")), {})
 
 
 def _lines(folder: Path) -> list[bytes]:
@@ -58,9 +58,11 @@ def _lines(folder: Path) -> list[bytes]:
 def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except ValueError:  # half-written: its process was killed
             continue
+        if isinstance(record, dict) and isinstance(record.get("values"), dict):
+            yield record
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -60,7 +62,7 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Pushed:
     _require_free(name, overwrite)
     data = _readable(load_dataset(path))
     tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
-    _put(name, tree)
+    _put(name, tree, overwrite)
     num_classes = len(np.unique(data.train.known_labels("training")))
     notes = tuple(_notes(data, bool(tree.labels)))
     return Pushed(len(data.train), num_classes, len(data.query), len(data.gallery), data.skipped, notes)
@@ -92,7 +94,7 @@ def remove(name: str) -> None:
     """Deletes a data set and its answers. Raises: ValueError when there is none of that name, or a session runs on it."""
     folder = existing(name)
     _require_unused(name)
-    with _room_beside(name) as room:
+    with _room_beside(name) as room, _alone(name):
         folder.rename(room / name)
         store.answers_file(name).unlink(missing_ok=True)
 
@@ -151,16 +153,28 @@ def _room_beside(name: str) -> Iterator[Path]:
         raise ValueError(f"{above / name}: cannot be written ({reason}); it is as it was. Make room, then run again.") from error
 
 
-def _put(name: str, tree: ChallengeTree) -> None:
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One process at a time puts or deletes: two at once could leave data of one push and answers of the other."""
+    above = os.open(store.dataset_folder(name).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(above, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(above)
+
+
+def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
     """Puts data and answers in place only when both are whole."""
     folder, answers = store.dataset_folder(name), store.answers_file(name)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "label"), *sorted(tree.labels.items())])
     with _room_beside(name) as room:
+        _copy(tree.sources, room / "new")
         answers.parent.mkdir(mode=0o700, exist_ok=True)
-        with atomic_path(answers) as unpublished:
+        with _alone(name), atomic_path(answers) as unpublished:
+            _require_free(name, overwrite)  # another push may have been faster
             unpublished.write_text(text.getvalue(), encoding="utf-8")
-            _copy(tree.sources, room / "new")
             if folder.exists():
                 folder.rename(room / "old")
             (room / "new").rename(folder)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_io.artifacts import digest_of, read_json, write_json
-from delf_ext.config import strict
 from delf_ext.nsml import store
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.submission import Result
@@ -16,6 +15,7 @@ from delf_ext.nsml.tables import ago, table
 METRIC, TIE_BREAKER = "mAP@1000", "recall_at_1"
 COLUMNS = {"mAP@1000": METRIC, "Recall@1": TIE_BREAKER, "Recall@5": "recall_at_5", "Recall@10": "recall_at_10"}
 FULL_COLUMNS = {**COLUMNS, "mAP": "mAP", "mAP@R": "mAP@R", "Last rank": "mean_last_rank"}
+METRICS = FULL_COLUMNS.values()
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def _results(dataset: str) -> Iterator[Result]:
     for session in store.session_names(dataset):
         for path in sorted(store.session_folder(session).glob("submissions/*/result.json")):
             try:
-                yield strict(Result, read_json(path))
+                result = store.typed(Result, read_json(path))
+                if result.status == "scored" and not all(isinstance(result.metrics.get(name), float) for name in METRICS):
+                    raise ValueError(f"metrics are {result.metrics}")
+                yield result
             except (TypeError, ValueError) as error:
                 print(f"{path}: left out, damaged ({error})")

@@ -32,7 +32,7 @@ def run(dataset: str, entry: str, args: tuple[str, ...] = (), gpus: int = 1, mem
     Raises: ValueError when there is no such data set or entry file, before anything is made; OSError when a disk is full.
     """
     datasets.existing(dataset)
-    entry = os.path.normpath(entry)
+    entry = os.path.relpath(entry or ".")
     files = snapshot.code_files(Path.cwd(), entry)
     return _begin(store.create(dataset, entry, args, gpus=gpus, memo=memo), Path.cwd(), files)
 

@@ -165,7 +165,7 @@ def _write_answer(path: Path, answer: Any) -> None:
     """As JSON, an item at a time. Raises: TypeError naming the item that holds what JSON does not."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         if not isinstance(answer, (list, tuple)):
-            file.write(_json(answer, "the whole"))
+            file.write(_json(answer, "the whole, which must be a list"))
             return
         file.write("[")
         for place, item in enumerate(answer):

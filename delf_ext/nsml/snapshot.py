@@ -23,8 +23,10 @@ def code_files(folder: Path, entry: str) -> list[Path]:
     named `runs`, STUBS, the store itself, and what the lines of .nsmlignore match (patterns of file names, or of paths from
     here). Links are followed, but not into a folder they lie in.
 
-    Raises: ValueError when the entry is missing or left out, or more than MOST_BYTES would have to be copied.
+    Raises: ValueError when the entry is missing or left out, the folder is the store, or more than MOST_BYTES would be copied.
     """
+    if folder.resolve() == store.home().resolve():
+        raise ValueError(f"{folder} is MANDOO_HOME, where data sets and sessions lie: keep your code in a folder of its own.")
     main = Path(entry, "__main__.py") if (folder / entry).is_dir() else Path(entry)
     if not (folder / main).is_file():
         raise ValueError(f"{folder / main}: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY.")

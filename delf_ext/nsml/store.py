@@ -15,6 +15,7 @@ cache/                        what `cache` keeps
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import getpass
 import os
@@ -22,7 +23,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ STATUSES = ("starting", "running", "exited", "failed", "stopped", "killed")
 ENDED = STATUSES[2:]
 
 Kind = TypeVar("Kind")
+PLAIN: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}  # annotation -> what JSON has for it
+PLAIN |= {"tuple[str, ...]": list, "dict[str, float]": dict}
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class State:
 
 
 def home() -> Path:
-    """MANDOO_HOME, else ~/.mandoo."""
-    return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
+    """MANDOO_HOME, else ~/.mandoo. Raises: ValueError when there is neither."""
+    try:
+        return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
+    except RuntimeError:  # a container's user without a home
+        raise ValueError("no home folder is known: set MANDOO_HOME to the folder in which everything shall lie.") from None
 
 
 def user() -> str:
@@ -105,24 +111,27 @@ def checkpoint_folder(session: str, checkpoint: str) -> Path:
 
 
 def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Session:
-    """A new session with the next number of its data set. Two processes that ask at once get two numbers."""
-    above = home() / "sessions" / user() / checked(dataset, "data set")
-    above.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(entry.name) for entry in above.iterdir() if entry.name.isdecimal()), default=0)
-    while True:
-        try:
-            (above / str(number)).mkdir()
-            break
-        except FileExistsError:
-            number += 1
-    session = Session(f"{user()}/{dataset}/{number}", dataset, entry, args, created=time.time(), **others)
+    """A new session with the next number of its data set."""
+    folder = next_folder(home() / "sessions" / user() / checked(dataset, "data set"))
+    session = Session(f"{user()}/{dataset}/{folder.name}", dataset, entry, args, created=time.time(), **others)
     try:
-        write_json(above / str(number) / "session.json", asdict(session))
+        write_json(folder / "session.json", asdict(session))
         write_state(session.name, State())
     except OSError:  # a full disk
-        shutil.rmtree(above / str(number))
+        shutil.rmtree(folder)
         raise
     return session
+
+
+def next_folder(above: Path) -> Path:
+    """above/N, made for the next N. Two processes that ask at once get two."""
+    above.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(folder.name) for folder in above.iterdir() if folder.name.isdecimal()), default=0)
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (above / str(number)).mkdir()
+            return above / str(number)
+        number += 1
 
 
 def read_session(name: str) -> Session:
@@ -131,7 +140,7 @@ def read_session(name: str) -> Session:
     if not folder.is_dir():
         raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
     session = _read(Session, folder / "session.json")
-    return replace(session, args=tuple(session.args))
+    return replace(session, args=tuple(map(str, session.args)))
 
 
 def write_state(name: str, state: State) -> None:
@@ -163,11 +172,21 @@ def is_running(name: str) -> bool:
 
 
 def _read(kind: type[Kind], path: Path) -> Kind:
-    values = read_json(path)
     try:
-        return strict(kind, values)
+        return typed(kind, read_json(path))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged ({error}).") from None
+        name, reason = "/".join(path.parts[-4:-1]), str(error).removeprefix(f"{path}: ").partition(";")[0].rstrip(".")
+        raise ValueError(f"{path}: damaged ({reason}); `nsml rm {name}` deletes the session.") from None
+
+
+def typed(kind: type[Kind], values: Any) -> Kind:
+    """A record of the store from plain data. Raises: TypeError or ValueError naming what is missing, unknown or wrong."""
+    record = strict(kind, values)
+    for field in fields(record):  # type: ignore[arg-type]
+        value = values.get(field.name, getattr(record, field.name))
+        if not isinstance(value, PLAIN[str(field.type)]):
+            raise ValueError(f"{field.name} is {value!r}")
+    return record
 
 
 def session_names(dataset: str | None = None) -> Iterator[str]:

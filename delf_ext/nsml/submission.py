@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import shutil
 import sys
@@ -66,7 +65,7 @@ def submit(session: str, checkpoint: str, limit_s: float = LIMIT_S, test: bool =
     data, labels = load_dataset(existing(asked.dataset)), answers_of(asked.dataset)
     if not len(data.query) or not len(data.gallery):
         raise ValueError(f"data set {asked.dataset} has no queries or no references: there is nothing to answer.")
-    folder, submitted = _new_folder(asked.name), time.time()
+    folder, submitted = store.next_folder(store.session_folder(asked.name) / "submissions"), time.time()
     outcome = _run(asked, checkpoint, folder, limit_s, verbose)
     status, reason, metrics = _judged(outcome, folder / "answer.json", data, {} if test else labels)
     result = Result(
@@ -84,17 +83,6 @@ def submit(session: str, checkpoint: str, limit_s: float = LIMIT_S, test: bool =
     )
     write_json(folder / "result.json", asdict(result))
     return result
-
-
-def _new_folder(session: str) -> Path:
-    """submissions/K, for the next K: two that submit at once get two."""
-    for number in itertools.count(1):
-        folder = store.session_folder(session) / "submissions" / str(number)
-        with contextlib.suppress(FileExistsError):
-            folder.parent.mkdir(exist_ok=True)
-            folder.mkdir()
-            break
-    return folder
 
 
 def _run(session: Session, checkpoint: str, folder: Path, limit_s: float, verbose: bool) -> Outcome:
@@ -117,6 +105,11 @@ def _own_copy(session: Session, folder: Path) -> Iterator[Path]:
     try:
         snapshot.copy_code(code, snapshot.code_files(code, session.entry), folder)
         yield folder
+        for compiled in folder.rglob("__pycache__/*.nb[ci]"):  # by numba: the next submission need not wait for it
+            kept = code / compiled.relative_to(folder)
+            with contextlib.suppress(OSError):
+                kept.parent.mkdir(exist_ok=True)
+                compiled.replace(kept)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -22,11 +22,13 @@ from pathlib import Path
 import delf_ext
 from delf_ext.nsml import store
 from delf_ext.nsml.store import Session, State
+from delf_ext.nsml.tables import printable
 
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
 LOG_BYTES = 64 * 2**20  # of one run's output; the rest is read and dropped
 GRACE_S = 10.0  # between being asked to end and being killed
 TAIL_BYTES = 16 * 2**10  # of the output, in which the reason of a failure is looked for
+LIKELY: dict[int, str] = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "Bus error: is a disk full?"}  # of mapped files
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -161,15 +163,13 @@ def _reason(exit_code: int, tail: bytes) -> str:
     """One line: the exception of the last traceback, else the last line printed, else what the exit code says."""
     if exit_code == 0:
         return ""
-    if exit_code == -signal.SIGKILL:
-        return "signal 9 (out of memory?)"
     if exit_code < 0:
-        return f"signal {-exit_code} ({signal.strsignal(-exit_code)})"
+        return f"signal {-exit_code} ({LIKELY.get(-exit_code, signal.strsignal(-exit_code))})"
     text = tail.decode("utf-8", "replace")
     _, traceback, after = text.rpartition("Traceback (most recent call last):\n")
     raised = [line for line in after.splitlines() if line.strip() and not line.startswith(" ")] if traceback else []
     lines = raised[:1] or [line.strip() for line in text.splitlines() if line.strip()][-1:]
-    return lines[0][:500] if lines else f"exit code {exit_code}"
+    return printable(lines[0][:500]) if lines else f"exit code {exit_code}"
 
 
 def _end_all(leader: int, spared: Iterable[int]) -> None:

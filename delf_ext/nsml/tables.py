@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDEST = 60  # columns of a cell; a Korean letter takes two
+WIDEST, NARROWEST = 60, 16  # columns of a cell, as the terminal allows; a Korean letter takes two
+COLUMNS = 120  # where no terminal says
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; cells on one line, cut at WIDEST, but for the first: it is what the next command needs.
+    """Aligned columns; cells on one line, the longest cut to fit the terminal, but for the first: the next command needs it.
 
     >>> print(table(["Name", "Description"], [["you/covers/1", "first try"], ["you/covers/12", ""]]))
     Name           Description
     you/covers/1   first try
     you/covers/12
     """
-    cells = [
-        [_cut(" ".join(cell.split()), WIDEST if place else 10**6) for place, cell in enumerate(row)] for row in [header, *rows]
-    ]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    cells = [[printable(" ".join(cell.split())) for cell in row] for row in [header, *rows]]
+    first, *others = (max(map(_width, column)) for column in zip(*cells, strict=True))
+    room = shutil.get_terminal_size((COLUMNS, 0)).columns - first - 2 * len(others)
+    fits = (widest for widest in range(WIDEST, NARROWEST, -1) if sum(min(width, widest) for width in others) <= room)
+    widest = next(fits, NARROWEST)
+    cells = [[row[0], *(_cut(cell, widest) for cell in row[1:])] for row in cells]
+    widths = [first, *(min(width, widest) for width in others)]
     lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def printable(text: str) -> str:
+    """Without what would do something to a terminal.
+
+    >>> printable("\x1b[31mred"), printable("첫 시도")
+    ('?[31mred', '첫 시도')
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def ago(then: float, now: float | None = None) -> str:
@@ -71,6 +85,7 @@ def _width(text: str) -> int:
 def _cut(text: str, widest: int) -> str:
     if _width(text) <= widest:
         return text
+    text = text[:widest]
     while _width(text) >= widest:
         text = text[:-1]
     return text + "…"

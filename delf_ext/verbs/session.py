@@ -30,7 +30,7 @@ class Training:
     """A training run on the platform: `training.loop.Listener`. Saves what is best on the dev split, and the end."""
 
     def __init__(self, run_dir: Path, epochs: int) -> None:
-        self.run_dir, self.epochs = run_dir, epochs
+        self.run_dir, self.epochs, self.epoch = run_dir, epochs, 0
         self.dev: dict[str, float] = {}
         nsml.bind(save=self.save, load=self.load)
 
@@ -49,15 +49,16 @@ class Training:
 
     def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
         self.dev = {f"dev__{name}": float(metrics[name]) for name in ("mAP", "recall_at_1")}
-        nsml.report(step=step, **self.dev)
+        nsml.report(summary=True, epoch=self.epoch, epoch_total=self.epochs, step=step, **self.dev)
         if is_best:
             nsml.save(step)
 
     def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
         """`loss` and `acc` under the names of the official code, the others as train/NAME."""
+        self.epoch = epoch
         known = {"loss": "loss", "accuracy": "acc"}
         losses = {known.get(name, f"train__{name}"): float(value) for name, value in means.items()}
-        nsml.report(summary=True, epoch=epoch, epoch_total=self.epochs, step=step, **losses, **self.dev)
+        nsml.report(summary=True, epoch=epoch, epoch_total=self.epochs, step=step, **self.dev, **losses)
         if epoch == self.epochs or not self.dev:
             nsml.save(step)
 

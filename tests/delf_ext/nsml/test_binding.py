@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from delf_ext import nsml
 from delf_ext.nsml import session
+from delf_ext.verbs.session import Training
 
 ROOT, SHIM = Path(session.__file__).parents[2], Path(session.__file__).with_name("shim")
 REAL = """
@@ -71,3 +73,16 @@ def test_user_code_finds_all_names_of_2018(tmp_path: Path) -> None:
 def test_the_import_is_quick() -> None:
     code = "import sys, delf_ext.nsml; print(*({'tensorflow', 'tensorboard', 'scipy', 'PIL', 'numba'} & set(sys.modules)))"
     assert printed(code) == ""
+
+
+def test_a_checkpoints_summary_has_its_own_dev_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[dict[str, object]] = []
+    monkeypatch.setattr(nsml, "report", lambda **values: reported.append(values))
+    monkeypatch.setattr(nsml, "save", lambda step: reported.append({"saved": step}))
+    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
+    training = Training(tmp_path, epochs=2)
+    training.epoch_ended(1, 10, {"loss": 0.5})
+    training.evaluated(10, {"mAP": 0.25, "recall_at_1": 0.75}, is_best=True)
+    place = {"summary": True, "epoch": 1, "epoch_total": 2, "step": 10}
+    dev = {"dev__mAP": 0.25, "dev__recall_at_1": 0.75}
+    assert reported == [place | {"loss": 0.5}, {"saved": 10}, place | dev, {"saved": 10}]

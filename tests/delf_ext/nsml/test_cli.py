@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +63,7 @@ def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None
     assert [line.split() for line in nsml(capsys, "ps -a").splitlines()] == [
         ["Name", "Created", "Args", "Status", "Summary", "Description"],
         ["you/toy/1", "just", "now", "--only-one", "exited"],
-        ["you/toy/2", "just", "now", "--first", "too", "bad", "failed", "시도;", "too", "bad"],
+        ["you/toy/2", "just", "now", "--first", "too", "bad", "failed", "too", "bad;", "시도"],
     ]
     assert nsml(capsys, "rm you/toy/1 you/toy/2") == "Session you/toy/1 deleted.\nSession you/toy/2 deleted.\n"
     assert nsml(capsys, "ps -a").count("\n") == 1
@@ -74,7 +77,7 @@ def test_ps_shows_what_was_reported_and_names_the_damaged(capsys: pytest.Capture
     with open(store.session_folder(name) / "log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
         _, first, second = nsml(capsys, "ps").splitlines()
-    assert first.split()[:4] == [damaged, "damaged", "session.json:", "not"]
+    assert first.split()[:4] == [damaged, "damaged", "session.json:", "damaged"]
     assert second == f"{name}  just now        starting  epoch 3/10, loss 0.25  first"
 
 
@@ -148,14 +151,14 @@ def test_submit_prints_what_became_of_it(
     def answer(*values: Any) -> submission.Result:
         assert values == ("you/toy/1", "10", 60.0, True, False)
         metrics = {"mAP@1000": 0.25} if status == "scored" else {}
-        return submission.Result("you/toy/1", "10", 4, status, "why", metrics, 1.25, 60.0, 0.0, "")
+        return submission.Result("you/toy/1", "10", 4, True, status, "why", metrics, 1.25, 60.0, 0.0, "")
 
     monkeypatch.setattr(submission, "submit", answer)
     told = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
     if status == "failed":
         assert told == f"what it printed: {store.session_folder('you/toy/1')}/submissions/4/log"
     else:
-        assert told == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000         0.2500\n"
+        assert told == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000             0.2500\n"
 
 
 def test_data_sets_are_pushed_listed_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,3 +195,52 @@ def test_as_a_module_and_into_a_pipe_that_closes(root: Path) -> None:
     command = f"{sys.executable} -m delf_ext.nsml logs {name} | head -n 1"
     told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
     assert (told.stdout, told.stderr) == ("line\n", "")
+
+
+def test_no_line_of_a_damaged_report_stops_ps(capsys: pytest.CaptureFixture[str]) -> None:
+    name = add_session(State("exited"))
+    good = json.dumps({"summary": True, "values": {"loss": 0.5}})
+    report = f'{good}\n[1]\n3\n{{"summary": 1}}\n{{"summary": 1, "values": 3}}\n{{"values": {{}}}}\n{{"sum'
+    (store.session_folder(name) / "report.jsonl").write_text(report)
+    assert nsml(capsys, "ps -a").splitlines()[1].split("  ")[-1] == "loss 0.5"
+
+
+def test_a_failures_reason_comes_before_a_long_memo(capsys: pytest.CaptureFixture[str]) -> None:
+    add_session(State("failed", reason="no such layer"), memo="메모 " * 50)
+    assert "  no such layer; 메모 " in nsml(capsys, "ps -a")
+
+
+def test_a_full_disk_has_a_remedy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*values: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "run", full)
+    remedy = f"`nsml rm` and `nsml model rm` make room in {store.home()}."
+    assert nsml(capsys, "run -d toy", 1) == f"error: [Errno 28] No space left on device. {remedy}"
+
+
+def test_without_stdout_and_on_a_terminal_of_other_letters(root: Path) -> None:
+    add_session(State("exited"), memo="첫 시도")
+    command = f"PYTHONIOENCODING=ascii {sys.executable} -m delf_ext.nsml ps -a"
+    told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
+    assert told.stdout.endswith("? ??\n") and told.stderr == ""
+    assert subprocess.run(f"{command} >&-", shell=True, cwd=root, capture_output=True, check=True).stderr == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_submission_that_is_ended_takes_all_of_it_along(root: Path, tmp_path: Path, number: signal.Signals) -> None:
+    for image in ("query/q.jpg", "reference/r.jpg"):
+        (tmp_path / "store/datasets/toy/test/test_data" / image).parent.mkdir(parents=True)
+        (tmp_path / "store/datasets/toy/test/test_data" / image).touch()
+    (tmp_path / "store/datasets/toy/train/train_data").mkdir(parents=True)
+    name = add_session(State("exited"))
+    add_checkpoint(name, "1", "{}")
+    (store.session_folder(name) / "code").mkdir()
+    entry = store.session_folder(name) / "code/main.py"
+    entry.write_text("import time; open('../pid', 'w').write('.'); time.sleep(60)")
+    submitting = subprocess.Popen([sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root)
+    folder, give_up = store.session_folder(name) / "submissions/1", time.monotonic() + 20
+    while not (folder / "pid").exists() and time.monotonic() < give_up:
+        time.sleep(0.02)
+    submitting.send_signal(number)
+    assert submitting.wait(10) == 130 and sorted(os.listdir(folder)) == ["log", "pid"]

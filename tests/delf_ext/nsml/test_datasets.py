@@ -209,6 +209,21 @@ def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert listing()[0].num_train == 8 and len(answers_of("own")) == 16
 
 
+def test_of_two_pushes_at_once_the_first_stays(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, first = datasets._copy, challenge(tmp_path / "first")
+    second = challenge(tmp_path / "second", "query_7,tea\nrefer_1,tea\nrefer_x,tea\n")
+
+    def overtaken(sources: dict[str, str], folder: Path) -> None:
+        monkeypatch.setattr(datasets, "_copy", copy)
+        push("round", first)
+        copy(sources, folder)
+
+    monkeypatch.setattr(datasets, "_copy", overtaken)
+    with pytest.raises(ValueError, match="data set round is there already"):
+        push("round", second)
+    assert answers_of("round")["query_7"] == "milk" and os.listdir(home / "datasets") == ["round"]
+
+
 def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
     source = challenge(tmp_path / "source")
     push("own", source)

@@ -59,10 +59,11 @@ def test_scores_on_what_the_data_set_was_before_are_left_out(session: str, capsy
 
 def test_a_damaged_result_is_named_and_the_others_are_shown(session: str, capsys: pytest.CaptureFixture[str]) -> None:
     good = record(session, 1)
-    for number, text in ((2, "{"), (3, "[]"), (4, '{"session": "x"}'), (5, '{"unknown": 1}')):
+    numbers = json.dumps(asdict(good) | {"metrics": METRICS | {"mAP@1000": "best"}}), json.dumps(asdict(good) | {"metrics": None})
+    for number, text in ((6, numbers[0]), (7, numbers[1]), (2, "{"), (3, "[]"), (4, '{"session": "x"}'), (5, '{"unknown": 1}')):
         write_text(store.session_folder(session) / "submissions" / str(number) / "result.json", text)
     assert board("products").rows == (good,)
-    assert capsys.readouterr().out.count("result.json: left out, damaged (") == 4
+    assert capsys.readouterr().out.count("result.json: left out, damaged (") == 6
 
 
 def test_what_is_shown_and_written(session: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

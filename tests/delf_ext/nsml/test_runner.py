@@ -200,3 +200,7 @@ def _has_ended(pid: int) -> bool:
     """Also where nobody has asked for its exit code yet."""
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_an_entry_may_be_named_by_its_whole_path(code: Path) -> None:
+    assert runner.run("toy", str(Path("main.py").absolute())).entry == "main.py"

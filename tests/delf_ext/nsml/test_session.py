@@ -226,7 +226,7 @@ def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(environ
         ("sys.exit(0)", "SystemExit: 0"),
         ("return [(0, ('query_0', references)), (1, ('query_1', np.zeros(3)))]", "item 1: .*ndarray.*neither text nor a whole"),
         ("return [(0, {('query_0', 1): references})]", "item 0: keys must be str"),
-        ("return zip(names, names)", "the whole: .*zip.*neither text nor a whole number"),
+        ("return zip(names, names)", "the whole, which must be a list: .*zip.*neither text nor a whole number"),
     ],
 )
 def test_an_infer_that_fails_ends_with_its_traceback_and_no_answer(environment: dict[str, str], infer: str, message: str) -> None:

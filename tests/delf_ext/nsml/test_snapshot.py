@@ -117,3 +117,9 @@ def test_the_entry_must_be_part_of_it(folder: Path, entry: str, message: str) ->
     write(folder, ".nsmlignore", text="ignored.py")
     with pytest.raises(ValueError, match=message):
         snapshot.code_files(folder, entry)
+
+
+def test_the_store_itself_is_no_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANDOO_HOME", str(folder))
+    with pytest.raises(ValueError, match="is MANDOO_HOME, where data sets and sessions lie"):
+        names_of(folder)

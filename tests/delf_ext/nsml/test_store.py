@@ -124,3 +124,21 @@ def test_checkpoints_are_listed_as_they_came_and_only_whole_ones() -> None:
     hidden.mkdir()
     (hidden / "checkpoint.json").write_text("{}")
     assert store.checkpoint_names(name) == ["10", "2", "best"]
+
+
+def test_a_damaged_record_names_its_remedy_and_what_is_wrong() -> None:
+    name = new_session().name
+    for content in ('{"status": 5}', '{"pid": "1"}', '{"ended": null}', "{"):
+        (store.session_folder(name) / "state.json").write_text(content)
+        with pytest.raises(ValueError, match=f"state.json: damaged [(].*[)]; `nsml rm {name}` deletes the session"):
+            store.read_state(name)
+
+
+def test_without_a_home_folder_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MANDOO_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(ValueError, match="set MANDOO_HOME"):
+        store.home()

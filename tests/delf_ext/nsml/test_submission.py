@@ -105,6 +105,22 @@ def test_what_the_process_is_told(make_session: MakeSession, monkeypatch: pytest
     assert told["NSML_TIME_LIMIT_S"] == "60" and before <= float(told["NSML_STARTED"]) <= time.time()
 
 
+WRITES = """references):
+    assert not os.path.exists("db_infer.pkl"), "features of another checkpoint"
+    os.makedirs("__pycache__", exist_ok=True)
+    for name in ("db_infer.pkl", "__pycache__/main.f-1.nbi"):
+        open(name, "w").close()
+"""
+
+
+def test_it_runs_in_a_copy_that_leaves_only_what_numba_compiled(make_session: MakeSession) -> None:
+    name = make_session(GOOD.replace("references):\n", WRITES))
+    assert [submit(name, "best").reason for _ in range(2)] == ["", ""]
+    code = store.session_folder(name) / "code"
+    assert {path.relative_to(code).as_posix() for path in code.rglob("*.*")} == {"main.py", "__pycache__/main.f-1.nbi"}
+    assert not list(store.session_folder(name).glob("submissions/*/code"))
+
+
 def test_a_trial_is_checked_but_not_scored(make_session: MakeSession) -> None:
     result = submit(make_session(), "best", test=True)
     assert (result.test, result.status, result.metrics, result.answers) == (True, "valid", {}, "")

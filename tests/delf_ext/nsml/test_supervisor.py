@@ -49,6 +49,8 @@ def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
         ("print('epoch 1'); raise SystemExit('error: no such flag')", 1, "error: no such flag"),
         ("raise SystemExit(3)", 3, "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", -9, "signal 9 (out of memory?)"),
+        ("import os; os.kill(os.getpid(), 7)", -7, "signal 7 (Bus error: is a disk full?)"),
+        ("raise ValueError('\x1b[2J red')", 1, "ValueError: ?[2J red"),
         ("import os; os.abort()", -6, "signal 6 (Aborted)"),
     ],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from delf_ext.nsml import tables
 
 
@@ -11,7 +13,8 @@ def test_korean_takes_two_columns_and_a_cell_one_line() -> None:
     ]
 
 
-def test_long_cells_are_cut_but_not_the_first() -> None:
+def test_long_cells_are_cut_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     name = "n" * 99
     _, line = tables.table(["Name", "Args"], [[name, "a" * 99]]).splitlines()
     assert line == f"{name}  {'a' * 59}…"
@@ -21,3 +24,16 @@ def test_long_cells_are_cut_but_not_the_first() -> None:
 
 def test_a_table_without_rows_has_its_header() -> None:
     assert tables.table(["Name", "Args"], []) == "Name  Args"
+
+
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_the_longest_cells_give_way_to_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    row = ["you/ir_ph1_v2/12", "17 minutes ago", "--lr " * 50, "가" * 10**6, "short"]
+    header, line = tables.table(["Name", "Created", "Args", "Summary", "Description"], [row]).splitlines()
+    assert columns - 8 <= tables._width(line) <= columns and line.startswith("you/ir_ph1_v2/12  17 minutes ago  --lr --lr")
+    assert line.endswith(" short") and line.count("…") == 2 and header.endswith("  Description")
+
+
+def test_nothing_in_a_cell_commands_the_terminal() -> None:
+    assert tables.table(["Memo"], [["\x1b[2Jgone\x00\udcff"]]).splitlines()[1] == "?[2Jgone??"
