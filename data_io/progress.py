@@ -19,9 +19,12 @@ def progress(total: int, what: str, unit: str = "image") -> tqdm:
 
 
 class _Lines(StringIO):
-    """Each state of a bar that is written to it is printed as a line."""
+    """Each state of a bar that is written to it is printed as a line, the last one once."""
+
+    shown = ""
 
     def write(self, text: str) -> int:
-        if text.strip():
-            print(text.strip(), flush=True)
+        if text.strip() not in ("", self.shown):
+            self.shown = text.strip()
+            print(self.shown, flush=True)
         return len(text)

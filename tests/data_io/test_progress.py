@@ -17,6 +17,7 @@ def test_a_log_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     printed = capsys.readouterr()
     assert printed.err == "" and "\r" not in printed.out
     assert printed.out.splitlines()[-1].startswith("embedding: 100% 3/3 [") and "image/s]" in printed.out
+    assert len(set(printed.out.splitlines())) == len(printed.out.splitlines())
 
 
 def test_short_work_says_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
