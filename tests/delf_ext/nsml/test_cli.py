@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,8 @@ def test_a_submission_that_is_ended_takes_all_of_it_along(root: Path, tmp_path: 
     (store.session_folder(name) / "code").mkdir()
     entry = store.session_folder(name) / "code/main.py"
     entry.write_text("import time; open('../pid', 'w').write('.'); time.sleep(60)")
-    submitting = subprocess.Popen([sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root)
+    heard = partial(signal.signal, number, signal.SIG_DFL)  # these tests may run under `nohup`
+    submitting = subprocess.Popen([sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root, preexec_fn=heard)
     folder, give_up = store.session_folder(name) / "submissions/1", time.monotonic() + 20
     while not (folder / "pid").exists() and time.monotonic() < give_up:
         time.sleep(0.02)

@@ -31,7 +31,7 @@ while not os.path.exists("orphan") or not open("orphan").read():
 
 
 def watched(code: str, folder: Path, limit_s: float = math.inf, log: str = "log") -> Outcome:
-    return watch([sys.executable, "-c", code], folder, os.environ, folder / log, limit_s)
+    return watch([sys.executable, "-u", "-c", code], folder, os.environ, folder / log, limit_s)
 
 
 def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_interrupted_it_may_end_on_its_own_for_a_while(
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        watch([sys.executable, "entry.py"], tmp_path, os.environ, tmp_path / "log")
+        watch([sys.executable, "-u", "entry.py"], tmp_path, os.environ, tmp_path / "log")
     thread.join()
     _, pid, rest = (tmp_path / "log").read_text().replace("\n", " ", 1).split(" ", 2)
     assert rest == printed
