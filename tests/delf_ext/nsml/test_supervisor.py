@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     assert outcome.reason == "done"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A script's background processes ignore SIGINT, and so would these tests there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("on_term", "printed"), [("raise SystemExit(print('saved'))", "saved\n"), ("None", "")])
 def test_interrupted_it_may_end_on_its_own_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_term: str, printed: str
