@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -211,12 +212,13 @@ def test_kill_9_then_resume(root: Path, products: Path, tmp_path: Path) -> None:
     command += [f"--run_dir={run_dir}", "--checkpoint_every_steps=2", "--dev_percent=0", *TINY]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not list((run_dir / "checkpoint" / "last").glob("last-*.index")) and time.monotonic() < deadline:
+    noted = run_dir / "checkpoint" / "last" / "checkpoint"  # a checkpoint counts once it stands there
+    while not noted.exists() and time.monotonic() < deadline:
         assert process.poll() is None, "training ended before its first checkpoint"
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    saved = max(int(path.stem.split("-")[1]) for path in (run_dir / "checkpoint" / "last").glob("last-*.index"))
+    saved = int(re.findall(r'^model_checkpoint_path: "last-(\d+)"', noted.read_text(), re.MULTILINE)[0])
     epochs = saved // 3 + 2  # three steps an epoch: a little further than it came
     result = shell(root, "--resume", f"--run_dir={run_dir}", f"--epochs={epochs}")
     assert result.returncode == 0, result.stderr[-2000:]
