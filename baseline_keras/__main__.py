@@ -87,7 +87,6 @@ def main(argv: list[str] | None = None) -> int:
             image_size=args.image_size,
             seed=args.seed,
             resume=args.resume or bool(session and args.pause),
-            verbose=1 if sys.stdout.isatty() else 2,  # a bar, or in a log a line per epoch
             session=session,
         )
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,21 @@ def train(
     image_size: int = 224,
     seed: int = 0,
     resume: bool = False,
-    verbose: int = 1,
+    verbose: int | None = None,
     session: Session | None = None,
 ) -> dict[str, Any]:
     """Trains on `dataset.train`, writes the run directory and returns what its metrics.json holds.
 
     The classes are those that have training images. With queries and a gallery their embeddings are written too. Expects files
-    that decode (`load_checked`). verbose: Keras' (0 silent, 1 bar, 2 lines). With `resume` a run that was killed loses at most
-    the epoch it was in. session: the platform's, told of each epoch.
+    that decode (`load_checked`). verbose: Keras' (0 silent, 1 bar, 2 lines); by default a bar on a terminal, lines elsewhere.
+    With `resume` a run that was killed loses at most the epoch it was in. session: the platform's, told of each epoch.
     Raises: ValueError on data, settings or a run directory that cannot be used; OSError when the disk refuses.
     """
     run_dir = Path(run_dir)
     if dataset.train.labels is None or not len(dataset.train):
         raise ValueError(f"{dataset.name}: no labelled training image that can be read; the baseline is a classifier.")
+    if verbose is None:
+        verbose = 1 if sys.stdout.isatty() else 2
     present, labels = np.unique(dataset.train.labels, return_inverse=True)
     class_names = tuple(dataset.class_names[label] for label in present)
     tf.keras.utils.set_random_seed(seed)
