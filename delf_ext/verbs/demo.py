@@ -1,4 +1,4 @@
-"""demo: draws products, trains the dual head and the official baseline on the same images, compares them, as they are and with
+"""demo: draws products, trains our network and the official baseline on the same images, compares them, as they are and with
 their first candidates verified. No download."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(flags: Any) -> None:
     print("1/4  drawing products")
     data = load_dataset(draw_dataset(out / "products", PRODUCTS))
     folder = out / f"seed{flags.seed}"
-    print(f"\n2/4  training the dual head on {len(data.train)} images of {PRODUCTS.num_classes} products, from random weights")
+    print(f"\n2/4  training our network on {len(data.train)} images of {PRODUCTS.num_classes} products, from random weights")
     _train_dual_head(data, out / "products", folder / "dual_head", flags.seed)
     print("\n3/4  training the challenge's Keras baseline on the same images")
     _train_baseline(data, folder / "keras_baseline", flags.seed)
