@@ -11,67 +11,25 @@ from typing import NoReturn
 from absl import flags
 
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import FLAGS, new_flags
+from delf_ext.verbs.flags import VERBS, help_text, new_flags, require_own_flags
 
-VERBS = {
-    "train": "trains the dual-head network (the default verb)",
-    "evaluate": "mAP and Recall@k of a run, or of a pretrained trunk as it is",
-    "compare": "several systems side by side, with a paired test and a page of pictures",
-    "infer": "the challenge's answer: every reference for every query, nearest first",
-    "extract": "embeddings of a folder or data set, as .npz",
-    "search": "the products most like a photograph",
-    "rerank": "rankings made better by local features and geometry, or by any chain of re-rankers; before and after",
-    "match": "two photographs and what local features find in common, as a picture",
-    "whiten": "learns the PCA and whitening of DELF's local features",
-    "export": "local features in hloc's layout (HDF5)",
-    "draw": "draws a product data set; needs no download",
-    "demo": "all of it on drawn products, in a few minutes",
-}
-
-EXAMPLES = """\
-examples:
-  python dual_main.py demo
-  python dual_main.py --train_logits --train_sim --stop_gradient_sim
-  python dual_main.py --data=photos/ --pretrained_model=resnet_v1_50.ckpt --train_logits --train_sim --run_dir=runs/first
-  python dual_main.py --run_dir=runs/first --resume
-  python dual_main.py evaluate --data=products.csv --run_dir=runs/first --json=first.json
-  python dual_main.py evaluate --data=products.csv --pretrained_model=resnet_v1_50.ckpt --pooling=gem
-  python dual_main.py compare --data=products.csv --runs=runs/first,runs/baseline --pretrained_model=resnet_v1_50.ckpt
-  python dual_main.py search --data=photos/ --run_dir=runs/first --image=phone.jpg
-  python dual_main.py rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked
-  python dual_main.py rerank --data=covers.csv --run_dir=runs/first --local_features=sift --geometry_model=homography --out=covers
-  python dual_main.py compare --data=products.csv --run_dir=runs/first --method="aqe:5@3;dba:10;k_reciprocal:20,6,0.3;diffusion"
-  python dual_main.py infer --data=challenge/ --run_dir=runs/first --method=dba:10,aqe:5@3,k_reciprocal --time_budget=3000
-  python dual_main.py match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png
-  python dual_main.py export --local_store=reranked/local/delf/gallery --out=features.h5"""
-
-
-def help_text() -> str:
-    lines = ["usage: python dual_main.py [VERB] [--flags]", "", "verbs:"]
-    lines += [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
-    lines += ["", EXAMPLES]
-    for group, entries in FLAGS.items():
-        lines += ["", f"{group}:"]
-        for name, default, text, *choices in entries:
-            values = f" ({', '.join(choices[0])})" if choices else ""
-            shown = "" if default in (None, False, []) else f" [{','.join(default) if isinstance(default, list) else default}]"
-            lines.append(f"  --{name:<22} {text}{values}{shown}")
-    return "\n".join(lines)
+HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
 def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     """The verb and its flags. Exits 0 after --help, 2 on a usage error, naming the flag."""
     values = new_flags()
-    if any(argument in ("--help", "-help", "-h", "--helpfull", "--helpshort") for argument in arguments):
-        print(help_text())
+    if any(argument in HELP for argument in arguments):
+        print(help_text(next((word for word in arguments if word in VERBS), None)))
         sys.exit(0)
     try:
         words = values(["dual_main.py", *arguments])[1:]
         verb = words[0] if words else "train"
         if verb not in VERBS or len(words) > 1:
             raise flags.Error(f"unknown word {words[-1]!r}. Verbs: {', '.join(VERBS)}.")
-    except flags.Error as error:
-        _end(f"usage error: {error} (--help lists all flags)", 2)
+        require_own_flags(verb, values)
+    except (flags.Error, UsageError) as error:
+        _end(f"usage error: {error} (mandoo --help lists the verbs, mandoo VERB --help its flags)", 2)
     return verb, values
 
 
@@ -84,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _end("\nstopped. A training run continues with --run_dir=... --resume.", 130)
     except UsageError as error:
-        _end(f"usage error: {error} (--help lists all flags)", 2)
+        _end(f"usage error: {error} (mandoo {verb} --help lists its flags)", 2)
     except Exception as error:
         if os.environ.get("MANDOO_TRACEBACK") or not _is_users_business(error):
             raise

@@ -32,7 +32,7 @@ setup(
     python_requires=">=3.10,<3.12",
     packages=find_packages(include=["data_io*", "delf_ext*", "baseline_keras*", "pretrained*"]),
     py_modules=["dual_main"],
-    package_data={"pretrained": ["manifest.json"]},
+    package_data={"pretrained": ["manifest.json"], "delf_ext": ["py.typed"]},
     entry_points={"console_scripts": ["mandoo=dual_main:main", "nsml=delf_ext.nsml.cli:main"]},
     install_requires=[
         "tensorflow==2.15.*",

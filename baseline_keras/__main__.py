@@ -1,4 +1,4 @@
-"""`python -m baseline_keras --data=PATH`: trains the official baseline and embeds queries and gallery."""
+"""`python -m baseline_keras --data=PATH`: train the official baseline."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   python -m baseline_keras --data=photos --run_dir=runs/baseline --resume     continue a run that was stopped
   nsml run -d ir_ph1_v2 -e baseline_keras --args "--epochs=5"                 on NSML, which says where the data lie
 
-The run directory then holds config.json, metrics.json, events for TensorBoard, checkpoint/ and, where the data name queries and
-a gallery, features/query.npz and features/gallery.npz."""
+The run directory then holds recipe.json, facts.json, metrics/training.json, events for TensorBoard and checkpoint/;
+`mandoo evaluate --run_dir=...` measures it."""
 
 
 def positive(text: str) -> int:

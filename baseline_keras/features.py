@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from baseline_keras.network import PIXEL_SCALE, build_embedding, build_network
-from baseline_keras.run_directory import SYSTEM, latest_checkpoint, read_config, restore
+from baseline_keras.run_directory import KIND, latest_checkpoint, restore, settings_of
+from data_io.artifacts import digest_of
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
+from delf_ext.features.embedder import Embedder as OpenedEmbedder
+from delf_ext.runs.run_directory import Run, read_run, weights_digest
 
 LOADING_THREADS = 2
 
@@ -34,7 +40,7 @@ class Embedder:
     image_size: S in pixels. dimension: D, one per trained class. digest: changes with the weights. embed: images -> embeddings.
     """
 
-    name = SYSTEM
+    name = KIND
 
     def __init__(self, network: tf.keras.Sequential) -> None:
         self.image_size, self.dimension = int(network.input_shape[1]), int(network.output_shape[1])
@@ -67,20 +73,33 @@ class Embedder:
 
 
 def load_embedder(run_dir: str | Path) -> Embedder:
-    """The baseline of a run directory after its last finished epoch.
+    """Load the baseline of a run directory after its last finished epoch.
 
     Raises: ValueError naming the file when the directory is not a baseline run or holds no finished epoch.
     """
-    run_dir = Path(run_dir)
-    config = read_config(run_dir)
-    latest = latest_checkpoint(run_dir)
+    run = read_run(run_dir)
+    settings = settings_of(run)
+    network = build_network(settings.num_classes, settings.image_size)
+    restore(tf.train.Checkpoint(network=network), _newest(run))
+    return Embedder(network)
+
+
+def _newest(run: Run) -> Path:
+    latest = latest_checkpoint(run.path)
     if latest is None:
         raise ValueError(
-            f"{run_dir}: no finished epoch in it. Continue it: python -m baseline_keras --resume with the same flags."
+            f"{run.path}: no finished epoch in it. Continue it: python -m baseline_keras --resume with the same flags."
         )
-    network = build_network(config.num_classes, config.image_size)
-    restore(tf.train.Checkpoint(network=network), latest[0])
-    return Embedder(network)
+    return latest[0]
+
+
+def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> OpenedEmbedder:
+    """Open a baseline run for `runs.opening`: its network is loaded at the first batch. It runs in TensorFlow alone."""
+    settings = settings_of(run)
+    digest = digest_of([weights_digest(_newest(run)), KIND, settings.image_size])
+    loaded = cache(lambda: load_embedder(run.path))
+    name = f"{KIND} {run.path.name}"
+    return OpenedEmbedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
 
 
 def extract(embedder: Embedder, images: ImageList, batch_size: int = 64, quiet: bool = False) -> GlobalFeatures:
@@ -96,7 +115,7 @@ def extract(embedder: Embedder, images: ImageList, batch_size: int = 64, quiet: 
 
 
 def _digest_of_weights(network: tf.keras.Sequential) -> str:
-    digest = hashlib.sha256(f"{SYSTEM} {network.input_shape}".encode())
+    digest = hashlib.sha256(f"{KIND} {network.input_shape}".encode())
     for weight in network.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()[:12]

@@ -1,99 +1,115 @@
-"""What a baseline run leaves on disk: config.json, metrics.json and the checkpoint of its last finished epoch."""
+"""The baseline's run on disk: the format of every mandoo run, with the checkpoint of the last finished epoch."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from data_io.artifacts import StaleArtifact, read_json, write_json, write_text
+from data_io.artifacts import StaleArtifact, read_json, write_json
+from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
+from delf_ext.config import strict
+from delf_ext.runs.run_directory import Facts, Run, is_run, read_run, versions, write_run
 
-SYSTEM = "keras_baseline"
+KIND = "keras_baseline"
+HISTORY = Path("metrics") / "training.json"
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What a run was made with. class_names: the classes of the training images, in the order of the network's outputs."""
+class Settings:
+    """What a run was made with, as recipe.json keeps it; classes, data and seed are in facts.json."""
 
     image_size: int
     num_classes: int
     epochs: int
     batch_size: int
-    seed: int
-    data: str
-    class_names: tuple[str, ...]
-    system: str = SYSTEM
 
 
-def write_config(run_dir: Path, config: RunConfig) -> None:
-    write_json(run_dir / "config.json", asdict(config))
+def settings_of(run: Run) -> Settings:
+    """Return the settings of a baseline run. Raises: ValueError when it is of another kind, or has other keys."""
+    if run.kind != KIND:
+        raise ValueError(f"{run.path}: not a run of the Keras baseline, but of kind {run.kind!r}.")
+    try:
+        return strict(Settings, run.recipe)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{run.path}: not a run of the Keras baseline ({error}).") from None
 
 
-def read_config(run_dir: Path) -> RunConfig:
-    """Raises: ValueError naming the file when it is missing, damaged, of another system, or has other keys."""
-    path = run_dir / "config.json"
-    stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get("system") != SYSTEM:
-        raise ValueError(f"{path}: not a run of the Keras baseline.")
-    known = set(RunConfig.__dataclass_fields__)
-    if set(stored) != known:
-        raise ValueError(f"{path}: keys must be {', '.join(sorted(known))}. Received {', '.join(sorted(stored))}.")
-    return RunConfig(**{**stored, "class_names": tuple(stored["class_names"])})
+def claim(run_dir: Path, settings: Settings, seed: int, data: str, class_names: tuple[str, ...], resume: bool) -> None:
+    """Make the directory this run's own.
 
-
-def claim(run_dir: Path, config: RunConfig, resume: bool) -> None:
-    """Makes the directory this run's own. Raises: ValueError when it holds a run and `resume` is off, or another config's run."""
-    if (run_dir / "config.json").exists():
+    Raises:
+        ValueError: when it holds a run and `resume` is off, or a run of an earlier version.
+        StaleArtifact: when it holds a run with other settings.
+    """
+    if is_run(run_dir):
         if not resume:
             raise ValueError(f"{run_dir}: already holds a run. Pass --resume to continue it, or another --run_dir.")
-        before = asdict(read_config(run_dir))
-        now = asdict(config)
-        changed = [key for key in ("image_size", "batch_size", "seed", "class_names") if before[key] != now[key]]
+        run = read_run(run_dir)
+        before = settings_of(run)
+        if run.is_old:
+            raise ValueError(f"{run_dir}: an earlier version made this run. It can be evaluated, not resumed: train again.")
+        pairs = {
+            "image_size": (before.image_size, settings.image_size),
+            "batch_size": (before.batch_size, settings.batch_size),
+            "seed": (run.facts.seed, seed),
+            "class_names": (run.facts.class_names, class_names),
+        }
+        changed = [f"{key} {_short(old)} became {_short(new)}" for key, (old, new) in pairs.items() if old != new]
         if changed:
-            values = ", ".join(f"{key} {_short(before[key])} became {_short(now[key])}" for key in changed)
-            raise StaleArtifact(f"{run_dir}: holds another run ({values}). Pass what it was made with, or another --run_dir.")
-    write_config(run_dir, config)
+            reason = ", ".join(changed)
+            raise StaleArtifact(f"{run_dir}: holds another run ({reason}). Pass what it was made with, or another --run_dir.")
+    facts = Facts(data=data, class_names=class_names, settings={"seed": seed}, versions=versions())
+    write_run(run_dir, KIND, asdict(settings), facts)
 
 
 def _short(value: Any) -> str:
     return f"of {len(value)} classes" if isinstance(value, tuple) else str(value)
 
 
-def save_checkpoint(run_dir: Path, checkpoint: tf.train.Checkpoint, epochs_done: int) -> None:
-    """Writes checkpoint/epoch-<n>, then names it in checkpoint/latest, then drops older ones: one of them is always whole.
+def epochs_of(run_dir: Path) -> CheckpointFolder:
+    """Return the folder with the checkpoint of the last finished epoch."""
+    return CheckpointFolder(run_dir / "checkpoint", "epoch", keep=1)
 
-    tf.train.CheckpointManager keeps absolute paths, so that a copied run would delete the original's files.
+
+def save_checkpoint(run_dir: Path, checkpoint: tf.train.Checkpoint, epochs_done: int) -> None:
+    """Write the checkpoint of an epoch; the one before is kept until this one is whole.
+
     Raises: OSError when it could not be written.
     """
-    folder = run_dir / "checkpoint"
-    name = f"epoch-{epochs_done}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = epochs_of(run_dir)
     try:
-        checkpoint.write(str(folder / name))
+        folder.save(epochs_done, checkpoint.write)
     except tf.errors.OpError as error:
-        raise OSError(f"{folder / name}: could not be written ({error.message}); the epoch before is kept.") from error
-    write_text(folder / "latest", f"{name}\n")
-    for old in folder.glob("epoch-*"):
-        if old.name.split(".")[0] != name:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        path = folder.path(epochs_done)
+        raise OSError(f"{path}: could not be written ({error.message}); the epoch before is kept.") from error
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
-    """Path prefix of the newest whole checkpoint and the number of epochs it has seen; None when no epoch was finished."""
+    """Return path prefix and number of epochs of the newest checkpoint; None when no epoch was finished."""
     folder = run_dir / "checkpoint"
-    try:
+    if (folder / "latest").is_file():  # of the first format
         name = (folder / "latest").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    return folder / name, int(name.removeprefix("epoch-"))
+        return folder / name, int(name.removeprefix("epoch-"))
+    numbers = epochs_of(run_dir).numbers()
+    return (epochs_of(run_dir).path(numbers[-1]), numbers[-1]) if numbers else None
+
+
+def read_history(run_dir: Path) -> dict[str, Any]:
+    """Return metrics/training.json."""
+    return read_json(run_dir / HISTORY)
+
+
+def write_history(run_dir: Path, values: dict[str, Any]) -> None:
+    """Write metrics/training.json."""
+    write_json(run_dir / HISTORY, values)
 
 
 def restore(checkpoint: tf.train.Checkpoint, prefix: Path) -> None:
-    """Raises: ValueError naming the file when it is damaged or belongs to another network."""
+    """Read a checkpoint. Raises: ValueError naming the file when it is damaged or belongs to another network."""
     try:
-        checkpoint.read(str(prefix)).expect_partial().assert_existing_objects_matched()
+        checkpoint.read(readable_prefix(prefix)).expect_partial().assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         raise ValueError(f"{prefix}: does not fit the network ({str(error).splitlines()[0]}); train again.") from error

@@ -14,7 +14,7 @@ from baseline_keras.features import Embedder, extract, load_embedder
 from data_io.images import check_images
 from data_io.records import ImageList
 
-PARTS = ("config.json", "metrics.json", "checkpoint")  # what a run is continued or loaded from
+PARTS = ("recipe.json", "facts.json", "metrics", "checkpoint")  # what a run is continued or loaded from
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
@@ -69,11 +69,11 @@ def _readable(paths: Sequence[str]) -> ImageList:
 
 
 def _copy_parts(source: Path, target: Path) -> None:
-    """checkpoint/ as a whole, so that no other epoch's file stays in it."""
+    """Copy folders as a whole, so that no other epoch's file stays in them."""
     if source.resolve() == target.resolve():
         return
     target.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target / "checkpoint", ignore_errors=True)
     for name in PARTS:
         part = source / name
+        shutil.rmtree(target / name, ignore_errors=True)
         shutil.copytree(part, target / name) if part.is_dir() else shutil.copy2(part, target / name)

@@ -1,4 +1,4 @@
-"""Trains the baseline and leaves a run directory: config, metrics, events, checkpoint and features."""
+"""Trains the baseline and leaves a run directory: recipe, facts, metrics, events and checkpoint."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ import numpy as np
 import tensorflow as tf
 
 from baseline_keras.batches import training_batches
-from baseline_keras.features import Embedder, extract
 from baseline_keras.network import LEARNING_RATE, build_network, compile_network
-from baseline_keras.run_directory import SYSTEM, RunConfig, claim, latest_checkpoint, restore, save_checkpoint
+from baseline_keras.run_directory import (
+    KIND,
+    Settings,
+    claim,
+    latest_checkpoint,
+    read_history,
+    restore,
+    save_checkpoint,
+    write_history,
+)
 from baseline_keras.session import Session
-from data_io.artifacts import read_json, save_record, write_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
 
-HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}  # Keras' name -> metrics.json's name
+HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}  # Keras' name -> training.json's name
 
 
 def load_checked(path: str | Path) -> DataSet:
@@ -43,10 +50,10 @@ def train(
     verbose: int | None = None,
     session: Session | None = None,
 ) -> dict[str, Any]:
-    """Trains on `dataset.train`, writes the run directory and returns what its metrics.json holds.
+    """Trains on `dataset.train`, writes the run directory and returns what its metrics/training.json holds.
 
-    The classes are those that have training images. With queries and a gallery their embeddings are written too. Expects files
-    that decode (`load_checked`). verbose: Keras' (0 silent, 1 bar, 2 lines); by default a bar on a terminal, lines elsewhere.
+    The classes are those that have training images. Expects files that decode (`load_checked`).
+    verbose: Keras' (0 silent, 1 bar, 2 lines); by default a bar on a terminal, lines elsewhere.
     With `resume` a run that was killed loses at most the epoch it was in. session: the platform's, told of each epoch.
     Raises: ValueError on data, settings or a run directory that cannot be used; OSError when the disk refuses.
     """
@@ -59,14 +66,14 @@ def train(
     class_names = tuple(dataset.class_names[label] for label in present)
     tf.keras.utils.set_random_seed(seed)
     network = build_network(len(class_names), image_size)
-    claim(run_dir, RunConfig(image_size, len(class_names), epochs, batch_size, seed, dataset.name, class_names), resume)
+    settings = Settings(image_size, len(class_names), epochs, batch_size)
+    claim(run_dir, settings, seed, dataset.name, class_names, resume)
     compile_network(network)
     run = _Run(run_dir, network, {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}, session)
     if run.epochs_done < epochs:
         first = run.epochs_done
         batches = training_batches(dataset.train, labels.astype(np.int64), image_size, batch_size, seed, first, epochs)
         _fit(network, batches, math.ceil(len(labels) / batch_size), epochs, run, verbose)
-    _write_features(run_dir, dataset, Embedder(network), batch_size, quiet=verbose == 0)
     return run.metrics()
 
 
@@ -93,12 +100,6 @@ def _reason(error: tf.errors.OpError) -> str:
     return lines[0] if lines else error.message.splitlines()[0]
 
 
-def _write_features(run_dir: Path, dataset: DataSet, embedder: Embedder, batch_size: int, quiet: bool) -> None:
-    for name, images in (("query", dataset.query), ("gallery", dataset.gallery)):
-        if len(images):
-            save_record(run_dir / "features" / f"{name}.npz", extract(embedder, images, batch_size, quiet))
-
-
 class ReplayedPlateau(tf.keras.callbacks.ReduceLROnPlateau):
     """The official ReduceLROnPlateau(accuracy, patience 3); in a resumed run it first replays the epochs before.
 
@@ -118,7 +119,7 @@ class ReplayedPlateau(tf.keras.callbacks.ReduceLROnPlateau):
 
 
 class _Run(tf.keras.callbacks.Callback):
-    """After each epoch: metrics.json, events, and the checkpoint as the last, which decides what `--resume` continues from."""
+    """After each epoch: metrics/training.json, events, and last the checkpoint, which decides what `--resume` continues."""
 
     def __init__(
         self, run_dir: Path, network: tf.keras.Sequential, facts: dict[str, int], session: Session | None = None
@@ -132,13 +133,13 @@ class _Run(tf.keras.callbacks.Callback):
         if latest is not None:
             restore(self.checkpoint, latest[0])
             self.epochs_done = latest[1]
-            stored = read_json(run_dir / "metrics.json")
+            stored = read_history(run_dir)
             # Killed between the two writes, the metrics are one epoch ahead of the weights.
             self.history = {name: stored[name][: self.epochs_done] for name in self.history}
         self.events = tf.summary.create_file_writer(str(run_dir))
 
     def metrics(self) -> dict[str, Any]:
-        return {"system": SYSTEM, "epochs_done": self.epochs_done, **self.facts, **self.history}
+        return {"system": KIND, "epochs_done": self.epochs_done, **self.facts, **self.history}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for keras_name, name in HISTORY.items():
@@ -148,7 +149,7 @@ class _Run(tf.keras.callbacks.Callback):
                 tf.summary.scalar(f"epoch_{name}", value, step=epoch)
         self.events.flush()
         self.epochs_done = epoch + 1
-        write_json(self.run_dir / "metrics.json", self.metrics())
+        write_history(self.run_dir, self.metrics())
         save_checkpoint(self.run_dir, self.checkpoint, self.epochs_done)
         if self.session is not None:
             self.session.epoch_ended(epoch, self.history["loss"][-1], self.history["accuracy"][-1])

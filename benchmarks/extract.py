@@ -25,9 +25,9 @@ from measuring import Seconds, medians, timed, write_results
 from delf_ext.features.fast_runtime import open_network
 from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
 from delf_ext.features.quantization import quantize
-from delf_ext.models.backbones import Backbone
 from delf_ext.models.pooling import average_pool
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
+from delf_ext.models.trunks.slim import SlimTrunk
 
 SIZE, SEED, GEMM = 224, 0, 2048
 FLOP = {"keras": 2 * 3.86e9, "ours": 2 * 4.09e9}  # of an image: Keras has the published strides, ours are v1.5's
@@ -36,9 +36,9 @@ Contender = Callable[[np.ndarray], object]
 
 def trunk() -> tf.types.experimental.GenericFunction:
     """As extraction runs it."""
-    backbone = Backbone("resnet_v1_50/block4", "v1.5")
+    network = SlimTrunk("resnet_v1_50/block4", "v1.5")
     return tf.function(
-        lambda images: average_pool(backbone(images, training=False)["resnet_v1_50/block4"]),
+        lambda images: average_pool(network(images, training=False)["resnet_v1_50/block4"]),
         input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8)],
     )
 
@@ -57,7 +57,7 @@ def ours_openvino(bfloat16: bool) -> Contender:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trunk.pb"
         path.write_bytes(frozen_graph(trunk()).SerializeToString())
-        return open_network(path, "openvino", bfloat16).compiled(0, 0)
+        return open_network(path, "openvino", bfloat16).compiled(0)
 
 
 def ours_int8() -> Contender:
@@ -66,7 +66,7 @@ def ours_int8() -> Contender:
         graph, network = Path(folder) / "trunk.pb", Path(folder) / "int8" / "network.xml"
         graph.write_bytes(frozen_graph(trunk()).SerializeToString())
         quantize(graph, list(pixels), network)
-        return open_network(network, "openvino").compiled(0, 0)
+        return open_network(network, "openvino").compiled(0)
 
 
 def ours_onnxruntime() -> Contender:
@@ -75,7 +75,7 @@ def ours_onnxruntime() -> Contender:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trunk.onnx"
         tf2onnx.convert.from_function(trunk(), [tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8)], opset=17, output_path=str(path))
-        return open_network(path, "onnxruntime").compiled(0, 0)
+        return open_network(path, "onnxruntime").compiled(0)
 
 
 def keras() -> Contender:

@@ -27,15 +27,18 @@ from measuring import Seconds, medians, timed, write_results
 from data_io.datasets import list_images
 from data_io.feature_parts import content_digest
 from data_io.records import ImageList
-from delf_ext.features.embedders import Embedder, folded, in_openvino, zero_shot_embedder
+from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedders import in_openvino
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.extraction_job import extract_in_parts
 from delf_ext.features.quantization import in_openvino_int8, spread
-from delf_ext.models.backbones import Backbone
-from delf_ext.verbs.weights import resolve_layout
+from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.recipes.schema import Trunk
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.sources import CheckpointSource, Runtime
 from pretrained.convert import write_checkpoint
 
-ENDPOINT, SIZE, SEED = "resnet_v1_50/block4", 224, 0
+SIZE, SEED = 224, 0
 CHALLENGE = {"first round": 7_104, "final": 78_000}  # photographs
 
 
@@ -55,19 +58,19 @@ def drawn(folder: Path, side: int, count: int) -> ImageList:
 
 
 def embedder_of(options: argparse.Namespace, images: ImageList, folder: Path) -> Embedder:
-    checkpoint, layout = options.pretrained_model, "v1.5"
-    if checkpoint:
-        layout = resolve_layout(checkpoint, "auto", ENDPOINT)
-    else:
-        backbone, checkpoint = Backbone(ENDPOINT, layout), str(folder / "random.ckpt")
-        backbone(tf.zeros([1, SIZE, SIZE, 3]))
-        write_checkpoint(
-            Path(checkpoint), {variable.name.removesuffix(":0"): variable.numpy() for variable in backbone.variables}
-        )
-    model, _ = zero_shot_embedder(checkpoint, ENDPOINT, layout, "avg", SIZE)
+    checkpoint, trunk = options.pretrained_model, Trunk()
+    if not checkpoint:
+        checkpoint, trunk = str(folder / "random.ckpt"), Trunk(layout="v1.5")
+        network = SlimTrunk(layout="v1.5")
+        network(tf.zeros([1, SIZE, SIZE, 3]))
+        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
+        write_checkpoint(Path(checkpoint), weights)
+    source = CheckpointSource(checkpoint, trunk, size_px=SIZE)
+    model = open_model(source, Runtime(mixed_precision="off"), store=False, log=print)
+    assert isinstance(model, Embedder)
     if options.runtime == "openvino-int8":
         return in_openvino_int8(model, images, folder)
-    return in_openvino(model, folder) if options.runtime == "openvino" else folded(model)
+    return in_openvino(model, folder) if options.runtime == "openvino" else model
 
 
 def stages(model: Embedder, images: ImageList, batch_size: int, folder: Path) -> dict[str, Callable[[], object]]:

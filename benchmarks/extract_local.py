@@ -26,9 +26,9 @@ from delf_ext.config import DelfConfig
 from delf_ext.features.delf import DelfExtractor
 from delf_ext.features.keypoints import select
 from delf_ext.features.whitening import Whitening
-from delf_ext.models.backbones import Backbone
 from delf_ext.models.delf import Delf
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
+from delf_ext.models.trunks.slim import SlimTrunk
 
 SEED = 0
 SHAPES = ((480, 640), (640, 480), (500, 500), (500, 375))
@@ -36,9 +36,9 @@ ENDPOINT = "resnet_v1_50/block3"
 
 
 def extractor() -> DelfExtractor:
-    backbone = Backbone(ENDPOINT, "v1.5")
-    backbone(tf.zeros([1, 64, 64, 3]))
-    raw = DelfExtractor(Delf(backbone, ENDPOINT), DelfConfig())
+    trunk = SlimTrunk(ENDPOINT, "v1.5")
+    trunk(tf.zeros([1, 64, 64, 3]))
+    raw = DelfExtractor(Delf(trunk, ENDPOINT), DelfConfig())
     projection = np.linalg.qr(np.random.default_rng(SEED).normal(size=(1024, 128)))[0].astype(np.float32)
     return DelfExtractor(raw.network, raw.config, Whitening(np.zeros(1024, np.float32), projection, raw.model_digest))
 

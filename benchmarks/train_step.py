@@ -29,14 +29,15 @@ from data_io.batches import feature_batches
 from data_io.datasets import load_dataset
 from data_io.sampling import epoch_batches
 from data_io.synthetic import DrawConfig, draw_dataset
-from delf_ext.config import LossConfig, ModelConfig, TrainConfig
 from delf_ext.features.feature_maps import stored_feature_maps
-from delf_ext.models.dual_head import DualHead
+from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
+from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.schema import Recipe
 from delf_ext.training.objective import Objective
+from delf_ext.training.optimizers import build_groups
 
 SIZE, CLASSES, EPOCH, SEED = 224, 1000, 7104, 0
-LOSS = LossConfig(train_logits=True, train_sim=True)
 Fit = Callable[[np.ndarray, np.ndarray], tf.keras.callbacks.History]
 
 
@@ -47,23 +48,32 @@ def keras(batch_size: int) -> Fit:
     return lambda images, labels: model.fit(images, labels, batch_size, shuffle=False, verbose=0)
 
 
-def dual_head(freeze_batch_norm: bool) -> DualHead:
-    config = ModelConfig(layout="keras", image_size=SIZE, num_classes=CLASSES, freeze_batch_norm=freeze_batch_norm)
-    return DualHead(config).build_variables()
+def recipe_of(freeze_batch_norm: bool, freeze_trunk: bool = False) -> Recipe:
+    """The original's two heads with the published strides."""
+    return from_flags(
+        {
+            "train_logits": True,
+            "train_sim": True,
+            "layout": "keras",
+            "image_size": SIZE,
+            "freeze_batch_norm": freeze_batch_norm,
+            "freeze_backbone": freeze_trunk,
+        }
+    )
 
 
-def objective_of(network: DualHead, trained: tf.keras.layers.Layer) -> Objective:
+def objective_of(recipe: Recipe, model: EmbeddingModel) -> Objective:
     """As a training run sets it up."""
-    defaults = TrainConfig()
-    objective = Objective(trained, LOSS, network.heads.classifier_variables)
-    fast = tf.keras.optimizers.Adam(defaults.lr * defaults.classifier_lr_factor)
-    objective.set_optimizers(tf.keras.optimizers.Adam(defaults.lr), fast)
+    trunk = recipe.model.trunk
+    groups = build_groups(recipe.optimizer, recipe.stages, 1, model.parameters(), trunk.frozen)
+    objective = Objective(model.heads if trunk.is_frozen else model, recipe.losses)
+    objective.prepare(groups)
     return objective
 
 
 def ours(batch_size: int, freeze_batch_norm: bool) -> Fit:
-    network = dual_head(freeze_batch_norm)
-    objective = objective_of(network, network)
+    recipe = recipe_of(freeze_batch_norm)
+    objective = objective_of(recipe, EmbeddingModel(recipe.model, CLASSES).build_variables())
     return lambda images, labels: objective.fit(images, labels, batch_size, shuffle=False, verbose=0)
 
 
@@ -95,13 +105,15 @@ def interleaved(made: dict[str, Fit], batch_size: int, steps: int, rounds: int) 
 
 def frozen(num_images: int, batch_size: int, head_batch_size: int, rounds: int) -> dict[str, Seconds]:
     """Seconds for storing the maps of so many photographs, and for an epoch of the heads on them."""
-    network = dual_head(freeze_batch_norm=True)
+    recipe = recipe_of(freeze_batch_norm=True, freeze_trunk=True)
+    model = EmbeddingModel(recipe.model, CLASSES).build_variables()
     with tempfile.TemporaryDirectory() as folder:
         sizes = DrawConfig(num_classes=num_images // 7, num_train=num_images, num_queries=1, num_gallery=1)
         images = load_dataset(str(draw_dataset(Path(folder) / "drawn", sizes, progress=False))).train
-        maps, stored = timed(lambda: stored_feature_maps(network, images, Path(folder) / "features", batch_size))
+        kept = Path(folder) / "features"
+        maps, stored = timed(lambda: stored_feature_maps(model, SIZE, images, kept, batch_size))
         labels = images.known_labels("training")
-        objective = objective_of(network, network.heads)
+        objective = objective_of(recipe, model)
         epochs = []
         for epoch in range(rounds + 1):
             batches = feature_batches(maps, labels, epoch_batches(labels, head_batch_size, SEED, epoch, "pairs"))

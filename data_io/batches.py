@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data_io.augmentation import BEFORE_RESIZE, augment, side_before
+from data_io.augmentation import BEFORE_RESIZE, Changes, augment, side_before
 from data_io.images import decode_image, sufficient_px
 from data_io.pixel_cache import image_loader
 from data_io.records import ImageList
@@ -18,7 +18,7 @@ def image_batches(
     images: ImageList,
     batches: np.ndarray,
     size_px: int,
-    augmentation: tuple[str, ...],
+    augmentation: Changes,
     seed: int,
     epoch: int,
     start_step: int = 0,
@@ -51,9 +51,7 @@ def image_batches(
     return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
 
 
-def _photograph_loader(
-    size_px: int, augmentation: tuple[str, ...], pixel_cache: str | Path | None
-) -> Callable[[str], np.ndarray]:
+def _photograph_loader(size_px: int, augmentation: Changes, pixel_cache: str | Path | None) -> Callable[[str], np.ndarray]:
     """path -> uint8 [H, W, 3], no larger than the augmentation needs: its own shape before a change of geometry, else square."""
     side_px = side_before(size_px, augmentation)
     if pixel_cache or not set(augmentation) & set(BEFORE_RESIZE):

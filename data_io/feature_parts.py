@@ -15,11 +15,14 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_io.artifacts import StaleArtifact, atomic_path, digest_of, read_json, write_json
 from data_io.records import UNIT_LENGTH_TOLERANCE
@@ -40,6 +43,13 @@ def content_digest(path: str | Path) -> str:
     except OSError:
         return ""
     return digest.hexdigest()[:32]
+
+
+def contents_of(paths: Sequence[str], num_threads: int = 2) -> list[str]:
+    """Return the digest of each file, in order; "" for what cannot be read. Shows a bar on a terminal."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        digests = pool.map(content_digest, paths)
+        return list(tqdm(digests, "reading", len(paths), unit="image", leave=False, disable=not sys.stderr.isatty()))
 
 
 @dataclass(frozen=True, eq=False)

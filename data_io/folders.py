@@ -48,3 +48,9 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     return sorted(shown, key=lambda entry: entry.name, reverse=True)  # the walk takes from the end
+
+
+def cache_folder() -> Path:
+    """Return MANDOO_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MANDOO_CACHE") or Path(base) / "mandoo")

@@ -58,12 +58,10 @@ def _pair_batches(classes: np.ndarray, steps: int, batch_size: int, rng: np.rand
 
 
 def _class_batches(classes: np.ndarray, steps: int, batch_size: int, per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """P x K. A class's images come as different ones as far as it has them."""
+    """P x K. A class's images come as different ones as far as it has them; an odd K is not ordered in pairs."""
     num_known = int(classes.max()) + 1
-    if per_class < 2 or per_class % 2 or batch_size % per_class:
-        raise ValueError(
-            f"--images_per_class must be even, at least 2, and divide --batch_size={batch_size}. Received {per_class}."
-        )
+    if per_class < 2 or batch_size % per_class:
+        raise ValueError(f"--images_per_class must be at least 2 and divide --batch_size={batch_size}. Received {per_class}.")
     num_classes = batch_size // per_class
     if not 2 <= num_classes <= num_known:
         raise ValueError(
@@ -71,9 +69,10 @@ def _class_batches(classes: np.ndarray, steps: int, batch_size: int, per_class: 
             f"there are {num_known} to train on."
         )
     rows_of_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
+    order = np.ravel if per_class % 2 else _half_paired
     return np.stack(
         [
-            _half_paired(np.stack([np.resize(rng.permutation(rows_of_class[c]), per_class) for c in chosen]))
+            order(np.stack([np.resize(rng.permutation(rows_of_class[c]), per_class) for c in chosen]))
             for chosen in _class_order(num_known, num_classes, steps, rng)
         ]
     )

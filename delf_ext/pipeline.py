@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
+from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
-from delf_ext.features.copies import Changed
-from delf_ext.features.extraction import Embeds, extract_global
+from delf_ext.features.copies import changed
+from delf_ext.features.embedder import Embeds, Ensemble
+from delf_ext.features.extraction import extract_global
 from delf_ext.index.exact import search, search_blocks
+from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import run_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.query_expansion import average_copies
@@ -20,6 +23,7 @@ from delf_ext.reranking.verifier import Verifier
 
 KEPT_PER_QUERY = 1000  # on disk, and of a ranking too large for memory; the challenge's official code cut there too
 PLACES_IN_MEMORY = 5 * 10**7  # 400 MB of rows and scores
+NO_COPIES = TestTime()
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,29 +42,46 @@ class Retrieval:
 
 
 def embed(
-    model: Embeds,
+    model: Embeds | Ensemble,
     query: ImageList,
     gallery: ImageList,
     batch_size: int = 32,
-    query_copies: Sequence[str] = (),
+    test_time: TestTime = NO_COPIES,
     deadline: Deadline | None = None,
 ) -> Retrieval:
     """Photographs to features. Queries that are the gallery are embedded once.
 
-    query_copies: of `features.copies.CHANGES`; a query's embedding becomes the mean of its own and theirs.
+    test_time: copies of a photograph whose embeddings are averaged with its own, of the queries alone or of all.
     deadline: photographs that it leaves no time for are skipped, and listed so; copies are made last, and all or none of each.
+    Raises: UsageError for what `test_time` asks for and is not known or not built yet.
     """
+    if test_time.scales or test_time.join != "mean":
+        raise UsageError('TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".')
+    copied = {name: changed(model, name) for name in test_time.copies}  # an unknown one is refused before the work
     fits = (deadline or Deadline()).part_fits()
     query_features, kept_query = extract_global(model, query, batch_size, "embedding queries", fits)
     gallery_features, kept_gallery = query_features, kept_query
     if query is not gallery:
         gallery_features, kept_gallery = extract_global(model, gallery, batch_size, "embedding gallery", fits)
-    copies = [query_features]
-    for name in query_copies:
-        if fits():
-            copy, kept = extract_global(Changed(model, name), kept_query, batch_size, f"embedding queries, {name}", fits)
-            copies += [copy] * (len(kept) == len(kept_query))
-    return Retrieval(kept_query, kept_gallery, average_copies(copies) if query_copies else query_features, gallery_features)
+
+    def averaged(features: GlobalFeatures, images: ImageList, what: str) -> GlobalFeatures:
+        copies = [features]
+        for name, changed_model in copied.items():
+            if not fits():
+                break
+            try:
+                copy, kept = extract_global(changed_model, images, batch_size, f"embedding {what}, {name}", fits)
+            except TimeoutError:  # a copy is worth less than what is embedded already
+                break
+            copies += [copy] * (len(kept) == len(images))
+        return average_copies(copies) if test_time.copies else features
+
+    if query is not gallery and not test_time.queries_only:
+        gallery_features = averaged(gallery_features, kept_gallery, "gallery")
+    query_features = averaged(query_features, kept_query, "queries")
+    if query is gallery and not test_time.queries_only:
+        gallery_features = query_features
+    return Retrieval(kept_query, kept_gallery, query_features, gallery_features)
 
 
 def rank(retrieval: Retrieval, top_k: int | None = KEPT_PER_QUERY) -> Ranking:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,15 @@ settings.register_profile("mandoo", deadline=None, derandomize=True, max_example
 settings.load_profile("mandoo")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def float32() -> Iterator[None]:
+    """Switch bfloat16 off after a test that ran a model in it: TensorFlow's switch holds for the whole process."""
+    yield
+    precision = sys.modules.get("delf_ext.models.precision")
+    if precision is not None:
+        precision.set_mixed_precision("off")
 
 
 @pytest.fixture(scope="session")

@@ -5,24 +5,39 @@ Source: the original's query expansion from augmented copies of the query; the c
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
-from delf_ext.features.extraction import Embeds
+from data_io.augmentation import GRAY
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embedder, Embeds, Ensemble
+
+
+def turned(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Return the images turned against the clock; the corners become gray."""
+    pictures = (Image.fromarray(image) for image in images)
+    return np.stack([np.asarray(one.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=GRAY)) for one in pictures])
+
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirror": lambda images: images[:, :, ::-1],
+    "flip": lambda images: images[:, ::-1],
+    "turn45": lambda images: turned(images, 45.0),
     "turn90": lambda images: np.rot90(images, 1, (1, 2)),
     "turn180": lambda images: np.rot90(images, 2, (1, 2)),
     "turn270": lambda images: np.rot90(images, 3, (1, 2)),
+    "turn315": lambda images: turned(images, 315.0),
 }
+"""Name of a copy -> uint8 [B, S, S, 3] to the same. Turns are against the clock."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A model that sees each batch of photographs changed; change: a name in CHANGES, turns are against the clock."""
+    """A model that sees each batch of photographs changed; change: a name in CHANGES."""
 
     model: Embeds
     change: str
@@ -37,3 +52,20 @@ class Changed:
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         return self.model.embed(np.ascontiguousarray(CHANGES[self.change](images)))
+
+
+def changed(model: Embeds | Ensemble, change: str) -> Embeds | Ensemble:
+    """Return the model that sees each photograph changed; the copies' embeddings are not stored.
+
+    Raises: UsageError with the known changes for an unknown one.
+    """
+    if change not in CHANGES:
+        raise UsageError(f"unknown copy {change!r} (TestTime.copies). Known: {', '.join(CHANGES)}.")
+    if isinstance(model, Ensemble):
+        members = tuple(_changed(member, change) for member in model.members)
+        return dataclasses.replace(model, members=members)
+    return Changed(model, change)
+
+
+def _changed(member: Embedder, change: str) -> Embedder:
+    return dataclasses.replace(member, embed=Changed(member, change).embed, store=None)

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +15,14 @@ from PIL import Image
 from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
 from delf_ext.config import DelfConfig
-from delf_ext.features.embedders import read_run_config, weights_digest
+from delf_ext.features.embedders import weights_digest
 from delf_ext.features.keypoints import pyramid, select, texture, to_original_px
 from delf_ext.features.whitening import Whitening
-from delf_ext.models.backbones import Backbone, split_endpoint
-from delf_ext.models.checkpoints import LoadReport, load_backbone, load_network
+from delf_ext.models.checkpoints import LoadReport
 from delf_ext.models.delf import Delf
-from delf_ext.models.dual_head import DualHead
-from delf_ext.models.receptive_field import receptive_field_of
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.trunks.receptive_field import receptive_field_of
+from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
 
 PIXELS_PER_STEP = 300_000  # of one run of the network: small levels of several photographs together; more falls out of the cache
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
@@ -33,24 +32,33 @@ GRAY = (124, 116, 104)  # ImageNet's mean colour, around a photograph turned by 
 
 
 def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, LoadReport]:
-    """A pretrained trunk as it is; attention by the length of feature vectors, since nobody trained one."""
-    backbone = Backbone(endpoint, layout)
-    backbone(BLANK)
-    return Delf(backbone, backbone.endpoint), load_backbone(backbone, checkpoint)
+    """Return DELF on a pretrained trunk as it is; attention is the length of feature vectors.
 
-
-def run_delf(run_dir: str | Path, layer: str) -> Delf:
-    """The trunk of a training run; its attention where that was trained on this very layer.
-
-    Raises: ValueError when the directory holds no usable run, or its trunk ends before the layer.
+    Raises: ValueError when the weights do not fit.
     """
-    config = read_run_config(run_dir)
-    network = DualHead(config.model).build_variables()
-    load_network(network, Path(run_dir) / "checkpoint")
-    endpoint = "/".join(split_endpoint(f"{network.backbone.backbone}/{layer}"))
-    if endpoint not in network.backbone(BLANK):
-        raise ValueError(f"{run_dir}: its trunk ends at {network.backbone.endpoint}, before {layer} (--local_layer).")
-    return Delf(network.backbone, endpoint, network.heads.attention if endpoint == network.backbone.endpoint else None)
+    trunk = SlimTrunk(endpoint, layout)
+    trunk(BLANK)
+    return Delf(trunk, trunk.endpoint), trunk.load(checkpoint)
+
+
+def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
+    """Return DELF on the trunk of a trained model; its attention where that was trained on this very layer.
+
+    Args:
+        model: built, with its weights.
+        layer: the end point, such as "block3".
+        name: of the model, for messages.
+
+    Raises:
+        ValueError: when the trunk ends before the layer.
+    """
+    trunk = model.trunk
+    if not isinstance(trunk, SlimTrunk):
+        raise ValueError(f"{name}: local features of a trunk other than TF-Slim's are not built yet.")
+    endpoint = "/".join(split_endpoint(f"{trunk.backbone}/{layer}"))
+    if endpoint not in trunk(BLANK):
+        raise ValueError(f"{name}: its trunk ends at {trunk.endpoint}, before {layer} (--local_layer).")
+    return Delf(trunk, endpoint, model.heads.attention if endpoint == trunk.endpoint else None)
 
 
 class DelfExtractor:

@@ -10,21 +10,19 @@ removed in front of an image that is embedded already, can change its last bits.
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from data_io.feature_parts import FeaturePart, FeatureParts, content_digest
+from data_io.feature_parts import FeaturePart, FeatureParts, contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
-from delf_ext.features.extraction import Embeds, decoded_batches, embed_readable
+from delf_ext.features.embedder import Embeds
+from delf_ext.features.extraction import decoded_batches, embed_readable
 
 PART_IMAGES = 256  # what a kill can cost
 CHANGED = "changed while it was read"
@@ -64,12 +62,9 @@ def _rows(parts: FeatureParts, which: Iterable[int]) -> list[int]:
     return [row for part in which for row in parts.rows(part)]
 
 
-def _contents(images: ImageList, rows: list[int], num_threads: int = 2) -> dict[int, str]:
+def _contents(images: ImageList, rows: list[int]) -> dict[int, str]:
     """row -> digest of its file."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        digests = pool.map(content_digest, images.paths[rows].tolist())
-        shown = tqdm(digests, "reading", len(rows), unit="image", leave=False, disable=not sys.stderr.isatty())
-        return dict(zip(rows, shown, strict=True))
+    return dict(zip(rows, contents_of(images.paths[rows].tolist()), strict=True))
 
 
 def _complete(

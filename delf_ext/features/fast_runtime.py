@@ -37,8 +37,8 @@ class Network(Protocol):
     inputs: list[Port]
     outputs: list[Port]
 
-    def compiled(self, output: int, threads: int) -> Run:
-        """One batch to the output of that number. threads: 0 leaves them to the runtime."""
+    def compiled(self, output: int) -> Run:
+        """Return the function from one batch to the output of that number."""
 
 
 def installed_runtime() -> str:
@@ -81,33 +81,28 @@ class _OpenVino:
         kind = port.element_type.get_type_name()
         return Port(tuple(sorted(port.names)), lengths, names.get(kind, kind))
 
-    def compiled(self, output: int, threads: int) -> Run:
+    def compiled(self, output: int) -> Run:
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._precision}
-        run = self._core.compile_model(self._model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        run = self._core.compile_model(self._model, "CPU", options)
         return lambda images: np.array(run(images)[output], np.float32)
 
 
 class _OnnxRuntime:
     def __init__(self, path: Path) -> None:
-        self._path, self._session = path, _session(path, 0)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs, self.outputs = (
             [Port((port.name,), tuple(map(_length, port.shape)), ONNX_TYPES.get(port.type, port.type)) for port in ports]
             for ports in (self._session.get_inputs(), self._session.get_outputs())
         )
 
-    def compiled(self, output: int, threads: int) -> Run:
-        session = _session(self._path, threads) if threads else self._session
+    def compiled(self, output: int) -> Run:
+        session = self._session
         (source,), names = self.inputs[0].names, list(self.outputs[output].names)
         return lambda images: np.asarray(session.run(names, {source: images})[0], np.float32)
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _length(size: Any) -> int | None:

@@ -12,23 +12,35 @@ from data_io.progress import progress
 from data_io.records import ImageList
 from delf_ext.features.embedders import weights_digest
 from delf_ext.features.extraction import decoded_batches
-from delf_ext.models.dual_head import DualHead
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.recipes import codec
 
 
-def stored_feature_maps(network: DualHead, images: ImageList, folder: Path, batch_size: int) -> np.ndarray:
-    """float16 [N, h, w, C], memory-mapped, row i of images.ids[i]. Made anew unless they are of these images and weights.
+def stored_feature_maps(model: EmbeddingModel, size_px: int, images: ImageList, folder: Path, batch_size: int) -> np.ndarray:
+    """Return the trunk's feature maps, computed again unless the stored ones are of these images and weights.
 
-    Raises: ValueError when an image can no longer be read.
+    Args:
+        model: built, with its weights.
+        size_px: side of the photographs.
+        images: the list, N of them.
+        folder: where trunk.npy is kept.
+        batch_size: images per call of the trunk.
+
+    Returns:
+        float16 [N, h, w, C], memory-mapped; row i is of images.ids[i].
+
+    Raises:
+        ValueError: when an image can no longer be read.
     """
-    backbone, size = network.backbone, network.config.image_size
-    trunk = [weights_digest(backbone), backbone.endpoint, network.config.layout, size]
-    identity = digest_of([*trunk, images.ids.tolist(), images.paths.tolist()])
+    trunk = model.trunk
+    made_of = [weights_digest(trunk), codec.digest(model.config.trunk), size_px]
+    identity = digest_of([*made_of, images.ids.tolist(), images.paths.tolist()])
     path, note = folder / "trunk.npy", folder / "trunk.json"
     if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):
-        graph = tf.function(lambda batch: tf.cast(backbone(batch, training=False)[backbone.endpoint], tf.float16))
-        shape = backbone(tf.zeros([1, size, size, 3]), training=False)[backbone.endpoint].shape[1:]
+        graph = tf.function(lambda batch: tf.cast(trunk(batch, training=False)[trunk.endpoint], tf.float16))
+        shape = trunk(tf.zeros([1, size_px, size_px, 3]), training=False)[trunk.endpoint].shape[1:]
         with atomic_path(path) as temporary:
-            _write_maps(graph, images, size, batch_size, temporary, tuple(shape))
+            _write_maps(graph, images, size_px, batch_size, temporary, tuple(shape))
             note.unlink(missing_ok=True)  # a kill before the next note must not leave an old one beside new maps
         write_json(note, {"digest": identity})
     return np.load(path, mmap_mode="r")

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_io.artifacts import digest_of, read_json
 from delf_ext.config import strict
-from delf_ext.features.embedders import Embedder
+from delf_ext.features.embedder import Embedder
 from delf_ext.features.fast_runtime import Port, Run, open_network
 
 SIDECAR_EXAMPLE = (
@@ -99,24 +99,21 @@ def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Emb
     source = _image_input(path, network.inputs, sidecar)
     output = _output_number(path, network.outputs, sidecar)
 
-    def with_threads(threads: int) -> Run:
-        run = network.compiled(output, threads)
+    run = network.compiled(output)
 
-        def embed(images: np.ndarray) -> np.ndarray:
-            prepared = sidecar.prepare(images).astype(source.dtype, copy=False)
-            try:
-                found = _in_batches(run, prepared, source.shape[0])
-            except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
-                reason = str(error).strip().splitlines()[-1][:200]
-                raise ValueError(
-                    f"{path}: fails on {len(images)} images; was it exported for another --batch_size? ({reason})"
-                ) from error
-            return _vectors(path, found, len(images), sidecar)
-
-        return embed
+    def embed(images: np.ndarray) -> np.ndarray:
+        prepared = sidecar.prepare(images).astype(source.dtype, copy=False)
+        try:
+            found = _in_batches(run, prepared, source.shape[0])
+        except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ValueError(
+                f"{path}: fails on {len(images)} images; was it exported for another --batch_size? ({reason})"
+            ) from error
+        return _vectors(path, found, len(images), sidecar)
 
     identity = digest_of([_file_digest(path), asdict(sidecar)])
-    return Embedder(path.name, sidecar.image_size, identity, with_threads(0), speed_key=identity, with_threads=with_threads)
+    return Embedder(path.name, sidecar.image_size, identity, embed)
 
 
 def _image_input(path: Path, inputs: list[Port], sidecar: Sidecar) -> Port:

@@ -10,7 +10,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ import numpy as np
 from data_io.artifacts import digest_of
 from data_io.feature_parts import content_digest
 from data_io.records import ImageList
-from delf_ext.features.embedders import Embedder, graph_file
+from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedders import graph_file
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.fast_runtime import open_network
 
@@ -53,8 +53,8 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
     when = "before" if known else "now"
     which = f"{len(chosen)} of {len(images)} photographs, {chosen.paths[0]} to {chosen.paths[-1]}"
     print(f"int8: calibrated {when} on {which} ({path})")
-    with_threads = partial(open_network(path, "openvino").compiled, 0)
-    return dataclasses.replace(embedder, digest=digest, embed=with_threads(0), graph=None, with_threads=with_threads)
+    run = open_network(path, "openvino").compiled(0)
+    return dataclasses.replace(embedder, digest=digest, embed=run, graph=None)
 
 
 def spread(images: ImageList, count: int) -> ImageList:

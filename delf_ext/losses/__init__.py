@@ -1,1 +1,1 @@
-"""One idea per file: embeddings or logits and labels in, one number out. Knows TensorFlow only."""
+"""One loss per file: an embedding or logits with labels in, one number out. `build.py` makes them from a recipe."""

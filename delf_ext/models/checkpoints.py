@@ -1,13 +1,14 @@
-"""Weights by name into a backbone, with a report, and a refusal when they do not fit."""
+"""Copy weights by name, with a report; weights that do not fit are refused."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from delf_ext.models.backbones import Backbone
+from data_io.checkpoint_folder import readable_prefix
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LoadReport:
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
-def _reason(error: Exception) -> str:
+def read_reason(error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return first.split(": perhaps")[0][:200].rstrip(".")  # "perhaps your file is in a different file format and you need ..."
 
@@ -60,20 +61,28 @@ def open_checkpoint(path: str | Path) -> tf.train.CheckpointReader:
     path = Path(str(path).removesuffix(".index"))
     _require_file(path)
     try:
-        return tf.train.load_checkpoint(str(path))
+        return tf.train.load_checkpoint(readable_prefix(path))
     except READ_ERRORS as error:
-        raise ValueError(f"{path}: not a readable TensorFlow checkpoint ({_reason(error)}); fetch or copy it again.") from None
+        raise ValueError(
+            f"{path}: not a readable TensorFlow checkpoint ({read_reason(error)}); fetch or copy it again."
+        ) from None
 
 
-def load_backbone(backbone: Backbone, path: str | Path) -> LoadReport:
-    """Copies the weights of `path` into a built backbone; V1 and V2 checkpoints, matched by name.
+def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: str) -> LoadReport:
+    """Copy the weights of a V1 or V2 checkpoint into variables of the same names.
 
-    Raises: ValueError when any variable of the backbone is missing or has another shape: nothing is loaded then.
+    Args:
+        variables: of a built trunk, under the checkpoint's own names.
+        path: of the checkpoint, with or without ".index".
+        network: the trunk's name, for messages.
+
+    Raises:
+        ValueError: when any variable is missing in the file or has another shape: nothing is loaded then.
     """
     reader = open_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
-    wanted = {variable.name.split(":")[0]: variable for variable in backbone.variables}
-    assert wanted, "a backbone has variables once it was called"
+    wanted = {variable.name.split(":")[0]: variable for variable in variables}
+    assert wanted, "a trunk has variables once it was called"
     other_shape = {name for name in wanted if name in shapes and list(wanted[name].shape) != shapes[name]}
     report = LoadReport(
         str(path),
@@ -83,27 +92,11 @@ def load_backbone(backbone: Backbone, path: str | Path) -> LoadReport:
         shape_mismatch=tuple(sorted(other_shape)),
     )
     if report.missing or report.shape_mismatch:
-        raise ValueError(f"{path} does not fit the backbone {backbone.backbone}; choose another with --resnet_type.\n{report}")
+        raise ValueError(f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n{report}")
     try:  # all of them before the first is assigned
         values = {name: tf.cast(reader.get_tensor(name), wanted[name].dtype) for name in report.matched}
     except READ_ERRORS as error:
-        raise ValueError(f"{path}: damaged ({_reason(error)}); fetch or copy it again.") from None
+        raise ValueError(f"{path}: damaged ({read_reason(error)}); fetch or copy it again.") from None
     for name, value in values.items():
         wanted[name].assign(value)
     return report
-
-
-def load_network(network: tf.keras.layers.Layer, folder: Path) -> str:
-    """The best weights of a run, or the last where no dev split chose any. Returns which.
-
-    Raises: ValueError naming the folder when it holds no checkpoint, and the checkpoint when it is damaged or does not fit.
-    """
-    for kind in ("best", "last"):
-        path = tf.train.latest_checkpoint(str(folder / kind))
-        if path:
-            try:
-                tf.train.Checkpoint(network=network).restore(path).assert_existing_objects_matched().expect_partial()
-            except (*READ_ERRORS, AssertionError) as error:
-                raise ValueError(f"{path}: damaged, or of another network than config.json ({_reason(error)}).") from None
-            return Path(path).name
-    raise ValueError(f"{folder}: no checkpoint; the run has saved nothing yet. Train it further with --resume.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from delf_ext.models.attention import Attention
-from delf_ext.models.backbones import Backbone
 from delf_ext.models.pooling import norm_attention
+from delf_ext.models.trunks.slim import SlimTrunk
 
 
 class Delf(tf.keras.layers.Layer):
@@ -18,7 +18,7 @@ class Delf(tf.keras.layers.Layer):
     needs no training.
     """
 
-    def __init__(self, backbone: Backbone, endpoint: str, attention: Attention | None = None) -> None:
+    def __init__(self, backbone: SlimTrunk, endpoint: str, attention: Attention | None = None) -> None:
         super().__init__(name="delf")
         self.backbone, self.endpoint, self.attention = backbone, endpoint, attention
         self.mean: tf.Tensor | None = None

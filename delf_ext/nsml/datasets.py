@@ -22,9 +22,9 @@ from data_io.artifacts import atomic_path
 from data_io.csv_rows import csv_rows
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
+from delf_ext.app.data import draw_products as draw_tree
 from delf_ext.nsml import store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
-from delf_ext.verbs.data import draw as draw_tree
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Makes a network better at a data set: one Keras `fit` per epoch, checkpoints that survive a kill."""
+"""Train any model of any recipe: one Keras `fit` per epoch, checkpoints that survive a kill."""

@@ -1,41 +1,47 @@
-"""One training step: losses of both heads, two learning rates, Keras' own `fit` around it."""
+"""One training step: the losses of a recipe, learning rates by group, Keras' own `fit` around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from delf_ext.config import LossConfig
-from delf_ext.losses.total import named_losses, weighted_sum
-
-Network = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
+from delf_ext.losses.build import build_loss
+from delf_ext.losses.loss import Loss, Targets
+from delf_ext.models.heads import Output
+from delf_ext.recipes import schema
+from delf_ext.training.optimizers import Group, in_group
 
 
 class Objective(tf.keras.Model):
-    """A network with its losses, and two optimizers: a fast one for attention and classifier, one for all the rest.
+    """A network with the losses of a recipe.
 
-    The classifier reads averages of unit vectors, whose entries are near 1/45, and learns slowly at the trunk's rate. The
-    similarity branch reads sums of raw features, large numbers, and ends worse at the classifier's rate.
+    Data: (images, or feature maps for a network that is heads alone; labels [B] int). `fit` shows every loss by its name.
 
-    Data: (images or feature maps, labels [B] int). `fit` shows every loss by its name.
+    Raises:
+        UsageError: for a loss that is not built yet.
     """
 
-    def __init__(self, network: tf.keras.layers.Layer, losses: LossConfig, fast_variables: list[tf.Variable]) -> None:
+    def __init__(self, network: tf.keras.layers.Layer, terms: Sequence[schema.LossTerm]) -> None:
         super().__init__(name="objective")
-        self.network, self.losses_config = network, losses
-        self.fast = list(fast_variables)
-        fast = {variable.ref() for variable in fast_variables}
-        self.slow = [variable for variable in network.trainable_variables if variable.ref() not in fast]
-        self.means = {name: tf.keras.metrics.Mean(name=name) for name in ("loss", *losses.names)}
-        if losses.train_logits:
-            self.means["accuracy"] = tf.keras.metrics.Mean(name="accuracy")
+        self.network, self.terms = network, tuple(terms)
+        self.term_losses: list[Loss] = [build_loss(term.loss, term.head) for term in terms]
+        heads = list(dict.fromkeys(term.head for term in terms if term.loss.reads == "logits"))
+        self.accuracy_of = {"accuracy" if len(heads) == 1 else f"{head}_accuracy": head for head in heads}
+        names = ("loss", *(term.shown_name for term in terms), *self.accuracy_of)
+        self.means = {name: tf.keras.metrics.Mean(name=name) for name in names}
+        self.groups: list[Group] = []
 
-    def set_optimizers(self, slow: tf.keras.optimizers.Optimizer, fast: tf.keras.optimizers.Optimizer) -> None:
-        slow.build(self.slow)
-        fast.build(self.fast)
-        self.slow_optimizer, self.fast_optimizer = slow, fast
+    def prepare(self, groups: Sequence[Group], trains: Sequence[str] = ()) -> None:
+        """Use these optimizers from now on, on the parameters of the groups named in `trains` (() = on all)."""
+        if trains:
+            chosen = [
+                [parameter for parameter in group.parameters if any(in_group(parameter.group, name) for name in trains)]
+                for group in groups
+            ]
+            groups = [Group(group.optimizer, own) for group, own in zip(groups, chosen, strict=True)]
+        self.groups = [group for group in groups if group.parameters]
         self.compile()
 
     @property
@@ -48,23 +54,28 @@ class Objective(tf.keras.Model):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, labels = data
         with tf.GradientTape() as tape:
-            _, endpoints = self.network(images, training=True)
-            losses = named_losses(endpoints, labels, self.losses_config)
-            total = weighted_sum(losses, self.losses_config)
-            objective = total + tf.add_n(self.network.losses) if self.network.losses else total
-        gradients = tape.gradient(objective, self.slow + self.fast)
-        self._apply(self.slow_optimizer, gradients[: len(self.slow)], self.slow)
-        self._apply(self.fast_optimizer, gradients[len(self.slow) :], self.fast)
-        for name, value in {"loss": total, **losses}.items():
+            output = self.network(images, training=True)
+            losses = [loss(output, Targets(labels)) for loss in self.term_losses]
+            total = tf.add_n([term.weight * loss for term, loss in zip(self.terms, losses, strict=True)])
+            penalized = total + tf.add_n(self.network.losses) if self.network.losses else total
+        self._apply(tape, penalized)
+        values = {"loss": total, **{term.shown_name: loss for term, loss in zip(self.terms, losses, strict=True)}}
+        for name, value in (values | self._accuracies(output, labels)).items():
             self.means[name].update_state(value)
-        if "accuracy" in self.means:
-            right = tf.equal(tf.argmax(endpoints["logits"], axis=1, output_type=labels.dtype), labels)
-            self.means["accuracy"].update_state(tf.reduce_mean(tf.cast(right, tf.float32)))
         return {name: mean.result() for name, mean in self.means.items()}
 
-    @staticmethod
-    def _apply(optimizer: tf.keras.optimizers.Optimizer, gradients: list, variables: list) -> None:
-        """A head that no loss in use reaches has no gradient, and stays as it is."""
-        reached = [(gradient, variable) for gradient, variable in zip(gradients, variables) if gradient is not None]
-        if reached:
-            optimizer.apply_gradients(reached)
+    def _apply(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+        variables = [[parameter.variable for parameter in group.parameters] for group in self.groups]
+        gradients = tape.gradient(loss, variables)
+        for group, of_group, own in zip(self.groups, gradients, variables, strict=True):
+            # A head that no loss in use reaches has no gradient, and stays as it is.
+            reached = [(gradient, variable) for gradient, variable in zip(of_group, own) if gradient is not None]
+            if reached:
+                group.optimizer.apply_gradients(reached)
+
+    def _accuracies(self, output: Output, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = {}
+        for name, head in self.accuracy_of.items():
+            right = tf.equal(tf.argmax(output.heads[head].logits, axis=1, output_type=labels.dtype), labels)
+            found[name] = tf.reduce_mean(tf.cast(right, tf.float32))
+        return found

@@ -1,76 +1,79 @@
-"""What a run would lose by a kill, on disk: weights, optimizers, step. And the best weights so far, apart."""
+"""What a kill would lose, on disk: weights, optimizers and step; and the best weights so far, apart."""
 
 from __future__ import annotations
 
-import shutil
-import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from data_io.artifacts import read_json, write_json, write_text
-from delf_ext.training.objective import Objective
+from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
+from delf_ext.training.optimizers import Group
+
+LOWER_IS_BETTER = ("mean_last_rank",)
 
 
 class RunState:
-    """Checkpoints in `folder`: `last-N` (everything, to resume) and `best-N` (network only, highest dev mAP).
+    """Checkpoints in `folder`: `last-N` (everything, to resume) and `best-N` (weights only, best by `select_by`).
 
-    A checkpoint counts once TensorFlow has renamed it into place and noted it, so a kill while saving leaves the one before.
+    Args:
+        weights: variables by name, see `EmbeddingModel.named_variables`.
+        groups: the optimizers of the run.
+        folder: the run's checkpoint/ directory.
+        select_by: the metric that chooses the best weights.
+        log: is called with one line for each thing worth knowing.
     """
 
-    def __init__(self, objective: Objective, network: tf.keras.Model, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        weights: Mapping[str, tf.Variable],
+        groups: Sequence[Group],
+        folder: Path,
+        select_by: str,
+        log: Callable[[str], None],
+    ) -> None:
+        self.folder, self.select_by, self.log = folder, select_by, log
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        everything = tf.train.Checkpoint(
-            network=network, slow_optimizer=objective.slow_optimizer, fast_optimizer=objective.fast_optimizer, step=self.step
-        )
-        weights = tf.train.Checkpoint(network=network)
-        self._last = tf.train.CheckpointManager(everything, str(folder / "last"), max_to_keep=2, checkpoint_name="last")
-        self._best = tf.train.CheckpointManager(weights, str(folder / "best"), max_to_keep=1, checkpoint_name="best")
+        optimizers = [group.optimizer for group in groups]
+        self._everything = tf.train.Checkpoint(weights=dict(weights), optimizers=optimizers, step=self.step)
+        self._weights = tf.train.Checkpoint(weights=dict(weights))
+        self._last = CheckpointFolder(folder, "last")
+        self._best = CheckpointFolder(folder, "best", keep=1)
 
     def restore(self) -> int:
-        """The step to continue from; 0 when nothing was saved. A damaged newest checkpoint gives way to the one before.
+        """Return the step to continue from; 0 when nothing was saved. A damaged checkpoint gives way to the one before.
 
-        Raises: ValueError when there are checkpoints and none can be read.
+        Raises:
+            ValueError: when there are checkpoints and none can be read.
         """
-        for path in reversed(self._last.checkpoints):
+        numbers = self._last.numbers()
+        for number in reversed(numbers):
+            path = self._last.path(number)
             try:
-                self._last.checkpoint.restore(path).assert_existing_objects_matched()
+                self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
             except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                print(f"{path}: not readable ({str(error).splitlines()[0][:100]}); trying the one before.")
+                self.log(f"{path}: not readable ({str(error).splitlines()[0][:100]}); trying the one before.")
                 continue
             return int(self.step.numpy())
-        if self._last.checkpoints:
+        if numbers:
             raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete the folder to train from the start.")
         return 0
 
     def save(self, step: int) -> None:
+        """Save everything under this step."""
         self.step.assign(step)
-        self._last.save(checkpoint_number=step)
+        self._last.save(step, self._everything.write)
 
     @property
-    def best_map(self) -> float:
-        """The dev mAP of the best weights, -1 before the first evaluation."""
-        path = self.folder / "best.json"
-        return float(read_json(path)["mAP"]) if path.exists() else -1.0
+    def best(self) -> float | None:
+        """The metric of the best weights; None before the first evaluation."""
+        value = self._best.facts().get(self.select_by)
+        return None if value is None else float(value)
 
-    def save_if_best(self, step: int, dev_map: float) -> bool:
-        if dev_map <= self.best_map:
+    def save_if_best(self, step: int, value: float) -> bool:
+        """Keep the weights where `value` is better than all before; return whether it is."""
+        best = self.best
+        if best is not None and (value >= best if self.select_by in LOWER_IS_BETTER else value <= best):
             return False
-        self._best.save(checkpoint_number=step)
-        write_json(self.folder / "best.json", {"mAP": dev_map, "step": step})
+        self._best.save(step, self._weights.write, **{self.select_by: value})
         return True
-
-
-def copy_last(folder: Path, to: Path) -> None:
-    """The newest checkpoint of a run's folder into another's, where `restore` finds it. Raises: ValueError when there is none."""
-    newest = tf.train.latest_checkpoint(str(folder / "last"))
-    if newest is None:
-        raise ValueError(f"{folder}: no checkpoint in it.")
-    (to / "last").mkdir(parents=True, exist_ok=True)
-    name = Path(newest).name
-    for file in (folder / "last").glob(f"{name}.*"):
-        shutil.copyfile(file, to / "last" / file.name)
-    state = [f'model_checkpoint_path: "{name}"', f'all_model_checkpoint_paths: "{name}"']
-    state += [f"all_model_checkpoint_timestamps: {time.time()}"]  # a manager takes no path without its time
-    write_text(to / "last" / "checkpoint", "\n".join(state) + "\n")

@@ -35,4 +35,9 @@ class Throughput(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None and self.seconds > 0:
-            logs["images_per_s"] = self.images / self.seconds
+            logs["images_per_s"] = self.images_per_s
+
+    @property
+    def images_per_s(self) -> float:
+        """The rate of this epoch so far; 0.0 before its second step."""
+        return self.images / self.seconds if self.seconds else 0.0

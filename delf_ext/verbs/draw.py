@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import load_dataset
-from delf_ext.verbs.data import draw
+from delf_ext.app.data import draw_products
 
 
 def run(flags: Any) -> None:
-    path = draw(Path(flags.out) if flags.out else None, flags.draw_classes, flags.seed)
+    path = draw_products(Path(flags.out) if flags.out else None, flags.draw_classes, flags.seed)
     data = load_dataset(path)
     print(f"{path}: {len(data.train)} training images, {len(data.query)} queries, {len(data.gallery)} references")

@@ -12,26 +12,34 @@ from data_io.artifacts import save_record, write_text
 from data_io.datasets import list_images
 from data_io.local_store import skipped_of
 from data_io.records import ImageList
+from data_io.stores.embeddings import PARTS
+from delf_ext.app.local_features import extractors_of
+from delf_ext.app.searching import extract
 from delf_ext.config import UsageError
-from delf_ext.verbs.local import extractors_of
-from delf_ext.verbs.systems import one_system
+from delf_ext.features.embedder import Ensemble, Model
+from delf_ext.verbs.models import batch_size_of, open_one, require_one
+from delf_ext.verbs.printing import say
+from delf_ext.verbs.requests import local_settings
+
+SHOWN = 5
 
 
 def run(flags: Any) -> None:
     if not flags.data or not flags.out:
         raise UsageError("extract reads --data=FOLDER and writes into --out=FOLDER: pass both.")
     shard = shard_of(flags.shard)
-    images, out = list_images(flags.data), Path(flags.out)
-    if not flags["local_features"].present:
-        save_features(one_system(flags)[0], images, out, flags.batch_size, shard, flags.overwrite)
-    elif shard != (1, 1):
-        raise UsageError("--shard is for embeddings; local features are stored by one process.")
+    if flags["local_features"].present:
+        if shard != (1, 1):
+            raise UsageError("--shard is for embeddings; local features are stored by one process.")
+        save_local(flags, list_images(flags.data), Path(flags.out))
     else:
-        save_local(flags, images, out)
+        require_one(flags)
+        images = list_images(flags.data)
+        save_features(open_one(flags).model, images, Path(flags.out), batch_size_of(flags), shard, flags.overwrite)
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n"."""
+    """Return (i, n) of "i/n"."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     index, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= index <= count:
@@ -40,39 +48,48 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def save_local(flags: Any, images: ImageList, out: Path) -> None:
-    """Completes the stores out/delf and out/sift; what they hold already is not extracted again."""
+    """Complete the stores out/delf and out/sift; what they hold already is not extracted again."""
     from delf_ext.features.local_extraction import extract_local
 
-    for extractor in extractors_of(flags, images, out):
+    for extractor in extractors_of(local_settings(flags), images, out, log=say):
         folder = out / extractor.name
         features = extract_local(extractor.gallery, images, folder, flags.descriptor_type, flags.overwrite, extractor.name)
         skipped = (*images.skipped, *skipped_of(folder))
-        print(f"{folder}: {features.offsets[-1]} local features of {len(features)} images; {len(skipped)} skipped")
-        for path, reason in skipped[:5]:
-            print(f"skipped {path}: {reason}")
+        say(f"{folder}: {features.offsets[-1]} local features of {len(features)} images; {len(skipped)} skipped")
+        for path, reason in skipped[:SHOWN]:
+            say(f"skipped {path}: {reason}")
 
 
-def save_features(model: Any, images: ImageList, out: Path, batch_size: int, shard: tuple[int, int], overwrite: bool) -> None:
-    """Completes the parts in out/features.parts. Once all are there it writes out/features.npz (GlobalFeatures), out/images.npz
-    (ImageList) and out/skipped.csv (path, reason)."""
+def save_features(model: Model, images: ImageList, out: Path, batch_size: int, shard: tuple[int, int], overwrite: bool) -> None:
+    """Complete the parts in out/features.parts.
+
+    Once all are there, write out/features.npz (GlobalFeatures), out/images.npz (ImageList) and out/skipped.csv.
+    """
     from delf_ext.features.extraction_job import extract_in_parts
 
-    result = extract_in_parts(model, images, out / "features.parts", batch_size, shard, overwrite)
-    if result is None:
-        return
+    if isinstance(model, Ensemble):
+        if shard != (1, 1):
+            raise UsageError("--shard is for one model; extract each member of the ensemble by itself.")
+        result = extract(model, images, batch_size=batch_size)
+    else:
+        joined = extract_in_parts(model, images, out / PARTS, batch_size, shard, overwrite)
+        if joined is None:
+            return
+        result = joined
     features, kept = result
     save_record(out / "images.npz", kept)
     save_record(out / "features.npz", features)
     write_skipped(out / "skipped.csv", kept.skipped)
     count, size = features.embeddings.shape
-    print(f"{out / 'features.npz'}: {count} embeddings of {size} numbers; {len(kept.skipped)} skipped")
-    for path, reason in kept.skipped[:5]:
-        print(f"skipped {path}: {reason}")
-    if len(kept.skipped) > 5:
-        print(f"all of them: {out / 'skipped.csv'}")
+    say(f"{out / 'features.npz'}: {count} embeddings of {size} numbers; {len(kept.skipped)} skipped")
+    for path, reason in kept.skipped[:SHOWN]:
+        say(f"skipped {path}: {reason}")
+    if len(kept.skipped) > SHOWN:
+        say(f"all of them: {out / 'skipped.csv'}")
 
 
 def write_skipped(path: Path, skipped: tuple[tuple[str, str], ...]) -> None:
+    """Write a CSV with the columns path and reason."""
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *skipped])
     write_text(path, text.getvalue().encode(errors="backslashreplace").decode())  # names need not be UTF-8

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_io.datasets import list_images
+from delf_ext.app.searching import search
 from delf_ext.config import UsageError
-from delf_ext.verbs.systems import one_system
+from delf_ext.verbs.models import batch_size_of, open_one, require_one
 
 
 def run(flags: Any) -> None:
     if not flags.data or not flags.image:
         raise UsageError("search looks for --image=PHOTO in the photographs of --data=FOLDER: pass both.")
-    model, _ = one_system(flags)
-    from delf_ext.pipeline import embed, rank
-
-    retrieval = embed(model, list_images(flags.image), list_images(flags.data), flags.batch_size)
-    ranking = rank(retrieval, flags.top_k)
-    for query_path, rows, scores in zip(retrieval.query.paths, ranking.rows, ranking.scores):
-        print(f"{query_path}:")
-        for place, (row, score) in enumerate(zip(rows, scores), start=1):
-            print(f"  {place:>3}. {score:.4f}  {retrieval.gallery.paths[row]}")
-    for path, reason in retrieval.skipped:
+    require_one(flags)
+    hits = search(open_one(flags).model, flags.image, flags.data, top_k=flags.top_k, batch_size=batch_size_of(flags))
+    for query, found in hits:
+        print(f"{query}:")
+        for place, hit in enumerate(found, start=1):
+            print(f"  {place:>3}. {hit.score:.4f}  {hit.path}")
+    for path, reason in hits.retrieval.skipped:
         print(f"skipped {path}: {reason}")

@@ -1,227 +1,200 @@
-"""train: from a data set and flags to a run directory with a network, its features, its figures."""
+"""train: from a recipe, or the original's flags, and a data set to a run directory."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_io.artifacts import write_json, write_text
-from data_io.augmentation import AUGMENTATIONS, side_before
 from data_io.datasets import DataSet, load_dataset
-from data_io.images import check_images
-from data_io.pixel_cache import PixelCache
-from data_io.records import ImageList
-from data_io.sampling import epoch_batches
-from data_io.splits import dense_labels, query_and_gallery
 from delf_ext import nsml
-from delf_ext.config import LossConfig, ModelConfig, RunConfig, TrainConfig, UsageError
-from delf_ext.verbs import session
-from delf_ext.verbs.data import dev_split, resolve_data
-from delf_ext.verbs.weights import resolve_layout
+from delf_ext.app import training
+from delf_ext.app.evaluation import evaluate, keep_in_run
+from delf_ext.app.training import Trained
+from delf_ext.app.training_job import Settings
+from delf_ext.config import UsageError
+from delf_ext.nsml.entry import RUN_DIR, Submission, TrainingSession, submission_budget_s
+from delf_ext.recipes import schema
+from delf_ext.recipes.changes import changed_settings, with_epochs
+from delf_ext.recipes.codec import AnyRecipe, with_settings
+from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
+from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.registry import find_recipe
+from delf_ext.runs.opening import open_model, recipe_of
+from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.sources import RunSource, Runtime
+from delf_ext.verbs.data import resolve_data
+from delf_ext.verbs.flags import INFER
+from delf_ext.verbs.hints import hint
+from delf_ext.verbs.models import batch_size_of, calibration_images
+from delf_ext.verbs.printing import say, show_figures
+from delf_ext.verbs.requests import request_of
 
-DEBUG = {"epochs": 2, "eval_every_steps": 5}
-DEBUG_IMAGES = 240
+KEPT_BY_A_RUN = ("recipe", "set", "from_run", "pretrained_model", "seed", "deterministic", "checkpoint_every_steps", "debug")
+DEBUG_EPOCHS, DEBUG_EVALUATE_EVERY, DEBUG_IMAGES = 2, 5, 240
 
 
 def run(flags: Any) -> None:
     if flags.mode == "test":
-        session.submit(flags)
+        submit(flags)
         return
     if flags.resume:
-        config, run_dir = _continued(flags)
+        _resume(flags)
+        return
+    recipe, settings = recipe_from_flags(flags), settings_from_flags(flags)
+    request_of(flags)  # only checked: a submission with the same command line will use it
+    path = str(Path(resolve_data(flags)).absolute())
+    run_dir = Path(flags.run_dir or (RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")))
+    data = load_dataset(path, flags.query_split)
+    begin = partial(
+        training.train,
+        recipe,
+        data,
+        run_dir,
+        data_path=path,
+        weights=str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else "",
+        settings=settings,
+        infer={name: flags[name].value for name in INFER if flags[name].present and name not in ("data", "run_dir")},
+        log=say,
+    )
+    if nsml.IS_ON_NSML:
+        trained = _on_platform(begin, recipe, settings, data, run_dir, flags)
     else:
-        config = dataclasses.replace(config_from_flags(flags), data=str(Path(resolve_data(flags)).absolute()))
-        run_dir = Path(flags.run_dir or (session.RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")))
-    listener = session.Training(run_dir, config.training.epochs) if nsml.IS_ON_NSML else None
+        if not flags.data and isinstance(recipe, schema.Recipe):
+            say(
+                f"no --data: {recipe.epochs} epochs on drawn products; after a few steps a line says how long an epoch takes here"
+            )
+        trained = begin(from_run=flags.from_run)
+    _end(trained, data, path, flags)
+
+
+def _on_platform(
+    begin: Callable[..., Trained], recipe: AnyRecipe, settings: Settings, data: DataSet, run_dir: Path, flags: Any
+) -> Trained:
+    """Train in a session of NSML; a fork or a resumed session goes on from the checkpoint that the platform loads."""
+    if not isinstance(recipe, schema.Recipe):
+        raise UsageError("an ensemble cannot be saved on NSML yet: train its members, each in a session of its own.")
+    listener = TrainingSession(run_dir, recipe.epochs)
     if flags.pause:
-        nsml.paused(scope={"listener": listener})  # a fork: loads the checkpoint that it goes on from
-    resume = flags.resume or bool(nsml.IS_ON_NSML and flags.pause)
-    data = load_dataset(config.data, flags.query_split)
-    train_run(config, data, run_dir, resume, pixel_cache=flags.pixel_cache, listener=listener)
+        nsml.paused(scope={"listener": listener})
+    if not listener.loaded:
+        return begin(from_run=flags.from_run, listener=listener)
+    parent = _parent_of(run_dir, recipe, settings)
+    if parent is None:
+        return training.resume(run_dir, epochs=recipe.epochs, data=data, listener=listener, log=say)
+    return begin(from_run=parent, listener=listener)
 
 
-def config_from_flags(flags: Any) -> RunConfig:
-    """Raises: UsageError naming the flag that does not fit."""
-    chosen = tuple(name for name in AUGMENTATIONS if flags[name].value)
-    if chosen and not flags.augmentation:
-        raise UsageError(f"--{chosen[0]} works with --augmentation; pass both.")
-    quick = {name: value for name, value in DEBUG.items() if flags.debug and not flags[name].present}
-    loss = _section(LossConfig, flags)
-    layout = resolve_layout(flags.pretrained_model, flags.layout, flags.resnet_type)
-    model = _section(ModelConfig, flags, endpoint=flags.resnet_type, layout=layout, similarity_head=loss.trains_similarity)
-    training = _section(TrainConfig, flags, augmentation=chosen or (("crop", "fliplr") if flags.augmentation else ()), **quick)
-    weights = str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else ""
-    images = DEBUG_IMAGES if flags.debug else 0
-    return _section(
-        RunConfig, flags, data="", pretrained_model=weights, first_images=images, model=model, loss=loss, training=training
+def _resume(flags: Any) -> None:
+    if not flags.run_dir:
+        raise UsageError("--resume continues a run: pass its directory with --run_dir.")
+    epochs = flags.epochs if flags["epochs"].present else None
+    run = read_run(flags.run_dir)
+    training.require_resumable(run)  # before its data are looked for
+    data = load_dataset(flags.data or run.facts.data, flags.query_split)
+    unused = [f"--{name}" for name in (*ORIGINAL, *KEPT_BY_A_RUN) if flags[name].present and name != "epochs"]
+    if unused:
+        say(f"--resume: recipe and settings are the run's own; not used: {', '.join(unused)}")
+    cache = flags.pixel_cache or ""
+    trained = training.resume(flags.run_dir, epochs=epochs, pixel_cache=cache, data=data, log=say)
+    _end(trained, data, flags.data or run.facts.data, flags)
+
+
+def _parent_of(run_dir: Path, recipe: schema.Recipe, settings: Settings) -> Path | None:
+    """Return where a fork with new values takes its weights from; None when the run goes on with its whole state.
+
+    A fork with other settings (`nsml fork ... --args "--lr=1e-5"`) is a new run from the old weights; more epochs, or
+    nothing new, continue the old run.
+    """
+    run = read_run(run_dir)
+    old = recipe_of(run)
+    assert isinstance(old, schema.Recipe)
+    # The stored recipe has the layout and the weights that were decided when it was made.
+    trunk = old.model.trunk
+    decided = with_settings(recipe, [f"model.trunk.layout={trunk.layout}", f"model.trunk.weights={trunk.weights}"])
+    *earlier, last = decided.stages
+    stages = (*earlier, dataclasses.replace(last, epochs=old.stages[-1].epochs))
+    same_recipe = not changed_settings(old, dataclasses.replace(decided, stages=stages))
+    if same_recipe and settings.seed == run.facts.seed:
+        return None
+    parent = run_dir.with_name(f"{run_dir.name}-parent")
+    if parent.exists():
+        return None  # a resumed fork: it goes on as the new run that it is
+    run_dir.rename(parent)
+    return parent
+
+
+def recipe_from_flags(flags: Any) -> AnyRecipe:
+    """Return --recipe, or the original's network by its flags, with --set applied.
+
+    Raises: UsageError naming the flag that does not fit.
+    """
+    if flags.recipe:
+        recipe = find_recipe(flags.recipe)
+        foreign = [name for name in ORIGINAL if flags[name].present]
+        if foreign:
+            what = hint(foreign[0], flags[foreign[0]].value, recipe)
+            raise UsageError(f"--{foreign[0]} is a flag of the original's network; {what}")
+        recipe = with_settings(recipe, flags["set"].value)
+        return _quick(recipe) if flags.debug else recipe
+    values = {name: flags[name].value for name in ORIGINAL}
+    if flags.debug:
+        quick = {"epochs": DEBUG_EPOCHS, "eval_every_steps": DEBUG_EVALUATE_EVERY}
+        values |= {name: value for name, value in quick.items() if not flags[name].present}
+    return with_settings(from_flags(values), flags["set"].value)
+
+
+def _quick(recipe: AnyRecipe) -> AnyRecipe:
+    if not isinstance(recipe, schema.Recipe):
+        raise UsageError("--debug makes one recipe small; debug the members of an ensemble one by one.")
+    every = [f"validation.every_steps={DEBUG_EVALUATE_EVERY}"] * (recipe.validation is not None)
+    stages = [f"stages.{row}.epochs=1" for row in range(len(recipe.stages))]
+    recipe = with_settings(recipe, [*every, *stages])
+    return with_epochs(recipe, max(DEBUG_EPOCHS, len(recipe.stages)))
+
+
+def settings_from_flags(flags: Any) -> Settings:
+    """Return how a run is made, beside its recipe."""
+    return Settings(
+        seed=flags.seed,
+        deterministic=flags.deterministic,
+        mixed_precision=flags.mixed_precision,
+        checkpoint_every_steps=flags.checkpoint_every_steps,
+        max_images=DEBUG_IMAGES if flags.debug else 0,
+        pixel_cache=str(flags.pixel_cache or ""),
     )
 
 
-def _section(kind: type, flags: Any, **values: Any) -> Any:
-    """A configuration whose fields are the flags of the same name, but for those given."""
-    named = {field.name: flags[field.name].value for field in dataclasses.fields(kind) if field.name in flags}
-    return kind(**{**named, **values})
+def _end(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
+    """Measure what was trained on the data's own queries; without any, say how it can be measured."""
+    for member in trained.members:
+        _end(member, data, data_name, flags)
+    if not (len(data.query) and data.query.labels is not None and data.gallery.labels is not None):
+        here = f"mandoo evaluate --run_dir={trained.run_dir} --data=..."
+        say(f"trained: {trained.run_dir}. Score it with: {f'nsml submit {nsml.SESSION_NAME}' if nsml.IS_ON_NSML else here}")
+        return
+    run = read_run(trained.run_dir)
+    model = open_model(trained.source, Runtime(mixed_precision=flags.mixed_precision), log=say)
+    found = evaluate(model, data, run=run, seed=run.facts.seed, data_name=data_name, log=say)
+    show_figures(found.figures)
+    written = keep_in_run(run, found.final, found.figures, data, "", report=flags.report)
+    say(f"figures: {written[0]}" + (f"; report: {written[-1]}" if flags.report else ""))
 
 
-def _continued(flags: Any) -> tuple[RunConfig, Path]:
-    """The configuration of the run to resume; --epochs may be raised, everything else stays."""
-    if not flags.run_dir:
-        raise UsageError("--resume continues a run: pass its directory with --run_dir.")
-    from delf_ext.features.embedders import read_run_config
+def submit(flags: Any) -> None:
+    """Answer a submission: --mode=test, the platform calls `load`, then `infer`."""
+    if not nsml.IS_ON_NSML:
+        raise UsageError("--mode=test is how `nsml submit` calls a session; elsewhere `infer --run_dir=RUN` writes the answer.")
+    flags.time_budget = submission_budget_s(flags.time_budget)
+    flags.run_dir = flags.pretrained_model = None  # what training started from; the checkpoint is the model now
 
-    config = read_run_config(flags.run_dir)
-    if flags["epochs"].present:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=flags.epochs))
-    return config, Path(flags.run_dir)
+    def open_run(path: str) -> Any:
+        runtime = Runtime(flags.runtime, flags.mixed_precision)
+        return open_model(RunSource(path), runtime, store=False, calibration=lambda: calibration_images(flags), log=say)
 
-
-def train_run(
-    config: RunConfig,
-    data: DataSet,
-    run_dir: Path,
-    resume: bool = False,
-    evaluate: bool = True,
-    pixel_cache: str | None = None,
-    listener: Any = None,
-) -> None:
-    """Trains, keeps the best weights by dev mAP and, with `evaluate`, scores them on the data's own queries.
-
-    pixel_cache: folder that keeps decoded photographs for the epochs after the first. listener: `training.loop.Listener`.
-    Raises: ValueError on data that cannot be trained on, or a directory that holds a run already.
-    """
-    if not resume and ((run_dir / "config.json").exists() or (run_dir / "checkpoint").exists()):
-        raise ValueError(f"{run_dir}: holds a run already. Continue it with --resume, or choose another --run_dir.")
-    images, dev = dev_split(_readable(data.train, config.first_images), config)
-    images, originals = dense_labels(images)
-    _say_what(images, dev, run_dir)
-    plan = _plan(images, config)
-    config = _with_classes(config, tuple(data.class_names[label] for label in originals))
-    network = _initial_network(config, run_dir)
-    write_json(run_dir / "config.json", config.to_dict())  # now that the weights have loaded, it is a run
-
-    from delf_ext.training.loop import train
-    from delf_ext.training.objective import Objective
-
-    trained = network.heads if config.training.freeze_backbone else network
-    objective = Objective(trained, config.loss, network.heads.classifier_variables)
-    batches = _batches(network, images, plan, config, run_dir, pixel_cache)
-    evaluate_dev = _dev_evaluation(network, dev, config)
-    train(objective, network, batches, len(plan(0)), config.training, run_dir, evaluate_dev, resume, listener)
-    if evaluate:
-        _evaluate(run_dir, data, config)
-
-
-def _readable(images: ImageList, first_images: int) -> ImageList:
-    """The images that can be decoded; under --debug of the first classes only."""
-    if not len(images):
-        raise ValueError("the data have no training images.")
-    images = check_images(images.take(np.arange(first_images)) if 0 < first_images < len(images) else images)
-    for path, reason in images.skipped[:5]:
-        print(f"skipped {path}: {reason}")
-    if images.skipped:
-        print(f"skipped {len(images.skipped)} files in all")
-    if not len(images):
-        raise ValueError("none of the training images could be read.")
-    return images
-
-
-def _say_what(images: ImageList, dev: ImageList, run_dir: Path) -> None:
-    counts = np.bincount(images.known_labels("training"))
-    if len(counts) < 2:
-        raise ValueError(f"training needs at least 2 classes. Received {len(counts)} (after --dev_percent took its share).")
-    print(f"run directory: {run_dir}")
-    print(f"training on {len(images)} images of {len(counts)} classes; dev: {len(dev)} images of other classes", flush=True)
-    if (counts == 1).any():
-        print(f"{(counts == 1).sum()} classes have one image: their pairs show it twice")
-
-
-def _with_classes(config: RunConfig, names: tuple[str, ...]) -> RunConfig:
-    num_classes = len(names) if config.loss.train_logits else 0
-    return dataclasses.replace(config, class_names=names, model=dataclasses.replace(config.model, num_classes=num_classes))
-
-
-def _plan(images: ImageList, config: RunConfig) -> Callable[[int], np.ndarray]:
-    """epoch -> its batches: P x K where the losses look for hard examples, pairs where they compare, else shuffled."""
-    hard = config.loss.train_triplet or config.loss.train_max_neg
-    per_class = config.training.images_per_class or (4 if hard else 0)
-    sampler = "classes" if per_class else "pairs" if config.loss.trains_similarity else "shuffled"
-    labels, size = images.known_labels("training"), config.training.batch_size
-    return lambda epoch: epoch_batches(labels, size, config.seed, epoch, sampler, per_class)
-
-
-def _initial_network(config: RunConfig, run_dir: Path) -> Any:
-    """The network as it starts, with what was loaded of the checkpoint printed and kept in load_report.txt."""
-    import tensorflow as tf
-
-    from delf_ext.models.checkpoints import load_backbone
-    from delf_ext.models.dual_head import DualHead
-    from delf_ext.models.precision import set_mixed_precision
-
-    tf.keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    print(f"mixed precision: {set_mixed_precision(config.mixed_precision)}", flush=True)
-    network = DualHead(config.model).build_variables()
-    if config.pretrained_model:
-        report = load_backbone(network.backbone, config.pretrained_model)
-        write_text(run_dir / "load_report.txt", f"{report}\n")
-        print(report, flush=True)
-    else:
-        print("no --pretrained_model: the trunk starts from random weights", flush=True)
-    return network
-
-
-def _batches(
-    network: Any,
-    images: ImageList,
-    plan: Callable[[int], np.ndarray],
-    config: RunConfig,
-    run_dir: Path,
-    pixel_cache: str | None,
-) -> Callable:
-    """(epoch, first step) -> tf.data of images, or of stored feature maps when the trunk is frozen."""
-    from data_io.batches import feature_batches, image_batches
-
-    if config.training.freeze_backbone:
-        from delf_ext.features.feature_maps import stored_feature_maps
-
-        maps = stored_feature_maps(network, images, run_dir / "features", config.training.batch_size)
-        labels = images.known_labels("training")
-        return lambda epoch, first: feature_batches(maps, labels, plan(epoch), first)
-    size, names = config.model.image_size, config.training.augmentation
-    if pixel_cache:
-        print(PixelCache(pixel_cache, side_before(size, names)).statement(len(images)), flush=True)
-    return lambda epoch, first: image_batches(images, plan(epoch), size, names, config.seed, epoch, first, pixel_cache)
-
-
-def _dev_evaluation(network: Any, dev: ImageList, config: RunConfig) -> Callable[[], Mapping[str, float]] | None:
-    """None without a dev split, or where none of its classes has two images."""
-    if not len(dev) or np.bincount(dev.known_labels("dev evaluation")).max() < 2:
-        return None
-    from delf_ext.evaluation.metrics import summarize
-    from delf_ext.features.embedders import network_embedder
-    from delf_ext.pipeline import embed, score, truth_of
-
-    query, gallery = query_and_gallery(dev, config.dev_querynum, config.dev_referencenum, config.seed)
-    embedder = network_embedder(network, "dev")
-
-    def measured() -> Mapping[str, float]:
-        retrieval = embed(embedder, query, gallery, config.training.batch_size)
-        return dict(summarize(score(retrieval, truth_of(retrieval))))
-
-    return measured
-
-
-def _evaluate(run_dir: Path, data: DataSet, config: RunConfig) -> None:
-    if len(data.query) and data.query.labels is not None and data.gallery.labels is not None:
-        from delf_ext.verbs.evaluate import evaluate_run
-
-        evaluate_run(run_dir, data, config.data, config.seed, config.training.batch_size)
-    else:
-        scored = f"nsml submit {nsml.SESSION_NAME}" if nsml.IS_ON_NSML else f"mandoo evaluate --run_dir={run_dir} --data=..."
-        print(f"trained: {run_dir}. Score it with: {scored}")
+    request = request_of(flags)
+    submission = Submission(open_run, request, batch_size_of(flags))
+    nsml.paused(scope={"submission": submission})

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import list_images
+from delf_ext.app.local_features import WHITENING, learn_whitening, raw_delf
 from delf_ext.config import UsageError
-from delf_ext.verbs.local import WHITENING, learn, raw_delf
+from delf_ext.verbs.printing import say
+from delf_ext.verbs.requests import local_settings
 
 
 def run(flags: Any) -> None:
@@ -15,4 +17,5 @@ def run(flags: Any) -> None:
     out = flags.out or (str(Path(run_dir) / WHITENING) if run_dir and Path(run_dir).is_dir() else None)
     if not flags.data or not out:
         raise UsageError("whiten learns on the photographs of --data=FOLDER and writes --out=FILE, or into --run_dir: pass both.")
-    learn(flags, raw_delf(flags), list_images(flags.data), Path(out))
+    settings = local_settings(flags)
+    learn_whitening(settings, raw_delf(settings, say), list_images(flags.data), Path(out), log=say)

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from baseline_keras.features import Embedder, extract, load_embedder, unit_rows
+from baseline_keras.features import Embedder, extract, load_embedder, open_run, unit_rows
 from baseline_keras.network import build_embedding, build_network
-from baseline_keras.run_directory import RunConfig, save_checkpoint, write_config
+from baseline_keras.run_directory import Settings, claim, save_checkpoint
 from data_io.records import ImageList
+from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.sources import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,21 @@ def test_embeddings_are_the_normalised_logits(network: tf.keras.Sequential, imag
     logits = build_embedding(network)(images.astype(np.float32) / 255).numpy()
     expected = logits / np.linalg.norm(logits, axis=1, keepdims=True)
     found = embedder.embed(images)
-    assert found.dtype == np.float32 and (embedder.name, embedder.image_size) == ("keras_baseline", 16)
+    assert found.dtype == np.float32 and (embedder.name, embedder.image_size) == (
+        "keras_baseline",
+        16,
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_rows_have_unit_length_whatever_they_were(rows: list[list[float]]):
     found = unit_rows(np.array(rows, np.float32))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
@@ -48,7 +59,9 @@ def test_a_row_of_zeros_becomes_the_constant_row():
 
 
 def test_a_black_image_has_an_embedding(network: tf.keras.Sequential):
-    assert Embedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [[0.5] * 4]  # biases are still zero
+    assert Embedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [
+        [0.5] * 4,
+    ]  # biases are still zero
 
 
 def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, images: np.ndarray):
@@ -73,18 +86,67 @@ def test_a_diverged_network_is_an_error(images: np.ndarray):
         Embedder(network).embed(images)
 
 
-def test_an_embedder_comes_back_from_disk_with_the_same_digest(network: tf.keras.Sequential, images: np.ndarray, tmp_path: Path):
-    write_config(tmp_path, RunConfig(16, 4, 1, 2, 0, "data", ("a", "b", "c", "d")))
-    with pytest.raises(ValueError, match=f"{tmp_path}: no finished epoch in it. Continue it: python -m baseline_keras --resume"):
-        load_embedder(tmp_path)
-    save_checkpoint(tmp_path, tf.train.Checkpoint(network=network), 1)
-    embedder, loaded = Embedder(network), load_embedder(tmp_path)
+@pytest.fixture
+def run_dir(network: tf.keras.Sequential, tmp_path: Path) -> Path:
+    """A run after its first epoch."""
+    claim(tmp_path / "run", Settings(16, 4, 1, 2), 0, "data", ("a", "b", "c", "d"), resume=False)
+    save_checkpoint(tmp_path / "run", tf.train.Checkpoint(network=network), 1)
+    return tmp_path / "run"
+
+
+def test_an_embedder_comes_back_from_disk_with_the_same_digest(
+    network: tf.keras.Sequential,
+    images: np.ndarray,
+    run_dir: Path,
+):
+    embedder, loaded = Embedder(network), load_embedder(run_dir)
     assert np.array_equal(loaded.embed(images), embedder.embed(images))
     assert loaded.digest == embedder.digest and len(loaded.digest) == 12
     assert Embedder(build_network(4, 16)).digest != embedder.digest
 
 
-def test_extract_keeps_ids_with_rows(network: tf.keras.Sequential, images: np.ndarray, tmp_path: Path):
+def test_a_run_without_a_finished_epoch_is_named(tmp_path: Path):
+    claim(tmp_path, Settings(16, 4, 1, 2), 0, "data", ("a", "b", "c", "d"), resume=False)
+    message = f"{tmp_path}: no finished epoch in it. Continue it: python -m baseline_keras --resume"
+    with pytest.raises(ValueError, match=message):
+        load_embedder(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        open_run(read_run(tmp_path), Runtime(), print)
+
+
+def test_an_opened_run_loads_its_network_at_the_first_batch(
+    network: tf.keras.Sequential,
+    images: np.ndarray,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    loads: list[Path] = []
+    load = lambda path: loads.append(path) or load_embedder(path)  # noqa: E731
+    monkeypatch.setattr("baseline_keras.features.load_embedder", load)
+    opened = open_run(read_run(run_dir), Runtime(), print)
+    assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
+    assert opened.graph is None, "it is measured in TensorFlow alone"
+    for _ in range(2):
+        assert np.array_equal(opened.embed(images), Embedder(network).embed(images))
+    assert loads == [run_dir]
+
+
+def test_the_digest_of_an_opened_run_changes_with_its_weights(
+    network: tf.keras.Sequential,
+    run_dir: Path,
+):
+    before = open_run(read_run(run_dir), Runtime(), print).digest
+    assert open_run(read_run(run_dir), Runtime(), print).digest == before
+    other = build_network(4, 16)
+    save_checkpoint(run_dir, tf.train.Checkpoint(network=other), 2)
+    assert open_run(read_run(run_dir), Runtime(), print).digest != before
+
+
+def test_extract_keeps_ids_with_rows(
+    network: tf.keras.Sequential,
+    images: np.ndarray,
+    tmp_path: Path,
+):
     names = ["b", "a", "d", "c", "e"]
     for name, pixels in zip(names, images, strict=True):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")

@@ -26,14 +26,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("cup", "pen"):
         (root / name).mkdir()
         for number in range(4):
-            Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(root / name / f"{number}.png")
+            Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(
+                root / name / f"{number}.png",
+            )
     (root / "pen" / "empty.jpg").touch()
     return root
 
 
 def test_the_defaults_are_the_official_ones():
     args = build_parser().parse_args(["--data=x"])
-    assert (args.epochs, args.batch_size, args.image_size, args.seed, args.resume) == (100, 64, 224, 0, False)
+    assert (args.epochs, args.batch_size, args.image_size, args.seed, args.resume) == (
+        100,
+        64,
+        224,
+        0,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,11 +50,18 @@ def test_the_defaults_are_the_official_ones():
         ([], "the following arguments are required: --data"),
         (["--data=x", "--epoch=3"], "unrecognized arguments: --epoch=3"),
         (["--data=x", "--epochs=0"], "argument --epochs: must be at least 1. Received 0."),
-        (["--data=x", "--batch_size=many"], "argument --batch_size: invalid positive value: 'many'"),
+        (
+            ["--data=x", "--batch_size=many"],
+            "argument --batch_size: invalid positive value: 'many'",
+        ),
         (["--data=x", "--seed=-1"], "argument --seed: must lie in 0..2**32-1. Received -1."),
     ],
 )
-def test_usage_errors_exit_2_and_name_the_flag(argv: list[str], message: str, capsys: pytest.CaptureFixture):
+def test_usage_errors_exit_2_and_name_the_flag(
+    argv: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture,
+):
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 2 and message in capsys.readouterr().err
@@ -59,10 +74,15 @@ def test_help_teaches_and_does_not_wait_for_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "python -m baseline_keras --data=photos --epochs=100" in done.stdout and "--resume" in done.stdout
+    assert "python -m baseline_keras --data=photos --epochs=100" in done.stdout
+    assert "--resume" in done.stdout
 
 
-def test_data_errors_exit_1_with_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_data_errors_exit_1_with_one_line(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+):
     run = f"--run_dir={tmp_path}/run"
     assert main([f"--data={tmp_path}/absent", run]) == 1
     error = capsys.readouterr().err
@@ -78,14 +98,19 @@ def test_data_errors_exit_1_with_one_line(photos: Path, tmp_path: Path, capsys: 
 def test_kill_minus_nine_then_resume(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     flags = [f"--data={photos}", f"--run_dir={tmp_path}/run", "--image_size=16", "--batch_size=2"]
     command = [sys.executable, "-m", "baseline_keras", *flags, "--epochs=1000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    latest = tmp_path / "run" / "checkpoint" / "latest"
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    latest = tmp_path / "run" / "checkpoint" / "epoch.json"
     deadline = time.monotonic() + 60
     while not latest.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    killed_at = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs_done"]
+    killed_at = json.loads((tmp_path / "run" / "metrics" / "training.json").read_text())["epochs_done"]
     assert main([*flags, f"--epochs={killed_at + 1}", "--resume"]) == 0
     printed = capsys.readouterr()
     assert f"{tmp_path}/run: {killed_at + 1} epochs, loss " in printed.out

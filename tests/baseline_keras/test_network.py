@@ -27,11 +27,17 @@ def test_the_network_at_224_px_has_the_official_size():
 def test_the_layers_are_the_official_ones_in_order():
     expected = [
         ("Conv2D", {"filters": 32, "kernel_size": (3, 3), "padding": "same", "activation": "relu"}),
-        ("Conv2D", {"filters": 32, "kernel_size": (3, 3), "padding": "valid", "activation": "relu"}),
+        (
+            "Conv2D",
+            {"filters": 32, "kernel_size": (3, 3), "padding": "valid", "activation": "relu"},
+        ),
         ("MaxPooling2D", {"pool_size": (2, 2)}),
         ("Dropout", {"rate": 0.25}),
         ("Conv2D", {"filters": 64, "kernel_size": (3, 3), "padding": "same", "activation": "relu"}),
-        ("Conv2D", {"filters": 64, "kernel_size": (3, 3), "padding": "valid", "activation": "relu"}),
+        (
+            "Conv2D",
+            {"filters": 64, "kernel_size": (3, 3), "padding": "valid", "activation": "relu"},
+        ),
         ("MaxPooling2D", {"pool_size": (2, 2)}),
         ("Dropout", {"rate": 0.25}),
         ("Flatten", {}),

@@ -8,62 +8,108 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from baseline_keras.run_directory import RunConfig, claim, latest_checkpoint, read_config, restore, save_checkpoint
-from data_io.artifacts import StaleArtifact
+from baseline_keras.run_directory import (
+    Settings,
+    claim,
+    latest_checkpoint,
+    restore,
+    save_checkpoint,
+    settings_of,
+)
+from data_io.artifacts import StaleArtifact, write_json
+from delf_ext.runs.run_directory import Facts, read_run, write_run
 
-CONFIG = RunConfig(64, 2, 5, 4, 0, "photos", ("cup", "pen"))
+SETTINGS = Settings(image_size=64, num_classes=2, epochs=5, batch_size=4)
+CLASSES = ("cup", "pen")
+
+
+def claimed(
+    run_dir: Path,
+    settings: Settings = SETTINGS,
+    seed: int = 0,
+    class_names: tuple[str, ...] = CLASSES,
+    resume: bool = False,
+) -> None:
+    claim(run_dir, settings, seed, "photos", class_names, resume)
 
 
 def checkpoint_of(*values: float) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(weights=tf.Variable(values))
 
 
-def test_a_config_comes_back(tmp_path: Path):
-    claim(tmp_path / "run", CONFIG, resume=False)
-    assert read_config(tmp_path / "run") == CONFIG
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["system"] == "keras_baseline"
+def test_settings_and_facts_come_back(tmp_path: Path):
+    claimed(tmp_path / "run", seed=7)
+    run = read_run(tmp_path / "run")
+    assert settings_of(run) == SETTINGS
+    assert (run.kind, run.facts.seed, run.facts.data) == ("keras_baseline", 7, "photos")
+    assert run.facts.class_names == CLASSES and run.facts.versions["tensorflow"].startswith("2.")
+    stored = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert stored == {"format": 2, "kind": "keras_baseline", "recipe": dataclasses.asdict(SETTINGS)}
 
 
 def test_a_run_is_not_overwritten_and_not_mixed(tmp_path: Path):
-    claim(tmp_path, CONFIG, resume=True)
-    with pytest.raises(ValueError, match=f"{tmp_path}: already holds a run. Pass --resume to continue it"):
-        claim(tmp_path, CONFIG, resume=False)
-    other = dataclasses.replace(CONFIG, image_size=32, class_names=("cup", "jar", "pen"))
-    with pytest.raises(StaleArtifact, match="image_size 64 became 32, class_names of 2 classes became of 3 classes"):
-        claim(tmp_path, other, resume=True)
-    assert read_config(tmp_path) == CONFIG
-    claim(tmp_path, dataclasses.replace(CONFIG, epochs=9), resume=True)
-    assert read_config(tmp_path).epochs == 9
+    claimed(tmp_path, resume=True)
+    message = f"{tmp_path}: already holds a run. Pass --resume to continue it"
+    with pytest.raises(ValueError, match=message):
+        claimed(tmp_path)
+    other = dataclasses.replace(SETTINGS, image_size=32)
+    changes = "image_size 64 became 32, class_names of 2 classes became of 3 classes"
+    with pytest.raises(StaleArtifact, match=changes):
+        claimed(tmp_path, other, class_names=("cup", "jar", "pen"), resume=True)
+    assert settings_of(read_run(tmp_path)) == SETTINGS
+    claimed(tmp_path, dataclasses.replace(SETTINGS, epochs=9), resume=True)
+    assert settings_of(read_run(tmp_path)).epochs == 9
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "config.json: not found"),
-        ("{", "config.json: not readable as JSON"),
-        ('{"system": "dual_head"}', "config.json: not a run of the Keras baseline"),
-        ('{"system": "keras_baseline", "size": 1}', "config.json: keys must be batch_size, class_names.*Received size, system"),
+        (None, "recipe.json: not found"),
+        ("{", "recipe.json: not readable as JSON"),
+        (
+            '{"kind": "keras_baseline"}',
+            "recipe.json: not a run's recipe: it must hold format, kind",
+        ),
     ],
 )
-def test_another_directory_is_named(tmp_path: Path, content: str | None, message: str):
+def test_a_damaged_recipe_is_named(tmp_path: Path, content: str | None, message: str):
     if content is not None:
-        (tmp_path / "config.json").write_text(content)
+        (tmp_path / "recipe.json").write_text(content)
+    (tmp_path / "checkpoint").mkdir()
     with pytest.raises(ValueError, match=message):
-        read_config(tmp_path)
+        claimed(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "message"),
+    [
+        ("recipe", {}, "not a run of the Keras baseline, but of kind 'recipe'"),
+        ("keras_baseline", {"size": 1}, "not a run of the Keras baseline .unknown key size in Set"),
+        (
+            "keras_baseline",
+            {"image_size": 1},
+            "not a run of the Keras baseline .*missing 3 required",
+        ),
+    ],
+)
+def test_a_run_of_another_system_is_named(tmp_path: Path, kind: str, recipe: dict, message: str):
+    write_run(tmp_path, kind, recipe, Facts())
+    with pytest.raises(ValueError, match=f"{tmp_path}: {message}"):
+        settings_of(read_run(tmp_path))
 
 
 def test_one_checkpoint_is_kept_and_found(tmp_path: Path):
     assert latest_checkpoint(tmp_path) is None
     checkpoint = checkpoint_of(1.0, 2.0)
-    (tmp_path / "checkpoint" / "epoch-7_temp").mkdir(parents=True)  # what a kill while writing leaves
+    (tmp_path / "checkpoint" / "epoch-7_temp").mkdir(parents=True)  # what a kill can leave
     for epoch in (1, 2):
         checkpoint.weights.assign([epoch, epoch])
         save_checkpoint(tmp_path, checkpoint, epoch)
     assert latest_checkpoint(tmp_path) == (tmp_path / "checkpoint" / "epoch-2", 2)
-    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir() if path.is_file()) == [
         "epoch-2.data-00000-of-00001",
         "epoch-2.index",
-        "latest",
+        "epoch.json",
     ]
 
 
@@ -91,7 +137,8 @@ def test_a_failed_write_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pyte
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write", full_disk)
-    with pytest.raises(OSError, match=r"epoch-2: could not be written \(No space left on device\); the epoch before is kept"):
+    message = r"epoch-2: could not be written \(No space left on device\); the epoch before is kept"
+    with pytest.raises(OSError, match=message):
         save_checkpoint(tmp_path, checkpoint, 2)
     latest = latest_checkpoint(tmp_path)
     assert latest is not None and latest[1] == 1
@@ -108,3 +155,36 @@ def test_another_network_and_a_damaged_file_are_refused(tmp_path: Path):
     Path(f"{prefix}.index").unlink()
     with pytest.raises(ValueError, match="epoch-1: does not fit the network"):
         restore(checkpoint_of(1.0, 2.0), prefix)
+
+
+# --- runs of the first format
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    """What the version with config.json wrote after two epochs."""
+    folder = tmp_path / "old"
+    config = {**dataclasses.asdict(SETTINGS), "seed": 3, "data": "photos", "class_names": CLASSES}
+    write_json(folder / "config.json", {**config, "system": "keras_baseline"})
+    (folder / "checkpoint").mkdir()
+    checkpoint_of(1.0, 2.0).write(str(folder / "checkpoint" / "epoch-2"))
+    (folder / "checkpoint" / "latest").write_text("epoch-2\n")
+    return folder
+
+
+def test_a_run_of_the_first_format_is_read(old_run: Path):
+    run = read_run(old_run)
+    assert settings_of(run) == SETTINGS and run.is_old
+    assert (run.facts.seed, run.facts.data, run.facts.class_names) == (3, "photos", CLASSES)
+    assert latest_checkpoint(old_run) == (old_run / "checkpoint" / "epoch-2", 2)
+    assert not (old_run / "recipe.json").exists()
+
+
+def test_a_run_of_the_first_format_is_not_resumed(old_run: Path):
+    with pytest.raises(ValueError, match="already holds a run. Pass --resume"):
+        claimed(old_run, seed=3)
+    with pytest.raises(ValueError) as refused:
+        claimed(old_run, seed=3, resume=True)
+    message = "an earlier version made this run. It can be evaluated, not resumed: train again."
+    assert str(refused.value) == f"{old_run}: {message}"
+    assert not (old_run / "recipe.json").exists()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ import tensorflow as tf
 from PIL import Image
 
 from baseline_keras import training
-from baseline_keras.features import load_embedder
+from baseline_keras.features import extract, load_embedder
 from baseline_keras.network import build_network, compile_network
+from baseline_keras.run_directory import latest_checkpoint
 from baseline_keras.training import ReplayedPlateau, load_checked, train
-from data_io.artifacts import load_record
 from data_io.datasets import DataSet
-from data_io.records import GlobalFeatures
+from delf_ext.runs.run_directory import read_run
 
 SMALL = {"batch_size": 4, "image_size": 16, "verbose": 0}
 COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
@@ -24,7 +25,7 @@ COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy red and blue images of 64 px: train 6, query 1 and gallery 2 of each class, and a broken file."""
+    """Noisy red and blue images of 64 px, each class 6 train, 1 query, 2 gallery; a broken file."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("query", 1), ("gallery", 2)):
@@ -55,55 +56,55 @@ def test_bad_files_are_left_out_with_their_reason(dataset: DataSet):
     assert [Path(path).name for path, _ in dataset.skipped] == ["broken.jpg"]
 
 
+def history_of(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "metrics" / "training.json").read_text())
+
+
 def test_the_loss_falls_and_the_run_directory_is_complete(trained: Path):
-    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics = history_of(trained)
     assert metrics["loss"][-1] < 0.5 * metrics["loss"][0] and metrics["accuracy"][-1] == 1.0
     assert metrics["learning_rate"] == pytest.approx([4.5e-4] * 4)
-    assert (metrics["system"], metrics["epochs_done"], metrics["num_train"], metrics["num_skipped"]) == (
-        "keras_baseline",
-        4,
-        12,
-        1,
-    )
-    config = json.loads((trained / "config.json").read_text())
-    assert config.items() >= {"system": "keras_baseline", "image_size": 16, "num_classes": 2, "epochs": 4, "seed": 3}.items()
-    assert config["class_names"] == ["blue", "red"]
-    names = sorted(path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file())
+    known = {"system": "keras_baseline", "epochs_done": 4, "num_train": 12, "num_skipped": 1}
+    assert metrics.items() >= known.items()
+    run = read_run(trained)
+    assert run.kind == "keras_baseline"
+    assert run.recipe == {"image_size": 16, "num_classes": 2, "epochs": 4, "batch_size": 4}
+    assert run.facts.class_names == ("blue", "red") and run.facts.seed == 3
+    files = [path for path in trained.rglob("*") if path.is_file()]
+    names = sorted(path.relative_to(trained).as_posix() for path in files)
     events = [name for name in names if name.startswith("events.out.tfevents.")]
     assert len(events) == 1
     assert sorted(set(names) - set(events)) == [
         "checkpoint/epoch-4.data-00000-of-00001",
         "checkpoint/epoch-4.index",
-        "checkpoint/latest",
-        "config.json",
-        "features/gallery.npz",
-        "features/query.npz",
-        "metrics.json",
+        "checkpoint/epoch.json",
+        "facts.json",
+        "metrics/training.json",
+        "recipe.json",
     ]
 
 
 def test_the_events_hold_every_epoch(trained: Path):
     (path,) = trained.glob("events.*")
-    values = [
-        (value.tag, event.step) for event in tf.compat.v1.train.summary_iterator(str(path)) for value in event.summary.value
-    ]
+    events = tf.compat.v1.train.summary_iterator(str(path))
+    values = [(value.tag, event.step) for event in events for value in event.summary.value]
     assert [step for tag, step in values if tag == "epoch_loss"] == [0, 1, 2, 3]
 
 
-def test_the_features_are_those_of_the_stored_network(trained: Path, dataset: DataSet):
+def test_the_stored_network_finds_the_class_of_a_query(trained: Path, dataset: DataSet):
     embedder = load_embedder(trained)
-    for name, images in (("query", dataset.query), ("gallery", dataset.gallery)):
-        features = load_record(trained / "features" / f"{name}.npz", GlobalFeatures, digest=embedder.digest)
-        assert features.ids.tolist() == images.ids.tolist() and features.embeddings.shape == (len(images), 2)
-    query, gallery = (load_record(trained / "features" / f"{n}.npz", GlobalFeatures).embeddings for n in ("query", "gallery"))
-    nearest = np.argmax(query @ gallery.T, axis=1)
+    query = extract(embedder, dataset.query, quiet=True)
+    gallery = extract(embedder, dataset.gallery, quiet=True)
+    assert query.embeddings.shape == (2, 2) and query.digest == gallery.digest == embedder.digest
+    nearest = np.argmax(query.embeddings @ gallery.embeddings.T, axis=1)
     assert np.array_equal(np.asarray(dataset.gallery.labels)[nearest], dataset.query.labels)
 
 
 def test_the_same_seed_gives_the_same_numbers(trained: Path, dataset: DataSet, tmp_path: Path):
-    before = json.loads((trained / "metrics.json").read_text())
+    before = history_of(trained)
     assert train(dataset, tmp_path / "again", epochs=4, seed=3, **SMALL) == before
-    assert train(dataset, tmp_path / "other", epochs=1, seed=4, **SMALL)["loss"][0] != before["loss"][0]
+    other = train(dataset, tmp_path / "other", epochs=1, seed=4, **SMALL)
+    assert other["loss"][0] != before["loss"][0]
 
 
 class Killed(BaseException):
@@ -125,12 +126,20 @@ def killed_in(function: Callable, after_calls: int, halfway: Callable | None = N
     return wrapper
 
 
-@pytest.mark.parametrize("moment", ["before metrics", "between metrics and checkpoint", "inside the checkpoint"])
-def test_a_run_killed_at_any_moment_loses_at_most_one_epoch(dataset: DataSet, tmp_path: Path, monkeypatch, moment: str):
+@pytest.mark.parametrize(
+    "moment",
+    ["before metrics", "between metrics and checkpoint", "inside the checkpoint"],
+)
+def test_a_run_killed_at_any_moment_loses_at_most_one_epoch(
+    dataset: DataSet,
+    tmp_path: Path,
+    monkeypatch,
+    moment: str,
+):
     def half_written(run_dir: Path, _: object, epochs_done: int) -> None:
         (run_dir / "checkpoint" / f"epoch-{epochs_done}.data-00000-of-00001").write_bytes(b"half")
 
-    name = "write_json" if moment == "before metrics" else "save_checkpoint"
+    name = "write_history" if moment == "before metrics" else "save_checkpoint"
     halfway = half_written if moment == "inside the checkpoint" else None
     monkeypatch.setattr(training, name, killed_in(getattr(training, name), 2, halfway))
     with pytest.raises(Killed):
@@ -138,21 +147,24 @@ def test_a_run_killed_at_any_moment_loses_at_most_one_epoch(dataset: DataSet, tm
     monkeypatch.undo()
     with pytest.raises(ValueError, match="already holds a run. Pass --resume"):
         train(dataset, tmp_path, epochs=4, **SMALL)
-    before = json.loads((tmp_path / "metrics.json").read_text())
+    before = history_of(tmp_path)
     metrics = train(dataset, tmp_path, epochs=4, resume=True, **SMALL)
     assert metrics["epochs_done"] == 4 and len(metrics["loss"]) == 4
     assert metrics["loss"][:2] == before["loss"][:2]
-    assert metrics["loss"][3] < 0.5 * metrics["loss"][0]  # it went on from the weights, not from new ones
-    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir())[0] == "epoch-4.data-00000-of-00001"
+    # it went on from the weights, not from new ones
+    assert metrics["loss"][3] < 0.5 * metrics["loss"][0]
+    last = latest_checkpoint(tmp_path)
+    assert last is not None and last[1] == 4
 
 
 def test_resume_keeps_the_optimiser_and_a_finished_run(trained: Path, dataset: DataSet):
     steps = "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE"
-    assert tf.train.load_checkpoint(str(trained / "checkpoint" / "epoch-4")).get_tensor(steps) == 12
-    (trained / "features" / "query.npz").unlink()
-    before = (trained / "metrics.json").read_bytes()
-    train(dataset, trained, epochs=4, seed=3, resume=True, **SMALL)  # nothing left to train: only the features are made anew
-    assert (trained / "features" / "query.npz").exists() and (trained / "metrics.json").read_bytes() == before
+    stored = tf.train.load_checkpoint(str(trained / "checkpoint" / "epoch-4"))
+    assert stored.get_tensor(steps) == 12
+    before = (trained / "metrics" / "training.json").read_bytes()
+    train(dataset, trained, epochs=4, seed=3, resume=True, **SMALL)  # nothing left to train
+    assert (trained / "metrics" / "training.json").read_bytes() == before
+    assert not (trained / "features").exists(), "embeddings are stored by who evaluates"
 
 
 def test_resume_in_an_empty_directory_begins(dataset: DataSet, tmp_path: Path):
@@ -193,7 +205,7 @@ def test_only_classes_with_training_images_are_learnt(dataset: DataSet, tmp_path
         train=dataclasses.replace(dataset.train, labels=np.asarray(dataset.train.labels) * 2 + 1),
     )
     train(wider, tmp_path, epochs=1, **SMALL)
-    assert json.loads((tmp_path / "config.json").read_text())["class_names"] == ["blue", "red"]
+    assert read_run(tmp_path).facts.class_names == ("blue", "red")
 
 
 def test_data_that_cannot_be_trained_on_leave_no_run(dataset: DataSet, tmp_path: Path):
@@ -210,11 +222,8 @@ def test_a_file_that_vanishes_is_named_in_one_line(dataset: DataSet, tmp_path: P
     paths = dataset.train.paths.copy()
     paths[3] = "gone.jpg"
     broken = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, paths=paths))
-    with pytest.raises(ValueError, match=r"^training stopped: ImageError: gone\.jpg: file not found$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^training stopped: ImageError: gone\.jpg: file not found$",
+    ):
         train(broken, tmp_path, epochs=1, **SMALL)
-
-
-def test_without_queries_there_are_no_features(dataset: DataSet, tmp_path: Path):
-    empty = dataset.query.take([])
-    train(dataclasses.replace(dataset, query=empty, gallery=empty), tmp_path, epochs=1, **SMALL)
-    assert not (tmp_path / "features").exists()

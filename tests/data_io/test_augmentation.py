@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -8,8 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_io.augmentation import AUGMENTATIONS, MAX_NOISE, MIN_CROP_SHARE, augment, crop, dropout, fliplr, flipud, noise, rotate
+from data_io.augmentation import (
+    AUGMENTATIONS,
+    augment,
+    black_pixels,
+    blur,
+    crop,
+    mirror_left_right,
+    mirror_top_bottom,
+    noise,
+    rotate,
+    side_before,
+)
 
+MIN_CROP_SHARE, MAX_NOISE = 0.7, 0.05 * 255  # the defaults
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 40)
 
@@ -19,20 +31,34 @@ def photograph(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * 100 + width).integers(30, 256, (height, width, 3), dtype=np.uint8)
 
 
-def changed(change: Callable, pixels: np.ndarray, seed: int) -> np.ndarray:
-    return np.asarray(change(Image.fromarray(pixels), np.random.default_rng(seed)))
+def changed(change: Callable, pixels: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
+    return np.asarray(change(Image.fromarray(pixels), np.random.default_rng(seed), **parameters))
+
+
+def plainly(names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Each with its defaults."""
+    return {name: {} for name in names}
 
 
 def test_all_flags_of_the_original_are_there() -> None:
-    assert sorted(AUGMENTATIONS) == ["crop", "dropout", "fliplr", "flipud", "gausian", "noise", "rotate"]
+    """fliplr, flipud, gausian and dropout have clearer names here."""
+    assert sorted(AUGMENTATIONS) == [
+        "black_pixels",
+        "blur",
+        "crop",
+        "mirror_left_right",
+        "mirror_top_bottom",
+        "noise",
+        "rotate",
+    ]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_flag_changes_the_picture(name: str) -> None:
     pixels = photograph(32, 32)
-    plain = augment(pixels, 32, (), np.random.default_rng(0))
+    plain = augment(pixels, 32, {}, np.random.default_rng(0))
     np.testing.assert_array_equal(plain, pixels)  # the size is right already
-    results = [augment(pixels, 32, (name,), np.random.default_rng(seed)) for seed in range(20)]
+    results = [augment(pixels, 32, {name: {}}, np.random.default_rng(seed)) for seed in range(20)]
     assert sum(not np.array_equal(result, plain) for result in results) >= 5
     assert len({result.tobytes() for result in results}) >= 2, "another seed, another picture"
 
@@ -43,10 +69,10 @@ def test_any_choice_gives_a_square_uint8_picture_decided_by_the_seed(
 ) -> None:
     pixels = photograph(height, width)
     before = pixels.copy()
-    result = augment(pixels, size_px, tuple(names), np.random.default_rng(seed))
+    result = augment(pixels, size_px, plainly(names), np.random.default_rng(seed))
     assert result.shape == (size_px, size_px, 3) and result.dtype == np.uint8
     np.testing.assert_array_equal(pixels, before)
-    again = augment(pixels, size_px, tuple(reversed(sorted(names))), np.random.default_rng(seed))
+    again = augment(pixels, size_px, plainly(sorted(names, reverse=True)), np.random.default_rng(seed))
     np.testing.assert_array_equal(result, again)  # nor does the order of the flags matter
 
 
@@ -68,7 +94,7 @@ def test_crops_reach_every_edge() -> None:
     assert {part[0] for part in parts} == {0, 1, 2, 3} and {part[-1] for part in parts} == {6, 7, 8, 9}
 
 
-@pytest.mark.parametrize(("change", "axis"), [(fliplr, 1), (flipud, 0)])
+@pytest.mark.parametrize(("change", "axis"), [(mirror_left_right, 1), (mirror_top_bottom, 0)])
 def test_a_flip_is_an_exact_mirror_half_of_the_time(change: Callable, axis: int) -> None:
     pixels = photograph(7, 5)
     mirrored = 0
@@ -94,9 +120,9 @@ def test_a_rotation_stays_within_45_degrees_and_fills_with_gray() -> None:
 
 
 @given(SEEDS)
-def test_dropout_only_blackens_whole_pixels(seed: int) -> None:
+def test_black_pixels_are_whole_pixels(seed: int) -> None:
     pixels = photograph(40, 40)
-    result = changed(dropout, pixels, seed)
+    result = changed(black_pixels, pixels, seed)
     different = (result != pixels).any(axis=2)
     assert (result[different] == 0).all() and different.mean() < 0.14
 
@@ -109,8 +135,72 @@ def test_noise_is_as_strong_as_said_and_leaves_the_mean() -> None:
     assert np.abs(differences.mean(axis=(1, 2, 3))).max() < 0.3
 
 
+def test_crops_keep_the_share_that_is_asked_for() -> None:
+    ramp = np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
+    sides = {len(changed(crop, ramp, seed, min_side_share=0.4)) for seed in range(200)}
+    assert sides == set(range(4, 11))
+    assert all(len(changed(crop, ramp, seed, min_side_share=1.0)) == 10 for seed in range(20))
+
+
+def test_a_rotation_stays_within_the_degrees_that_are_asked_for() -> None:
+    bar = np.zeros((101, 101, 3), np.uint8)
+    bar[5:45, 49:52] = 255
+    angles_deg = []
+    for seed in range(60):
+        y, x = np.nonzero(changed(rotate, bar, seed, max_deg=10.0)[..., 0] > 200)
+        angles_deg.append(np.degrees(np.arctan2((x - 50).mean(), (50 - y).mean())))
+    assert 8 < np.abs(angles_deg).max() < 10.5
+
+
+def test_black_pixels_noise_and_blur_are_as_strong_as_asked_for() -> None:
+    pixels, gray = photograph(40, 40), np.full((60, 60, 3), 128, np.uint8)
+    for most in (0.02, 0.6):
+        results = [changed(black_pixels, pixels, seed, max_share=most) for seed in range(60)]
+        shares = [(result == 0).all(2).mean() for result in results]
+        assert 0.7 * most < max(shares) < 1.5 * most
+        strengths = [changed(noise, gray, seed, max_share=most / 4).std() for seed in range(60)]
+        assert 0.8 * most < max(strengths) / (255 / 4) < 1.05 * most
+    sharp = pixels.astype(float).std()
+    assert all(changed(blur, pixels, seed, max_px=0.0).std() == sharp for seed in range(5))
+    strongly, weakly = (changed(blur, pixels, 0, max_px=most).std() for most in (8.0, 1.0))
+    assert strongly < weakly < sharp
+
+
+def test_parameters_reach_the_augmentations_on_both_sides_of_the_resizing() -> None:
+    """What changes nothing by its parameters leaves the plain picture."""
+    pixels = photograph(40, 30)
+    plain = augment(pixels, 20, {}, np.random.default_rng(0))
+    still = {
+        "rotate": {"max_deg": 0.0},
+        "noise": {"max_share": 0.0},
+        "crop": {"min_side_share": 1.0},
+    }
+    np.testing.assert_array_equal(augment(pixels, 20, still, np.random.default_rng(0)), plain)
+    found = augment(pixels, 20, {"noise": {}}, np.random.default_rng(0))
+    assert not np.array_equal(found, plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({}, 224),
+        ({"rotate": {}}, 224),
+        ({"crop": {}}, 320),
+        ({"crop": {"min_side_share": 0.5}}, 448),
+        ({"crop": {"min_side_share": 0.3}}, 747),
+    ],
+)
+def test_a_crop_needs_a_larger_photograph(changes: dict, side: int) -> None:
+    """224 px are left of 224 / share, rounded up."""
+    assert side_before(224, changes) == side
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    message = "unknown augmentation gaussian, shear. Known: crop, fliplr, flipud, rotate, gausian, dropout, noise."
+    message = (
+        "unknown augmentation gaussian, shear. "
+        "Known: crop, mirror_left_right, mirror_top_bottom, rotate, blur, black_pixels, noise."
+    )
+    names = plainly(("shear", "crop", "gaussian"))
     with pytest.raises(ValueError) as caught:
-        augment(photograph(4, 4), 4, ("shear", "crop", "gaussian"), np.random.default_rng(0))
+        augment(photograph(4, 4), 4, names, np.random.default_rng(0))
     assert str(caught.value) == message

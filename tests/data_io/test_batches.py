@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data_io import pixel_cache
-from data_io.augmentation import AUGMENTATIONS, augment, side_before
+from data_io.augmentation import AUGMENTATIONS, Changes, augment, side_before
 from data_io.batches import feature_batches, image_batches
 from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
@@ -16,6 +16,8 @@ from data_io.sampling import epoch_batches
 
 SIZE_PX = 24
 BATCH_SIZE = 4
+ALL: Changes = {name: {} for name in AUGMENTATIONS}
+CROP_AND_NOISE: Changes = {"crop": {}, "noise": {"max_share": 0.1}}
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +35,20 @@ def as_arrays(dataset: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(pixels.numpy(), labels.numpy()) for pixels, labels in dataset]
 
 
-def slow_twin(images: ImageList, batches: np.ndarray, names: tuple[str, ...], seed: int, epoch: int) -> list:
+def slow_twin(
+    images: ImageList,
+    batches: np.ndarray,
+    changes: Changes,
+    seed: int,
+    epoch: int,
+) -> list:
     """One photograph after the other, its random stream by its place in the epoch."""
     result, place = [], 0
     for rows in batches:
         pixels = []
         for row in rows:
             rng = np.random.default_rng([seed, epoch, place])
-            pixels.append(augment(decode_image(images.paths[row]), SIZE_PX, names, rng))
+            pixels.append(augment(decode_image(images.paths[row]), SIZE_PX, changes, rng))
             place += 1
         result.append((np.stack(pixels), images.labels[rows]))
     return result
@@ -53,32 +61,38 @@ def assert_equal(found: list, expected: list) -> None:
         np.testing.assert_array_equal(labels, expected_labels)
 
 
-@pytest.mark.parametrize("names", [(), AUGMENTATIONS])
+@pytest.mark.parametrize("changes", [{}, ALL], ids=["none", "all"])
 @pytest.mark.parametrize("sampler", ["shuffled", "pairs"])
-def test_the_pipeline_gives_what_the_plain_loop_gives(images: ImageList, sampler: str, names: tuple[str, ...]) -> None:
+def test_the_pipeline_gives_what_the_plain_loop_gives(
+    images: ImageList,
+    sampler: str,
+    changes: Changes,
+) -> None:
     batches = epoch_batches(images.labels, BATCH_SIZE, 5, 2, sampler)
-    dataset = image_batches(images, batches, SIZE_PX, names, 5, 2)
+    dataset = image_batches(images, batches, SIZE_PX, changes, 5, 2)
     assert dataset.element_spec == (
         tf.TensorSpec((BATCH_SIZE, SIZE_PX, SIZE_PX, 3), tf.uint8),
         tf.TensorSpec((BATCH_SIZE,), tf.int32),
     )
-    assert_equal(as_arrays(dataset), slow_twin(images, batches, names, 5, 2))
+    assert_equal(as_arrays(dataset), slow_twin(images, batches, changes, 5, 2))
 
 
 def test_a_resumed_epoch_sees_exactly_its_tail(images: ImageList) -> None:
     batches = epoch_batches(images.labels, BATCH_SIZE, 0, 0, "shuffled")
-    whole = as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0))
+    whole = as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0))
     for start_step in (1, 2):
-        assert_equal(as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0, start_step)), whole[start_step:])
-    assert as_arrays(image_batches(images, batches, SIZE_PX, AUGMENTATIONS, 0, 0, len(batches))) == []
+        assert_equal(as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)), whole[start_step:])
+    assert as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, len(batches))) == []
 
 
-def test_the_same_image_is_augmented_anew_at_each_place_epoch_and_seed(images: ImageList) -> None:
+def test_the_same_image_is_augmented_differently_at_each_place_epoch_and_seed(
+    images: ImageList,
+) -> None:
     batches = np.full((1, 3), 6)
     pictures = [
         picture.tobytes()
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
-        for picture in as_arrays(image_batches(images, batches, SIZE_PX, ("noise",), seed, epoch))[0][0]
+        for picture in as_arrays(image_batches(images, batches, SIZE_PX, {"noise": {}}, seed, epoch))[0][0]
     ]
     assert len(set(pictures)) == 9
 
@@ -95,44 +109,52 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
 
 
 def test_photographs_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -> None:
-    at_least_px = sufficient_px(side_before(SIZE_PX, ("crop",)))
+    at_least_px = sufficient_px(side_before(SIZE_PX, CROP_AND_NOISE))
     assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (81, 86, 3)  # 70 % of 81 are 2.3 times 24
-    (found,) = as_arrays(image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, ("crop", "noise"), 0, 0))
+    (found,) = as_arrays(image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, CROP_AND_NOISE, 0, 0))
     for place, row in enumerate([2, 0, 3, 1]):
         pixels = decode_image(jpegs.paths[row], at_least_px=at_least_px)
-        expected = augment(pixels, SIZE_PX, ("crop", "noise"), np.random.default_rng([0, 0, place]))
+        expected = augment(pixels, SIZE_PX, CROP_AND_NOISE, np.random.default_rng([0, 0, place]))
         np.testing.assert_array_equal(found[0][place], expected)
 
 
-@pytest.mark.parametrize("names", [(), ("noise",), ("crop", "fliplr")])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"noise": {}}, {"crop": {}, "mirror_left_right": {}}, {"crop": {"min_side_share": 0.5}}],
+    ids=lambda changes: "+".join(changes) or "none",
+)
 def test_the_second_epoch_comes_out_of_the_cache(
-    jpegs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+    jpegs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Changes
 ) -> None:
     order = np.array([[0, 1, 2, 3]])
-    first = as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0, pixel_cache=tmp_path))
-    side_px = 35 if "crop" in names else SIZE_PX  # 24 / 0.7
+    first = as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path))
+    smallest = changes.get("crop", {}).get("min_side_share", 0.7)
+    side_px = {0.7: 35, 0.5: 48}[smallest] if "crop" in changes else SIZE_PX  # 24 / smallest
     for row, pixels in enumerate(first[0][0]):
         square = load_image(jpegs.paths[row], side_px)
-        np.testing.assert_array_equal(pixels, augment(square, SIZE_PX, names, np.random.default_rng([0, 0, row])))
-    if "crop" not in names:
-        assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0)), first)
+        np.testing.assert_array_equal(pixels, augment(square, SIZE_PX, changes, np.random.default_rng([0, 0, row])))
+    if "crop" not in changes:
+        assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0)), first)
     monkeypatch.setattr(pixel_cache, "load_image", None)
-    assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, names, 0, 0, pixel_cache=tmp_path)), first)
+    assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path)), first)
 
 
 def test_images_without_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="training needs labels; these images have none."):
-        image_batches(ImageList(["a"], ["a.jpg"]), np.zeros((1, 1), int), SIZE_PX, (), 0, 0)
+        image_batches(ImageList(["a"], ["a.jpg"]), np.zeros((1, 1), int), SIZE_PX, {}, 0, 0)
 
 
 def test_a_photograph_that_vanished_is_named(images: ImageList) -> None:
     gone = ImageList(["a"], ["nowhere/gone.jpg"], labels=[0])
     with pytest.raises(tf.errors.OpError, match="nowhere/gone.jpg"):
-        as_arrays(image_batches(gone, np.zeros((1, 1), int), SIZE_PX, (), 0, 0))
+        as_arrays(image_batches(gone, np.zeros((1, 1), int), SIZE_PX, {}, 0, 0))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_feature_batches_come_out_of_a_memory_map_with_their_labels(tmp_path: Path, dtype: type) -> None:
+def test_feature_batches_come_out_of_a_memory_map_with_their_labels(
+    tmp_path: Path,
+    dtype: type,
+) -> None:
     maps = np.random.default_rng(0).normal(size=(11, 2, 3, 5)).astype(dtype)
     np.save(tmp_path / "maps.npy", maps)
     mapped = np.load(tmp_path / "maps.npy", mmap_mode="r")

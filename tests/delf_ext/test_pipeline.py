@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_io.images import load_image
 from data_io.records import ImageList
+from data_io.stores.embeddings import EmbeddingStore
+from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import hits_of
+from delf_ext.features.copies import CHANGES
+from delf_ext.features.embedder import Embedder, Ensemble
 from delf_ext.pipeline import embed, rank, rerank, score, truth_of, width_in_memory
+from delf_ext.recipes import schema
 from delf_ext.reranking.chain import parse_chain, run_chain
 from delf_ext.reranking.deadline import Deadline
 
@@ -77,14 +83,166 @@ def test_what_time_does_not_reach_is_skipped_and_listed(photographs: ImageList) 
         embed(MeanColour(), query, gallery, deadline=Deadline(0))
 
 
-def test_copies_of_queries_are_averaged(photographs: ImageList) -> None:
+# --- copies of photographs
+
+
+def corner(images: np.ndarray) -> np.ndarray:
+    """The colours of two corners: a model that sees where a photograph's pixels are."""
+    corners = np.concatenate([images[:, 0, 0], images[:, 0, -1]], axis=1)
+    return corners.astype(np.float32) + 1
+
+
+CORNER = Embedder("corner", 8, "corner", corner)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def twin(images: ImageList, copies: tuple[str, ...]) -> np.ndarray:
+    """Mean of the unit vectors of the photograph and its copies, each changed by itself."""
+    pixels = np.stack([load_image(path, 8) for path in images.paths])
+    views = [pixels, *(CHANGES[name](pixels) for name in copies)]
+    return unit(np.mean([unit(corner(view).astype(np.float64)) for view in views], axis=0))
+
+
+@pytest.mark.parametrize("queries_only", [True, False])
+def test_copies_are_averaged_on_one_side_or_on_both(
+    photographs: ImageList,
+    queries_only: bool,
+) -> None:
     query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
-    plain, turned = (embed(MeanColour(), query, gallery, 2, copies) for copies in ((), ("mirror", "turn90")))
-    np.testing.assert_allclose(plain.query_features.embeddings, turned.query_features.embeddings, atol=1e-6)  # colours stay
-    assert (plain.gallery_features.embeddings == turned.gallery_features.embeddings).all()
+    copies = ("mirror", "turn90")
+    test_time = schema.TestTime(copies, queries_only=queries_only)
+    found = embed(CORNER, query, gallery, 2, test_time)
+    np.testing.assert_allclose(found.query_features.embeddings, twin(query, copies), atol=1e-6)
+    of_gallery = () if queries_only else copies
+    expected = twin(gallery, of_gallery)
+    np.testing.assert_allclose(found.gallery_features.embeddings, expected, atol=1e-6)
 
 
-def test_rerank_is_the_chain_and_large_rankings_are_cut(photographs: ImageList, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("queries_only", [True, False])
+def test_queries_that_are_the_gallery_are_copied_once(
+    photographs: ImageList,
+    queries_only: bool,
+) -> None:
+    images, copies = photographs.take([0, 1, 4]), ("flip",)
+    batches: list[int] = []
+
+    def counted(pixels: np.ndarray) -> np.ndarray:
+        batches.append(len(pixels))
+        return corner(pixels)
+
+    model = Embedder("corner", 8, "corner", counted)
+    found = embed(model, images, images, 3, schema.TestTime(copies, queries_only=queries_only))
+    assert batches == [3, 3]
+    np.testing.assert_allclose(found.query_features.embeddings, twin(images, copies), atol=1e-6)
+    of_gallery = () if queries_only else copies
+    expected = twin(images, of_gallery)
+    np.testing.assert_allclose(found.gallery_features.embeddings, expected, atol=1e-6)
+
+
+def test_a_photograph_of_one_colour_is_its_own_copy(photographs: ImageList) -> None:
+    query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
+    test_time = schema.TestTime(("mirror", "turn90"), queries_only=True)
+    plain = embed(MeanColour(), query, gallery, 2)
+    copied = embed(MeanColour(), query, gallery, 2, test_time)
+    expected = plain.query_features.embeddings
+    np.testing.assert_allclose(copied.query_features.embeddings, expected, atol=1e-6)
+    assert (plain.gallery_features.embeddings == copied.gallery_features.embeddings).all()
+
+
+def test_copies_are_neither_stored_nor_taken_from_the_store(
+    photographs: ImageList,
+    tmp_path: Path,
+) -> None:
+    query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
+    store = EmbeddingStore(tmp_path / "store", "corner", print)
+    model = Embedder("corner", 8, "corner", corner, store=store)
+    for copies in (("mirror",), ("mirror",), ()):
+        found = embed(model, query, gallery, 2, schema.TestTime(copies))
+        expected = twin(query, copies)
+        np.testing.assert_allclose(found.query_features.embeddings, expected, atol=1e-6)
+        assert len(store) == 5
+
+
+def test_copies_of_an_ensemble_are_those_of_its_members(photographs: ImageList) -> None:
+    query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
+    ensemble = Ensemble("two", (CORNER, CORNER.renamed("again")), schema.MeanEmbedding())
+    test_time = schema.TestTime(("mirror", "flip"))
+    found, expected = (embed(model, query, gallery, 2, test_time) for model in (ensemble, CORNER))
+    for one, other in (
+        (found.query_features, expected.query_features),
+        (found.gallery_features, expected.gallery_features),
+    ):
+        np.testing.assert_allclose(one.embeddings, other.embeddings, atol=1e-6)
+
+
+class Scripted(Deadline):
+    """Says of so many parts that they fit, and of no more."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def part_fits(self, first_s: float | None = None):
+        left = iter([True] * self.parts)
+        return lambda: next(left, False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "copies"),
+    [
+        (2, ()),  # the queries' batch and the gallery's
+        (3, ()),  # time is left when the copy is begun, and none at its first batch
+        (4, ("mirror",)),
+        (5, ("mirror",)),
+        (6, ("mirror", "flip")),
+    ],
+)
+def test_what_time_does_not_reach_of_the_copies_is_left_out(
+    photographs: ImageList,
+    parts: int,
+    copies: tuple[str, ...],
+) -> None:
+    query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
+    test_time = schema.TestTime(("mirror", "flip"), queries_only=True)
+    found = embed(CORNER, query, gallery, 4, test_time, Scripted(parts))
+    np.testing.assert_allclose(found.query_features.embeddings, twin(query, copies), atol=1e-6)
+    assert found.skipped == () and len(found.gallery) == 3
+
+
+NOT_BUILT = 'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
+KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
+
+
+@pytest.mark.parametrize(
+    ("test_time", "message"),
+    [
+        (schema.TestTime(scales=(0.7, 1.0)), NOT_BUILT),
+        (schema.TestTime(("mirror",), join="concatenation"), NOT_BUILT),
+        (
+            schema.TestTime(("mirror", "turn30")),
+            f"unknown copy 'turn30' (TestTime.copies). Known: {KNOWN}.",
+        ),
+    ],
+)
+def test_test_time_that_cannot_be_had_is_refused_before_the_work(
+    photographs: ImageList, test_time: schema.TestTime, message: str
+) -> None:
+    model = Embedder("none", 8, "none", lambda images: pytest.fail("embedded"))
+    with pytest.raises(UsageError) as caught:
+        embed(model, photographs, photographs, test_time=test_time)
+    assert str(caught.value) == message
+
+
+# --- re-ranking
+
+
+def test_rerank_is_the_chain_and_large_rankings_are_cut(
+    photographs: ImageList,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     retrieval = embed(MeanColour(), photographs, photographs, batch_size=5)
     plain = rank(retrieval, width_in_memory(retrieval))
     assert plain.rows.shape == (11, 11)

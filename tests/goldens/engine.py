@@ -5,9 +5,10 @@ The only file here that knows the engine: rewrite it for another one, and nothin
 
 from __future__ import annotations
 
-import dataclasses
+import atexit
 import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +20,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from delf_ext.config import LossConfig, ModelConfig, RunConfig, TrainConfig
-from delf_ext.features.embedders import Embedder, zero_shot_embedder
-from delf_ext.losses.total import named_losses
-from delf_ext.models.backbones import Backbone
-from delf_ext.models.dual_head import DualHead
+from delf_ext.features.embedder import Embedder
+from delf_ext.losses.build import build_loss
+from delf_ext.losses.loss import Targets
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.recipes import mandoo_dual, schema
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.sources import POOLINGS, CheckpointSource, Runtime
 from delf_ext.training.objective import Objective
+from delf_ext.training.optimizers import build_groups
 
 Flags = Mapping[str, Any]
 Losses = dict[str, float]
@@ -32,9 +37,7 @@ Step = Callable[[np.ndarray, np.ndarray], Losses]
 
 
 def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"goldens_{name}", Path(__file__).with_name(f"{name}.py")
-    )
+    spec = importlib.util.spec_from_file_location(f"goldens_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -65,28 +68,17 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
 
     num_classes: of the data; the network has logits only where they are trained.
     """
-    loss = _section(LossConfig, flags)
-    model = _section(
-        ModelConfig,
-        flags,
-        endpoint=end_point,
-        image_size=32,
-        num_classes=num_classes if loss.train_logits else 0,
-        similarity_head=loss.trains_similarity,
-    )
-    training = _section(TrainConfig, flags, batch_size=8)
-    RunConfig(model=model, loss=loss, training=training)  # refuses what no run may ask for
-    network = DualHead(model).build_variables()
-    variables = {_role(variable): variable for variable in network.variables}
+    recipe = mandoo_dual.from_flags({**flags, "resnet_type": end_point, "image_size": 32, "batch_size": 8})
+    model = EmbeddingModel(recipe.model, num_classes).build_variables()
+    variables = model.named_variables()
     for role, variable in variables.items():
         variable.assign(initial(role, variable.shape))
 
     def trained(part: tf.keras.layers.Layer) -> Step:
-        objective = Objective(part, loss, network.heads.classifier_variables)
-        fast = training.lr * training.classifier_lr_factor
-        objective.set_optimizers(
-            tf.keras.optimizers.Adam(training.lr), tf.keras.optimizers.Adam(fast)
-        )
+        frozen = () if part is model else ("trunk",)
+        groups = build_groups(recipe.optimizer, recipe.stages, 1, model.parameters(), frozen)
+        objective = Objective(part, recipe.losses)
+        objective.prepare(groups)
 
         def step(images: np.ndarray, labels: np.ndarray) -> Losses:
             objective.reset_metrics()  # they are means over steps
@@ -95,26 +87,26 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
 
         return step
 
-    heads_step = trained(network.heads)
+    heads_step = trained(model.heads)
 
     def step_on_maps(images: np.ndarray, labels: np.ndarray) -> Losses:
-        maps = network.backbone(tf.constant(images), training=False)[network.backbone.endpoint]
+        maps = model.trunk(tf.constant(images), training=False)[model.trunk.endpoint]
         return heads_step(tf.cast(maps, tf.float32).numpy(), labels)
 
     def largest_gradients(images: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-        parts: dict[str, list[tf.Variable]] = {"trunk": network.backbone.trainable_variables}
-        for name in ("attention", "logits", "similarity"):
-            head = getattr(network.heads, name)
-            parts |= {} if head is None else {name: head.trainable_variables}
+        parts: dict[str, list[tf.Variable]] = {}
+        for _, group, variable in model.parameters():
+            if variable.trainable and group != "pooled/pool":
+                parts.setdefault(group.split("/")[0], []).append(variable)
         with tf.GradientTape(persistent=True) as tape:
-            _, endpoints = network(tf.constant(images), training=True)
-            losses = named_losses(endpoints, tf.constant(labels), loss)
+            output = model(tf.constant(images), training=True)
+            losses = {term.shown_name: build_loss(term.loss, term.head)(output, Targets(labels)) for term in recipe.losses}
         return {
             name: {part: _largest(tape.gradient(value, of_part)) for part, of_part in parts.items()}
             for name, value in losses.items()
         }
 
-    return Engine(variables, trained(network), step_on_maps, largest_gradients)
+    return Engine(variables, trained(model), step_on_maps, largest_gradients)
 
 
 def zero_shot(end_point: str, pooling: str, size_px: int) -> Embedder:
@@ -122,35 +114,29 @@ def zero_shot(end_point: str, pooling: str, size_px: int) -> Embedder:
 
     Its `embed` turns uint8 [B, size_px, size_px, 3] into float32 [B, D] of unit length.
     """
-    trunk = Backbone(end_point)
+    trunk = SlimTrunk(end_point)
     trunk(tf.zeros([1, size_px, size_px, 3]))
-    values = {
-        _role(variable): initial(_role(variable), variable.shape) for variable in trunk.variables
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path, whole = f"{folder}/trunk.ckpt", [""] * len(values)
-        tf.raw_ops.SaveV2(
-            prefix=path, tensor_names=[*values], shape_and_slices=whole, tensors=[*values.values()]
-        )
-        embedder, _ = zero_shot_embedder(path, end_point, "slim", pooling, size_px)
-    return embedder
+    values = {_role(variable): initial(_role(variable), variable.shape) for variable in trunk.variables}
+    folder = tempfile.mkdtemp()  # the weights are read at the first batch
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path, whole = f"{folder}/trunk.ckpt", [""] * len(values)
+    tf.raw_ops.SaveV2(prefix=path, tensor_names=[*values], shape_and_slices=whole, tensors=[*values.values()])
+    name, _, end = end_point.partition("/")
+    source = CheckpointSource(path, schema.Trunk(name, end_point=end, layout="slim"), POOLINGS[pooling], size_px)
+    opened = open_model(source, Runtime(mixed_precision="off"), store=False)
+    assert isinstance(opened, Embedder)
+    return opened
 
 
 def zero_shot_shapes(end_point: str) -> dict[str, tuple[int, ...]]:
     """Names the variables of an untrained trunk, with their shapes."""
-    trunk = Backbone(end_point)
+    trunk = SlimTrunk(end_point)
     trunk(tf.zeros([1, 32, 32, 3]))
     return {_role(variable): tuple(variable.shape) for variable in trunk.variables}
 
 
-def _section(kind: type, flags: Flags, **values: Any) -> Any:
-    """Fills a configuration with the flags that are named like its fields."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in flags.items() if name in names}, **values)
-
-
 def _role(variable: tf.Variable) -> str:
-    return variable.name.removesuffix(":0").removeprefix("dual_head/heads/")
+    return variable.name.removesuffix(":0")
 
 
 def _largest(gradients: list[tf.Tensor | None]) -> float:

@@ -1,9 +1,15 @@
+"""Changed copies of photographs, by hand, and the models that see them."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from delf_ext.features.copies import CHANGES, Changed
+from data_io.stores.embeddings import EmbeddingStore
+from delf_ext.config import UsageError
+from delf_ext.features.copies import CHANGES, Changed, changed, turned
+from delf_ext.features.embedder import Embedder, Ensemble
+from delf_ext.recipes.schema import Concatenate
 
 
 class Pixels:
@@ -14,12 +20,14 @@ class Pixels:
 
 
 IMAGE = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1).repeat(3, axis=3)
+GRAY = 127
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("mirror", [2, 1, 0, 5, 4, 3, 8, 7, 6]),
+        ("flip", [6, 7, 8, 3, 4, 5, 0, 1, 2]),
         ("turn90", [2, 5, 8, 1, 4, 7, 0, 3, 6]),  # the right column becomes the first row
         ("turn180", [8, 7, 6, 5, 4, 3, 2, 1, 0]),
         ("turn270", [6, 3, 0, 7, 4, 1, 8, 5, 2]),
@@ -28,4 +36,82 @@ IMAGE = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1).repeat(3, axis=3)
 def test_each_change_by_hand(name: str, expected: list[int]) -> None:
     model = Changed(Pixels(), name)
     assert model.embed(IMAGE)[0, ::3].tolist() == expected
-    assert (model.image_size, model.digest) == (3, "pixels") and set(CHANGES) == {"mirror", "turn90", "turn180", "turn270"}
+    assert (model.image_size, model.digest) == (3, "pixels")
+
+
+def test_the_names_of_all_changes() -> None:
+    turns = [f"turn{degrees}" for degrees in (45, 90, 180, 270, 315)]
+    assert list(CHANGES) == ["mirror", "flip", *turns]
+
+
+def bar(size_px: int = 41) -> np.ndarray:
+    """A white bar on black from the centre to the top."""
+    image = np.zeros((1, size_px, size_px, 3), np.uint8)
+    centre = size_px // 2
+    image[0, 3:centre, centre - 1 : centre + 2] = 255
+    return image
+
+
+@pytest.mark.parametrize(("name", "degrees"), [("turn45", 45), ("turn90", 90), ("turn315", -45)])
+def test_turns_are_against_the_clock(name: str, degrees: int) -> None:
+    """Against the clock a bar to the top comes to lie on the left."""
+    found = CHANGES[name](bar())[0, ..., 0].astype(int)
+    y, x = np.nonzero(found > 200)
+    assert np.degrees(np.arctan2((20 - x).mean(), (20 - y).mean())) == pytest.approx(degrees, abs=1)
+
+
+@pytest.mark.parametrize("name", ["turn45", "turn315"])
+def test_corners_of_a_turned_copy_are_gray_and_its_middle_stays(name: str) -> None:
+    white = np.full((2, 40, 40, 3), 255, np.uint8)
+    found = CHANGES[name](white)
+    assert found.shape == white.shape and found.dtype == np.uint8
+    for corner in (found[:, 0, 0], found[:, 0, -1], found[:, -1, 0], found[:, -1, -1]):
+        assert (corner == GRAY).all()
+    assert (found[:, 10:30, 10:30] == 255).all()
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_two_turns_of_opposite_direction_cancel_out() -> None:
+    """A smooth picture, where interpolating twice costs little."""
+    y, x = np.mgrid[0:41, 0:41]
+    picture = np.clip(100 + 2 * y + x, 0, 255).astype(np.uint8)[None, ..., None].repeat(3, axis=3)
+    back = turned(turned(picture, 45.0), -45.0).astype(int)
+    assert np.abs(back - picture)[0, 13:28, 13:28].max() <= 2
+
+
+def test_every_image_of_a_batch_is_changed_by_itself() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    for change in CHANGES.values():
+        alone = np.concatenate([change(images[row : row + 1]) for row in range(3)])
+        np.testing.assert_array_equal(change(images), alone)
+
+
+def embedder(name: str, **options: object) -> Embedder:
+    return Embedder(name, 3, f"digest {name}", Pixels().embed, **options)  # type: ignore[arg-type]
+
+
+def test_an_ensemble_changes_for_each_of_its_members() -> None:
+    members = embedder("a"), embedder("b")
+    ensemble = Ensemble("both", members, Concatenate((1.0, 2.0)))
+    found = changed(ensemble, "flip")
+    assert isinstance(found, Ensemble)
+    assert (found.name, found.join, found.digest) == ("both", ensemble.join, ensemble.digest)
+    for member in found.members:
+        assert member.embed(IMAGE)[0, ::3].tolist() == [6, 7, 8, 3, 4, 5, 0, 1, 2]
+    assert members[0].embed(IMAGE)[0, ::3].tolist() == list(range(9))  # the ensemble itself stays
+
+
+def test_the_embeddings_of_copies_are_not_stored(tmp_path) -> None:
+    """A store knows photographs by content: a copy would be taken for the photograph."""
+    stored = embedder("a", store=EmbeddingStore(tmp_path, "digest a", print))
+    assert getattr(changed(stored, "mirror"), "store", None) is None
+    ensemble = changed(Ensemble("both", (stored, stored), Concatenate()), "mirror")
+    assert isinstance(ensemble, Ensemble)
+    assert [member.store for member in ensemble.members] == [None, None]
+
+
+def test_an_unknown_copy_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        changed(Pixels(), "turn30")
+    known = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
+    assert str(caught.value) == f"unknown copy 'turn30' (TestTime.copies). Known: {known}."

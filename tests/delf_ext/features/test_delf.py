@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from PIL import Image
 
 from data_io.records import ImageKeypoints
 from delf_ext.config import DelfConfig, UsageError
-from delf_ext.features.delf import DelfExtractor
+from delf_ext.features.delf import DelfExtractor, checkpoint_delf, trained_delf
 from delf_ext.features.whitening import learn_whitening
-from delf_ext.models.backbones import Backbone
 from delf_ext.models.delf import Delf
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.recipes import schema
+from pretrained.convert import write_checkpoint
 
 CONFIG = DelfConfig(layer="pool2", longer_side_px=96, scales=(0.7071, 1.0, 1.4142), max_features=60)
 PHOTOS = [np.random.default_rng(seed).integers(0, 256, (75, 110, 3), np.uint8) for seed in range(3)]
@@ -21,7 +25,7 @@ PHOTOS = [np.random.default_rng(seed).integers(0, 256, (75, 110, 3), np.uint8) f
 
 @pytest.fixture(scope="module")
 def extractor() -> DelfExtractor:
-    backbone = Backbone("vgg_16/pool2")
+    backbone = SlimTrunk("vgg_16/pool2")
     backbone(np.zeros([1, 64, 64, 3], np.float32))
     return DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG)
 
@@ -71,7 +75,10 @@ def test_a_spot_is_found_where_it_lies(extractor: DelfExtractor) -> None:
 
 
 @pytest.mark.parametrize("degrees", [90.0, 180.0, 270.0])
-def test_a_turn_is_the_turned_photograph_in_upright_coordinates(extractor: DelfExtractor, degrees: float) -> None:
+def test_a_turn_is_the_turned_photograph_in_upright_coordinates(
+    extractor: DelfExtractor,
+    degrees: float,
+) -> None:
     photo = PHOTOS[0]
     quarters = int(degrees) // 90
     turned = extractor.extract([np.ascontiguousarray(np.rot90(photo, quarters))])[0]
@@ -121,6 +128,64 @@ def test_whitening_and_digests(extractor: DelfExtractor) -> None:
     assert whitened.turned((90.0,)).digest != whitened.digest
     with pytest.raises(ValueError, match="the whitening was learned for model other"):
         DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG, dataclasses.replace(whitening, made_for="other"))
+
+
+# --- where the network comes from
+
+
+def test_delf_of_a_checkpoint_has_its_weights_and_no_attention(
+    extractor: DelfExtractor,
+    tmp_path: Path,
+) -> None:
+    path, trunk = tmp_path / "vgg.ckpt", extractor.network.backbone
+    write_checkpoint(path, {one.name.removesuffix(":0"): one.numpy() for one in trunk.variables})
+    found, report = checkpoint_delf(str(path), "vgg_16/pool2", "slim")
+    assert found.attention is None and len(report.matched) == len(trunk.variables)
+    pixels = PHOTOS[0][None].astype(np.float32)
+    for one, other in zip(found(pixels), extractor.network(pixels), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="vgg.ckpt does not fit the backbone vgg_16"):
+        checkpoint_delf(str(path), "vgg_16/pool3", "slim")
+
+
+@pytest.fixture(scope="module")
+def trained() -> EmbeddingModel:
+    trunk = schema.Trunk("vgg_16", end_point="pool2")
+    heads = (schema.Head("main", schema.DelfAttention(), classifier=schema.Linear()),)
+    return EmbeddingModel(schema.Model(trunk, heads), 3).build_variables()
+
+
+def test_attention_is_that_of_the_layer_it_was_trained_on(trained: EmbeddingModel) -> None:
+    own, earlier = (trained_delf(trained, layer, "mine") for layer in ("pool2", "pool1"))
+    assert own.attention is trained.heads.attention and own.endpoint == "vgg_16/pool2"
+    assert earlier.attention is None and earlier.endpoint == "vgg_16/pool1"
+    assert own.backbone is earlier.backbone is trained.trunk
+
+
+def test_a_model_whose_heads_use_no_attention_has_none_for_its_local_features() -> None:
+    trunk = schema.Trunk("vgg_16", end_point="pool1")
+    model = EmbeddingModel(schema.Model(trunk, (schema.Head("main"),)), 0).build_variables()
+    assert trained_delf(model, "pool1", "mine").attention is None
+
+
+def test_a_layer_that_the_trunk_does_not_reach_is_refused(trained: EmbeddingModel) -> None:
+    message = r"^mine: its trunk ends at vgg_16/pool2, before pool3 \(--local_layer\)\.$"
+    with pytest.raises(ValueError, match=message):
+        trained_delf(trained, "pool3", "mine")
+    with pytest.raises(ValueError, match="unknown end point 'vgg_16/block3'"):
+        trained_delf(trained, "block3", "mine")
+
+
+def test_another_kind_of_trunk_is_refused(trained: EmbeddingModel) -> None:
+    class Other:
+        trunk = object()
+
+    message = r"^mine: local features of a trunk other than TF-Slim's are not built yet\.$"
+    with pytest.raises(ValueError, match=message):
+        trained_delf(Other(), "block3", "mine")  # type: ignore[arg-type]
+
+
+# --- settings
 
 
 @pytest.mark.parametrize(

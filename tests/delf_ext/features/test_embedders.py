@@ -1,25 +1,21 @@
-"""An untrained trunk and a trained run as embedders, and what their digests tell apart."""
+"""Networks of ours as embedders: one that trains on, one that is loaded late; their digests."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_io.artifacts import write_json
-from delf_ext.config import LossConfig, ModelConfig, RunConfig
-from delf_ext.features.embedders import network_embedder, read_run_config, run_embedder, weights_digest, zero_shot_embedder
-from delf_ext.models.backbones import Backbone
-from delf_ext.models.dual_head import DualHead
-from delf_ext.models.pooling import POOLINGS, pool
-from pretrained.convert import write_checkpoint
+from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedders import graph_file, lazy_embedder, live_embedder, weights_digest
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.recipes import schema
 
-ENDPOINT, SIZE_PX = "resnet_v1_50/block1", 32
-MODEL = ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=3)
-RUN = RunConfig(model=MODEL, loss=LossConfig(train_logits=True, train_sim=True))
+SIZE_PX = 32
+TRUNK = schema.Trunk(end_point="block1/unit_1/bottleneck_v1")
+HEAD = schema.Head("main", neck=(schema.Dense(8),), classifier=schema.Linear())
 
 
 @pytest.fixture(scope="module")
@@ -27,55 +23,14 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, SIZE_PX, SIZE_PX, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def trunk() -> Backbone:
-    backbone = Backbone(ENDPOINT)
-    backbone(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
-    return backbone
+@pytest.fixture
+def model() -> EmbeddingModel:
+    tf.keras.utils.set_random_seed(0)
+    return EmbeddingModel(schema.Model(TRUNK, (HEAD,)), 3).build_variables()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(trunk: Backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("weights") / "block1.ckpt"
-    write_checkpoint(path, {variable.name.removesuffix(":0"): variable.numpy() for variable in trunk.variables})
-    return str(path)
-
-
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_zero_shot_is_the_pooled_end_point_at_unit_length(trunk: Backbone, checkpoint: str, pixels: np.ndarray, pooling: str):
-    embedder, report = zero_shot_embedder(checkpoint, ENDPOINT, "slim", pooling, SIZE_PX)
-    expected = pool(trunk(pixels)[ENDPOINT], pooling).numpy()
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(embedder.embed(pixels), expected, atol=1e-5)
-    assert (embedder.name, embedder.image_size) == (f"zero-shot {ENDPOINT} {pooling}", SIZE_PX)
-    assert len(report.matched) == len(trunk.variables) and not report.missing
-
-
-def test_digests_of_a_trunk_tell_all_that_changes_its_embeddings_apart(trunk: Backbone, checkpoint: str, tmp_path: Path):
-    other = tmp_path / "other.ckpt"
-    weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in trunk.variables}
-    weights["resnet_v1_50/conv1/BatchNorm/beta"] = weights["resnet_v1_50/conv1/BatchNorm/beta"] + np.eye(64, dtype=np.float32)[0]
-    write_checkpoint(other, weights)
-    usual = (checkpoint, ENDPOINT, "slim", "avg", SIZE_PX)
-    asked = [
-        usual,
-        (str(other), ENDPOINT, "slim", "avg", SIZE_PX),
-        (checkpoint, f"{ENDPOINT}/unit_3/bottleneck_v1", "slim", "avg", SIZE_PX),
-        (checkpoint, ENDPOINT, "keras", "avg", SIZE_PX),
-        (checkpoint, ENDPOINT, "slim", "gem", SIZE_PX),
-        (checkpoint, ENDPOINT, "slim", "avg", 2 * SIZE_PX),
-    ]
-    digests = [zero_shot_embedder(*arguments)[0].digest for arguments in asked]
-    assert len(set(digests)) == len(asked)
-    assert zero_shot_embedder(*usual)[0].digest == digests[0]
-
-
-def test_a_wrong_pooling_is_refused_before_anything_is_read():
-    with pytest.raises(ValueError, match=r"unknown pooling 'max' \(--pooling\)"):
-        zero_shot_embedder("absent.ckpt", ENDPOINT, "slim", "max", SIZE_PX)
-
-
-def test_the_digest_of_weights_changes_when_one_number_does(trunk: Backbone):
+def test_the_digest_of_weights_changes_when_one_number_does(model: EmbeddingModel):
+    trunk = model.trunk
     before = weights_digest(trunk)
     assert weights_digest(trunk) == before and len(before) == 12
     for variable in (trunk.variables[0], trunk.variables[-1]):
@@ -88,56 +43,69 @@ def test_the_digest_of_weights_changes_when_one_number_does(trunk: Backbone):
     assert weights_digest(trunk) == before
 
 
-@pytest.fixture(scope="module")
-def network() -> DualHead:
-    return DualHead(MODEL).build_variables()
+def test_a_live_embedder_embeds_what_the_network_computes_and_follows_its_weights(
+    model: EmbeddingModel,
+    pixels: np.ndarray,
+):
+    embedder = live_embedder(model, SIZE_PX, "validation")
+    first = embedder.embed(pixels)
+    np.testing.assert_allclose(first, model(pixels).embedding, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
+    model.heads.by_name["main"].neck[0].linear.bias.assign(np.arange(8.0) * 1e3)
+    second = embedder.embed(pixels)
+    np.testing.assert_allclose(second, model(pixels).embedding, atol=1e-5)
+    assert np.abs(first - second).max() > 1e-3
+    assert (embedder.name, embedder.image_size) == ("validation", SIZE_PX)
+    assert embedder.digest == "" and embedder.store is None
 
 
-def test_a_network_embeds_what_it_computes(network: DualHead, pixels: np.ndarray):
-    embedder = network_embedder(network, "mine")
-    np.testing.assert_allclose(embedder.embed(pixels), network(pixels)[0], atol=1e-5)
-    assert (embedder.name, embedder.image_size, embedder.digest) == ("mine", SIZE_PX, network_embedder(network, "yours").digest)
+def test_a_live_embedder_uses_stored_statistics_and_leaves_them(
+    model: EmbeddingModel,
+    pixels: np.ndarray,
+):
+    before = [variable.numpy() for variable in model.variables]
+    live_embedder(model, SIZE_PX, "validation").embed(pixels)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
-def test_the_same_weights_in_another_configuration_have_another_digest(network: DualHead):
-    """Neither the layout nor the skip connection has a variable of its own."""
-    digests = {network_embedder(network, "").digest}
-    for options in ({"layout": "keras"}, {"skipcon_attn": True}):
-        other = DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=3, **options)).build_variables()
-        other.set_weights(network.get_weights())
-        digests.add(network_embedder(other, "").digest)
-    assert len(digests) == 3
+def test_a_lazy_embedder_loads_its_model_at_the_first_batch_and_once(
+    model: EmbeddingModel,
+    pixels: np.ndarray,
+):
+    loaded: list[int] = []
+
+    def load() -> EmbeddingModel:
+        loaded.append(1)
+        return model
+
+    embedder = lazy_embedder("mine", SIZE_PX, "the digest", load)
+    assert (embedder.name, embedder.image_size, embedder.digest) == ("mine", SIZE_PX, "the digest")
+    assert loaded == []
+    found = [embedder.embed(pixels) for _ in range(2)]
+    embedder.graph()
+    assert loaded == [1]
+    np.testing.assert_allclose(found[0], model(pixels).embedding, atol=1e-5)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_a_run_directory_gives_its_network_back(tmp_path: Path, network: DualHead, pixels: np.ndarray):
-    run_dir = tmp_path / "mine"
-    write_json(run_dir / "config.json", RUN.to_dict())
-    with pytest.raises(ValueError, match="no checkpoint; the run has saved nothing yet"):
-        run_embedder(run_dir)
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(network=network), str(run_dir / "checkpoint" / "best"), max_to_keep=1, checkpoint_name="best"
-    )
-    manager.save(12)
-    embedder = run_embedder(run_dir)
-    assert embedder.name == "dual_head mine (best-12)"
-    assert embedder.digest == network_embedder(network, "").digest
-    np.testing.assert_allclose(embedder.embed(pixels), network(pixels)[0], atol=1e-5)
+def test_a_lazy_embedder_takes_batches_of_any_length(model: EmbeddingModel, pixels: np.ndarray):
+    embedder = lazy_embedder("mine", SIZE_PX, "", lambda: model)
+    np.testing.assert_allclose(embedder.embed(pixels[:1]), embedder.embed(pixels)[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"config\.json: not found\."),
-        ('{"model": {', r"config\.json: not readable as JSON"),
-        ("[]", r"config\.json: not a run's configuration \(RunConfig must be a mapping"),
-        (json.dumps({"dropout": 0.5}), r"config\.json: not a run's configuration \(unknown key dropout in RunConfig\. Known: "),
-        (json.dumps(RUN.to_dict() | {"dev_percent": "half"}), r"config\.json: not a run's configuration \('<=' not supported"),
-        (json.dumps(RUN.to_dict() | {"dev_percent": 2}), r"config\.json: not a run's configuration \(--dev_percent is a share"),
-    ],
-    ids=["missing", "half-written", "a list", "another system", "another type", "refused value"],
-)
-def test_a_directory_that_holds_no_usable_configuration_is_named(tmp_path: Path, content: str | None, message: str):
-    if content is not None:
-        (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=f"^{tmp_path}/{message}"):
-        read_run_config(tmp_path)
+def test_the_frozen_graph_is_kept_under_the_digest(
+    model: EmbeddingModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    embedder = lazy_embedder("mine", SIZE_PX, "digest-1", lambda: model)
+    path = graph_file(embedder, tmp_path)
+    assert path == tmp_path / "digest-1.pb" and path.stat().st_size > 1000
+    name = "delf_ext.features.embedders.frozen_graph"
+    monkeypatch.setattr(name, lambda graph: pytest.fail("frozen again"))
+    assert graph_file(embedder, tmp_path) == path
+    other = Embedder("other", SIZE_PX, "digest-2", lambda images: images)
+    message = r"^other is no TensorFlow network of ours: leave --runtime out\.$"
+    with pytest.raises(ValueError, match=message):
+        graph_file(other, tmp_path)

@@ -15,11 +15,16 @@ from data_io import pixel_cache
 from data_io.datasets import load_dataset
 from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
+from data_io.stores.embeddings import EmbeddingStore
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.evaluation.metrics import summarize
-from delf_ext.features.embedders import Embedder, zero_shot_embedder
+from delf_ext.features import extraction
+from delf_ext.features.embedder import Embedder, Ensemble
 from delf_ext.features.extraction import decoded_batches, extract_global
 from delf_ext.pipeline import embed, score, truth_of
+from delf_ext.recipes import schema
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.sources import CheckpointSource, Runtime
 
 SIZE_PX = 16
 
@@ -84,7 +89,7 @@ def test_bad_files_are_skipped_and_named_and_every_row_keeps_its_id(tmp_path: Pa
 
 
 def test_every_batch_has_one_shape(tmp_path: Path):
-    """Nine images by four, three of them unreadable: a second shape would be traced anew."""
+    """Nine images by four, three of them unreadable: a second shape would be traced again."""
     model = Model()
     extract_global(model.embedder, image_list(tmp_path, 6, {1: "missing", 4: "text", 5: "empty"}), batch_size=4)
     assert model.shapes == [(4, SIZE_PX, SIZE_PX, 3)] * 3 and model.traces == 1
@@ -126,7 +131,10 @@ def test_batches_are_decoded_in_list_order(tmp_path: Path):
         assert isinstance(item, str) if path == images.paths[2] else np.array_equal(item, load_image(path, SIZE_PX))
 
 
-def test_who_stops_early_does_not_wait_for_the_batch_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_who_stops_early_does_not_wait_for_the_batch_ahead(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     """One thread holds the third photograph until the generator is closed: the fourth is never begun."""
     begun, closing = [], threading.Event()
 
@@ -145,7 +153,10 @@ def test_who_stops_early_does_not_wait_for_the_batch_ahead(tmp_path: Path, monke
     assert begun == images.paths[: len(begun)].tolist() and len(begun) <= 3
 
 
-def test_decoded_batches_come_out_of_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_decoded_batches_come_out_of_the_cache_the_second_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     images = image_list(tmp_path, 4, {2: "text"})
     first, second = (sum(decoded_batches(images, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), []) for _ in range(2))
     assert first[2].startswith("not an image") and first[2] == second[2]
@@ -155,6 +166,254 @@ def test_decoded_batches_come_out_of_the_cache_the_second_time(tmp_path: Path, m
     np.testing.assert_array_equal(third, [first[row] for row in (0, 1, 3, 4)])
 
 
+# --- time
+
+
+def test_photographs_that_time_does_not_reach_are_skipped_and_named(tmp_path: Path):
+    images, model = image_list(tmp_path, 7, {}), Model()
+    left = iter([True, True])
+    features, kept = extract_global(model.embedder, images, 3, fits=lambda: next(left, False))
+    assert features.ids.tolist() == [f"id_{row}" for row in range(6)]
+    assert kept.skipped[1:] == ((images.paths[6], "no time left"),)
+
+
+def test_no_time_for_the_first_batch_is_an_error(tmp_path: Path):
+    images = image_list(tmp_path, 2, {})
+    message = r"^no time left to embed the first of 2 images: the time budget is too short\.$"
+    with pytest.raises(TimeoutError, match=message):
+        extract_global(Model().embedder, images, fits=lambda: False)
+
+
+# --- a model with a store
+
+
+class Stored(Model):
+    """A model whose embeddings are stored; `embedded` counts the images that it was given."""
+
+    def __init__(self, folder: Path, digest: str = "the digest") -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        store = EmbeddingStore(folder, digest, self.lines.append)
+        self.embedder = Embedder("tiny", SIZE_PX, digest, self.embed, store=store)
+
+    @property
+    def embedded(self) -> int:
+        return len(self.shapes)
+
+
+def test_what_is_stored_is_not_embedded_again(tmp_path: Path):
+    images = image_list(tmp_path, 5, {2: "text"})
+    first = Stored(tmp_path / "store")
+    features, kept = extract_global(first.embedder, images, 1, "embedding queries")
+    again = Stored(tmp_path / "store")
+    for model in (first, again):  # in the same process and in another
+        before = model.embedded
+        found, kept_again = extract_global(model.embedder, images, 1, "embedding queries")
+        assert model.embedded == before
+        np.testing.assert_array_equal(found.embeddings, features.embeddings)
+        assert found.ids.tolist() == features.ids.tolist() == kept_again.ids.tolist()
+        assert kept_again.skipped == kept.skipped and found.digest == features.digest
+        folder = model.embedder.store.folder
+        assert model.lines == [f"embedding queries: 5 of 6 are stored in {folder}"]
+    assert first.embedded == 5 and again.embedded == 0
+
+
+def test_the_store_gives_what_the_model_would(tmp_path: Path):
+    images = image_list(tmp_path, 5, {2: "text"})
+    plain, _ = extract_global(Model().embedder, images, 2)
+    stored = Stored(tmp_path / "store")
+    extract_global(stored.embedder, images.take([1, 4, 5]), 2)
+    # Some come from the store and some do not: the order is that of the list.
+    found, _ = extract_global(stored.embedder, images, 2)
+    assert found.ids.tolist() == plain.ids.tolist()
+    np.testing.assert_allclose(found.embeddings, plain.embeddings, atol=1e-6)
+
+
+def test_a_changed_file_is_embedded_again_and_a_renamed_one_is_not(tmp_path: Path):
+    images, model = image_list(tmp_path, 4, {}), Stored(tmp_path / "store")
+    before, _ = extract_global(model.embedder, images, 1)
+    picture(Path(images.paths[1]), 77)
+    moved = Path(images.paths[3]).rename(tmp_path / "moved.png")
+    paths = [*images.paths[:3], str(moved)]
+    after, _ = extract_global(model.embedder, ImageList(["a", "b", "c", "d"], paths), 1)
+    assert model.embedded == 4 + 1
+    np.testing.assert_array_equal(after.embeddings[[0, 2, 3]], before.embeddings[[0, 2, 3]])
+    np.testing.assert_allclose(after.embeddings[1], model.twin(paths[1]), atol=1e-6)
+    assert np.abs(after.embeddings[1] - before.embeddings[1]).max() > 1e-3
+
+
+def test_a_file_that_has_become_unreadable_is_skipped_although_it_was_stored(tmp_path: Path):
+    images, model = image_list(tmp_path, 3, {}), Stored(tmp_path / "store")
+    extract_global(model.embedder, images, 1)
+    Path(images.paths[0]).unlink()
+    Path(images.paths[1]).write_bytes(b"no picture")
+    features, kept = extract_global(model.embedder, images, 1)
+    assert features.ids.tolist() == ["id_2"] and len(kept.skipped) == 1 + 2
+
+
+def test_what_cannot_be_embedded_is_not_stored(tmp_path: Path):
+    images = image_list(tmp_path, 3, {1: "missing"})
+    vectors = iter([[1.0, 0.0], [np.nan, 1.0], [3.0, 4.0]])
+    store = EmbeddingStore(tmp_path / "store", "broken", print)
+    embed_one = lambda batch: np.array([next(vectors)])  # noqa: E731
+    extract_global(Embedder("broken", SIZE_PX, "broken", embed_one, store=store), images, 1)
+    assert len(store) == 2
+
+
+def test_two_photographs_of_one_content_are_stored_once(tmp_path: Path):
+    seeds = {"a": 1, "b": 2, "c": 1}
+    paths = [str(picture(tmp_path / f"{name}.png", seed)) for name, seed in seeds.items()]
+    images, model = ImageList(["a", "b", "c"], paths), Stored(tmp_path / "store")
+    features, _ = extract_global(model.embedder, images, 1)
+    assert len(model.embedder.store) == 2
+    np.testing.assert_array_equal(features.embeddings[0], features.embeddings[2])
+
+
+def test_another_model_finds_nothing_in_the_folder(tmp_path: Path):
+    images = image_list(tmp_path, 3, {})
+    extract_global(Stored(tmp_path / "store", "one").embedder, images, 1)
+    other = Stored(tmp_path / "store", "other")
+    extract_global(other.embedder, images, 1)
+    assert other.embedded == 3 and other.lines == []
+
+
+def test_what_was_embedded_before_the_time_was_over_is_stored(tmp_path: Path):
+    images, left = image_list(tmp_path, 5, {}), iter([True, True])
+    model = Stored(tmp_path / "store")
+    extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
+    assert len(model.embedder.store) == 2
+    left = iter([True])
+    features, kept = extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
+    assert features.ids.tolist() == ["id_0", "id_1", "id_2"]  # what is stored needs no time
+    assert [reason for _, reason in kept.skipped[1:]] == ["no time left"] * 2
+    features, _ = extract_global(model.embedder, images.take([0, 2]), 1, fits=lambda: False)
+    assert len(features) == 2
+
+
+def test_a_kill_costs_what_was_not_stored_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(extraction, "STORED_TOGETHER", 2)
+    images, model = image_list(tmp_path, 6, {}), Stored(tmp_path / "store")
+
+    def killed() -> bool:
+        if model.embedded == 5:
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_global(model.embedder, images, 1, fits=killed)
+    again = Stored(tmp_path / "store")
+    extract_global(again.embedder, images, 1)
+    assert again.embedded == 2
+
+
+# --- ensembles
+
+
+class Flat:
+    """Embeds an image as the mean of its first `dims` channels; of red in `without` as zeros."""
+
+    def __init__(self, dims: int, without: tuple[int, ...] = ()) -> None:
+        self.dims, self.without = dims, without
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        colours = images.astype(np.float32).mean(axis=(1, 2))[:, : self.dims]
+        unknown = np.isin(images[:, 0, 0, 0], self.without)
+        return np.where(unknown[:, None], 0, colours)
+
+
+def flat_images(folder: Path, grays: list[int]) -> ImageList:
+    paths = []
+    for row, gray in enumerate(grays):
+        paths.append(str(folder / f"{row}.png"))
+        pixels = np.full((8, 8, 3), [gray, 100, 50], np.uint8)
+        Image.fromarray(pixels).save(paths[-1])
+    return ImageList([f"id_{row}" for row in range(len(grays))], paths, labels=grays)
+
+
+def member(name: str, embed: Flat, **options: object) -> Embedder:
+    return Embedder(name, 8, f"digest {name}", embed, **options)  # type: ignore[arg-type]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_an_ensemble_joins_the_unit_vectors_of_its_members(tmp_path: Path):
+    images = flat_images(tmp_path, [10, 60, 110])
+    colours = np.array([[gray, 100, 50] for gray in (10, 60, 110)], np.float64)
+    members = member("three", Flat(3)), member("two", Flat(2))
+    ensemble = Ensemble("both", members, schema.Concatenate((1.0, 0.5)))
+    features, kept = extract_global(ensemble, images, 2)
+    joined = np.concatenate([unit(colours), 0.5 * unit(colours[:, :2])], axis=1)
+    np.testing.assert_allclose(features.embeddings, unit(joined), atol=1e-6)
+    assert features.digest == ensemble.digest and features.embeddings.dtype == np.float32
+    assert kept.ids.tolist() == images.ids.tolist() and kept.skipped == ()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_an_image_that_one_member_cannot_embed_is_left_out_of_all(
+    tmp_path: Path,
+    order: tuple[int, ...],
+):
+    """And every row keeps its id, whichever member comes first."""
+    grays = [10, 20, 30, 40, 50, 60]
+    images = flat_images(tmp_path, grays)
+    Path(images.paths[5]).write_bytes(b"no picture")
+    embeds = Flat(3, without=(20,)), Flat(3), Flat(3, without=(40, 10))
+    members = tuple(member(f"m{row}", embeds[row]) for row in order)
+    ensemble = Ensemble("ours", members, schema.MeanEmbedding())
+    features, kept = extract_global(ensemble, images, 2)
+    assert features.ids.tolist() == kept.ids.tolist() == ["id_2", "id_4"]
+    assert kept.labels.tolist() == [30, 50]
+    colours = np.array([[gray, 100, 50] for gray in (30, 50)], np.float64)
+    np.testing.assert_allclose(features.embeddings, unit(colours), atol=1e-6)
+    reasons = dict(kept.skipped)
+    assert len(kept.skipped) == len(reasons) == 4
+    assert reasons.pop(images.paths[5]).startswith("not an image")
+    assert set(reasons) == {images.paths[row] for row in (0, 1, 3)}
+    assert set(reasons.values()) == {"the model's embedding is zero or not a number"}
+
+
+def test_members_of_an_ensemble_store_by_themselves(tmp_path: Path):
+    images, counts = flat_images(tmp_path, [10, 20, 30]), {"a": 0, "b": 0}
+
+    def counted(name: str) -> Embedder:
+        def embed(pixels: np.ndarray) -> np.ndarray:
+            counts[name] += len(pixels)
+            return Flat(3)(pixels)
+
+        store = EmbeddingStore(tmp_path / "store", f"digest {name}", lambda line: None)
+        return Embedder(name, 8, f"digest {name}", embed, store=store)
+
+    a = counted("a")
+    extract_global(a, images, 1)
+    ensemble = Ensemble("both", (a, counted("b")), schema.Concatenate())
+    first, _ = extract_global(ensemble, images, 1)
+    assert counts == {"a": 3, "b": 3}
+    again, _ = extract_global(ensemble, images, 1)
+    assert counts == {"a": 3, "b": 3}
+    np.testing.assert_array_equal(first.embeddings, again.embeddings)
+
+
+def test_an_ensemble_keeps_the_images_that_all_members_had_time_for(tmp_path: Path):
+    images, left = flat_images(tmp_path, [10, 20, 30]), iter([True] * 3 + [True, True])
+    ensemble = Ensemble("both", (member("a", Flat(3)), member("b", Flat(2))), schema.Concatenate())
+    features, kept = extract_global(ensemble, images, 1, fits=lambda: next(left, False))
+    assert features.ids.tolist() == kept.ids.tolist() == ["id_0", "id_1"]
+    assert kept.skipped == ((images.paths[2], "no time left"),)
+
+
+def test_a_mean_of_members_of_several_dimensions_is_refused(tmp_path: Path):
+    members = member("a", Flat(3)), member("b", Flat(2))
+    message = r"^MeanEmbedding needs members of one dimension\. Received \[3, 2\]\.$"
+    ensemble = Ensemble("both", members, schema.MeanEmbedding())
+    with pytest.raises(ValueError, match=message):
+        extract_global(ensemble, flat_images(tmp_path, [10]))
+
+
+# --- reduced decoding
+
+
 def convolutions(size_px: int) -> Embedder:
     tf.keras.utils.set_random_seed(0)
     layers = [tf.keras.layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32, 64)]
@@ -162,7 +421,10 @@ def convolutions(size_px: int) -> Embedder:
     return Embedder("tiny", size_px, "", lambda images: network(tf.constant(images, tf.float32) / 64 - 2).numpy())
 
 
-def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     """Drawn photographs of 256 px at 32 px: decoded at a half. The bounds are those that ResNet-50 has to keep."""
     images = load_dataset(draw_dataset(tmp_path, DrawConfig(10, 48, 1, 1, 256), progress=False)).train
     assert sufficient_px(32) <= 256 // 2
@@ -191,7 +453,9 @@ def test_resnet_50_embeds_reduced_photographs_as_whole_ones(shared: Path, tmp_pa
         alone = paths[rng.integers(len(paths))]
         np.testing.assert_array_equal(load_image(alone, 224), load_image(alone, 224, reduced=False))
     weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")
-    embedder, _ = zero_shot_embedder(weights, "resnet_v1_50/block4", "v1.5", "avg", 224)
+    source = CheckpointSource(weights, schema.Trunk(layout="v1.5"))
+    embedder = open_model(source, Runtime(mixed_precision="off"), store=False)
+    assert isinstance(embedder, Embedder)
     fast, plain = (np.stack(images) for images in zip(*pairs))
     assert not any(np.array_equal(*pair) for pair in pairs)
     assert (embedder.embed(fast) * embedder.embed(plain)).sum(1).min() >= 0.999

@@ -65,7 +65,12 @@ def listed(folder: Path, names: list[str]) -> ImageList:
     return ImageList(names, [str(folder / f"{name}.png") for name in names], skipped=[("earlier.jpg", "truncated")])
 
 
-def run(images: ImageList, folder: Path, model: Model | None = None, **options: object) -> tuple[bytes, bytes] | None:
+def run(
+    images: ImageList,
+    folder: Path,
+    model: Model | None = None,
+    **options: object,
+) -> tuple[bytes, bytes] | None:
     """The two records as the bytes of their files."""
     result = extract_in_parts(model or Model(), images, folder / "parts", BATCH, **options)
     if result is None:
@@ -138,7 +143,13 @@ def test_bad_files_are_skipped_named_and_tried_again(tmp_path: Path) -> None:
     kills=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=4),
     order=st.permutations(range(3)),
 )
-def test_kills_and_shards_do_not_change_a_byte(num: int, bad: frozenset, shards: int, kills: list, order: list) -> None:
+def test_kills_and_shards_do_not_change_a_byte(
+    num: int,
+    bad: frozenset,
+    shards: int,
+    kills: list,
+    order: list,
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         images = gallery(Path(name) / "g", num, bad)
         for index, num_parts in kills:
@@ -228,7 +239,11 @@ def test_photographs_of_equal_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
-def test_a_damaged_part_is_made_again(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_damaged_part_is_made_again(
+    tmp_path: Path,
+    damage: str,
+    capsys: pytest.CaptureFixture,
+) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     before, path = run(images, tmp_path), parts_of(images, tmp_path).path(1)
     whole = path.read_bytes()
@@ -249,7 +264,7 @@ def test_what_is_stale_is_refused_before_a_file_is_read(
     run(images, tmp_path)
     monkeypatch.setattr(extraction_job, "DECODING_VERSION", decoding)
     with monkeypatch.context() as patch:
-        patch.setattr(extraction_job, "content_digest", lambda path: pytest.fail("read"))
+        patch.setattr(extraction_job, "contents_of", lambda paths: pytest.fail("read"))
         with pytest.raises(StaleArtifact, match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite\.$"):
             run(images, tmp_path, model)
     assert run(images, tmp_path, model, overwrite=True) is not None and len(model.embedded) == 8
@@ -263,7 +278,10 @@ def test_two_processes_on_one_shard(tmp_path: Path) -> None:
         assert run(images, tmp_path, shard=(2, 2)) is None
 
 
-def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing_that_was_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     images, model, savez = gallery(tmp_path / "g", 20), Model(), np.savez
     room = iter(range(2))
 
@@ -280,11 +298,15 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, monkeypatch:
     assert run(images, tmp_path, model) == fresh(images) and len(model.embedded) == 8
 
 
-def test_a_file_that_appears_after_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_appears_after_it_was_looked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its content is not known, so that its embedding would be taken for that of any other missing file."""
     images = gallery(tmp_path / "g", 8)
     with monkeypatch.context() as patch:
-        patch.setattr(extraction_job, "content_digest", lambda path: "" if "003" in path else path)
+        contents = lambda paths: ["" if "003" in path else path for path in paths]  # noqa: E731
+        patch.setattr(extraction_job, "contents_of", contents)
         _, kept = extract_in_parts(Model(), images, tmp_path / "parts", BATCH)
     assert kept.skipped[1:] == ((images.paths[3], "changed while it was read"),)
     assert run(images, tmp_path) == fresh(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,32 @@ from PIL import Image
 
 from data_io.images import load_image
 from data_io.records import ImageList
-from delf_ext.config import ModelConfig
 from delf_ext.features import feature_maps
 from delf_ext.features.feature_maps import stored_feature_maps
-from delf_ext.models.dual_head import DualHead
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.recipes import schema
 
 ENDPOINT, SIZE_PX = "resnet_v1_50/block1", 32
 
 
+def built(**options: Any) -> EmbeddingModel:
+    trunk = schema.Trunk(end_point="block1", **options)
+    return EmbeddingModel(schema.Model(trunk), 2).build_variables()
+
+
 @pytest.fixture(scope="module")
-def network() -> DualHead:
-    return DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2)).build_variables()
+def network() -> EmbeddingModel:
+    return built()
+
+
+def stored(
+    network: EmbeddingModel,
+    images: ImageList,
+    folder: Path,
+    batch_size: int,
+    size_px: int = SIZE_PX,
+) -> np.ndarray:
+    return stored_feature_maps(network, size_px, images, folder, batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -46,48 +62,63 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def twin(network: DualHead, images: ImageList) -> np.ndarray:
+def twin(network: EmbeddingModel, images: ImageList) -> np.ndarray:
     pixels = np.stack([load_image(path, SIZE_PX) for path in images.paths])
-    return network.backbone(pixels, training=False)[ENDPOINT].numpy()
+    return network.trunk(pixels, training=False)[ENDPOINT].numpy()
 
 
-def test_row_i_is_the_trunk_of_image_i(tmp_path: Path, network: DualHead, images: ImageList):
-    maps = stored_feature_maps(network, images, tmp_path, batch_size=2)
+def test_row_i_is_the_trunk_of_image_i(tmp_path: Path, network: EmbeddingModel, images: ImageList):
+    maps = stored(network, images, tmp_path, batch_size=2)
     assert maps.dtype == np.float16 and maps.shape == (5, 4, 4, 256) and isinstance(maps, np.memmap)
     np.testing.assert_allclose(maps, twin(network, images), rtol=2e-3, atol=1e-3)
     with pytest.raises(ValueError, match="read-only"):
         maps[0] = 0
 
 
-def test_maps_are_made_once_for_the_same_images_and_weights(tmp_path: Path, network: DualHead, images: ImageList, made: list):
-    first = np.array(stored_feature_maps(network, images, tmp_path, batch_size=2))
-    again = stored_feature_maps(network, images, tmp_path, batch_size=3)
+def test_maps_are_made_once_for_the_same_images_and_weights(
+    tmp_path: Path, network: EmbeddingModel, images: ImageList, made: list
+):
+    first = np.array(stored(network, images, tmp_path, batch_size=2))
+    again = stored(network, images, tmp_path, batch_size=3)
     assert len(made) == 1 and np.array_equal(first, again)
-    fewer = stored_feature_maps(network, images.take([3, 1]), tmp_path, batch_size=2)
+    fewer = stored(network, images.take([3, 1]), tmp_path, batch_size=2)
     assert len(made) == 2
     np.testing.assert_allclose(fewer, first[[3, 1]], rtol=2e-3, atol=0.1)  # the last bits differ with an image's batch
 
 
-def test_maps_are_remade_when_a_weight_or_the_layout_changes(tmp_path: Path, images: ImageList, made: list):
-    network = DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2)).build_variables()
-    stored_feature_maps(network, images, tmp_path, batch_size=5)
-    bias = next(v for v in network.backbone.variables if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0")
+def test_maps_are_remade_when_a_weight_or_the_layout_changes(
+    tmp_path: Path,
+    images: ImageList,
+    made: list,
+):
+    network = built()
+    stored(network, images, tmp_path, batch_size=5)
+    bias = next(v for v in network.trunk.variables if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0")
     bias.assign_add(np.ones(256))
-    np.testing.assert_allclose(
-        stored_feature_maps(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3
-    )
-    network.heads.logits.classifier.bias.assign([1.0, 2.0])
-    stored_feature_maps(network, images, tmp_path, batch_size=5)
+    np.testing.assert_allclose(stored(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3)
+    network.heads.by_name["main"].classifier.bias.assign([1.0, 2.0])
+    stored(network, images, tmp_path, batch_size=5)
     assert len(made) == 2
-    other = DualHead(ModelConfig(endpoint=ENDPOINT, image_size=SIZE_PX, num_classes=2, layout="keras")).build_variables()
+    other = built(layout="keras")
     other.set_weights(network.get_weights())
-    found = stored_feature_maps(other, images, tmp_path, batch_size=5)
+    found = stored(other, images, tmp_path, batch_size=5)
     assert len(made) == 3
     np.testing.assert_allclose(found, twin(other, images), rtol=2e-3, atol=1e-3)
 
 
-def test_a_run_killed_while_writing_leaves_nothing_and_starts_anew(
-    tmp_path: Path, network: DualHead, images: ImageList, monkeypatch: pytest.MonkeyPatch
+def test_maps_of_another_size_are_others(
+    tmp_path: Path,
+    network: EmbeddingModel,
+    images: ImageList,
+    made: list,
+):
+    assert stored(network, images, tmp_path, batch_size=5).shape == (5, 4, 4, 256)
+    assert stored(network, images, tmp_path, batch_size=5, size_px=64).shape == (5, 8, 8, 256)
+    assert len(made) == 2
+
+
+def test_a_run_killed_while_writing_leaves_nothing_and_starts_again(
+    tmp_path: Path, network: EmbeddingModel, images: ImageList, monkeypatch: pytest.MonkeyPatch
 ):
     write = feature_maps._write_maps
 
@@ -97,18 +128,16 @@ def test_a_run_killed_while_writing_leaves_nothing_and_starts_anew(
 
     monkeypatch.setattr(feature_maps, "_write_maps", killed)
     with pytest.raises(KeyboardInterrupt):
-        stored_feature_maps(network, images, tmp_path, batch_size=2)
+        stored(network, images, tmp_path, batch_size=2)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(feature_maps, "_write_maps", write)
-    np.testing.assert_allclose(
-        stored_feature_maps(network, images, tmp_path, batch_size=2), twin(network, images), rtol=2e-3, atol=1e-3
-    )
+    np.testing.assert_allclose(stored(network, images, tmp_path, batch_size=2), twin(network, images), rtol=2e-3, atol=1e-3)
 
 
 def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(
-    tmp_path: Path, network: DualHead, images: ImageList, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, network: EmbeddingModel, images: ImageList, monkeypatch: pytest.MonkeyPatch
 ):
-    before = np.array(stored_feature_maps(network, images, tmp_path, batch_size=5))
+    before = np.array(stored(network, images, tmp_path, batch_size=5))
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -116,12 +145,16 @@ def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(
     with monkeypatch.context() as patched:
         patched.setattr(feature_maps, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            stored_feature_maps(network, images.take([4, 3, 2, 1, 0]), tmp_path, batch_size=5)
-    assert np.array_equal(stored_feature_maps(network, images, tmp_path, batch_size=5), before)
+            stored(network, images.take([4, 3, 2, 1, 0]), tmp_path, batch_size=5)
+    assert np.array_equal(stored(network, images, tmp_path, batch_size=5), before)
 
 
-def test_an_image_that_has_become_unreadable_is_named(tmp_path: Path, network: DualHead, images: ImageList):
+def test_an_image_that_has_become_unreadable_is_named(
+    tmp_path: Path,
+    network: EmbeddingModel,
+    images: ImageList,
+):
     paths = [*images.paths[:2], str(tmp_path / "gone.png")]
     with pytest.raises(ValueError, match=r"gone\.png: file not found\.$"):
-        stored_feature_maps(network, ImageList(["a", "b", "c"], paths), tmp_path / "features", batch_size=2)
+        stored(network, ImageList(["a", "b", "c"], paths), tmp_path / "features", batch_size=2)
     assert list((tmp_path / "features").iterdir()) == []

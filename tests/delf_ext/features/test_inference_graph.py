@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -11,12 +10,16 @@ import pytest
 import tensorflow as tf
 
 from data_io.images import load_image
-from delf_ext.config import ModelConfig
-from delf_ext.features.embedders import Embedder, folded, in_openvino, network_embedder, zero_shot_embedder
+from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedders import in_openvino, lazy_embedder, live_embedder
 from delf_ext.features.fast_runtime import TOLERANCE
 from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
-from delf_ext.models.backbones import Backbone
-from delf_ext.models.dual_head import DualHead
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.recipes import schema
+from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.sources import CheckpointSource, Runtime
 
 SIZE_PX = 32
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIZE_PX, SIZE_PX, 3), np.uint8)
@@ -36,7 +39,7 @@ def randomize(layer: tf.keras.layers.Layer) -> None:
     [("resnet_v1_50/block1", 0), ("resnet_v2_50/block1", 3), ("vgg_16/conv1", 0)],
 )
 def test_a_folded_trunk_computes_the_same(endpoint: str, left: int):
-    trunk = Backbone(endpoint)
+    trunk = SlimTrunk(endpoint)
     trunk(PIXELS)
     randomize(trunk)
     function = tf.function(
@@ -51,39 +54,59 @@ def test_a_folded_trunk_computes_the_same(endpoint: str, left: int):
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    config = ModelConfig(endpoint="resnet_v1_50/block1", image_size=SIZE_PX, num_classes=3, logit_concat_sim=True)
-    network = DualHead(config).build_variables()
+def model() -> EmbeddingModel:
+    flags = {"train_logits": True, "train_sim": True, "logit_concat_sim": True}
+    recipe = from_flags({**flags, "resnet_type": "resnet_v1_50/block1"})
+    network = EmbeddingModel(recipe.model, 3).build_variables()
     randomize(network)
-    return network_embedder(network, "mine")
+    return network
 
 
-def test_a_folded_embedder_is_equal_and_has_the_same_digest(embedder: Embedder):
-    found = folded(embedder)
-    assert np.linalg.norm(found.embed(PIXELS) - embedder.embed(PIXELS), axis=1).max() < TOLERANCE
-    assert dataclasses.replace(found, embed=embedder.embed) == embedder
-    no_graph = Embedder("other", SIZE_PX, "", lambda images: images)
-    assert folded(no_graph) is no_graph
+@pytest.fixture(scope="module")
+def embedder(model: EmbeddingModel) -> Embedder:
+    return lazy_embedder("mine", SIZE_PX, "the digest", lambda: model)
 
 
-def test_openvino_embeds_what_tensorflow_does(embedder: Embedder, tmp_path: Path):
+@pytest.fixture(scope="module")
+def plain(model: EmbeddingModel) -> np.ndarray:
+    """What the network computes without folding."""
+    return live_embedder(model, SIZE_PX, "").embed(PIXELS)
+
+
+def test_a_folded_embedder_is_equal_to_its_network(embedder: Embedder, plain: np.ndarray):
+    assert np.linalg.norm(plain, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(embedder.embed(PIXELS) - plain, axis=1).max() < TOLERANCE
+
+
+def test_openvino_embeds_what_tensorflow_does(
+    embedder: Embedder,
+    plain: np.ndarray,
+    tmp_path: Path,
+):
     pytest.importorskip("openvino", reason="pip install mandoo[fast]")
     fast = in_openvino(embedder, tmp_path)
-    difference = np.linalg.norm(fast.embed(PIXELS) - embedder.embed(PIXELS), axis=1)
-    assert difference.max() < TOLERANCE and np.linalg.norm(fast.embed(PIXELS), axis=1) == pytest.approx(1, abs=1e-5)
-    assert (fast.name, fast.image_size, fast.digest) == (embedder.name, SIZE_PX, embedder.digest)  # one space: one digest
-    assert fast.with_threads is not None
-    np.testing.assert_allclose(fast.with_threads(1)(PIXELS[:1]), fast.embed(PIXELS[:1]), atol=TOLERANCE)
+    assert list(tmp_path.iterdir()) == []  # frozen at the first batch, not before
+    found = fast.embed(PIXELS)
+    assert np.linalg.norm(found - plain, axis=1).max() < TOLERANCE
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    # One space: one digest.
+    assert (fast.name, fast.image_size, fast.digest) == (embedder.name, SIZE_PX, embedder.digest)
+    np.testing.assert_allclose(fast.embed(PIXELS[:1]), found[:1], atol=TOLERANCE)
     assert [path.name for path in tmp_path.iterdir()] == [f"{embedder.digest}.pb"]
 
 
-def test_a_graph_is_frozen_once(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_graph_is_frozen_once(
+    embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     pytest.importorskip("openvino", reason="pip install mandoo[fast]")
-    in_openvino(embedder, tmp_path)
+    in_openvino(embedder, tmp_path).embed(PIXELS)
     monkeypatch.setattr("delf_ext.features.embedders.frozen_graph", lambda graph: pytest.fail("frozen again"))
     assert in_openvino(embedder, tmp_path).embed(PIXELS).shape == (3, 2048)
+    other = Embedder("other", SIZE_PX, "another digest", lambda images: images)
     with pytest.raises(ValueError, match="other is no TensorFlow network of ours: leave --runtime out"):
-        in_openvino(Embedder("other", SIZE_PX, "another digest", lambda images: images), tmp_path)
+        in_openvino(other, tmp_path).embed(PIXELS)
 
 
 @pytest.mark.shared
@@ -92,7 +115,9 @@ def test_resnet_50_embeds_real_photographs_alike_in_both(shared: Path, tmp_path:
     paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::10]
     pixels = np.stack([load_image(path, 224) for path in paths])
     weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")
-    trunk, _ = zero_shot_embedder(weights, "resnet_v1_50/block4", "v1.5", "avg", 224)
-    plain, fast = (model.embed(pixels) for model in (folded(trunk), in_openvino(trunk, tmp_path)))
+    source = CheckpointSource(weights, schema.Trunk(layout="v1.5"))
+    trunk = open_model(source, Runtime(mixed_precision="off"), store=False)
+    assert isinstance(trunk, Embedder)
+    plain, fast = (model.embed(pixels) for model in (trunk, in_openvino(trunk, tmp_path)))
     assert len(paths) >= 29 and (plain * fast).sum(1).min() >= 0.99999
     assert np.linalg.norm(plain - fast, axis=1).max() < TOLERANCE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_io.records import ImageList
-from delf_ext.features.embedders import Embedder
+from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import extract_global
 from delf_ext.features.fast_runtime import RUNTIMES, installed_runtime, open_network
 from delf_ext.features.onnx_model import SIDECAR_EXAMPLE, Sidecar, onnx_embedder, read_sidecar
@@ -98,12 +98,17 @@ def runtime(request: pytest.FixtureRequest) -> str:
         "first token",
     ],
 )
-def test_an_embedding_is_what_the_sidecar_says(tmp_path: Path, runtime: str, sidecar: dict, options: dict, pixels: np.ndarray):
+def test_an_embedding_is_what_the_sidecar_says(
+    tmp_path: Path,
+    runtime: str,
+    sidecar: dict,
+    options: dict,
+    pixels: np.ndarray,
+):
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN | sidecar, **options), runtime)
     expected = unit(pixels.mean(axis=(1, 2)) @ WEIGHTS.T)
     np.testing.assert_allclose(embedder.embed(IMAGES), expected, atol=2e-3 if "kind" in options else 1e-5)
-    assert embedder.with_threads is not None
-    np.testing.assert_array_equal(embedder.with_threads(1)(IMAGES[:2]).shape, (2, DIM))
+    assert embedder.embed(IMAGES[:2]).shape == (2, DIM)
     assert (embedder.name, embedder.image_size) == ("tiny.onnx", SIZE_PX)
 
 
@@ -155,7 +160,12 @@ def test_a_sidecar_that_does_not_fit_the_network_is_refused(
         ("pixels", r"its output must be \[5, D\], one vector per image\. Received \[5, 4, 6, 6\]"),
     ],
 )
-def test_an_output_that_is_no_vector_per_image_is_refused(tmp_path: Path, runtime: str, output: str, message: str):
+def test_an_output_that_is_no_vector_per_image_is_refused(
+    tmp_path: Path,
+    runtime: str,
+    output: str,
+    message: str,
+):
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN | {"output": output}), runtime)
     with pytest.raises(ValueError, match=message):
         embedder.embed(IMAGES)
@@ -177,7 +187,11 @@ def test_an_output_that_is_no_vector_per_image_is_refused(tmp_path: Path, runtim
         ('{"image_size": 8, "scaling": "0..1", "tokens": "last"}', "tokens is one of first, mean. Received 'last'"),
     ],
 )
-def test_a_sidecar_that_cannot_be_used_is_refused_with_an_example(tmp_path: Path, content: str | None, message: str):
+def test_a_sidecar_that_cannot_be_used_is_refused_with_an_example(
+    tmp_path: Path,
+    content: str | None,
+    message: str,
+):
     if content is not None:
         (tmp_path / "tiny.onnx.json").write_text(content)
     with pytest.raises(ValueError, match=message) as refused:
@@ -225,4 +239,4 @@ def test_a_batch_that_the_file_was_not_made_for_is_refused(tmp_path: Path, runti
 
 def test_an_embedder_of_a_file_has_no_tensorflow_graph(tmp_path: Path, runtime: str):
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN), runtime)
-    assert isinstance(embedder, Embedder) and embedder.graph is None and embedder.speed_key == embedder.digest
+    assert isinstance(embedder, Embedder) and embedder.graph is None

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from delf_ext.models.backbones import Backbone
-from delf_ext.models.checkpoints import LoadReport, load_backbone, load_network, open_checkpoint
+from delf_ext.models.checkpoints import LoadReport, load_by_name, open_checkpoint
+from delf_ext.models.trunks.slim import SlimTrunk
 from pretrained.convert import convert, write_checkpoint
 
 DATA, INDEX = ".data-00000-of-00001", ".index"
 
 
-def new_backbone(endpoint: str = "resnet_v1_50/block1", layout: str = "slim") -> Backbone:
-    backbone = Backbone(endpoint, layout)
-    backbone(tf.zeros([1, 64, 64, 3]))
-    return backbone
+def new_trunk(endpoint: str = "resnet_v1_50/block1", layout: str = "slim") -> SlimTrunk:
+    trunk = SlimTrunk(endpoint, layout)
+    trunk(tf.zeros([1, 64, 64, 3]))
+    return trunk
 
 
-def values_of(backbone: Backbone) -> dict[str, np.ndarray]:
-    return {variable.name.removesuffix(":0"): variable.numpy() for variable in backbone.variables}
+def values_of(trunk: SlimTrunk) -> dict[str, np.ndarray]:
+    return {variable.name.removesuffix(":0"): variable.numpy() for variable in trunk.variables}
 
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
@@ -41,40 +41,45 @@ def write_v1(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return new_backbone()
+def trunk() -> SlimTrunk:
+    return new_trunk()
 
 
 @pytest.fixture(scope="module")
-def tensors(backbone: Backbone) -> dict[str, np.ndarray]:
-    """Values for each variable of the backbone, and two that it has not."""
+def tensors(trunk: SlimTrunk) -> dict[str, np.ndarray]:
+    """Values for each variable of the trunk, and two that it has not."""
     rng = np.random.default_rng(0)
-    wanted = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in values_of(backbone).items()}
+    wanted = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in values_of(trunk).items()}
     return wanted | {"resnet_v1_50/logits/biases": np.ones(3, np.float32), "global_step": np.array(7, np.int64)}
 
 
 @pytest.mark.parametrize("write", [write_v1, write_checkpoint], ids=["V1", "V2"])
-def test_both_formats_load_to_equal_values_with_a_report(tmp_path: Path, backbone: Backbone, tensors, write: Callable):
+def test_both_formats_load_to_equal_values_with_a_report(
+    tmp_path: Path,
+    trunk: SlimTrunk,
+    tensors,
+    write: Callable,
+):
     path = tmp_path / "resnet_v1_50.ckpt"
     write(path, tensors)
     assert path.is_file() is (write is write_v1)
-    for variable in backbone.variables:
+    for variable in trunk.variables:
         variable.assign(tf.zeros_like(variable))
-    report = load_backbone(backbone, path)
+    report = trunk.load(str(path))
     unused = ("global_step", "resnet_v1_50/logits/biases")
-    assert same(values_of(backbone), {name: value for name, value in tensors.items() if name not in unused})
-    assert report == LoadReport(str(path), tuple(sorted(values_of(backbone))), (), unused, ())
+    assert same(values_of(trunk), {name: value for name, value in tensors.items() if name not in unused})
+    assert report == LoadReport(str(path), tuple(sorted(values_of(trunk))), (), unused, ())
     assert str(report) == (
         f"{path}: 55 variables matched, 0 missing, 2 unused, 0 of another shape\n"
         "  unused: global_step, resnet_v1_50/logits/biases"
     )
 
 
-def test_half_precision_files_load_as_float32(tmp_path: Path, backbone: Backbone, tensors):
+def test_half_precision_files_load_as_float32(tmp_path: Path, trunk: SlimTrunk, tensors):
     write_checkpoint(tmp_path / "half.ckpt", {name: value.astype(np.float16) for name, value in tensors.items()})
-    load_backbone(backbone, f"{tmp_path}/half.ckpt.index")
+    trunk.load(f"{tmp_path}/half.ckpt.index")
     name = "resnet_v1_50/conv1/weights"
-    assert np.array_equal(values_of(backbone)[name], tensors[name].astype(np.float16).astype(np.float32))
+    assert np.array_equal(values_of(trunk)[name], tensors[name].astype(np.float16).astype(np.float32))
 
 
 SHORTCUT = "resnet_v1_50/block1/unit_1/bottleneck_v1/shortcut/weights"
@@ -93,18 +98,18 @@ SHORTCUT = "resnet_v1_50/block1/unit_1/bottleneck_v1/shortcut/weights"
     ids=["missing", "other shape", "other network"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded(
-    tmp_path: Path, backbone: Backbone, tensors, change: Callable, counts: str, named: str
+    tmp_path: Path, trunk: SlimTrunk, tensors, change: Callable, counts: str, named: str
 ):
     path = tmp_path / "other.ckpt"
     write_checkpoint(path, change(tensors))
-    before = values_of(backbone)
+    before = values_of(trunk)
     with pytest.raises(ValueError) as caught:
-        load_backbone(backbone, path)
+        trunk.load(str(path))
     message = str(caught.value)
     assert message.startswith(f"{path} does not fit the backbone resnet_v1_50; choose another with --resnet_type.\n")
     assert counts in message and named in message
     assert ("and 50 more" in message) is counts.startswith("0 ")
-    assert same(values_of(backbone), before)
+    assert same(values_of(trunk), before)
 
 
 def flip(path: Path, at: int) -> None:
@@ -128,11 +133,17 @@ def cut(path: Path, keep: int) -> None:
     ],
     ids=["data cut", "data flipped", "data missing", "index cut", "index empty"],
 )
-def test_a_damaged_v2_checkpoint_is_one_clear_line(tmp_path: Path, backbone: Backbone, tensors, damage: Callable, reason: str):
+def test_a_damaged_v2_checkpoint_is_one_clear_line(
+    tmp_path: Path,
+    trunk: SlimTrunk,
+    tensors,
+    damage: Callable,
+    reason: str,
+):
     prefix = tmp_path / "bad.ckpt"
     write_checkpoint(prefix, tensors)
     damage(prefix)
-    assert_refused(backbone, prefix, reason)
+    assert_refused(trunk, prefix, reason)
 
 
 @pytest.mark.parametrize(
@@ -145,21 +156,27 @@ def test_a_damaged_v2_checkpoint_is_one_clear_line(tmp_path: Path, backbone: Bac
     ],
     ids=["cut", "flipped", "empty", "a picture"],
 )
-def test_a_damaged_v1_checkpoint_is_one_clear_line(tmp_path: Path, backbone: Backbone, tensors, damage: Callable, reason: str):
+def test_a_damaged_v1_checkpoint_is_one_clear_line(
+    tmp_path: Path,
+    trunk: SlimTrunk,
+    tensors,
+    damage: Callable,
+    reason: str,
+):
     path = tmp_path / "bad.ckpt"
     write_v1(path, tensors)
     damage(path)
-    assert_refused(backbone, path, reason)
+    assert_refused(trunk, path, reason)
 
 
-def assert_refused(backbone: Backbone, path: Path, reason: str) -> None:
-    before = values_of(backbone)
+def assert_refused(trunk: SlimTrunk, path: Path, reason: str) -> None:
+    before = values_of(trunk)
     with pytest.raises(ValueError) as caught:
-        load_backbone(backbone, path)
+        trunk.load(str(path))
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and reason in message and message.endswith("; fetch or copy it again.")
     assert "\n" not in message
-    assert same(values_of(backbone), before)
+    assert same(values_of(trunk), before)
 
 
 def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
@@ -178,13 +195,26 @@ def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
     assert str(caught.value) == f"{part}: is a part of a checkpoint; pass new.ckpt without the ending."
 
 
-def test_a_backbone_without_variables_is_our_own_mistake(tmp_path: Path):
+def test_a_trunk_without_variables_is_our_own_mistake(tmp_path: Path):
     write_checkpoint(tmp_path / "a.ckpt", {"x": np.zeros(3, np.float32)})
     with pytest.raises(AssertionError, match="once it was called"):
-        load_backbone(Backbone(), tmp_path / "a.ckpt")
+        SlimTrunk().load(str(tmp_path / "a.ckpt"))
 
 
-def test_keras_weights_compute_here_what_they_compute_in_keras(tmp_path: Path, twins: ModuleType, images: np.ndarray):
+def test_any_variables_can_be_loaded_by_name(tmp_path: Path):
+    write_checkpoint(tmp_path / "a.ckpt", {"scope/x": np.arange(3, dtype=np.float32)})
+    variable = tf.Variable(tf.zeros([3]), name="scope/x")
+    assert load_by_name([variable], tmp_path / "a.ckpt", "mine").matched == ("scope/x",)
+    assert variable.numpy().tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="a.ckpt does not fit the backbone mine; choose another"):
+        load_by_name([tf.Variable(0.0, name="y")], tmp_path / "a.ckpt", "mine")
+
+
+def test_keras_weights_compute_here_what_they_compute_in_keras(
+    tmp_path: Path,
+    twins: ModuleType,
+    images: np.ndarray,
+):
     keras = tf.keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3))
     rng = np.random.default_rng(0)
     for variable in keras.weights:
@@ -193,51 +223,23 @@ def test_keras_weights_compute_here_what_they_compute_in_keras(tmp_path: Path, t
         variable.assign(rng.uniform(0.3, 0.8, variable.shape) if positive else rng.normal(0, scale, variable.shape))
     keras.save_weights(tmp_path / "keras.h5")
     info = convert(tmp_path / "keras.h5", tmp_path / "converted.ckpt")
-    backbone = new_backbone("resnet_v1_50", info.layout)
-    assert len(load_backbone(backbone, tmp_path / "converted.ckpt").matched) == 265
+    trunk = new_trunk("resnet_v1_50", info.layout)
+    assert len(trunk.load(str(tmp_path / "converted.ckpt")).matched) == 265
     expected = keras(tf.keras.applications.resnet50.preprocess_input(images.copy()), training=False).numpy()
-    assert twins.relative_difference(backbone(images)[backbone.endpoint].numpy(), expected) < 1e-4
+    assert twins.relative_difference(trunk(images)[trunk.endpoint].numpy(), expected) < 1e-4
 
 
-def test_torchvision_weights_compute_here_what_they_compute_there(tmp_path: Path, twins: ModuleType, images: np.ndarray):
+def test_torchvision_weights_compute_here_what_they_compute_there(
+    tmp_path: Path,
+    twins: ModuleType,
+    images: np.ndarray,
+):
     state = twins.random_state_dict(seed=5)
     np.savez(tmp_path / "torchvision.npz", **state)
     info = convert(tmp_path / "torchvision.npz", tmp_path / "converted.ckpt")
-    backbone = new_backbone("resnet_v1_50", info.layout)
-    report = load_backbone(backbone, tmp_path / "converted.ckpt")
+    trunk = new_trunk("resnet_v1_50", info.layout)
+    report = trunk.load(str(tmp_path / "converted.ckpt"))
     assert report.unused == ("resnet_v1_50/logits/biases", "resnet_v1_50/logits/weights")
-    pooled = backbone(images)[backbone.endpoint].numpy().mean((1, 2))
+    pooled = trunk(images)[trunk.endpoint].numpy().mean((1, 2))
     logits = pooled @ state["fc.weight"].T + state["fc.bias"]
     assert twins.relative_difference(logits, twins.torchvision_forward(state, images)) < 1e-4
-
-
-def small_network(units: int) -> tf.keras.Model:
-    return tf.keras.Sequential([tf.keras.layers.Dense(units, input_shape=(4,))])
-
-
-def save(network: tf.keras.Model, folder: Path, kind: str, value: float) -> None:
-    for variable in network.variables:
-        variable.assign(tf.fill(variable.shape, value))
-    checkpoint = tf.train.Checkpoint(network=network, step=tf.Variable(3))
-    tf.train.CheckpointManager(checkpoint, str(folder / kind), max_to_keep=1, checkpoint_name=kind).save(7)
-
-
-def test_a_run_gives_its_best_weights_else_its_last(tmp_path: Path):
-    network = small_network(3)
-    with pytest.raises(ValueError, match=rf"^{tmp_path}: no checkpoint; the run has saved nothing yet\. .*--resume"):
-        load_network(network, tmp_path)
-    save(small_network(3), tmp_path, "last", 1.0)
-    assert load_network(network, tmp_path) == "last-7" and float(network.variables[0][0, 0]) == 1.0
-    save(small_network(3), tmp_path, "best", 2.0)
-    assert load_network(network, tmp_path) == "best-7" and float(network.variables[0][0, 0]) == 2.0
-
-
-def test_a_run_of_another_network_or_a_damaged_one_is_refused(tmp_path: Path):
-    save(small_network(300), tmp_path, "last", 1.0)
-    for network in (small_network(301), tf.keras.Sequential([*small_network(300).layers, tf.keras.layers.Dense(2)])):
-        network.build((None, 4))
-        with pytest.raises(ValueError, match=rf"^{tmp_path}/last/last-7: damaged, or of another network than config\.json \("):
-            load_network(network, tmp_path)
-    cut(tmp_path / "last" / f"last-7{DATA}", 100)
-    with pytest.raises(ValueError, match=r"last-7: damaged, .* \(Read less bytes than requested\)\.$"):
-        load_network(small_network(300), tmp_path)

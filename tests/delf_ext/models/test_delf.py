@@ -7,18 +7,18 @@ import tensorflow as tf
 
 from delf_ext.features.whitening import learn_whitening
 from delf_ext.models.attention import Attention
-from delf_ext.models.backbones import Backbone
 from delf_ext.models.delf import Delf
+from delf_ext.models.trunks.slim import SlimTrunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.float32)
 
 
-def _features(backbone: Backbone) -> np.ndarray:
+def _features(backbone: SlimTrunk) -> np.ndarray:
     return backbone(PIXELS)["vgg_16/pool2"].numpy()
 
 
 def test_without_attention_the_length_of_the_features_counts() -> None:
-    backbone = Backbone("vgg_16/pool2")
+    backbone = SlimTrunk("vgg_16/pool2")
     attention, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
     features = _features(backbone)
     assert attention.shape == (2, 16, 24) and descriptors.shape == (2, 16, 24, 128)
@@ -27,19 +27,19 @@ def test_without_attention_the_length_of_the_features_counts() -> None:
 
 
 def test_a_trained_attention_is_used() -> None:
-    backbone, attention = Backbone("vgg_16/pool2"), Attention(hidden=8)
+    backbone, attention = SlimTrunk("vgg_16/pool2"), Attention(hidden=8)
     scores, _ = Delf(backbone, "vgg_16/pool2", attention)(PIXELS)
     np.testing.assert_allclose(scores, attention(tf.constant(_features(backbone)))[..., 0], rtol=1e-5)
 
 
 def test_an_end_point_on_the_way_will_do() -> None:
-    backbone = Backbone("vgg_16/pool3")
+    backbone = SlimTrunk("vgg_16/pool3")
     _, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
     assert descriptors.shape == (2, 16, 24, 128)
 
 
 def test_whitening_in_the_graph_equals_its_numpy_twin() -> None:
-    delf = Delf(Backbone("vgg_16/pool2"), "vgg_16/pool2")
+    delf = Delf(SlimTrunk("vgg_16/pool2"), "vgg_16/pool2")
     plain = delf(PIXELS)[1].numpy().reshape(-1, 128)
     whitening = learn_whitening(plain, 16)
     delf.whiten(whitening.mean, whitening.projection)

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from delf_ext.models.pooling import POOLINGS, attention_pool, average_pool, generalized_mean_pool, norm_attention, pool
+from delf_ext.models.pooling import (
+    GemPool,
+    attention_pool,
+    average_pool,
+    generalized_mean_pool,
+    norm_attention,
+)
+from delf_ext.recipes import schema
 
 maps = hnp.arrays(np.float32, (2, 3, 2, 4), elements=st.floats(0.015625, 4, width=32))
 
@@ -53,12 +60,23 @@ def test_gem_takes_negative_values_and_zeros_for_almost_nothing():
     assert np.isfinite(tape.gradient(pooled, features)).all()
 
 
-def test_pool_by_name():
-    features = np.random.default_rng(0).uniform(0, 1, (2, 3, 3, 4)).astype(np.float32)
-    weighted = (features * np.linalg.norm(features, axis=-1, keepdims=True)).sum((1, 2))
-    expected = {"avg": features.mean((1, 2)), "gem": (features**3).mean((1, 2)) ** (1 / 3), "attention": weighted}
-    assert tuple(expected) == POOLINGS
-    for kind, value in expected.items():
-        np.testing.assert_allclose(pool(tf.constant(features), kind), value, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"unknown pooling 'max' \(--pooling\)\. Known: avg, gem, attention\."):
-        pool(tf.constant(features), "max")
+def test_gem_has_an_exponent_to_train_only_where_the_recipe_asks_for_it():
+    features = tf.constant(np.random.default_rng(0).uniform(0.5, 2, (2, 3, 3, 4)), tf.float32)
+    fixed, trained = GemPool(schema.Gem(p=2.5)), GemPool(schema.Gem(p=2.5, trainable=True))
+    np.testing.assert_array_equal(fixed(features), trained(features))
+    assert fixed.variables == []
+    (exponent,) = trained.trainable_variables
+    assert (exponent.name, float(exponent)) == ("gem/p:0", 2.5)
+
+
+def test_the_gradient_of_the_exponent_is_its_difference_quotient():
+    features = tf.constant(np.random.default_rng(0).uniform(0.5, 2, (2, 3, 3, 4)), tf.float32)
+    pool = GemPool(schema.Gem(p=3.0, trainable=True))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(pool(features))
+    (gradient,) = tape.gradient(total, pool.trainable_variables)
+
+    def twin(p: float) -> float:
+        return float(((features.numpy().astype(np.float64) ** p).mean((1, 2)) ** (1 / p)).sum())
+
+    assert float(gradient) == pytest.approx((twin(3.001) - twin(2.999)) / 0.002, rel=1e-3)

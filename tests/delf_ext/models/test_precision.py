@@ -13,7 +13,9 @@ OPTION = "auto_mixed_precision_onednn_bfloat16"
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     before = tf.config.optimizer.get_experimental_options().get(OPTION, False)
+    precision._applied.clear()
     yield
+    precision._applied.clear()
     tf.config.optimizer.set_experimental_options({OPTION: before})
 
 
@@ -21,10 +23,24 @@ def restored() -> Iterator[None]:
     ("choice", "processor_has_it", "chosen"),
     [("off", True, "off"), ("bfloat16", False, "bfloat16"), ("auto", True, "bfloat16"), ("auto", False, "off")],
 )
-def test_the_choice_is_applied_and_named(monkeypatch: pytest.MonkeyPatch, choice: str, processor_has_it: bool, chosen: str):
+def test_the_choice_is_applied_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+    choice: str,
+    processor_has_it: bool,
+    chosen: str,
+):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: processor_has_it)
     assert precision.set_mixed_precision(choice) == chosen
     assert tf.config.optimizer.get_experimental_options()[OPTION] is (chosen == "bfloat16")
+
+
+def test_tensorflow_is_told_only_when_the_choice_changes(monkeypatch: pytest.MonkeyPatch):
+    """Each call of TensorFlow's switch empties its caches."""
+    told: list[dict[str, bool]] = []
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", told.append)
+    for choice in ("off", "off", "bfloat16", "bfloat16", "off"):
+        precision.set_mixed_precision(choice)
+    assert [options[OPTION] for options in told] == [False, True, False]
 
 
 def test_another_choice_is_refused():
@@ -36,11 +52,16 @@ def test_another_choice_is_refused():
     ("flags", "expected"),
     [("flags : avx2 avx512_bf16", True), ("flags : amx_bf16 amx_tile", True), ("flags : avx2 avx512f", False), (None, False)],
 )
-def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch, flags: str | None, expected: bool):
+def test_the_processor_decides_what_auto_means(
+    monkeypatch: pytest.MonkeyPatch,
+    flags: str | None,
+    expected: bool,
+):
     def read_text(_: object) -> str:
         if flags is None:
             raise FileNotFoundError("/proc/cpuinfo")
         return flags
 
     monkeypatch.setattr(precision.Path, "read_text", read_text)
-    assert precision.cpu_has_bfloat16() is expected
+    assert precision.cpu_has_bfloat16() is precision.uses_bfloat16("auto") is expected
+    assert precision.uses_bfloat16("bfloat16") and not precision.uses_bfloat16("off")

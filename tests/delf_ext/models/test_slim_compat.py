@@ -19,8 +19,8 @@ register_legacy_layers()
 print('idempotent', before == dict(sys.modules))
 {BATCH_NORM}
 import warnings
-from delf_ext.models.backbones import Backbone
-backbone = Backbone('resnet_v1_50/block1')
+from delf_ext.models.trunks.slim import SlimTrunk
+backbone = SlimTrunk('resnet_v1_50/block1')
 backbone(tf.zeros([1, 32, 32, 3]), training=True)
 tf.function(lambda images: backbone(images, training=True))(tf.zeros([2, 32, 32, 3]))
 class Fitted(tf.keras.Model):

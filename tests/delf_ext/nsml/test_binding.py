@@ -9,7 +9,7 @@ import pytest
 
 from delf_ext import nsml
 from delf_ext.nsml import session
-from delf_ext.verbs.session import Training
+from delf_ext.nsml.entry import TrainingSession
 
 ROOT, SHIM = Path(session.__file__).parents[2], Path(session.__file__).with_name("shim")
 REAL = """
@@ -33,7 +33,14 @@ def printed(code: str, *paths: Path, in_session: bool = False, cwd: Path = ROOT)
     env["PYTHONPATH"] = os.pathsep.join(map(str, [*paths, ROOT]))
     if in_session:
         env |= {"NSML_SESSION_DIR": str(cwd), "NSML_DATASET_PATH": "/datasets/d"}
-    process = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 
@@ -44,7 +51,9 @@ def test_without_the_platform_it_is_the_stand_in(tmp_path: Path) -> None:
 
 def test_the_real_package_is_taken_where_it_is(real: Path) -> None:
     assert printed(REPORT, real) == "nsml True /data/ir_ph1_v2"
-    assert printed(f"{REPORT}; print(nsml.time_left_s(), nsml.cache.__module__)", real).endswith("inf delf_ext.nsml.session")
+    assert printed(f"{REPORT}; print(nsml.time_left_s(), nsml.cache.__module__)", real).endswith(
+        "inf delf_ext.nsml.session",
+    )
 
 
 def test_a_folder_of_that_name_is_no_package(tmp_path: Path) -> None:
@@ -75,12 +84,15 @@ def test_the_import_is_quick() -> None:
     assert printed(code) == ""
 
 
-def test_a_checkpoints_summary_has_its_own_dev_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoints_summary_has_its_own_dev_metrics(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reported: list[dict[str, object]] = []
     monkeypatch.setattr(nsml, "report", lambda **values: reported.append(values))
     monkeypatch.setattr(nsml, "save", lambda step: reported.append({"saved": step}))
     monkeypatch.setattr(nsml, "bind", lambda **functions: None)
-    training = Training(tmp_path, epochs=2)
+    training = TrainingSession(tmp_path, epochs=2)
     training.epoch_ended(1, 10, {"loss": 0.5})
     training.evaluated(10, {"mAP": 0.25, "recall_at_1": 0.75}, is_best=True)
     place = {"summary": True, "epoch": 1, "epoch_total": 2, "step": 10}

@@ -1,4 +1,4 @@
-"""Real sessions: the front door and the baseline train, are submitted and scored, in processes of their own."""
+"""Real sessions: the front door and the baseline are trained, submitted and scored in processes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,42 @@ from pathlib import Path
 
 import pytest
 
+import dual_main
 from delf_ext.nsml import store
 
 Nsml = Callable[[str], str]
-TRAINING = "--resnet_type=resnet_v1_50/block1 --image_size=32 --batch_size=8 --dev_percent=0.34 --eval_every_steps=2"
-TRAINING += " --train_logits --train_sim --mixed_precision=off"
+TRAINING = "--resnet_type=resnet_v1_50/block1/unit_1/bottleneck_v1 --image_size=32 --batch_size=8"
+TRAINING += " --dev_percent=0.34 --eval_every_steps=2 --train_logits --train_sim"
+TRAINING += " --mixed_precision=off"
 
 
 @pytest.fixture(scope="module")
 def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]:
-    """`nsml WORDS` in a folder that holds the code; returns what it printed. A store and a data set of its own."""
+    """Run `nsml WORDS` in a folder with the code and a store; returns what it printed."""
     place = tmp_path_factory.mktemp("platform")
     shutil.copy(root / "dual_main.py", place)
     for package in ("data_io", "delf_ext", "baseline_keras", "pretrained"):
-        shutil.copytree(root / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
-    home = {"MANDOO_HOME": str(place / "home"), "MANDOO_CACHE": str(place / "cache"), "MANDOO_USER": "you"}
+        shutil.copytree(
+            root / package,
+            place / package,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    home = {
+        "MANDOO_HOME": str(place / "home"),
+        "MANDOO_CACHE": str(place / "cache"),
+        "MANDOO_USER": "you",
+    }
 
     def call(words: str) -> str:
         command = [sys.executable, "-m", "delf_ext.nsml", *shlex.split(words)]
-        done = subprocess.run(command, cwd=place, env={**os.environ, **home}, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command,
+            cwd=place,
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -43,17 +60,25 @@ def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]
 @pytest.mark.slow
 def test_both_systems_train_and_are_submitted(nsml: Nsml) -> None:
     ours = "you/tiny/1"
-    assert f"Session {ours} started." in nsml(f'run -d tiny -e dual_main.py --args "--epochs=2 {TRAINING}"')
+    assert f"Session {ours} started." in nsml(
+        f'run -d tiny -e dual_main.py --args "--epochs=2 {TRAINING}"',
+    )
     nsml('run -d tiny -e baseline_keras --args "--epochs=1 --image_size=32 --batch_size=8"')
     log, baseline_log = nsml(f"logs -f {ours}"), nsml("logs -f you/tiny/2")
-    assert "NSML's DATASET_PATH" in log and "best so far, kept" in log and "1 epochs, loss" in baseline_log
+    assert "NSML's DATASET_PATH" in log
+    assert "best so far, kept" in log
+    assert "1 epochs, loss" in baseline_log
     listed = nsml("ps -a").splitlines()
     assert [line.split()[0] for line in listed[-2:]] == [ours, "you/tiny/2"]
-    assert all("exited" in line for line in listed[-2:]) and "epoch 2/2" in listed[-2] and "acc 0." in listed[-1]
+    assert all("exited" in line for line in listed[-2:])
+    assert "epoch 2/2" in listed[-2]
+    assert "acc 0." in listed[-1]
 
     checkpoint = store.checkpoint_names(ours)[-1]
     assert checkpoint in nsml(f"model ls {ours}") and store.checkpoint_names("you/tiny/2") == ["0"]
-    assert "scored" in nsml(f"submit {ours} {checkpoint}") and "scored" in nsml("submit --limit=120 you/tiny/2 0")
+    assert "scored" in nsml(f"submit {ours} {checkpoint}") and "scored" in nsml(
+        "submit --limit=120 you/tiny/2 0",
+    )
     board = nsml("leaderboard tiny")
     assert ours in board and "you/tiny/2" in board
 
@@ -62,7 +87,47 @@ def test_both_systems_train_and_are_submitted(nsml: Nsml) -> None:
 def test_a_fork_goes_on_where_its_parent_was(nsml: Nsml) -> None:
     parent, forked = "you/tiny/1", "you/tiny/3"
     checkpoint = store.checkpoint_names(parent)[-1]
-    assert f"Session {forked} started from checkpoint {checkpoint}" in nsml(f'fork {parent} {checkpoint} -a "--epochs=3"')
+    assert f"Session {forked} started from checkpoint {checkpoint}" in nsml(
+        f'fork {parent} {checkpoint} -a "--epochs=3"',
+    )
     log = nsml(f"logs -f {forked}")
     assert f"continuing at step {checkpoint} of" in log
-    assert store.read_state(forked).status == "exited" and int(store.checkpoint_names(forked)[-1]) > int(checkpoint)
+    assert store.read_state(forked).status == "exited" and int(
+        store.checkpoint_names(forked)[-1],
+    ) > int(checkpoint)
+
+
+@pytest.mark.slow
+def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed(
+    nsml: Nsml,
+) -> None:
+    parent, forked = "you/tiny/1", "you/tiny/4"
+    checkpoint = store.checkpoint_names(parent)[-1]
+    started = nsml(f'fork {parent} {checkpoint} -a "--epochs=1 --lr=1e-5"')
+    assert f"Session {forked} started from checkpoint {checkpoint}" in started
+    log = nsml(f"logs -f {forked}")
+    assert f"starts from runs/session-parent (last-{checkpoint}): " in log
+    assert "optimizer.lr: 0.0001 -> 1e-05\nstages.0.epochs: 2 -> 1\n" in log
+    assert "continuing at step" not in log
+    assert store.read_state(forked).status == "exited"
+    newest = store.checkpoint_names(forked)[-1]
+    assert int(newest) < int(checkpoint), "its steps are counted from 0"
+
+    nsml(f"resume {forked}")
+    log = nsml(f"logs -f {forked}")
+    assert f"continuing at step {newest} of {newest}" in log
+    assert log.count("starts from runs/session-parent") == 1
+    assert store.read_state(forked).status == "exited"
+    assert "scored" in nsml(f"submit {forked} {newest}")
+
+
+@pytest.mark.slow
+def test_a_pulled_checkpoint_is_a_run_directory(nsml: Nsml, tmp_path: Path, capsys) -> None:
+    session = "you/tiny/1"
+    checkpoint = store.checkpoint_names(session)[-1]
+    nsml(f"model pull {session} {checkpoint} {tmp_path}/pulled")
+    photos = store.dataset_folder("tiny") / "train" / "train_data"
+    photo = next(photos.rglob("*.jpg"))
+    run = f"--run_dir={tmp_path}/pulled"
+    dual_main.main(["search", f"--data={photos}", f"--image={photo}", run])
+    assert f" 1. 1.0000  {photo}" in capsys.readouterr().out

@@ -1,28 +1,37 @@
-"""The demo, made tiny: the same path from drawn products to the page, and a second run that uses what is there."""
+"""The demo, made tiny: from drawn products to the page; a second run uses what is there."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import dual_main
 from data_io.synthetic import DrawConfig
+from delf_ext.recipes.codec import with_settings
 from delf_ext.verbs import demo
 
 
-def test_demo_ends_with_a_table_and_a_page_and_can_be_repeated(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_demo_ends_with_a_table_and_a_page_and_can_be_repeated(
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+) -> None:
     tiny = DrawConfig(num_classes=8, num_train=32, num_queries=3, num_gallery=6, image_size_px=48)
-    model = dataclasses.replace(demo.DUAL_HEAD.model, endpoint="resnet_v1_50/block1", image_size=32)
-    training = dataclasses.replace(demo.DUAL_HEAD.training, epochs=1)
+    settings = [
+        "model.trunk.end_point=block1/unit_1/bottleneck_v1",
+        "input.size_px=32",
+        "stages.0.epochs=1",
+        "validation=None",
+    ]
     monkeypatch.setattr(demo, "PRODUCTS", tiny)
-    monkeypatch.setattr(demo, "DUAL_HEAD", dataclasses.replace(demo.DUAL_HEAD, model=model, training=training, dev_percent=0.0))
+    monkeypatch.setattr(demo.demo, "RECIPE", with_settings(demo.demo.RECIPE, settings))
     monkeypatch.setattr(demo, "BASELINE", {"epochs": 1, "batch_size": 16, "image_size": 32})
     dual_main.main(["demo", f"--out={tmp_path}"])
     first = capsys.readouterr().out
     page = tmp_path / "seed0" / "report" / "index.html"
     assert f"report: {page}" in first and page.is_file()
     table = first[first.index("mAP - first") :]
-    assert table.index("keras_baseline") < table.index("dual_head") and table.count(" + geometric:50") == 2
+    assert table.index("keras_baseline baseline") < table.index("demo ours (last-1)")
+    assert table.count(" + geometric:50") == 2
 
     dual_main.main(["demo", f"--out={tmp_path}"])
     again = capsys.readouterr().out

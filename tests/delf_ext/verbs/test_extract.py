@@ -1,4 +1,4 @@
-"""extract of embeddings through the front door, on drawn products and a tiny network; killed for good, and in shards."""
+"""`extract` of embeddings through the front door, on a tiny network: whole, killed, in shards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
 import dual_main
 from data_io.artifacts import load_record
@@ -19,11 +19,11 @@ from data_io.records import GlobalFeatures, ImageList
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.config import UsageError
 from delf_ext.features import extraction_job
-from delf_ext.models.backbones import Backbone
 from delf_ext.verbs.extract import shard_of, write_skipped
-from pretrained.convert import write_checkpoint
 
-TINY = ["--image_size=32", "--resnet_type=resnet_v1_50/block1", "--batch_size=4", "--mixed_precision=off", "--layout=slim"]
+ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
+TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=4", "--layout=slim"]
+TINY += ["--mixed_precision=off"]
 
 # A run that stops for ever in the middle of writing its third part.
 HANGS = """
@@ -50,17 +50,16 @@ dual_main.main(sys.argv[1:])
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, write_trunk: Callable[..., Path]) -> Path:
     """photos/ with 17 pictures and one that is none, trunk.ckpt, out/ of an undisturbed run."""
     folder = tmp_path_factory.mktemp("place")
     config = DrawConfig(num_classes=3, num_train=17, num_queries=3, num_gallery=3, image_size_px=48)
     drawn = draw_dataset(folder / "products", config, progress=False)
     shutil.copytree(drawn / "train" / "train_data", folder / "photos")
     (folder / "photos" / "!bad.jpg").write_bytes(b"\xff\xd8\xff")
-    trunk = Backbone("resnet_v1_50/block1")
-    trunk(tf.zeros([1, 32, 32, 3]))
-    write_checkpoint(folder / "trunk.ckpt", {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables})
+    write_trunk(folder / "trunk.ckpt", ENDPOINT)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANDOO_CACHE", str(folder / "cache"))
         patch.setattr(extraction_job, "PART_IMAGES", 4)
         extract(folder, folder / "out")
     return folder
@@ -72,7 +71,14 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(place: Path, out: Path, *flags: str) -> list[str]:
-    return ["extract", f"--data={place}/photos", f"--out={out}", f"--pretrained_model={place}/trunk.ckpt", *TINY, *flags]
+    return [
+        "extract",
+        f"--data={place}/photos",
+        f"--out={out}",
+        f"--pretrained_model={place}/trunk.ckpt",
+        *TINY,
+        *flags,
+    ]
 
 
 def extract(place: Path, out: Path, *flags: str) -> None:
@@ -81,12 +87,16 @@ def extract(place: Path, out: Path, *flags: str) -> None:
 
 def results(out: Path) -> dict[str, bytes]:
     """Parts too: two runs of one list differ in nothing."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.suffix in (".npz", ".csv")}
+    files = [path for path in out.rglob("*") if path.suffix in (".npz", ".csv")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 def test_the_result(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     extract(place, tmp_path)
-    features, kept = load_record(tmp_path / "features.npz", GlobalFeatures), load_record(tmp_path / "images.npz", ImageList)
+    features, kept = (
+        load_record(tmp_path / "features.npz", GlobalFeatures),
+        load_record(tmp_path / "images.npz", ImageList),
+    )
     assert features.ids.tolist() == kept.ids.tolist() and features.embeddings.shape == (17, 256)
     with open(tmp_path / "skipped.csv", newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["path", "reason"], *map(list, kept.skipped)]
@@ -97,9 +107,20 @@ def test_the_result(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert len(results(tmp_path)) == 3 + 5 and results(tmp_path) == results(place / "out")
 
 
-def test_killed_in_the_middle_and_resumed(place: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture) -> None:
+def test_killed_in_the_middle_and_resumed(
+    place: Path,
+    tmp_path: Path,
+    root: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
     command = [sys.executable, "-c", HANGS, *arguments(place, tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=root,
+    ) as process:
         assert process.stdout is not None
         assert any(line == "in the middle\n" for line in process.stdout)
         with pytest.raises(SystemExit):
@@ -109,24 +130,32 @@ def test_killed_in_the_middle_and_resumed(place: Path, tmp_path: Path, root: Pat
     names = [path.name for path in tmp_path.rglob("*.npz*")]
     assert len(names) == 3 and sum(name.startswith(".") for name in names) == 1
     extract(place, tmp_path)
-    assert "7 of 18 images are embedded already" in capsys.readouterr().out  # two parts of four, and one of these is no picture
+    # two parts of four, and one of these is no picture
+    assert "7 of 18 images are embedded already" in capsys.readouterr().out
     assert results(tmp_path) == results(place / "out")
     assert not [path for path in tmp_path.rglob(".*") if ".npz" in path.name]
 
 
 def test_two_shards(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     extract(place, tmp_path, "--shard=2/2")
-    assert "3 of 5 parts are still to come" in capsys.readouterr().out and not (tmp_path / "features.npz").exists()
+    assert "3 of 5 parts are still to come" in capsys.readouterr().out
+    assert not (tmp_path / "features.npz").exists()
     extract(place, tmp_path, "--shard=1/2")
     assert results(tmp_path) == results(place / "out")
 
 
-def test_another_model_needs_overwrite(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_another_model_needs_overwrite(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
     extract(place, tmp_path, "--pooling=gem")
     with pytest.raises(SystemExit) as ended:
         extract(place, tmp_path)
     error = capsys.readouterr().err
-    assert ended.value.code == 1 and error.count("\n") == 1 and "features.parts was made by model " in error
+    assert ended.value.code == 1
+    assert error.count("\n") == 1
+    assert "features.parts was made by model " in error
     assert error.endswith(". Pass --overwrite.\n")
     extract(place, tmp_path, "--overwrite")
     assert results(tmp_path) == results(place / "out")
@@ -140,7 +169,8 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/2/3", "a/b", "-1/2", "1/0", "٢/٢"])
 def test_a_shard_is_i_of_n(text: str) -> None:
     with pytest.raises(
-        UsageError, match=rf"^--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2\. Received '{text}'\.$"
+        UsageError,
+        match=rf"^--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2\. Received '{text}'\.$",
     ):
         shard_of(text)
     assert shard_of("2/3") == (2, 3)
@@ -150,10 +180,19 @@ def test_a_shard_is_i_of_n(text: str) -> None:
     ("flags", "message"),
     [
         (["--shard=5/2"], "--shard takes i/n, the i-th of n shares"),
-        (["--shard=1/2", "--local_features=sift"], "--shard is for embeddings; local features are stored by one process."),
+        (
+            ["--shard=1/2", "--local_features=sift"],
+            "--shard is for embeddings; local features are stored by one process.",
+        ),
     ],
 )
-def test_usage_errors(place: Path, tmp_path: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+def test_usage_errors(
+    place: Path,
+    tmp_path: Path,
+    flags: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture,
+) -> None:
     with pytest.raises(SystemExit) as ended:
         extract(place, tmp_path, *flags)
     assert ended.value.code == 2 and message in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Feature stores: what was computed from photographs, kept on disk and found again by content."""

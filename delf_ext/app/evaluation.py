@@ -1,0 +1,290 @@
+"""Evaluate and compare: the figures of models on labelled queries, before and after re-ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_io.artifacts import save_record, write_json
+from data_io.datasets import DataSet, load_dataset
+from data_io.records import GroundTruth, ImageList, Ranking
+from delf_ext.app.data import evaluation_lists
+from delf_ext.app.reranking import Chain, Request, Reranker, for_embedding, how_it_came, name_of, require_folder, reserve
+from delf_ext.config import UsageError
+from delf_ext.evaluation import comparison
+from delf_ext.evaluation.comparison import ComparisonRow, Evaluated
+from delf_ext.evaluation.intervals import bootstrap_interval
+from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
+from delf_ext.evaluation.pictures import DrawMatch
+from delf_ext.evaluation.report import write_report
+from delf_ext.features.embedder import Model
+from delf_ext.features.extraction import NO_TIME_LEFT
+from delf_ext.pipeline import KEPT_PER_QUERY, Retrieval, embed, rank, score, truth_of, width_in_memory
+from delf_ext.recipes import schema
+from delf_ext.recipes.schema import TestTime
+from delf_ext.reranking.deadline import Deadline
+from delf_ext.runs.opening import Log, quiet, recipe_of
+from delf_ext.runs.run_directory import Run, result_name
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One model on one data set: what it retrieved, how good that was, and against which truth."""
+
+    evaluated: Evaluated
+    retrieval: Retrieval
+    ranking: Ranking
+    truth: GroundTruth
+
+    def figures(self, data_name: str, seed: int) -> dict[str, Any]:
+        """Return the main figures on top, every other metric under "metrics"."""
+        hits = self.evaluated.hits
+        metrics = dict(summarize(hits))
+        result = {
+            "mAP": metrics["mAP"],
+            "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
+            **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
+            "num_queries": int(metrics["num_queries"]),
+            "num_gallery": len(self.retrieval.gallery),
+            "num_skipped": self.evaluated.num_skipped,
+            "model": self.evaluated.name,
+            "data": data_name,
+            "seed": seed,
+            "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
+            "metrics": metrics,
+            "skipped": [list(item) for item in self.retrieval.skipped],
+        }
+        groups = self.retrieval.query.groups
+        return result if groups is None else {**result, "groups": _by_group(hits, groups)}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` returns. plain: before re-ranking; final: after it, the same without a chain.
+
+    figures: of `final`, as `--json` writes them.
+    """
+
+    plain: Measured
+    final: Measured
+    figures: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a figure, such as "mAP"."""
+        return self.figures[name] if name in self.figures else self.figures["metrics"][name]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` returns: one row and one set of figures per model and chain, in order."""
+
+    rows: list[ComparisonRow]
+    figures: list[dict[str, Any]]
+    measured: list[Measured]
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return comparison.format_table(self.rows)
+
+
+def validation_of(run: Run | None) -> tuple[schema.Validation | None, int, tuple[str, ...]]:
+    """Return how a run held images back, its seed and what it held back; none for a model that is no run of a recipe."""
+    if run is None or run.kind != "recipe":
+        return None, 0, ()
+    recipe = recipe_of(run)
+    validation = recipe.validation if isinstance(recipe, schema.Recipe) else None
+    return validation, run.facts.seed, run.facts.held_out
+
+
+def lists_of(data: DataSet, model: Model, run: Run | None, log: Log = quiet) -> tuple[ImageList, ImageList]:
+    """Return queries and gallery, and say which they are."""
+    query, gallery, what = evaluation_lists(data, *validation_of(run))
+    log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}")
+    return query, gallery
+
+
+def measure(
+    model: Model,
+    query: ImageList,
+    gallery: ImageList,
+    batch_size: int = BATCH_SIZE,
+    test_time: TestTime | None = None,
+    labelled: bool = True,
+    deadline: Deadline | None = None,
+    log: Log = quiet,
+) -> Measured:
+    """Embed, rank and score. A ranking too large for memory is scored whole, and kept in its first places.
+
+    Args:
+        model: an embedder or an ensemble.
+        query: images to search with.
+        gallery: images to search in.
+        batch_size: images per call of the model.
+        test_time: copies of the photographs; None = as the model's recipe says.
+        labelled: labels are needed; without them nothing is relevant.
+        deadline: what it leaves no time to embed is skipped, and a line says that all that follows is of the rest.
+        log: called with each line worth reading.
+
+    Raises:
+        ValueError: without labels where they are needed. TimeoutError: where nothing is embedded in time.
+    """
+    test_time = model.test_time if test_time is None else test_time
+    retrieval = embed(model, query, gallery, batch_size, test_time, deadline)
+    late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
+    if late:
+        log(f"time budget: {late} photographs were not embedded in time: everything that follows is of the others")
+    ranking, truth = rank(retrieval, width_in_memory(retrieval)), truth_of(retrieval, labelled)
+    hits = hits_of(ranking, truth) if ranking.rows.shape[1] == len(retrieval.gallery) else score(retrieval, truth)
+    return Measured(Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth)
+
+
+def improve(measured: Measured, reranker: Reranker, chain: Chain, reserve_s: float = 0.0) -> Measured:
+    """Re-rank with a chain; where the ranking is cut, figures after it are of the part that is kept."""
+    ranking, evidence = reranker(measured.retrieval, measured.ranking, chain, reserve_s)
+    name, skipped = f"{measured.evaluated.name} + {name_of(chain)}", measured.evaluated.num_skipped
+    evaluated = Evaluated(name, hits_of(ranking, measured.truth), skipped, ranking, evidence)
+    return replace(measured, evaluated=evaluated, ranking=ranking)
+
+
+def evaluate(
+    model: Model,
+    data: DataSet | str | Path,
+    *,
+    run: Run | None = None,
+    request: Request | None = None,
+    folder: Path | None = None,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    data_name: str = "",
+    log: Log = quiet,
+) -> Evaluation:
+    """Measure a model on labelled queries.
+
+    Args:
+        model: from `open_model`.
+        data: a data set or the path of one; its queries and gallery, else the run's validation split, else each
+            image against all others.
+        run: the run of the model, whose validation split is used where the data name no queries.
+        request: a chain of re-rankers and a deadline.
+        folder: where geometric steps keep local features.
+        batch_size: images per call of the model.
+        seed: of the bootstrap.
+        data_name: as it is written into the figures.
+        log: called with each line worth reading.
+
+    Raises:
+        ValueError: in one line, when data and model do not fit.
+    """
+    request = (request or Request()).of(model)
+    chain = request.chain
+    require_folder(request, folder)
+    data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
+    data = data if isinstance(data, DataSet) else load_dataset(data)
+    query, gallery = lists_of(data, model, run, log)
+    reranker = Reranker(request, gallery, folder, log)
+    early = for_embedding(request.deadline)
+    plain = final = measure(model, query, gallery, batch_size, request.test_time, deadline=early, log=log)
+    begun_s = request.deadline.clock()
+    result = plain.figures(data_name, seed)
+    if chain:
+        final = improve(plain, reranker, chain, reserve(request.deadline, begun_s, times=3))
+        for line in how_it_came(final.ranking, request.deadline):
+            log(line)
+        result = final.figures(data_name, seed)
+    return Evaluation(plain, final, result)
+
+
+def compare(
+    models: Sequence[Model],
+    data: DataSet | str | Path,
+    *,
+    run: Run | None = None,
+    request: Request | None = None,
+    folder: Path | None = None,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    data_name: str = "",
+    log: Log = quiet,
+) -> Comparison:
+    """Measure several models on the same queries, each as it is and with each chain of re-rankers.
+
+    Args:
+        models: from `open_model`.
+        data: as in `evaluate`.
+        run: whose validation split is used for all where the data name no queries.
+        request: the chains of re-rankers; () is a model as it is.
+        folder: where geometric steps keep local features.
+        batch_size: images per call of a model.
+        seed: of the bootstrap.
+        data_name: as it is written into the figures.
+        log: called with each line worth reading.
+
+    Returns:
+        The rows of the table, in which every difference is to the first row.
+
+    Raises:
+        ValueError: when there is no common query with a relevant image.
+    """
+    request = request or Request()
+    data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
+    data = data if isinstance(data, DataSet) else load_dataset(data)
+    chains = [chain for chain in request.chains or () if chain]
+    if len(models) + len(chains) < 2:
+        raise UsageError("a comparison needs two models or more, or one and a chain of re-rankers.")
+    require_folder(request, folder)
+    reranker: Reranker | None = None
+    measured: list[Measured] = []
+    for model in models:
+        query, gallery = lists_of(data, model, run, log)
+        reranker = reranker or Reranker(request, gallery, folder, log)
+        plain = measure(model, query, gallery, batch_size, request.test_time, log=log)
+        measured += [plain, *(improve(plain, reranker, chain) for chain in chains)]
+    rows = comparison.compare([one.evaluated for one in measured], seed)
+    return Comparison(rows, [one.figures(data_name, seed) for one in measured], measured)
+
+
+def keep_in_run(run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool) -> list[Path]:
+    """Write metrics/NAME.json, ranking/NAME.npz and, with `report`, report/NAME/index.html; return what was written.
+
+    NAME is that of the data set and the method: the results of several data sets stay side by side.
+    """
+    ids = [*measured.retrieval.query.ids.tolist(), *measured.retrieval.gallery.ids.tolist()]
+    name = result_name(data.name, ids, method)
+    written = [run.path / "metrics" / f"{name}.json", run.path / "ranking" / f"{name}.npz"]
+    save_record(written[1], measured.ranking.cut(KEPT_PER_QUERY))
+    write_json(written[0], figures)
+    if report:
+        page = run.path / "report" / name / "index.html"
+        written.append(write_page(page, [measured], data, figures["data"], figures["seed"]))
+    return written
+
+
+def write_page(
+    path: Path,
+    measured: list[Measured],
+    data: DataSet,
+    data_name: str,
+    seed: int,
+    draw_match: DrawMatch | None = None,
+) -> Path:
+    """Write the report over the queries and gallery of the first model. draw_match: pictures of matches."""
+    retrieval, facts = measured[0].retrieval, {"data": data_name, "seed": str(seed)}
+    results = [one.evaluated for one in measured]
+    title = f"mandoo on {data.name}"
+    truth, names = measured[0].truth, data.class_names
+    return write_report(
+        path, title, results, retrieval.query, retrieval.gallery, truth, names, seed=seed, facts=facts, draw_match=draw_match
+    )
+
+
+def _by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return mAP and Recall@1 of each group of queries (a camera, a shop) that has a scored query."""
+    rows_of = {str(group): np.flatnonzero((groups == group) & (hits.num_relevant > 0)) for group in np.unique(groups)}
+    parts = {group: dict(summarize(hits.take(rows))) for group, rows in rows_of.items() if len(rows)}
+    return {group: {name: part[name] for name in ("mAP", "recall_at_1", "num_queries")} for group, part in parts.items()}

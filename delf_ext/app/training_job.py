@@ -1,0 +1,297 @@
+"""One training of one recipe: images, model, batches and evaluation, and the run that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_io.artifacts import write_text
+from data_io.augmentation import AUGMENTATIONS, Changes, side_before
+from data_io.datasets import DataSet
+from data_io.images import check_images
+from data_io.pixel_cache import PixelCache
+from data_io.records import ImageList
+from data_io.sampling import epoch_batches
+from data_io.splits import dense_labels
+from delf_ext.app.data import Split, content_of, split
+from delf_ext.config import UsageError
+from delf_ext.features.copies import CHANGES
+from delf_ext.recipes import codec, schema
+from delf_ext.recipes.changes import changed_settings, with_epochs
+from delf_ext.recipes.part import snake_case
+from delf_ext.runs import run_directory
+from delf_ext.runs.layouts import with_layout
+from delf_ext.runs.opening import load_model, recipe_of
+from delf_ext.runs.run_directory import Facts, Run, read_run, write_run
+
+if TYPE_CHECKING:
+    from delf_ext.models.embedding_model import EmbeddingModel
+    from delf_ext.training.loop import Evaluate, Listener
+
+Log = Callable[[str], None]
+SHOWN_SKIPPED = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is made, beside its recipe.
+
+    seed: of every random choice. deterministic: bit-equal runs, slower. mixed_precision: "auto", "off" or "bfloat16".
+    checkpoint_every_steps: steps between two checkpoints. max_images: use so many training images; 0 = all.
+    pixel_cache: folder that keeps decoded photographs for later epochs; "" keeps none.
+    """
+
+    seed: int = 0
+    deterministic: bool = False
+    mixed_precision: str = "auto"
+    checkpoint_every_steps: int = 50
+    max_images: int = 0
+    pixel_cache: str = ""
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("checkpoint_every_steps", 1), ("max_images", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name} must be at least {least}. Received {getattr(self, name)}.")
+
+
+USUAL = Settings()
+
+
+def require_built(recipe: schema.Recipe) -> None:
+    """Raise UsageError for a part that cannot be trained yet, before any image is read."""
+    from delf_ext.models.embedding_model import EmbeddingModel
+    from delf_ext.training.objective import Objective
+    from delf_ext.training.optimizers import build_optimizer
+    from delf_ext.training.schedules import learning_rate
+
+    if not isinstance(recipe.task, schema.Retrieval):
+        raise UsageError(f"task {type(recipe.task).__name__} is not built yet. Built: Retrieval.")
+    if recipe.task.ranked_by != "similarity":
+        raise UsageError(f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".')
+    unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
+    if unknown:
+        raise UsageError(f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}.")
+    copies = [name for name in recipe.test_time.copies if name not in CHANGES]
+    if copies:
+        raise UsageError(f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(CHANGES)}.")
+    if recipe.reduction is not None:
+        raise UsageError(f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none.")
+    if recipe.limits.max_gmac:
+        raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
+    Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)  # layers without variables
+    build_optimizer(recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1))
+
+
+def parent_recipe(from_run: str | Path) -> schema.Recipe:
+    """Return the recipe of a run whose weights another starts from. Raises: ValueError when it has none."""
+    run = read_run(from_run)
+    recipe = recipe_of(run) if run.kind == "recipe" else None
+    if not isinstance(recipe, schema.Recipe):
+        raise ValueError(f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in.")
+    return recipe
+
+
+@dataclass
+class Job:
+    """One training: what its steps share."""
+
+    recipe: schema.Recipe
+    data: DataSet
+    run_dir: Path
+    settings: Settings
+    log: Log
+
+    def __post_init__(self) -> None:
+        require_built(self.recipe)
+        images = self._readable(self.data.train)
+        parts = split(images, self.data, self.recipe.validation, self.settings.seed)
+        self.images, originals = dense_labels(parts.train)
+        self.split: Split = parts
+        self.class_names = tuple(self.data.class_names[label] for label in originals)
+        self._say_what()
+        self.plan(0)  # a sampling that the classes do not allow is refused before anything is built
+
+    def _readable(self, images: ImageList) -> ImageList:
+        """Return the images that can be decoded."""
+        if not len(images):
+            raise ValueError("the data have no training images.")
+        most = self.settings.max_images
+        images = check_images(images.take(np.arange(most)) if 0 < most < len(images) else images)
+        for path, reason in images.skipped[:SHOWN_SKIPPED]:
+            self.log(f"skipped {path}: {reason}")
+        if images.skipped:
+            self.log(f"skipped {len(images.skipped)} files in all")
+        if not len(images):
+            raise ValueError("none of the training images could be read.")
+        return images
+
+    def _say_what(self) -> None:
+        counts = np.bincount(self.images.known_labels("training"))
+        if len(counts) < 2:
+            raise ValueError(f"training needs at least 2 classes. Received {len(counts)} (after validation took its share).")
+        self.log(f"run directory: {self.run_dir}")
+        dev = f"{len(self.split.query)} queries, {self.split.what}" if len(self.split.query) else "none"
+        self.log(
+            f"training {self.recipe.name} on {len(self.images)} images of {len(counts)} classes for "
+            f"{self.recipe.epochs} epochs of {len(self.plan(0))} steps; validation: {dev}"
+        )
+        if (counts == 1).any():
+            self.log(f"{(counts == 1).sum()} classes have one image: their pairs show it twice")
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch's batches, [steps, batch size]."""
+        sampling, labels = self.recipe.sampling, self.images.known_labels("training")
+        kinds: dict[type, tuple[str, int]] = {schema.Shuffled: ("shuffled", 0), schema.Pairs: ("pairs", 0)}
+        kind, per_class = kinds.get(type(sampling)) or ("classes", sampling.images)  # type: ignore[union-attr]
+        return epoch_batches(labels, sampling.batch_size, self.settings.seed, epoch, kind, per_class)
+
+    def begin(self, weights: str, from_run: str | Path | None, place: str, infer: dict[str, Any]) -> EmbeddingModel:
+        """Return the model as it starts, and make the run; nothing is written when the weights do not fit."""
+        trunk = self.recipe.model.trunk
+        weights = weights or trunk.weights
+        if from_run is not None and trunk.layout == "auto":  # weights of another layout load and work badly
+            trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
+        self._decide_trunk(with_layout(dataclasses.replace(trunk, weights=weights), weights, self.log))
+        model = self._built()
+        history = [f"made with seed {self.settings.seed}"]
+        report = ""
+        if from_run is not None:
+            history += self._start_from(model, read_run(from_run))
+        elif weights:
+            report = str(model.trunk.load(weights))
+            self.log(report)
+        else:
+            self.log("no --pretrained_model: the trunk starts from random weights")
+        facts = Facts(
+            data=place or self.data.name,
+            data_digest=content_of(self.images),
+            class_names=self.class_names,
+            held_out=self.split.held_out,
+            weights=weights,
+            settings=dataclasses.asdict(self.settings),
+            infer=run_directory.jsonable(infer),
+            history=tuple(history),
+            versions=run_directory.versions(),
+            commit=run_directory.commit(),
+        )
+        if report:
+            write_text(self.run_dir / "load_report.txt", f"{report}\n")
+        write_run(self.run_dir, "recipe", codec.to_json(self.recipe), facts)
+        return model
+
+    def _decide_trunk(self, trunk: schema.Trunk) -> None:
+        self.recipe = dataclasses.replace(self.recipe, model=dataclasses.replace(self.recipe.model, trunk=trunk))
+
+    def _start_from(self, model: EmbeddingModel, run: Run) -> list[str]:
+        """Copy the weights of another run by name; return what that changed, in lines."""
+        old, which = load_model(run)
+        values = old.named_variables()
+        fitting = [
+            name for name, variable in model.named_variables().items() if name in values and values[name].shape == variable.shape
+        ]
+        for name in fitting:
+            model.named_variables()[name].assign(values[name])
+        lines = [f"starts from {run.path} ({which}): {len(fitting)} of {len(model.named_variables())} variables"]
+        lines += changed_settings(parent_recipe(run.path), self.recipe)
+        for line in lines:
+            self.log(line)
+        return lines
+
+    def open(self, run: Run, epochs: int | None) -> EmbeddingModel:
+        """Return the model of the run that is continued; the loop reads its weights with its optimizers.
+
+        Raises: ValueError when the data have other classes now.
+        """
+        if run.facts.class_names != self.class_names:
+            raise ValueError(
+                f"{self.run_dir}: was trained on {len(run.facts.class_names)} classes, the data now give "
+                f"{len(self.class_names)} or others: start a new run."
+            )
+        what = "resumed"
+        if epochs is not None and epochs != self.recipe.epochs:
+            what += f", epochs {self.recipe.epochs} -> {epochs}"
+            self.recipe = with_epochs(self.recipe, epochs)
+        model = self._built()
+        facts = dataclasses.replace(run.facts, history=(*run.facts.history, what))
+        write_run(run.path, run.kind, codec.to_json(self.recipe), facts)
+        return model
+
+    def _built(self) -> EmbeddingModel:
+        import tensorflow as tf
+
+        from delf_ext.models.embedding_model import EmbeddingModel
+        from delf_ext.models.precision import set_mixed_precision
+        from delf_ext.training.optimizers import require_groups
+
+        tf.keras.utils.set_random_seed(self.settings.seed)
+        if self.settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        choice = "off" if self.recipe.limits.float32 else self.settings.mixed_precision
+        self.log(f"mixed precision: {set_mixed_precision(choice)}")
+        model = EmbeddingModel(self.recipe.model, len(self.class_names)).build_variables()
+        require_groups(self.recipe, model.parameters())
+        return model
+
+    def fit(self, model: EmbeddingModel, resume: bool, listener: Listener | None) -> Mapping[str, float]:
+        """Train, and return the means of the last epoch."""
+        from delf_ext.training.loop import Progress, train
+
+        progress = Progress(
+            run_dir=self.run_dir,
+            log=self.log,
+            evaluate=self._evaluation(model),
+            listener=listener,
+            resume=resume,
+            checkpoint_every_steps=self.settings.checkpoint_every_steps,
+        )
+        return train(self.recipe, model, self._batches(model), len(self.plan(0)), progress)
+
+    def _batches(self, model: EmbeddingModel) -> Callable[[int, int], Any]:
+        """Return (epoch, first step) -> tf.data of images, or of stored feature maps when the trunk is frozen."""
+        from data_io.batches import feature_batches, image_batches
+        from delf_ext.training.loop import stage_of
+
+        recipe, settings = self.recipe, self.settings
+        if recipe.model.trunk.is_frozen:
+            from delf_ext.features.feature_maps import stored_feature_maps
+
+            folder = self.run_dir / "features"
+            maps = stored_feature_maps(model, recipe.input.size_px, self.images, folder, recipe.batch_size)
+            labels = self.images.known_labels("training")
+            return lambda epoch, first: feature_batches(maps, labels, self.plan(epoch), first)
+        changes = augmentations(recipe.input)
+        cache = settings.pixel_cache or None
+        if cache:
+            kept = PixelCache(cache, side_before(recipe.input.size_px, changes))
+            self.log(kept.statement(len(self.images)))
+
+        def batches(epoch: int, first: int) -> Any:
+            size_px = stage_of(recipe.stages, epoch).size_px or recipe.input.size_px
+            return image_batches(self.images, self.plan(epoch), size_px, changes, settings.seed, epoch, first, cache)
+
+        return batches
+
+    def _evaluation(self, model: EmbeddingModel) -> Evaluate | None:
+        """Return what measures the model on the validation lists; None without any."""
+        if not len(self.split.query):
+            return None
+        from delf_ext.app.evaluators import build_evaluator
+        from delf_ext.features.embedders import live_embedder
+
+        size_px = self.recipe.stages[-1].size_px or self.recipe.input.size_px
+        embedder = live_embedder(model, size_px, "validation")
+        evaluator = build_evaluator(self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size)
+        return lambda: dict(evaluator(embedder))
+
+
+def augmentations(config: schema.Input) -> Changes:
+    """Return the augmentations of a recipe by the names and parameters of `data_io.augmentation`."""
+    return {
+        snake_case(type(one).__name__): {name.name: getattr(one, name.name) for name in dataclasses.fields(one)}
+        for one in config.augment
+    }

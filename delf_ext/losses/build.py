@@ -1,0 +1,26 @@
+"""From the loss records of a recipe to losses. A new loss is one file and one line here."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from delf_ext.losses.hardest_negatives import hardest_negatives
+from delf_ext.losses.loss import Loss, on_head
+from delf_ext.losses.pairs import pair_similarity, pair_squared_error
+from delf_ext.losses.softmax import softmax_cross_entropy
+from delf_ext.losses.triplet import build_triplet
+from delf_ext.recipes import schema
+from delf_ext.recipes.part import Part, not_built
+
+
+@singledispatch
+def build_loss(config: Part, head: str) -> Loss:
+    """Return the loss of a record on the head of that name. Raises: UsageError for a loss that is not built yet."""
+    raise not_built(config, build_loss)
+
+
+build_loss.register(schema.SoftmaxCrossEntropy, on_head(softmax_cross_entropy))
+build_loss.register(schema.PairSimilarity, on_head(pair_similarity))
+build_loss.register(schema.PairSquaredError, on_head(pair_squared_error))
+build_loss.register(schema.HardestNegatives, on_head(hardest_negatives))
+build_loss.register(schema.Triplet, build_triplet)

@@ -1,0 +1,27 @@
+"""From a vector [B, d] to logits [B, C]."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from delf_ext.recipes import schema
+
+
+def linear(config: schema.Linear, num_classes: int) -> tf.keras.layers.Layer:
+    """Return a linear layer with bias."""
+    return tf.keras.layers.Dense(num_classes, name="classifier")
+
+
+class CosineClassifier(tf.keras.layers.Layer):
+    """Call: [B, d] -> cosine with one learned direction per class, [B, C] in -1..1."""
+
+    def __init__(self, config: schema.Cosine, num_classes: int) -> None:
+        super().__init__(name="classifier")
+        self.num_classes = num_classes
+
+    def build(self, shape: tf.TensorShape) -> None:
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], self.num_classes))
+
+    def call(self, vector: tf.Tensor) -> tf.Tensor:
+        directions = tf.math.l2_normalize(self.kernel, axis=0)
+        return tf.matmul(tf.math.l2_normalize(vector, axis=-1), directions)

@@ -1,0 +1,273 @@
+"""TF-Slim's classic networks as Keras layers whose variables keep the checkpoint's own names.
+
+With `slim_compat`, the only file that knows TF-Slim. Source of the networks: tf_slim.nets 1.1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from delf_ext.config import UsageError
+from delf_ext.models.checkpoints import LoadReport, load_by_name
+from delf_ext.models.slim_compat import inception_v3, resnet_utils, resnet_v1, resnet_v2, slim, vgg
+from delf_ext.recipes import schema
+
+VGG_MEANS = (123.68, 116.779, 103.939)  # ImageNet, as TF-Slim and Caffe subtract them
+TORCHVISION_MEANS = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
+
+Endpoints = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a ResNet v1 loses resolution. Weights trained in one layout load into another without an error and work badly.
+
+    stride_in_last_unit: a block's stride sits in its last unit (TF-Slim), else in the next block's first unit (torchvision v1.5).
+    padded_pool: pool1 pads one pixel on each side (Caffe, Keras, torchvision), else `SAME` (TF-Slim).
+    """
+
+    stride_in_last_unit: bool
+    padded_pool: bool
+    means: tuple[float, float, float]
+
+
+# Keras puts the stride into the next block's first 1x1 convolutions, which then read every second pixel of the block
+# before: the same function as TF-Slim's stride in the last unit, apart from pool1.
+LAYOUTS = {
+    "slim": Layout(True, False, VGG_MEANS),
+    "keras": Layout(True, True, VGG_MEANS),
+    "v1.5": Layout(False, True, TORCHVISION_MEANS),
+}
+
+
+BOTTLENECKS = {"bottleneck_v1": resnet_v1.bottleneck, "bottleneck_v2": resnet_v2.bottleneck}
+
+
+def _residual_units(net: tf.Tensor, bottleneck: str, units: tuple[int, ...], layer: str, layout: Layout) -> Endpoints:
+    """Blocks 1 to 4 up to `layer`; the arithmetic of a unit is TF-Slim's.
+
+    TF-Slim's own loop hands its end points over in a collection of the default graph, where those of other networks linger.
+    """
+    endpoints: Endpoints = {}
+    for block, count in enumerate(units, start=1):
+        base = 64 * 2 ** (block - 1)
+        for unit, stride in enumerate(_strides(block, count, layout), start=1):
+            scope = f"block{block}/unit_{unit}"
+            with tf.compat.v1.variable_scope(scope):
+                net = BOTTLENECKS[bottleneck](net, depth=base * 4, depth_bottleneck=base, stride=stride)
+            name = f"{scope}/{bottleneck}"
+            endpoints[name] = net
+            if name == layer:
+                return endpoints
+        endpoints[f"block{block}"] = net
+        if layer == f"block{block}":
+            break
+    return endpoints
+
+
+def _strides(block: int, count: int, layout: Layout) -> list[int]:
+    strides = [1] * count
+    if layout.stride_in_last_unit and block < 4:
+        strides[-1] = 2
+    if not layout.stride_in_last_unit and block > 1:
+        strides[0] = 2
+    return strides
+
+
+def _resnet_v1(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
+    net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
+    if layout.padded_pool:  # zeros stand for minus infinity: conv1 ends in a ReLU
+        net = tf.nn.max_pool2d(tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID", name="pool1")
+    else:
+        net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
+    return _residual_units(net, "bottleneck_v1", units, layer, layout)
+
+
+def _resnet_v2(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
+    with slim.arg_scope([slim.conv2d], activation_fn=None, normalizer_fn=None):  # the first unit begins with both
+        net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
+    net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
+    endpoints = _residual_units(net, "bottleneck_v2", units, layer, layout)
+    if layer == "block4":  # TF-Slim's end point lies before the last batch norm and ReLU; features are taken after them
+        endpoints[layer] = slim.batch_norm(endpoints[layer], activation_fn=tf.nn.relu, scope="postnorm")
+    return endpoints
+
+
+def _vgg_16(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
+    """VGG-16's convolutions, as tf_slim.nets.vgg builds them, without the fully connected layers that need 224 pixels."""
+    endpoints: Endpoints = {}
+    net = images
+    for number, (repeats, depth) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1):
+        net = endpoints[f"conv{number}"] = slim.repeat(net, repeats, slim.conv2d, depth, [3, 3], scope=f"conv{number}")
+        if layer in endpoints:
+            break
+        net = endpoints[f"pool{number}"] = slim.max_pool2d(net, [2, 2], scope=f"pool{number}")
+        if layer in endpoints:
+            break
+    return endpoints
+
+
+def _inception_v3(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
+    _, endpoints = inception_v3.inception_v3_base(images, final_endpoint=layer, scope=tf.compat.v1.get_variable_scope())
+    return endpoints
+
+
+def _inception_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
+    # TF-Slim's own arguments also file the statistics in a TF1 collection, which compares variables and so fails in TF2.
+    batch_norm = {"decay": batch_norm_decay, "epsilon": 0.001}
+    usual = inception_v3.inception_v3_arg_scope(weight_decay)
+    with slim.arg_scope(usual), slim.arg_scope([slim.conv2d], normalizer_params=batch_norm) as scope:
+        return scope
+
+
+def _vgg_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
+    return vgg.vgg_arg_scope(weight_decay)  # no batch norm
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One backbone: what builds it, with which default arguments, and how its parts are called.
+
+    build: (normalised images [B, H, W, 3], last layer to build, layout) -> {layer: feature map}.
+    arg_scope: (weight_decay, batch_norm_decay) -> TF-Slim's default arguments of its layers.
+    scope: the prefix of its variables in a checkpoint. layers: its end points from the image on; default: the one meant by
+    the bare name. subtracts_means: input is pixels minus channel means, else pixels scaled to -1..1.
+    """
+
+    build: Callable[[tf.Tensor, str, Layout], Endpoints]
+    arg_scope: Callable[[float, float], Any]
+    scope: str
+    layers: tuple[str, ...]
+    default: str
+    subtracts_means: bool
+
+
+def _resnet_layers(units: tuple[int, ...], bottleneck: str) -> tuple[str, ...]:
+    """TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/bottleneck_v1", ..."""
+    names: list[str] = []
+    for block, count in enumerate(units, start=1):
+        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)] + [f"block{block}"]
+    return tuple(names)
+
+
+def _resnet_v1_network(scope: str, *units: int) -> Architecture:
+    layers = _resnet_layers(units, "bottleneck_v1")
+    return Architecture(partial(_resnet_v1, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", True)
+
+
+def _resnet_v2_network(scope: str, *units: int) -> Architecture:
+    layers = _resnet_layers(units, "bottleneck_v2")
+    return Architecture(partial(_resnet_v2, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", False)
+
+
+VGG_LAYERS = tuple(f"{kind}{number}" for number in range(1, 6) for kind in ("conv", "pool"))
+INCEPTION_LAYERS = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_3a_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_5a_3x3"),
+    *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    *("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
+ARCHITECTURES = {
+    "resnet_v1_50": _resnet_v1_network("resnet_v1_50", 3, 4, 6, 3),
+    "resnet_v1_101": _resnet_v1_network("resnet_v1_101", 3, 4, 23, 3),
+    "resnet_v1_152": _resnet_v1_network("resnet_v1_152", 3, 8, 36, 3),
+    "resnet_v2_50": _resnet_v2_network("resnet_v2_50", 3, 4, 6, 3),
+    "inception_v3": Architecture(_inception_v3, _inception_arg_scope, "InceptionV3", INCEPTION_LAYERS, "Mixed_7c", False),
+    "vgg_16": Architecture(_vgg_16, _vgg_arg_scope, "vgg_16", VGG_LAYERS, "conv5", True),
+}
+
+
+def split_endpoint(endpoint: str) -> tuple[str, str]:
+    """ "resnet_v1_50/block3" -> ("resnet_v1_50", "block3"); a bare name means the network's last feature map.
+
+    Raises: ValueError naming the known backbones, or the known end points of the backbone.
+    """
+    backbone, _, layer = endpoint.partition("/")
+    if backbone not in ARCHITECTURES:
+        raise ValueError(f"unknown backbone {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}.")
+    network = ARCHITECTURES[backbone]
+    layer = layer or network.default
+    if layer not in network.layers:
+        known = [name for name in network.layers if "/" not in name]
+        units = f", or one unit such as {network.layers[0]}" if "/" in network.layers[0] else ""
+        raise ValueError(f"unknown end point {endpoint!r} (--resnet_type). Known of {backbone}: {', '.join(known)}{units}.")
+    return backbone, layer
+
+
+class SlimTrunk(tf.keras.layers.Layer):
+    """A trunk up to one named end point.
+
+    Call: images [B, H, W, 3] RGB 0..255, any dtype -> {"resnet_v1_50/block3": [B, h, w, C], ...} with every end point on the way.
+    Weight decay arrives as `losses`. In training, batch statistics move by 1 - batch_norm_decay a step; with `freeze_batch_norm`
+    the stored ones are used and kept.
+
+    Raises: ValueError for an unknown backbone, end point or layout.
+    """
+
+    def __init__(
+        self,
+        endpoint: str = "resnet_v1_50/block4",
+        layout: str = "slim",
+        weight_decay: float = 1e-4,
+        freeze_batch_norm: bool = False,
+        batch_norm_decay: float = 0.997,
+    ) -> None:
+        super().__init__(name="trunk")
+        self.backbone, self.layer = split_endpoint(endpoint)
+        self.endpoint = f"{self.backbone}/{self.layer}"
+        if layout not in LAYOUTS:
+            raise ValueError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
+        if layout != "slim" and not self.backbone.startswith("resnet_v1"):
+            raise ValueError(f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: leave --layout out.")
+        self.layout = LAYOUTS[layout]
+        self.freeze_batch_norm = freeze_batch_norm
+        self.weight_decay, self.batch_norm_decay = weight_decay, batch_norm_decay
+
+    def _normalize(self, images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        if ARCHITECTURES[self.backbone].subtracts_means:
+            return images - tf.constant(self.layout.means)
+        return images / 127.5 - 1.0
+
+    @tf.compat.v1.keras.utils.track_tf1_style_variables
+    def call(self, images: tf.Tensor, training: bool = False) -> Endpoints:
+        network = ARCHITECTURES[self.backbone]
+        learns_statistics = bool(training) and not self.freeze_batch_norm
+        with (
+            slim.arg_scope(network.arg_scope(self.weight_decay, self.batch_norm_decay)),
+            slim.arg_scope([slim.batch_norm], is_training=learns_statistics),
+            tf.compat.v1.variable_scope(network.scope),
+        ):
+            layers = network.build(self._normalize(images), self.layer, self.layout)
+        return {f"{self.backbone}/{name}": features for name, features in layers.items()}
+
+    def load(self, weights: str) -> LoadReport:
+        """Copy the weights of a TensorFlow checkpoint, V1 or V2, into the built trunk, matched by name.
+
+        Raises: ValueError when a variable of the trunk is missing or has another shape: nothing is loaded then.
+        """
+        return load_by_name(self.variables, weights, self.backbone)
+
+    def parameter_group(self, name: str) -> str:
+        """Return "block3" for "resnet_v1_50/block3/unit_1/...", and "stem" for a ResNet's first convolution."""
+        group = name.split("/")[1]
+        return "stem" if group == "conv1" and self.backbone.startswith("resnet") else group
+
+    def split(self, endpoint: str) -> tuple[Callable, Callable]:
+        raise UsageError("TF-Slim trunks cannot be split at an end point yet: leave Head.after empty.")
+
+
+def build(config: schema.Trunk) -> SlimTrunk:
+    """Return the TF-Slim trunk of a recipe. Raises: ValueError for an unknown name, end point or layout."""
+    name = f"{config.name}/{config.end_point}" if config.end_point else config.name
+    return SlimTrunk(
+        name,
+        "slim" if config.layout == "auto" else config.layout,
+        config.weight_decay,
+        freeze_batch_norm=config.batch_norm == "inference",
+        batch_norm_decay=config.batch_norm_decay,
+    )

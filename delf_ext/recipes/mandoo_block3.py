@@ -1,0 +1,20 @@
+"""The original on a trunk that ends at block3: larger maps, narrower features."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from delf_ext.recipes import mandoo_dual, schema
+from delf_ext.recipes.codec import with_value
+
+RECIPE = dataclasses.replace(
+    with_value(mandoo_dual.RECIPE, "model.trunk.end_point", "block3"),
+    name="mandoo_block3",
+    about=schema.About(
+        summary="mandoo_dual on a trunk that ends at block3.",
+        source="NAVER AI Hackathon 2018, --resnet_type=resnet_v1_50/block3",
+        command="mandoo --recipe=mandoo_block3 --pretrained_model=resnet_v1_50.ckpt",
+        cost="less than mandoo_dual: block4 is not computed",
+        expected="not measured yet",
+    ),
+)

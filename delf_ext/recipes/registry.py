@@ -1,0 +1,54 @@
+"""The recipes that come with mandoo. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from delf_ext.config import UsageError
+from delf_ext.recipes import demo, mandoo_block3, mandoo_dual, mandoo_query_expansion, mandoo_triplet
+from delf_ext.recipes.codec import AnyRecipe, recipe_from_json
+from delf_ext.recipes.schema import About
+
+RECIPES: dict[str, AnyRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        mandoo_dual.RECIPE,
+        mandoo_triplet.RECIPE,
+        mandoo_query_expansion.RECIPE,
+        mandoo_block3.RECIPE,
+        demo.RECIPE,
+    )
+}
+OTHER_SYSTEMS: dict[str, About] = {
+    "keras_baseline": About(
+        summary="The challenge's official baseline: a small classifier with a trainer of its own.",
+        source="NAVER AI Hackathon 2018, official Keras code",
+        command="python -m baseline_keras --data=photos/",
+        cost="100 epochs",
+        expected="published: mAP .0116 on the challenge's data; Grocery Store, val <- train, 12 epochs at 96 px: mAP .191",
+    )
+}
+
+
+def find_recipe(name_or_path: str) -> AnyRecipe:
+    """Return the recipe of that name, or the one in a JSON file.
+
+    Raises: UsageError that lists the names, or says what is wrong in the file.
+    """
+    if name_or_path in RECIPES:
+        return RECIPES[name_or_path]
+    if name_or_path in OTHER_SYSTEMS:
+        raise UsageError(f"{name_or_path} trains by its own command: {OTHER_SYSTEMS[name_or_path].command}")
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UsageError(f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}; or give a JSON file.")
+    try:
+        return recipe_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path}: not readable as JSON ({error}).") from None
+
+
+def overview() -> dict[str, About]:
+    """Return name -> description of every system, recipes first."""
+    return {**{name: recipe.about for name, recipe in RECIPES.items()}, **OTHER_SYSTEMS}

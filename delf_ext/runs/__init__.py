@@ -1,0 +1,1 @@
+"""Run directories: one format for every model, and what opens one."""

@@ -1,0 +1,109 @@
+"""Flags to models: run directories, a pretrained trunk as it is, an ONNX network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_io.datasets import list_images, load_dataset
+from data_io.records import ImageList
+from delf_ext.app.evaluation import BATCH_SIZE
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Model
+from delf_ext.recipes import schema
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.run_directory import Run, read_run
+from delf_ext.runs.sources import POOLINGS, CheckpointSource, ModelSource, OnnxSource, RunSource, Runtime
+from delf_ext.verbs.data import resolve_data
+from delf_ext.verbs.printing import say
+
+
+class Opened(NamedTuple):
+    """A model, and its run where it is one."""
+
+    model: Model
+    run: Run | None
+
+
+def sources_of(flags: Any) -> list[ModelSource]:
+    """Return what the flags name, untrained ones first: they are what training has to beat.
+
+    Raises: UsageError when nothing is named, or the runtime does not fit.
+    """
+    run_dirs = [*flags.runs, *([flags.run_dir] if flags.run_dir else [])]
+    if not (run_dirs or flags.pretrained_model or flags.onnx_model):
+        raise UsageError(
+            "which model? Pass --run_dir=RUN, --pretrained_model=CHECKPOINT for the trunk as it is, or --onnx_model=FILE.onnx."
+        )
+    if flags.runtime in ("tensorflow", "openvino-int8") and flags.onnx_model:
+        raise UsageError(f"--runtime={flags.runtime} does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
+    if flags.runtime == "onnxruntime" and (run_dirs or flags.pretrained_model):
+        raise UsageError("--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out.")
+    sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
+    if flags.pretrained_model:
+        sources.append(_checkpoint(flags))
+    return [*sources, *(RunSource(str(run_dir)) for run_dir in run_dirs)]
+
+
+def _checkpoint(flags: Any) -> CheckpointSource:
+    if flags.image_size < 32:
+        raise UsageError(f"--image_size must be at least 32. Received {flags.image_size}.")
+    return CheckpointSource(flags.pretrained_model, trunk_of(flags), POOLINGS[flags.pooling], flags.image_size)
+
+
+def trunk_of(flags: Any) -> schema.Trunk:
+    """Return the trunk that --resnet_type and --layout name."""
+    name, _, end_point = flags.resnet_type.partition("/")
+    return schema.Trunk(name, end_point=end_point, layout=flags.layout)
+
+
+def open_models(flags: Any) -> list[Opened]:
+    """Open every model that the flags name. Raises: ValueError in one line when one cannot be used."""
+    sources = sources_of(flags)
+    runtime = Runtime(flags.runtime, flags.mixed_precision)
+    features = Path(flags.features) if flags.features else None
+    if features is not None and len(sources) > 1:
+        raise UsageError("--features belongs to one model; compare finds the features of each run by itself.")
+    opened = []
+    for source in sources:
+        model = open_model(
+            source,
+            runtime,
+            store=flags.store_features,
+            features=features,
+            calibration=lambda: calibration_images(flags),
+            log=say,
+        )
+        opened.append(Opened(model, read_run(source.path) if isinstance(source, RunSource) else None))
+    return opened
+
+
+def open_one(flags: Any) -> Opened:
+    """Open the model of a verb that uses a single one. Raises: UsageError when several are given."""
+    require_one(flags)
+    return open_models(flags)[0]
+
+
+def require_one(flags: Any) -> None:
+    """Raise UsageError unless the flags name exactly one model."""
+    if len(sources_of(flags)) > 1:
+        raise UsageError(
+            "this verb uses one model: pass one of --run_dir, --pretrained_model and --onnx_model; `compare` takes several."
+        )
+
+
+def batch_size_of(flags: Any) -> int:
+    """Return --batch_size where it is given, else what suits embedding."""
+    if flags.batch_size < 1:
+        raise UsageError(f"--batch_size must be at least 1. Received {flags.batch_size}.")
+    return int(flags.batch_size) if flags["batch_size"].present else BATCH_SIZE
+
+
+def calibration_images(flags: Any) -> ImageList:
+    """Return those of the data that are searched in: the gallery, or all of a plain folder."""
+    path = resolve_data(flags)
+    try:
+        data = load_dataset(path, flags.query_split)
+    except ValueError:
+        return list_images(path)
+    return data.gallery if len(data.gallery) else data.train

@@ -1,0 +1,81 @@
+"""Flags to a re-ranking request: --method, --time_budget, --query_copies and the local features."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from delf_ext.app.local_features import LocalSettings
+from delf_ext.app.reranking import Request
+from delf_ext.config import DelfConfig, UsageError
+from delf_ext.recipes.schema import TestTime
+from delf_ext.reranking.chain import parse_chain
+from delf_ext.reranking.deadline import Deadline
+from delf_ext.verbs.models import trunk_of
+
+
+def request_of(flags: Any, default: str | None = None, several: bool = False) -> Request:
+    """Return what a verb was asked to do to rankings; its time budget counts from this call.
+
+    Args:
+        flags: of the verb.
+        default: what a missing --method means; None = as the model's recipe says.
+        several: --method may hold several chains, separated by semicolons.
+
+    Raises:
+        UsageError: naming the flag that does not fit.
+    """
+    deadline = Deadline(flags.time_budget)
+    method = default if flags.method is None else flags.method
+    chains = None if method is None else tuple(parse_chain(part) for part in method.split(";"))
+    if chains is not None and len(chains) > 1 and not several:
+        raise UsageError(f"this verb takes one --method; `compare` takes several. Received {flags.method!r}.")
+    test_time = TestTime(_copies(flags), queries_only=True) if flags["query_copies"].present else None
+    return Request(deadline, chains, test_time, local_settings(flags))
+
+
+def _copies(flags: Any) -> tuple[str, ...]:
+    from delf_ext.features.copies import CHANGES
+
+    unknown = [name for name in flags.query_copies if name not in CHANGES]
+    if unknown:
+        raise UsageError(f"--query_copies are of {', '.join(CHANGES)}. Received {unknown[0]!r}.")
+    return tuple(flags.query_copies)
+
+
+def local_settings(flags: Any) -> LocalSettings:
+    """Return the local features that the flags ask for. Raises: UsageError naming the flag that does not fit."""
+    if flags.max_features < 1:
+        raise UsageError(f"--max_features must be at least 1. Received {flags.max_features}.")
+    delf = DelfConfig(
+        layer=flags.local_layer,
+        longer_side_px=flags.local_image_size,
+        scales=_numbers("local_scales", flags.local_scales),
+        rotations_deg=_numbers("local_rotations", flags.local_rotations),
+        max_features=flags.max_features,
+    )
+    return LocalSettings(
+        kinds=("delf", "sift") if flags.local_features == "both" else (flags.local_features,),
+        model=flags.local_model or flags.run_dir or flags.pretrained_model or "",
+        trunk=trunk_of(flags),
+        delf=delf,
+        descriptor_dim=flags.descriptor_dim if flags["descriptor_dim"].present else 0,
+        descriptor_type=flags.descriptor_type,
+        whitening=flags.whitening or "",
+        overwrite=flags.overwrite,
+        geometry_model=flags.geometry_model,
+        min_inliers=flags.min_inliers,
+        order_by=flags.order_by,
+        seed=flags.seed,
+        mixed_precision=flags.mixed_precision,
+    )
+
+
+def _numbers(name: str, values: list[str]) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}.")
+    return numbers

@@ -1,0 +1,288 @@
+"""Embeddings on disk: found by content, never another model's, and no reason for a run to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_io.artifacts import StaleArtifact, write_json
+from data_io.feature_parts import FeaturePart, FeatureParts
+from data_io.images import DECODING_VERSION
+from data_io.stores.embeddings import PARTS, EmbeddingStore
+
+DIGEST = "0123456789ab"
+MADE_BY = f"{DIGEST}, decoding {DECODING_VERSION}"
+OWN = f"{DIGEST}-{DECODING_VERSION}"
+VECTORS = np.eye(4, dtype=np.float32)
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(f"nothing was to be said: {line}")
+
+
+def store(
+    folder: Path,
+    digest: str = DIGEST,
+    log: Callable[[str], None] = refuse,
+    named: Path | None = None,
+) -> EmbeddingStore:
+    return EmbeddingStore(folder, digest, log, named)
+
+
+@pytest.fixture(params=["features", "[2024] w*?"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / request.param
+
+
+def test_an_embedding_is_found_by_the_content_of_its_photograph(folder: Path) -> None:
+    first = store(folder)
+    assert len(first) == 0 and first.get("a") is None and not folder.exists()
+    first.add(["a", "b"], VECTORS[:2])
+    for known in (first, store(folder)):
+        assert len(known) == 2 and known.get("c") is None
+        np.testing.assert_array_equal(known.get("b"), VECTORS[1])
+    assert [path.parent for path in folder.rglob("*.npz")] == [folder / OWN]
+
+
+def test_a_later_embedding_of_one_content_takes_the_place_of_the_first(folder: Path) -> None:
+    known = store(folder)
+    known.add(["a"], VECTORS[:1])
+    known.add(["a"], VECTORS[1:2])
+    np.testing.assert_array_equal(known.get("a"), VECTORS[1])
+    assert len(known) == 1
+
+
+def test_a_store_that_keeps_nothing_writes_nothing(folder: Path) -> None:
+    known = EmbeddingStore(folder, DIGEST, refuse, keeps=False)
+    known.add(["a"], VECTORS[:1])
+    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
+    assert not folder.exists()
+
+
+def test_nothing_to_store_writes_nothing(folder: Path) -> None:
+    store(folder).add([], np.zeros((0, 4), np.float32))
+    assert not folder.exists()
+
+
+def test_embeddings_of_another_model_are_never_read(folder: Path) -> None:
+    store(folder).add(["a"], VECTORS[:1])
+    other = store(folder, "ba9876543210")
+    assert other.get("a") is None
+    (path,) = (folder / OWN).iterdir()
+    moved = folder / f"ba9876543210-{DECODING_VERSION}" / path.name
+    moved.parent.mkdir()
+    moved.write_bytes(path.read_bytes())  # even where somebody puts them there
+    assert store(folder, "ba9876543210").get("a") is None
+
+
+def test_embeddings_of_another_way_of_decoding_are_never_read(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(folder).add(["a"], VECTORS[:1])
+    monkeypatch.setattr("data_io.stores.embeddings.DECODING_VERSION", DECODING_VERSION + 1)
+    assert store(folder).get("a") is None
+
+
+def saved(path: Path, **columns: object) -> None:
+    whole = {"digest": MADE_BY, "contents": ["a", "b"], "embeddings": VECTORS[:2]}
+    np.savez(path, **{name: np.asarray(value) for name, value in {**whole, **columns}.items()})
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_text(path: Path) -> None:
+    path.write_text("no archive")
+
+
+def damage_cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def damage_bytes(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(bytes(content))
+
+
+def damage_number(path: Path) -> None:
+    saved(path, contents=["a", "b", "c"])
+
+
+def damage_shape(path: Path) -> None:
+    saved(path, embeddings=VECTORS[0][:2])
+
+
+def damage_columns(path: Path) -> None:
+    np.savez(path, digest=np.asarray(MADE_BY))
+
+
+def damage_pickle(path: Path) -> None:
+    saved(path, contents=np.array([{}, {}], object))
+
+
+DAMAGES = [value for name, value in globals().items() if name.startswith("damage_")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_logged_and_passed_over(
+    folder: Path,
+    damage: Callable[[Path], None],
+) -> None:
+    store(folder).add(["a", "b"], VECTORS[:2])
+    (bad,) = (folder / OWN).iterdir()
+    store(folder).add(["c"], VECTORS[2:3])
+    damage(bad)
+    said: list[str] = []
+    known = store(folder, log=said.append)
+    assert known.get("a") is None and known.get("c") is not None
+    (line,) = said
+    assert line.startswith(f"{bad}: not a whole file of embeddings (") and "\n" not in line
+    assert line.endswith("); its photographs are embedded again")
+    known.add(["a"], VECTORS[:1])
+    assert known.get("a") is not None
+
+
+@given(data=st.data())
+def test_any_bytes_in_a_file_are_no_reason_to_fail(
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    store(folder).add(["a", "b"], VECTORS[:2])
+    (path,) = (folder / OWN).iterdir()
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    said: list[str] = []
+    found = store(folder, log=said.append).get("a")
+    assert found is None or found.shape == (4,)
+
+
+# --- a folder that the user names
+
+
+def extracted(out: Path, made_by: str = MADE_BY) -> None:
+    """As `extract` leaves it: two photographs, the second of which cannot be read, and one more."""
+    parts = FeatureParts(out / PARTS, made_by, np.array(["x", "y", "z"]), part_images=2)
+    broken = [VECTORS[0], "not an image"]
+    parts.save(0, FeaturePart.of(np.array(["a", "b"]), broken))
+    parts.save(1, FeaturePart.of(np.array(["c"]), [VECTORS[2]]))
+
+
+def test_what_extract_has_embedded_is_found(folder: Path, tmp_path: Path) -> None:
+    extracted(folder)
+    known = store(tmp_path / "own", named=folder)
+    assert len(known) == 2 and known.get("b") is None
+    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
+    np.testing.assert_array_equal(known.get("c"), VECTORS[2])
+    known.add(["b"], VECTORS[1:2])  # only the own folder is written to
+    assert len(list((tmp_path / "own").rglob("*.npz"))) == 1
+    assert len(list(folder.rglob("*.npz"))) == 2
+
+
+def test_another_store_is_read_and_not_written_to(folder: Path, tmp_path: Path) -> None:
+    store(folder).add(["a"], VECTORS[:1])
+    store(tmp_path / "own").add(["b"], VECTORS[1:2])
+    known = store(tmp_path / "own", named=folder)
+    assert known.get("a") is not None and known.get("b") is not None
+    known.add(["c"], VECTORS[2:3])
+    assert len(list(folder.rglob("*.npz"))) == 1
+
+
+def test_parts_of_another_model_are_refused_with_both_digests(folder: Path, tmp_path: Path) -> None:
+    extracted(folder, "ffff, decoding 1")
+    with pytest.raises(StaleArtifact) as caught:
+        store(tmp_path / "own", named=folder)
+    both = f"model ffff, decoding 1; this model is {MADE_BY}"
+    assert str(caught.value) == f"{folder} was made by {both}. Extract again."
+
+
+def test_a_store_of_another_model_is_refused_with_both_digests(
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    store(folder, "ffff").add(["a"], VECTORS[:1])
+    with pytest.raises(StaleArtifact) as caught:
+        store(tmp_path / "own", named=folder)
+    both = f"model ffff-{DECODING_VERSION}; this model is {OWN}"
+    assert str(caught.value) == f"{folder} was made by {both}. Extract again."
+
+
+def test_a_folder_without_embeddings_is_refused_with_the_command(
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError) as missing:
+        store(tmp_path / "own", named=folder)
+    makes = f"`mandoo extract --out={folder}`"
+    assert str(missing.value) == f"{folder}: no such folder of features; {makes} makes one."
+    (folder / "empty").mkdir(parents=True)
+    with pytest.raises(ValueError) as empty:
+        store(tmp_path / "own", named=folder)
+    assert str(empty.value) == f"{folder}: no stored features in it; {makes} makes them."
+
+
+@pytest.mark.parametrize("note", [[], None, {}, {"digest": 3}])
+def test_a_note_that_names_no_model_is_refused(tmp_path: Path, note: object) -> None:
+    extracted(tmp_path / "out")
+    write_json(tmp_path / "out" / PARTS / "parts.json", note)
+    with pytest.raises(StaleArtifact, match=f"this model is {MADE_BY}"):
+        store(tmp_path / "own", named=tmp_path / "out")
+
+
+# --- several writers, and a disk that refuses
+
+
+def test_two_writers_share_a_folder(folder: Path) -> None:
+    first, second = store(folder), store(folder)
+    first.add(["a"], VECTORS[:1])
+    second.add(["b"], VECTORS[1:2])
+    first.add(["c"], VECTORS[2:3])
+    assert first.get("b") is None and second.get("a") is None
+    assert [store(folder).get(content) is not None for content in "abc"] == [True] * 3
+
+
+def test_many_writers_at_once_lose_nothing(folder: Path) -> None:
+    def write(number: int) -> None:
+        own = store(folder)
+        for row in range(5):
+            own.add([f"{number}-{row}"], VECTORS[:1] * number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 9)))
+    known = store(folder)
+    assert len(known) == 8 * 5
+    np.testing.assert_array_equal(known.get("7-3"), VECTORS[0] * 7)
+    assert not [path for path in (folder / OWN).iterdir() if path.suffix != ".npz"]
+
+
+def test_a_folder_that_cannot_be_written_costs_the_storing_only(folder: Path) -> None:
+    folder.write_text("a file where the folder should be")
+    said: list[str] = []
+    known = store(folder, log=said.append)
+    known.add(["a"], VECTORS[:1])
+    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
+    (line,) = said
+    assert line.startswith(f"{folder / OWN}: embeddings are not stored (") and "\n" not in line
+
+
+def test_a_full_disk_costs_the_storing_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    known = store(folder, log=said.append)
+    monkeypatch.setattr("data_io.stores.embeddings.np.savez", full)
+    known.add(["a"], VECTORS[:1])
+    assert said == [f"{folder / OWN}: embeddings are not stored (No space left on device)"]
+    assert known.get("a") is not None and list((folder / OWN).iterdir()) == []

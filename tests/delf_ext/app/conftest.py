@@ -1,0 +1,78 @@
+"""A small drawn data set, a tiny recipe, and a run that was trained with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from data_io.datasets import DataSet, load_dataset
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.app.training import Trained, train
+from delf_ext.app.training_job import Settings
+from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.schema import Recipe
+
+SIZE_PX = 32
+SETTINGS = Settings(seed=3, mixed_precision="off")
+DRAWN = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=SIZE_PX)
+
+
+class TrainedOnce(NamedTuple):
+    run_dir: Path
+    result: Trained
+    said: list[str]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep graphs and embeddings of these tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANDOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A challenge tree of 6 training classes, 3 queries and 9 references of another one."""
+    folder = tmp_path_factory.mktemp("drawn") / "products"
+    return draw_dataset(folder, DRAWN, progress=False)
+
+
+@pytest.fixture(scope="session")
+def data(products: Path) -> DataSet:
+    return load_dataset(products)
+
+
+@pytest.fixture(scope="session")
+def only_train(data: DataSet) -> DataSet:
+    nothing = data.train.take([], skipped=())
+    return dataclasses.replace(data, query=nothing, gallery=nothing)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Recipe:
+    """Classification on the first unit of a ResNet; two of six classes are held out."""
+    return from_flags(
+        {
+            "train_logits": True,
+            "resnet_type": "resnet_v1_50/block1/unit_1/bottleneck_v1",
+            "image_size": SIZE_PX,
+            "batch_size": 8,
+            "epochs": 1,
+            "dev_percent": 0.34,
+            "eval_every_steps": 100,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Recipe, products: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedOnce:
+    """One epoch of the tiny recipe; tests that change the run copy it."""
+    run_dir, said = tmp_path_factory.mktemp("runs") / "[2024] w*?", []
+    infer = {"method": "aqe:2", "batch_size": 4}
+    result = train(tiny, products, run_dir, settings=SETTINGS, infer=infer, log=said.append)
+    return TrainedOnce(run_dir, result, said)

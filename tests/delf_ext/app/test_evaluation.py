@@ -1,0 +1,380 @@
+"""Evaluate and compare: figures against slow twins, and where they are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_io.artifacts import load_record, read_json
+from data_io.datasets import DataSet, load_dataset
+from data_io.images import load_image
+from data_io.records import ImageList, Ranking
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.app.data import split
+from delf_ext.app.evaluation import (
+    compare,
+    evaluate,
+    improve,
+    keep_in_run,
+    lists_of,
+    measure,
+    validation_of,
+)
+from delf_ext.app.reranking import Request, Reranker
+from delf_ext.app.training import train
+from delf_ext.app.training_job import Settings
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embedder
+from delf_ext.recipes import codec, schema
+from delf_ext.recipes.schema import Recipe
+from delf_ext.reranking.chain import parse_chain
+from delf_ext.reranking.deadline import Deadline
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.run_directory import Facts, Run, read_run, write_run
+from delf_ext.runs.sources import Runtime
+
+SIZE_PX = 32
+CHAIN = parse_chain("aqe:1")
+
+
+def mean_colour(images: np.ndarray) -> np.ndarray:
+    return images.mean(axis=(1, 2)) - 127.0
+
+
+def spread(images: np.ndarray) -> np.ndarray:
+    return images.std(axis=(1, 2))
+
+
+COLOUR = Embedder("colour", SIZE_PX, "v1", mean_colour)
+NO_FACTS = Facts()
+SPREAD = Embedder("spread", SIZE_PX, "v2", spread)
+
+
+def similarities(query: ImageList, gallery: ImageList) -> np.ndarray:
+    """[Q, N], of the mean colours."""
+    sides = []
+    for images in (query, gallery):
+        pixels = np.stack([load_image(path, SIZE_PX) for path in images.paths])
+        vectors = mean_colour(pixels)
+        sides.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return sides[0] @ sides[1].T
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Three classes of queries and references."""
+    config = DrawConfig(
+        num_classes=6,
+        num_train=24,
+        num_queries=6,
+        num_gallery=18,
+        image_size_px=SIZE_PX,
+    )
+    return load_dataset(
+        draw_dataset(tmp_path_factory.mktemp("several") / "products", config, progress=False),
+    )
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(ValueError) as caught:
+        call()
+    return str(caught.value)
+
+
+# --- evaluate
+
+
+def test_figures_are_those_of_a_loop_over_the_sorted_gallery(several: DataSet) -> None:
+    found = evaluate(COLOUR, several, seed=5)
+    precisions, first = [], []
+    for row, label in zip(
+        similarities(several.query, several.gallery),
+        several.query.labels,
+        strict=True,
+    ):
+        relevant = several.gallery.labels[np.argsort(-row, kind="stable")] == label
+        places = np.flatnonzero(relevant) + 1
+        precisions.append(np.mean([(number + 1) / place for number, place in enumerate(places)]))
+        first.append(float(relevant[0]))
+    assert found["mAP"] == pytest.approx(np.mean(precisions), abs=1e-6)
+    assert found["recall_at_1"] == pytest.approx(np.mean(first))
+    assert (found["num_queries"], found["num_gallery"], found["num_skipped"]) == (6, 18, 0)
+    assert found["mAP_ci95"][0] <= found["mAP"] <= found["mAP_ci95"][1]
+    assert (found["model"], found["data"], found["seed"]) == ("colour", "products", 5)
+    assert found["mean_last_rank"] == found.figures["metrics"]["mean_last_rank"]
+    assert found.plain is found.final and json.loads(json.dumps(found.figures)) == found.figures
+    with pytest.raises(KeyError):
+        found["no such figure"]
+
+
+def test_data_can_be_a_path_and_have_another_name(several: DataSet, products: Path) -> None:
+    assert evaluate(COLOUR, products)["data"] == str(products)
+    assert evaluate(COLOUR, str(products), data_name="mine")["data"] == "mine"
+    assert evaluate(COLOUR, several, data_name="mine")["mAP"] == evaluate(COLOUR, several)["mAP"]
+
+
+def test_a_chain_improves_the_plain_ranking_and_both_are_returned(several: DataSet) -> None:
+    said: list[str] = []
+    found = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)), log=said.append)
+    plain = evaluate(COLOUR, several)
+    assert found.plain.figures("products", 0) == plain.figures
+    assert found["model"] == "colour + aqe:1@0" and found.final is not found.plain
+    assert found.final.ranking.provenance.endswith("aqe:1@0, searched again (6 of 6 queries)")
+    assert said[-1] == f"ranking: {found.final.ranking.provenance}"
+
+
+def test_the_models_own_chain_is_used_unless_another_is_asked_for(several: DataSet) -> None:
+    model = dataclasses.replace(COLOUR, ranking="aqe:1")
+    assert evaluate(model, several)["model"] == "colour + aqe:1@0"
+    assert evaluate(model, several, request=Request(chains=((),)))["model"] == "colour"
+    assert evaluate(model, several, request=Request(chains=None))["model"] == "colour + aqe:1@0"
+
+
+def test_the_models_own_copies_are_used_unless_others_are_asked_for(several: DataSet) -> None:
+    half = Embedder("left half", SIZE_PX, "v3", lambda images: mean_colour(images[:, :, :16]))
+    own = dataclasses.replace(half, test_time=schema.TestTime(("mirror",), queries_only=True))
+    asked = Request(test_time=own.test_time)
+    none = Request(test_time=schema.TestTime())
+    plain, copies = evaluate(half, several)["mAP"], evaluate(own, several)["mAP"]
+    assert plain != copies == evaluate(half, several, request=asked)["mAP"]
+    assert evaluate(own, several, request=none)["mAP"] == plain
+
+
+def test_files_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None:
+    config = DrawConfig(
+        num_classes=2,
+        num_train=4,
+        num_queries=2,
+        num_gallery=10,
+        image_size_px=SIZE_PX,
+    )
+    data = load_dataset(draw_dataset(tmp_path / "products", config, progress=False))
+    Path(data.gallery.paths[0]).write_text("no image")
+    found = evaluate(COLOUR, data)
+    assert found["num_skipped"] == 1 and found["num_gallery"] == 9
+    assert found["skipped"][0][0] == str(data.gallery.paths[0])
+
+
+def test_figures_by_group(several: DataSet) -> None:
+    groups = np.array(["a", "b", "a", "b", "a", "b"])
+    grouped = dataclasses.replace(several, query=dataclasses.replace(several.query, groups=groups))
+    found = evaluate(COLOUR, grouped)
+    parts = {
+        name: evaluate(
+            COLOUR,
+            dataclasses.replace(several, query=several.query.take(groups == name)),
+        )
+        for name in ("a", "b")
+    }
+    for name, part in parts.items():
+        assert found["groups"][name]["num_queries"] == 3
+        assert found["groups"][name]["mAP"] == pytest.approx(part["mAP"])
+    assert "groups" not in parts["a"].figures
+
+
+def test_a_ranking_too_large_for_memory_is_scored_whole_and_kept_in_part(
+    several: DataSet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = evaluate(COLOUR, several)
+    monkeypatch.setattr("delf_ext.pipeline.PLACES_IN_MEMORY", 10)
+    monkeypatch.setattr("delf_ext.pipeline.KEPT_PER_QUERY", 5)
+    cut = evaluate(COLOUR, several)
+    assert cut.figures == plain.figures and cut.plain.ranking.rows.shape == (6, 5)
+
+
+def test_data_without_labels_are_refused(several: DataSet) -> None:
+    query = dataclasses.replace(several.query, labels=None)
+    data = dataclasses.replace(several, query=query)
+    assert "labels" in refusal(lambda: evaluate(COLOUR, data))
+    unlabelled = measure(COLOUR, query, several.gallery, labelled=False)
+    assert unlabelled.ranking.rows.shape == (6, 18)
+
+
+def test_what_is_not_embedded_in_time_is_said(several: DataSet) -> None:
+    clock = iter([0.0, *np.arange(1000.0)])  # each look at the clock is a second later
+    said: list[str] = []
+    deadline = Deadline(4.5, lambda: next(clock))
+    found = measure(COLOUR, several.query, several.gallery, 6, deadline=deadline, log=said.append)
+    late, others = found.evaluated.num_skipped, "everything that follows is of the others"
+    assert said == [
+        f"time budget: {late} photographs were not embedded in time: {others}",
+    ]
+    assert 0 < late < 18 and len(found.retrieval.gallery) == 18 - late
+    with pytest.raises(TimeoutError, match="no time left to embed the first of 6 images"):
+        measure(COLOUR, several.query, several.gallery, deadline=Deadline(0.0))
+
+
+def test_geometry_without_a_place_for_local_features_is_refused(several: DataSet) -> None:
+    request = Request(chains=(parse_chain("geometric:2"),))
+    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    assert refusal(lambda: evaluate(COLOUR, several, request=request)) == message
+    assert refusal(lambda: compare([COLOUR], several, request=request)) == message
+
+
+# --- which lists
+
+
+def run_with(path: Path, recipe: codec.AnyRecipe | None, facts: Facts = NO_FACTS) -> Run:
+    kind = {Recipe: "recipe", schema.EnsembleRecipe: "ensemble"}.get(type(recipe), "keras_baseline")
+    return write_run(path, kind, None if recipe is None else codec.to_json(recipe), facts)
+
+
+def test_the_validation_of_a_run_is_its_recipes(tmp_path: Path, tiny: Recipe) -> None:
+    facts = Facts(settings={"seed": 7}, held_out=("a",))
+    assert validation_of(run_with(tmp_path, tiny, facts)) == (tiny.validation, 7, ("a",))
+    members = tuple(schema.Member(name, run=name) for name in "ab")
+    ensemble = schema.EnsembleRecipe("e", members)
+    for run in (None, run_with(tmp_path, ensemble), run_with(tmp_path, None)):
+        assert validation_of(run) == (None, 0, ())
+
+
+def test_the_lists_are_said(
+    tmp_path: Path,
+    tiny: Recipe,
+    only_train: DataSet,
+    data: DataSet,
+) -> None:
+    run = run_with(tmp_path, tiny, Facts(settings={"seed": 3}))
+    said: list[str] = []
+    query, gallery = lists_of(only_train, COLOUR, run, said.append)
+    expected = split(only_train.train, only_train, tiny.validation, seed=3)
+    assert query.ids.tolist() == expected.query.ids.tolist()
+    assert gallery.ids.tolist() == expected.gallery.ids.tolist()
+    lists_of(data, COLOUR, None, said.append)
+    own = f"{len(query)} queries in a gallery of {len(gallery)}"
+    assert said == [
+        f"colour: {own}: dev split (block, 0.34 of the classes)",
+        "colour: 3 queries in a gallery of 9: queries and gallery of the data",
+    ]
+
+
+def test_a_run_is_never_evaluated_on_what_it_was_trained_on(
+    tiny: Recipe,
+    only_train: DataSet,
+    tmp_path: Path,
+) -> None:
+    """A file that cannot be read, or a limit on the images, moves no image to the other side."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no image")
+    paths = only_train.train.paths.tolist()
+    paths[5] = str(broken)
+    images = dataclasses.replace(only_train.train, paths=np.array(paths))
+    data = dataclasses.replace(only_train, train=images)
+    recipe = dataclasses.replace(tiny, validation=schema.StratifiedFolds(100, 3, 1))
+    train(
+        recipe,
+        data,
+        tmp_path / "run",
+        settings=Settings(seed=3, mixed_precision="off", max_images=20),
+    )
+    run = read_run(tmp_path / "run")
+    found = evaluate(open_model(tmp_path / "run", Runtime(mixed_precision="off")), data, run=run)
+    assert set(found.plain.retrieval.query.ids) == set(run.facts.held_out)
+
+
+# --- compare
+
+
+def test_models_are_compared_on_the_same_queries(several: DataSet) -> None:
+    found = compare([COLOUR, SPREAD], several, seed=2)
+    alone = [evaluate(model, several, seed=2).figures for model in (COLOUR, SPREAD)]
+    assert found.figures == alone and [row.name for row in found.rows] == ["colour", "spread"]
+    first, second = found.rows
+    assert first.difference is None and second.difference is not None
+    gap = alone[1]["mAP"] - alone[0]["mAP"]
+    assert second.difference.mean == pytest.approx(gap)
+    assert str(found).splitlines()[0].split()[:2] == ["mAP", "95"] and "6 queries scored." in str(
+        found,
+    )
+
+
+def test_each_model_is_compared_with_each_chain(several: DataSet) -> None:
+    chains = ((), CHAIN, parse_chain("dba:2"))
+    found = compare([COLOUR, SPREAD], several, request=Request(chains=chains))
+    names = [row["model"] for row in found.figures]
+    own = ["", " + aqe:1@0", " + dba:2@0"]
+    assert names == [f"{model}{chain}" for model in ("colour", "spread") for chain in own]
+    evaluated = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
+    assert found.figures[1] == evaluated.figures
+
+
+def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
+    message = "a comparison needs two models or more, or one and a chain of re-rankers."
+    for request in (None, Request(), Request(chains=((),))):
+        with pytest.raises(UsageError) as caught:
+            compare([COLOUR], several, request=request)
+        assert str(caught.value) == message
+    assert len(compare([COLOUR], several, request=Request(chains=(CHAIN,))).rows) == 2
+
+
+def test_improve_keeps_the_plain_measurement(several: DataSet) -> None:
+    plain = measure(COLOUR, several.query, several.gallery)
+    before = plain.ranking
+    better = improve(plain, Reranker(Request(chains=(CHAIN,)), several.gallery, None), CHAIN)
+    assert plain.ranking is before and better.retrieval is plain.retrieval
+    assert better.evaluated.name == "colour + aqe:1@0"
+
+
+# --- kept in a run
+
+
+def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
+    several: DataSet,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    run = run_with(tmp_path / "[2024] w*?", None)
+    written: list[list[Path]] = []
+    for one in (several, data):
+        found = evaluate(COLOUR, one)
+        written.append(keep_in_run(run, found.final, found.figures, one, "", report=False))
+        assert read_json(written[-1][0]) == json.loads(json.dumps(found.figures))
+        ranking = load_record(written[-1][1], Ranking)
+        np.testing.assert_array_equal(ranking.rows, found.final.ranking.rows)
+    assert several.name == data.name == "products"
+    metrics = sorted((run.path / "metrics").iterdir())
+    assert len(metrics) == 2 and sorted(paths[0] for paths in written) == metrics
+    rankings = sorted((run.path / "ranking").iterdir())
+    assert [path.stem for path in metrics] == [path.stem for path in rankings]
+
+
+def test_a_result_with_a_method_is_kept_beside_the_plain_one(
+    several: DataSet,
+    tmp_path: Path,
+) -> None:
+    run = run_with(tmp_path, None)
+    plain = evaluate(COLOUR, several)
+    better = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
+    (first, _) = keep_in_run(run, plain.final, plain.figures, several, "", report=False)
+    again = keep_in_run(run, better.final, better.figures, several, "aqe:1", report=True)
+    assert again[0].stem == f"{first.stem}-aqe-1" and first.is_file()
+    assert again[2] == tmp_path / "report" / again[0].stem / "index.html"
+    assert "mandoo on products" in again[2].read_text()
+    keep_in_run(run, plain.final, plain.figures, several, "", report=False)
+    assert len(list((tmp_path / "metrics").iterdir())) == 2
+
+
+def test_only_the_first_places_of_a_ranking_are_kept(
+    several: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("delf_ext.app.evaluation.KEPT_PER_QUERY", 4)
+    found = evaluate(COLOUR, several)
+    written: Any = keep_in_run(
+        run_with(tmp_path, None),
+        found.final,
+        found.figures,
+        several,
+        "",
+        False,
+    )
+    kept = load_record(written[1], Ranking)
+    np.testing.assert_array_equal(kept.rows, found.final.ranking.rows[:, :4])

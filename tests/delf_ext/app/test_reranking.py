@@ -1,0 +1,180 @@
+"""What is asked for of rankings, by when, and how the result is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_io.records import ImageList, Ranking
+from delf_ext.app import reranking
+from delf_ext.app.local_features import LocalSettings
+from delf_ext.app.reranking import (
+    Request,
+    Reranker,
+    ended_by,
+    first_skipped,
+    for_embedding,
+    how_it_came,
+    name_of,
+    require_folder,
+    reserve,
+)
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embedder
+from delf_ext.recipes import schema
+from delf_ext.reranking.chain import parse_chain
+from delf_ext.reranking.deadline import Deadline
+
+AQE, DBA = parse_chain("aqe:5"), parse_chain("dba:3")
+COPIES = schema.TestTime(("mirror",), queries_only=True)
+MODEL = Embedder("m", 32, "v1", lambda images: images, test_time=COPIES, ranking="aqe:5")
+PLAIN = Embedder("m", 32, "v1", lambda images: images)
+
+
+@pytest.mark.parametrize(
+    ("chains", "test_time", "expected"),
+    [
+        (None, None, ((AQE,), COPIES)),
+        ((DBA,), None, ((DBA,), COPIES)),
+        (((),), None, (((),), COPIES)),
+        (None, schema.TestTime(), ((AQE,), schema.TestTime())),
+        ((AQE, DBA), schema.TestTime(("flip",)), ((AQE, DBA), schema.TestTime(("flip",)))),
+    ],
+)
+def test_what_is_not_asked_for_is_as_the_models_recipe_says(
+    chains: tuple | None,
+    test_time: schema.TestTime | None,
+    expected: tuple,
+) -> None:
+    asked = Request(Deadline(5.0), chains, test_time, LocalSettings(min_inliers=3))
+    request = asked.of(MODEL)
+    assert (request.chains, request.test_time) == expected
+    assert request.deadline is asked.deadline and request.local is asked.local
+
+
+def test_a_model_without_wishes_is_ranked_plainly() -> None:
+    request = Request().of(PLAIN)
+    assert request.chain == () and request.test_time == schema.TestTime()
+
+
+def test_a_recipe_with_an_unknown_ranking_is_refused() -> None:
+    with pytest.raises(UsageError, match="--method names dba, aqe, .* Received 'center'."):
+        Request().of(dataclasses.replace(PLAIN, ranking="center,aqe:5"))
+
+
+def test_one_chain_is_taken_and_several_are_refused() -> None:
+    assert Request().chain == Request(chains=()).chain == () and Request(chains=(AQE,)).chain == AQE
+    with pytest.raises(UsageError) as caught:
+        Request(chains=(AQE, DBA)).chain  # noqa: B018
+    assert str(caught.value) == "this takes one --method; `compare` takes several."
+
+
+def test_geometric_steps_need_local_features_and_a_folder(tmp_path: Path) -> None:
+    geometric = Request(chains=(AQE, parse_chain("dba:2,geometric:3")))
+    assert geometric.needs_local_features and not Request(chains=(AQE,)).needs_local_features
+    assert not Request().needs_local_features
+    require_folder(geometric, tmp_path)
+    require_folder(Request(chains=(AQE,)), None)
+    with pytest.raises(UsageError) as caught:
+        Reranker(geometric, ImageList([], []), None)
+    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    assert str(caught.value) == message
+
+
+def test_a_missing_trunk_is_refused_before_the_work_unless_time_is_limited(tmp_path: Path) -> None:
+    geometric = Request(chains=(parse_chain("geometric:3"),))
+    with pytest.raises(UsageError, match="DELF needs a trunk: pass --local_model, --run_dir or "):
+        Reranker(geometric, ImageList([], []), tmp_path)
+    limited = dataclasses.replace(geometric, deadline=Deadline(10.0))
+    assert Reranker(limited, ImageList([], []), tmp_path).local == []
+
+
+# --- time
+
+
+def test_embedding_leaves_a_part_of_the_time_to_what_follows() -> None:
+    now = [100.0]
+    deadline = Deadline(20.0, lambda: now[0])
+    assert for_embedding(deadline).remaining_s() == pytest.approx(0.85 * 20)
+    unlimited = Deadline()
+    assert for_embedding(unlimited) is unlimited
+
+
+def test_the_reserve_is_a_multiple_of_what_was_needed_before() -> None:
+    assert reserve(Deadline(5.0, lambda: 7.0), 4.0, times=2) == 2.0 * 2 * (7.0 - 4.0)
+
+
+def test_what_hangs_is_ended_at_the_deadline() -> None:
+    script = (
+        "import time; from pathlib import Path; from delf_ext.reranking.deadline import Deadline\n"
+        "from delf_ext.app.reranking import ended_by\n"
+        "with ended_by(Deadline(1.0), Path('ranking.npz'), print): time.sleep(60)"
+    )
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    said = "time budget: 1 s are over; ranking.npz holds the ranking that was ready."
+    assert done.returncode == 0 and done.stdout == f"{said}\n"
+    assert time.monotonic() - begun < 40
+
+
+def test_what_ends_in_time_or_has_no_limit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(code: int) -> None:
+        raise AssertionError("ended")
+
+    monkeypatch.setattr(reranking.os, "_exit", ended)
+    said: list[str] = []
+    for deadline in (Deadline(0.2), Deadline(), Deadline(0.0)):
+        with ended_by(deadline, Path("x"), said.append):
+            pass
+    time.sleep(0.3)
+    assert said == []
+
+
+# --- in words
+
+
+def ranking(complete: list[bool] | None = None) -> Ranking:
+    rows, scores = np.array([[0], [0]]), np.ones((2, 1), np.float32)
+    return Ranking(
+        np.array(["a", "b"]),
+        np.array(["x"]),
+        rows,
+        scores,
+        complete=complete,
+        provenance="by hand",
+    )
+
+
+def test_how_a_ranking_came_about() -> None:
+    assert list(how_it_came(ranking(), Deadline())) == ["ranking: by hand"]
+    lines = list(how_it_came(ranking([True, False]), Deadline(10.0, lambda: 3.0)))
+    assert lines == [
+        "ranking: by hand",
+        "time budget: 1 of 2 queries keep an earlier ranking at some step",
+        "time budget: 10.0 of 10 s left",
+    ]
+
+
+def test_a_chain_is_named_as_it_is_written() -> None:
+    assert name_of(parse_chain("dba:10,aqe:5@3")) == "dba:10@0, aqe:5@3" and name_of(()) == ""
+
+
+def test_the_first_skipped_files_are_named_and_the_others_counted() -> None:
+    skipped = [(f"{row}.jpg", "broken") for row in range(4)]
+    assert list(first_skipped(skipped, "left out", shown=2)) == [
+        "left out: 0.jpg: broken",
+        "left out: 1.jpg: broken",
+        "left out: 4 in all",
+    ]
+    assert list(first_skipped(skipped[:2], "left out", shown=2))[-1] == "left out: 1.jpg: broken"

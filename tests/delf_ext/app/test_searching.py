@@ -1,0 +1,134 @@
+"""Search, re-rank and extract: photographs in, hits or embeddings out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_io.datasets import DataSet
+from data_io.images import load_image
+from data_io.records import ImageList
+from delf_ext.app.reranking import Request
+from delf_ext.app.searching import Hit, extract, images_of, rerank, search
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embedder
+from delf_ext.recipes import schema
+from delf_ext.reranking.deadline import Deadline
+
+SIZE_PX = 32
+
+
+def mean_colour(images: np.ndarray) -> np.ndarray:
+    return images.mean(axis=(1, 2)) - 127.0
+
+
+COLOUR = Embedder("colour", SIZE_PX, "v1", mean_colour)
+
+
+def unit_colours(images: ImageList) -> np.ndarray:
+    vectors = mean_colour(np.stack([load_image(path, SIZE_PX) for path in images.paths]))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_hits_are_the_nearest_photographs_of_a_loop(data: DataSet) -> None:
+    hits = search(COLOUR, data.query, data.gallery, top_k=4)
+    scores = unit_colours(data.query) @ unit_colours(data.gallery).T
+    assert len(hits) == len(data.query)
+    for row, (path, found) in enumerate(hits):
+        order = np.argsort(-scores[row], kind="stable")[:4]
+        assert path == data.query.paths[row]
+        assert [hit.path for hit in found] == data.gallery.paths[order].tolist()
+        np.testing.assert_allclose([hit.score for hit in found], scores[row][order], atol=1e-6)
+        assert found == hits.of(row) and isinstance(found[0], Hit)
+
+
+def test_folders_and_single_files_are_searched(products: Path, data: DataSet) -> None:
+    folder, photograph = products / "test" / "test_data" / "reference", data.gallery.paths[2]
+    ((path, found),) = search(COLOUR, str(photograph), folder, top_k=1)
+    assert path == photograph == found[0].path and found[0].score == pytest.approx(1.0, abs=1e-6)
+    whole = search(COLOUR, Path(photograph), folder, top_k=None)
+    assert len(whole.of(0)) == len(data.gallery)
+    assert len(search(COLOUR, photograph, folder, top_k=1000).of(0)) == len(data.gallery)
+
+
+def test_copies_that_the_models_recipe_asks_for_are_used(data: DataSet) -> None:
+    half = Embedder("left", SIZE_PX, "v1", lambda images: mean_colour(images[:, :, :16]))
+    copies = Embedder("left", SIZE_PX, "v1", half.embed, test_time=schema.TestTime(("mirror",)))
+    plain, mirrored = (search(model, data.query, data.gallery) for model in (half, copies))
+    assert not np.allclose(plain.ranking.scores, mirrored.ranking.scores)
+
+
+@pytest.mark.parametrize("top_k", [0, -3])
+def test_no_hit_at_all_is_refused(data: DataSet, top_k: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        search(COLOUR, data.query, data.gallery, top_k=top_k)
+    assert str(caught.value) == f"--top_k must be at least 1. Received {top_k}."
+
+
+def test_nothing_to_search_with_or_in_is_refused(tmp_path: Path, data: DataSet) -> None:
+    with pytest.raises(ValueError, match="none: not found. Give an image or a folder of images."):
+        search(COLOUR, tmp_path / "none", data.gallery)
+    with pytest.raises(ValueError, match="no image in it"):
+        search(COLOUR, data.query, tmp_path)
+    (tmp_path / "broken.jpg").write_text("no image")
+    with pytest.raises(ValueError, match="none of 1 images could be read; the first: "):
+        search(COLOUR, tmp_path / "broken.jpg", data.gallery)
+
+
+def test_photographs_that_cannot_be_read_are_left_out(tmp_path: Path, data: DataSet) -> None:
+    for row, path in enumerate(data.gallery.paths[:2]):
+        (tmp_path / f"{row}.jpg").write_bytes(Path(path).read_bytes())
+    (tmp_path / "broken.jpg").write_text("no image")
+    hits = search(COLOUR, data.query, tmp_path, top_k=None)
+    assert len(hits.of(0)) == 2
+    ((path, reason),) = hits.retrieval.skipped
+    assert path == str(tmp_path / "broken.jpg") and reason
+
+
+def test_hits_are_re_ranked(data: DataSet) -> None:
+    hits = search(COLOUR, data.query, data.gallery, top_k=None)
+    better = rerank(hits, "dba:2, k_reciprocal:3,2")
+    assert better.retrieval is hits.retrieval
+    assert "k-reciprocal 3,2,0.3 (3 of 3 queries)" in better.ranking.provenance
+    for row in range(len(hits)):
+        assert {hit.path for hit in better.of(row)} == {hit.path for hit in hits.of(row)}
+    assert rerank(hits, "").ranking is hits.ranking
+
+
+def test_a_method_that_cannot_be_used_is_refused(data: DataSet) -> None:
+    hits = search(COLOUR, data.query, data.gallery)
+    with pytest.raises(UsageError, match="--method names dba, aqe, .* Received 'best'."):
+        rerank(hits, "best")
+    with pytest.raises(UsageError) as caught:
+        rerank(hits, "geometric:2")
+    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    assert str(caught.value) == message
+
+
+def test_a_request_gives_its_deadline_and_not_its_chains(data: DataSet) -> None:
+    from delf_ext.reranking.chain import parse_chain
+
+    hits = search(COLOUR, data.query, data.gallery, top_k=None)
+    late = Request(Deadline(0.0), (parse_chain("dba:2"),))
+    found = rerank(hits, "aqe:2", request=late).ranking
+    assert not found.complete.any() and "dba" not in found.provenance
+    np.testing.assert_array_equal(found.rows, hits.ranking.rows)
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "text"])
+def test_embeddings_are_extracted(kind: str, products: Path, data: DataSet) -> None:
+    folder = products / "test" / "test_data" / "query"
+    images = {"folder": folder, "text": str(folder), "list": data.query}[kind]
+    features, kept = extract(COLOUR, images, batch_size=2)
+    assert kept.ids.tolist() == features.ids.tolist() and features.digest == "v1"
+    expected = dict(zip(data.query.paths, unit_colours(data.query), strict=True))
+    for path, embedding in zip(kept.paths, features.embeddings, strict=True):
+        np.testing.assert_allclose(embedding, expected[path], atol=1e-6)
+
+
+def test_a_list_is_used_as_it_is_and_a_folder_is_listed(data: DataSet, products: Path) -> None:
+    assert images_of(data.query) is data.query
+    listed = images_of(products / "test" / "test_data" / "query")
+    assert sorted(listed.paths.tolist()) == sorted(data.query.paths.tolist())

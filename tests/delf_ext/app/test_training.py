@@ -1,0 +1,736 @@
+"""From a recipe and data to a run directory: new, continued, started from another, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_io.checkpoint_folder import CheckpointFolder
+from data_io.datasets import DataSet, load_dataset
+from data_io.records import ImageList
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.app.data import content_of, split
+from delf_ext.app.evaluation import evaluate
+from delf_ext.app.training import resume, train
+from delf_ext.app.training_job import Settings, augmentations, parent_recipe
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Ensemble
+from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.recipes import codec, schema
+from delf_ext.recipes.changes import changed_settings, with_epochs
+from delf_ext.recipes.codec import with_settings
+from delf_ext.recipes.registry import RECIPES
+from delf_ext.recipes.schema import Recipe
+from delf_ext.runs.opening import load_model, open_model, recipe_of
+from delf_ext.runs.run_directory import Facts, is_run, read_run, write_run
+from delf_ext.runs.sources import RunSource, Runtime
+from pretrained.convert import write_checkpoint
+
+SETTINGS = Settings(seed=3, mixed_precision="off")
+FLOAT32 = Runtime(mixed_precision="off")
+
+
+class Killed(BaseException):
+    """Not an Exception: what is killed cannot tidy up."""
+
+
+class KilledAfter:
+    """A listener that ends the process, so to say, when so many epochs are over."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        if epoch == self.epochs:
+            raise Killed
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
+        pass
+
+
+def weights_of(run_dir: Path, kind: str = "last") -> dict[str, np.ndarray]:
+    run = read_run(run_dir)
+    path = CheckpointFolder(run.checkpoints, kind).newest()
+    assert path is not None
+    model, _ = load_model(run, path)
+    return {name: variable.numpy() for name, variable in model.named_variables().items()}
+
+
+def step_of(run_dir: Path) -> int:
+    return CheckpointFolder(run_dir / "checkpoint", "last").numbers()[-1]
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def copied(run_dir: Path, to: Path) -> Path:
+    return Path(shutil.copytree(run_dir, to))
+
+
+# --- a new run
+
+
+def test_a_new_run_has_its_files(trained: Any) -> None:
+    found = {path.relative_to(trained.run_dir).as_posix() for path in trained.run_dir.rglob("*")}
+    assert {"recipe.json", "facts.json", "checkpoint/last.json", "checkpoint/best.json"} <= found
+    number = step_of(trained.run_dir)
+    assert {f"checkpoint/last-{number}.index", f"checkpoint/best-{number}.index"} <= found
+    assert len([name for name in found if name.startswith("events.out.tfevents.")]) == 1
+
+
+def test_a_new_run_has_its_recipe_with_the_layout_decided(trained: Any, tiny: Recipe) -> None:
+    run = read_run(trained.run_dir)
+    decided = with_settings(tiny, ["model.trunk.layout=slim"])
+    assert run.kind == "recipe" and not run.is_old and recipe_of(run) == decided
+    result = trained.result
+    assert result.recipe == decided and result.run_dir == trained.run_dir
+    assert result.source == RunSource(str(trained.run_dir))
+    assert result.losses["loss"] > 0 and 0 <= result.losses["accuracy"] <= 1
+
+
+def test_a_new_run_has_its_facts(trained: Any, tiny: Recipe, products: Path, data: DataSet) -> None:
+    facts = read_run(trained.run_dir).facts
+    parts = split(data.train, data, tiny.validation, seed=3)
+    kept = [name for name in data.class_names[:6] if name not in parts.held_out]
+    assert facts.data == str(products.absolute()) and facts.weights == ""
+    assert facts.class_names == tuple(kept) and facts.held_out == parts.held_out
+    assert len(facts.class_names) == 4 and len(facts.held_out) == 2
+    dense = {label: row for row, label in enumerate(np.unique(parts.train.labels).tolist())}
+    labels = [dense[label] for label in parts.train.labels.tolist()]
+    assert facts.data_digest == content_of(dataclasses.replace(parts.train, labels=labels))
+    assert facts.settings == dataclasses.asdict(SETTINGS) and facts.seed == 3
+    assert facts.infer == {"method": "aqe:2", "batch_size": 4}
+    assert facts.history == ("made with seed 3",)
+    assert facts.versions["tensorflow"] == tf.__version__
+    assert facts.versions["numpy"] == np.__version__
+
+
+def test_a_new_run_says_what_it_does(trained: Any, data: DataSet, tiny: Recipe) -> None:
+    parts = split(data.train, data, tiny.validation, seed=3)
+    steps = -(-len(parts.train) // 8)
+    said = [line for line in trained.said if "step" not in line or "training" in line]
+    assert said == [
+        f"run directory: {trained.run_dir}",
+        f"training mandoo_dual on {len(parts.train)} images of 4 classes for 1 epochs of {steps} "
+        f"steps; validation: {len(parts.query)} queries, dev split (block, 0.34 of the classes)",
+        "mixed precision: off",
+        "no --pretrained_model: the trunk starts from random weights",
+    ]
+
+
+def test_a_recipe_can_be_named_or_be_a_file(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    message = "unknown recipe 'mandoo_duel'. Known: "
+    assert refusal(lambda: train("mandoo_duel", data, tmp_path / "run")).startswith(message)
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(codec.to_json(dataclasses.replace(tiny, name="mine"))))
+    result = train(str(path), data, tmp_path / "run", settings=SETTINGS, data_path="/from/there")
+    facts = read_run(tmp_path / "run").facts
+    assert result.recipe.name == "mine" and facts.data == "/from/there"
+
+
+def test_a_directory_with_a_run_is_refused(trained: Any, tiny: Recipe, data: DataSet) -> None:
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in trained.run_dir.rglob("*"))
+    message = "holds a run already. Continue it with --resume, or choose another --run_dir."
+    found = refusal(lambda: train(tiny, data, trained.run_dir, settings=SETTINGS))
+    assert found == f"{trained.run_dir}: {message}"
+    ensemble = schema.EnsembleRecipe("two", tuple(schema.Member(name, tiny) for name in "ab"))
+    found = refusal(lambda: train(ensemble, data, trained.run_dir))
+    assert found == f"{trained.run_dir}: {message}"
+    after = sorted((path.name, path.stat().st_mtime_ns) for path in trained.run_dir.rglob("*"))
+    assert before == after
+
+
+def test_a_run_opens_and_is_evaluated(trained: Any, data: DataSet) -> None:
+    run = read_run(trained.run_dir)
+    found = evaluate(open_model(trained.result.source, FLOAT32), data, run=run)
+    assert 0 < found["mAP"] <= 1 and (found["num_queries"], found["num_gallery"]) == (3, 9)
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_another_are_not(
+    trained: Any,
+    tiny: Recipe,
+    products: Path,
+    tmp_path: Path,
+) -> None:
+    for name, seed in (("same", 3), ("other", 4)):
+        settings = dataclasses.replace(SETTINGS, seed=seed)
+        train(tiny, products, tmp_path / name, settings=settings)
+    first, same = weights_of(trained.run_dir), weights_of(tmp_path / "same")
+    other = weights_of(tmp_path / "other")
+    assert all(np.allclose(first[name], same[name], atol=1e-6) for name in first)
+    assert not np.allclose(first["logits/classifier/kernel"], other["logits/classifier/kernel"])
+
+
+def test_every_recipes_augmentations_have_their_parameters() -> None:
+    config = schema.Input(
+        augment=(schema.Crop(0.5), schema.MirrorLeftRight(), schema.BlackPixels()),
+    )
+    assert augmentations(config) == {
+        "crop": {"min_side_share": 0.5},
+        "mirror_left_right": {},
+        "black_pixels": {"max_share": 0.1},
+    }
+    assert augmentations(schema.Input()) == {}
+
+
+def test_a_part_of_the_images_can_be_used(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = dataclasses.replace(SETTINGS, max_images=12)
+    recipe = dataclasses.replace(tiny, validation=None)
+    train(recipe, data, tmp_path / "run", settings=settings, log=said.append)
+    assert any(line.startswith("training mandoo_dual on 12 images of ") for line in said)
+    assert any(line.endswith("; validation: none") for line in said)
+    run = read_run(tmp_path / "run")
+    assert run.facts.held_out == () and not (run.checkpoints / "best.json").exists()
+
+
+def test_a_frozen_trunk_is_trained_on_stored_feature_maps(
+    tiny: Recipe,
+    data: DataSet,
+    trained: Any,
+    tmp_path: Path,
+) -> None:
+    recipe = with_settings(tiny, ["model.trunk.frozen=trunk"])
+    train(recipe, data, tmp_path / "run", settings=SETTINGS)
+    assert any((tmp_path / "run" / "features").iterdir())
+    fresh, moved = weights_of(tmp_path / "run"), weights_of(trained.run_dir)
+    trunk = [name for name in fresh if name.startswith("resnet_v1_50/")]
+    still = [name for name in trunk if np.allclose(fresh[name], fresh[name].ravel()[0])]
+    assert {name.rpartition("/")[2] for name in still} == {
+        "beta",
+        "gamma",
+        "moving_mean",
+        "moving_variance",
+    }
+    assert not all(np.allclose(moved[name], moved[name].ravel()[0]) for name in still)
+    assert np.abs(fresh["logits/classifier/bias"]).max() > 0
+
+
+# --- weights
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, np.ndarray]]:
+    trunk = SlimTrunk("resnet_v1_50/block1/unit_1/bottleneck_v1")
+    trunk(tf.zeros([1, 32, 32, 3]))
+    values = {variable.name.split(":")[0]: variable.numpy() for variable in trunk.variables}
+    path = tmp_path_factory.mktemp("weights") / "[1] trunk.ckpt"
+    write_checkpoint(path, values)
+    return str(path), values
+
+
+def test_the_trunk_starts_from_the_weights_that_are_given(
+    checkpoint: tuple[str, dict[str, np.ndarray]],
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    path, values = checkpoint
+    said: list[str] = []
+    frozen = with_settings(tiny, ["model.trunk.frozen=trunk", "model.trunk.layout=v1.5"])
+    train(frozen, data, tmp_path / "run", weights=path, settings=SETTINGS, log=said.append)
+    found, run = weights_of(tmp_path / "run"), read_run(tmp_path / "run")
+    for name, value in values.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    report = (tmp_path / "run" / "load_report.txt").read_text()
+    assert f"{path}: {len(values)} variables matched, 0 missing, " in report
+    assert report.removesuffix("\n") in said and run.facts.weights == path
+    recipe = recipe_of(run)
+    assert isinstance(recipe, Recipe)
+    assert (recipe.model.trunk.weights, recipe.model.trunk.layout) == (path, "v1.5")
+
+
+def test_weights_that_do_not_fit_leave_nothing_behind(
+    checkpoint: tuple[str, dict[str, np.ndarray]],
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    wider = with_settings(tiny, ["model.trunk.end_point=block1"])
+    with pytest.raises(ValueError, match="does not fit the backbone resnet_v1_50"):
+        train(wider, data, tmp_path / "run", weights=checkpoint[0], settings=SETTINGS)
+    missing = str(tmp_path / "none.ckpt")
+    with pytest.raises(ValueError, match="none.ckpt: no such checkpoint"):
+        train(tiny, data, tmp_path / "run", weights=missing, settings=SETTINGS)
+    assert not is_run(tmp_path / "run")
+
+
+# --- continued
+
+
+def test_a_run_that_was_killed_and_resumed_ends_as_one_that_was_not(
+    tiny: Recipe,
+    products: Path,
+    trained: Any,
+    tmp_path: Path,
+) -> None:
+    two = with_settings(tiny, ["stages.0.epochs=2", "stages.0.schedule=CosineDecay"])
+    train(two, products, tmp_path / "whole", settings=SETTINGS)
+    with pytest.raises(Killed):
+        train(two, products, tmp_path / "run", settings=SETTINGS, listener=KilledAfter(1))
+    half = step_of(tmp_path / "run")
+    said: list[str] = []
+    result = resume(tmp_path / "run", log=said.append)
+    assert step_of(tmp_path / "run") == step_of(tmp_path / "whole") == 2 * half
+    assert f"continuing at step {half} of {2 * half}" in said
+    whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
+    for name, value in whole.items():
+        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    facts = read_run(tmp_path / "run").facts
+    assert facts.history == ("made with seed 3", "resumed") and facts.seed == 3
+    assert result.recipe == recipe_of(read_run(tmp_path / "whole"))
+
+
+def test_a_run_that_was_killed_before_its_recipe_was_written_begins_again(
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "facts.json").write_text("{")
+    train(tiny, data, tmp_path / "run", settings=SETTINGS)
+    assert read_run(tmp_path / "run").facts.history == ("made with seed 3",)
+
+
+def test_a_finished_run_is_continued_with_more_epochs(trained: Any, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    done, said = step_of(run_dir), []
+    resume(run_dir, epochs=3, log=said.append)
+    run = read_run(run_dir)
+    recipe = recipe_of(run)
+    assert isinstance(recipe, Recipe) and recipe.epochs == 3
+    assert step_of(run_dir) == 3 * done and f"continuing at step {done} of {3 * done}" in said
+    assert run.facts.history == ("made with seed 3", "resumed, epochs 1 -> 3")
+    before = read_run(trained.run_dir).facts
+    assert dataclasses.replace(run.facts, history=before.history) == before
+
+
+def test_a_finished_run_that_is_resumed_is_evaluated_and_kept(trained: Any, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    result = resume(run_dir)
+    assert step_of(run_dir) == step_of(trained.run_dir) and result.losses == {}
+    before, after = weights_of(trained.run_dir), weights_of(run_dir)
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_changed_classes_are_refused(trained: Any, products: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    data = load_dataset(products)
+    renamed = dataclasses.replace(
+        data,
+        class_names=tuple(f"new {name}" for name in data.class_names),
+    )
+    message = "was trained on 4 classes, the data now give 4 or others: start a new run."
+    assert refusal(lambda: resume(run_dir, data=renamed)) == f"{run_dir}: {message}"
+    fewer = dataclasses.replace(data, train=data.train.take(data.train.labels < 3))
+    message = "was trained on 4 classes, the data now give 2 or others: start a new run."
+    assert refusal(lambda: resume(run_dir, data=fewer)) == f"{run_dir}: {message}"
+
+
+def test_runs_that_cannot_be_continued_are_refused(tiny: Recipe, tmp_path: Path) -> None:
+    assert refusal(lambda: resume(tmp_path)) == f"{tmp_path / 'recipe.json'}: not found."
+    write_run(tmp_path, "keras_baseline", {}, Facts())
+    message = "holds a run of kind 'keras_baseline', which continues by its own command."
+    assert refusal(lambda: resume(tmp_path)) == f"{tmp_path}: {message}"
+
+
+def test_a_run_whose_data_are_gone_is_refused(trained: Any, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    run = read_run(run_dir)
+    facts = dataclasses.replace(run.facts, data=str(tmp_path / "gone"))
+    write_run(run_dir, run.kind, run.recipe, facts)
+    assert refusal(lambda: resume(run_dir)).startswith(f"{tmp_path / 'gone'}: not found. ")
+
+
+# --- epochs and settings
+
+
+def test_more_epochs_go_to_the_last_stage(tiny: Recipe) -> None:
+    staged = dataclasses.replace(
+        tiny,
+        stages=(schema.Stage(2), schema.Stage(3, schema.CosineDecay())),
+    )
+    assert with_epochs(staged, 9).stages == (schema.Stage(2), schema.Stage(7, schema.CosineDecay()))
+    assert with_epochs(staged, 3).epochs == 3
+    for epochs in (2, 0):
+        message = f"--epochs must be above 2, the epochs of the earlier stages. Received {epochs}."
+        assert refusal(lambda epochs=epochs: with_epochs(staged, epochs)) == message
+
+
+def test_changed_settings_are_listed_by_their_paths(tiny: Recipe) -> None:
+    assert changed_settings(tiny, dataclasses.replace(tiny, about=schema.About("other"))) == []
+    new = with_settings(tiny, ["optimizer.lr=1e-5", "validation=null", "model.trunk.frozen=trunk"])
+    assert changed_settings(tiny, new) == [
+        "model.trunk.frozen.0: nothing -> trunk",
+        "optimizer.lr: 0.0001 -> 1e-05",
+        "validation.every_steps: 100 -> nothing",
+        "validation.gallery_per_class: 20 -> nothing",
+        "validation.max_queries: 300 -> nothing",
+        "validation.share: 0.34 -> nothing",
+        "validation.type: ClassBlock -> nothing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "--seed must be at least 0. Received -1."),
+        ({"checkpoint_every_steps": 0}, "--checkpoint_every_steps must be at least 1. Received 0."),
+        ({"max_images": -1}, "--max_images must be at least 0. Received -1."),
+    ],
+)
+def test_settings_out_of_range_are_refused(options: dict[str, int], message: str) -> None:
+    assert refusal(lambda: Settings(**options)) == message
+
+
+# --- started from another run
+
+
+def test_a_run_starts_from_the_weights_of_another(
+    trained: Any,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    settings = ["optimizer.lr=1e-9", "optimizer.factors=[]", "model.trunk.batch_norm=inference"]
+    recipe = with_settings(tiny, [*settings, "validation=null"])
+    train(
+        recipe,
+        data,
+        tmp_path / "run",
+        from_run=trained.run_dir,
+        settings=SETTINGS,
+        log=said.append,
+    )
+    old, new = weights_of(trained.run_dir, "best"), weights_of(tmp_path / "run")
+    other = [name for name in new if old[name].shape != new[name].shape]
+    assert sorted(other) == ["logits/classifier/bias", "logits/classifier/kernel"]  # 6 classes now
+    moving = [name for name in new if "/norm/moving_" in name]  # of the attention's batch norm
+    for name in new.keys() - {*other, *moving}:
+        np.testing.assert_allclose(new[name], old[name], atol=1e-6, err_msg=name)
+    done, history = step_of(trained.run_dir), read_run(tmp_path / "run").facts.history
+    count = f"{len(new) - 2} of {len(new)} variables"
+    first = f"starts from {trained.run_dir} (best-{done}): {count}"
+    assert history[:2] == ("made with seed 3", first)
+    assert set(history[1:]) <= set(said)
+    assert {
+        "optimizer.lr: 0.0001 -> 1e-09",
+        "model.trunk.batch_norm: training -> inference",
+        "validation.type: ClassBlock -> nothing",
+    } <= set(history)
+    assert step_of(tmp_path / "run") == 3 < 2 * done
+
+
+def test_an_undecided_layout_is_that_of_the_run_it_starts_from(
+    trained: Any,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    parent = copied(trained.run_dir, tmp_path / "parent")
+    run = read_run(parent)
+    old = recipe_of(run)
+    assert isinstance(old, Recipe)
+    write_run(
+        parent,
+        run.kind,
+        codec.to_json(with_settings(old, ["model.trunk.layout=v1.5"])),
+        run.facts,
+    )
+    train(tiny, data, tmp_path / "run", from_run=parent, settings=SETTINGS)
+    started = parent_recipe(tmp_path / "run")
+    assert started.model.trunk.layout == "v1.5"
+
+
+def test_runs_that_have_no_weights_of_a_recipe_are_refused(
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    def start() -> object:
+        return train(tiny, data, tmp_path / "run", from_run=tmp_path / "parent")
+
+    assert refusal(start) == f"{tmp_path / 'parent' / 'recipe.json'}: not found."
+    write_run(tmp_path / "parent", "keras_baseline", {}, Facts())
+    hint = "--from_run takes one that a recipe was trained in."
+    message = f"holds a run of kind 'keras_baseline'; {hint}"
+    assert refusal(start) == f"{tmp_path / 'parent'}: {message}"
+    write_run(tmp_path / "parent", "recipe", codec.to_json(tiny), Facts())
+    assert refusal(start).startswith(f"{tmp_path / 'parent' / 'checkpoint'}: no checkpoint; ")
+    assert not is_run(tmp_path / "run")
+
+
+# --- validation
+
+
+@pytest.mark.parametrize(
+    ("validation", "what", "classes"),
+    [
+        (schema.Given(100), "3 queries, queries and gallery of the data", 6),
+        (
+            schema.StratifiedFolds(100, 4, 1),
+            "6 queries, fold 1 of 4, searched for in the others",
+            6,
+        ),
+        (schema.RandomClasses(100, 0.34), "dev split (random, 0.34 of the classes)", 4),
+    ],
+)
+def test_other_validations_choose_the_best_weights(
+    validation: schema.Validation,
+    what: str,
+    classes: int,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    recipe = dataclasses.replace(tiny, validation=validation)
+    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=said.append)
+    (line,) = (line for line in said if line.startswith("training "))
+    assert f" of {classes} classes for " in line and line.endswith(what)
+    best = CheckpointFolder(tmp_path / "run" / "checkpoint", "best")
+    assert 0 < best.facts()["mAP"] <= 1
+    held_out = split(data.train, data, validation, seed=3).held_out
+    assert read_run(tmp_path / "run").facts.held_out == held_out
+
+
+def test_a_training_without_given_queries_is_refused(
+    tiny: Recipe,
+    only_train: DataSet,
+    tmp_path: Path,
+) -> None:
+    recipe = dataclasses.replace(tiny, validation=schema.Given())
+    message = "products: validation Given needs queries and a gallery; the data have none."
+    assert refusal(lambda: train(recipe, only_train, tmp_path / "run")) == message
+
+
+# --- ensembles
+
+
+@pytest.fixture(scope="module")
+def pair(tiny: Recipe) -> schema.EnsembleRecipe:
+    lower = with_settings(tiny, ["optimizer.lr=1e-5"])
+    members = (schema.Member("first", tiny), schema.Member("second", lower))
+    return schema.EnsembleRecipe("pair", members, schema.MeanEmbedding(), ranking="aqe:1")
+
+
+def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
+    pair: schema.EnsembleRecipe,
+    data: DataSet,
+    products: Path,
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "pair [1]"
+
+    def kill(line: str) -> None:
+        if line == "member second":
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(pair, products, run_dir, settings=SETTINGS, log=kill)
+    assert is_run(run_dir / "members" / "first") and not is_run(run_dir / "members" / "second")
+    weights = weights_of(run_dir / "members" / "first")
+    assert refusal(lambda: train(pair, products, run_dir)).startswith(f"{run_dir}: holds a run already.")
+
+    said: list[str] = []
+    result = resume(run_dir, log=said.append)
+    assert [member.run_dir.name for member in result.members] == ["first", "second"]
+    done = step_of(run_dir / "members" / "first")
+    assert f"continuing at step {done} of {done}" in said
+    again = weights_of(run_dir / "members" / "first")
+    assert all((weights[name] == again[name]).all() for name in weights)
+
+    run = read_run(run_dir)
+    assert run.kind == "ensemble" and recipe_of(run) == pair
+    assert run.facts.data == read_run(run_dir / "members" / "first").facts.data == str(products)
+    opened = open_model(run_dir, FLOAT32)
+    assert isinstance(opened, Ensemble) and opened.ranking == "aqe:1"
+    found = evaluate(opened, data, run=run)
+    assert 0 < found["mAP"] <= 1 and found["num_queries"] == 3
+
+
+def test_a_member_can_be_a_finished_run(
+    trained: Any,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    members = (schema.Member("finished", run=str(trained.run_dir)), schema.Member("new", tiny))
+    said: list[str] = []
+    mixed = schema.EnsembleRecipe("mixed", members)
+    result = train(mixed, data, tmp_path / "run", settings=SETTINGS, log=said.append)
+    assert [member.run_dir for member in result.members] == [tmp_path / "run" / "members" / "new"]
+    opened = open_model(tmp_path / "run", FLOAT32)
+    assert isinstance(opened, Ensemble) and len(opened.members) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"join": schema.MeanSimilarity()},
+            "MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.",
+        ),
+        ({"label": schema.LabelVote()}, "LabelVote is not built yet. Built: none of its kind."),
+    ],
+)
+def test_an_ensemble_that_is_not_built_is_refused_before_training(
+    pair: schema.EnsembleRecipe,
+    data: DataSet,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    other = dataclasses.replace(pair, **changes)
+    assert refusal(lambda: train(other, data, tmp_path / "run")) == message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_member_that_cannot_be_had_is_refused_before_the_first_is_trained(
+    pair: schema.EnsembleRecipe,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    gone = schema.Member("gone", run=str(tmp_path / "gone"))
+    other = dataclasses.replace(pair, members=(*pair.members, gone))
+    found = refusal(lambda: train(other, data, tmp_path / "run"))
+    assert found == f"{tmp_path / 'gone' / 'recipe.json'}: not found."
+    unbuilt = schema.Member("unbuilt", dataclasses.replace(tiny, task=schema.Classification()))
+    other = dataclasses.replace(pair, members=(*pair.members, unbuilt))
+    found = refusal(lambda: train(other, data, tmp_path / "run"))
+    assert found == "task Classification is not built yet. Built: Retrieval."
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_ensemble_does_not_start_from_one_run(
+    pair: schema.EnsembleRecipe,
+    trained: Any,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    hint = "train the members of an ensemble one by one."
+    found = refusal(lambda: train(pair, data, tmp_path / "run", from_run=trained.run_dir))
+    assert found == f"--from_run starts one recipe from one run; {hint}"
+
+
+# --- what is not built yet, and data that cannot be trained on
+
+PXK = '{"type": "PxK", "classes": 2, "images": 4}'
+
+
+def loss_on_pooled(loss: str) -> list[str]:
+    term = json.dumps({"type": "LossTerm", "head": "pooled", "loss": {"type": loss}})
+    return [f"sampling={PXK}", f"losses=[{term}]"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["task=Classification"], "task Classification is not built yet. Built: Retrieval."),
+        (["task=LabelPaths"], "task LabelPaths is not built yet. Built: Retrieval."),
+        (["reduction=Lda"], "reduction Lda is not built yet. Built: none."),
+        (
+            ["limits.max_gmac=2"],
+            "limits.max_gmac is not built yet: nothing counts multiply-accumulates.",
+        ),
+        (
+            ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],
+            "SelfAttention is not built yet. Built: ",
+        ),
+        (
+            ["model.heads.logits.after=block1"],
+            "head 'logits': a head after an end point inside the trunk is not built yet.",
+        ),
+        (["model.heads.logits.classifier=TreePath"], "TreePath is not built yet. Built: "),
+        (["model.trunk.source=zoo"], 'trunk source "zoo" is not built yet. Built: '),
+        (loss_on_pooled("NPair"), "NPair is not built yet. Built: "),
+        (["stages.0.schedule=Plateau"], "Plateau is not built yet. Built: "),
+    ],
+)
+def test_a_part_that_is_not_built_is_refused_before_an_image_is_read(
+    tiny: Recipe,
+    tmp_path: Path,
+    settings: list[str],
+    message: str,
+) -> None:
+    recipe = with_settings(tiny, settings)
+    nothing_there = ImageList(["a", "b"], ["/none/a.jpg", "/none/b.jpg"], [0, 1])
+    data = DataSet("d", nothing_there, nothing_there, nothing_there, ("x", "y"))
+    found = refusal(lambda: train(recipe, data, tmp_path / "run"))
+    assert found.startswith(message) and not (tmp_path / "run").exists()
+
+
+def test_the_whole_registry_is_built() -> None:
+    from delf_ext.app.training_job import require_built
+
+    for recipe in RECIPES.values():
+        if isinstance(recipe, Recipe):
+            require_built(recipe)
+
+
+def test_data_without_a_training_image_are_refused(
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    nothing = dataclasses.replace(data, train=data.train.take([], skipped=()))
+    found = refusal(lambda: train(tiny, nothing, tmp_path / "run"))
+    assert found == "the data have no training images."
+
+
+def test_images_that_cannot_be_read_are_left_out_and_said(
+    tiny: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = draw_dataset(tmp_path / "drawn", DrawConfig(3, 12, 1, 2, 32), progress=False)
+    data = load_dataset(drawn)
+    for path in data.train.paths[:7]:
+        Path(path).write_text("no image")
+    said: list[str] = []
+    recipe = dataclasses.replace(tiny, validation=None, sampling=schema.Shuffled(4))
+    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=said.append)
+    assert said[0].startswith(f"skipped {data.train.paths[0]}: ")
+    assert said[5] == "skipped 7 files in all" and " on 5 images of " in said[7]
+    for path in data.train.paths:
+        Path(path).write_text("no image")
+    found = refusal(lambda: train(recipe, data, tmp_path / "other"))
+    assert found == "none of the training images could be read."
+
+
+def test_one_class_is_refused(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    one = dataclasses.replace(data, train=data.train.take(data.train.labels < 2))
+    recipe = with_settings(tiny, ["validation.share=0.5"])
+    message = "training needs at least 2 classes. Received 1 (after validation took its share)."
+    assert refusal(lambda: train(recipe, one, tmp_path / "run")) == message
+
+
+def test_a_sampling_that_the_classes_do_not_allow_is_refused_before_anything_is_built(
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    recipe = dataclasses.replace(tiny, sampling=schema.PxK(8, 2))
+    needs = "needs 8 classes in a batch (at least 2); there are 4 to train on."
+    message = f"--batch_size=16 with --images_per_class=2 {needs}"
+    assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
+    assert not (tmp_path / "run").exists()
+
+
+def test_errors_of_use_are_usage_errors(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        train(dataclasses.replace(tiny, reduction=schema.Pca()), data, tmp_path / "run")

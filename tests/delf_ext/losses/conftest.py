@@ -1,0 +1,33 @@
+"""Vectors that the tests of the losses share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.array([0, 0, 1, 2, 1, 2, 0, 1])
+
+
+@pytest.fixture(params=range(4))
+def embedding(request: pytest.FixtureRequest) -> np.ndarray:
+    """[8, 5] float64 of unit length, one set for each seed."""
+    vectors = np.random.default_rng(request.param).normal(size=(8, 5))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def at_degrees() -> Callable[..., tf.Tensor]:
+    """Angles in degrees -> unit vectors in the plane, [B, 2]."""
+
+    def vectors(*angles: float) -> tf.Tensor:
+        turns = [math.radians(angle) for angle in angles]
+        return tf.constant([[math.cos(turn), math.sin(turn)] for turn in turns], tf.float32)
+
+    return vectors

@@ -1,0 +1,120 @@
+"""Losses as a recipe names them: what each reads of its head, and what is not built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from delf_ext.config import UsageError
+from delf_ext.losses.build import build_loss
+from delf_ext.losses.hardest_negatives import hardest_negatives
+from delf_ext.losses.loss import Targets, on_head
+from delf_ext.losses.pairs import pair_similarity, pair_squared_error
+from delf_ext.losses.softmax import softmax_cross_entropy
+from delf_ext.losses.triplet import triplet
+from delf_ext.models.heads import HeadOutput, Output
+from delf_ext.recipes import schema
+from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.part import Part
+
+BUILT: dict[schema.Loss, Callable[..., tf.Tensor]] = {
+    schema.SoftmaxCrossEntropy(0.1, squared_error=True): softmax_cross_entropy,
+    schema.PairSimilarity(16.0, 0.4): pair_similarity,
+    schema.PairSquaredError(16.0, 0.4): pair_squared_error,
+    schema.HardestNegatives(2): hardest_negatives,
+    schema.Triplet(0.7): triplet,
+}
+ALL_FLAGS = ("train_logits", "train_sim", "train_sim_dist", "train_max_neg", "train_triplet")
+
+
+def output_of(vector: Any, logits: Any = None) -> Output:
+    """A model's output with one head, "main", beside one that no loss may read."""
+    other = HeadOutput(tf.fill([1, 1], float("nan")))
+    return Output(tf.zeros([1, 1]), {"other": other, "main": HeadOutput(vector, logits)}, {})
+
+
+@pytest.mark.parametrize("config", BUILT, ids=lambda config: type(config).__name__)
+def test_a_loss_reads_unit_vectors_or_logits_of_its_head(config: schema.Loss, labels: np.ndarray):
+    rng = np.random.default_rng(0)
+    vector, logits = (tf.constant(rng.normal(0, 3, (8, n)), tf.float32) for n in (5, 3))
+    loss = build_loss(config, "main")(output_of(vector, logits), Targets(tf.constant(labels)))
+    read = tf.math.l2_normalize(vector, axis=1) if config.reads == "embedding" else logits
+    assert float(loss) == float(BUILT[config](read, tf.constant(labels), config))
+    assert loss.dtype == tf.float32 and loss.shape == ()
+
+
+def test_every_loss_that_is_registered_is_tested_here():
+    registered = {kind for kind in build_loss.registry if kind is not object and kind is not Part}
+    assert registered == {type(config) for config in BUILT}
+
+
+def test_a_loss_that_is_not_built_says_which_are():
+    built = ", ".join(sorted(type(config).__name__ for config in BUILT))
+    others = [kind for kind in schema.Loss.__subclasses__() if kind not in map(type, BUILT)]
+    for kind in (*others, schema.Constant):
+        with pytest.raises(UsageError) as caught:
+            build_loss(kind(), "main")
+        assert str(caught.value) == f"{kind.__name__} is not built yet. Built: {built}."
+
+
+def test_a_mining_that_is_not_built_is_refused_before_training():
+    message = r'^Triplet\.mining "semi_hard" is not built yet\. Built: "batch_hard"\.$'
+    with pytest.raises(UsageError, match=message):
+        build_loss(schema.Triplet(mining="semi_hard"), "main")
+
+
+def test_a_loss_on_parts_reads_the_parts():
+    parts = tf.constant(np.arange(12, dtype=np.float32).reshape(2, 3, 2))
+    head = HeadOutput(tf.zeros([2, 2]), parts=tf.cast(parts, tf.bfloat16))
+    total = on_head(lambda tensor, labels, config: tf.reduce_sum(tensor) + config.margin)
+    loss = total(schema.Divergence(margin=0.5), "main")
+    found = loss(Output(tf.zeros([2, 2]), {"main": head}, {}), Targets(tf.constant([0, 1])))
+    assert float(found) == 66.5 and found.dtype == tf.float32
+
+
+COMPARING = [config for config in BUILT if config.compares]
+
+
+@pytest.mark.parametrize("config", COMPARING, ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 0, 1]], ids=str)
+def test_gradients_are_finite_where_embeddings_coincide(
+    config: schema.Loss,
+    labels: list[int],
+    at_degrees: Callable,
+):
+    """Cosine 1 and distance 0: a photograph twice in a batch, or a network that has collapsed."""
+    vector = tf.Variable(at_degrees(30, 30, 30, 30))
+    with tf.GradientTape() as tape:
+        loss = build_loss(config, "main")(output_of(vector), Targets(tf.constant(labels)))
+    assert np.isfinite(float(loss))
+    assert np.isfinite(tape.gradient(loss, vector).numpy()).all()
+
+
+def test_bfloat16_embeddings_and_logits_are_summed_in_float32(at_degrees: Callable):
+    vector, logits = tf.cast(at_degrees(0, 60, 90, 180), tf.bfloat16), tf.zeros([4, 2], tf.bfloat16)
+    labels = tf.constant([0, 0, 1, 1])
+    for config in BUILT:
+        loss = build_loss(config, "main")(output_of(vector, logits), Targets(labels))
+        assert loss.dtype == tf.float32
+
+
+def test_the_originals_flags_name_weigh_and_place_the_losses():
+    """Each flag's own weight; logits on the head of that name, the others on "similarity"."""
+    weights = {"logits": 2.0, "sim": 3.0, "sim_dist": 0.0, "max_neg": 0.5, "triplet": 7.0}
+    flags = {f"{name}_weight": weight for name, weight in weights.items()}
+    chosen = dict.fromkeys(ALL_FLAGS, True)
+    recipe = from_flags({**chosen, **flags, "train_max_neg_topk": 2, "margin": 0.7})
+    found = {term.shown_name: (term.loss, term.head, term.weight) for term in recipe.losses}
+    losses = {
+        "logits": schema.SoftmaxCrossEntropy(squared_error=True),
+        "sim": schema.PairSimilarity(),
+        "sim_dist": schema.PairSquaredError(),
+        "max_neg": schema.HardestNegatives(2),
+        "triplet": schema.Triplet(0.7),
+    }
+    heads = {name: "logits" if name == "logits" else "similarity" for name in losses}
+    assert found == {name: (loss, heads[name], weights[name]) for name, loss in losses.items()}

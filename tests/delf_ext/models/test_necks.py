@@ -1,0 +1,80 @@
+"""What a neck does in training: its values at inference are in test_build.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from delf_ext.models.necks import DenseNeck, layer_norm
+from delf_ext.recipes.schema import Dense, LayerNorm
+
+VECTORS = tf.constant(np.random.default_rng(0).normal(1, 2, (64, 5)), tf.float32)
+
+
+def test_batch_norm_uses_the_batch_in_training_and_moves_its_statistics_by_a_tenth():
+    neck = DenseNeck(Dense(3, normalization="batch"), "dense1")
+    linear = lambda: neck.linear(VECTORS).numpy().astype(np.float64)  # noqa: E731
+    found = neck(VECTORS, training=True).numpy()
+    mean, variance = linear().mean(0), linear().var(0)
+    np.testing.assert_allclose(found, (linear() - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
+    np.testing.assert_allclose(neck.norm.moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(neck.norm.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
+    before = neck.norm.moving_mean.numpy()
+    neck(VECTORS, training=False)
+    np.testing.assert_array_equal(neck.norm.moving_mean, before)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layer_norm_gives_each_vector_mean_0_and_variance_1(training: bool):
+    variance = VECTORS.numpy().var(1)
+    for layer in (layer_norm(LayerNorm(), "norm"), layer_norm(LayerNorm(affine=True), "norm")):
+        found = layer(VECTORS, training=training).numpy()
+        np.testing.assert_allclose(found.mean(1), 0, atol=1e-5)
+        np.testing.assert_allclose(found.var(1), variance / (variance + 1e-5), atol=1e-5)
+
+
+def test_golden_layer_norm():
+    """By hand: 1, 3 have mean 2 and variance 1, so they become -1, 1 (arXiv:1607.06450, eq. 4)."""
+    found = layer_norm(LayerNorm(), "norm")(tf.constant([[1.0, 3.0]]))
+    np.testing.assert_allclose(found, [[-1, 1]], atol=1e-5)
+
+
+def test_layer_norm_learns_a_scale_and_an_offset_only_where_it_is_affine():
+    plain, affine = layer_norm(LayerNorm(), "norm"), layer_norm(LayerNorm(affine=True), "norm")
+    plain(VECTORS), affine(VECTORS)
+    assert plain.variables == []
+    assert [variable.name for variable in affine.variables] == ["norm/gamma:0", "norm/beta:0"]
+
+
+def test_prelu_learns_one_slope_per_unit_for_what_is_negative():
+    neck = DenseNeck(Dense(3, "prelu"), "dense1")
+    neck(VECTORS)
+    slopes = neck.activation.alpha
+    assert slopes.shape == (3,)
+    slopes.assign([0.5, 0.0, -1.0])
+    neck.linear.kernel.assign(tf.zeros([5, 3]))
+    neck.linear.bias.assign([-2.0, -2.0, -2.0])
+    np.testing.assert_allclose(neck(VECTORS)[0], [-1, 0, 2], atol=1e-6)
+    neck.linear.bias.assign([2.0, 2.0, 2.0])
+    np.testing.assert_allclose(neck(VECTORS)[0], [2, 2, 2], atol=1e-6)
+
+
+def test_dropout_drops_its_share_in_training_and_scales_up_the_rest():
+    tf.keras.utils.set_random_seed(0)
+    neck = DenseNeck(Dense(400, dropout=0.25), "dense1")
+    plain = neck(VECTORS, training=False).numpy()
+    np.testing.assert_array_equal(neck(VECTORS, training=False), plain)
+    found = neck(VECTORS, training=True).numpy()
+    dropped = found == 0
+    assert dropped.mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_allclose(found[~dropped], plain[~dropped] / 0.75, rtol=1e-5)
+
+
+def test_normalization_comes_before_the_activation_and_dropout_last():
+    tf.keras.utils.set_random_seed(0)
+    neck = DenseNeck(Dense(400, "relu", "batch", 0.5), "dense1")
+    found = neck(VECTORS, training=True).numpy()
+    assert found.min() == 0
+    # Half of what is normalized is positive, and half of that is dropped.
+    assert (found > 0).mean() == pytest.approx(0.25, abs=0.02)

@@ -1,0 +1,212 @@
+"""Receptive fields against what impulses and gradients reach: the network is asked, no formula repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delf_ext.models.trunks.receptive_field import (
+    ReceptiveField,
+    ReceptiveFields,
+    receptive_field,
+    receptive_field_of,
+)
+from delf_ext.models.trunks.slim import SlimTrunk
+
+# --- the backbones, by the gradient of one cell
+
+ODD_PX, EVEN_PX = 353, 352  # pool1 of the ResNets has an input of 177 cells, and of 176
+
+
+def make_positive(backbone: SlimTrunk) -> None:
+    """Random kernels above zero, so that every ReLU is alive and nothing a cell sees cancels out; no growth with depth."""
+    rng = np.random.default_rng(5)
+    for variable in backbone.variables:
+        if variable.shape.rank == 4:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape) / np.prod(variable.shape[:3]))
+
+
+def seen_pixels(backbone: SlimTrunk, cell: int, size_px: int, axis: int, breadth_px: int) -> np.ndarray:
+    """The lines of pixels along `axis` (0: y, 1: x) that `cell` depends on, in a strip of an image: quick, and no less true.
+
+    A max-pool passes gradients to one input only: the last of its window where brightness rises along the axis, the first
+    where it falls. The two strips together show both ends.
+    """
+    rising = np.linspace(140, 240, size_px)
+    strips = np.stack([rising, rising[::-1]])[:, :, None, None] * np.ones([1, 1, breadth_px, 3])
+    images = tf.constant(strips if axis == 0 else strips.swapaxes(1, 2), tf.float32)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        found = backbone(images, training=False)[backbone.endpoint]
+        value = tf.reduce_sum(found[:, cell] if axis == 0 else found[:, :, cell])
+    return np.flatnonzero(np.any(tape.gradient(value, images).numpy() != 0, axis=(0, 2 - axis, 3)))
+
+
+def predicted_pixels(field: ReceptiveField, cell: int) -> np.ndarray:
+    return cell * field.stride_px - field.padding_px + np.arange(field.size_px)
+
+
+def check_by_gradient(backbone: SlimTrunk, cell: int, size_px: tuple[int, int], breadth_px: int = 8) -> ReceptiveFields:
+    fields = receptive_field(backbone, backbone.endpoint, *size_px)
+    make_positive(backbone)
+    for axis, field in enumerate(fields):
+        pixels = seen_pixels(backbone, cell, size_px[axis], axis, breadth_px)
+        expected = predicted_pixels(field, cell)
+        assert 0 < expected[0] < expected[-1] < size_px[axis] - 1, "the border would hide an end"
+        np.testing.assert_array_equal(pixels, expected)
+        assert field.centers_px(cell + 1)[cell] == (pixels[0] + pixels[-1]) / 2
+    return fields
+
+
+PUBLISHED = "tensorflow/models, research/delf/delf/python/feature_extractor.py: rf, stride, padding of resnet_v1_50/block3"
+
+
+@pytest.mark.parametrize(
+    ("layout", "cell", "odd", "even"),
+    [
+        ("slim", 5, ReceptiveField(291, 32, 145), ReceptiveField(291, 32, 143)),
+        ("keras", 5, ReceptiveField(291, 32, 145), ReceptiveField(291, 32, 145)),
+        ("v1.5", 10, ReceptiveField(267, 16, 133), ReceptiveField(267, 16, 133)),
+    ],
+)
+def test_block3_sees_the_pixels_that_its_gradient_reaches(layout: str, cell: int, odd: ReceptiveField, even: ReceptiveField):
+    fields = check_by_gradient(SlimTrunk("resnet_v1_50/block3", layout), cell, (ODD_PX, EVEN_PX))
+    assert (fields.y, fields.x) == (odd, even), PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "cell", "size_px", "breadth_px"),
+    [
+        ("resnet_v2_50/block2", 6, (202, 204), 8),
+        ("vgg_16/pool4", 5, (184, 201), 16),
+        ("inception_v3/Mixed_6a", 7, (230, 231), 96),
+    ],
+)
+def test_other_end_points_see_what_their_gradients_reach(endpoint: str, cell: int, size_px: tuple[int, int], breadth_px: int):
+    check_by_gradient(SlimTrunk(endpoint), cell, size_px, breadth_px)
+
+
+def test_sides_of_1_or_2_modulo_4_are_delfs_and_others_lie_two_pixels_further():
+    backbone = SlimTrunk("resnet_v1_50/block1")
+    graph = tf.function(lambda images: backbone(images, training=False)[backbone.endpoint])
+    concrete = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
+    for side in range(224, 232):
+        fields = receptive_field_of(concrete.outputs[0], concrete.inputs[0], side, 225)
+        assert fields.y == ReceptiveField(35, 8, 17 if side % 4 in (1, 2) else 15) and fields.x == ReceptiveField(35, 8, 17)
+        assert list(fields.y.centers_px(3)) == ([0, 8, 16] if side % 4 in (1, 2) else [2, 10, 18])
+
+
+# --- small networks, by impulses
+
+
+def reached(layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, axis: int) -> np.ndarray:
+    """bool [n, size_px]: which cell along `axis` answers to which bright line of pixels. Kernels must be above zero."""
+    images = np.eye(size_px, dtype=np.float32)[:, :, None, None] * np.ones([1, 1, size_px, 1], np.float32)
+    answers = np.asarray(layers(tf.constant(images if axis == 1 else images.swapaxes(1, 2))))
+    return np.any(answers != 0, axis=(3 - axis, 3)).T
+
+
+def fields_of(layers: Callable[[tf.Tensor], tf.Tensor], height_px: int, width_px: int) -> ReceptiveFields:
+    concrete = tf.function(layers).get_concrete_function(tf.TensorSpec([None, None, None, 1]))
+    return receptive_field_of(concrete.outputs[0], concrete.inputs[0], height_px, width_px)
+
+
+def check_by_impulses(layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, mirrors: bool = False) -> None:
+    """Exact where a cell sees the image only. Zeros beyond the border may hide an end, never add a pixel; mirrors add some."""
+    for axis, field in zip((1, 2), fields_of(layers, size_px, size_px), strict=True):
+        for cell, seen in enumerate(reached(layers, size_px, axis)):
+            pixels, expected = np.flatnonzero(seen), predicted_pixels(field, cell)
+            if 0 <= expected[0] <= expected[-1] < size_px:
+                assert pixels[[0, -1]].tolist() == expected[[0, -1]].tolist()
+            else:
+                assert mirrors or np.isin(pixels, expected).all()
+
+
+def conv(x: tf.Tensor, kernel: tuple[int, int], stride: int, padding: str | list, dilation: int = 1) -> tf.Tensor:
+    return tf.nn.conv2d(x, tf.ones([*kernel, x.shape[-1], 2]), stride, padding, dilations=dilation)
+
+
+LAYERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "conv 3x3 same": partial(conv, kernel=(3, 3), stride=1, padding="SAME"),
+    "conv 4x1 stride 2 same": partial(conv, kernel=(4, 1), stride=2, padding="SAME"),
+    "conv 1x1 stride 3 same": partial(conv, kernel=(1, 1), stride=3, padding="SAME"),
+    "conv 2x5 stride 2 valid": partial(conv, kernel=(2, 5), stride=2, padding="VALID"),
+    "conv 3x2 dilated": partial(conv, kernel=(3, 2), stride=1, padding="SAME", dilation=2),
+    "conv explicit": partial(conv, kernel=(3, 3), stride=2, padding=[[0, 0], [2, 1], [0, 1], [0, 0]]),
+    "depthwise": lambda x: tf.nn.depthwise_conv2d(x, tf.ones([3, 5, x.shape[-1], 1]), [1, 2, 2, 1], "SAME"),
+    "max 3x3 stride 2 same": lambda x: tf.nn.max_pool2d(x, 3, 2, "SAME"),
+    "average 2x2 stride 2": lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID"),
+    "zeros around": lambda x: tf.nn.relu(tf.pad(x, [[0, 0], [2, 0], [1, 3], [0, 0]])),
+    "mirrored around": lambda x: tf.pad(x, [[0, 0], [1, 1], [0, 1], [0, 0]], "REFLECT"),
+    "side by side": lambda x: tf.concat([conv(x, (5, 3), 2, "SAME"), tf.nn.max_pool2d(x, 1, 2, "SAME")], 3),
+    "residual": lambda x: conv(x, (3, 3), 1, "SAME") + conv(x, (1, 1), 1, "SAME") * 2.0,
+}
+
+
+@given(st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=3), st.integers(24, 27))
+def test_any_chain_of_layers_sees_what_impulses_reach(names: list[str], size_px: int):
+    def layers(x: tf.Tensor) -> tf.Tensor:
+        for name in names:
+            x = LAYERS[name](x)
+        return x
+
+    check_by_impulses(layers, size_px, mirrors="mirrored around" in names)
+
+
+# --- what is refused
+
+
+def strides_apart(x: tf.Tensor) -> tf.Tensor:
+    return tf.add(conv(x, (8, 1), 1, "VALID"), conv(x, (1, 1), 9, "VALID"), name="meeting")
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (lambda x: tf.image.resize(tf.nn.relu(x), [4, 4]), "receptive field: unknown operation ResizeBilinear (resize/ResizeBil"),
+        (
+            lambda x: x * tf.reduce_mean(x, [1, 2], keepdims=True),
+            "receptive field: unknown operation Mean (Mean). Known: Conv2D, ",
+        ),
+        (
+            strides_apart,
+            "receptive field: branches of unequal stride meet in meeting (AddV2): 1 cells of stride 1, 1 cells of stride 9.",
+        ),
+        (
+            lambda x: tf.nn.max_pool2d(x, 9, 1, "VALID", name="pool"),
+            "receptive field: the image is too small, pool has 8 cells for a window of 9.",
+        ),
+        (lambda x: tf.ones([1, 2, 2, 1], name="ones"), "is not computed from x."),
+    ],
+)
+def test_what_is_not_known_is_refused_by_name(layers: Callable[[tf.Tensor], tf.Tensor], message: str):
+    with pytest.raises(ValueError) as caught:
+        fields_of(layers, 8, 8)
+    assert message in str(caught.value)
+
+
+def test_operations_beside_the_way_do_not_matter():
+    def layers(x: tf.Tensor) -> tf.Tensor:
+        tf.reduce_mean(tf.image.resize(x, [3, 3]))
+        return conv(x, (3, 3), 2, "VALID")
+
+    assert fields_of(layers, 8, 9) == (ReceptiveField(3, 2, 0), ReceptiveField(3, 2, 0))
+
+
+def test_channels_first_is_refused():
+    def layers(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.max_pool2d(x, 1, 2, "VALID", data_format="NCHW", name="pool")
+
+    with pytest.raises(ValueError, match="receptive field: pool is NCHW; only NHWC is known"):
+        fields_of(layers, 8, 8)
+
+
+def test_an_end_point_out_of_reach_is_refused():
+    with pytest.raises(ValueError, match="vgg_16/conv3 does not lie on the way to the backbone's end point vgg_16/pool1"):
+        receptive_field(SlimTrunk("vgg_16/pool1"), "vgg_16/conv3", 64, 64)

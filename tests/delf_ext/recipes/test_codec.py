@@ -1,0 +1,513 @@
+"""Recipes as JSON and back, settings by path, and one line with the place for what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from delf_ext.config import UsageError
+from delf_ext.recipes import codec, schema
+from delf_ext.recipes.codec import from_json, recipe_from_json, to_json, with_settings
+from delf_ext.recipes.part import PARTS, Part, alternatives, field_types, item_type
+from delf_ext.recipes.registry import RECIPES
+
+DUAL = RECIPES["mandoo_dual"]
+ENSEMBLE = schema.EnsembleRecipe(
+    "both",
+    (schema.Member("trained", DUAL), schema.Member("finished", run="runs/first")),
+    schema.Concatenate((1.0, 2.0)),
+)
+
+# --- random recipes
+
+TEXTS = {
+    "Trunk.source": schema.SOURCES,
+    "Trunk.layout": ("auto", "slim", "v1.5"),
+    "Trunk.batch_norm": ("training", "inference"),
+    "Dense.activation": schema.ACTIVATIONS,
+    "Dense.normalization": schema.NORMALIZATIONS,
+    "Triplet.mining": ("batch_hard", "semi_hard"),
+    "Retrieval.select_by": ("mAP", "recall_at_1", "mean_last_rank"),
+    "TestTime.join": ("mean", "concatenation"),
+}
+NUMBERS = {
+    int: st.integers(0, 400) | st.integers(),
+    float: st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False),
+    bool: st.booleans(),
+}
+
+
+def leaves(kind: type) -> list[type]:
+    """Return the classes that an annotation such as `Loss` stands for."""
+    below = [leaf for sub in kind.__subclasses__() for leaf in leaves(sub)]
+    return below or [kind]
+
+
+def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
+    if item_type(annotation) is not None:
+        return st.lists(values_of(item_type(annotation), where), max_size=3).map(tuple)
+    choices = []
+    for kind in alternatives(annotation):
+        if kind is type(None):
+            choices.append(st.none())
+        elif isinstance(kind, type) and issubclass(kind, Part):
+            choices += [st.deferred(lambda leaf=leaf: parts(leaf)) for leaf in leaves(kind)]
+        elif kind is str:
+            choices.append(st.sampled_from(TEXTS[where]) if where in TEXTS else st.text(max_size=6))
+        else:
+            choices.append(NUMBERS[kind])
+    return st.one_of(choices)
+
+
+def accepts(kind: type[Part], values: dict[str, Any]) -> bool:
+    try:
+        kind(**values)
+    except UsageError:
+        return False
+    return True
+
+
+@st.composite
+def parts(draw: st.DrawFn, kind: type[Part], **fixed: Any) -> Part:
+    """Draw a part: every field that fits is changed, the others keep their defaults."""
+    types = field_types(kind)
+    defaults = {one.name: one.default for one in dataclasses.fields(kind)}
+    needed = {
+        name: draw(values_of(types[name], f"{kind.__name__}.{name}"))
+        for name in types
+        if defaults[name] is dataclasses.MISSING and name not in fixed
+    }
+    values = {**needed, **fixed}
+    assume(accepts(kind, values))
+    for name, annotation in types.items():
+        if name not in values and draw(st.booleans()):
+            tried = {**values, name: draw(values_of(annotation, f"{kind.__name__}.{name}"))}
+            values = tried if accepts(kind, tried) else values
+    return kind(**values)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> schema.Model:
+    names = draw(
+        st.lists(st.sampled_from(["main", "logits", "similarity"]), min_size=1, unique=True),
+    )
+    heads = tuple(draw(parts(schema.Head, name=name, append=())) for name in names)
+    embedding = tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=2)))
+    return schema.Model(draw(parts(schema.Trunk)), heads, embedding)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> schema.Recipe:
+    model, sampling = draw(models()), draw(values_of(schema.Sampling, ""))
+    terms = draw(st.lists(values_of(schema.Loss, ""), min_size=1, max_size=4))
+    losses = tuple(
+        schema.LossTerm(
+            loss,
+            draw(st.sampled_from(model.heads)).name,
+            draw(st.floats(0, 9)),
+            f"loss{row}",
+        )
+        for row, loss in enumerate(terms)
+    )
+    fixed = {"name": draw(st.text(max_size=9)), "model": model, "sampling": sampling}
+    fitting = [term for term in losses if accepts(schema.Recipe, {**fixed, "losses": (term,)})]
+    assume(fitting)
+    stages = tuple(draw(st.lists(parts(schema.Stage), min_size=1, max_size=2)))
+    fixed |= {"losses": tuple(fitting), "stages": stages}
+    assume(accepts(schema.Recipe, fixed))
+    return draw(parts(schema.Recipe, **fixed))
+
+
+def through_text(value: Any) -> Any:
+    return json.loads(json.dumps(to_json(value)))
+
+
+@given(recipe=recipes())
+def test_a_recipe_comes_back_from_json_with_its_digest(recipe: schema.Recipe) -> None:
+    again = recipe_from_json(through_text(recipe))
+    assert again == recipe and hash(again) == hash(recipe)
+    assert through_text(again) == through_text(recipe)
+    assert codec.digest(again) == codec.digest(recipe)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("kind", [kind for kind in PARTS.values() if leaves(kind) == [kind]])
+def test_every_part_comes_back_from_json(kind: type[Part], data: st.DataObject) -> None:
+    if kind in (schema.Model, schema.Recipe, schema.Member, schema.EnsembleRecipe):
+        return  # drawn above, or made of recipes: their fields have to fit each other
+    part = data.draw(parts(kind))
+    assert from_json(through_text(part)) == part
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), ENSEMBLE], ids=lambda recipe: recipe.name)
+def test_the_recipes_of_the_registry_come_back_from_json(recipe: codec.AnyRecipe) -> None:
+    again = recipe_from_json(through_text(recipe))
+    assert again == recipe and codec.digest(again) == codec.digest(recipe)
+
+
+def test_json_holds_every_field_so_that_other_defaults_do_not_change_a_stored_recipe() -> None:
+    assert to_json(schema.LossTerm(schema.Triplet())) == {
+        "type": "LossTerm",
+        "loss": {"type": "Triplet", "margin": 0.3, "mining": "batch_hard"},
+        "head": "main",
+        "weight": 1.0,
+        "name": "",
+    }
+
+
+def test_a_missing_field_has_its_default() -> None:
+    assert from_json({"type": "Triplet"}) == schema.Triplet()
+
+
+def _paths(value: Any, path: str = "") -> list[str]:
+    if isinstance(value, dict):
+        fields = [(name, part) for name, part in value.items() if name != "type"]
+        return [one for name, part in fields for one in _paths(part, f"{path}{name}.")]
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        return [one for row, part in enumerate(value) for one in _paths(part, f"{path}{row}.")]
+    return [path.removesuffix(".")]
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value / 2 if 0 < value < 1 else value + 2
+    if isinstance(value, str):
+        return f"{value}x"
+    return ["x"] if value is None or isinstance(value, list) else value
+
+
+def test_the_digest_has_twelve_digits_and_changes_with_every_value() -> None:
+    whole = to_json(DUAL)
+    digests = {codec.digest(DUAL)}
+    changed = 0
+    for path in _paths(whole):
+        values = json.loads(json.dumps(whole))
+        *way, last = path.split(".")
+        place = values
+        for name in way:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        place[last] = _other(place[last])
+        try:
+            digests.add(codec.digest(recipe_from_json(values)))
+        except UsageError:
+            continue  # such as an unknown activation
+        changed += 1
+    assert changed > 40 and len(digests) == 1 + changed
+    assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
+
+
+# --- what is wrong, and where
+
+
+def refusal(value: Any, where: str = "recipe") -> str:
+    with pytest.raises(UsageError) as caught:
+        from_json(value, where)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"type": "Stage", "epochs": 1.5}, "Stage.epochs must be a whole number. Received 1.5."),
+        ({"type": "Stage", "epochs": "3"}, "Stage.epochs must be a whole number. Received '3'."),
+        ({"type": "Stage", "epochs": True}, "Stage.epochs must be a whole number. Received True."),
+        ({"type": "Stage", "epochs": None}, "Stage.epochs must be a whole number. Received None."),
+        ({"type": "Adam", "lr": True}, "Adam.lr must be a number. Received True."),
+        ({"type": "Adam", "lr": "fast"}, "Adam.lr must be a number. Received 'fast'."),
+        ({"type": "Adam", "lr": float("nan")}, "Adam.lr must be a number. Received nan."),
+        ({"type": "Adam", "lr": float("inf")}, "Adam.lr must be a number. Received inf."),
+        ({"type": "Adam", "lr": -float("inf")}, "Adam.lr must be a number. Received -inf."),
+        ({"type": "Adam", "factors": 3}, "Adam.factors must be a list. Received 3."),
+        ({"type": "Adam", "factors": ["x"]}, "Adam.factors.0 must be RateFactor. Received 'x'."),
+        ({"type": "Gem", "trainable": 1}, "Gem.trainable must be true or false. Received 1."),
+        ({"type": "Trunk", "name": 50}, "Trunk.name must be a text. Received 50."),
+        ({"type": "Trunk", "frozen": "trunk"}, "Trunk.frozen must be a list. Received 'trunk'."),
+        ({"type": "Trunk", "frozen": ["a", 3]}, "Trunk.frozen.1 must be a text. Received 3."),
+        (
+            {"type": "Head", "name": "a", "pool": {"type": "Adam"}},
+            "Head.pool must be Average, Gem, FeatureNorm or DelfAttention. Received Adam.",
+        ),
+        (
+            {"type": "Head", "name": "a", "classifier": 1},
+            "Head.classifier must be Linear, Cosine, TreePath or null. Received 1.",
+        ),
+        (
+            {"type": "LossTerm", "loss": {"type": "Gem"}},
+            "LossTerm.loss must be Loss. Received Gem.",
+        ),
+        ({"type": "Stage", "epochs": 0}, "Stage.epochs must be at least 1. Received 0."),
+        ({"type": "LossTerm"}, "LossTerm needs loss."),
+        ({"type": "RateFactor"}, "RateFactor needs group, factor."),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(value: Any, message: str) -> None:
+    assert refusal(value) == f"recipe: {message}"
+
+
+def test_a_number_too_large_for_a_float_is_refused() -> None:
+    value = {"type": "Adam", "lr": 10**400}
+    assert refusal(value).startswith("recipe: Adam.lr must be a number. Received 1000")
+
+
+def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
+    value = {"type": "Recipe", "optimizer": {"type": "Adam", "lrr": 1, "beta": 2}}
+    message = "recipe.optimizer: unknown key beta, lrr in Adam. Known: lr, factors, weight_decay."
+    assert refusal(value) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({"type": "Recipi"}, "unknown type 'Recipi'"),
+        ({"type": 3}, "unknown type 3"),
+        ({"type": None}, "unknown type None"),
+        ({"name": "x"}, 'no "type"'),
+    ],
+)
+def test_an_unknown_type_is_refused_with_the_known_ones(value: Any, named: str) -> None:
+    message = refusal({"type": "Model", "heads": [{"type": "Head", "name": "a", "neck": [value]}]})
+    assert message.startswith(f"recipe.heads.0.neck.0: {named}. Known types: ")
+    assert " Adam, AdamW, " in message and message.endswith(".")
+
+
+def test_the_place_begins_with_the_name_that_is_given() -> None:
+    value = {"type": "Stage", "schedule": {"type": "StepDecay", "factor": "a"}}
+    message = "mine.json.schedule: StepDecay.factor must be a number. Received 'a'."
+    assert refusal(value, "mine.json") == message
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PARTS.values() if leaves(kind) != [kind]])
+def test_the_base_of_several_parts_is_no_part_itself(kind: type[Part]) -> None:
+    """`Validation` would hold nothing back, and `HeldOutClasses` would not say how."""
+    choices = ", ".join(one.__name__ for one in kind.__subclasses__())
+    message = f"{kind.__name__} is the name of several parts. Choose one of: {choices}."
+    assert refusal({"type": kind.__name__}) == f"recipe: {message}"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(3, "int"), ("x", "str"), ([], "list"), (None, "NoneType"), ({"type": "Adam"}, "Adam")],
+)
+def test_what_is_no_recipe_is_refused(value: Any, found: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe_from_json(value, "mine.json")
+    wanted = '"type": "Recipe" or "EnsembleRecipe"'
+    assert str(caught.value) == f"mine.json: must be an object with {wanted}. Received {found}."
+
+
+# --- settings by path
+
+TASKS = "Recipe.task must be Retrieval, Classification or LabelPaths."
+KEYED = '{"type": "Retrieval", "by": 1}'
+NO_HEAD = "loss logits is on head 'x', which does not exist. Heads: logits, similarity."
+
+
+def settings_of(*settings: str) -> schema.Recipe:
+    return with_settings(DUAL, settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "read", "expected"),
+    [
+        ("optimizer.lr=1e-3", lambda recipe: recipe.optimizer.lr, 1e-3),
+        ("optimizer.lr=1", lambda recipe: recipe.optimizer.lr, 1.0),
+        (" optimizer.lr = 1 ", lambda recipe: recipe.optimizer.lr, 1.0),
+        ("name=1e-3", lambda recipe: recipe.name, "1e-3"),
+        ("name=null", lambda recipe: recipe.name, "null"),
+        ("name=a=b", lambda recipe: recipe.name, "a=b"),
+        ("name=", lambda recipe: recipe.name, ""),
+        ("model.trunk.frozen=trunk", lambda recipe: recipe.model.trunk.frozen, ("trunk",)),
+        (
+            "test_time.copies=mirror, flip,",
+            lambda recipe: recipe.test_time.copies,
+            ("mirror", "flip"),
+        ),
+        ('test_time.copies=["mirror"]', lambda recipe: recipe.test_time.copies, ("mirror",)),
+        ("test_time.copies=", lambda recipe: recipe.test_time.copies, ()),
+        ("test_time.scales=[1, 0.5]", lambda recipe: recipe.test_time.scales, (1.0, 0.5)),
+        ("limits.float32=true", lambda recipe: recipe.limits.float32, True),
+        ("validation=null", lambda recipe: recipe.validation, None),
+        ("validation=None", lambda recipe: recipe.validation, None),
+        ("validation=RandomClasses", lambda recipe: recipe.validation, schema.RandomClasses()),
+        ("optimizer=AdamW", lambda recipe: recipe.optimizer, schema.AdamW()),
+        (
+            'optimizer={"type": "Sgd", "lr": 0.1}',
+            lambda recipe: recipe.optimizer,
+            schema.Sgd(0.1),
+        ),
+        ("stages.0.epochs=3", lambda recipe: recipe.epochs, 3),
+        (
+            "stages.Stage.schedule=CosineDecay",
+            lambda recipe: recipe.stages[0].schedule,
+            schema.CosineDecay(),
+        ),
+        ("losses.sim.loss.scale=3", lambda recipe: recipe.losses[1].loss.scale, 3.0),
+        ("losses.1.weight=3", lambda recipe: recipe.losses[1].weight, 3.0),
+        (
+            "model.heads.similarity.pool=Gem",
+            lambda recipe: recipe.model.heads[1].pool,
+            schema.Gem(),
+        ),
+        (
+            "model.heads.similarity.neck.Dense.units=7",
+            lambda recipe: recipe.model.heads[1].neck[0].units,
+            7,
+        ),
+        (
+            "model.heads.similarity.neck.1.units=7",
+            lambda recipe: recipe.model.heads[1].neck[1].units,
+            7,
+        ),
+        ("model.heads.similarity.neck=[]", lambda recipe: recipe.model.heads[1].neck, ()),
+        (
+            "optimizer.factors.classifier.factor=3",
+            lambda recipe: recipe.optimizer.factors[1].factor,
+            3.0,
+        ),
+        ("reduction=Lda", lambda recipe: recipe.reduction, schema.Lda()),
+    ],
+)
+def test_a_setting_changes_what_its_path_names(setting: str, read: Any, expected: Any) -> None:
+    found = read(settings_of(setting))
+    assert found == expected and type(found) is type(expected)
+
+
+def test_settings_are_applied_in_order_and_change_nothing_else() -> None:
+    changed = settings_of(
+        "model.heads.similarity.pool=Gem",
+        "model.heads.similarity.pool.p=4",
+        "optimizer.lr=1",
+    )
+    heads = dataclasses.replace(DUAL.model.heads[1], pool=schema.Gem(4.0))
+    model = dataclasses.replace(DUAL.model, heads=(DUAL.model.heads[0], heads))
+    optimizer = dataclasses.replace(DUAL.optimizer, lr=1.0)
+    assert changed == dataclasses.replace(DUAL, model=model, optimizer=optimizer)
+    assert settings_of() == DUAL
+
+
+def test_a_loss_without_a_name_is_named_by_its_class() -> None:
+    recipe = dataclasses.replace(DUAL, losses=(schema.LossTerm(schema.ArcFace(), "logits"),))
+    assert with_settings(recipe, ["losses.arc_face.loss.scale=2"]).losses[0].loss == schema.ArcFace(
+        2.0,
+    )
+
+
+def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
+    changed = with_settings(
+        ENSEMBLE,
+        ["members.trained.recipe.optimizer.lr=1", "join=MeanEmbedding"],
+    )
+    assert changed.members[0].recipe == settings_of("optimizer.lr=1")
+    assert changed.join == schema.MeanEmbedding()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("x", "--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received 'x'."),
+        ("=3", "--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received '=3'."),
+        ("", "--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received ''."),
+        (
+            "lrr=1",
+            "--set: the recipe (Recipe) has no 'lrr'. Known: name, model, losses, optimizer, ",
+        ),
+        ("optimizer.lrr=1", "--set: optimizer (Adam) has no 'lrr'. Known: lr, factors, weight_decay."),
+        ("optimizer.lr.x=1", "--set: optimizer.lr is 0.0001 and has no part 'x'."),
+        ("reduction.dims=1", "--set: reduction is None and has no part 'dims'."),
+        ("optimizer..lr=1", "--set: optimizer (Adam) has no ''. Known: lr, factors, weight_decay."),
+        ("losses.5.weight=1", "--set: losses has no '5'. Known: logits, sim."),
+        ("losses.-1.weight=1", "--set: losses has no '-1'. Known: logits, sim."),
+        ("model.heads.foo.pool=Gem", "--set: model.heads has no 'foo'. Known: logits, similarity."),
+        ("input.augment.0=Crop", "--set: input.augment has no '0'. Known: none, it is empty."),
+        (
+            "optimizer.factors.logits.factor=1",
+            "--set: optimizer.factors has no 'logits'. Known: attention, classifier.",
+        ),
+        (
+            "optimizer.lr=fast",
+            "--set optimizer.lr=fast: Adam.lr must be a number. Received 'fast'.",
+        ),
+        ("optimizer.lr=NaN", "--set optimizer.lr=NaN: Adam.lr must be a number. Received nan."),
+        (
+            "optimizer.lr=Infinity",
+            "--set optimizer.lr=Infinity: Adam.lr must be a number. Received inf.",
+        ),
+        ("optimizer.lr=true", "--set optimizer.lr=true: Adam.lr must be a number. Received True."),
+        (
+            "stages.0.epochs=2.5",
+            "--set stages.0.epochs=2.5: Stage.epochs must be a whole number. Received 2.5.",
+        ),
+        (
+            "limits.float32=yes",
+            "--set limits.float32=yes: Limits.float32 must be true or false. Received 'yes'.",
+        ),
+        (
+            "model.heads.similarity.pool=Foo",
+            "--set model.heads.similarity.pool=Foo: "
+            "Head.pool must be Average, Gem, FeatureNorm or DelfAttention. Received 'Foo'.",
+        ),
+        (
+            "task=Gem",
+            f"--set task=Gem: {TASKS} Received 'Gem'.",
+        ),
+        (
+            'task={"type": "Gem"}',
+            f'--set task={{"type": "Gem"}}: {TASKS} Received Gem.',
+        ),
+        (
+            f"task={KEYED}",
+            f"--set task={KEYED}: value: unknown key by in Retrieval. Known: select_by, ranked_by.",
+        ),
+        (
+            "model.heads.similarity.neck.0=Dense",
+            "--set model.heads.similarity.neck.0=Dense: Dense: Dense needs units.",
+        ),
+        (
+            "sampling={}",
+            '--set sampling={}: value: no "type". Known types: ',
+        ),
+        (
+            "validation=0",
+            "--set validation=0: Recipe.validation must be Validation or null. Received 0.",
+        ),
+        (
+            "losses.0.head=x",
+            f"--set losses.0.head=x: {NO_HEAD}",
+        ),
+        (
+            "input.augment=Crop",
+            "--set input.augment=Crop: Input.augment must be a list. Received 'Crop'.",
+        ),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_line(setting: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings_of(setting)
+    assert "\n" not in str(caught.value)
+    found = str(caught.value)
+    assert found == message or (message.endswith(" ") and found.startswith(message))
+
+
+@given(
+    path=st.lists(st.text("abc.0=losesimhdrtpz", max_size=8), max_size=4),
+    value=st.text(max_size=8),
+)
+def test_any_setting_gives_a_recipe_or_a_usage_error(path: list[str], value: str) -> None:
+    try:
+        assert isinstance(settings_of(f"{'.'.join(path)}={value}"), schema.Recipe)
+    except UsageError as error:
+        assert "--set" in str(error)
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1" + "0" * 5000, "[" * 100_000])
+def test_a_value_that_json_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="Adam.lr must be a number"):
+        settings_of(f"optimizer.lr={value}")

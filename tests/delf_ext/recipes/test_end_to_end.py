@@ -1,0 +1,139 @@
+"""Every recipe of the registry, made small: trained, opened and evaluated on one drawn data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from data_io.datasets import DataSet, load_dataset
+from data_io.synthetic import DrawConfig, draw_dataset
+from delf_ext.app.evaluation import Evaluation, evaluate
+from delf_ext.app.training import Trained, train
+from delf_ext.app.training_job import Settings
+from delf_ext.recipes import schema
+from delf_ext.recipes.codec import AnyRecipe
+from delf_ext.recipes.registry import RECIPES
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.sources import Runtime
+
+SIZE_PX = 64
+LIMIT_S = 5.0  # of a processor, on a machine that others use too
+SETTINGS = Settings(mixed_precision="off")
+FIRST_UNIT = "block1/unit_1/bottleneck_v1"
+GROUPS = ("trunk", "trunk/stem", "trunk/block1")  # what is left of a ResNet's trunk
+DATA = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=SIZE_PX)
+
+
+def small(recipe: AnyRecipe) -> AnyRecipe:
+    """Return the recipe with every part that it has, and as little of each as can be trained."""
+    if isinstance(recipe, schema.EnsembleRecipe):
+        members = tuple(
+            dataclasses.replace(member, recipe=_small(member.recipe))
+            for member in recipe.members[:2]
+            if member.recipe is not None
+        )
+        weighted = isinstance(recipe.join, schema.Concatenate) and recipe.join.weights
+        join = schema.Concatenate(recipe.join.weights[:2]) if weighted else recipe.join
+        return dataclasses.replace(recipe, members=members, join=join)
+    return _small(recipe)
+
+
+def _small(recipe: schema.Recipe) -> schema.Recipe:
+    model, optimizer = recipe.model, recipe.optimizer
+    if model.trunk.source == "slim" and model.trunk.name.startswith("resnet_v1"):
+        first = {
+            "name": "resnet_v1_50",
+            "end_point": FIRST_UNIT,
+            "frozen": _left(model.trunk.frozen),
+        }
+        model = dataclasses.replace(model, trunk=dataclasses.replace(model.trunk, **first))
+    factors = tuple(one for one in optimizer.factors if _left((one.group,)))
+    return dataclasses.replace(
+        recipe,
+        model=model,
+        optimizer=dataclasses.replace(optimizer, factors=factors),
+        stages=tuple(_stage(stage) for stage in recipe.stages),
+        input=dataclasses.replace(recipe.input, size_px=SIZE_PX),
+        sampling=_sampling(recipe.sampling),
+        validation=_validation(recipe.validation),
+    )
+
+
+def _left(groups: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in groups if not name.startswith("trunk") or name in GROUPS)
+
+
+def _stage(stage: schema.Stage) -> schema.Stage:
+    size_px = SIZE_PX if stage.size_px else 0
+    return dataclasses.replace(stage, epochs=1, trains=_left(stage.trains), size_px=size_px)
+
+
+def _sampling(sampling: schema.Sampling) -> schema.Sampling:
+    if isinstance(sampling, schema.PxK):
+        return schema.PxK(2, min(sampling.images, 4))
+    return dataclasses.replace(sampling, batch_size=8)
+
+
+def _validation(validation: schema.Validation | None) -> schema.Validation | None:
+    if isinstance(validation, schema.HeldOutClasses):
+        return dataclasses.replace(validation, share=0.34)
+    if isinstance(validation, schema.StratifiedFolds):
+        return dataclasses.replace(validation, folds=2, fold=validation.fold % 2)
+    return validation
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    folder = tmp_path_factory.mktemp("products")
+    return load_dataset(draw_dataset(folder, DATA, progress=False))
+
+
+def trained_and_evaluated(
+    name: str,
+    products: DataSet,
+    run_dir: Path,
+) -> tuple[Trained, Evaluation]:
+    trained = train(small(RECIPES[name]), products, run_dir, settings=SETTINGS)
+    model = open_model(run_dir, Runtime(mixed_precision="off"))
+    return trained, evaluate(model, products, run=read_run(run_dir))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(products: DataSet, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Go the whole way once: the first time imports TensorFlow and compiles what is measured."""
+    trained_and_evaluated("demo", products, tmp_path_factory.mktemp("warm") / "run")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_trained_opened_and_evaluated(
+    name: str,
+    products: DataSet,
+    tmp_path: Path,
+) -> None:
+    begun_s = time.process_time()
+    trained, found = trained_and_evaluated(name, products, tmp_path / "run")
+    used_s = time.process_time() - begun_s
+    members = trained.members or (trained,)
+    for one in members:
+        assert one.losses["loss"] > 0 and all(map(math.isfinite, one.losses.values()))
+    assert 0 < found["mAP"] <= 1 and found["num_skipped"] == 0
+    assert (found["num_queries"], found["num_gallery"]) == (3, 9)
+    assert used_s < LIMIT_S * len(members)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_whole_model_of_a_recipe_can_be_built(name: str) -> None:
+    from delf_ext.models.embedding_model import EmbeddingModel
+
+    recipe = RECIPES[name]
+    members = [schema.Member(name, recipe)] if isinstance(recipe, schema.Recipe) else recipe.members
+    for member in members:
+        if member.recipe is not None:
+            model = EmbeddingModel(member.recipe.model, 3).build_variables()
+            assert len(model.named_variables()) > 10

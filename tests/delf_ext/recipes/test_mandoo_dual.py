@@ -1,0 +1,352 @@
+"""The original's flags to a recipe: what each of them becomes, and what is refused by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from delf_ext.config import UsageError
+from delf_ext.recipes import schema
+from delf_ext.recipes.codec import with_value
+from delf_ext.recipes.mandoo_dual import FLAGS, RECIPE, from_flags
+from delf_ext.recipes.registry import RECIPES
+from delf_ext.recipes.schema import Dense, LossTerm
+
+LOGITS = {"train_logits": True}
+NAMES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
+
+
+def refusal(**flags: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        from_flags(LOGITS | flags)
+    return str(caught.value)
+
+
+# --- what the flags become
+
+
+def test_the_original_is_a_trunk_with_two_heads() -> None:
+    """DESIGN 7, and the flags' own defaults."""
+    attention = schema.DelfAttention(normalized=False)
+    neck = (Dense(1024, "relu"), Dense(2048))
+    heads = (
+        schema.Head("logits", schema.DelfAttention(), classifier=schema.Linear()),
+        schema.Head("similarity", attention, neck, stop_gradient=True),
+    )
+    factors = (schema.RateFactor("attention", 10.0), schema.RateFactor("classifier", 10.0))
+    expected = schema.Recipe(
+        name="mandoo_dual",
+        model=schema.Model(schema.Trunk("resnet_v1_50"), heads, ("similarity",)),
+        losses=(
+            LossTerm(schema.SoftmaxCrossEntropy(squared_error=True), "logits", 1.0, "logits"),
+            LossTerm(schema.PairSimilarity(32.0, 0.5), "similarity", 1.0, "sim"),
+        ),
+        optimizer=schema.Adam(1e-4, factors),
+        stages=(schema.Stage(200, schema.Constant()),),
+        input=schema.Input(224),
+        sampling=schema.Pairs(64),
+        validation=schema.ClassBlock(150, 0.1, 300, 20),
+        about=RECIPE.about,
+    )
+    flags = {**LOGITS, "train_sim": True, "stop_gradient_sim": True}
+    assert from_flags(flags) == expected == RECIPE
+
+
+def test_losses_have_a_fixed_order_and_their_weights() -> None:
+    flags = {f"train_{name}": True for name in reversed(NAMES)}
+    weights = {f"{name}_weight": row + 0.5 for row, name in enumerate(NAMES)}
+    recipe = from_flags({**flags, **weights, "train_max_neg_topk": 7, "margin": 2})
+    found = [(term.shown_name, term.head, term.weight) for term in recipe.losses]
+    assert found == [
+        ("logits", "logits", 0.5),
+        ("sim", "similarity", 1.5),
+        ("sim_dist", "similarity", 2.5),
+        ("max_neg", "similarity", 3.5),
+        ("triplet", "similarity", 4.5),
+    ]
+    losses = [term.loss for term in recipe.losses]
+    assert losses[2:] == [
+        schema.PairSquaredError(),
+        schema.HardestNegatives(7),
+        schema.Triplet(2.0),
+    ]
+
+
+def test_without_a_similarity_loss_the_pooled_features_are_the_embedding() -> None:
+    model = from_flags(LOGITS).model
+    assert [head.name for head in model.heads] == ["logits", "pooled"]
+    assert model.embedding == ("pooled",)
+    assert model.heads[1] == schema.Head("pooled", schema.DelfAttention(normalized=False))
+
+
+def test_without_the_classification_loss_there_is_no_classifier_and_one_faster_group() -> None:
+    recipe = from_flags({"train_triplet": True})
+    assert [head.name for head in recipe.model.heads] == ["similarity"]
+    assert recipe.optimizer.factors == (schema.RateFactor("attention", 10.0),)
+
+
+def test_switches_of_the_similarity_head() -> None:
+    on = from_flags({**LOGITS, "train_sim": True, "skipcon_attn": True, "logit_concat_sim": True})
+    head = on.model.head("similarity")
+    assert head is not None and head.append == ("logits",) and not head.stop_gradient
+    assert head.pool == schema.DelfAttention(normalized=False, skip_connection=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sampling"),
+    [
+        ({"batch_size": 1}, schema.Shuffled(1)),
+        ({"batch_size": 7}, schema.Shuffled(7)),
+        ({"train_sim": True, "batch_size": 4}, schema.Pairs(4)),
+        ({"train_sim_dist": True}, schema.Pairs(64)),
+        ({"train_max_neg": True}, schema.PxK(16, 4)),
+        ({"train_triplet": True, "train_sim": True}, schema.PxK(16, 4)),
+        ({"train_triplet": True, "images_per_class": 8}, schema.PxK(8, 8)),
+        ({"images_per_class": 2, "batch_size": 6}, schema.PxK(3, 2)),
+    ],
+)
+def test_batches_fit_the_losses(flags: dict[str, Any], sampling: schema.Sampling) -> None:
+    assert from_flags(LOGITS | flags).sampling == sampling
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes"),
+    [
+        ({}, ()),
+        ({"augmentation": True}, (schema.Crop(), schema.MirrorLeftRight())),
+        ({"augmentation": True, "flipud": True}, (schema.MirrorTopBottom(),)),
+        (
+            dict.fromkeys(("augmentation", "noise", "dropout", "gausian", "rotate"), True),
+            (schema.Rotate(), schema.Blur(), schema.BlackPixels(), schema.Noise()),
+        ),
+    ],
+)
+def test_augmentations(flags: dict[str, Any], changes: tuple[schema.Augmentation, ...]) -> None:
+    assert from_flags(LOGITS | flags).input.augment == changes
+
+
+def test_validation() -> None:
+    bounds = {"dev_querynum": 5, "dev_referencenum": 2, "eval_every_steps": 3}
+    assert from_flags(LOGITS | bounds).validation == schema.ClassBlock(3, 0.1, 5, 2)
+    drawn = from_flags({**LOGITS, "dev_split": "random", "dev_percent": 0.5}).validation
+    assert drawn == schema.RandomClasses(150, 0.5, 300, 20)
+    assert from_flags({**LOGITS, "dev_percent": 0}).validation is None
+
+
+def test_the_trunk() -> None:
+    trunk = from_flags(
+        {**LOGITS, "resnet_type": "resnet_v1_50/block2/unit_1/bottleneck_v1"},
+    ).model.trunk
+    assert (trunk.name, trunk.end_point) == ("resnet_v1_50", "block2/unit_1/bottleneck_v1")
+    trunk = from_flags({**LOGITS, "resnet_type": "vgg_16", "layout": "slim"}).model.trunk
+    assert (trunk.name, trunk.end_point, trunk.layout) == ("vgg_16", "", "slim")
+    numbers = {"weight_decay": 0.5, "batch_norm_decay": 0.9}
+    flags = {**LOGITS, **numbers, "freeze_batch_norm": True, "freeze_backbone": True}
+    trunk = from_flags(flags).model.trunk
+    assert (trunk.weight_decay, trunk.batch_norm_decay) == (0.5, 0.9)
+    assert trunk.batch_norm == "inference" and trunk.is_frozen
+
+
+def test_the_cosine_schedule() -> None:
+    recipe = from_flags({**LOGITS, "lr_schedule": "cosine", "epochs": 3, "lr": 1})
+    assert recipe.stages == (schema.Stage(3, schema.CosineDecay()),) and recipe.optimizer.lr == 1.0
+
+
+def test_other_names_are_ignored() -> None:
+    assert from_flags({**LOGITS, "data": "photos", "run_dir": "x"}) == from_flags(LOGITS)
+
+
+# --- what is refused
+
+COMPARES = "compares images of a batch: --batch_size must be even and at least 4."
+DIVIDES = "--images_per_class must be even and divide --batch_size=6 into two classes or more."
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"image_size": 31}, "--image_size must be at least 32. Received 31."),
+        (
+            {"batch_norm_decay": 1.0},
+            "--batch_norm_decay must be at least 0 and below 1. Received 1.0.",
+        ),
+        (
+            {"batch_norm_decay": -0.1},
+            "--batch_norm_decay must be at least 0 and below 1. Received -0.1.",
+        ),
+        ({"train_max_neg_topk": 0}, "--train_max_neg_topk must be at least 1. Received 0."),
+        ({"margin": 0.0}, "--margin must be above 0. Received 0.0."),
+        ({"epochs": 0}, "--epochs must be at least 1. Received 0."),
+        ({"batch_size": -1}, "--batch_size must be at least 1. Received -1."),
+        ({"eval_every_steps": 0}, "--eval_every_steps must be at least 1. Received 0."),
+        ({"dev_querynum": 0}, "--dev_querynum must be at least 1. Received 0."),
+        ({"dev_referencenum": 0}, "--dev_referencenum must be at least 1. Received 0."),
+        ({"lr": 0.0}, "--lr must be above 0. Received 0.0."),
+        ({"lr": float("nan")}, "--lr must be a number. Received nan."),
+        ({"classifier_lr_factor": 0}, "--classifier_lr_factor must be above 0. Received 0.0."),
+        ({"lr_schedule": "step"}, "--lr_schedule must be constant or cosine. Received step."),
+        ({"layout": "caffe"}, "--layout must be auto or slim or keras or v1.5. Received caffe."),
+        ({"dev_split": "last"}, "--dev_split must be block or random. Received last."),
+        ({"dev_percent": 1.0}, "--dev_percent must be at least 0 and below 1. Received 1.0."),
+        ({"dev_percent": -0.1}, "--dev_percent must be at least 0 and below 1. Received -0.1."),
+        ({"weight_decay": -1.0}, "--weight_decay must be at least 0. Received -1.0."),
+        ({"sim_weight": -1.0}, "--sim_weight must be at least 0. Received -1.0."),
+        ({"images_per_class": -2}, "--images_per_class must be at least 0. Received -2."),
+        (
+            {"train_logits": False},
+            "nothing to train: pass at least one of --train_logits --train_sim --train_sim_dist "
+            "--train_max_neg --train_triplet, or a --recipe.",
+        ),
+        (
+            {"train_sim": True, "batch_size": 2},
+            f"--train_sim {COMPARES} Received 2.",
+        ),
+        (
+            {"train_triplet": True, "batch_size": 7},
+            f"--train_triplet {COMPARES} Received 7.",
+        ),
+        (
+            {"images_per_class": 3, "batch_size": 6},
+            f"{DIVIDES} Received 3.",
+        ),
+        (
+            {"images_per_class": 4, "batch_size": 6},
+            f"{DIVIDES} Received 4.",
+        ),
+        (
+            {"images_per_class": 6, "batch_size": 6},
+            f"{DIVIDES} Received 6.",
+        ),
+        ({"fliplr": True}, "--fliplr works with --augmentation; pass both."),
+        (
+            {"logit_concat_sim": True, "train_logits": False, "train_sim": True},
+            "--logit_concat_sim appends the class logits: it needs --train_logits.",
+        ),
+        (
+            {"stop_gradient_sim": True, "train_logits": False, "train_sim": True},
+            "--stop_gradient_sim keeps the similarity head from training the trunk, and nothing "
+            "else would: add --train_logits, or --freeze_backbone to keep the trunk as it is.",
+        ),
+        ({"lr": "fast"}, "--lr must be a number. Received 'fast'."),
+        ({"epochs": 2.5}, "--epochs must be a whole number. Received 2.5."),
+        ({"epochs": True}, "--epochs must be a whole number. Received True."),
+        ({"train_sim": "yes"}, "--train_sim must be true or false. Received 'yes'."),
+        ({"resnet_type": 50}, "--resnet_type must be a text. Received 50."),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_bad_values_are_refused_by_flag(flags: dict[str, Any], message: str) -> None:
+    assert refusal(**flags) == message
+
+
+def test_the_values_at_the_borders_are_taken() -> None:
+    least = {"image_size": 32, "batch_norm_decay": 0.0, "epochs": 1, "eval_every_steps": 1}
+    recipe = from_flags(
+        {**LOGITS, **least, "batch_size": 1, "dev_percent": 0.0, "logits_weight": 0},
+    )
+    assert (recipe.input.size_px, recipe.epochs, recipe.batch_size) == (32, 1, 1)
+    frozen = {"stop_gradient_sim": True, "train_sim": True, "freeze_backbone": True}
+    assert from_flags(frozen).model.trunk.is_frozen
+
+
+# --- all flags together
+
+VALUES: dict[type, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.sampled_from([1, 2, 4, 8, 32, 64, 224]) | st.integers(),
+    float: st.sampled_from([0.0, 0.1, 0.5, 1]) | st.floats() | st.integers(),
+    str: st.text(max_size=5),
+}
+ANY = st.one_of(*VALUES.values(), st.none(), st.just(10**400))
+USUAL = {name: st.sampled_from(flag.choices or [flag.default]) for name, flag in FLAGS.items()}
+SWITCHES = [name for name, flag in FLAGS.items() if isinstance(flag.default, bool)]
+DRAWN = {name: VALUES[type(flag.default)] | USUAL[name] for name, flag in FLAGS.items()}
+
+
+def assert_total(flags: dict[str, Any]) -> None:
+    given_flags = dict(flags)
+    try:
+        recipe = from_flags(flags)
+    except UsageError as error:
+        assert "\n" not in str(error)
+        return
+    finally:
+        assert repr(flags) == repr(given_flags)  # repr, as nan is not equal to itself
+    assert from_flags(flags) == recipe and recipe.name == "mandoo_dual"
+
+
+@given(flags=st.fixed_dictionaries({}, optional=DRAWN))
+@example({"lr": 10**400, "train_logits": True})
+@example({"sim_weight": float("inf"), "train_sim": True})
+def test_any_flags_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
+    assert_total(flags)
+    assert_total({**flags, "train_logits": True})
+
+
+@given(flags=st.dictionaries(st.sampled_from([*FLAGS]), ANY, max_size=4))
+def test_values_of_other_types_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
+    assert_total({"train_logits": True, **flags})
+
+
+@given(flags=st.fixed_dictionaries({name: st.booleans() for name in SWITCHES}))
+def test_any_switches_that_are_refused_say_which(flags: dict[str, bool]) -> None:
+    try:
+        from_flags(flags)
+    except UsageError as error:
+        assert "--" in str(error)
+
+
+# --- the table
+
+
+def has_path(recipe: schema.Recipe, path: str) -> bool:
+    try:
+        with_value(recipe, path, "no such value")
+    except UsageError as error:
+        return " has no " not in str(error)
+    return True
+
+
+def test_the_table_says_where_each_value_is_in_a_recipe() -> None:
+    every = {f"train_{name}": True for name in NAMES}
+    recipes = [from_flags(every), from_flags({**LOGITS, "train_sim": True})]
+    for flag in FLAGS.values():
+        assert any(has_path(recipe, flag.path) for recipe in recipes), flag.name
+
+
+def test_the_table_has_no_flag_twice_and_its_defaults_are_in_range() -> None:
+    assert all(flag.name == name and flag.help for name, flag in FLAGS.items())
+    assert from_flags(LOGITS | {name: flag.default for name, flag in FLAGS.items()} | LOGITS)
+
+
+# --- its variants
+
+
+def test_the_triplet_recipe_has_one_head_and_batches_of_classes() -> None:
+    recipe = RECIPES["mandoo_triplet"]
+    assert [type(term.loss) for term in recipe.losses] == [schema.Triplet]
+    assert recipe.sampling == schema.PxK(16, 4) and recipe.model.embedding == ("similarity",)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        (
+            "mandoo_query_expansion",
+            {
+                "test_time": schema.TestTime(
+                    ("mirror", "flip", "turn45", "turn315"),
+                    queries_only=True,
+                ),
+            },
+        ),
+        ("mandoo_block3", {"model": with_value(RECIPE.model, "trunk.end_point", "block3")}),
+    ],
+)
+def test_a_variant_differs_from_the_original_in_one_thing(name: str, own: dict[str, Any]) -> None:
+    recipe = RECIPES[name]
+    assert recipe == dataclasses.replace(RECIPE, name=name, about=recipe.about, **own)

@@ -1,0 +1,309 @@
+"""What a recipe and its parts refuse, and that augmentations are those of data_io."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import pytest
+
+from data_io import augmentation
+from delf_ext.config import UsageError
+from delf_ext.recipes import schema
+from delf_ext.recipes.part import Part, not_built, snake_case
+from delf_ext.recipes.schema import Dense, Head, LossTerm, Model, PxK, Recipe, Stage, Trunk
+
+SOFTMAX = LossTerm(schema.SoftmaxCrossEntropy())
+TRIPLET = LossTerm(schema.Triplet())
+STILL_MOVE = '"inference": their statistics would still move.'
+STOPPED = Model(heads=(Head("main", classifier=schema.Linear(), stop_gradient=True),))
+
+
+def recipe(**options: Any) -> Recipe:
+    return Recipe(**{"name": "mine", "model": Model(), "losses": (SOFTMAX,), **options})
+
+
+def masked(*losses: schema.Loss, **options: Any) -> Recipe:
+    model = Model(heads=(Head("main", maps=(schema.AttentionMasks(2),)),))
+    return recipe(model=model, losses=tuple(map(LossTerm, losses)), **options)
+
+
+REFUSALS: list[tuple[Callable[[], object], str]] = [
+    # of a whole recipe
+    (lambda: recipe(losses=()), "mine: nothing to train, losses is empty."),
+    (lambda: recipe(stages=()), "mine: stages is empty."),
+    (
+        lambda: recipe(losses=(LossTerm(schema.Triplet(), "side"),), sampling=PxK()),
+        "loss triplet is on head 'side', which does not exist. Heads: main.",
+    ),
+    (
+        lambda: recipe(model=Model(heads=(Head("main"),))),
+        "SoftmaxCrossEntropy needs the logits of head 'main': give it a classifier.",
+    ),
+    (
+        lambda: recipe(losses=(LossTerm(schema.Divergence()),)),
+        "Divergence needs several embeddings of head 'main': give it AttentionMasks.",
+    ),
+    (
+        lambda: recipe(losses=(LossTerm(schema.PairSimilarity()),)),
+        "PairSimilarity compares images of one class: sampling must be Pairs or PxK, not Shuffled.",
+    ),
+    (
+        lambda: recipe(losses=(TRIPLET,)),
+        "Triplet compares images of one class: sampling must be Pairs or PxK, not Shuffled.",
+    ),
+    (
+        lambda: recipe(losses=(LossTerm(schema.PairSimilarity()),), sampling=PxK(4, 3)),
+        "PairSimilarity compares pairs of neighbours: PxK.images must be even. Received 3.",
+    ),
+    (
+        lambda: recipe(losses=(SOFTMAX, SOFTMAX)),
+        f"mine: two losses have one name, give them others: {', '.join([SOFTMAX.shown_name] * 2)}.",
+    ),
+    (
+        lambda: recipe(model=STOPPED),
+        "mine: every loss has stop_gradient in front of its head, so nothing would train the trunk."
+        ' Add a loss on another head, or freeze the trunk (model.trunk.frozen=["trunk"]).',
+    ),
+    # of the model
+    (
+        lambda: Trunk(source="disk"),
+        "Trunk.source must be slim, keras, zoo, lite, onnx or features. Received 'disk'.",
+    ),
+    (
+        lambda: Trunk(batch_norm="off"),
+        "Trunk.batch_norm must be training or inference. Received 'off'.",
+    ),
+    (
+        lambda: Trunk(batch_norm_decay=1),
+        "Trunk.batch_norm_decay must be at least 0 and below 1. Received 1.0.",
+    ),
+    (
+        lambda: Trunk(batch_norm_decay=-0.5),
+        "Trunk.batch_norm_decay must be at least 0 and below 1. Received -0.5.",
+    ),
+    (lambda: Trunk(weight_decay=-1), "Trunk.weight_decay must not be negative. Received -1.0."),
+    (
+        lambda: Trunk(frozen=("trunk/block1",)),
+        f"Trunk.frozen names blocks, so Trunk.batch_norm must be {STILL_MOVE}",
+    ),
+    (lambda: Model(heads=()), "Model.heads need names that differ. Received []."),
+    (
+        lambda: Model(heads=(Head("a"), Head("a"))),
+        "Model.heads need names that differ. Received ['a', 'a'].",
+    ),
+    (lambda: Model(embedding=()), "Model.embedding must name at least one head."),
+    (lambda: Model(embedding=("b",)), "Model.embedding names head 'b'. Heads: main."),
+    (
+        lambda: Model(heads=(Head("main", append=("main",), classifier=schema.Linear()),)),
+        "Head 'main' appends the logits of 'main'. Heads with logits before it: none.",
+    ),
+    (
+        lambda: Model(heads=(Head("a"), Head("main", append=("a",)))),
+        "Head 'main' appends the logits of 'a'. Heads with logits before it: none.",
+    ),
+    (
+        lambda: Head("trunk"),
+        "Head.name must be a word other than trunk or attention. Received 'trunk'.",
+    ),
+    (
+        lambda: Head("a b"),
+        "Head.name must be a word other than trunk or attention. Received 'a b'.",
+    ),
+    (lambda: schema.Gem(0), "Gem.p must be above 0. Received 0.0."),
+    (
+        lambda: schema.BatchErasing(0),
+        "BatchErasing.height_share must be above 0 and at most 1. Received 0.0.",
+    ),
+    (lambda: Dense(0), "Dense.units must be at least 1. Received 0."),
+    (lambda: Dense(1, "tanh"), "Dense.activation must be \"\", relu or prelu. Received 'tanh'."),
+    (
+        lambda: Dense(1, "", "group"),
+        "Dense.normalization must be \"\", batch or layer. Received 'group'.",
+    ),
+    (lambda: Dense(1, dropout=1), "Dense.dropout must be at least 0 and below 1. Received 1.0."),
+    # of losses
+    (
+        lambda: LossTerm(schema.ArcFace(), weight=-1),
+        "the weight of loss arc_face must not be negative. Received -1.0.",
+    ),
+    (lambda: schema.Triplet(0), "Triplet.margin must be above 0. Received 0.0."),
+    (
+        lambda: schema.Triplet(1, "all"),
+        "Triplet.mining must be batch_hard or semi_hard. Received 'all'.",
+    ),
+    (lambda: schema.HardestNegatives(0), "HardestNegatives.top_k must be at least 1. Received 0."),
+    (
+        lambda: schema.ArcFace(margin_rad=4),
+        "ArcFace.margin_rad must be at least 0 and below pi. Received 4.0.",
+    ),
+    (
+        lambda: schema.SoftmaxCrossEntropy(1),
+        "SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. Received 1.0.",
+    ),
+    # of training
+    (lambda: schema.RateFactor("trunk", 0), "RateFactor.factor must be above 0. Received 0.0."),
+    (lambda: schema.Sgd(0), "Sgd.lr must be above 0. Received 0.0."),
+    (lambda: Stage(0), "Stage.epochs must be at least 1. Received 0."),
+    (lambda: schema.Input(31), "Input.size_px must be at least 32. Received 31."),
+    (lambda: schema.Shuffled(0), "Shuffled.batch_size must be at least 1. Received 0."),
+    (lambda: schema.Pairs(2), "Pairs.batch_size must be even and at least 4. Received 2."),
+    (lambda: schema.Pairs(5), "Pairs.batch_size must be even and at least 4. Received 5."),
+    (lambda: PxK(1, 4), "PxK.classes must be at least 2. Received 1."),
+    (lambda: PxK(2, 1), "PxK.images must be at least 2. Received 1."),
+    # of validation, task and after
+    (lambda: schema.Given(0), "Given.every_steps must be at least 1. Received 0."),
+    (lambda: schema.ClassBlock(0), "ClassBlock.every_steps must be at least 1. Received 0."),
+    (
+        lambda: schema.RandomClasses(share=1),
+        "RandomClasses.share must be above 0 and below 1. Received 1.0.",
+    ),
+    (
+        lambda: schema.StratifiedFolds(folds=2, fold=2),
+        "StratifiedFolds.fold must be 0..1. Received 2.",
+    ),
+    (
+        lambda: schema.Retrieval("loss"),
+        "Retrieval.select_by must be mAP, recall_at_1 or mean_last_rank. Received 'loss'.",
+    ),
+    (
+        lambda: schema.TestTime(join="max"),
+        "TestTime.join must be mean or concatenation. Received 'max'.",
+    ),
+    # of ensembles
+    (lambda: schema.Member("a"), "ensemble member 'a' needs either a recipe or a run."),
+    (
+        lambda: schema.Member("a", recipe(), "r"),
+        "ensemble member 'a' needs either a recipe or a run.",
+    ),
+    (
+        lambda: schema.EnsembleRecipe("e", (schema.Member("a", run="r"),)),
+        "e: an ensemble needs at least two members. Received 1.",
+    ),
+    (
+        lambda: schema.EnsembleRecipe("e", (schema.Member("a", run="r"),) * 2),
+        "e: members need names that differ. Received a, a.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    REFUSALS,
+    ids=[message[:50] for _, message in REFUSALS],
+)
+def test_what_cannot_be_meant_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_what_is_close_to_a_refusal_is_taken() -> None:
+    frozen = dataclasses.replace(STOPPED, trunk=Trunk(frozen=("trunk",)))
+    assert recipe(model=frozen).model.trunk.is_frozen
+    assert recipe(
+        model=dataclasses.replace(STOPPED, trunk=Trunk(source="features")),
+    ).model.trunk.is_frozen
+    assert not recipe(
+        model=Model(Trunk(batch_norm="inference", frozen=("trunk/block1",))),
+    ).model.trunk.is_frozen
+    assert masked(schema.Triplet(), schema.Divergence(), sampling=PxK(4, 3)).batch_size == 12
+    pairs = LossTerm(schema.PairSimilarity())
+    assert recipe(losses=(pairs,), sampling=schema.Pairs(4)).batch_size == 4
+    twice = (SOFTMAX, dataclasses.replace(SOFTMAX, name="again", weight=0.0))
+    assert [term.shown_name for term in recipe(losses=twice).losses] == [
+        "softmax_cross_entropy",
+        "again",
+    ]
+    appended = Head("b", append=("main",))
+    assert Model(heads=(Head("main", classifier=schema.Linear()), appended)).head("b") is appended
+
+
+def test_the_epochs_of_all_stages_are_the_epochs_of_the_recipe() -> None:
+    assert recipe(stages=(Stage(2), Stage(5))).epochs == 7
+
+
+def test_a_head_that_does_not_exist_is_none() -> None:
+    assert Model().head("main") == Model().heads[0] and Model().head("side") is None
+
+
+def test_parts_are_frozen_and_take_lists_and_whole_numbers() -> None:
+    made = recipe(losses=[SOFTMAX])
+    assert made.losses == (SOFTMAX,) and isinstance(schema.Adam(lr=1).lr, float)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [("ArcFace", "arc_face"), ("Crop", "crop"), ("SoftmaxCrossEntropy", "softmax_cross_entropy")],
+)
+def test_class_names_in_snake_case(name: str, snake: str) -> None:
+    assert snake_case(name) == snake
+
+
+def test_a_part_that_is_not_built_is_refused_with_those_that_are() -> None:
+    @singledispatch
+    def build(config: Part) -> str:
+        raise not_built(config, build)
+
+    with pytest.raises(UsageError) as none:
+        build(schema.Gem())
+    assert str(none.value) == "Gem is not built yet. Built: none of its kind."
+    build.register(schema.FeatureNorm, lambda config: "norm")
+    build.register(schema.Average, lambda config: "mean")
+    with pytest.raises(UsageError) as some:
+        build(schema.Gem())
+    assert str(some.value) == "Gem is not built yet. Built: Average, FeatureNorm."
+    assert build(schema.Average()) == "mean"
+
+
+# --- augmentations
+
+
+NOT_BUILT = {"colour_jitter", "cutout", "shift_scale_rotate"}
+
+
+def name_of(kind: type) -> str:
+    return snake_case(kind.__name__)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in schema.Augmentation.__subclasses__() if name_of(kind) not in NOT_BUILT],
+    ids=name_of,
+)
+def test_an_augmentation_is_a_function_of_data_io_with_its_parameters(kind: type) -> None:
+    changes = augmentation.BEFORE_RESIZE | augmentation.AFTER_RESIZE
+    _, _, *parameters = inspect.signature(changes[snake_case(kind.__name__)]).parameters.values()
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    assert fields == {parameter.name: parameter.default for parameter in parameters}
+
+
+def test_every_augmentation_of_data_io_has_a_record() -> None:
+    records = {name_of(kind) for kind in schema.Augmentation.__subclasses__()}
+    assert records == set(augmentation.AUGMENTATIONS) | NOT_BUILT
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schema.Crop(0.0), "Crop.min_side_share must be above 0 and at most 1. Received 0.0."),
+        (lambda: schema.Noise(1.5), "Noise.max_share must be above 0 and at most 1. Received 1.5."),
+        (lambda: schema.Rotate(-1.0), "Rotate.max_deg must be above 0. Received -1.0."),
+    ],
+)
+def test_an_augmentation_out_of_range_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_a_stage_without_the_trunk_needs_batch_statistics_that_stay() -> None:
+    stages = (Stage(1, trains=("classifier",)), Stage(1))
+    with pytest.raises(UsageError, match="stage 1 does not train the trunk, but its batch statistics would move"):
+        recipe(stages=stages)
+    assert recipe(model=Model(Trunk(batch_norm="inference")), stages=stages).epochs == 2

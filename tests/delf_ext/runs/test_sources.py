@@ -1,0 +1,61 @@
+"""What a path means, as the source of a model."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from delf_ext.config import UsageError
+from delf_ext.recipes import schema
+from delf_ext.runs.sources import (
+    CheckpointSource,
+    EnsembleSource,
+    OnnxSource,
+    RunSource,
+    Runtime,
+    source_of,
+)
+
+
+@pytest.mark.parametrize("name", ["run", "[2024] w*?", "run.onnx"])
+def test_a_directory_is_a_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert source_of(tmp_path / name) == RunSource(str(tmp_path / name))
+
+
+def test_a_file_of_that_ending_is_an_onnx_network(tmp_path: Path) -> None:
+    assert source_of(tmp_path / "a.onnx") == OnnxSource(str(tmp_path / "a.onnx"))
+
+
+@pytest.mark.parametrize("name", ["trunk.ckpt", "[2024] w*?"])
+def test_any_other_file_is_a_checkpoint_with_or_without_its_ending(
+    tmp_path: Path,
+    name: str,
+) -> None:
+    (tmp_path / f"{name}.index").touch()
+    expected = CheckpointSource(str(tmp_path / name))
+    assert source_of(tmp_path / name) == source_of(f"{tmp_path / name}.index") == expected
+    (tmp_path / "v1.ckpt").touch()
+    assert source_of(str(tmp_path / "v1.ckpt")) == CheckpointSource(str(tmp_path / "v1.ckpt"))
+
+
+def test_nothing_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        source_of(tmp_path / "none")
+    message = "no run directory, checkpoint or ONNX file there."
+    assert str(caught.value) == f"{tmp_path / 'none'}: {message}"
+
+
+def test_sources_can_be_sent_to_another_process() -> None:
+    members = (
+        RunSource("a"),
+        CheckpointSource("b", schema.Trunk("vgg_16"), schema.Gem()),
+        OnnxSource("c"),
+    )
+    source = EnsembleSource(members, schema.MeanEmbedding(), "three")
+    assert pickle.loads(pickle.dumps((source, Runtime("openvino")))) == (
+        source,
+        Runtime("openvino"),
+    )

@@ -1,0 +1,144 @@
+"""One training step of heads on feature maps: what is shown, what is added up, and who is moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from delf_ext.config import UsageError
+from delf_ext.losses.build import build_loss
+from delf_ext.losses.loss import Targets
+from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.recipes import schema
+from delf_ext.training.objective import Objective
+from delf_ext.training.optimizers import build_groups
+
+MAPS = tf.constant(np.random.default_rng(0).uniform(0, 1, (4, 2, 2, 256)), tf.float32)
+LABELS = tf.constant([0, 0, 1, 2])
+TRUNK = schema.Trunk(end_point="block1/unit_1/bottleneck_v1", frozen=("trunk",))
+HEADS = (
+    schema.Head("first", classifier=schema.Linear()),
+    schema.Head("second", neck=(schema.Dense(6),), classifier=schema.Cosine()),
+)
+LOGITS_1 = schema.LossTerm(schema.SoftmaxCrossEntropy(), "first", 2.0, "logits")
+LOGITS_2 = schema.LossTerm(schema.SoftmaxCrossEntropy(), "second", 0.5)
+PAIRS = schema.LossTerm(schema.PairSimilarity(), "second", 3.0)
+
+
+@pytest.fixture
+def model() -> EmbeddingModel:
+    tf.keras.utils.set_random_seed(0)
+    return EmbeddingModel(schema.Model(TRUNK, HEADS, ("second",)), 3).build_variables()
+
+
+def ready(
+    model: EmbeddingModel,
+    *terms: schema.LossTerm,
+    trains: tuple[str, ...] = (),
+) -> Objective:
+    objective = Objective(model.heads, terms)
+    optimizer = schema.Adam(1e-2)
+    stages = (schema.Stage(1),)
+    groups = build_groups(optimizer, stages, 1, model.parameters(), ("trunk",))
+    objective.prepare(groups, trains)
+    return objective
+
+
+def moved(model: EmbeddingModel, objective: Objective) -> set[str]:
+    """Names of the parameters of the heads that one step changes."""
+    before = {name: variable.numpy() for name, variable in model.named_variables().items()}
+    objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0)
+    after = model.named_variables()
+    return {name for name, value in before.items() if np.any(value != after[name].numpy())}
+
+
+def test_every_loss_is_shown_unweighted_beside_their_weighted_sum(model: EmbeddingModel):
+    objective = ready(model, LOGITS_1, LOGITS_2, PAIRS)
+    output, targets = model.heads(MAPS, training=True), Targets(LABELS)
+    losses = [build_loss(one.loss, one.head) for one in (LOGITS_1, LOGITS_2, PAIRS)]
+    by_hand = [float(loss(output, targets)) for loss in losses]
+    shown = objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0).history
+    names = ["loss", "logits", "softmax_cross_entropy", "pair_similarity"]
+    assert list(shown) == [*names, "first_accuracy", "second_accuracy"]
+    assert [shown[name][0] for name in names[1:]] == pytest.approx(by_hand, rel=1e-5)
+    total = 2.0 * by_hand[0] + 0.5 * by_hand[1] + 3.0 * by_hand[2]
+    assert shown["loss"][0] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("terms", "names"),
+    [
+        ((PAIRS,), []),
+        ((LOGITS_1, PAIRS), ["accuracy"]),
+        ((LOGITS_1, LOGITS_2), ["first_accuracy", "second_accuracy"]),
+    ],
+)
+def test_each_head_with_logits_in_use_has_an_accuracy(
+    model: EmbeddingModel, terms: tuple[schema.LossTerm, ...], names: list[str]
+):
+    objective = ready(model, *terms)
+    heads = model.heads(MAPS, training=True).heads
+    right = [
+        float(np.mean(heads[term.head].logits.numpy().argmax(1) == LABELS.numpy()))
+        for term in terms
+        if term.loss.reads == "logits"
+    ]
+    shown = objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0).history
+    assert [name for name in shown if "accuracy" in name] == names
+    assert [shown[name][0] for name in names] == pytest.approx(right)
+
+
+def test_a_head_that_no_loss_reaches_stays(model: EmbeddingModel):
+    objective = ready(model, LOGITS_1)
+    assert moved(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
+
+
+@pytest.mark.parametrize(
+    ("trains", "expected"),
+    [
+        (
+            ("classifier",),
+            {"first/classifier/kernel", "first/classifier/bias", "second/classifier/kernel"},
+        ),
+        (("second/neck",), {"second/dense1/kernel", "second/dense1/bias"}),
+        (("attention",), set()),
+    ],
+)
+def test_only_the_groups_that_are_named_are_trained(
+    model: EmbeddingModel,
+    trains: tuple[str, ...],
+    expected: set[str],
+):
+    assert moved(model, ready(model, LOGITS_1, LOGITS_2, trains=trains)) == expected
+
+
+def test_what_is_trained_can_change_between_two_fits(model: EmbeddingModel):
+    """Keras keeps its traced step unless it is told."""
+    objective = ready(model, LOGITS_1, LOGITS_2, trains=("first",))
+    assert moved(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
+    groups = build_groups(schema.Adam(1e-2), (schema.Stage(1),), 1, model.parameters(), ("trunk",))
+    objective.prepare(groups, ("second",))
+    names = "dense1/kernel", "dense1/bias", "classifier/kernel"
+    assert moved(model, objective) == {f"second/{name}" for name in names}
+
+
+def test_weight_decay_moves_the_trunk_and_is_not_shown():
+    """No loss reaches the trunk: its step is decay * w, as the penalty is decay * sum(w^2) / 2."""
+    trunk = schema.Trunk(end_point="block1/unit_1/bottleneck_v1", weight_decay=0.25)
+    heads = (schema.Head("main", stop_gradient=True, classifier=schema.Linear()),)
+    model = EmbeddingModel(schema.Model(trunk, heads), 3).build_variables()
+    objective = Objective(model, [schema.LossTerm(schema.SoftmaxCrossEntropy())])
+    optimizer = schema.Sgd(1.0, momentum=0.0, nesterov=False)
+    objective.prepare(build_groups(optimizer, (schema.Stage(1),), 1, model.parameters()))
+    kernel = model.named_variables()["resnet_v1_50/conv1/weights"]
+    before = kernel.numpy()
+    images = tf.constant(np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3)), tf.float32)
+    shown = objective.fit(images, LABELS, batch_size=4, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(kernel, 0.75 * before, rtol=1e-5, atol=1e-7)
+    assert shown["loss"] == shown["softmax_cross_entropy"]
+
+
+def test_a_loss_that_is_not_built_is_refused_at_once(model: EmbeddingModel):
+    with pytest.raises(UsageError, match=r"^NPair is not built yet\. Built: "):
+        Objective(model.heads, [schema.LossTerm(schema.NPair(), "second")])

@@ -1,0 +1,214 @@
+"""Help that teaches, and flags that only the verbs take which use them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags as absl_flags
+
+import dual_main
+from delf_ext.config import UsageError
+from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
+from delf_ext.recipes.registry import overview
+from delf_ext.verbs import train
+from delf_ext.verbs.flags import FLAGS, GROUPS, VERBS, new_flags, require_own_flags
+
+ALL = (*FLAGS, "set")
+EXAMPLES = [(name, example) for name, verb in VERBS.items() for example in verb.examples]
+
+
+def helped(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """Return what --help prints."""
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main([*arguments, "--help"])
+    assert ended.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """Return the one line of a usage error."""
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main(list(arguments))
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    return captured.err
+
+
+def words_of(example: str) -> list[str]:
+    """Return the arguments of an example, without a redirection of what it prints."""
+    words = shlex.split(example.split(" > ")[0])
+    assert words[0] == "mandoo"
+    return words[1:]
+
+
+# --- help
+
+
+def test_the_help_fits_a_screen_and_lists_every_verb(capsys) -> None:
+    text = helped(capsys)
+    lines = text.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 120
+    for name, verb in VERBS.items():
+        assert f"  {name:<10} {verb.summary}" in lines
+    assert "mandoo VERB --help lists the flags of a verb." in lines
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_lists_its_flags_and_examples_alone(verb: str, capsys) -> None:
+    text = helped(capsys, verb)
+    listed = re.findall(r"^  --(\w+) ", text, re.MULTILINE)
+    assert len(listed) == len(set(listed)) and set(listed) == set(VERBS[verb].flags)
+    examples = re.findall(r"^  (mandoo.*)", text, re.MULTILINE)
+    assert tuple(examples) == VERBS[verb].examples
+    assert text.startswith(f"usage: mandoo {verb} [--flags]\n  {VERBS[verb].summary}\n")
+
+
+def test_help_shows_defaults_and_choices(capsys) -> None:
+    text = helped(capsys, "evaluate")
+    assert "(avg, gem, attention) [avg]" in text
+    assert "[0.3536,0.5,0.7071,1,1.4142]" in text
+
+
+@pytest.mark.parametrize(("verb", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+def test_every_example_parses_to_its_verb(verb: str, example: str) -> None:
+    parsed, values = dual_main.parse(words_of(example))
+    assert parsed == verb
+    given = [name for name in ALL if values[name].present]
+    assert set(given) <= set(VERBS[verb].flags)
+
+
+def test_every_example_of_training_is_a_recipe_that_can_be_built() -> None:
+    for example in VERBS["train"].examples:
+        _, values = dual_main.parse(words_of(example))
+        if not values.resume:
+            assert train.recipe_from_flags(values).losses
+
+
+@pytest.mark.parametrize("name", overview())
+def test_the_command_of_every_recipe_parses(name: str) -> None:
+    command = overview()[name].command
+    if command.startswith("mandoo "):
+        verb, values = dual_main.parse(words_of(command))
+        assert verb == "train" and train.recipe_from_flags(values).losses
+    else:
+        assert command.startswith(("make ", "python -m ")), command
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["recipes"], ["fly"]])
+def test_no_tensorflow_is_imported_to_answer_at_once(root: Path, arguments: list[str]) -> None:
+    program = (
+        "import sys, dual_main\n"
+        "try:\n dual_main.main(sys.argv[1:])\n"
+        "except SystemExit:\n pass\n"
+        "sys.exit(int('tensorflow' in sys.modules))"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+
+
+# --- flags and the verbs that take them
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_foreign_flag_is_refused_with_the_verbs_that_take_it(verb: str, capsys) -> None:
+    foreign = next(name for name in ("candidate", "draw_classes") if name not in VERBS[verb].flags)
+    takers = [name for name in VERBS if foreign in VERBS[name].flags]
+    value = "7"
+    error = refused(capsys, verb, f"--{foreign}={value}")
+    said = f"{verb} does not use --{foreign}; it is a flag of {', '.join(takers)}."
+    where = "(mandoo --help lists the verbs, mandoo VERB --help its flags)"
+    assert error == f"usage error: {said} {where}\n"
+    assert takers
+
+
+def given(name: str) -> str:
+    """Return the flag with a value of its type."""
+    if name == "set":
+        return "--set=optimizer.lr=1"
+    flag = FLAGS[name]
+    if isinstance(flag.default, bool):
+        return f"--{name}"
+    value = flag.choices[0] if flag.choices else 1
+    return f"--{name}={value}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_takes_its_flags_and_no_other(verb: str) -> None:
+    for name in ALL:
+        values = new_flags()
+        values(["mandoo", given(name)])
+        if name in VERBS[verb].flags:
+            require_own_flags(verb, values)
+        else:
+            with pytest.raises(UsageError, match=f"^{verb} does not use --{name}; it is a flag of"):
+                require_own_flags(verb, values)
+
+
+def test_a_default_that_is_written_out_is_refused_too() -> None:
+    values = new_flags()
+    values(["mandoo", "--epochs=200"])
+    with pytest.raises(UsageError, match="search does not use --epochs; it is a flag of train"):
+        require_own_flags("search", values)
+
+
+def test_every_flag_belongs_to_a_verb_and_every_verb_knows_its_flags() -> None:
+    assert {name for verb in VERBS.values() for name in verb.flags} == set(ALL)
+    assert sum(map(len, GROUPS.values())) == len(FLAGS), "a name stands in two groups"
+    for verb in VERBS.values():
+        assert len(set(verb.flags)) == len(verb.flags)
+
+
+def test_training_takes_the_flags_of_a_submission() -> None:
+    assert set(VERBS["infer"].flags) <= set(VERBS["train"].flags)
+
+
+def test_the_originals_flags_keep_name_and_default() -> None:
+    values = new_flags()
+    for name, flag in ORIGINAL.items():
+        assert values[name].value == flag.default, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--bogus=1"], "usage error: Unknown command line flag 'bogus'"),
+        (["--train_sims"], "Unknown command line flag 'train_sims'. Did you mean: train_sim"),
+        (["evaluate", "photos/"], "unknown word 'photos/'. Verbs: train, evaluate, compare"),
+        (["fly"], "unknown word 'fly'. Verbs: train, evaluate, compare"),
+        (["search", "--top_k=many"], "flag --top_k=many"),
+        (
+            ["evaluate", "--pooling=max"],
+            "--pooling=max: value should be one of <avg|gem|attention>",
+        ),
+        (["evaluate", "--set", "optimizer.lr=1"], "evaluate does not use --set; it is a flag of"),
+    ],
+)
+def test_what_cannot_be_parsed_is_named(arguments: list[str], message: str, capsys) -> None:
+    assert message in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("verb", [name for name in VERBS if name != "train"])
+def test_a_foreign_flag_ends_before_any_work(verb: str, monkeypatch, capsys) -> None:
+    def no_import(name: str) -> None:
+        pytest.fail(f"{name} was imported")
+
+    monkeypatch.setattr(dual_main.importlib, "import_module", no_import)
+    assert f"{verb} does not use --epochs" in refused(capsys, verb, "--epochs=3")
+
+
+def test_one_process_can_run_several_verbs() -> None:
+    """Each has flag values of its own."""
+    first, second = new_flags(), new_flags()
+    first(["mandoo", "--seed=5"])
+    second(["mandoo"])
+    assert (first.seed, second.seed) == (5, 0)
+    with pytest.raises(absl_flags.Error):
+        second(["mandoo", "--seed=x"])

@@ -1,0 +1,295 @@
+"""Which models a verb opens, and how: --run_dir, --pretrained_model, --onnx_model, --runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dual_main
+from data_io.artifacts import load_record
+from data_io.records import GlobalFeatures
+from delf_ext.config import UsageError
+from delf_ext.features.fast_runtime import TOLERANCE
+from delf_ext.recipes import schema
+from delf_ext.runs.sources import CheckpointSource, OnnxSource, RunSource
+from delf_ext.verbs.flags import new_flags
+from delf_ext.verbs.models import (
+    batch_size_of,
+    calibration_images,
+    open_models,
+    require_one,
+    sources_of,
+)
+
+ENDPOINT, SIZE_PX = "resnet_v1_50/block1/unit_1/bottleneck_v1", 32
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory, write_trunk: Callable[..., Path]) -> list[str]:
+    """Flags of a small trunk with random weights."""
+    path = write_trunk(tmp_path_factory.mktemp("weights") / "unit.ckpt", ENDPOINT)
+    small = [f"--resnet_type={ENDPOINT}", f"--image_size={SIZE_PX}", "--mixed_precision=off"]
+    return [f"--pretrained_model={path}", *small]
+
+
+def flags_of(*arguments: str) -> Any:
+    values = new_flags()
+    values(["mandoo", *arguments])
+    return values
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(
+            tmp_path / "photos" / f"{number}.png",
+        )
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def onnx_model(tmp_path: Path) -> Path:
+    """[B, 3, S, S] to the mean colour, with its sidecar."""
+    onnx = pytest.importorskip(
+        "onnx",
+        reason="the network is written with onnx: pip install mandoo[dev]",
+    )
+    images, vector = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("images", ["B", 3, SIZE_PX, SIZE_PX]), ("vector", ["B", 3]))
+    )
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["vector"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "mean", [images], [vector])
+    path = tmp_path / "mean.onnx"
+    onnx.save(
+        onnx.helper.make_model(
+            graph,
+            opset_imports=[onnx.helper.make_opsetid("", 17)],
+            ir_version=8,
+        ),
+        str(path),
+    )
+    Path(f"{path}.json").write_text(json.dumps({"image_size": SIZE_PX, "scaling": "0..1"}))
+    return path
+
+
+def extracted(photos: Path, out: Path, *arguments: str) -> GlobalFeatures:
+    dual_main.main(["extract", f"--data={photos}", f"--out={out}", "--batch_size=2", *arguments])
+    return load_record(out / "features.npz", GlobalFeatures)
+
+
+def test_a_verb_gives_the_same_embeddings_in_openvino(
+    photos: Path,
+    trunk: list[str],
+    tmp_path: Path,
+    cache: Path,
+):
+    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    plain = extracted(photos, tmp_path / "plain", *trunk)
+    fast = extracted(photos, tmp_path / "fast", *trunk, "--runtime=openvino")
+    assert np.linalg.norm(plain.embeddings - fast.embeddings, axis=1).max() < TOLERANCE
+    assert plain.digest == fast.digest and [path.stem for path in (cache / "graphs").iterdir()] == [
+        plain.digest,
+    ]
+
+
+def test_a_verb_embeds_in_8_bit_integers(
+    photos: Path, trunk: list[str], tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("openvino"), pytest.importorskip("nncf", reason="pip install mandoo[int8]")
+    plain = extracted(photos, tmp_path / "plain", *trunk)
+    int8 = extracted(photos, tmp_path / "int8", *trunk, "--runtime=openvino-int8")
+    assert np.multiply(plain.embeddings, int8.embeddings).sum(1).min() > 0.99
+    assert plain.digest != int8.digest
+    said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({cache}/graphs/{int8.digest}-int8/network.xml)"
+    assert f"int8: calibrated now {said}" in capsys.readouterr().out
+    dual_main.main(
+        [
+            "search",
+            f"--data={photos}",
+            f"--image={photos}/3.png",
+            *trunk,
+            "--runtime=openvino-int8",
+            "--top_k=1",
+        ]
+    )
+    out = capsys.readouterr().out
+    assert f"int8: calibrated before {said}" in out and out.splitlines()[-1].endswith(
+        f"1. 1.0000  {photos}/3.png",
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "chosen"),
+    [
+        ("query,gallery", ["2.png", "3.png", "4.png"]),
+        ("train,train", [f"{row}.png" for row in range(5)]),
+    ],
+)
+def test_int8_is_calibrated_on_what_is_searched_in(
+    photos: Path,
+    tmp_path: Path,
+    split: str,
+    chosen: list[str],
+):
+    query, gallery = split.split(",")
+    rows = [f"{photos}/{row}.png,{row},{query if row < 2 else gallery}" for row in range(5)]
+    (tmp_path / "products.csv").write_text("\n".join(["path,label,split", *rows]))
+    flags = flags_of(f"--data={tmp_path}/products.csv")
+    assert [Path(path).name for path in calibration_images(flags).paths] == chosen
+
+
+@pytest.mark.parametrize("runtime", ["auto", "openvino", "onnxruntime"])
+def test_a_verb_uses_a_users_onnx_model(
+    photos: Path,
+    onnx_model: Path,
+    tmp_path: Path,
+    runtime: str,
+):
+    pytest.importorskip("openvino"), pytest.importorskip("onnxruntime")
+    found = extracted(
+        photos,
+        tmp_path / "out",
+        f"--onnx_model={onnx_model}",
+        f"--runtime={runtime}",
+    )
+    np.testing.assert_allclose(
+        found.embeddings,
+        np.full((5, 3), 3**-0.5),
+        atol=0.05,
+    )  # noise is gray on the whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which model"),
+        (
+            ["--onnx_model=x.onnx", "--runtime=tensorflow"],
+            "--runtime=tensorflow does not run --onnx_model",
+        ),
+        (
+            ["--onnx_model=x.onnx", "--runtime=openvino-int8"],
+            "--runtime=openvino-int8 does not run --onnx_model",
+        ),
+        (
+            ["--run_dir=r", "--runtime=onnxruntime"],
+            "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(arguments: list[str], message: str):
+    with pytest.raises(UsageError, match=message):
+        sources_of(flags_of(*arguments))
+
+
+# --- flags to sources
+
+
+def test_untrained_models_come_first():
+    flags = flags_of(
+        "--runs=a,b",
+        "--run_dir=c",
+        "--pretrained_model=w.ckpt",
+        "--onnx_model=x.onnx",
+    )
+    sources = sources_of(flags)
+    assert isinstance(sources[1], CheckpointSource)
+    assert [source.path for source in sources] == ["x.onnx", "w.ckpt", "a", "b", "c"]
+    assert sources[0] == OnnxSource("x.onnx") and sources[2] == RunSource("a")
+
+
+def test_a_checkpoint_is_opened_as_the_flags_say():
+    flags = [
+        "--resnet_type=resnet_v1_101/block3",
+        "--layout=v1.5",
+        "--pooling=gem",
+        "--image_size=64",
+    ]
+    (source,) = sources_of(flags_of("--pretrained_model=w.ckpt", *flags))
+    trunk = schema.Trunk("resnet_v1_101", end_point="block3", layout="v1.5")
+    assert source == CheckpointSource("w.ckpt", trunk, schema.Gem(), 64)
+
+
+def test_a_verb_of_one_model_refuses_two():
+    with pytest.raises(UsageError, match="this verb uses one model: pass one of --run_dir"):
+        require_one(flags_of("--run_dir=a", "--pretrained_model=w.ckpt"))
+    require_one(flags_of("--run_dir=a"))
+
+
+@pytest.mark.parametrize("size", [0, 31])
+def test_a_trunk_needs_32_pixels(size: int):
+    with pytest.raises(UsageError, match=f"--image_size must be at least 32. Received {size}."):
+        sources_of(flags_of("--pretrained_model=w.ckpt", f"--image_size={size}"))
+
+
+def test_the_batch_size_suits_embedding_unless_it_is_given():
+    """The default of --batch_size is that of training, 64."""
+    assert batch_size_of(flags_of()) == 32
+    assert batch_size_of(flags_of("--batch_size=64")) == 64
+    with pytest.raises(UsageError, match="--batch_size must be at least 1. Received 0."):
+        batch_size_of(flags_of("--batch_size=0"))
+
+
+# --- models that are opened
+
+
+def test_a_run_comes_with_its_model(photos: Path, tmp_path: Path, trunk: list[str], capsys):
+    for name in ("a", "b"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for number in range(4):
+            copy = (photos / f"{number}.png").read_bytes()
+            (tmp_path / "classes" / name / f"{name}{number}.png").write_bytes(copy)
+    run_dir = tmp_path / "run"
+    flags = ["--train_logits", "--epochs=1", "--batch_size=4", "--dev_percent=0", *trunk[1:]]
+    dual_main.main([f"--data={tmp_path}/classes", f"--run_dir={run_dir}", *flags])
+    zero_shot, trained = open_models(flags_of(*trunk, f"--run_dir={run_dir}"))
+    assert zero_shot.run is None and zero_shot.model.name == f"zero-shot {ENDPOINT} avg"
+    assert trained.run is not None and trained.run.path == run_dir
+    assert trained.model.name == "mandoo_dual run (last-2)"
+    (alone,) = open_models(flags_of("--nostore_features", *trunk))
+    assert alone.model.store is None and zero_shot.model.store is not None
+    assert alone.model.digest == zero_shot.model.digest != trained.model.digest
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run_dir=none"], "none/recipe.json: not found."),
+        (["--pretrained_model=none.ckpt"], "none.ckpt: no such checkpoint."),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys,
+    monkeypatch,
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main(["search", "--data=photos", "--image=x.jpg", *flags])
+    assert ended.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_a_run_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, capsys):
+    stored = {"format": 3, "kind": "recipe", "recipe": {}}
+    (tmp_path / "recipe.json").write_text(json.dumps(stored))
+    for verb in (["search", "--image=x.jpg", "--data=."], ["--resume"]):
+        with pytest.raises(SystemExit) as ended:
+            dual_main.main([*verb, f"--run_dir={tmp_path}"])
+        assert ended.value.code == 1
+        made = f"{tmp_path}: was made by another version of mandoo (format 3; this one reads 2)"
+        assert capsys.readouterr().err == f"error: {made}. Update mandoo.\n"

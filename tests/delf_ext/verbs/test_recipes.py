@@ -1,0 +1,228 @@
+"""`mandoo recipes`, --recipe and --set through the front door."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dual_main
+from delf_ext.recipes import codec, mandoo_dual, mandoo_triplet, schema
+from delf_ext.recipes.codec import with_settings
+from delf_ext.recipes.registry import RECIPES, overview
+from delf_ext.verbs.flags import new_flags
+from delf_ext.verbs.hints import LISTS, settings_for
+from delf_ext.verbs.train import recipe_from_flags
+
+
+def flags_of(*arguments: str) -> Any:
+    values = new_flags()
+    values(["mandoo", *arguments])
+    return values
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main(list(arguments))
+    assert ended.value.code == 2
+    return capsys.readouterr().err.removeprefix("usage error: ")
+
+
+# --- mandoo recipes
+
+
+def test_recipes_lists_every_system_with_its_command(capsys) -> None:
+    dual_main.main(["recipes"])
+    printed = capsys.readouterr().out
+    for name, about in overview().items():
+        assert f"\n{name}\n  {about.summary}\n" in f"\n{printed}"
+        for what in ("source", "command", "cost", "expected"):
+            assert f"  {what:<9} {getattr(about, what)}\n" in printed
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_that_is_printed_is_read_back(name: str, tmp_path: Path, capsys) -> None:
+    dual_main.main(["recipes", f"--recipe={name}"])
+    (tmp_path / "mine.json").write_text(capsys.readouterr().out)
+    assert recipe_from_flags(flags_of(f"--recipe={tmp_path}/mine.json")) == RECIPES[name]
+
+
+def test_settings_are_applied_in_order_and_printed(tmp_path: Path, capsys) -> None:
+    settings = ["optimizer.lr=1e-3", "model.heads.logits.pool=Gem", "model.heads.logits.pool.p=4"]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    dual_main.main(["recipes", "--recipe=mandoo_dual", *arguments])
+    stored = json.loads(capsys.readouterr().out)
+    assert stored["optimizer"]["lr"] == 1e-3
+    assert stored["model"]["heads"][0]["pool"]["p"] == 4.0
+    assert codec.recipe_from_json(stored) == with_settings(mandoo_dual.RECIPE, settings)
+    flags = flags_of("--recipe=mandoo_dual", *arguments)
+    assert recipe_from_flags(flags) == with_settings(mandoo_dual.RECIPE, settings)
+
+
+def test_settings_need_the_name_of_a_recipe(capsys) -> None:
+    error = refused(capsys, "recipes", "--set", "optimizer.lr=1")
+    assert error.startswith("--set changes a recipe: name it with --recipe.")
+
+
+def test_settings_also_change_the_network_of_the_originals_flags() -> None:
+    flags = flags_of("--train_logits", "--lr=1e-3", "--set", "optimizer.lr=1e-2")
+    assert recipe_from_flags(flags).optimizer.lr == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.speed=1", "--set: optimizer (Adam) has no 'speed'. Known: lr, factors, weight_decay."),
+        ("optimzer.lr=1", "--set: the recipe (Recipe) has no 'optimzer'. Known: name, model,"),
+        (
+            "model.heads.main.pool=Gem",
+            "--set: model.heads has no 'main'. Known: logits, similarity.",
+        ),
+        (
+            "optimizer.lr=fast",
+            "--set optimizer.lr=fast: Adam.lr must be a number. Received 'fast'.",
+        ),
+        ("optimizer.lr=-1", "--set optimizer.lr=-1: Adam.lr must be above 0. Received -1.0."),
+        (
+            "optimizer.lr",
+            "--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received 'optimizer.lr'.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["recipes", "train"])
+def test_a_bad_setting_is_named_with_what_is_known(
+    verb: str,
+    setting: str,
+    message: str,
+    capsys,
+) -> None:
+    error = refused(capsys, verb, "--recipe=mandoo_dual", "--set", setting)
+    assert error.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "unknown recipe 'mine.json'. Known: mandoo_dual, mandoo_triplet"),
+        ("{", "mine.json: not readable as JSON ("),
+        (
+            "[]",
+            'mine.json: must be an object with "type": "Recipe" or "EnsembleRecipe". Received',
+        ),
+        (
+            '{"type": "Adam", "speed": 1}',
+            "mine.json: unknown key speed in Adam. Known: lr, factors, weight_decay.",
+        ),
+        ('{"type": "Recipe", "name": "a"}', "mine.json: Recipe needs model, losses."),
+    ],
+)
+def test_a_bad_recipe_file_is_named(
+    content: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch,
+    capsys,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "mine.json").write_text(content)
+    assert refused(capsys, "--recipe=mine.json").startswith(message)
+
+
+def test_a_system_with_a_trainer_of_its_own_is_named_with_its_command(capsys) -> None:
+    error = refused(capsys, "--recipe=keras_baseline")
+    assert error.startswith("keras_baseline trains by its own command: python -m baseline_keras")
+
+
+# --- a flag of the original beside --recipe
+
+
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        ("--lr=1e-3", "with --recipe pass --set optimizer.lr=0.001"),
+        ("--image_size=64", "with --recipe pass --set input.size_px=64"),
+        ("--batch_size=8", "with --recipe pass --set sampling.batch_size=8"),
+        ("--epochs=3", "with --recipe pass --set stages.0.epochs=3"),
+        ("--lr_schedule=cosine", "with --recipe pass --set stages.0.schedule=CosineDecay"),
+        ("--freeze_backbone", "with --recipe pass --set model.trunk.frozen=trunk"),
+        ("--dev_percent=0", "with --recipe pass --set validation=None"),
+        (
+            "--resnet_type=resnet_v1_101/block3",
+            "with --recipe pass --set model.trunk.name=resnet_v1_101 --set model.trunk.end_point=block3",
+        ),
+        (
+            "--train_triplet",
+            "a recipe has it in losses: write `mandoo recipes --recipe=mandoo_dual > mine.json`, "
+            "change it there and pass --recipe=mine.json",
+        ),
+        ("--margin=0.5", "a recipe has it in losses.triplet.loss.margin: write `mandoo recipes"),
+        (
+            "--augmentation",
+            "a recipe has it in input.augment: write `mandoo recipes --recipe=mandoo_dual",
+        ),
+    ],
+)
+def test_a_flag_of_the_original_beside_a_recipe_says_what_to_pass(
+    flag: str,
+    instead: str,
+    capsys,
+) -> None:
+    error = refused(capsys, "--recipe=mandoo_dual", flag)
+    name = flag.partition("=")[0]
+    assert error.startswith(f"{name} is a flag of the original's network; {instead}")
+
+
+OTHERS: dict[str, Any] = {
+    "image_size": 96,
+    "resnet_type": "resnet_v1_101/block3",
+    "layout": "v1.5",
+    "train_max_neg_topk": 3,
+    "margin": 0.7,
+    "epochs": 3,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "classifier_lr_factor": 2.0,
+    "lr_schedule": "cosine",
+    "batch_norm_decay": 0.9,
+    "weight_decay": 1e-4,
+    "dev_percent": 0.0,
+    "dev_split": "random",
+    "dev_querynum": 7,
+    "dev_referencenum": 8,
+    "eval_every_steps": 9,
+    **{f"{name}_weight": 0.5 for name in ("logits", "sim", "sim_dist", "max_neg", "triplet")},
+}
+LOSSES = ("train_logits", "train_sim", "train_sim_dist", "train_max_neg", "train_triplet")
+
+
+@pytest.mark.parametrize("name", mandoo_dual.FLAGS)
+def test_what_is_suggested_does_what_the_flag_does(name: str) -> None:
+    """Twin: the recipe that `from_flags` makes of the flag itself."""
+    flag = mandoo_dual.FLAGS[name]
+    value = OTHERS.get(name, not flag.default)
+    assert value != flag.default
+    settings = settings_for(name, value)
+    if not settings:
+        assert flag.path in (*LISTS, "sampling.images")
+        return
+    base: dict[str, Any] = {loss: True for loss in LOSSES}
+    if name == "batch_size":  # the others make batches of classes, which have no size of their own
+        base = {"train_logits": True, "train_sim": True}
+    before, after = mandoo_dual.from_flags(base), mandoo_dual.from_flags({**base, name: value})
+    assert with_settings(before, settings) == after != before
+
+
+def test_a_suggestion_that_a_recipe_cannot_follow_is_not_made(capsys) -> None:
+    """Batches of P x K have no size of their own."""
+    assert isinstance(mandoo_triplet.RECIPE.sampling, schema.PxK)
+    error = refused(capsys, "--recipe=mandoo_triplet", "--batch_size=8")
+    assert "a recipe has it in sampling.batch_size: write `mandoo recipes" in error
+
+
+def test_a_value_with_spaces_or_brackets_is_quoted(capsys) -> None:
+    error = refused(capsys, "--recipe=mandoo_dual", "--nofreeze_backbone")
+    assert re.search(r"--set 'model\.trunk\.frozen=\[\]'", error)
