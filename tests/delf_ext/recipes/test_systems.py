@@ -1,4 +1,4 @@
-"""The records can say every system that is to be reproduced (../shared/docs/recipes_sketch.py)."""
+"""The records can say every system that is to be reproduced, in training or not yet."""
 
 from __future__ import annotations
 
