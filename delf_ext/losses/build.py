@@ -6,6 +6,7 @@ from functools import singledispatch
 
 from delf_ext.losses.hardest_negatives import hardest_negatives
 from delf_ext.losses.loss import Loss, on_head
+from delf_ext.losses.norm_softmax import norm_softmax
 from delf_ext.losses.pairs import pair_similarity, pair_squared_error
 from delf_ext.losses.softmax import softmax_cross_entropy
 from delf_ext.losses.triplet import build_triplet
@@ -24,3 +25,4 @@ build_loss.register(schema.PairSimilarity, on_head(pair_similarity))
 build_loss.register(schema.PairSquaredError, on_head(pair_squared_error))
 build_loss.register(schema.HardestNegatives, on_head(hardest_negatives))
 build_loss.register(schema.Triplet, build_triplet)
+build_loss.register(schema.NormSoftmax, on_head(norm_softmax))

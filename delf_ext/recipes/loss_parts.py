@@ -80,6 +80,18 @@ class Triplet(Loss):
 
 
 @dataclass(frozen=True)
+class NormSoftmax(Loss):
+    """Softmax of cosine logits divided by `temperature`."""
+
+    reads: ClassVar[str] = "logits"
+    compares: ClassVar[bool] = False
+    temperature: float = 0.05
+
+    def check(self) -> None:
+        require(self.temperature > 0, f"NormSoftmax.temperature must be above 0. Received {self.temperature}.")
+
+
+@dataclass(frozen=True)
 class ArcFace(Loss):
     """Softmax with an angular margin on cosine logits. class_weights: "" or "log"."""
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from delf_ext.config import UsageError
-from delf_ext.recipes import demo, mandoo_block3, mandoo_dual, mandoo_query_expansion, mandoo_triplet
+from delf_ext.recipes import demo, mandoo_block3, mandoo_dual, mandoo_query_expansion, mandoo_triplet, norm_softmax
 from delf_ext.recipes.codec import AnyRecipe, recipe_from_json
 from delf_ext.recipes.schema import About
 
@@ -17,6 +17,7 @@ RECIPES: dict[str, AnyRecipe] = {
         mandoo_triplet.RECIPE,
         mandoo_query_expansion.RECIPE,
         mandoo_block3.RECIPE,
+        norm_softmax.RECIPE,
         demo.RECIPE,
     )
 }

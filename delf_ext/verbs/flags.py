@@ -131,7 +131,7 @@ VERBS: dict[str, Verb] = {
         (
             "mandoo --train_logits --train_sim --stop_gradient_sim",
             "mandoo --data=photos/ --pretrained_model=resnet_v1_50.ckpt --train_logits --train_sim --run_dir=runs/first",
-            "mandoo --recipe=mandoo_triplet --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/second",
+            "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/second",
             "mandoo --run_dir=runs/first --resume",
         ),
     ),

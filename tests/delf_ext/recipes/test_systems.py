@@ -31,7 +31,6 @@ from delf_ext.recipes.schema import (
     Input,
     LabelPaths,
     LabelVote,
-    LayerNorm,
     Lda,
     Limits,
     Linear,
@@ -116,12 +115,7 @@ DENSENET = Trunk("densenet161", "keras", "", weight_decay=1e-4)
 
 SYSTEMS: list[AnyRecipe] = [
     *(RECIPES[f"mandoo_{name}"] for name in ("dual", "triplet", "query_expansion", "block3")),
-    Recipe(  # softmax at a temperature of .05 is ArcFace without a margin at a scale of 1 / .05
-        "norm_softmax",
-        on(Trunk(), Head("main", neck=(Dense(512), LayerNorm()), classifier=Cosine())),
-        (LossTerm(ArcFace(20.0, margin_rad=0.0)),),
-        sampling=PxK(25, 3),
-    ),
+    RECIPES["norm_softmax"],
     ensemble(
         "lotte_winner",
         [lotte(trunk, fold) for trunk in LOTTE_TRUNKS for fold in range(5)],
