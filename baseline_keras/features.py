@@ -14,12 +14,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from baseline_keras.network import PIXEL_SCALE, build_embedding, build_network
-from baseline_keras.run_directory import KIND, latest_checkpoint, restore, settings_of
+from baseline_keras.run_directory import KIND, Settings, latest_checkpoint, restore, settings_of
 from data_io.artifacts import digest_of
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
 from delf_ext.features.embedder import Embedder as OpenedEmbedder
-from delf_ext.runs.run_directory import Run, read_run, weights_digest
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import read_run, weights_digest
 
 LOADING_THREADS = 2
 
@@ -78,9 +79,12 @@ def load_embedder(run_dir: str | Path) -> Embedder:
     Raises: ValueError naming the file when the directory is not a baseline run or holds no finished epoch.
     """
     run = read_run(run_dir)
-    settings = settings_of(run)
+    return _loaded(settings_of(run), _newest(run))
+
+
+def _loaded(settings: Settings, prefix: Path) -> Embedder:
     network = build_network(settings.num_classes, settings.image_size)
-    restore(tf.train.Checkpoint(network=network), _newest(run))
+    restore(tf.train.Checkpoint(network=network), prefix)
     return Embedder(network)
 
 
@@ -96,8 +100,9 @@ def _newest(run: Run) -> Path:
 def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> OpenedEmbedder:
     """Open a baseline run for `runs.opening`: its network is loaded at the first batch. It runs in TensorFlow alone."""
     settings = settings_of(run)
-    digest = digest_of([weights_digest(_newest(run)), KIND, settings.image_size])
-    loaded = cache(lambda: load_embedder(run.path))
+    prefix = _newest(run)
+    digest = digest_of([weights_digest(prefix), KIND, settings.image_size])
+    loaded = cache(lambda: _loaded(settings, prefix))
     name = f"{KIND} {run.path.name}"
     return OpenedEmbedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 from data_io.artifacts import StaleArtifact, read_json, write_json
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from delf_ext.config import strict
-from delf_ext.runs.run_directory import Facts, Run, is_run, read_run, versions, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import is_run, read_run, versions, write_run
 
 KIND = "keras_baseline"
 HISTORY = Path("metrics") / "training.json"

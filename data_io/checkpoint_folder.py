@@ -93,6 +93,12 @@ class CheckpointFolder:
         start = f"{self.name}-{number}."
         return sorted(path for path in self.folder.iterdir() if path.name.startswith(start) and path.is_file())
 
+    def remove(self) -> None:
+        """Delete all checkpoints of this name; the note first, so that none is half there."""
+        self.note.unlink(missing_ok=True)
+        for file in self.folder.glob(f"{self.name}-*") if self.folder.is_dir() else ():
+            file.unlink()
+
     def copy_newest(self, to: Path) -> None:
         """Copy the newest checkpoint to another folder, where it is the only one. Raises: ValueError without any."""
         numbers = self.numbers()

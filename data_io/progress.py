@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from io import StringIO
 
 from tqdm import tqdm
 
+Log = Callable[[str], None]
+"""Is called with each line worth reading."""
 QUIET_S = 30.0  # before the first line where there is no terminal, and between two
+
+
+def quiet(line: str) -> None:
+    """Ignore a line of the log."""
+
+
+def say(line: str) -> None:
+    """Print a line at once, so that a log has it in time."""
+    print(line, flush=True)
 
 
 def progress(total: int, what: str, unit: str = "image") -> tqdm:

@@ -65,8 +65,8 @@ def _class_batches(classes: np.ndarray, steps: int, batch_size: int, per_class: 
     num_classes = batch_size // per_class
     if not 2 <= num_classes <= num_known:
         raise ValueError(
-            f"--batch_size={batch_size} with --images_per_class={per_class} needs {num_classes} classes in a batch (at least 2); "
-            f"there are {num_known} to train on."
+            f"batches of {num_classes} classes x {per_class} images need {num_classes} classes (at least 2); "
+            f"there are {num_known} to train on. Make --batch_size smaller, or with --recipe --set sampling.classes."
         )
     rows_of_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
     order = np.ravel if per_class % 2 else _half_paired

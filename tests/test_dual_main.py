@@ -384,6 +384,11 @@ def test_debug_command_of_the_brief(products: Path, tmp_path: Path) -> None:
     assert run.facts.settings["max_images"] == 240
 
 
+def saved_step(noted: Path) -> int:
+    """Return the newest checkpoint; 0 is what training starts from."""
+    return json.loads(noted.read_text())["checkpoints"][-1] if noted.exists() else 0
+
+
 @pytest.mark.slow
 def test_kill_9_then_resume(root: Path, products: Path, tmp_path: Path) -> None:
     """A process that is killed in the middle of training continues where it was."""
@@ -400,12 +405,12 @@ def test_kill_9_then_resume(root: Path, products: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     noted = run_dir / "checkpoint" / "last.json"  # a checkpoint counts once it is noted there
-    while not noted.exists() and time.monotonic() < deadline:
+    while not saved_step(noted) and time.monotonic() < deadline:
         assert process.poll() is None, "training ended before its first checkpoint"
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    saved = json.loads(noted.read_text())["checkpoints"][-1]
+    saved = saved_step(noted)
     epochs = saved // 3 + 2  # three steps an epoch: a little further than it came
     result = shell(root, "--resume", f"--run_dir={run_dir}", f"--epochs={epochs}")
     assert result.returncode == 0, result.stderr[-2000:]

@@ -8,17 +8,16 @@ adds a file of its own, so several processes may share a folder.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_io.artifacts import StaleArtifact, atomic_path, read_json
 from data_io.images import DECODING_VERSION
+from data_io.progress import Log
 
 PARTS, PARTS_NOTE = "features.parts", "parts.json"  # what `extract` writes
-
-Log = Callable[[str], None]
 
 
 class EmbeddingStore:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from data_io.progress import Log, quiet
 from data_io.records import ImageList, Ranking
 from delf_ext.app.reranking import Request, Reranker, first_skipped, for_embedding, how_it_came, reserve
 from delf_ext.features.embedder import Model
 from delf_ext.pipeline import NO_COPIES, embed, rank, width_in_memory
-from delf_ext.runs.opening import Log, quiet
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 

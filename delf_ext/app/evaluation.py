@@ -11,6 +11,8 @@ import numpy as np
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet, load_dataset
+from data_io.feature_parts import contents_of
+from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
 from delf_ext.app.data import evaluation_lists
 from delf_ext.app.reranking import Chain, Request, Reranker, for_embedding, how_it_came, name_of, require_folder, reserve
@@ -21,14 +23,13 @@ from delf_ext.evaluation.intervals import bootstrap_interval
 from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
-from delf_ext.features.embedder import Model
+from delf_ext.features.embedder import HeldBack, Model, common_held_back
 from delf_ext.features.extraction import NO_TIME_LEFT
 from delf_ext.pipeline import KEPT_PER_QUERY, Retrieval, embed, rank, score, truth_of, width_in_memory
-from delf_ext.recipes import schema
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.runs.opening import Log, quiet, recipe_of
-from delf_ext.runs.run_directory import Run, result_name
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import result_name
 
 BATCH_SIZE = 32
 
@@ -93,19 +94,16 @@ class Comparison:
         return comparison.format_table(self.rows)
 
 
-def validation_of(run: Run | None) -> tuple[schema.Validation | None, int, tuple[str, ...]]:
-    """Return how a run held images back, its seed and what it held back; none for a model that is no run of a recipe."""
-    if run is None or run.kind != "recipe":
-        return None, 0, ()
-    recipe = recipe_of(run)
-    validation = recipe.validation if isinstance(recipe, schema.Recipe) else None
-    return validation, run.facts.seed, run.facts.held_out
+def lists_of(data: DataSet, models: Sequence[Model], log: Log = quiet) -> tuple[ImageList, ImageList]:
+    """Return queries and gallery for all models, and say which they are.
 
-
-def lists_of(data: DataSet, model: Model, run: Run | None, log: Log = quiet) -> tuple[ImageList, ImageList]:
-    """Return queries and gallery, and say which they are."""
-    query, gallery, what = evaluation_lists(data, *validation_of(run))
-    log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}")
+    Raises: UsageError when the data name no queries and the models held back different images.
+    """
+    has_lists = len(data.query) and len(data.gallery)
+    held_back = HeldBack() if has_lists else common_held_back(models, data.name)
+    query, gallery, what = evaluation_lists(data, held_back.validation, held_back.seed, held_back.names)
+    for model in models:
+        log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}")
     return query, gallery
 
 
@@ -156,7 +154,6 @@ def evaluate(
     model: Model,
     data: DataSet | str | Path,
     *,
-    run: Run | None = None,
     request: Request | None = None,
     folder: Path | None = None,
     batch_size: int = BATCH_SIZE,
@@ -168,9 +165,8 @@ def evaluate(
 
     Args:
         model: from `open_model`.
-        data: a data set or the path of one; its queries and gallery, else the run's validation split, else each
-            image against all others.
-        run: the run of the model, whose validation split is used where the data name no queries.
+        data: a data set or the path of one; its queries and gallery, else what the model's training held back, else
+            each image against all others.
         request: a chain of re-rankers and a deadline.
         folder: where geometric steps keep local features.
         batch_size: images per call of the model.
@@ -186,7 +182,7 @@ def evaluate(
     require_folder(request, folder)
     data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
     data = data if isinstance(data, DataSet) else load_dataset(data)
-    query, gallery = lists_of(data, model, run, log)
+    query, gallery = lists_of(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
     plain = final = measure(model, query, gallery, batch_size, request.test_time, deadline=early, log=log)
@@ -204,7 +200,6 @@ def compare(
     models: Sequence[Model],
     data: DataSet | str | Path,
     *,
-    run: Run | None = None,
     request: Request | None = None,
     folder: Path | None = None,
     batch_size: int = BATCH_SIZE,
@@ -217,7 +212,6 @@ def compare(
     Args:
         models: from `open_model`.
         data: as in `evaluate`.
-        run: whose validation split is used for all where the data name no queries.
         request: the chains of re-rankers; () is a model as it is.
         folder: where geometric steps keep local features.
         batch_size: images per call of a model.
@@ -235,18 +229,24 @@ def compare(
     data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
     data = data if isinstance(data, DataSet) else load_dataset(data)
     chains = [chain for chain in request.chains or () if chain]
-    if len(models) + len(chains) < 2:
-        raise UsageError("a comparison needs two models or more, or one and a chain of re-rankers.")
+    require_two(len(models), chains)
     require_folder(request, folder)
-    reranker: Reranker | None = None
+    query, gallery = lists_of(data, models, log)
+    reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []
     for model in models:
-        query, gallery = lists_of(data, model, run, log)
-        reranker = reranker or Reranker(request, gallery, folder, log)
         plain = measure(model, query, gallery, batch_size, request.test_time, log=log)
         measured += [plain, *(improve(plain, reranker, chain) for chain in chains)]
     rows = comparison.compare([one.evaluated for one in measured], seed)
     return Comparison(rows, [one.figures(data_name, seed) for one in measured], measured)
+
+
+def require_two(num_models: int, chains: Sequence[Chain]) -> None:
+    """Raise UsageError when there is nothing to compare."""
+    if num_models + sum(map(bool, chains)) < 2:
+        raise UsageError(
+            "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
+        )
 
 
 def keep_in_run(run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool) -> list[Path]:
@@ -254,8 +254,9 @@ def keep_in_run(run: Run, measured: Measured, figures: dict[str, Any], data: Dat
 
     NAME is that of the data set and the method: the results of several data sets stay side by side.
     """
-    ids = [*measured.retrieval.query.ids.tolist(), *measured.retrieval.gallery.ids.tolist()]
-    name = result_name(data.name, ids, method)
+    lists = (measured.retrieval.query, measured.retrieval.gallery)
+    contents = [content for images in lists for content in contents_of(images.paths.tolist())]
+    name = result_name(data.name, contents, method)
     written = [run.path / "metrics" / f"{name}.json", run.path / "ranking" / f"{name}.npz"]
     save_record(written[1], measured.ranking.cut(KEPT_PER_QUERY))
     write_json(written[0], figures)

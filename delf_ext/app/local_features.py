@@ -10,6 +10,7 @@ from typing import Any
 
 from data_io.artifacts import StaleArtifact
 from data_io.local_store import is_store, load_local
+from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
 from delf_ext.config import DelfConfig, UsageError
 from delf_ext.geometry.matching import MatchConfig
@@ -19,7 +20,7 @@ from delf_ext.recipes import schema
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.runs.layouts import with_layout
-from delf_ext.runs.opening import Log, load_model, quiet
+from delf_ext.runs.opening import load_model
 from delf_ext.runs.run_directory import read_run
 
 WHITENING = "whitening.npz"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures, Ranking
 from delf_ext.app.local_features import LocalSettings, LocalStores
 from delf_ext.config import UsageError
@@ -22,7 +23,6 @@ from delf_ext.reranking.chain import Step, parse_chain
 from delf_ext.reranking.deadline import SLOWDOWN, Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.verifier import Verifier
-from delf_ext.runs.opening import Log, quiet
 
 Chain = tuple[Step, ...]
 LAST_MOMENT_S = 0.1

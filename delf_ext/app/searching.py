@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_io.datasets import list_images
+from data_io.progress import Log, quiet
 from data_io.records import GlobalFeatures, ImageList, Ranking
 from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.app.reranking import Request, Reranker
@@ -17,7 +18,6 @@ from delf_ext.features.embedder import Model
 from delf_ext.features.extraction import extract_global
 from delf_ext.pipeline import Retrieval, embed, rank
 from delf_ext.reranking.chain import parse_chain
-from delf_ext.runs.opening import Log, quiet
 
 Images = ImageList | str | Path
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.progress import Log, quiet
 from delf_ext.app.training_job import USUAL, Job, Settings, parent_recipe, require_built
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
-from delf_ext.runs.opening import Log, quiet, recipe_of
-from delf_ext.runs.run_directory import Facts, Run, is_run, read_run, write_run
+from delf_ext.runs.opening import recipe_of
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource
 
 if TYPE_CHECKING:
@@ -80,10 +81,14 @@ def train(
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:
             raise UsageError("--from_run starts one recipe from one run; train the members of an ensemble one by one.")
+        if listener is not None:
+            raise UsageError("a listener follows one recipe; train the members of an ensemble one by one.")
         _require_members(recipe)
         run = _begin_ensemble(recipe, place or data.name, weights, settings, run_dir)
-        return _train_members(run, data, None, log)
+        return _train_members(run, data, settings, None, log)
     if from_run is not None:
+        if weights:
+            raise UsageError("--from_run and --pretrained_model both say what a run starts from: pass one of them.")
         parent_recipe(from_run)  # refused before the images are read
     job = Job(recipe, data, run_dir, settings, log)
     model = job.begin(weights, from_run, place, dict(infer or {}))
@@ -116,12 +121,12 @@ def resume(
     require_resumable(run)
     data = load_dataset(run.facts.data) if data is None else data
     recipe = recipe_of(run)
-    if isinstance(recipe, schema.EnsembleRecipe):
-        return _train_members(run, data, epochs, log)
     settings = settings_of(run)
     if pixel_cache:
-        settings = dataclasses.replace(settings, pixel_cache=pixel_cache)
-    job = Job(recipe, data, run.path, settings, log)
+        settings = replace(settings, pixel_cache=pixel_cache)
+    if isinstance(recipe, schema.EnsembleRecipe):
+        return _train_members(run, data, settings, epochs, log)
+    job = Job(recipe, data, run.path, settings, log, run.facts.held_out)
     model = job.open(run, epochs)
     return Trained(run.path, job.recipe, job.fit(model, resume=True, listener=listener))
 
@@ -163,14 +168,15 @@ def _begin_ensemble(recipe: schema.EnsembleRecipe, place: str, weights: str, set
     facts = Facts(
         data=place,
         weights=weights,
-        settings=dataclasses.asdict(settings),
+        settings=asdict(settings),
         versions=run_directory.versions(),
         commit=run_directory.commit(),
     )
-    return write_run(run_dir, "ensemble", codec.to_json(recipe), facts)
+    runs = [replace(one, run=str(Path(one.run).absolute())) if one.run else one for one in recipe.members]
+    return write_run(run_dir, "ensemble", codec.to_json(replace(recipe, members=tuple(runs))), facts)
 
 
-def _train_members(run: Run, data: DataSet, epochs: int | None, log: Log) -> Trained:
+def _train_members(run: Run, data: DataSet, settings: Settings, epochs: int | None, log: Log) -> Trained:
     """Train the members that are recipes, one after the other; one that was begun is continued."""
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.EnsembleRecipe)
@@ -181,7 +187,8 @@ def _train_members(run: Run, data: DataSet, epochs: int | None, log: Log) -> Tra
         log(f"member {member.name}")
         path = run.path / "members" / member.name
         if is_run(path):
-            trained.append(resume(path, epochs=epochs, data=data, log=log))
+            cache = settings.pixel_cache
+            trained.append(resume(path, epochs=epochs, pixel_cache=cache, data=data, log=log))
             continue
         facts = run.facts
         trained.append(
@@ -191,7 +198,7 @@ def _train_members(run: Run, data: DataSet, epochs: int | None, log: Log) -> Tra
                 path,
                 data_path=facts.data,
                 weights=facts.weights,
-                settings=settings_of(run),
+                settings=settings,
                 log=log,
             )
         )

@@ -12,9 +12,11 @@ import numpy as np
 
 from data_io.artifacts import write_text
 from data_io.augmentation import AUGMENTATIONS, Changes, side_before
+from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.images import check_images
 from data_io.pixel_cache import PixelCache
+from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels
@@ -24,16 +26,17 @@ from delf_ext.features.copies import CHANGES
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.part import snake_case
+from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs import run_directory
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.opening import load_model, recipe_of
-from delf_ext.runs.run_directory import Facts, Run, read_run, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import read_run, write_run
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
     from delf_ext.training.loop import Evaluate, Listener
 
-Log = Callable[[str], None]
 SHOWN_SKIPPED = 5
 
 
@@ -79,6 +82,9 @@ def require_built(recipe: schema.Recipe) -> None:
     copies = [name for name in recipe.test_time.copies if name not in CHANGES]
     if copies:
         raise UsageError(f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(CHANGES)}.")
+    if recipe.test_time.scales or recipe.test_time.join != "mean":
+        raise UsageError('TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".')
+    parse_chain(recipe.ranking)
     if recipe.reduction is not None:
         raise UsageError(f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none.")
     if recipe.limits.max_gmac:
@@ -105,11 +111,12 @@ class Job:
     run_dir: Path
     settings: Settings
     log: Log
+    held_out: tuple[str, ...] = ()  # what the run has held back already, when it is continued
 
     def __post_init__(self) -> None:
         require_built(self.recipe)
         images = self._readable(self.data.train)
-        parts = split(images, self.data, self.recipe.validation, self.settings.seed)
+        parts = split(images, self.data, self.recipe.validation, self.settings.seed, self.held_out)
         self.images, originals = dense_labels(parts.train)
         self.split: Split = parts
         self.class_names = tuple(self.data.class_names[label] for label in originals)
@@ -146,14 +153,16 @@ class Job:
     def plan(self, epoch: int) -> np.ndarray:
         """Return the rows of an epoch's batches, [steps, batch size]."""
         sampling, labels = self.recipe.sampling, self.images.known_labels("training")
-        kinds: dict[type, tuple[str, int]] = {schema.Shuffled: ("shuffled", 0), schema.Pairs: ("pairs", 0)}
-        kind, per_class = kinds.get(type(sampling)) or ("classes", sampling.images)  # type: ignore[union-attr]
-        return epoch_batches(labels, sampling.batch_size, self.settings.seed, epoch, kind, per_class)
+        seed = self.settings.seed
+        if isinstance(sampling, schema.PxK):
+            return epoch_batches(labels, sampling.batch_size, seed, epoch, "classes", sampling.images)
+        kind = "pairs" if isinstance(sampling, schema.Pairs) else "shuffled"
+        return epoch_batches(labels, sampling.batch_size, seed, epoch, kind)
 
     def begin(self, weights: str, from_run: str | Path | None, place: str, infer: dict[str, Any]) -> EmbeddingModel:
         """Return the model as it starts, and make the run; nothing is written when the weights do not fit."""
         trunk = self.recipe.model.trunk
-        weights = weights or trunk.weights
+        weights = "" if from_run is not None else weights or trunk.weights
         if from_run is not None and trunk.layout == "auto":  # weights of another layout load and work badly
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
         self._decide_trunk(with_layout(dataclasses.replace(trunk, weights=weights), weights, self.log))
@@ -190,33 +199,46 @@ class Job:
     def _start_from(self, model: EmbeddingModel, run: Run) -> list[str]:
         """Copy the weights of another run by name; return what that changed, in lines."""
         old, which = load_model(run)
-        values = old.named_variables()
-        fitting = [
-            name for name, variable in model.named_variables().items() if name in values and values[name].shape == variable.shape
-        ]
+        values, variables = old.named_variables(), model.named_variables()
+        fitting = [name for name in variables if name in values and values[name].shape == variables[name].shape]
         for name in fitting:
-            model.named_variables()[name].assign(values[name])
-        lines = [f"starts from {run.path} ({which}): {len(fitting)} of {len(model.named_variables())} variables"]
+            variables[name].assign(values[name])
+        if not any(parameter.name in fitting for parameter in model.parameters() if parameter.group.startswith("trunk/")):
+            raise ValueError(f"{run.path}: no weight of its trunk fits that of {self.recipe.name}: they are other networks.")
+        lines = [f"starts from {run.path} ({which}): {len(fitting)} of {len(variables)} variables"]
+        if others := [name for name in variables if name not in fitting]:
+            more = f" and {len(others) - SHOWN_SKIPPED} more" if len(others) > SHOWN_SKIPPED else ""
+            lines.append(f"not in it, and so random: {', '.join(others[:SHOWN_SKIPPED])}{more}")
         lines += changed_settings(parent_recipe(run.path), self.recipe)
         for line in lines:
             self.log(line)
         return lines
 
     def open(self, run: Run, epochs: int | None) -> EmbeddingModel:
-        """Return the model of the run that is continued; the loop reads its weights with its optimizers.
+        """Return the model of the run that is continued, with the weights that it has saved last.
 
-        Raises: ValueError when the data have other classes now.
+        Raises: ValueError when the training images are others now.
         """
         if run.facts.class_names != self.class_names:
             raise ValueError(
                 f"{self.run_dir}: was trained on {len(run.facts.class_names)} classes, the data now give "
                 f"{len(self.class_names)} or others: start a new run."
             )
+        if run.facts.data_digest != content_of(self.images):
+            raise ValueError(f"{self.run_dir}: the training images have changed since it was made: start a new run.")
         what = "resumed"
+        done = max(CheckpointFolder(run.checkpoints, "last").numbers(), default=0)
+        if epochs is not None and epochs * len(self.plan(0)) < done:
+            raise UsageError(f"--epochs={epochs}: the run has been trained for {done / len(self.plan(0)):.1f} epochs already.")
         if epochs is not None and epochs != self.recipe.epochs:
             what += f", epochs {self.recipe.epochs} -> {epochs}"
             self.recipe = with_epochs(self.recipe, epochs)
+        from delf_ext.models.embedding_model import read_weights
+
         model = self._built()
+        newest = CheckpointFolder(run.checkpoints, "last").newest()
+        if newest is not None:  # a frozen trunk's feature maps are made with these weights
+            read_weights(model, newest)
         facts = dataclasses.replace(run.facts, history=(*run.facts.history, what))
         write_run(run.path, run.kind, codec.to_json(self.recipe), facts)
         return model
@@ -283,8 +305,7 @@ class Job:
         from delf_ext.app.evaluators import build_evaluator
         from delf_ext.features.embedders import live_embedder
 
-        size_px = self.recipe.stages[-1].size_px or self.recipe.input.size_px
-        embedder = live_embedder(model, size_px, "validation")
+        embedder = live_embedder(model, self.recipe.final_size_px, "validation")
         evaluator = build_evaluator(self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size)
         return lambda: dict(evaluator(embedder))
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data_io.images import ImageError, decode_image
+from data_io.progress import Log, quiet
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from delf_ext.app.evaluation import Measured
 from delf_ext.app.local_features import LocalSettings, extractors_of
@@ -16,7 +17,6 @@ from delf_ext.evaluation.match_histogram import choose_threshold
 from delf_ext.evaluation.match_pictures import draw_match, stack
 from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
-from delf_ext.runs.opening import Log, quiet
 
 Local = Sequence[tuple[LocalFeatures, LocalFeatures]]  # per extractor: of queries, of gallery
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]  # "matching" and "other" -> inliers [n], accepted [n]

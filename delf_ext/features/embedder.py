@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,13 +28,23 @@ class Embeds(Protocol):
 
 
 @dataclass(frozen=True)
+class HeldBack:
+    """What training held back: the validation of its recipe, its seed, and the names that it held back."""
+
+    validation: schema.Validation | None = None
+    seed: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Embedder:
     """A model that is ready to embed. Its weights may be loaded at the first batch only.
 
     name: as it is shown. image_size: S, the side of its input in pixels. digest: changes with weights, preprocessing
     and precision. embed: uint8 [B, S, S, 3] RGB -> float32 [B, D]. graph: returns what TensorFlow runs, for other
     runtimes; None where there is none. store: where its embeddings are kept; None keeps nothing. test_time: further
-    copies of a photograph that its recipe asks for. ranking: the recipe's chain of re-rankers.
+    copies of a photograph that its recipe asks for. ranking: the recipe's chain of re-rankers. held_back: what its
+    training did not see. float32: its recipe allows no lower precision.
     """
 
     name: str
@@ -46,10 +55,8 @@ class Embedder:
     store: EmbeddingStore | None = field(default=None, repr=False)
     test_time: schema.TestTime = schema.TestTime()
     ranking: str = ""
-
-    def renamed(self, name: str) -> Embedder:
-        """Return the same model under another name."""
-        return dataclasses.replace(self, name=name)
+    held_back: HeldBack = HeldBack()
+    float32: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,11 @@ class Ensemble:
         return first
 
     @property
+    def held_back(self) -> HeldBack:
+        """What all members held back. Raises: UsageError when they differ: each image was seen by one of them."""
+        return common_held_back(self.members, self.name)
+
+    @property
     def digest(self) -> str:
         return digest_of([repr(self.join), [member.digest for member in self.members]])
 
@@ -100,3 +112,14 @@ class Ensemble:
 
 
 Model = Embedder | Ensemble
+
+
+def common_held_back(models: Sequence[Model], name: str) -> HeldBack:
+    """Return what the models that held anything back have in common.
+
+    Raises: UsageError when they held back different images: each was trained on images that another one held back.
+    """
+    found = list(dict.fromkeys(one for model in models if (one := model.held_back).validation is not None))
+    if len(found) > 1:
+        raise UsageError(f"{name}: the models held back different images: evaluate them on data that name queries.")
+    return found[0] if found else HeldBack()

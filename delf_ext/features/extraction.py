@@ -77,6 +77,8 @@ def extract_global(
         ValueError: when no image at all is readable.
         TimeoutError: when no batch fits.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     if isinstance(model, Ensemble):
         return _extract_ensemble(model, images, batch_size, description, fits)
     store: EmbeddingStore | None = getattr(model, "store", None)

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_io.artifacts import atomic_path, digest_of, read_json, write_json
+from data_io.feature_parts import contents_of
+from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import ImageList
 from delf_ext.features.embedders import weights_digest
@@ -33,8 +35,8 @@ def stored_feature_maps(model: EmbeddingModel, size_px: int, images: ImageList, 
         ValueError: when an image can no longer be read.
     """
     trunk = model.trunk
-    made_of = [weights_digest(trunk), codec.digest(model.config.trunk), size_px]
-    identity = digest_of([*made_of, images.ids.tolist(), images.paths.tolist()])
+    made_of = [weights_digest(trunk), codec.to_json(model.config.trunk), size_px, DECODING_VERSION]
+    identity = digest_of([*made_of, images.ids.tolist(), contents_of(images.paths.tolist())])
     path, note = folder / "trunk.npy", folder / "trunk.json"
     if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):
         graph = tf.function(lambda batch: tf.cast(trunk(batch, training=False)[trunk.endpoint], tf.float16))

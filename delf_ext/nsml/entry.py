@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_io.checkpoint_folder import CheckpointFolder
+from data_io.progress import say
 from data_io.records import ImageList
 from delf_ext import nsml
 from delf_ext.app.answers import Answer, answers, in_their_own_order
@@ -24,7 +25,7 @@ from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import Model
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.runs.run_directory import FACTS, RECIPE
+from delf_ext.runs.records import FACTS, RECIPE
 
 RUN_DIR = "runs/session"  # below the session's own folder, where a resumed session finds it again
 HAND_OVER_SHARE, HAND_OVER_S = 0.05, 2.0  # of a submission's limit, and at least: to write the answer
@@ -45,11 +46,18 @@ class TrainingSession:
             shutil.copy2(self.run_dir / name, dir_name)
 
     def load(self, dir_name: str, *_: Any) -> None:
-        """Make a checkpoint the state from which training goes on."""
+        """Make a checkpoint the state from which training goes on.
+
+        A resumed session keeps its best weights, unless they are of a later step than the checkpoint.
+        """
         if not (Path(dir_name) / RECIPE).is_file():
             raise ValueError(f"{dir_name}: an earlier version of mandoo saved this checkpoint: start a new session.")
-        shutil.rmtree(self.run_dir / "checkpoint", ignore_errors=True)
-        CheckpointFolder(Path(dir_name) / "checkpoint", "last").copy_newest(self.run_dir / "checkpoint")
+        folder, saved = self.run_dir / "checkpoint", CheckpointFolder(Path(dir_name) / "checkpoint", "last")
+        last, best = CheckpointFolder(folder, "last"), CheckpointFolder(folder, "best")
+        if not best.numbers() or max(best.numbers()) > max(saved.numbers()):
+            shutil.rmtree(folder, ignore_errors=True)
+        last.remove()
+        saved.copy_newest(folder)
         for name in (RECIPE, FACTS):
             shutil.copy2(Path(dir_name) / name, self.run_dir)
         self.loaded = True
@@ -101,14 +109,9 @@ class Submission:
         assert self.model is not None, "infer comes after load"
         query, gallery = _listed(queries), _listed(db)
         request = self.request.of(self.model)
-        reranker = Reranker(request, gallery, Path(RUN_DIR) / "local", log)
-        found = answers(self.model, query, gallery, self.batch_size, request, reranker, log)
+        reranker = Reranker(request, gallery, Path(RUN_DIR) / "local", say)
+        found = answers(self.model, query, gallery, self.batch_size, request, reranker, say)
         return last_in_time(found, request.deadline, in_their_own_order(query, gallery))
-
-
-def log(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
 
 
 def _listed(paths: Sequence[str]) -> ImageList:
@@ -134,10 +137,13 @@ def last_in_time(found: Iterator[Answer], deadline: Deadline, fallback: Answer) 
         try:
             item = arrived.get(timeout=deadline.remaining_s() if deadline.is_limited else None)
         except queue.Empty:
-            log(f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready.")
+            say(f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready.")
             return best
         if isinstance(item, BaseException):
-            raise item
+            if best is fallback:
+                raise item
+            say(f"re-ranking failed ({item}); the answer is the plain ranking.")
+            return best
         if item is None:
             return best
         best = item

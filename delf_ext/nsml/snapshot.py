@@ -85,4 +85,5 @@ def _walk(root: Path, folder: Path, patterns: list[str], above: tuple[Path, ...]
 
 def _is_left_out(folder: Path) -> bool:
     is_environment = (folder / "pyvenv.cfg").exists()
-    return folder.name == "runs" or is_environment or folder.resolve() == store.home().resolve()
+    holds_runs = folder.name == "runs" and not (folder / "__init__.py").exists()  # else it is a package of that name
+    return holds_runs or is_environment or folder.resolve() == store.home().resolve()

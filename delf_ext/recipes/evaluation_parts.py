@@ -110,16 +110,22 @@ class Limits(Part):
 
 @dataclass(frozen=True)
 class Pca(Part):
+    """Principal components."""
+
     dims: int = 128
 
 
 @dataclass(frozen=True)
 class PcaWhitening(Part):
+    """Principal components, each to variance 1."""
+
     dims: int = 128
 
 
 @dataclass(frozen=True)
 class WithinClassWhitening(Part):
+    """The scatter within classes to the identity. shrinkage: share of the identity in the scatter."""
+
     shrinkage: float = 0.1
 
 
@@ -133,6 +139,8 @@ class Lda(Part):
 
 @dataclass(frozen=True)
 class EncoderDecoder(Part):
+    """A learned reduction that keeps reconstruction and neighbours."""
+
     dims: int = 64
     neighbours: int = 10
 
@@ -142,8 +150,9 @@ Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder
 
 @dataclass(frozen=True)
 class TestTime(Part):
-    """Further copies of a photograph that are embedded with it. copies: of `features.copies.CHANGES`.
+    """Further copies of a photograph that are embedded with it.
 
+    copies: names in `features.copies.CHANGES`. scales: of the input size.
     join: "mean" of the unit vectors or "concatenation". queries_only: the gallery is embedded once.
     """
 

@@ -14,12 +14,14 @@ class Loss(Part):
 
     reads: what a loss needs of its head: "embedding" (its unit vector), "logits" or "parts" (several embeddings).
     pairs: it looks at the pairs (0, 1), (2, 3), ... of a batch. compares: it needs images of one class in a batch.
+    cosines: its logits must be cosines.
     """
 
     is_base: ClassVar[bool] = True
     reads: ClassVar[str] = "embedding"
     pairs: ClassVar[bool] = False
     compares: ClassVar[bool] = True
+    cosines: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class NormSoftmax(Loss):
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
+    cosines: ClassVar[bool] = True
     temperature: float = 0.05
 
     def check(self) -> None:
@@ -93,10 +96,11 @@ class NormSoftmax(Loss):
 
 @dataclass(frozen=True)
 class ArcFace(Loss):
-    """Softmax with an angular margin on cosine logits. class_weights: "" or "log"."""
+    """Softmax with an angular margin on cosine logits (Deng et al., arXiv:1801.07698). class_weights: "" or "log"."""
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
+    cosines: ClassVar[bool] = True
     scale: float = 45.0
     margin_rad: float = 0.4
     class_weights: str = ""
@@ -109,21 +113,21 @@ class ArcFace(Loss):
 
 @dataclass(frozen=True)
 class NPair(Loss):
-    """l2: weight of the penalty on the length of the embeddings."""
+    """Softmax over the products with one positive of each class (Sohn 2016). l2: penalty on the embeddings' length."""
 
     l2: float = 0.02
 
 
 @dataclass(frozen=True)
 class Angular(Loss):
-    """bound: squared tangent of the angle."""
+    """Bounds the angle at the negative of a triplet (Wang et al., arXiv:1708.01682). bound: its squared tangent."""
 
     bound: float = 1.0
 
 
 @dataclass(frozen=True)
 class Divergence(Loss):
-    """Pushes the embeddings of one head with AttentionMasks apart."""
+    """Pushes the embeddings of one head with AttentionMasks apart (Kim et al., arXiv:1804.00382)."""
 
     reads: ClassVar[str] = "parts"
     compares: ClassVar[bool] = False

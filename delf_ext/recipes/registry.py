@@ -46,6 +46,8 @@ def find_recipe(name_or_path: str) -> AnyRecipe:
         raise UsageError(f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}; or give a JSON file.")
     try:
         return recipe_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except RecursionError:
+        raise UsageError(f"{path}: not readable as JSON (nested too deeply).") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{path}: not readable as JSON ({error}).") from None
 

@@ -16,7 +16,7 @@ from delf_ext.recipes.evaluation_parts import About, ClassBlock, Limits, Reducti
 from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
-from delf_ext.recipes.model_parts import AttentionMasks, Head, Model
+from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
 from delf_ext.recipes.part import Part, require
 from delf_ext.recipes.training_parts import *  # noqa: F403
 from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Sampling, Shuffled, Stage
@@ -24,7 +24,15 @@ from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Samplin
 
 @dataclass(frozen=True)
 class Recipe(Part):
-    """A system: everything that decides what training computes, apart from the data and the seed."""
+    """A system: everything that decides what training computes, apart from the data and the seed.
+
+    name: as it is shown. model: trunk, heads and embedding. losses: on which heads. optimizer: with learning-rate
+    factors. stages: one after the other. input: size and augmentation. sampling: what a batch is made of.
+    validation: what is held back; None = nothing. task: what is measured on it, without `test_time`, and chooses the
+    best weights. limits: of compute and precision. reduction: of the embedding, after training. test_time: copies
+    that are embedded with a photograph. ranking: the chain of re-rankers that evaluate and infer use when none is
+    named; "" = none. about: for readers.
+    """
 
     name: str
     model: Model
@@ -60,12 +68,15 @@ class Recipe(Part):
         trunk = self.model.trunk
         moves = trunk.batch_norm == "training" and not trunk.is_frozen
         for number, stage in enumerate(self.stages, start=1):
-            without_trunk = bool(stage.trains) and not any(group.startswith("trunk") for group in stage.trains)
+            whole = not stage.trains or "trunk" in stage.trains
             require(
-                not (moves and without_trunk),
-                f"stage {number} does not train the trunk, but its batch statistics would move: "
+                whole or not moves,
+                f"stage {number} does not train the whole trunk, but all its batch statistics would move: "
                 'set model.trunk.batch_norm to "inference".',
             )
+            fits = stage.size_px == 0 or (stage.size_px >= 32 and not trunk.is_frozen)
+            rule = "size_px must be 0, or at least 32 with a trunk that is trained"
+            require(fits, f"stage {number}: {rule}. Received {stage.size_px}.")
 
     def _head(self, term: LossTerm) -> Head:
         head = self.model.head(term.head)
@@ -79,6 +90,9 @@ class Recipe(Part):
         kind = type(loss).__name__
         if loss.reads == "logits":
             require(head.classifier is not None, f"{kind} needs the logits of head {head.name!r}: give it a classifier.")
+        if loss.cosines:
+            cosine = isinstance(head.classifier, Cosine)
+            require(cosine, f"{kind} needs cosines as logits: give head {head.name!r} the classifier Cosine.")
         if loss.reads == "parts":
             masked = any(isinstance(part, AttentionMasks) for part in head.maps)
             require(masked, f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.")
@@ -93,6 +107,11 @@ class Recipe(Part):
     @property
     def batch_size(self) -> int:
         return self.sampling.batch_size
+
+    @property
+    def final_size_px(self) -> int:
+        """Return the side of the photographs in the last stage, and after it."""
+        return self.stages[-1].size_px or self.input.size_px
 
     @property
     def epochs(self) -> int:
@@ -141,6 +160,7 @@ class Member(Part):
     run: str = ""
 
     def check(self) -> None:
+        require(self.name.isidentifier(), f"Member.name must be a word. Received {self.name!r}.")
         one = (self.recipe is None) == bool(self.run)
         require(one, f"ensemble member {self.name!r} needs either a recipe or a run.")
 
@@ -158,5 +178,8 @@ class EnsembleRecipe(Part):
 
     def check(self) -> None:
         names = [member.name for member in self.members]
+        weights = self.join.weights if isinstance(self.join, Concatenate) else ()
+        fits = not weights or (len(weights) == len(names) and min(weights) > 0)
+        require(fits, f"Concatenate.weights needs {len(names)} numbers above 0, or none. Received {list(weights)}.")
         require(len(names) >= 2, f"{self.name}: an ensemble needs at least two members. Received {len(names)}.")
         require(len(set(names)) == len(names), f"{self.name}: members need names that differ. Received {', '.join(names)}.")

@@ -189,6 +189,7 @@ class Input(Part):
 
     def check(self) -> None:
         require(self.size_px >= 32, f"Input.size_px must be at least 32. Received {self.size_px}.")
+        require(self.size_px <= 4096, f"Input.size_px must be at most 4096. Received {self.size_px}.")
 
 
 @dataclass(frozen=True)

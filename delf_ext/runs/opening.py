@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from data_io.artifacts import digest_of
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.folders import cache_folder
+from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, Ensemble, Model
+from delf_ext.features.embedder import Embedder, Ensemble, HeldBack, Model
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.layouts import with_layout
-from delf_ext.runs.run_directory import Run, read_run, weights_digest
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import read_run, weights_digest
 from delf_ext.runs.sources import (
     POOLINGS,
     RUNTIMES,
@@ -35,17 +37,12 @@ from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
 
-Log = Callable[[str], None]
 KINDS = {
     "recipe": "delf_ext.runs.opening:open_recipe_run",
     "keras_baseline": "baseline_keras.features:open_run",
 }
 """Kind of a run -> module:function that opens it; the module is imported when it is needed."""
 ENSEMBLE = "ensemble"  # the kind of a run that has members
-
-
-def quiet(line: str) -> None:
-    """Ignore a line of the log."""
 
 
 def open_model(
@@ -85,6 +82,8 @@ def open_model(
         raise UsageError(f"--runtime must be one of {', '.join(RUNTIMES)}. Received {runtime.name!r}.")
     if isinstance(source, (str, Path)):
         source = source_of(source)
+    if not isinstance(source, ModelSource):
+        raise UsageError(f"a model is opened from a path or a ModelSource. Received {source!r}.")
     if runtime.name == "onnxruntime" and isinstance(source, (RunSource, CheckpointSource)):
         raise UsageError("--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out.")
     if isinstance(source, RunSource) and (run := read_run(source.path)).kind == ENSEMBLE:
@@ -138,7 +137,8 @@ def _in_runtime(model: Embedder, source: ModelSource, runtime: Runtime, calibrat
         if calibration is None:
             raise UsageError("--runtime=openvino-int8 needs photographs to calibrate on: pass --data.")
         return in_openvino_int8(model, calibration(), graphs)
-    bfloat16 = uses_bfloat16(runtime.mixed_precision)
+    precision = "off" if model.float32 else runtime.mixed_precision
+    bfloat16 = uses_bfloat16(precision)
     if runtime.name == "openvino":
         from importlib.util import find_spec
 
@@ -154,7 +154,7 @@ def _in_runtime(model: Embedder, source: ModelSource, runtime: Runtime, calibrat
 
         model = dataclasses.replace(model, embed=lambda images: opened().embed(images), graph=None)
     else:
-        model = dataclasses.replace(model, embed=_in_precision(model.embed, runtime.mixed_precision))
+        model = dataclasses.replace(model, embed=_in_precision(model.embed, precision))
     return dataclasses.replace(model, digest=f"{model.digest}-bf16") if bfloat16 else model
 
 
@@ -219,7 +219,9 @@ def _open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:
     if runtime.name in ("tensorflow", "openvino-int8"):
         raise UsageError(f"--runtime={runtime.name} does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
     name = installed_runtime() if runtime.name == "auto" else runtime.name
-    return onnx_embedder(source.path, name, uses_bfloat16(runtime.mixed_precision))
+    bfloat16 = name == "openvino" and uses_bfloat16(runtime.mixed_precision)
+    model = onnx_embedder(source.path, name, bfloat16)
+    return dataclasses.replace(model, digest=f"{model.digest}-bf16") if bfloat16 else model
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.Recipe)
     newest = newest_weights(run)
-    size_px = recipe.stages[-1].size_px or recipe.input.size_px
+    size_px = recipe.final_size_px
     plain = dataclasses.replace(recipe.model, trunk=dataclasses.replace(recipe.model.trunk, weights=""))
     digest = digest_of([weights_digest(newest), codec.to_json(plain), size_px])
     # The weights of the digest, though a run that trains on may have better ones by then.
@@ -278,7 +280,13 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     opened = _lazy(name, size_px, digest, lambda: load_model(run, newest)[0])
     if recipe.reduction is not None:
         raise UsageError(f"{run.path}: its recipe asks for {type(recipe.reduction).__name__}, which is not built yet.")
-    return dataclasses.replace(opened, test_time=recipe.test_time, ranking=recipe.ranking)
+    return dataclasses.replace(
+        opened,
+        test_time=recipe.test_time,
+        ranking=recipe.ranking,
+        held_back=HeldBack(recipe.validation, run.facts.seed, run.facts.held_out),
+        float32=recipe.limits.float32,
+    )
 
 
 def members_of(run: Run) -> EnsembleSource:

@@ -11,69 +11,16 @@ import json
 import platform
 import re
 import subprocess
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import digest_of, read_json, write_json
 from delf_ext.config import strict
+from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
+from delf_ext.runs.upgrade import upgrade
 
-FORMAT = 2  # 1 had config.json: see upgrade.py
-RECIPE, FACTS = "recipe.json", "facts.json"
 PACKAGES = ("tensorflow", "tf-slim", "tensorflow-addons", "numpy", "pillow")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a run met when it was made; a recipe does not hold it.
-
-    data: path of the data set. data_digest: of its training images, by content. class_names: the classes in the order
-    of the logits. held_out: class names or image ids of the validation split. weights: the checkpoint that the trunk
-    started from. settings: seed, precision and the like. infer: flags of a later submission that came with the
-    training command. history: one line for each time the run was started, forked or resumed.
-    """
-
-    data: str = ""
-    data_digest: str = ""
-    class_names: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
-    weights: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    infer: dict[str, Any] = field(default_factory=dict)
-    history: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    commit: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("class_names", "held_out", "history"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @property
-    def seed(self) -> int:
-        return int(self.settings.get("seed", 0))
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory that has been read: its kind, what recipe.json holds for this kind, and its facts.
-
-    is_old: made by an earlier version, and readable through `upgrade` alone.
-    """
-
-    path: Path
-    kind: str
-    recipe: Any
-    facts: Facts
-    is_old: bool = False
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoint"
-
-    @property
-    def features(self) -> Path:
-        return self.path / "features"
 
 
 def is_run(path: Path) -> bool:
@@ -96,8 +43,6 @@ def read_run(path: str | Path) -> Run:
     """
     path = Path(path)
     if not (path / RECIPE).exists() and (path / "config.json").exists():
-        from delf_ext.runs.upgrade import upgrade
-
         return upgrade(path)
     stored = read_json(path / RECIPE)
     if not isinstance(stored, dict) or set(stored) != {"format", "kind", "recipe"}:
@@ -159,12 +104,12 @@ def _literal(name: str) -> str:
     return re.sub(r"([\[\]*?])", r"[\1]", name)
 
 
-def result_name(data_name: str, ids: list[str], method: str = "") -> str:
+def result_name(data_name: str, contents: list[str], method: str = "") -> str:
     """Return the name under which the result on one data set is kept, such as "grocery-3f2a91" or "...-aqe-5".
 
-    data_name: of the data set. ids: of its queries and gallery, so that two data sets of one name stay apart.
+    data_name: of the data set. contents: of its photographs, by digest, so that two data sets of one name stay apart.
     """
-    text = "-".join([data_name, digest_of(ids)[:6], *([method] if method else [])])
+    text = "-".join([data_name, digest_of(contents)[:6], *([method] if method else [])])
     return re.sub(r"[^\w.@-]+", "-", text)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_io.artifacts import read_json
 from data_io.checkpoint_folder import readable_prefix
 from delf_ext.recipes import codec, mandoo_dual
-from delf_ext.runs.run_directory import Facts, Run
+from delf_ext.runs.records import Facts, Run
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from data_io.progress import Log
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes.schema import Recipe, Stage
 from delf_ext.training.objective import Objective
@@ -20,7 +21,6 @@ from delf_ext.training.throughput import Throughput
 EpochBatches = Callable[[int, int], tf.data.Dataset]
 """(epoch, first step within it) -> batches of (images, labels)."""
 Evaluate = Callable[[], Mapping[str, float]]
-Log = Callable[[str], None]
 
 ESTIMATE_AFTER_STEPS = 3
 LONG_EPOCHS_S, HOUR_S = 600.0, 3600.0  # a whole run that is shorter needs no forecast, or no way out
@@ -157,7 +157,9 @@ def train(
     state = RunState(model.named_variables(), groups, folder, recipe.task.select_by, progress.log)
     total_steps = recipe.epochs * steps_per_epoch
     step = state.restore() if progress.resume else 0
-    if step:
+    if not step:
+        state.save(0)  # what it started from, for a run that is killed before its first checkpoint
+    else:
         progress.log(f"continuing at step {step} of {total_steps}")
     throughput = Throughput(recipe.batch_size)
     watch = _Watch(recipe, steps_per_epoch, state, progress, step, throughput)

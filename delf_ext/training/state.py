@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
+from delf_ext.models.checkpoints import READ_ERRORS, read_reason
 from delf_ext.training.optimizers import Group
 
 LOWER_IS_BETTER = ("mean_last_rank",)
@@ -39,6 +40,7 @@ class RunState:
         self._weights = tf.train.Checkpoint(weights=dict(weights))
         self._last = CheckpointFolder(folder, "last")
         self._best = CheckpointFolder(folder, "best", keep=1)
+        self._saved = -1  # the step that was saved last
 
     def restore(self) -> int:
         """Return the step to continue from; 0 when nothing was saved. A damaged checkpoint gives way to the one before.
@@ -51,8 +53,8 @@ class RunState:
             path = self._last.path(number)
             try:
                 self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
-            except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                self.log(f"{path}: not readable ({str(error).splitlines()[0][:100]}); trying the one before.")
+            except (*READ_ERRORS, AssertionError) as error:
+                self.log(f"{path}: not readable ({read_reason(error)}); trying the one before.")
                 continue
             return int(self.step.numpy())
         if numbers:
@@ -60,7 +62,10 @@ class RunState:
         return 0
 
     def save(self, step: int) -> None:
-        """Save everything under this step."""
+        """Save everything under this step, unless it is saved already."""
+        if step == self._saved:
+            return
+        self._saved = step
         self.step.assign(step)
         self._last.save(step, self._everything.write)
 
@@ -72,8 +77,9 @@ class RunState:
 
     def save_if_best(self, step: int, value: float) -> bool:
         """Keep the weights where `value` is better than all before; return whether it is."""
-        best = self.best
-        if best is not None and (value >= best if self.select_by in LOWER_IS_BETTER else value <= best):
+        best, lower = self.best, self.select_by in LOWER_IS_BETTER
+        better = best is None or (value < best if lower else value > best)
+        if not better:  # a value that is no number is never better
             return False
         self._best.save(step, self._weights.write, **{self.select_by: value})
         return True

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app.data import draw_products
-from delf_ext.verbs.printing import say
 
 
 def resolve_data(flags: Any) -> str:

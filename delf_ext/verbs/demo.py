@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.progress import say
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.app.evaluation import compare, write_page
 from delf_ext.app.local_features import LocalSettings
@@ -19,7 +20,6 @@ from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.run_directory import is_run
 from delf_ext.runs.sources import RunSource
-from delf_ext.verbs.printing import say
 
 PRODUCTS = DrawConfig(num_classes=80, num_train=800, num_queries=60, num_gallery=300, image_size_px=128)
 BASELINE: dict[str, Any] = {"epochs": 16, "batch_size": 32, "image_size": demo.RECIPE.input.size_px}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import write_json
+from data_io.progress import say
 from delf_ext.app.evaluation import evaluate, keep_in_run
 from delf_ext.app.reranking import name_of, require_folder
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
-from delf_ext.verbs.printing import say, show_figures
+from delf_ext.verbs.printing import show_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -26,7 +27,6 @@ def run(flags: Any) -> None:
     found = evaluate(
         model,
         data,
-        run=run,
         request=request,
         folder=folder,
         batch_size=batch_size_of(flags),
@@ -35,10 +35,11 @@ def run(flags: Any) -> None:
         log=say,
     )
     show_figures(found.figures)
-    if run is not None:
-        report = flags.report and not request.deadline.is_limited
-        written = keep_in_run(run, found.final, found.figures, data, name_of(request.chain), report)
-        say(f"figures: {written[0]}" + (f"; report: {written[-1]}" if report else ""))
     if flags.json:
         write_json(flags.json, found.figures)
         say(f"figures: {flags.json}")
+    if run is not None:
+        report = flags.report and not request.deadline.is_limited
+        method = ", ".join(filter(None, [name_of(request.chain), " ".join(flags.query_copies)]))
+        written = keep_in_run(run, found.final, found.figures, data, method, report)
+        say(f"figures: {written[0]}" + (f"; report: {written[-1]}" if report else ""))

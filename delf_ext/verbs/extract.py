@@ -11,6 +11,7 @@ from typing import Any
 from data_io.artifacts import save_record, write_text
 from data_io.datasets import list_images
 from data_io.local_store import skipped_of
+from data_io.progress import say
 from data_io.records import ImageList
 from data_io.stores.embeddings import PARTS
 from delf_ext.app.local_features import extractors_of
@@ -18,7 +19,6 @@ from delf_ext.app.searching import extract
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Ensemble, Model
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
-from delf_ext.verbs.printing import say
 from delf_ext.verbs.requests import local_settings
 
 SHOWN = 5

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import write_json, write_text
+from data_io.progress import say
 from delf_ext.app.answers import answers
 from delf_ext.app.reranking import Reranker, ended_by
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
-from delf_ext.verbs.printing import say
 from delf_ext.verbs.requests import request_of
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import list_images
+from data_io.progress import say
 from data_io.records import ImageList
 from delf_ext.app.verification import match
 from delf_ext.config import UsageError
 from delf_ext.evaluation.match_pictures import save_picture
-from delf_ext.verbs.printing import say
 from delf_ext.verbs.requests import local_settings
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_io.datasets import list_images, load_dataset
+from data_io.progress import say
 from data_io.records import ImageList
 from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Model
 from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.run_directory import Run, read_run
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import POOLINGS, CheckpointSource, ModelSource, OnnxSource, RunSource, Runtime
 from delf_ext.verbs.data import resolve_data
-from delf_ext.verbs.printing import say
 
 
 class Opened(NamedTuple):

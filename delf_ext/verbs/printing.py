@@ -6,11 +6,6 @@ import math
 from typing import Any
 
 
-def say(line: str) -> None:
-    """Print a line at once, so that a log has it in time."""
-    print(line, flush=True)
-
-
 def show_figures(result: dict[str, Any]) -> None:
     """Print the figures of one model: mAP and R@1 with their intervals first."""
     over = f"95 % bootstrap over {result['num_queries']} queries, seed {result['seed']}"

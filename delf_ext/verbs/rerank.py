@@ -7,6 +7,7 @@ from typing import Any
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
+from data_io.progress import say
 from data_io.records import GroundTruth, ImageList
 from delf_ext.app.evaluation import Measured, improve, lists_of, measure, write_page
 from delf_ext.app.reranking import Reranker, ended_by, first_skipped, for_embedding, how_it_came, reserve
@@ -18,7 +19,6 @@ from delf_ext.pipeline import KEPT_PER_QUERY
 from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
-from delf_ext.verbs.printing import say
 from delf_ext.verbs.requests import request_of
 
 SHOWN = (("mAP", "mAP"), ("R@1", "recall_at_1"))  # per group
@@ -32,12 +32,21 @@ def run(flags: Any) -> None:
     if not chain:
         raise UsageError("rerank needs a --method, such as geometric:100.")
     require_one(flags)
-    out, data, (model, run) = Path(flags.out), load(flags), open_one(flags)
-    query, gallery = lists_of(data, model, run, say)
+    out, data, model = Path(flags.out), load(flags), open_one(flags).model
+    query, gallery = lists_of(data, [model], say)
     labelled = require_relevant(query, gallery)
     reranker = Reranker(request, gallery, out / "local", say)
     early = for_embedding(deadline)
-    plain = measure(model, query, gallery, batch_size_of(flags), request.test_time, labelled, early, say)
+    plain = measure(
+        model,
+        query,
+        gallery,
+        batch_size_of(flags),
+        test_time=request.test_time,
+        labelled=labelled,
+        deadline=early,
+        log=say,
+    )
     for line in first_skipped(plain.retrieval.skipped, "skipped"):
         say(line)
     begun_s, result = deadline.clock(), out / "ranking.npz"

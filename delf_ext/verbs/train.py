@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate, keep_in_run
@@ -30,10 +31,13 @@ from delf_ext.verbs.data import resolve_data
 from delf_ext.verbs.flags import INFER
 from delf_ext.verbs.hints import hint
 from delf_ext.verbs.models import batch_size_of, calibration_images
-from delf_ext.verbs.printing import say, show_figures
+from delf_ext.verbs.printing import show_figures
 from delf_ext.verbs.requests import request_of
 
-KEPT_BY_A_RUN = ("recipe", "set", "from_run", "pretrained_model", "seed", "deterministic", "checkpoint_every_steps", "debug")
+KEPT_BY_A_RUN = (
+    *("recipe", "set", "from_run", "pretrained_model", "seed", "deterministic", "mixed_precision"),
+    *("checkpoint_every_steps", "debug"),
+)
 DEBUG_EPOCHS, DEBUG_EVALUATE_EVERY, DEBUG_IMAGES = 2, 5, 240
 
 
@@ -85,7 +89,7 @@ def _on_platform(
     parent = _parent_of(run_dir, recipe, settings)
     if parent is None:
         return training.resume(run_dir, epochs=recipe.epochs, data=data, listener=listener, log=say)
-    return begin(from_run=parent, listener=listener)
+    return begin(from_run=parent, weights="", listener=listener)
 
 
 def _resume(flags: Any) -> None:
@@ -113,8 +117,9 @@ def _parent_of(run_dir: Path, recipe: schema.Recipe, settings: Settings) -> Path
     old = recipe_of(run)
     assert isinstance(old, schema.Recipe)
     # The stored recipe has the layout and the weights that were decided when it was made.
-    trunk = old.model.trunk
-    decided = with_settings(recipe, [f"model.trunk.layout={trunk.layout}", f"model.trunk.weights={trunk.weights}"])
+    decided_trunk = {name: getattr(old.model.trunk, name) for name in ("layout", "weights")}
+    trunk = dataclasses.replace(recipe.model.trunk, **decided_trunk)
+    decided = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, trunk=trunk))
     *earlier, last = decided.stages
     stages = (*earlier, dataclasses.replace(last, epochs=old.stages[-1].epochs))
     same_recipe = not changed_settings(old, dataclasses.replace(decided, stages=stages))
@@ -178,7 +183,8 @@ def _end(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
         return
     run = read_run(trained.run_dir)
     model = open_model(trained.source, Runtime(mixed_precision=flags.mixed_precision), log=say)
-    found = evaluate(model, data, run=run, seed=run.facts.seed, data_name=data_name, log=say)
+    folder = trained.run_dir / "local"
+    found = evaluate(model, data, folder=folder, seed=run.facts.seed, data_name=data_name, log=say)
     show_figures(found.figures)
     written = keep_in_run(run, found.final, found.figures, data, "", report=flags.report)
     say(f"figures: {written[0]}" + (f"; report: {written[-1]}" if flags.report else ""))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from baseline_keras import features
 from baseline_keras.features import Embedder, extract, load_embedder, open_run, unit_rows
 from baseline_keras.network import build_embedding, build_network
 from baseline_keras.run_directory import Settings, claim, save_checkpoint
@@ -121,14 +122,15 @@ def test_an_opened_run_loads_its_network_at_the_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ):
     loads: list[Path] = []
-    load = lambda path: loads.append(path) or load_embedder(path)  # noqa: E731
-    monkeypatch.setattr("baseline_keras.features.load_embedder", load)
+    original = features._loaded
+    load = lambda settings, prefix: loads.append(prefix) or original(settings, prefix)  # noqa: E731
+    monkeypatch.setattr("baseline_keras.features._loaded", load)
     opened = open_run(read_run(run_dir), Runtime(), print)
     assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
     assert opened.graph is None, "it is measured in TensorFlow alone"
     for _ in range(2):
         assert np.array_equal(opened.embed(images), Embedder(network).embed(images))
-    assert loads == [run_dir]
+    assert [prefix.parent for prefix in loads] == [run_dir / "checkpoint"]
 
 
 def test_the_digest_of_an_opened_run_changes_with_its_weights(

@@ -17,7 +17,8 @@ from baseline_keras.run_directory import (
     settings_of,
 )
 from data_io.artifacts import StaleArtifact, write_json
-from delf_ext.runs.run_directory import Facts, read_run, write_run
+from delf_ext.runs.records import Facts
+from delf_ext.runs.run_directory import read_run, write_run
 
 SETTINGS = Settings(image_size=64, num_classes=2, epochs=5, batch_size=4)
 CLASSES = ("cup", "pen")

@@ -89,14 +89,14 @@ def test_an_epoch_of_the_challenge_takes_well_under_a_second(sampler: str) -> No
             4,
             "classes",
             4,
-            "--batch_size=4 with --images_per_class=4 needs 1 classes in a batch (at least 2); there are 2",
+            "batches of 1 classes x 4 images need 1 classes (at least 2); there are 2 to train on.",
         ),
         (
             [0, 1],
             6,
             "classes",
             2,
-            "--batch_size=6 with --images_per_class=2 needs 3 classes in a batch (at least 2); there are 2",
+            "batches of 3 classes x 2 images need 3 classes (at least 2); there are 2 to train on.",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_copies_are_neither_stored_nor_taken_from_the_store(
 
 def test_copies_of_an_ensemble_are_those_of_its_members(photographs: ImageList) -> None:
     query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
-    ensemble = Ensemble("two", (CORNER, CORNER.renamed("again")), schema.MeanEmbedding())
+    ensemble = Ensemble("two", (CORNER, dataclasses.replace(CORNER, name="again")), schema.MeanEmbedding())
     test_time = schema.TestTime(("mirror", "flip"))
     found, expected = (embed(model, query, gallery, 2, test_time) for model in (ensemble, CORNER))
     for one, other in (

@@ -24,19 +24,19 @@ from delf_ext.app.evaluation import (
     keep_in_run,
     lists_of,
     measure,
-    validation_of,
 )
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.training import train
 from delf_ext.app.training_job import Settings
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder
-from delf_ext.recipes import codec, schema
-from delf_ext.recipes.schema import Recipe
+from delf_ext.features.embedder import Embedder, Ensemble, HeldBack
+from delf_ext.recipes import schema
+from delf_ext.recipes.schema import Concatenate, Recipe
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.run_directory import Facts, Run, read_run, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.sources import Runtime
 
 SIZE_PX = 32
@@ -52,7 +52,6 @@ def spread(images: np.ndarray) -> np.ndarray:
 
 
 COLOUR = Embedder("colour", SIZE_PX, "v1", mean_colour)
-NO_FACTS = Facts()
 SPREAD = Embedder("spread", SIZE_PX, "v2", spread)
 
 
@@ -221,38 +220,50 @@ def test_geometry_without_a_place_for_local_features_is_refused(several: DataSet
 # --- which lists
 
 
-def run_with(path: Path, recipe: codec.AnyRecipe | None, facts: Facts = NO_FACTS) -> Run:
-    kind = {Recipe: "recipe", schema.EnsembleRecipe: "ensemble"}.get(type(recipe), "keras_baseline")
-    return write_run(path, kind, None if recipe is None else codec.to_json(recipe), facts)
+def run_in(path: Path) -> Run:
+    return write_run(path, "keras_baseline", None, Facts())
 
 
-def test_the_validation_of_a_run_is_its_recipes(tmp_path: Path, tiny: Recipe) -> None:
-    facts = Facts(settings={"seed": 7}, held_out=("a",))
-    assert validation_of(run_with(tmp_path, tiny, facts)) == (tiny.validation, 7, ("a",))
-    members = tuple(schema.Member(name, run=name) for name in "ab")
-    ensemble = schema.EnsembleRecipe("e", members)
-    for run in (None, run_with(tmp_path, ensemble), run_with(tmp_path, None)):
-        assert validation_of(run) == (None, 0, ())
+def held_back(model: Embedder, validation: schema.Validation, seed: int, *names: str) -> Embedder:
+    return dataclasses.replace(model, held_back=HeldBack(validation, seed, names))
 
 
-def test_the_lists_are_said(
-    tmp_path: Path,
-    tiny: Recipe,
-    only_train: DataSet,
-    data: DataSet,
-) -> None:
-    run = run_with(tmp_path, tiny, Facts(settings={"seed": 3}))
+def test_what_a_run_held_back_comes_with_its_model(trained: Any) -> None:
+    facts = read_run(trained.run_dir).facts
+    held = open_model(trained.run_dir).held_back
+    assert held.seed == facts.seed and held.names == facts.held_out and len(held.names) > 0
+    assert isinstance(held.validation, schema.ClassBlock)
+
+
+def test_the_lists_are_said(tiny: Recipe, only_train: DataSet, data: DataSet) -> None:
+    assert tiny.validation is not None
+    model = held_back(COLOUR, tiny.validation, 3)
     said: list[str] = []
-    query, gallery = lists_of(only_train, COLOUR, run, said.append)
+    query, gallery = lists_of(only_train, [model], said.append)
     expected = split(only_train.train, only_train, tiny.validation, seed=3)
     assert query.ids.tolist() == expected.query.ids.tolist()
     assert gallery.ids.tolist() == expected.gallery.ids.tolist()
-    lists_of(data, COLOUR, None, said.append)
+    lists_of(data, [COLOUR], said.append)
     own = f"{len(query)} queries in a gallery of {len(gallery)}"
     assert said == [
         f"colour: {own}: dev split (block, 0.34 of the classes)",
         "colour: 3 queries in a gallery of 9: queries and gallery of the data",
     ]
+
+
+def test_models_that_held_back_different_images_are_compared_on_queries_alone(
+    tiny: Recipe,
+    only_train: DataSet,
+    data: DataSet,
+) -> None:
+    assert tiny.validation is not None
+    one, other = (held_back(COLOUR, tiny.validation, 3, name) for name in "ab")
+    message = f"{only_train.name}: the models held back different images: evaluate them on data that name queries."
+    assert refusal(lambda: compare([one, other], only_train)) == message
+    ensemble = Ensemble("both", (one, other), Concatenate())
+    assert "held back different images" in refusal(lambda: evaluate(ensemble, only_train))
+    assert len(compare([one, other], data).rows) == 2
+    assert len(compare([one, SPREAD], only_train).rows) == 2  # the split of the one that has one
 
 
 def test_a_run_is_never_evaluated_on_what_it_was_trained_on(
@@ -275,7 +286,7 @@ def test_a_run_is_never_evaluated_on_what_it_was_trained_on(
         settings=Settings(seed=3, mixed_precision="off", max_images=20),
     )
     run = read_run(tmp_path / "run")
-    found = evaluate(open_model(tmp_path / "run", Runtime(mixed_precision="off")), data, run=run)
+    found = evaluate(open_model(tmp_path / "run", Runtime(mixed_precision="off")), data)
     assert set(found.plain.retrieval.query.ids) == set(run.facts.held_out)
 
 
@@ -306,7 +317,9 @@ def test_each_model_is_compared_with_each_chain(several: DataSet) -> None:
 
 
 def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
-    message = "a comparison needs two models or more, or one and a chain of re-rankers."
+    message = (
+        "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
+    )
     for request in (None, Request(), Request(chains=((),))):
         with pytest.raises(UsageError) as caught:
             compare([COLOUR], several, request=request)
@@ -330,7 +343,7 @@ def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
     data: DataSet,
     tmp_path: Path,
 ) -> None:
-    run = run_with(tmp_path / "[2024] w*?", None)
+    run = run_in(tmp_path / "[2024] w*?")
     written: list[list[Path]] = []
     for one in (several, data):
         found = evaluate(COLOUR, one)
@@ -349,7 +362,7 @@ def test_a_result_with_a_method_is_kept_beside_the_plain_one(
     several: DataSet,
     tmp_path: Path,
 ) -> None:
-    run = run_with(tmp_path, None)
+    run = run_in(tmp_path)
     plain = evaluate(COLOUR, several)
     better = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
     (first, _) = keep_in_run(run, plain.final, plain.figures, several, "", report=False)
@@ -369,7 +382,7 @@ def test_only_the_first_places_of_a_ranking_are_kept(
     monkeypatch.setattr("delf_ext.app.evaluation.KEPT_PER_QUERY", 4)
     found = evaluate(COLOUR, several)
     written: Any = keep_in_run(
-        run_with(tmp_path, None),
+        run_in(tmp_path),
         found.final,
         found.figures,
         several,

@@ -30,7 +30,8 @@ from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import load_model, open_model, recipe_of
-from delf_ext.runs.run_directory import Facts, is_run, read_run, write_run
+from delf_ext.runs.records import Facts
+from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
 from pretrained.convert import write_checkpoint
 
@@ -153,8 +154,7 @@ def test_a_directory_with_a_run_is_refused(trained: Any, tiny: Recipe, data: Dat
 
 
 def test_a_run_opens_and_is_evaluated(trained: Any, data: DataSet) -> None:
-    run = read_run(trained.run_dir)
-    found = evaluate(open_model(trained.result.source, FLOAT32), data, run=run)
+    found = evaluate(open_model(trained.result.source, FLOAT32), data)
     assert 0 < found["mAP"] <= 1 and (found["num_queries"], found["num_gallery"]) == (3, 9)
 
 
@@ -352,6 +352,97 @@ def test_a_run_whose_data_are_gone_is_refused(trained: Any, tmp_path: Path) -> N
     facts = dataclasses.replace(run.facts, data=str(tmp_path / "gone"))
     write_run(run_dir, run.kind, run.recipe, facts)
     assert refusal(lambda: resume(run_dir)).startswith(f"{tmp_path / 'gone'}: not found. ")
+
+
+def test_a_run_is_not_continued_on_other_photographs(
+    tiny: Recipe,
+    products: Path,
+    tmp_path: Path,
+) -> None:
+    own = Path(shutil.copytree(products, tmp_path / "own"))
+    train(tiny, own, tmp_path / "run", settings=SETTINGS)
+    photographs = sorted((own / "train" / "train_data").rglob("*.jpg"))
+    trained_on = [path for path in photographs if path.parent.name in read_run(tmp_path / "run").facts.class_names]
+    shutil.copy(trained_on[1], trained_on[0])
+    before = (tmp_path / "run" / "facts.json").read_bytes()
+    message = "the training images have changed since it was made: start a new run."
+    assert refusal(lambda: resume(tmp_path / "run")) == f"{tmp_path / 'run'}: {message}"
+    assert (tmp_path / "run" / "facts.json").read_bytes() == before
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_keeps_what_it_started_from(
+    tiny: Recipe,
+    data: DataSet,
+    products: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("delf_ext.training.loop._fit", killed)
+        with pytest.raises(Killed):
+            train(tiny, data, tmp_path / "run", data_path=str(products), settings=SETTINGS)
+    begun = weights_of(tmp_path / "run")
+    assert step_of(tmp_path / "run") == 0
+    resume(tmp_path / "run")
+    again = train(tiny, data, tmp_path / "whole", settings=SETTINGS)
+    assert again.losses["loss"] > 0 and begun.keys() == weights_of(tmp_path / "whole").keys()
+    for name, value in weights_of(tmp_path / "whole").items():
+        np.testing.assert_allclose(weights_of(tmp_path / "run")[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_frozen_trunk_keeps_its_feature_maps_when_the_run_is_resumed(
+    tiny: Recipe,
+    data: DataSet,
+    products: Path,
+    tmp_path: Path,
+) -> None:
+    frozen = with_settings(tiny, ["model.trunk.frozen=trunk"])
+    train(frozen, data, tmp_path / "run", data_path=str(products), settings=SETTINGS)
+    maps = tmp_path / "run" / "features" / "trunk.npy"
+    before = maps.stat().st_mtime_ns
+    resume(tmp_path / "run", epochs=2)
+    assert maps.stat().st_mtime_ns == before
+
+
+def test_fewer_epochs_than_are_trained_are_refused(trained: Any, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    resume(run_dir, epochs=2)
+    before = (run_dir / "recipe.json").read_bytes()
+    message = "--epochs=1: the run has been trained for 2.0 epochs already."
+    assert refusal(lambda: resume(run_dir, epochs=1)) == message
+    assert (run_dir / "recipe.json").read_bytes() == before
+
+
+def test_a_run_starts_from_one_thing(trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    found = refusal(lambda: train(tiny, data, tmp_path / "run", weights="w.ckpt", from_run=trained.run_dir))
+    assert found == "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+
+
+def test_a_run_does_not_start_from_another_trunk(
+    trained: Any,
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+) -> None:
+    other = with_settings(tiny, ["model.trunk.name=vgg_16", "model.trunk.end_point=conv1"])
+    found = refusal(lambda: train(other, data, tmp_path / "run", settings=SETTINGS, from_run=trained.run_dir))
+    assert found == f"{trained.run_dir}: no weight of its trunk fits that of mandoo_dual: they are other networks."
+    assert not is_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"])
+def test_what_evaluation_would_refuse_is_refused_before_training(
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+    setting: str,
+) -> None:
+    with pytest.raises(UsageError):
+        train(with_settings(tiny, [setting]), data, tmp_path / "run", settings=SETTINGS)
+    assert not (tmp_path / "run").exists()
 
 
 # --- epochs and settings
@@ -558,7 +649,7 @@ def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
     assert run.facts.data == read_run(run_dir / "members" / "first").facts.data == str(products)
     opened = open_model(run_dir, FLOAT32)
     assert isinstance(opened, Ensemble) and opened.ranking == "aqe:1"
-    found = evaluate(opened, data, run=run)
+    found = evaluate(opened, data)
     assert 0 < found["mAP"] <= 1 and found["num_queries"] == 3
 
 
@@ -725,8 +816,8 @@ def test_a_sampling_that_the_classes_do_not_allow_is_refused_before_anything_is_
     tmp_path: Path,
 ) -> None:
     recipe = dataclasses.replace(tiny, sampling=schema.PxK(8, 2))
-    needs = "needs 8 classes in a batch (at least 2); there are 4 to train on."
-    message = f"--batch_size=16 with --images_per_class=2 {needs}"
+    needs = "need 8 classes (at least 2); there are 4 to train on."
+    message = f"batches of 8 classes x 2 images {needs} Make --batch_size smaller, or with --recipe --set sampling.classes."
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
 

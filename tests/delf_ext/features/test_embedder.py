@@ -107,10 +107,3 @@ def test_an_ensemble_asks_for_the_copies_that_all_its_members_ask_for():
     mixed = dataclasses.replace(plain, members=(members[0], plain.members[1]))
     with pytest.raises(UsageError, match="members whose recipes differ in test_time are not built yet"):
         _ = mixed.test_time
-
-
-def test_an_embedder_under_another_name_is_the_same_model():
-    one = Embedder("a", 8, "digest", lambda images: images, ranking="aqe:5")
-    other = one.renamed("b")
-    assert (other.name, other.digest, other.ranking) == ("b", "digest", "aqe:5")
-    assert other.embed is one.embed and other.renamed("a") == one

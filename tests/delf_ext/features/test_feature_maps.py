@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,24 @@ def test_maps_are_remade_when_a_weight_or_the_layout_changes(
     found = stored(other, images, tmp_path, batch_size=5)
     assert len(made) == 3
     np.testing.assert_allclose(found, twin(other, images), rtol=2e-3, atol=1e-3)
+
+
+def test_maps_are_remade_when_a_photograph_is_replaced_and_not_when_it_is_renamed(
+    tmp_path: Path,
+    images: ImageList,
+    made: list,
+):
+    network = built()
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    paths = [shutil.copy(path, folder / f"{row}{Path(path).suffix}") for row, path in enumerate(images.paths)]
+    own = dataclasses.replace(images, paths=np.array(paths, str))
+    stored(network, own, tmp_path, batch_size=5)
+    stored(network, images, tmp_path, batch_size=5)
+    assert len(made) == 1
+    shutil.copy(paths[1], paths[0])
+    np.testing.assert_allclose(stored(network, own, tmp_path, batch_size=5), twin(network, own), rtol=2e-3, atol=1e-3)
+    assert len(made) == 2
 
 
 def test_maps_of_another_size_are_others(

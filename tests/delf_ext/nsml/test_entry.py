@@ -26,7 +26,8 @@ from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.opening import recipe_of
-from delf_ext.runs.run_directory import Run, read_run
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import read_run
 from pretrained.convert import write_checkpoint
 
 PLAIN: Answer = [(0, ("query_0", ["refer_1"]))]
@@ -56,14 +57,17 @@ def test_what_hangs_leaves_the_answer_before(capsys: pytest.CaptureFixture) -> N
     never.set()
 
 
-def test_what_fails_is_raised() -> None:
-    def failing() -> Iterator[Answer]:
-        yield PLAIN
+def test_what_fails_is_raised_unless_an_answer_is_ready(capsys: pytest.CaptureFixture) -> None:
+    def failing(*before: Answer) -> Iterator[Answer]:
+        yield from before
         raise ValueError("no gallery")
 
     for deadline in (Deadline(), Deadline(60)):
         with pytest.raises(ValueError, match="no gallery"):
             last_in_time(failing(), deadline, FALLBACK)
+        assert last_in_time(failing(PLAIN), deadline, FALLBACK) == PLAIN
+    said = "re-ranking failed (no gallery); the answer is the plain ranking."
+    assert capsys.readouterr().out.count(said) == 2
 
 
 @pytest.mark.parametrize(
@@ -464,6 +468,23 @@ def test_a_training_session_loads_what_it_saved(tmp_path: Path, monkeypatch) -> 
     assert found == ["last-7.index", "last.json"]
     assert read_json(tmp_path / "b" / "checkpoint" / "last.json")["checkpoints"] == [7]
     assert (tmp_path / "b" / "recipe.json").read_text() == "recipe.json"
+
+
+@pytest.mark.parametrize(("best", "stays"), [(5, True), (9, False)])
+def test_a_resumed_session_keeps_best_weights_that_are_not_of_a_later_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int, stays: bool
+) -> None:
+    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
+    for place, name, number in (("saved", "last", 7), ("run", "last", 8), ("run", "best", best)):
+        folder = tmp_path / place / "checkpoint"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}-{number}.index").write_text(name)
+        (folder / f"{name}.json").write_text(json.dumps({"checkpoints": [number], "facts": {}}))
+    for name in ("recipe.json", "facts.json"):
+        (tmp_path / "saved" / name).write_text(name)
+    TrainingSession(tmp_path / "run", epochs=1).load(str(tmp_path / "saved"))
+    found = {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()}
+    assert found == {"last-7.index", "last.json", *([f"best-{best}.index", "best.json"] if stays else [])}
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,3 +123,11 @@ def test_the_store_itself_is_no_code(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MANDOO_HOME", str(folder))
     with pytest.raises(ValueError, match="is MANDOO_HOME, where data sets and sessions lie"):
         names_of(folder)
+
+
+def test_a_snapshot_of_this_repository_holds_all_its_code(root: Path) -> None:
+    """A folder named `runs` is left out unless it is a package: delf_ext/runs is code."""
+    found = {path.as_posix() for path in snapshot.code_files(root, "dual_main.py")}
+    packages = ("data_io", "delf_ext", "baseline_keras", "pretrained")
+    code = {path.relative_to(root).as_posix() for name in packages for path in (root / name).rglob("*.py")}
+    assert code <= found and "delf_ext/runs/opening.py" in found

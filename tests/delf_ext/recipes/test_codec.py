@@ -394,10 +394,9 @@ def test_settings_are_applied_in_order_and_change_nothing_else() -> None:
 
 
 def test_a_loss_without_a_name_is_named_by_its_class() -> None:
-    recipe = dataclasses.replace(DUAL, losses=(schema.LossTerm(schema.ArcFace(), "logits"),))
-    assert with_settings(recipe, ["losses.arc_face.loss.scale=2"]).losses[0].loss == schema.ArcFace(
-        2.0,
-    )
+    recipe = dataclasses.replace(DUAL, losses=(schema.LossTerm(schema.SoftmaxCrossEntropy(), "logits"),))
+    changed = with_settings(recipe, ["losses.softmax_cross_entropy.loss.label_smoothing=0.5"])
+    assert changed.losses[0].loss == schema.SoftmaxCrossEntropy(0.5)
 
 
 def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:

@@ -18,7 +18,6 @@ from delf_ext.recipes import schema
 from delf_ext.recipes.codec import AnyRecipe
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import Runtime
 
 SIZE_PX = 64
@@ -100,7 +99,7 @@ def trained_and_evaluated(
 ) -> tuple[Trained, Evaluation]:
     trained = train(small(RECIPES[name]), products, run_dir, settings=SETTINGS)
     model = open_model(run_dir, Runtime(mixed_precision="off"))
-    return trained, evaluate(model, products, run=read_run(run_dir))
+    return trained, evaluate(model, products)
 
 
 @pytest.fixture(scope="module", autouse=True)

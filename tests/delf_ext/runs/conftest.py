@@ -14,7 +14,8 @@ from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import codec
 from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.schema import Recipe
-from delf_ext.runs.run_directory import Facts, Run, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import write_run
 
 SIZE_PX, CLASSES = 32, ("a", "b", "c")
 FLAGS = {

@@ -26,7 +26,8 @@ from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import load_model, open_model, recipe_of
-from delf_ext.runs.run_directory import Facts, Run, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import write_run
 from delf_ext.runs.sources import CheckpointSource, EnsembleSource, OnnxSource, RunSource, Runtime
 from pretrained.convert import write_checkpoint
 

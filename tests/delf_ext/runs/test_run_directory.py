@@ -111,7 +111,7 @@ def test_a_file_that_is_no_recipe_of_a_run_is_refused(path: Path, content: str) 
     [
         ('{"dta": 3}', "unknown key dta in Facts. Known: class_names, commit, data, data_digest, "),
         ("[]", "Facts must be a mapping with some of: class_names, "),
-        ('{"class_names": 3}', "'int' object is not iterable"),
+        ('{"class_names": 3}', "class_names must be a list. Received 3."),
     ],
 )
 def test_a_file_that_is_no_facts_of_a_run_is_refused(path: Path, content: str, reason: str) -> None:

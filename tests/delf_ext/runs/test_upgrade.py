@@ -229,7 +229,7 @@ def write_config(old_run: Path, **changes: Any) -> None:
         ({"system": "other"}, "system is 'other'"),
         ({"system": None}, "system is None"),
         ({"model": {}}, "'endpoint'"),
-        ({"class_names": 3}, "'int' object is not iterable"),
+        ({"class_names": 3}, "class_names must be a list. Received 3."),
         ({"dev_percent": 7.0}, "--dev_percent must be at least 0 and below 1. Received 7.0."),
     ],
 )

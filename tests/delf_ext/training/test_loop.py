@@ -387,7 +387,7 @@ def test_what_does_not_exist_or_is_not_built_is_refused_before_anything_is_writt
             "stages": (Stage(1), Stage(1, trains=("attention", "head")))
         },
         r"^Plateau is not built yet\. Built: ": {"stages": (Stage(1, schema.Plateau()),)},
-        r"^ArcFace is not built yet\. Built: ": {"losses": (LossTerm(schema.ArcFace(), "logits"),)},
+        r"^NPair is not built yet\. Built: ": {"losses": (LossTerm(schema.NPair(), "logits"),)},
     }
     for message, changes in refused.items():
         with pytest.raises(UsageError, match=message):

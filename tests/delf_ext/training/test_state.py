@@ -106,6 +106,20 @@ def test_the_best_weights_are_those_of_the_highest_figure_or_the_lowest_rank(
     assert note == {"checkpoints": [number], "facts": {select_by: best}}
 
 
+def test_a_figure_that_is_no_number_is_never_better(tmp_path: Path):
+    for select_by in ("mAP", "mean_last_rank"):
+        run = Run(tmp_path / select_by, select_by)
+        assert run.state.save_if_best(1, 0.5) and not run.state.save_if_best(2, float("nan"))
+        assert run.state.best == 0.5
+
+
+def test_a_step_is_saved_once(tmp_path: Path):
+    run = Run(tmp_path).train_to(2)
+    before = (tmp_path / "last-2.index").stat().st_mtime_ns
+    run.state.save(2)
+    assert (tmp_path / "last-2.index").stat().st_mtime_ns == before
+
+
 def test_the_best_figure_is_known_after_a_kill(tmp_path: Path):
     Run(tmp_path).state.save_if_best(3, 0.5)
     again = Run(tmp_path)

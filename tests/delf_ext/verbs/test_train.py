@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import dual_main
 from baseline_keras.run_directory import KIND
+from data_io.checkpoint_folder import CheckpointFolder
 from data_io.synthetic import DrawConfig, draw_dataset
 from delf_ext.app import training, training_job
 from delf_ext.app.training_job import Settings
@@ -22,7 +23,8 @@ from delf_ext.models.trunks.slim import LAYOUTS, Layout
 from delf_ext.recipes import demo, schema
 from delf_ext.recipes.codec import to_json, with_settings
 from delf_ext.runs.opening import recipe_of
-from delf_ext.runs.run_directory import Facts, Run, read_run, write_run
+from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.verbs import train
 from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.train import recipe_from_flags, settings_from_flags
@@ -71,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture, status: int, *arguments: str) -> str:
 
 def stored(run_dir: Path) -> dict[str, np.ndarray]:
     """Return what the last checkpoint of a run holds, by name."""
-    prefix = next((run_dir / "checkpoint").glob("last-*.index")).with_suffix("")
+    prefix = CheckpointFolder(run_dir / "checkpoint", "last").newest()
     reader = tf.train.load_checkpoint(str(prefix))
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
     return {name.partition("/.ATTR")[0]: reader.get_tensor(name) for name in names}
@@ -328,16 +330,10 @@ def test_a_finished_run_is_continued_with_more_epochs(run_dir: Path, capsys) -> 
     """Data, recipe and settings come from the run."""
     dual_main.main(["--resume", f"--run_dir={run_dir}", "--epochs=2"])
     assert f"continuing at step {STEPS} of {2 * STEPS}" in capsys.readouterr().out
-    run, after = read_run(run_dir), stored_newest(run_dir)
+    run, after = read_run(run_dir), stored(run_dir)
     assert recipe_of(run).epochs == 2
     assert run.facts.history == ("made with seed 0", "resumed, epochs 1 -> 2")
     assert after["step"] == after["optimizers/0/_iterations"] == 2 * STEPS
-
-
-def stored_newest(run_dir: Path) -> dict[str, np.ndarray]:
-    for path in (run_dir / "checkpoint").glob(f"last-{STEPS}.*"):
-        path.unlink()
-    return stored(run_dir)
 
 
 def test_a_resumed_run_names_the_flags_that_it_does_not_use(run_dir: Path, capsys) -> None:
