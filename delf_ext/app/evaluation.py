@@ -58,6 +58,7 @@ class Measured:
             "data": data_name,
             "seed": seed,
             "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
+            "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
             "skipped": [list(item) for item in self.retrieval.skipped],
         }

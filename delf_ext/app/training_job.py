@@ -120,8 +120,7 @@ class Job:
         self.images, originals = dense_labels(parts.train)
         self.split: Split = parts
         self.class_names = tuple(self.data.class_names[label] for label in originals)
-        self._say_what()
-        self.plan(0)  # a sampling that the classes do not allow is refused before anything is built
+        self._say_what()  # and refuses a sampling that the classes do not allow, before anything is built
 
     def _readable(self, images: ImageList) -> ImageList:
         """Return the images that can be decoded."""

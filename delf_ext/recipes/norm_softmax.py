@@ -17,6 +17,9 @@ RECIPE = schema.Recipe(
         source="Zhai and Wu 2019, arXiv:1811.12649 (temperature, layer norm, class-balanced batches; optimizer ours)",
         command="mandoo --recipe=norm_softmax --pretrained_model=resnet_v1_50.ckpt",
         cost="30 epochs at 224 px; the run prints what an epoch takes here",
-        expected="not measured yet",
+        expected=(
+            "Grocery Store, val <- train, weights resnet_v1_50_pqf, seed 0, with --set stages.0.epochs=8 "
+            "--set model.trunk.batch_norm=inference: mAP .561 [.527, .592], R@1 .713"
+        ),
     ),
 )
