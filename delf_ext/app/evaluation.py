@@ -181,8 +181,7 @@ def evaluate(
     request = (request or Request()).of(model)
     chain = request.chain
     require_folder(request, folder)
-    data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
-    data = data if isinstance(data, DataSet) else load_dataset(data)
+    data, data_name = _loaded(data, data_name)
     query, gallery = lists_of(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
@@ -227,8 +226,7 @@ def compare(
         ValueError: when there is no common query with a relevant image.
     """
     request = request or Request()
-    data_name = data_name or (data.name if isinstance(data, DataSet) else str(data))
-    data = data if isinstance(data, DataSet) else load_dataset(data)
+    data, data_name = _loaded(data, data_name)
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
     require_folder(request, folder)
@@ -240,6 +238,13 @@ def compare(
         measured += [plain, *(improve(plain, reranker, chain) for chain in chains)]
     rows = comparison.compare([one.evaluated for one in measured], seed)
     return Comparison(rows, [one.figures(data_name, seed) for one in measured], measured)
+
+
+def _loaded(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
+    """Return the data set, and its name in the figures: `name`, else the path, else its own."""
+    if isinstance(data, DataSet):
+        return data, name or data.name
+    return load_dataset(data), name or str(data)
 
 
 def require_two(num_models: int, chains: Sequence[Chain]) -> None:

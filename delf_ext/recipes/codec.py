@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -64,11 +63,6 @@ def recipe_from_json(value: Any, where: str = "recipe") -> AnyRecipe:
         found = recipe.__class__.__name__ if isinstance(recipe, Part) else type(value).__name__
         raise UsageError(f'{where}: must be an object with "type": "Recipe" or "EnsembleRecipe". Received {found}.')
     return recipe
-
-
-def digest(part: Part) -> str:
-    """Return 12 hex digits that change when the part does."""
-    return hashlib.sha256(json.dumps(to_json(part), sort_keys=True).encode()).hexdigest()[:12]
 
 
 # --- settings by path ---------------------------------------------------------------------------------------------

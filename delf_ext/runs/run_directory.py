@@ -6,6 +6,7 @@ Imports no TensorFlow. The official baseline writes and reads this format too.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import platform
@@ -88,7 +89,7 @@ def weights_digest(path: Path) -> str:
 
     Raises: ValueError when there is no such checkpoint.
     """
-    files = [path] if path.is_file() else sorted(path.parent.glob(f"{_literal(path.name)}.*"))
+    files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
     files = [file for file in files if file.is_file() and file.suffix != ".json"]
     if not files:
         raise ValueError(f"{path}: no such checkpoint.")
@@ -98,10 +99,6 @@ def weights_digest(path: Path) -> str:
             while block := content.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:24]
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([\[\]*?])", r"[\1]", name)
 
 
 def result_name(data_name: str, contents: list[str], method: str = "") -> str:

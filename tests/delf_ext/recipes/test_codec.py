@@ -128,11 +128,10 @@ def through_text(value: Any) -> Any:
 
 
 @given(recipe=recipes())
-def test_a_recipe_comes_back_from_json_with_its_digest(recipe: schema.Recipe) -> None:
+def test_a_recipe_comes_back_from_json(recipe: schema.Recipe) -> None:
     again = recipe_from_json(through_text(recipe))
     assert again == recipe and hash(again) == hash(recipe)
     assert through_text(again) == through_text(recipe)
-    assert codec.digest(again) == codec.digest(recipe)
 
 
 @given(data=st.data())
@@ -147,7 +146,7 @@ def test_every_part_comes_back_from_json(kind: type[Part], data: st.DataObject) 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), ENSEMBLE], ids=lambda recipe: recipe.name)
 def test_the_recipes_of_the_registry_come_back_from_json(recipe: codec.AnyRecipe) -> None:
     again = recipe_from_json(through_text(recipe))
-    assert again == recipe and codec.digest(again) == codec.digest(recipe)
+    assert again == recipe
 
 
 def test_json_holds_every_field_so_that_other_defaults_do_not_change_a_stored_recipe() -> None:
@@ -183,9 +182,9 @@ def _other(value: Any) -> Any:
     return ["x"] if value is None or isinstance(value, list) else value
 
 
-def test_the_digest_has_twelve_digits_and_changes_with_every_value() -> None:
+def test_a_recipe_changes_with_every_value_of_its_json() -> None:
     whole = to_json(DUAL)
-    digests = {codec.digest(DUAL)}
+    found = {DUAL}
     changed = 0
     for path in _paths(whole):
         values = json.loads(json.dumps(whole))
@@ -195,12 +194,11 @@ def test_the_digest_has_twelve_digits_and_changes_with_every_value() -> None:
             place = place[int(name)] if isinstance(place, list) else place[name]
         place[last] = _other(place[last])
         try:
-            digests.add(codec.digest(recipe_from_json(values)))
+            found.add(recipe_from_json(values))
         except UsageError:
             continue  # such as an unknown activation
         changed += 1
-    assert changed > 40 and len(digests) == 1 + changed
-    assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
+    assert changed > 40 and len(found) == 1 + changed
 
 
 # --- what is wrong, and where
