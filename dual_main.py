@@ -29,14 +29,18 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
             raise flags.Error(f"unknown word {words[-1]!r}. Verbs: {', '.join(VERBS)}.")
         require_own_flags(verb, values)
     except (flags.Error, UsageError) as error:
-        _end(f"usage error: {error} (mandoo --help lists the verbs, mandoo VERB --help its flags)", 2)
+        _end(
+            f"usage error: {error} (mandoo --help lists the verbs, mandoo VERB --help its flags)", 2
+        )
     return verb, values
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb. What a user can mend ends in one line and exit 1; MANDOO_TRACEBACK=1 shows where it came from."""
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it greets with three lines on CUDA
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # before TensorFlow is imported: it greets with three lines on CUDA
     try:
         importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
     except KeyboardInterrupt:
@@ -56,7 +60,9 @@ def _end(message: str, status: int) -> NoReturn:
 
 def _is_users_business(error: Exception) -> bool:
     """Bad input, unreadable files, full disks; TensorFlow reports the latter as its own errors."""
-    return isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("tensorflow.python.framework.errors")
+    return isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith(
+        "tensorflow.python.framework.errors"
+    )
 
 
 def _first_line(error: Exception) -> str:

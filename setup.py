@@ -6,17 +6,30 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "ann": ["faiss-cpu>=1.7.4,<2"],
-    "milvus": ["pymilvus>=2.5,<2.6", "milvus-lite>=2.4"],  # pymilvus 2.6 needs a protobuf that TensorFlow 2.15 forbids
+    "milvus": [
+        "pymilvus>=2.5,<2.6",
+        "milvus-lite>=2.4",
+    ],  # pymilvus 2.6 needs a protobuf that TensorFlow 2.15 forbids
     "geometry": ["opencv-python-headless>=4.8,<4.12"],  # 4.12 needs NumPy 2
     "fast": ["openvino>=2024.0", "onnxruntime>=1.17"],  # tried: 2026.4 and 1.31
     "int8": ["nncf>=3.0", "openvino>=2024.0"],  # tried: 3.4 and 2026.4
     "serve": ["fastapi>=0.110", "uvicorn>=0.27", "jinja2>=3.1", "python-multipart>=0.0.9"],
     "viz": ["matplotlib>=3.8,<4"],
     "dist": ["ray[data]>=2.9", "pyarrow>=14,<26"],  # pyarrow 26 refuses NumPy 1.26
-    "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],  # onnx 1.19 breaks tf2onnx here
+    "export": [
+        "tf2onnx>=1.16",
+        "onnx>=1.15,<1.19",
+        "onnxruntime>=1.17",
+    ],  # onnx 1.19 breaks tf2onnx here
     "zoo": ["keras-cv-attention-models>=1.4"],
     "weights": ["safetensors>=0.4,<1"],
-    "dev": ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.6,<1", "mypy>=1.10,<3", "safetensors>=0.4,<1"],
+    "dev": [
+        "pytest>=8,<10",
+        "hypothesis>=6.100,<7",
+        "ruff>=0.6,<1",
+        "mypy>=1.10,<3",
+        "safetensors>=0.4,<1",
+    ],
 }
 for tested in ("geometry", "viz", "fast", "int8"):
     EXTRAS["dev"] += EXTRAS[tested]  # or their tests would be skipped

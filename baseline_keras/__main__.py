@@ -41,19 +41,56 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     data_help = "class folders, a CSV path,label,split[,group], the challenge tree or the Grocery Store tree; NSML has its own"
-    parser.add_argument("--data", default=binding.DATASET_PATH or None, metavar="PATH", help=data_help)
-    parser.add_argument("--run_dir", default="runs/keras_baseline", metavar="DIR", help="where to write (default: %(default)s)")
-    parser.add_argument("--epochs", type=positive, default=100, metavar="N", help="times over the images (default: %(default)s)")
-    parser.add_argument("--batch_size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)")
-    parser.add_argument("--image_size", type=positive, default=224, metavar="PX", help="side of the input (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=seed_number, default=0, metavar="N", help="of weights, order, images (default: %(default)s)"
+        "--data", default=binding.DATASET_PATH or None, metavar="PATH", help=data_help
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run in --run_dir after its last finished epoch")
+    parser.add_argument(
+        "--run_dir",
+        default="runs/keras_baseline",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="times over the images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="images per step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image_size",
+        type=positive,
+        default=224,
+        metavar="PX",
+        help="side of the input (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed_number,
+        default=0,
+        metavar="N",
+        help="of weights, order, images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --run_dir after its last finished epoch",
+    )
     reserved = parser.add_argument_group("reserved by NSML")
-    reserved.add_argument("--mode", choices=("train", "test"), default="train", help="test: a submission")
+    reserved.add_argument(
+        "--mode", choices=("train", "test"), default="train", help="test: a submission"
+    )
     reserved.add_argument("--iteration", default="0", help="the checkpoint that is loaded")
-    reserved.add_argument("--pause", type=int, default=0, help="1 when a checkpoint is to be loaded")
+    reserved.add_argument(
+        "--pause", type=int, default=0, help="1 when a checkpoint is to be loaded"
+    )
     return parser
 
 
@@ -67,7 +104,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("the following arguments are required: --data")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or it greets with three lines on CUDA
     from baseline_keras.session import Session
-    from baseline_keras.training import load_checked, train  # after the flags: --help must not wait for TensorFlow
+    from baseline_keras.training import (
+        load_checked,
+        train,
+    )  # after the flags: --help must not wait for TensorFlow
 
     try:
         session = Session(args.run_dir, args.epochs) if binding.IS_ON_NSML else None
@@ -78,7 +118,10 @@ def main(argv: list[str] | None = None) -> int:
         dataset = load_checked(args.data)
         if dataset.skipped:
             path, reason = dataset.skipped[0]
-            print(f"{len(dataset.skipped)} files left out; the first: {path}: {reason}", file=sys.stderr)
+            print(
+                f"{len(dataset.skipped)} files left out; the first: {path}: {reason}",
+                file=sys.stderr,
+            )
         metrics = train(
             dataset,
             args.run_dir,

@@ -23,7 +23,9 @@ def draw_transform(rng: np.random.Generator) -> dict[str, Any]:
 
     That method draws from NumPy's global generator, which would tie the result to the order in which threads run.
     """
-    zoom_rows, zoom_columns = rng.uniform(AUGMENTATION.zoom_range[0], AUGMENTATION.zoom_range[1], size=2)
+    zoom_rows, zoom_columns = rng.uniform(
+        AUGMENTATION.zoom_range[0], AUGMENTATION.zoom_range[1], size=2
+    )
     return {
         "shear": rng.uniform(-AUGMENTATION.shear_range, AUGMENTATION.shear_range),
         "zx": zoom_rows,
@@ -70,7 +72,9 @@ def training_batches(
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64), (len(images),))
         loaded = tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda row: load_tensors(row, epoch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            lambda row: load_tensors(row, epoch),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
         return loaded.batch(batch_size)
 

@@ -49,7 +49,9 @@ class Embedder:
         model = build_embedding(network)
         shape = (None, self.image_size, self.image_size, 3)
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])  # one trace for every batch size
+        @tf.function(
+            input_signature=[tf.TensorSpec(shape, tf.uint8)]
+        )  # one trace for every batch size
         def embed(images: tf.Tensor) -> tf.Tensor:
             return model(tf.cast(images, tf.float32) * PIXEL_SCALE, training=False)
 
@@ -66,10 +68,14 @@ class Embedder:
                 f"images must be uint8 [B, {expected[0]}, {expected[1]}, 3]. Received {images.dtype} {images.shape}."
             )
         if not len(images):
-            return np.zeros((0, self.dimension), np.float32)  # TensorFlow's fused convolution refuses an empty batch
+            return np.zeros(
+                (0, self.dimension), np.float32
+            )  # TensorFlow's fused convolution refuses an empty batch
         logits = self._embed(images).numpy()
         if not np.isfinite(logits).all():
-            raise ValueError("the baseline's outputs are not finite: its training diverged. Train again.")
+            raise ValueError(
+                "the baseline's outputs are not finite: its training diverged. Train again."
+            )
         return unit_rows(logits)
 
 
@@ -107,7 +113,9 @@ def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> OpenedEmbedd
     return OpenedEmbedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
 
 
-def extract(embedder: Embedder, images: ImageList, batch_size: int = 64, quiet: bool = False) -> GlobalFeatures:
+def extract(
+    embedder: Embedder, images: ImageList, batch_size: int = 64, quiet: bool = False
+) -> GlobalFeatures:
     """Embeds every image of a list, in the list's order and with its ids. Raises: ImageError for a file that does not decode."""
     blocks = [np.zeros((0, embedder.dimension), np.float32)]
     starts = range(0, len(images), batch_size)

@@ -16,9 +16,13 @@ def build_network(num_classes: int, image_size_px: int = 224) -> tf.keras.Sequen
     Raises: ValueError for fewer than two classes or for images that are too small.
     """
     if num_classes < 2:
-        raise ValueError(f"the baseline is a classifier and needs at least two classes. Received {num_classes}.")
+        raise ValueError(
+            f"the baseline is a classifier and needs at least two classes. Received {num_classes}."
+        )
     if image_size_px < MIN_IMAGE_SIZE_PX:
-        raise ValueError(f"image_size must be at least {MIN_IMAGE_SIZE_PX}. Received {image_size_px}.")
+        raise ValueError(
+            f"image_size must be at least {MIN_IMAGE_SIZE_PX}. Received {image_size_px}."
+        )
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [
@@ -46,7 +50,9 @@ def build_embedding(network: tf.keras.Sequential) -> tf.keras.Model:
 
     The official code took `model.layers[-2].output`, where `layers[-1]` is the softmax activation.
     """
-    return tf.keras.Model(network.input, network.get_layer("logits").output, name="keras_baseline_embedding")
+    return tf.keras.Model(
+        network.input, network.get_layer("logits").output, name="keras_baseline_embedding"
+    )
 
 
 def compile_network(network: tf.keras.Sequential) -> None:

@@ -38,7 +38,14 @@ def settings_of(run: Run) -> Settings:
         raise ValueError(f"{run.path}: not a run of the Keras baseline ({error}).") from None
 
 
-def claim(run_dir: Path, settings: Settings, seed: int, data: str, class_names: tuple[str, ...], resume: bool) -> None:
+def claim(
+    run_dir: Path,
+    settings: Settings,
+    seed: int,
+    data: str,
+    class_names: tuple[str, ...],
+    resume: bool,
+) -> None:
     """Make the directory this run's own.
 
     Raises:
@@ -47,21 +54,31 @@ def claim(run_dir: Path, settings: Settings, seed: int, data: str, class_names: 
     """
     if is_run(run_dir):
         if not resume:
-            raise ValueError(f"{run_dir}: already holds a run. Pass --resume to continue it, or another --run_dir.")
+            raise ValueError(
+                f"{run_dir}: already holds a run. Pass --resume to continue it, or another --run_dir."
+            )
         run = read_run(run_dir)
         before = settings_of(run)
         if run.is_old:
-            raise ValueError(f"{run_dir}: an earlier version made this run. It can be evaluated, not resumed: train again.")
+            raise ValueError(
+                f"{run_dir}: an earlier version made this run. It can be evaluated, not resumed: train again."
+            )
         pairs = {
             "image_size": (before.image_size, settings.image_size),
             "batch_size": (before.batch_size, settings.batch_size),
             "seed": (run.facts.seed, seed),
             "class_names": (run.facts.class_names, class_names),
         }
-        changed = [f"{key} {_short(old)} became {_short(new)}" for key, (old, new) in pairs.items() if old != new]
+        changed = [
+            f"{key} {_short(old)} became {_short(new)}"
+            for key, (old, new) in pairs.items()
+            if old != new
+        ]
         if changed:
             reason = ", ".join(changed)
-            raise StaleArtifact(f"{run_dir}: holds another run ({reason}). Pass what it was made with, or another --run_dir.")
+            raise StaleArtifact(
+                f"{run_dir}: holds another run ({reason}). Pass what it was made with, or another --run_dir."
+            )
     facts = Facts(data=data, class_names=class_names, settings={"seed": seed}, versions=versions())
     write_run(run_dir, KIND, asdict(settings), facts)
 
@@ -85,7 +102,9 @@ def save_checkpoint(run_dir: Path, checkpoint: tf.train.Checkpoint, epochs_done:
         folder.save(epochs_done, checkpoint.write)
     except tf.errors.OpError as error:
         path = folder.path(epochs_done)
-        raise OSError(f"{path}: could not be written ({error.message}); the epoch before is kept.") from error
+        raise OSError(
+            f"{path}: could not be written ({error.message}); the epoch before is kept."
+        ) from error
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
@@ -113,4 +132,6 @@ def restore(checkpoint: tf.train.Checkpoint, prefix: Path) -> None:
     try:
         checkpoint.read(readable_prefix(prefix)).expect_partial().assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise ValueError(f"{prefix}: does not fit the network ({str(error).splitlines()[0]}); train again.") from error
+        raise ValueError(
+            f"{prefix}: does not fit the network ({str(error).splitlines()[0]}); train again."
+        ) from error

@@ -14,7 +14,12 @@ from baseline_keras.features import Embedder, extract, load_embedder
 from data_io.images import check_images
 from data_io.records import ImageList
 
-PARTS = ("recipe.json", "facts.json", "metrics", "checkpoint")  # what a run is continued or loaded from
+PARTS = (
+    "recipe.json",
+    "facts.json",
+    "metrics",
+    "checkpoint",
+)  # what a run is continued or loaded from
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
@@ -37,7 +42,9 @@ class Session:
 
     def epoch_ended(self, epoch: int, loss: float, accuracy: float) -> None:
         """epoch: counted from 0, as the official code names its checkpoints."""
-        binding.report(summary=True, epoch=epoch, epoch_total=self.epochs, loss=loss, acc=accuracy, step=epoch)
+        binding.report(
+            summary=True, epoch=epoch, epoch_total=self.epochs, loss=loss, acc=accuracy, step=epoch
+        )
         binding.save(epoch)
 
     def infer(self, queries: Sequence[str], db: Sequence[str], **_: Any) -> Answer:
@@ -58,11 +65,18 @@ def infer(embedder: Embedder, queries: Sequence[str], db: Sequence[str]) -> Answ
         similarities = extract(embedder, query).embeddings @ extract(embedder, gallery).embeddings.T
         for query_id, row in zip(query.ids, similarities, strict=True):
             found[str(query_id)] = gallery.ids[np.argsort(-row, kind="stable")].tolist() + last
-    return [(i, (name, found.get(name, names))) for i, name in enumerate(Path(path).stem for path in queries)]
+    return [
+        (i, (name, found.get(name, names)))
+        for i, name in enumerate(Path(path).stem for path in queries)
+    ]
 
 
 def _readable(paths: Sequence[str]) -> ImageList:
-    images = check_images(ImageList(np.array([Path(path).stem for path in paths]), np.array([str(path) for path in paths])))
+    images = check_images(
+        ImageList(
+            np.array([Path(path).stem for path in paths]), np.array([str(path) for path in paths])
+        )
+    )
     for path, reason in images.skipped:
         print(f"not readable: {path}: {reason}")
     return images

@@ -27,7 +27,11 @@ from baseline_keras.session import Session
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
 
-HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}  # Keras' name -> training.json's name
+HISTORY = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "lr": "learning_rate",
+}  # Keras' name -> training.json's name
 
 
 def load_checked(path: str | Path) -> DataSet:
@@ -35,7 +39,9 @@ def load_checked(path: str | Path) -> DataSet:
     dataset = load_dataset(path)
     train = check_images(dataset.train)
     gallery = train if dataset.gallery is dataset.train else check_images(dataset.gallery)
-    return dataclasses.replace(dataset, train=train, query=check_images(dataset.query), gallery=gallery)
+    return dataclasses.replace(
+        dataset, train=train, query=check_images(dataset.query), gallery=gallery
+    )
 
 
 def train(
@@ -59,7 +65,9 @@ def train(
     """
     run_dir = Path(run_dir)
     if dataset.train.labels is None or not len(dataset.train):
-        raise ValueError(f"{dataset.name}: no labelled training image that can be read; the baseline is a classifier.")
+        raise ValueError(
+            f"{dataset.name}: no labelled training image that can be read; the baseline is a classifier."
+        )
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     present, labels = np.unique(dataset.train.labels, return_inverse=True)
@@ -69,16 +77,28 @@ def train(
     settings = Settings(image_size, len(class_names), epochs, batch_size)
     claim(run_dir, settings, seed, dataset.name, class_names, resume)
     compile_network(network)
-    run = _Run(run_dir, network, {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}, session)
+    run = _Run(
+        run_dir,
+        network,
+        {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)},
+        session,
+    )
     if run.epochs_done < epochs:
         first = run.epochs_done
-        batches = training_batches(dataset.train, labels.astype(np.int64), image_size, batch_size, seed, first, epochs)
+        batches = training_batches(
+            dataset.train, labels.astype(np.int64), image_size, batch_size, seed, first, epochs
+        )
         _fit(network, batches, math.ceil(len(labels) / batch_size), epochs, run, verbose)
     return run.metrics()
 
 
 def _fit(
-    network: tf.keras.Sequential, batches: tf.data.Dataset, steps_per_epoch: int, epochs: int, run: _Run, verbose: int
+    network: tf.keras.Sequential,
+    batches: tf.data.Dataset,
+    steps_per_epoch: int,
+    epochs: int,
+    run: _Run,
+    verbose: int,
 ) -> None:
     callbacks = [ReplayedPlateau(list(run.history["accuracy"])), run]
     try:
@@ -122,7 +142,11 @@ class _Run(tf.keras.callbacks.Callback):
     """After each epoch: metrics/training.json, events, and last the checkpoint, which decides what `--resume` continues."""
 
     def __init__(
-        self, run_dir: Path, network: tf.keras.Sequential, facts: dict[str, int], session: Session | None = None
+        self,
+        run_dir: Path,
+        network: tf.keras.Sequential,
+        facts: dict[str, int],
+        session: Session | None = None,
     ) -> None:
         super().__init__()
         self.run_dir, self.facts, self.session = run_dir, facts, session

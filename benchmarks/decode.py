@@ -47,14 +47,18 @@ def with_tensorflow(size_px: int, ratio: int) -> Decode:
     @tf.function
     def graph(path: tf.Tensor) -> tf.Tensor:
         pixels = tf.io.decode_jpeg(tf.io.read_file(path), channels=3, ratio=ratio)
-        return tf.cast(tf.round(tf.image.resize(pixels, (size_px, size_px), antialias=True)), tf.uint8)
+        return tf.cast(
+            tf.round(tf.image.resize(pixels, (size_px, size_px), antialias=True)), tf.uint8
+        )
 
     return lambda path: graph(tf.constant(path)).numpy()
 
 
 def with_opencv(size_px: int, ratio: int) -> Decode:
     flag = cv2.IMREAD_COLOR if ratio == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{ratio}")
-    return lambda path: cv2.resize(cv2.imread(path, flag)[..., ::-1], (size_px, size_px), interpolation=cv2.INTER_AREA)
+    return lambda path: cv2.resize(
+        cv2.imread(path, flag)[..., ::-1], (size_px, size_px), interpolation=cv2.INTER_AREA
+    )
 
 
 def contenders(size_px: int, ratio: int, cache: Path) -> dict[str, Decode]:
@@ -73,12 +77,18 @@ def decibels(found: np.ndarray, expected: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(1e-9, np.mean((found.astype(float) - expected) ** 2))))
 
 
-def measure(width: int, options: argparse.Namespace, pool: ThreadPoolExecutor, folder: Path) -> dict[str, dict[str, float]]:
+def measure(
+    width: int, options: argparse.Namespace, pool: ThreadPoolExecutor, folder: Path
+) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng([SEED, width])
     paths = [folder / f"{width}_{number}.jpg" for number in range(FILES)]
     for path in paths:
         draw(path, width, rng)
-    ratio = max(scale for scale in (1, 2, 4, 8) if scale == 1 or width * 3 // 4 // scale >= sufficient_px(options.size_px))
+    ratio = max(
+        scale
+        for scale in (1, 2, 4, 8)
+        if scale == 1 or width * 3 // 4 // scale >= sufficient_px(options.size_px)
+    )
     kilobytes = sum(path.stat().st_size for path in paths) / FILES / 1000
     print(f"\n{width} x {width * 3 // 4} px, {kilobytes:.0f} kB, decoded at 1/{ratio}")
     work = contenders(options.size_px, ratio, folder / "cache")
@@ -87,7 +97,9 @@ def measure(width: int, options: argparse.Namespace, pool: ThreadPoolExecutor, f
     closeness = {name: decibels(decode(names[0]), plain) for name, decode in work.items()}
 
     times: dict[str, list[Seconds]] = {name: [] for name in work}
-    for round_number in range(-1, options.rounds):  # one round to trace, to fill the cache and to settle
+    for round_number in range(
+        -1, options.rounds
+    ):  # one round to trace, to fill the cache and to settle
         for name, decode in work.items():
             _, measured = timed(lambda decode=decode: list(pool.map(decode, names)))
             if round_number >= 0:
@@ -97,7 +109,12 @@ def measure(width: int, options: argparse.Namespace, pool: ThreadPoolExecutor, f
     for name, pairs in times.items():
         wall, cpu = medians(pairs)
         per_s, per_cpu_s, cpu_ms = len(names) / wall, len(names) / cpu, 1000 * cpu / len(names)
-        rows[name] = {"images_per_s": per_s, "images_per_cpu_s": per_cpu_s, "ratio": peer / cpu, "decibels": closeness[name]}
+        rows[name] = {
+            "images_per_s": per_s,
+            "images_per_cpu_s": per_cpu_s,
+            "ratio": peer / cpu,
+            "decibels": closeness[name],
+        }
         print(
             f"{name:<17} {per_s:7.0f} images/s {per_cpu_s:7.0f} per CPU-s {cpu_ms:7.2f} CPU-ms"
             f"  {peer / cpu:5.2f}x of plain  {closeness[name]:5.1f} dB"
@@ -106,7 +123,9 @@ def measure(width: int, options: argparse.Namespace, pool: ThreadPoolExecutor, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 640, 1600, 4000])
     parser.add_argument("--size_px", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
@@ -115,8 +134,17 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)  # the files are what runs in parallel
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.threads) as pool:
-        results = {str(width): measure(width, options, pool, Path(folder)) for width in options.sizes}
-    write_results(options.json, SEED, results, rounds=options.rounds, size_px=options.size_px, threads=options.threads)
+        results = {
+            str(width): measure(width, options, pool, Path(folder)) for width in options.sizes
+        }
+    write_results(
+        options.json,
+        SEED,
+        results,
+        rounds=options.rounds,
+        size_px=options.size_px,
+        threads=options.threads,
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
 from delf_ext.models.trunks.slim import SlimTrunk
 
 SIZE, SEED, GEMM = 224, 0, 2048
-FLOP = {"keras": 2 * 3.86e9, "ours": 2 * 4.09e9}  # of an image: Keras has the published strides, ours are v1.5's
+FLOP = {
+    "keras": 2 * 3.86e9,
+    "ours": 2 * 4.09e9,
+}  # of an image: Keras has the published strides, ours are v1.5's
 Contender = Callable[[np.ndarray], object]
 
 
@@ -74,7 +77,12 @@ def ours_onnxruntime() -> Contender:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trunk.onnx"
-        tf2onnx.convert.from_function(trunk(), [tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8)], opset=17, output_path=str(path))
+        tf2onnx.convert.from_function(
+            trunk(),
+            [tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8)],
+            opset=17,
+            output_path=str(path),
+        )
         return open_network(path, "onnxruntime").compiled(0)
 
 
@@ -99,7 +107,9 @@ def pytorch() -> Contender:
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()  # channels last, as they lie there
+            return model(
+                torch.from_numpy(images).permute(0, 3, 1, 2).float()
+            ).numpy()  # channels last, as they lie there
 
     return run
 
@@ -119,8 +129,16 @@ def bfloat16_gemm() -> Contender:
 def contenders() -> dict[str, Contender]:
     """The name ends in the precision; what is not installed, or what this processor has not, is left out, saying so."""
     makers = {"gemm fp32": sgemm, "keras predict fp32": keras, "keras graph fp32": keras_graph}
-    makers |= {"ours fp32": ours, "ours folded fp32": ours_folded, "ours openvino fp32": lambda: ours_openvino(False)}
-    makers |= {"ours onnxruntime fp32": ours_onnxruntime, "pytorch fp32": pytorch, "ours openvino int8": ours_int8}
+    makers |= {
+        "ours fp32": ours,
+        "ours folded fp32": ours_folded,
+        "ours openvino fp32": lambda: ours_openvino(False),
+    }
+    makers |= {
+        "ours onnxruntime fp32": ours_onnxruntime,
+        "pytorch fp32": pytorch,
+        "ours openvino int8": ours_int8,
+    }
     if cpu_has_bfloat16():
         makers |= {"gemm bf16": bfloat16_gemm, "ours bf16": ours, "ours folded bf16": ours_folded}
         makers |= {"ours openvino bf16": lambda: ours_openvino(True)}
@@ -135,11 +153,15 @@ def contenders() -> dict[str, Contender]:
     return made
 
 
-def interleaved(made: dict[str, Contender], images: np.ndarray, rounds: int) -> dict[str, list[Seconds]]:
+def interleaved(
+    made: dict[str, Contender], images: np.ndarray, rounds: int
+) -> dict[str, list[Seconds]]:
     times: dict[str, list[Seconds]] = {name: [] for name in made}
     for round_number in range(-2, rounds):  # two rounds to trace and to settle
         for name, contender in made.items():
-            set_mixed_precision("bfloat16" if name.endswith("bf16") else "off")  # holds for calls, not only for tracing
+            set_mixed_precision(
+                "bfloat16" if name.endswith("bf16") else "off"
+            )  # holds for calls, not only for tracing
             contender(images[:1])  # so that a change of precision is paid outside the clock
             _, measured = timed(lambda contender=contender: contender(images))
             if round_number >= 0:
@@ -148,26 +170,57 @@ def interleaved(made: dict[str, Contender], images: np.ndarray, rounds: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json")
     options = parser.parse_args()
-    images = np.random.default_rng(SEED).integers(0, 256, (options.batch_size, SIZE, SIZE, 3), np.uint8)
+    images = np.random.default_rng(SEED).integers(
+        0, 256, (options.batch_size, SIZE, SIZE, 3), np.uint8
+    )
 
-    measured = {name: medians(pairs) for name, pairs in interleaved(contenders(), images, options.rounds).items()}
-    peaks = {name[-4:]: 2 * GEMM**3 / cpu for name, (_, cpu) in measured.items() if name.startswith("gemm")}
+    measured = {
+        name: medians(pairs)
+        for name, pairs in interleaved(contenders(), images, options.rounds).items()
+    }
+    peaks = {
+        name[-4:]: 2 * GEMM**3 / cpu
+        for name, (_, cpu) in measured.items()
+        if name.startswith("gemm")
+    }
     peer = measured["keras predict fp32"][1]
-    print("matrix products: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP per CPU-second" for name, peak in peaks.items()))
+    print(
+        "matrix products: "
+        + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP per CPU-second" for name, peak in peaks.items())
+    )
     rows = {}
     for name, (wall, cpu) in measured.items():
         if name.startswith("gemm"):
             continue
         per_s, per_cpu_s = options.batch_size / wall, options.batch_size / cpu
-        share = per_cpu_s * FLOP["keras" if name.startswith("keras") else "ours"] / peaks.get(name[-4:], peaks["fp32"])
-        rows[name] = {"images_per_s": per_s, "images_per_cpu_s": per_cpu_s, "ratio": peer / cpu, "share_of_peak": share}
-        print(f"{name:<22} {per_s:7.1f} images/s {per_cpu_s:7.1f} per CPU-s {peer / cpu:6.2f}x of predict {share:7.0%} of peak")
-    write_results(options.json, SEED, {"peaks": peaks, **rows}, rounds=options.rounds, batch_size=options.batch_size)
+        share = (
+            per_cpu_s
+            * FLOP["keras" if name.startswith("keras") else "ours"]
+            / peaks.get(name[-4:], peaks["fp32"])
+        )
+        rows[name] = {
+            "images_per_s": per_s,
+            "images_per_cpu_s": per_cpu_s,
+            "ratio": peer / cpu,
+            "share_of_peak": share,
+        }
+        print(
+            f"{name:<22} {per_s:7.1f} images/s {per_cpu_s:7.1f} per CPU-s {peer / cpu:6.2f}x of predict {share:7.0%} of peak"
+        )
+    write_results(
+        options.json,
+        SEED,
+        {"peaks": peaks, **rows},
+        rounds=options.rounds,
+        batch_size=options.batch_size,
+    )
 
 
 if __name__ == "__main__":

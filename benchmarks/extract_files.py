@@ -63,7 +63,9 @@ def embedder_of(options: argparse.Namespace, images: ImageList, folder: Path) ->
         checkpoint, trunk = str(folder / "random.ckpt"), Trunk(layout="v1.5")
         network = SlimTrunk(layout="v1.5")
         network(tf.zeros([1, SIZE, SIZE, 3]))
-        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
+        weights = {
+            variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables
+        }
         write_checkpoint(Path(checkpoint), weights)
     source = CheckpointSource(checkpoint, trunk, size_px=SIZE)
     model = open_model(source, Runtime(mixed_precision="off"), store=False, log=print)
@@ -73,7 +75,9 @@ def embedder_of(options: argparse.Namespace, images: ImageList, folder: Path) ->
     return in_openvino(model, folder) if options.runtime == "openvino" else model
 
 
-def stages(model: Embedder, images: ImageList, batch_size: int, folder: Path) -> dict[str, Callable[[], object]]:
+def stages(
+    model: Embedder, images: ImageList, batch_size: int, folder: Path
+) -> dict[str, Callable[[], object]]:
     """Each over all images."""
     batches = [np.stack(batch) for batch in decoded_batches(images, SIZE, batch_size)]
 
@@ -95,12 +99,18 @@ def stages(model: Embedder, images: ImageList, batch_size: int, folder: Path) ->
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
     """Per stage images/s, and CPU milliseconds of an image."""
-    images = list_images(options.data) if options.data else drawn(folder, options.side, options.images)
+    images = (
+        list_images(options.data) if options.data else drawn(folder, options.side, options.images)
+    )
     images = spread(images, options.images)
-    count = len(images) - len(images) % options.batch_size or len(images)  # whole batches: a filled one is not a fair share
+    count = len(images) - len(images) % options.batch_size or len(
+        images
+    )  # whole batches: a filled one is not a fair share
     images = images.take(range(count))
     kilobytes = sum(Path(path).stat().st_size for path in images.paths) / count / 1000
-    print(f"{count} photographs of {kilobytes:.0f} kB, batches of {options.batch_size}, {options.runtime}")
+    print(
+        f"{count} photographs of {kilobytes:.0f} kB, batches of {options.batch_size}, {options.runtime}"
+    )
     times: dict[str, list[Seconds]] = {}
     work = stages(embedder_of(options, images, folder), images, options.batch_size, folder)
     for round_number in range(-1, options.rounds):  # one round to trace and to settle
@@ -117,12 +127,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data")
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--pretrained_model")
-    parser.add_argument("--runtime", choices=["tensorflow", "openvino", "openvino-int8"], default="tensorflow")
+    parser.add_argument(
+        "--runtime", choices=["tensorflow", "openvino", "openvino-int8"], default="tensorflow"
+    )
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json")
@@ -130,11 +144,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(options, Path(folder))
     job, alone = rows["job"], rows["model"]
-    shares = {"wall": job["images_per_s"] / alone["images_per_s"], "cpu": alone["cpu_ms_per_image"] / job["cpu_ms_per_image"]}
-    print(f"the job runs at {shares['wall']:.1%} of the model alone, {shares['cpu']:.1%} by CPU-seconds")
+    shares = {
+        "wall": job["images_per_s"] / alone["images_per_s"],
+        "cpu": alone["cpu_ms_per_image"] / job["cpu_ms_per_image"],
+    }
+    print(
+        f"the job runs at {shares['wall']:.1%} of the model alone, {shares['cpu']:.1%} by CPU-seconds"
+    )
     for name, count in CHALLENGE.items():
         minutes = count / job["images_per_s"] / 60
-        print(f"{name}: {count:,} photographs would take {minutes:.0f} minutes (an estimate, at the job's rate)")
+        print(
+            f"{name}: {count:,} photographs would take {minutes:.0f} minutes (an estimate, at the job's rate)"
+        )
     write_results(options.json, SEED, {"stages": rows, "share_of_model": shares}, **vars(options))
 
 

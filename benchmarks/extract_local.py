@@ -39,12 +39,18 @@ def extractor() -> DelfExtractor:
     trunk = SlimTrunk(ENDPOINT, "v1.5")
     trunk(tf.zeros([1, 64, 64, 3]))
     raw = DelfExtractor(Delf(trunk, ENDPOINT), DelfConfig())
-    projection = np.linalg.qr(np.random.default_rng(SEED).normal(size=(1024, 128)))[0].astype(np.float32)
-    return DelfExtractor(raw.network, raw.config, Whitening(np.zeros(1024, np.float32), projection, raw.model_digest))
+    projection = np.linalg.qr(np.random.default_rng(SEED).normal(size=(1024, 128)))[0].astype(
+        np.float32
+    )
+    return DelfExtractor(
+        raw.network, raw.config, Whitening(np.zeros(1024, np.float32), projection, raw.model_digest)
+    )
 
 
 def batched(delf: DelfExtractor, photos: list[np.ndarray]) -> None:
-    for _, alike in groupby(photos, key=lambda photo: delf.shape_class((photo.shape[1], photo.shape[0]))):
+    for _, alike in groupby(
+        photos, key=lambda photo: delf.shape_class((photo.shape[1], photo.shape[0]))
+    ):
         together = list(alike)
         for start in range(0, len(together), 8):
             delf.extract(together[start : start + 8])
@@ -59,21 +65,31 @@ def one_at_a_time(delf: DelfExtractor, run: Callable, photos: list[np.ndarray]) 
             attention.append(level_attention.numpy().ravel())
             descriptors.append(level_descriptors.numpy().reshape(-1, delf.dimension))
         scores = np.concatenate(attention)
-        rows = select(np.zeros((len(scores), 2), np.float32), np.ones(len(scores), np.float32), scores, delf.config.max_features)
+        rows = select(
+            np.zeros((len(scores), 2), np.float32),
+            np.ones(len(scores), np.float32),
+            scores,
+            delf.config.max_features,
+        )
         np.concatenate(descriptors)[rows]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json")
     options = parser.parse_args()
     rng, delf = np.random.default_rng(SEED), extractor()
     photos = [
-        rng.integers(0, 256, (*SHAPES[number * len(SHAPES) // options.images], 3), np.uint8) for number in range(options.images)
+        rng.integers(0, 256, (*SHAPES[number * len(SHAPES) // options.images], 3), np.uint8)
+        for number in range(options.images)
     ]
-    graph = tf.function(delf.network, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    graph = tf.function(
+        delf.network, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
+    )
     contenders = {
         "one level, eager, fp32": ("off", lambda: one_at_a_time(delf, delf.network, photos)),
         "one level, graph, fp32": ("off", lambda: one_at_a_time(delf, graph, photos)),
@@ -95,10 +111,22 @@ def main() -> None:
     rows = {}
     for name, (wall, cpu) in middle.items():
         each, each_cpu = wall / len(photos), cpu / len(photos)
-        rows[name] = {"s_per_image": each, "cpu_s_per_image": each_cpu, "ratio": peer_wall / wall, "cpu_ratio": peer_cpu / cpu}
+        rows[name] = {
+            "s_per_image": each,
+            "cpu_s_per_image": each_cpu,
+            "ratio": peer_wall / wall,
+            "cpu_ratio": peer_cpu / cpu,
+        }
         print(f"{name:<24} {each:6.2f} s, {each_cpu:6.2f} CPU-s per image", end="  ")
         print(f"{peer_wall / wall:5.2f}x wall  {peer_cpu / cpu:5.2f}x CPU of the graph")
-    write_results(options.json, SEED, rows, rounds=options.rounds, images=len(photos), bfloat16=cpu_has_bfloat16())
+    write_results(
+        options.json,
+        SEED,
+        rows,
+        rounds=options.rounds,
+        images=len(photos),
+        bfloat16=cpu_has_bfloat16(),
+    )
 
 
 if __name__ == "__main__":

@@ -52,13 +52,25 @@ class Stages:
 
     def run(self, name: str, multiplications: float, work: Callable[[], Any]) -> Any:
         self._products.append(self._multiply())
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before shall not hide what is added
+        ctypes.CDLL("libc.so.6").malloc_trim(
+            0
+        )  # what was freed before shall not hide what is added
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
         before = status_bytes("VmRSS")
         result, (wall_s, cpu_s) = timed(work)
         added = status_bytes("VmHWM") - before
-        kept = sum(column.nbytes for column in vars(result).values() if isinstance(column, np.ndarray) and column.ndim > 1)
-        row = {"wall_s": wall_s, "cpu_s": cpu_s, "added_bytes": added, "kept_bytes": kept, "multiplications": multiplications}
+        kept = sum(
+            column.nbytes
+            for column in vars(result).values()
+            if isinstance(column, np.ndarray) and column.ndim > 1
+        )
+        row = {
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "added_bytes": added,
+            "kept_bytes": kept,
+            "multiplications": multiplications,
+        }
         self._rows[name] = row
         return result
 
@@ -66,7 +78,10 @@ class Stages:
         """Of each stage; products_wall_s and products_cpu_s are of its matrix products."""
         wall_s, cpu_s = medians(self._products)
         for row in self._rows.values():
-            row |= {"products_wall_s": row["multiplications"] * wall_s, "products_cpu_s": row["multiplications"] * cpu_s}
+            row |= {
+                "products_wall_s": row["multiplications"] * wall_s,
+                "products_cpu_s": row["multiplications"] * cpu_s,
+            }
         return self._rows
 
     def _multiply(self) -> tuple[float, float]:
@@ -74,12 +89,16 @@ class Stages:
         side = min(TILE_ROWS, len(self._embeddings))
         starts = np.linspace(0, len(self._embeddings) - side, TILES_AT_ONCE).astype(int)
         left = self._embeddings[:side].copy()  # a product with itself would be a cheaper one
-        _, (wall_s, cpu_s) = timed(lambda: [len(left @ self._embeddings[start : start + side].T) for start in starts])
+        _, (wall_s, cpu_s) = timed(
+            lambda: [len(left @ self._embeddings[start : start + side].T) for start in starts]
+        )
         count = TILES_AT_ONCE * side**2 * left.shape[1]
         return wall_s / count, cpu_s / count
 
 
-def stages(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int) -> dict[str, dict[str, float]]:
+def stages(
+    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int
+) -> dict[str, dict[str, float]]:
     dba, aqe, k_reciprocal = (step.settings for step in CHAIN)
     everything = np.concatenate([query.embeddings, gallery.embeddings])
     num_dims = everything.shape[1]
@@ -88,43 +107,76 @@ def stages(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int) -> dict[s
     steps = Stages(everything)
     plain = steps.run("search", searched, lambda: search(query, gallery, top_k))
     near = steps.run("dba", half, lambda: augment_database(gallery, **dba))
-    found = steps.run("dba, search", searched, lambda: search(query, near, aqe["num_expand"]))  # what the next step looks at
+    found = steps.run(
+        "dba, search", searched, lambda: search(query, near, aqe["num_expand"])
+    )  # what the next step looks at
     asked = steps.run("aqe", 0, lambda: expand_queries(query, near, found, **aqe))
     found = steps.run("aqe, search", searched, lambda: search(asked, near, top_k))
-    found = steps.run("k_reciprocal", full / 2, lambda: rerank_k_reciprocal(found, asked, near, **k_reciprocal))
-    chain = steps.run("chain", half + 2 * searched + full / 2, lambda: run_chain(CHAIN, query, gallery, plain))
+    found = steps.run(
+        "k_reciprocal", full / 2, lambda: rerank_k_reciprocal(found, asked, near, **k_reciprocal)
+    )
+    chain = steps.run(
+        "chain", half + 2 * searched + full / 2, lambda: run_chain(CHAIN, query, gallery, plain)
+    )
     if not (np.array_equal(chain.rows, found.rows) and np.array_equal(chain.scores, found.scores)):
         raise SystemExit("the chain's ranking is not that of its steps one by one.")
     return steps.rows()
 
 
-def repeated(query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def repeated(
+    query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Medians of the rounds, printed with their ratios."""
     rounds = [stages(query, gallery, options.top_k) for _ in range(options.rounds)]
-    rows = {name: {key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]} for name in rounds[0]}
-    whole = {key: rows["search"][key] + rows["chain"][key] for key in rows["chain"] if not key.endswith("_bytes")}
+    rows = {
+        name: {
+            key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]
+        }
+        for name in rounds[0]
+    }
+    whole = {
+        key: rows["search"][key] + rows["chain"][key]
+        for key in rows["chain"]
+        if not key.endswith("_bytes")
+    }
     rows["whole"] = whole | {key: rows["chain"][key] for key in ("added_bytes", "kept_bytes")}
-    print(f"{len(query)} queries, {len(gallery)} gallery images, top {options.top_k}; seconds as wall / CPU, megabytes")
+    print(
+        f"{len(query)} queries, {len(gallery)} gallery images, top {options.top_k}; seconds as wall / CPU, megabytes"
+    )
     for name, row in rows.items():
         print(
             f"{name:<12} {row['wall_s']:8.2f} / {row['cpu_s']:8.2f} s   its products {row['products_wall_s']:8.2f} / "
             f"{row['products_cpu_s']:8.2f} s   added {row['added_bytes'] / 1e6:7.0f}, kept {row['kept_bytes'] / 1e6:5.0f}"
         )
-    for name, share, against in (("k_reciprocal", 0.5, "one product of all x all"), ("whole", 1.0, "its products")):
-        wall, cpu = (share * rows[name][key] / rows[name][f"products_{key}"] for key in ("wall_s", "cpu_s"))
+    for name, share, against in (
+        ("k_reciprocal", 0.5, "one product of all x all"),
+        ("whole", 1.0, "its products"),
+    ):
+        wall, cpu = (
+            share * rows[name][key] / rows[name][f"products_{key}"] for key in ("wall_s", "cpu_s")
+        )
         print(f"{name} / {against}: {wall:.2f}x wall, {cpu:.2f}x CPU")
     sys.stdout.flush()
     return rows
 
 
-def under_deadline(query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace) -> dict[str, Any]:
+def under_deadline(
+    query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace
+) -> dict[str, Any]:
     plain = search(query, gallery, options.top_k)
     deadline = Deadline(options.time_budget)
     ranking, (wall_s, cpu_s) = timed(lambda: run_chain(CHAIN, query, gallery, plain, deadline))
     complete = float(np.mean(ranking.complete))
-    print(f"run_chain returned after {wall_s:.2f} s of {options.time_budget:g} s ({cpu_s:.2f} s CPU)")
+    print(
+        f"run_chain returned after {wall_s:.2f} s of {options.time_budget:g} s ({cpu_s:.2f} s CPU)"
+    )
     print(f"complete: {complete:.1%} of the queries; {ranking.provenance}")
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "complete": complete, "provenance": ranking.provenance}
+    return {
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "complete": complete,
+        "provenance": ranking.provenance,
+    }
 
 
 def grown(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -134,14 +186,23 @@ def grown(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str
         scale = math.log(int(large) / int(small))
         for name, row in results[large].items():
             before = results[small][name]
-            told = {key: math.log(row[key] / before[key]) / scale for key in GROWING if row[key] > 0 < before[key]}
+            told = {
+                key: math.log(row[key] / before[key]) / scale
+                for key in GROWING
+                if row[key] > 0 < before[key]
+            }
             exponents[f"{name}, {small} to {large}"] = told
-            print(f"{name}, {small} to {large}: " + ", ".join(f"{key} N^{value:.2f}" for key, value in told.items()))
+            print(
+                f"{name}, {small} to {large}: "
+                + ", ".join(f"{key} N^{value:.2f}" for key, value in told.items())
+            )
     return exponents
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--queries", type=int, default=18_000)
     parser.add_argument("--gallery", type=int, default=60_000)
     parser.add_argument("--top_k", type=int, default=1000)
@@ -162,7 +223,9 @@ def main() -> None:
             results[str(sum(numbers))] = repeated(query, gallery, options)
     exponents = grown(results) if options.time_budget is None else {}
     write_results(options.json, options.seed, results, exponents=exponents, options=vars(options))
-    if options.time_budget is not None and any(result["wall_s"] > options.time_budget for result in results.values()):
+    if options.time_budget is not None and any(
+        result["wall_s"] > options.time_budget for result in results.values()
+    ):
         raise SystemExit("late.")
 
 

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Seconds = tuple[float, float]  # wall, CPU of all threads
-PACKAGES = ("numpy", "numba", "scipy", "tensorflow", "opencv-python-headless", "scikit-image", "faiss-cpu")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "scipy",
+    "tensorflow",
+    "opencv-python-headless",
+    "scikit-image",
+    "faiss-cpu",
+)
 PACKAGES += ("openvino", "onnxruntime", "torch", "pillow")
 
 
@@ -32,10 +40,21 @@ def write_results(path: str | None, seed: int, results: Any, **options: Any) -> 
     """JSON with commit, versions of what is installed, machine and seed; nothing without a path."""
     if not path:
         return
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     installed = {name: _version(name) for name in PACKAGES}
-    versions = {"python": platform.python_version(), **{name: version for name, version in installed.items() if version}}
-    about = {"commit": commit, "versions": versions, "machine": platform.machine(), "cores": os.cpu_count(), "seed": seed}
+    versions = {
+        "python": platform.python_version(),
+        **{name: version for name, version in installed.items() if version},
+    }
+    about = {
+        "commit": commit,
+        "versions": versions,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "seed": seed,
+    }
     with open(path, "w") as file:
         json.dump({**about, **options, "results": results}, file, indent=1)
 

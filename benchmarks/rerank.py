@@ -36,11 +36,15 @@ CONTENDERS = ("ours", "dense", "product")
 Work = Callable[[], np.ndarray]
 
 
-def drawn(num_queries: int, num_gallery: int, seed: int = SEED) -> tuple[GlobalFeatures, GlobalFeatures]:
+def drawn(
+    num_queries: int, num_gallery: int, seed: int = SEED
+) -> tuple[GlobalFeatures, GlobalFeatures]:
     """Queries and gallery."""
     rng, num_images = np.random.default_rng(seed), num_queries + num_gallery
     centres = rng.standard_normal((max(1, num_images // 20), LATENT_DIMS))
-    latent = centres[rng.integers(len(centres), size=num_images)] + SPREAD * rng.standard_normal((num_images, LATENT_DIMS))
+    latent = centres[rng.integers(len(centres), size=num_images)] + SPREAD * rng.standard_normal(
+        (num_images, LATENT_DIMS)
+    )
     embeddings = (latent @ rng.standard_normal((LATENT_DIMS, NUM_DIMS))).astype(np.float32)
     embeddings += rng.standard_normal(embeddings.shape, np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -68,13 +72,17 @@ def dense(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         members = np.unique(np.concatenate([core, *fitting]))
         weights = np.exp(-distances[image, members])
         encodings[image, members] = weights / weights.sum()
-    encodings = np.stack([encodings[order[image, :K2]].mean(axis=0) for image in range(len(embeddings))])
+    encodings = np.stack(
+        [encodings[order[image, :K2]].mean(axis=0) for image in range(len(embeddings))]
+    )
     holders = [np.flatnonzero(column) for column in encodings.T]
     final = np.empty((num_queries, len(gallery)), np.float32)
     for image in range(num_queries):
         shared = np.zeros(len(embeddings), np.float32)
         for column in np.flatnonzero(encodings[image]):
-            shared[holders[column]] += np.minimum(encodings[image, column], encodings[holders[column], column])
+            shared[holders[column]] += np.minimum(
+                encodings[image, column], encodings[holders[column], column]
+            )
         jaccard = 1 - shared / (2 - shared)
         final[image] = ((1 - LAMBDA) * jaccard + LAMBDA * distances[image])[num_queries:]
     return np.argsort(final, axis=1, kind="stable")
@@ -91,8 +99,12 @@ def prepared(contender: str, num_images: int, top_k: int) -> Work:
     num_queries = int(num_images * QUERY_SHARE)
     query, gallery = drawn(num_queries, num_images - num_queries)
     if contender != "ours":
-        return lambda: {"dense": dense, "product": product}[contender](query.embeddings, gallery.embeddings)
-    small = [GlobalFeatures(part.ids[:50], part.embeddings[:50].copy()) for part in (query, gallery)]
+        return lambda: {"dense": dense, "product": product}[contender](
+            query.embeddings, gallery.embeddings
+        )
+    small = [
+        GlobalFeatures(part.ids[:50], part.embeddings[:50].copy()) for part in (query, gallery)
+    ]
     rerank_k_reciprocal(search(*small), *small, K1, K2, LAMBDA)  # compiles
     ranking = search(query, gallery, top_k or None)
     return lambda: rerank_k_reciprocal(ranking, query, gallery, K1, K2, LAMBDA).rows
@@ -116,10 +128,19 @@ def run(contender: str, num_images: int, top_k: int, rows_path: str) -> None:
     print(json.dumps({**spent, "added_bytes": status_bytes("VmHWM") - before}))
 
 
-def measured(contender: str, num_images: int, top_k: int, folder: Path) -> tuple[dict[str, float], np.ndarray]:
+def measured(
+    contender: str, num_images: int, top_k: int, folder: Path
+) -> tuple[dict[str, float], np.ndarray]:
     rows_path = folder / f"{contender}.npy"
-    arguments = [f"--run={contender}", f"--sizes={num_images}", f"--top_k={top_k}", f"--rows={rows_path}"]
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    arguments = [
+        f"--run={contender}",
+        f"--sizes={num_images}",
+        f"--top_k={top_k}",
+        f"--rows={rows_path}",
+    ]
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
     return json.loads(done.stdout), np.load(rows_path)
 
 
@@ -131,8 +152,13 @@ def compared(num_images: int, options: argparse.Namespace) -> dict[str, Any]:
             for name in CONTENDERS:
                 numbers, rows[name] = measured(name, num_images, options.top_k, Path(folder))
                 runs[name].append(numbers)
-    medians = {name: {key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]} for name in CONTENDERS}
-    ratios = {key: medians["dense"][key] / max(medians["ours"][key], 1e-9) for key in medians["ours"]}
+    medians = {
+        name: {key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]}
+        for name in CONTENDERS
+    }
+    ratios = {
+        key: medians["dense"][key] / max(medians["ours"][key], 1e-9) for key in medians["ours"]
+    }
     # The reference orders the whole gallery: of this, the candidates that we were given, in its order.
     kept = [line[np.isin(line, own)] for line, own in zip(rows["dense"], rows["ours"])]
     same = float(np.mean(np.array(kept) == rows["ours"]))
@@ -143,12 +169,17 @@ def compared(num_images: int, options: argparse.Namespace) -> dict[str, Any]:
         )
     memory = f"1/{ratios['added_bytes']:.1f} of the memory"
     told = f"{ratios['wall_s']:.1f}x wall, {ratios['cpu_s']:.1f}x CPU, {memory}"
-    print(f"          ours: {told}; {same:.3%} of the places as in the reference (float32)", flush=True)
+    print(
+        f"          ours: {told}; {same:.3%} of the places as in the reference (float32)",
+        flush=True,
+    )
     return {**medians, "ratio": ratios, "same_places": same}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 4000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--top_k", type=int, default=100)
@@ -162,12 +193,18 @@ def main() -> None:
     sizes = options.sizes
     for small, large in zip(sizes, sizes[1:]):
         growth = {
-            f"{name} {key}": math.log(results[str(large)][name][key] / results[str(small)][name][key]) / math.log(large / small)
+            f"{name} {key}": math.log(
+                results[str(large)][name][key] / results[str(small)][name][key]
+            )
+            / math.log(large / small)
             for name in ("ours", "dense")
             for key in ("wall_s", "cpu_s", "added_bytes")
         }
         results[f"exponents {small} to {large}"] = growth
-        print(f"exponents {small} to {large}: " + ", ".join(f"{name} {value:.2f}" for name, value in growth.items()))
+        print(
+            f"exponents {small} to {large}: "
+            + ", ".join(f"{name} {value:.2f}" for name, value in growth.items())
+        )
     write_results(options.json, SEED, results, rounds=options.rounds, top_k=options.top_k)
 
 

@@ -31,7 +31,9 @@ DRAWN_AT_ONCE = 2**16
 Work = Callable[[], Any]
 
 
-def drawn(num_images: int, centres: np.ndarray, mixing: np.ndarray, rng: np.random.Generator) -> GlobalFeatures:
+def drawn(
+    num_images: int, centres: np.ndarray, mixing: np.ndarray, rng: np.random.Generator
+) -> GlobalFeatures:
     embeddings = np.empty((num_images, mixing.shape[1]), np.float32)
     for start in range(0, num_images, DRAWN_AT_ONCE):
         part = embeddings[start : start + DRAWN_AT_ONCE]
@@ -51,12 +53,16 @@ def product(query: np.ndarray, gallery: np.ndarray) -> None:
         np.matmul(query, tile.T, out=products[:, : len(tile)])
 
 
-def contenders(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int) -> tuple[dict[str, Work], dict[str, int]]:
+def contenders(
+    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int
+) -> tuple[dict[str, Work], dict[str, int]]:
     """What each does, and the bytes of the gallery that it holds in memory."""
     try:
         import faiss
     except ModuleNotFoundError:
-        raise SystemExit("benchmarks/search.py compares with faiss: pip install faiss-cpu") from None
+        raise SystemExit(
+            "benchmarks/search.py compares with faiss: pip install faiss-cpu"
+        ) from None
     index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
     index.add(gallery.embeddings)
     halves, bytes_ = (compacted(gallery, dtype) for dtype in ("float16", "int8"))
@@ -79,7 +85,9 @@ def status_bytes(field: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def compared(num_queries: int, num_gallery: int, num_dims: int, top_k: int, rounds: int) -> dict[str, Any]:
+def compared(
+    num_queries: int, num_gallery: int, num_dims: int, top_k: int, rounds: int
+) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     centres = rng.standard_normal((max(1, num_gallery // 20), LATENT_DIMS), np.float32)
     mixing = rng.standard_normal((LATENT_DIMS, num_dims), np.float32)
@@ -98,15 +106,24 @@ def compared(num_queries: int, num_gallery: int, num_dims: int, top_k: int, roun
             added[name] = max(added[name], status_bytes("VmHWM") - before)
     agreement = agreed(results["float32"], [results["float16"], results["int8"]], *results["faiss"])
     rows = {
-        name: {**dict(zip(("wall_s", "cpu_s"), medians(times[name]))), "held_bytes": held[name], "added_bytes": added[name]}
+        name: {
+            **dict(zip(("wall_s", "cpu_s"), medians(times[name]))),
+            "held_bytes": held[name],
+            "added_bytes": added[name],
+        }
         for name in work
     }
     told(f"{num_queries} x {num_gallery} x {num_dims}, top {top_k}", rows, agreement)
     return {**rows, **agreement}
 
 
-def agreed(ours: Ranking, compact: list[Ranking], similarities: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    same = all(np.array_equal(ours.rows, other.rows) and np.array_equal(ours.scores, other.scores) for other in compact)
+def agreed(
+    ours: Ranking, compact: list[Ranking], similarities: np.ndarray, rows: np.ndarray
+) -> dict[str, Any]:
+    same = all(
+        np.array_equal(ours.rows, other.rows) and np.array_equal(ours.scores, other.scores)
+        for other in compact
+    )
     sets = np.mean([len(np.intersect1d(*pair)) / len(pair[0]) for pair in zip(ours.rows, rows)])
     return {
         "storages_same_bits": same,
@@ -128,7 +145,10 @@ def told(workload: str, rows: dict[str, dict[str, float]], agreement: dict[str, 
             f"  {name:<8} {row['wall_s']:7.3f} s wall ({ratios[0]})  {row['cpu_s']:7.3f} s CPU ({ratios[1]})  "
             f"{row['held_bytes'] / 1e6:7.1f} MB held  {row['added_bytes'] / 1e6:6.1f} MB added"
         )
-    print("  float32, float16 and int8 give " + ("the same bits" if agreement["storages_same_bits"] else "DIFFERENT RESULTS"))
+    print(
+        "  float32, float16 and int8 give "
+        + ("the same bits" if agreement["storages_same_bits"] else "DIFFERENT RESULTS")
+    )
     print(
         f"  faiss: {agreement['faiss_same_rows']:.3%} of the places hold the same row, {agreement['faiss_same_sets']:.3%} of the "
         f"rows are found; similarities differ by at most {agreement['faiss_largest_difference']:.1e}",
@@ -137,7 +157,9 @@ def told(workload: str, rows: dict[str, dict[str, float]], agreement: dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workloads", nargs="+", default=["1000x60000x512", "256x1000000x128"])
     parser.add_argument("--top_k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
@@ -147,7 +169,9 @@ def main() -> None:
     for workload in options.workloads:
         sizes = [int(size) for size in workload.split("x")]
         if len(sizes) != 3:
-            raise SystemExit(f"--workloads are queries x gallery x dimensions, as 1000x60000x512. Received {workload}.")
+            raise SystemExit(
+                f"--workloads are queries x gallery x dimensions, as 1000x60000x512. Received {workload}."
+            )
         results[workload] = compared(*sizes, options.top_k, options.rounds)
     write_results(options.json, SEED, results, top_k=options.top_k, rounds=options.rounds)
 

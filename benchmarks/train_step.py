@@ -42,7 +42,9 @@ Fit = Callable[[np.ndarray, np.ndarray], tf.keras.callbacks.History]
 
 
 def keras(batch_size: int) -> Fit:
-    trunk = tf.keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(SIZE, SIZE, 3))
+    trunk = tf.keras.applications.ResNet50(
+        weights=None, include_top=False, pooling="avg", input_shape=(SIZE, SIZE, 3)
+    )
     model = tf.keras.Sequential([trunk, tf.keras.layers.Dense(CLASSES, activation="softmax")])
     model.compile(tf.keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy")
     return lambda images, labels: model.fit(images, labels, batch_size, shuffle=False, verbose=0)
@@ -74,7 +76,9 @@ def objective_of(recipe: Recipe, model: EmbeddingModel) -> Objective:
 def ours(batch_size: int, freeze_batch_norm: bool) -> Fit:
     recipe = recipe_of(freeze_batch_norm)
     objective = objective_of(recipe, EmbeddingModel(recipe.model, CLASSES).build_variables())
-    return lambda images, labels: objective.fit(images, labels, batch_size, shuffle=False, verbose=0)
+    return lambda images, labels: objective.fit(
+        images, labels, batch_size, shuffle=False, verbose=0
+    )
 
 
 def contenders(batch_size: int) -> dict[str, Fit]:
@@ -86,43 +90,70 @@ def contenders(batch_size: int) -> dict[str, Fit]:
     return made
 
 
-def interleaved(made: dict[str, Fit], batch_size: int, steps: int, rounds: int) -> dict[str, list[Seconds]]:
-    images = np.random.default_rng(SEED).integers(0, 256, (steps * batch_size, SIZE, SIZE, 3)).astype(np.float32)
-    labels = (np.arange(steps * batch_size) * 3 // 4).astype(np.int32)  # of the pairs (0, 1), (2, 3), ... half are of one class
+def interleaved(
+    made: dict[str, Fit], batch_size: int, steps: int, rounds: int
+) -> dict[str, list[Seconds]]:
+    images = (
+        np.random.default_rng(SEED)
+        .integers(0, 256, (steps * batch_size, SIZE, SIZE, 3))
+        .astype(np.float32)
+    )
+    labels = (np.arange(steps * batch_size) * 3 // 4).astype(
+        np.int32
+    )  # of the pairs (0, 1), (2, 3), ... half are of one class
     times: dict[str, list[Seconds]] = {name: [] for name in made}
     for round_number in range(-1, rounds):
         for name, fit in made.items():
-            set_mixed_precision("bfloat16" if name.endswith("bf16") else "off")  # holds for calls, not only for tracing
+            set_mixed_precision(
+                "bfloat16" if name.endswith("bf16") else "off"
+            )  # holds for calls, not only for tracing
             if cpu_has_bfloat16() or round_number < 0:
-                fit(images[:batch_size], labels[:batch_size])  # so that a change of precision is paid outside the clock
+                fit(
+                    images[:batch_size], labels[:batch_size]
+                )  # so that a change of precision is paid outside the clock
             history, measured = timed(lambda fit=fit: fit(images, labels))
             if not np.isfinite(history.history["loss"][-1]):
-                raise ValueError(f"{name}: the loss is no longer finite, and speed may depend on it.")
+                raise ValueError(
+                    f"{name}: the loss is no longer finite, and speed may depend on it."
+                )
             if round_number >= 0:
                 times[name].append(measured)
     return times
 
 
-def frozen(num_images: int, batch_size: int, head_batch_size: int, rounds: int) -> dict[str, Seconds]:
+def frozen(
+    num_images: int, batch_size: int, head_batch_size: int, rounds: int
+) -> dict[str, Seconds]:
     """Seconds for storing the maps of so many photographs, and for an epoch of the heads on them."""
     recipe = recipe_of(freeze_batch_norm=True, freeze_trunk=True)
     model = EmbeddingModel(recipe.model, CLASSES).build_variables()
     with tempfile.TemporaryDirectory() as folder:
-        sizes = DrawConfig(num_classes=num_images // 7, num_train=num_images, num_queries=1, num_gallery=1)
-        images = load_dataset(str(draw_dataset(Path(folder) / "drawn", sizes, progress=False))).train
+        sizes = DrawConfig(
+            num_classes=num_images // 7, num_train=num_images, num_queries=1, num_gallery=1
+        )
+        images = load_dataset(
+            str(draw_dataset(Path(folder) / "drawn", sizes, progress=False))
+        ).train
         kept = Path(folder) / "features"
         maps, stored = timed(lambda: stored_feature_maps(model, SIZE, images, kept, batch_size))
         labels = images.known_labels("training")
         objective = objective_of(recipe, model)
         epochs = []
         for epoch in range(rounds + 1):
-            batches = feature_batches(maps, labels, epoch_batches(labels, head_batch_size, SEED, epoch, "pairs"))
+            batches = feature_batches(
+                maps, labels, epoch_batches(labels, head_batch_size, SEED, epoch, "pairs")
+            )
             epochs.append(timed(lambda batches=batches: objective.fit(batches, verbose=0))[1])
-    return {"storing feature maps": stored, "epoch on a frozen trunk": medians(epochs[1:])}  # the first one traces
+    return {
+        "storing feature maps": stored,
+        "epoch on a frozen trunk": medians(epochs[1:]),
+    }  # the first one traces
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -133,7 +164,10 @@ def main() -> None:
 
     made = contenders(options.batch_size)
     measured = {
-        name: medians(times) for name, times in interleaved(made, options.batch_size, options.steps, options.rounds).items()
+        name: medians(times)
+        for name, times in interleaved(
+            made, options.batch_size, options.steps, options.rounds
+        ).items()
     }
     peer_wall, peer_cpu = measured["keras fit fp32"]
     count, rows = options.steps * options.batch_size, {}
@@ -146,11 +180,24 @@ def main() -> None:
         )
 
     print(f"mixed precision on the frozen trunk: {set_mixed_precision('auto')}")
-    for name, (wall, cpu) in frozen(options.frozen_images, options.batch_size, options.head_batch_size, options.rounds).items():
+    for name, (wall, cpu) in frozen(
+        options.frozen_images, options.batch_size, options.head_batch_size, options.rounds
+    ).items():
         per_s, epoch_s = options.frozen_images / wall, EPOCH * wall / options.frozen_images
-        rows[name] = {"images_per_s": per_s, "cpu_s_per_image": cpu / options.frozen_images, "scaled_epoch_s": epoch_s}
-        print(f"{name:<24} {per_s:7.1f} images/s over {options.frozen_images}; scaled to {EPOCH:,}: {epoch_s:.1f} s")
-    write_results(options.json, SEED, rows, **{name: value for name, value in vars(options).items() if name != "json"})
+        rows[name] = {
+            "images_per_s": per_s,
+            "cpu_s_per_image": cpu / options.frozen_images,
+            "scaled_epoch_s": epoch_s,
+        }
+        print(
+            f"{name:<24} {per_s:7.1f} images/s over {options.frozen_images}; scaled to {EPOCH:,}: {epoch_s:.1f} s"
+        )
+    write_results(
+        options.json,
+        SEED,
+        rows,
+        **{name: value for name, value in vars(options).items() if name != "json"},
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files; a result is as readable as any other
+        os.chmod(
+            temporary, 0o666 & ~_UMASK
+        )  # mkstemp makes private files; a result is as readable as any other
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -59,7 +61,9 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise ValueError(f"{path}: not found.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); it may be half-written: delete it and run again.") from None
+        raise ValueError(
+            f"{path}: not readable as JSON ({error}); it may be half-written: delete it and run again."
+        ) from None
 
 
 def digest_of(value: Any) -> str:
@@ -92,15 +96,21 @@ def load_record(path: str | Path, record_type: type[Record], digest: str | None 
     except FileNotFoundError:
         raise ValueError(f"{path}: not found.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable record ({error}); delete it and run again.") from None
+        raise ValueError(
+            f"{path}: not a readable record ({error}); delete it and run again."
+        ) from None
     found = str(columns.pop("record_type", "nothing known"))
     if found != record_type.__name__:
         raise ValueError(f"{path}: holds {found}, not {record_type.__name__}.")
     for name, value in columns.items():
         columns[name] = value.item() if value.ndim == 0 else value
     if digest is not None and columns.get("digest") != digest:
-        raise StaleArtifact(f"{path} was made by config {columns.get('digest')}; now {digest}. Pass --overwrite.")
+        raise StaleArtifact(
+            f"{path} was made by config {columns.get('digest')}; now {digest}. Pass --overwrite."
+        )
     try:
         return record_type(**columns)
     except (TypeError, ValueError) as error:  # a column missing, unknown or changed by hand
-        raise ValueError(f"{path}: not a valid {record_type.__name__} ({error}); delete it and run again.") from error
+        raise ValueError(
+            f"{path}: not a valid {record_type.__name__} ({error}); delete it and run again."
+        ) from error

@@ -42,7 +42,9 @@ def blur(image: Image.Image, rng: np.random.Generator, max_px: float = 1.5) -> I
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, max_px)))
 
 
-def black_pixels(image: Image.Image, rng: np.random.Generator, max_share: float = 0.1) -> Image.Image:
+def black_pixels(
+    image: Image.Image, rng: np.random.Generator, max_share: float = 0.1
+) -> Image.Image:
     """Set single pixels to black, at most about `max_share` of them."""
     pixels = np.array(image)
     pixels[rng.random(pixels.shape[:2]) < rng.uniform(0.0, max_share)] = 0
@@ -73,7 +75,9 @@ def side_before(size_px: int, changes: Changes) -> int:
     return math.ceil(size_px / smallest)
 
 
-def augment(pixels: np.ndarray, size_px: int, changes: Changes, rng: np.random.Generator) -> np.ndarray:
+def augment(
+    pixels: np.ndarray, size_px: int, changes: Changes, rng: np.random.Generator
+) -> np.ndarray:
     """Change a photograph at random and resize it.
 
     Args:
@@ -90,7 +94,9 @@ def augment(pixels: np.ndarray, size_px: int, changes: Changes, rng: np.random.G
     """
     unknown = set(changes) - set(AUGMENTATIONS)
     if unknown:
-        raise ValueError(f"unknown augmentation {', '.join(sorted(unknown))}. Known: {', '.join(AUGMENTATIONS)}.")
+        raise ValueError(
+            f"unknown augmentation {', '.join(sorted(unknown))}. Known: {', '.join(AUGMENTATIONS)}."
+        )
     image = Image.fromarray(pixels)
     for name, change in BEFORE_RESIZE.items():
         if name in changes:

@@ -51,7 +51,9 @@ def image_batches(
     return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
 
 
-def _photograph_loader(size_px: int, augmentation: Changes, pixel_cache: str | Path | None) -> Callable[[str], np.ndarray]:
+def _photograph_loader(
+    size_px: int, augmentation: Changes, pixel_cache: str | Path | None
+) -> Callable[[str], np.ndarray]:
     """path -> uint8 [H, W, 3], no larger than the augmentation needs: its own shape before a change of geometry, else square."""
     side_px = side_before(size_px, augmentation)
     if pixel_cache or not set(augmentation) & set(BEFORE_RESIZE):
@@ -59,7 +61,9 @@ def _photograph_loader(size_px: int, augmentation: Changes, pixel_cache: str | P
     return lambda path: decode_image(path, at_least_px=sufficient_px(side_px))
 
 
-def feature_batches(feature_maps: np.ndarray, labels: np.ndarray, batches: np.ndarray, start_step: int = 0) -> tf.data.Dataset:
+def feature_batches(
+    feature_maps: np.ndarray, labels: np.ndarray, batches: np.ndarray, start_step: int = 0
+) -> tf.data.Dataset:
     """(float32 [B, h, w, C], int32 labels [B]) out of stored feature maps [N, h, w, C], which may be memory-mapped."""
 
     def produce() -> Iterator[tuple[np.ndarray, np.ndarray]]:

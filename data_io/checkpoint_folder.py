@@ -91,7 +91,9 @@ class CheckpointFolder:
     def files(self, number: int) -> list[Path]:
         """Return the files of a checkpoint."""
         start = f"{self.name}-{number}."
-        return sorted(path for path in self.folder.iterdir() if path.name.startswith(start) and path.is_file())
+        return sorted(
+            path for path in self.folder.iterdir() if path.name.startswith(start) and path.is_file()
+        )
 
     def remove(self) -> None:
         """Delete all checkpoints of this name; the note first, so that none is half there."""

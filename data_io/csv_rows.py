@@ -17,14 +17,28 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
             missing = ", ".join(name for name in required if name not in header)
             if missing:
                 found = ", ".join(header) or "nothing"
-                raise ValueError(f"{path}: no column {missing}. The first line must name the columns; found {found}.")
+                raise ValueError(
+                    f"{path}: no column {missing}. The first line must name the columns; found {found}."
+                )
             for cells in reader:
                 if len(cells) > len(header):
                     counts = f"{len(cells)} cells for {len(header)} columns"
-                    raise ValueError(f"{path}, line {reader.line_num}: {counts}; put a value with a comma in quotes.")
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: {counts}; put a value with a comma in quotes."
+                    )
                 if any(cell.strip() for cell in cells):
-                    yield reader.line_num, {name: cell.strip() for name, cell in zip_longest(header, cells, fillvalue="")}
+                    yield (
+                        reader.line_num,
+                        {
+                            name: cell.strip()
+                            for name, cell in zip_longest(header, cells, fillvalue="")
+                        },
+                    )
         except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: not readable as CSV ({error}).") from None
+            raise ValueError(
+                f"{path}, line {reader.line_num}: not readable as CSV ({error})."
+            ) from None
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8.") from None
+            raise ValueError(
+                f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8."
+            ) from None

@@ -38,7 +38,9 @@ class DataSet:
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """(path, reason) of every file left out of any list, each once."""
-        return tuple(dict.fromkeys((*self.train.skipped, *self.query.skipped, *self.gallery.skipped)))
+        return tuple(
+            dict.fromkeys((*self.train.skipped, *self.query.skipped, *self.gallery.skipped))
+        )
 
 
 @dataclass
@@ -48,7 +50,9 @@ class _Rows:
     labelled: bool = True
     grouped: bool = False
     sorted_by_class: bool = True
-    rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id -> path, class name, group
+    rows: dict[str, tuple[str, str, str]] = field(
+        default_factory=dict
+    )  # id -> path, class name, group
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, image_id: str, path: str | Path, class_name: str = "", group: str = "") -> None:
@@ -66,7 +70,9 @@ class _Rows:
         return ImageList(
             ids=np.array([image_id for image_id, _ in items]),
             paths=np.array([path for _, (path, _, _) in items]),
-            labels=np.array([label_of[name] for _, (_, name, _) in items]) if self.labelled else None,
+            labels=np.array([label_of[name] for _, (_, name, _) in items])
+            if self.labelled
+            else None,
             groups=np.array([group for _, (_, _, group) in items]) if self.grouped else None,
             skipped=tuple(self.skipped),
         )
@@ -107,18 +113,26 @@ def list_images(path: str | Path) -> ImageList:
     else:
         raise ValueError(f"{path}: not found. Give an image or a folder of images.")
     if not rows.rows:
-        raise ValueError(f"{path}: no image in it. Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise ValueError(
+            f"{path}: no image in it. Images end in {' '.join(sorted(IMAGE_SUFFIXES))}."
+        )
     return rows.build({})
 
 
-def _data_set(path: Path, splits: dict[str, _Rows], class_names: Sequence[str] | None = None) -> DataSet:
+def _data_set(
+    path: Path, splits: dict[str, _Rows], class_names: Sequence[str] | None = None
+) -> DataSet:
     if class_names is None:
-        found = {name for rows in splits.values() if rows.labelled for _, name, _ in rows.rows.values()}
+        found = {
+            name for rows in splits.values() if rows.labelled for _, name, _ in rows.rows.values()
+        }
         class_names = sorted(found, key=_natural)
     label_of = {name: label for label, name in enumerate(class_names)}
     lists = {split: rows.build(label_of) for split, rows in splits.items()}
     if not any(len(images) for images in lists.values()):
-        skipped = [f"{where}: {reason}" for rows in splits.values() for where, reason in rows.skipped]
+        skipped = [
+            f"{where}: {reason}" for rows in splits.values() for where, reason in rows.skipped
+        ]
         why = f" ({len(skipped)} left out; the first: {skipped[0]})" if skipped else ""
         raise ValueError(f"{path}: no image found{why}. {ACCEPTED_FORMS}")
     if "gallery" not in lists and "query" in lists and "train" in lists:
@@ -140,10 +154,14 @@ def _data_set(path: Path, splits: dict[str, _Rows], class_names: Sequence[str] |
 def _read_class_folders(path: Path) -> DataSet:
     folders = {entry.name for entry in visible_entries(path) if os.path.isdir(entry.path)}
     if "train" in folders and folders & {"val", "valid", "validation", "test"}:
-        raise ValueError(f"{path}: has {', '.join(sorted(folders))}; name the folders train, query and gallery, or write a CSV.")
+        raise ValueError(
+            f"{path}: has {', '.join(sorted(folders))}; name the folders train, query and gallery, or write a CSV."
+        )
     if "query" not in folders or not folders & {"train", "gallery"}:
         return _data_set(path, {"train": _class_folder(path, path)})
-    return _data_set(path, {split: _class_folder(path / split, path) for split in SPLITS if split in folders})
+    return _data_set(
+        path, {split: _class_folder(path / split, path) for split in SPLITS if split in folders}
+    )
 
 
 def _class_folder(folder: Path, root: Path) -> _Rows:
@@ -166,11 +184,16 @@ def _read_challenge(root: Path) -> DataSet:
     label_file = test / "test_labels.csv"
     class_of = _read_test_labels(label_file) if label_file.is_file() else None
     splits = {"train": _class_folder(train, train) if train.is_dir() else _Rows()}
-    for split, folder in (("query", test / "test_data" / "query"), ("gallery", test / "test_data" / "reference")):
+    for split, folder in (
+        ("query", test / "test_data" / "query"),
+        ("gallery", test / "test_data" / "reference"),
+    ):
         splits[split] = _challenge_test(folder, class_of)
     used = splits["query"].rows.keys() | splits["gallery"].rows.keys()
     for image_id in sorted((class_of or {}).keys() - used):
-        splits["query"].skipped.append((image_id, f"in {label_file.name}, but there is no such image"))
+        splits["query"].skipped.append(
+            (image_id, f"in {label_file.name}, but there is no such image")
+        )
     return _data_set(root, splits)
 
 
@@ -203,18 +226,29 @@ def _read_grocery(tree: Path, query_split: str) -> DataSet:
         raise ValueError(f"query_split must be val or test. Received {query_split!r}.")
     query_file = tree / f"{query_split}.txt"
     if not query_file.is_file():
-        raise ValueError(f"{query_file}: not found; this copy has {', '.join(sorted(file.name for file in tree.glob('*.txt')))}.")
+        raise ValueError(
+            f"{query_file}: not found; this copy has {', '.join(sorted(file.name for file in tree.glob('*.txt')))}."
+        )
     class_names = _grocery_classes(tree / "classes.csv")
-    splits = {"train": _grocery_list(tree / "train.txt", class_names), "query": _grocery_list(query_file, class_names)}
-    return _data_set(tree.parent if Path(os.path.abspath(tree)).name == "dataset" else tree, splits, class_names)
+    splits = {
+        "train": _grocery_list(tree / "train.txt", class_names),
+        "query": _grocery_list(query_file, class_names),
+    }
+    return _data_set(
+        tree.parent if Path(os.path.abspath(tree)).name == "dataset" else tree, splits, class_names
+    )
 
 
 def _grocery_classes(path: Path) -> list[str]:
     name_column, id_column = "Class Name (str)", "Class ID (int)"
     rows = [row for _, row in csv_rows(path, (name_column, id_column))]
     names = {row[id_column]: row[name_column] for row in rows}
-    if len(set(names.values())) != len(rows) or set(names) != {str(label) for label in range(len(rows))}:
-        raise ValueError(f"{path}: class ids must run from 0 without a gap, each with a name of its own.")
+    if len(set(names.values())) != len(rows) or set(names) != {
+        str(label) for label in range(len(rows))
+    }:
+        raise ValueError(
+            f"{path}: class ids must run from 0 without a gap, each with a name of its own."
+        )
     return [names[str(label)] for label in range(len(rows))]
 
 
@@ -227,7 +261,9 @@ def _grocery_list(path: Path, class_names: Sequence[str]) -> _Rows:
         name, *labels = (cell.strip() for cell in text.split(","))
         if len(labels) != 2 or not labels[0].isdecimal() or int(labels[0]) >= len(class_names):
             known = f"0..{len(class_names) - 1}"
-            raise ValueError(f"{path}, line {line}: expected `path, class {known}, coarse class`. Received {text!r}.")
+            raise ValueError(
+                f"{path}, line {line}: expected `path, class {known}, coarse class`. Received {text!r}."
+            )
         file = path.parent / name
         if file.is_file():
             rows.add(_without_suffix(name), file, class_names[int(labels[0])])
@@ -248,11 +284,15 @@ def _read_csv(path: Path) -> DataSet:
     for line, row in csv_rows(path, ("path", "label", "split")):
         split, name, class_name = row["split"], row["path"], row["label"]
         if split not in SPLITS:
-            raise ValueError(f"{path}, line {line}: split must be {', '.join(SPLITS)}. Received {split!r}.")
+            raise ValueError(
+                f"{path}, line {line}: split must be {', '.join(SPLITS)}. Received {split!r}."
+            )
         rows = splits.setdefault(split, _Rows(grouped="group" in row))
         file = os.path.normpath(path.parent / name)
         if not name or not class_name:
-            rows.skipped.append((file if name else f"{path}, line {line}", "no label" if name else "no path"))
+            rows.skipped.append(
+                (file if name else f"{path}, line {line}", "no label" if name else "no path")
+            )
             continue
         first_line, first_class = first.setdefault(file, (line, class_name))
         if first_class != class_name:

@@ -64,9 +64,13 @@ def draw_product(seed: int, class_index: int, size_px: int) -> np.ndarray:
     Raises: ValueError when size_px is below 16 or seed or class_index is negative.
     """
     if size_px < 16 or seed < 0 or class_index < 0:
-        raise ValueError(f"size_px must be >= 16, seed and class_index >= 0. Received {size_px}, {seed}, {class_index}.")
+        raise ValueError(
+            f"size_px must be >= 16, seed and class_index >= 0. Received {size_px}, {seed}, {class_index}."
+        )
     family, member = family_of(class_index)
-    shared = np.random.default_rng([seed, family, 0, 1])  # views use [seed, class, view], which NumPy pads with zeros
+    shared = np.random.default_rng(
+        [seed, family, 0, 1]
+    )  # views use [seed, class, view], which NumPy pads with zeros
     own = np.random.default_rng([seed, class_index, 0, 2])
     side = SUPERSAMPLE * size_px
     category = str(shared.choice(list(PACKAGE_OF)))
@@ -79,7 +83,11 @@ def draw_product(seed: int, class_index: int, size_px: int) -> np.ndarray:
     words = [_brand(shared), category, _flavour(family, member, seed)]
     _lay_front(face, _scaled(panel, side), words, (body, accent, ink), shared, own)
     silhouette = Image.new("L", face.size, 0)
-    for part, target, fill in ((lid, face, cap), (outline, silhouette, 255), (lid, silhouette, 255)):
+    for part, target, fill in (
+        (lid, face, cap),
+        (outline, silhouette, 255),
+        (lid, silhouette, 255),
+    ):
         if part:
             ImageDraw.Draw(target).polygon([(x * side, y * side) for x, y in part], fill=fill)
     face = _shade(face, package, outline, shared)
@@ -101,7 +109,9 @@ def _hsv(hue: float, saturation: float, value: float) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _palette(shared: np.random.Generator, own: np.random.Generator, member: int) -> tuple[Colour, Colour, Colour, Colour]:
+def _palette(
+    shared: np.random.Generator, own: np.random.Generator, member: int
+) -> tuple[Colour, Colour, Colour, Colour]:
     """body, accent, ink, cap. In half of the families only the accent tells the flavour, in the other half the body does."""
     hue, value = shared.random(), shared.uniform(0.35, 1.0)
     body_saturation = shared.choice([0.08, 0.45, 0.8])
@@ -123,15 +133,26 @@ def _package(package: str, rng: np.random.Generator) -> tuple[Points, Points, Bo
     if package == "bottle":
         half *= 0.72
     if package == "box":
-        half, tall = (half, tall) if rng.random() < 0.6 else (rng.uniform(0.42, 0.47), rng.uniform(0.55, 0.7))
+        half, tall = (
+            (half, tall)
+            if rng.random() < 0.6
+            else (rng.uniform(0.42, 0.47), rng.uniform(0.55, 0.7))
+        )
     left, right, top, bottom = 0.5 - half, 0.5 + half, 0.5 - tall / 2, 0.5 + tall / 2
     if package == "pouch":
-        return _pouch(left, top, right, bottom), [], (left + 0.03, top + 0.07, right - 0.03, bottom - 0.06)
+        return (
+            _pouch(left, top, right, bottom),
+            [],
+            (left + 0.03, top + 0.07, right - 0.03, bottom - 0.06),
+        )
     if package == "can":
         curve = [(math.cos(t), math.sin(t)) for t in np.linspace(0, math.pi, 12)]
         outline = [(0.5 + half * c, bottom - 0.05 + 0.05 * s) for c, s in curve]
         outline += [(0.5 - half * c, top + 0.05 - 0.05 * s) for c, s in curve]
-        lid = [(0.5 + half * math.cos(t), top + 0.05 + 0.04 * math.sin(t)) for t in np.linspace(0, 2 * math.pi, 24)]
+        lid = [
+            (0.5 + half * math.cos(t), top + 0.05 + 0.04 * math.sin(t))
+            for t in np.linspace(0, 2 * math.pi, 24)
+        ]
         return outline, lid, (left + 0.03, top + 0.11, right - 0.03, bottom - 0.05)
     if package in ("bottle", "jar"):
         neck, shoulder = (0.35, 0.24) if package == "bottle" else (0.8, 0.12)
@@ -142,9 +163,16 @@ def _package(package: str, rng: np.random.Generator) -> tuple[Points, Points, Bo
             (0.5 + neck_half, top + 0.6 * shoulder),
             (right, top + shoulder),
         ]
-        outline += [(right, bottom - 0.03), (right - 0.03, bottom), (left + 0.03, bottom), (left, bottom - 0.03)]
+        outline += [
+            (right, bottom - 0.03),
+            (right - 0.03, bottom),
+            (left + 0.03, bottom),
+            (left, bottom - 0.03),
+        ]
         outline += [(left, top + shoulder), (0.5 - neck_half, top + 0.6 * shoulder)]
-        lid = [(0.5 + x * neck_half * 1.08, y) for x, y in ((-1, top), (1, top), (1, cap), (-1, cap))]
+        lid = [
+            (0.5 + x * neck_half * 1.08, y) for x, y in ((-1, top), (1, top), (1, cap), (-1, cap))
+        ]
         return outline, lid, (left + 0.02, top + shoulder + 0.03, right - 0.02, bottom - 0.04)
     return (
         [(left, top), (right, top), (right, bottom), (left, bottom)],
@@ -157,14 +185,25 @@ def _pouch(left: float, top: float, right: float, bottom: float) -> Points:
     teeth = np.linspace(left, right, 25)
     ridge = [(float(x), top + 0.015 * (i % 2)) for i, x in enumerate(teeth)]
     floor = [(float(x), bottom - 0.015 * (i % 2)) for i, x in enumerate(teeth)][::-1]
-    bulge = [(0.03 * math.sin(math.pi * t) ** 0.5, top + t * (bottom - top)) for t in np.linspace(0.06, 0.94, 12)]
-    return ridge + [(right + dx, y) for dx, y in bulge] + floor + [(left - dx, y) for dx, y in bulge[::-1]]
+    bulge = [
+        (0.03 * math.sin(math.pi * t) ** 0.5, top + t * (bottom - top))
+        for t in np.linspace(0.06, 0.94, 12)
+    ]
+    return (
+        ridge
+        + [(right + dx, y) for dx, y in bulge]
+        + floor
+        + [(left - dx, y) for dx, y in bulge[::-1]]
+    )
 
 
 def _pattern(kind: str, rng: np.random.Generator, side: int) -> np.ndarray:
     """[side, side] float32 in 0..1, the share of the second colour."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    angle, count = rng.choice([0.0, math.pi / 4, math.pi / 2, 2.2, rng.uniform(0, math.pi)]), rng.uniform(5, 16)
+    angle, count = (
+        rng.choice([0.0, math.pi / 4, math.pi / 2, 2.2, rng.uniform(0, math.pi)]),
+        rng.uniform(5, 16),
+    )
     u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
     wave_u, wave_v = (np.sin(2 * math.pi * count * axis) for axis in (u, v))
     if kind == "stripes":
@@ -174,11 +213,17 @@ def _pattern(kind: str, rng: np.random.Generator, side: int) -> np.ndarray:
     if kind == "checks":
         return ((wave_u > 0) * 0.5 + (wave_v > 0) * 0.5).astype(np.float32)
     if kind == "rings":
-        return (np.sin(2 * math.pi * count * np.hypot(x - rng.random(), y - rng.random())) > 0.2).astype(np.float32)
+        return (
+            np.sin(2 * math.pi * count * np.hypot(x - rng.random(), y - rng.random())) > 0.2
+        ).astype(np.float32)
     if kind == "zigzag":
-        return (np.sin(2 * math.pi * count * (u + 0.06 * np.abs((6 * v) % 2 - 1))) > 0.1).astype(np.float32)
+        return (np.sin(2 * math.pi * count * (u + 0.06 * np.abs((6 * v) % 2 - 1))) > 0.1).astype(
+            np.float32
+        )
     if kind == "clouds":
-        cells = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        cells = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
         return (np.asarray(cells) > 128).astype(np.float32)
     return np.clip(u, 0.0, 1.0)
 
@@ -186,9 +231,21 @@ def _pattern(kind: str, rng: np.random.Generator, side: int) -> np.ndarray:
 KINDS = ("stripes", "dots", "checks", "rings", "zigzag", "clouds", "gradient")
 
 
-def _lay_texture(face: Image.Image, shared: np.random.Generator, own: np.random.Generator, body: Colour, accent: Colour) -> None:
-    family_kind, free, strength = str(shared.choice(KINDS)), shared.random() < 0.5, shared.uniform(0.35, 0.9)
-    pattern = _pattern(str(own.choice(KINDS)) if free else family_kind, own, face.width // SUPERSAMPLE)
+def _lay_texture(
+    face: Image.Image,
+    shared: np.random.Generator,
+    own: np.random.Generator,
+    body: Colour,
+    accent: Colour,
+) -> None:
+    family_kind, free, strength = (
+        str(shared.choice(KINDS)),
+        shared.random() < 0.5,
+        shared.uniform(0.35, 0.9),
+    )
+    pattern = _pattern(
+        str(own.choice(KINDS)) if free else family_kind, own, face.width // SUPERSAMPLE
+    )
     if shared.random() < 0.4:  # only the upper or the lower part is printed
         edge = int(len(pattern) * shared.uniform(0.35, 0.65))
         pattern[:edge] *= 0.0
@@ -233,7 +290,14 @@ def _lay_front(
     _lay_foot(face, (left, foot, right, bottom), own)
 
 
-def _print(face: Image.Image, lines: Sequence[str], box: Box, colour: Colour, plate: Colour | None, bold: int) -> None:
+def _print(
+    face: Image.Image,
+    lines: Sequence[str],
+    box: Box,
+    colour: Colour,
+    plate: Colour | None,
+    bold: int,
+) -> None:
     left, top, right, bottom = box
     if plate is not None:
         ImageDraw.Draw(face).rounded_rectangle(box, radius=(bottom - top) / 6, fill=plate)
@@ -255,12 +319,17 @@ def _fit_text(face: Image.Image, text: str, box: Box, colour: Colour, bold: int)
     ImageDraw.Draw(mask).text((-x0, -y0), text, fill=255, font=_font(), stroke_width=bold)
     width = 0.92 * (right - left)
     height = min(0.72 * (bottom - top), 2.0 * width * mask.height / mask.width)
-    size = max(1, round(min(width, height * mask.width / mask.height * 1.15))), max(1, round(height))
+    size = (
+        max(1, round(min(width, height * mask.width / mask.height * 1.15))),
+        max(1, round(height)),
+    )
     corner = round((left + right - size[0]) / 2), round((top + bottom - size[1]) / 2)
     face.paste(colour, corner, mask.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def _emblem(canvas: ImageDraw.ImageDraw, rng: np.random.Generator, box: Box, colours: Sequence[Colour]) -> None:
+def _emblem(
+    canvas: ImageDraw.ImageDraw, rng: np.random.Generator, box: Box, colours: Sequence[Colour]
+) -> None:
     """A few concentric figures, alternately coloured: logo and picture alike."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     radius = 0.47 * min(box[2] - box[0], box[3] - box[1])
@@ -270,20 +339,35 @@ def _emblem(canvas: ImageDraw.ImageDraw, rng: np.random.Generator, box: Box, col
         kind = str(rng.choice(["disc", "polygon", "star", "petals", "crescent"]))
         if kind == "disc":
             squash = rng.uniform(0.55, 1.0)
-            canvas.ellipse((x - radius, y - squash * radius, x + radius, y + squash * radius), fill=colour)
+            canvas.ellipse(
+                (x - radius, y - squash * radius, x + radius, y + squash * radius), fill=colour
+            )
         elif kind == "petals":
             for angle in turn + 2 * math.pi * np.arange(count) / count:
-                px, py, pr = x + 0.6 * radius * math.cos(angle), y + 0.6 * radius * math.sin(angle), 0.4 * radius
+                px, py, pr = (
+                    x + 0.6 * radius * math.cos(angle),
+                    y + 0.6 * radius * math.sin(angle),
+                    0.4 * radius,
+                )
                 canvas.ellipse((px - pr, py - pr, px + pr, py + pr), fill=colour)
         elif kind == "crescent":
             canvas.pieslice(
-                (x - radius, y - radius, x + radius, y + radius), math.degrees(turn), math.degrees(turn) + 230, fill=colour
+                (x - radius, y - radius, x + radius, y + radius),
+                math.degrees(turn),
+                math.degrees(turn) + 230,
+                fill=colour,
             )
         else:
             inner = rng.uniform(0.35, 0.6) if kind == "star" else 1.0
             reach = np.where(np.arange(2 * count) % 2 == 0, radius, radius * inner)
             angles = turn + math.pi * np.arange(2 * count) / count
-            canvas.polygon([(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(reach, angles, strict=True)], fill=colour)
+            canvas.polygon(
+                [
+                    (x + r * math.cos(a), y + r * math.sin(a))
+                    for r, a in zip(reach, angles, strict=True)
+                ],
+                fill=colour,
+            )
         radius *= rng.uniform(0.5, 0.75)
 
 
@@ -296,14 +380,21 @@ def _lay_foot(face: Image.Image, box: Box, own: np.random.Generator) -> None:
     bars = own.integers(1, 4, 40)
     edges = left + 0.03 * (right - left) + 0.34 * (right - left) * np.cumsum(bars) / bars.sum()
     for start, end in zip(edges[0::2], edges[1::2], strict=True):
-        canvas.rectangle((start, top + 0.1 * (bottom - top), end, bottom - 0.1 * (bottom - top)), fill=(15, 15, 15))
+        canvas.rectangle(
+            (start, top + 0.1 * (bottom - top), end, bottom - 0.1 * (bottom - top)),
+            fill=(15, 15, 15),
+        )
     middle, column = (top + bottom) / 2, left + 0.4 * (right - left)
     weight = f"{int(own.integers(1, 40)) * 25} g"
     _fit_text(face, weight, (column, top, right, middle), (20, 20, 20), 1)
-    _fit_text(face, " ".join(own.choice(SMALL_PRINT, 4)), (column, middle, right, bottom), (60, 60, 60), 0)
+    _fit_text(
+        face, " ".join(own.choice(SMALL_PRINT, 4)), (column, middle, right, bottom), (60, 60, 60), 0
+    )
 
 
-def _shade(face: Image.Image, package: str, outline: Points, rng: np.random.Generator) -> Image.Image:
+def _shade(
+    face: Image.Image, package: str, outline: Points, rng: np.random.Generator
+) -> Image.Image:
     """Darkens round packages towards their sides, gives pouches creases and boxes an edge."""
     left, right = min(x for x, _ in outline), max(x for x, _ in outline)
     u = np.clip((np.arange(64) / 63 - left) / (right - left), 0.0, 1.0)
@@ -313,5 +404,7 @@ def _shade(face: Image.Image, package: str, outline: Points, rng: np.random.Gene
         profile = 0.9 + 0.1 * np.sin(2 * math.pi * (u * rng.uniform(1.5, 4) + rng.random()))
     else:
         profile = np.where(u > 0.95, 0.7, 1.0)
-    light = Image.fromarray((255 * profile[None]).astype(np.uint8)).resize(face.size, Image.Resampling.BILINEAR)
+    light = Image.fromarray((255 * profile[None]).astype(np.uint8)).resize(
+        face.size, Image.Resampling.BILINEAR
+    )
     return ImageChops.multiply(face, Image.merge("RGB", (light,) * 3))

@@ -49,7 +49,16 @@ def contents_of(paths: Sequence[str], num_threads: int = 2) -> list[str]:
     """Return the digest of each file, in order; "" for what cannot be read. Shows a bar on a terminal."""
     with ThreadPoolExecutor(num_threads) as pool:
         digests = pool.map(content_digest, paths)
-        return list(tqdm(digests, "reading", len(paths), unit="image", leave=False, disable=not sys.stderr.isatty()))
+        return list(
+            tqdm(
+                digests,
+                "reading",
+                len(paths),
+                unit="image",
+                leave=False,
+                disable=not sys.stderr.isatty(),
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +73,18 @@ class FeaturePart:
     def __post_init__(self) -> None:
         shapes = self.contents.shape, self.reasons.shape, self.embeddings.shape
         if self.contents.ndim != 1 or shapes[1] != shapes[0] or self.embeddings.ndim != 2:
-            raise ValueError(f"contents and reasons must be [n], embeddings [m, D]. Received {shapes}.")
-        if (self.reasons == "").sum() != len(self.embeddings) or self.embeddings.dtype != np.float32:
-            raise ValueError(f"{(self.reasons == '').sum()} float32 embeddings belong here. Received {shapes[2]}.")
-        if not (np.abs(np.linalg.norm(self.embeddings, axis=1) - 1.0) <= UNIT_LENGTH_TOLERANCE).all():
+            raise ValueError(
+                f"contents and reasons must be [n], embeddings [m, D]. Received {shapes}."
+            )
+        if (self.reasons == "").sum() != len(
+            self.embeddings
+        ) or self.embeddings.dtype != np.float32:
+            raise ValueError(
+                f"{(self.reasons == '').sum()} float32 embeddings belong here. Received {shapes[2]}."
+            )
+        if not (
+            np.abs(np.linalg.norm(self.embeddings, axis=1) - 1.0) <= UNIT_LENGTH_TOLERANCE
+        ).all():
             raise ValueError("embeddings must be of unit length.")
 
     @classmethod
@@ -75,7 +92,11 @@ class FeaturePart:
         """found: per image its embedding [D], or why there is none."""
         embeddings = [item for item in found if not isinstance(item, str)]
         reasons = np.array([item if isinstance(item, str) else "" for item in found], str)
-        return cls(contents, reasons, np.array(embeddings, np.float32).reshape(len(embeddings), -1 if embeddings else 0))
+        return cls(
+            contents,
+            reasons,
+            np.array(embeddings, np.float32).reshape(len(embeddings), -1 if embeddings else 0),
+        )
 
     def known(self) -> list[np.ndarray | None]:
         """Per image its embedding, or None."""
@@ -91,14 +112,23 @@ class FeatureParts:
     Raises: StaleArtifact when another model made what is in the folder, ValueError when the folder is damaged.
     """
 
-    def __init__(self, folder: str | Path, digest: str, ids: np.ndarray, part_images: int, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        digest: str,
+        ids: np.ndarray,
+        part_images: int,
+        overwrite: bool = False,
+    ) -> None:
         self.folder, self.digest = Path(folder), digest
         self.num_images, self.part_images = len(ids), part_images
         self.num_parts = math.ceil(len(ids) / part_images)
         self._own = self.folder / digest_of([part_images, *map(str, ids)])
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / LOCK, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # shards that start together: one drops what is stale, the others find it done
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # shards that start together: one drops what is stale, the others find it done
             self._claim(overwrite)
 
     def _claim(self, overwrite: bool) -> None:
@@ -107,7 +137,9 @@ class FeatureParts:
         made_by = stored.get("digest") if isinstance(stored, dict) else stored
         if stored is not None and made_by != self.digest:
             if not overwrite:
-                raise StaleArtifact(f"{self.folder} was made by model {made_by}; now {self.digest}. Pass --overwrite.")
+                raise StaleArtifact(
+                    f"{self.folder} was made by model {made_by}; now {self.digest}. Pass --overwrite."
+                )
             for folder in self._lists():
                 shutil.rmtree(folder)
         write_json(head, {"digest": self.digest})
@@ -119,7 +151,9 @@ class FeatureParts:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"{self.folder}: another run is extracting shard {index}/{count}; let it end first.") from None
+                raise ValueError(
+                    f"{self.folder}: another run is extracting shard {index}/{count}; let it end first."
+                ) from None
             yield
 
     def rows(self, part: int) -> range:
@@ -130,7 +164,9 @@ class FeatureParts:
 
     def earlier(self) -> list[Path]:
         """Files of parts of other lists, in order."""
-        return sorted(path for folder in self._lists() if folder != self._own for path in folder.glob("*.npz"))
+        return sorted(
+            path for folder in self._lists() if folder != self._own for path in folder.glob("*.npz")
+        )
 
     def read(self, path: Path) -> FeaturePart | None:
         """None when there is no such part. Raises: ValueError naming one that is damaged, or another model's."""
@@ -141,13 +177,23 @@ class FeatureParts:
                 return FeaturePart(stored["contents"], stored["reasons"], stored["embeddings"])
         except FileNotFoundError:
             return None
-        except Exception as error:  # a damaged archive raises anything from KeyError to NotImplementedError
-            raise ValueError(f"{path}: not a whole part ({' '.join(str(error).split()) or type(error).__name__})") from error
+        except (
+            Exception
+        ) as error:  # a damaged archive raises anything from KeyError to NotImplementedError
+            raise ValueError(
+                f"{path}: not a whole part ({' '.join(str(error).split()) or type(error).__name__})"
+            ) from error
 
     def save(self, part: int, content: FeaturePart) -> None:
-        for abandoned in self._own.glob(f".{self.path(part).name}.*"):  # of a run that was killed while it wrote this part
+        for abandoned in self._own.glob(
+            f".{self.path(part).name}.*"
+        ):  # of a run that was killed while it wrote this part
             abandoned.unlink(missing_ok=True)
-        columns = {"contents": content.contents, "reasons": content.reasons, "embeddings": content.embeddings}
+        columns = {
+            "contents": content.contents,
+            "reasons": content.reasons,
+            "embeddings": content.embeddings,
+        }
         with atomic_path(self.path(part)) as temporary, open(temporary, "wb") as file:
             np.savez(file, digest=np.asarray(self.digest), **columns)
 
@@ -158,4 +204,8 @@ class FeatureParts:
                 shutil.rmtree(folder, ignore_errors=True)  # two shards that end together both do it
 
     def _lists(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.is_dir() and re.fullmatch(r"[0-9a-f]{12}", path.name))
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.is_dir() and re.fullmatch(r"[0-9a-f]{12}", path.name)
+        )

@@ -32,10 +32,14 @@ def export_hloc(features: LocalFeatures, path: str | Path, names: Mapping[str, s
         name = names.get(image_id, "").strip("/")
         if not name or taken.setdefault(name, image_id) != image_id:
             why = f"{taken[name]} has the name {name!r} already" if name else "no name"
-            raise ValueError(f"{image_id}: cannot be exported, {why}; hloc knows an image by its name.")
+            raise ValueError(
+                f"{image_id}: cannot be exported, {why}; hloc knows an image by its name."
+            )
     quiet = len(ids) < PROGRESS_FROM or not sys.stderr.isatty()
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-        for image_id, name in tqdm(list(zip(ids, taken, strict=True)), desc="exporting", unit="image", disable=quiet):
+        for image_id, name in tqdm(
+            list(zip(ids, taken, strict=True)), desc="exporting", unit="image", disable=quiet
+        ):
             image = features.of(image_id)
             group = file.create_group(name)
             group["keypoints"] = image.keypoints_px

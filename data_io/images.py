@@ -25,7 +25,9 @@ CHECK_PX = 32
 # A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least so many times the result's side. Measured on mosaics of real photographs at
 # 224 px: with 2.0, ResNet-50's embeddings have a cosine of 0.997 with those of full decoding; from 2.25 on, at least 0.999.
 OVERSAMPLING = 2.25
-DECODING_VERSION = 1  # raise it when load_image gives other pixels: what was cached is decoded again
+DECODING_VERSION = (
+    1  # raise it when load_image gives other pixels: what was cached is decoded again
+)
 # Tried on the content, whatever the extension. A closed list, because some of Pillow's other readers run outside programs (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
@@ -53,7 +55,9 @@ class ImageError(ValueError):
         return ImageError, (self.path, self.reason)  # errors cross process borders
 
 
-def decode_image(source: str | Path, max_pixels: int = MAX_PIXELS, at_least_px: int | None = None) -> np.ndarray:
+def decode_image(
+    source: str | Path, max_pixels: int = MAX_PIXELS, at_least_px: int | None = None
+) -> np.ndarray:
     """The image as uint8 [H, W, 3] RGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8, first frame.
 
     Colour profiles are not applied. max_pixels is compared with the header before any pixel is decoded.
@@ -63,13 +67,17 @@ def decode_image(source: str | Path, max_pixels: int = MAX_PIXELS, at_least_px: 
     return np.array(_decode_rgb(source, max_pixels, at_least_px))
 
 
-def load_image(path: str | Path, size_px: int, max_pixels: int = MAX_PIXELS, reduced: bool = True) -> np.ndarray:
+def load_image(
+    path: str | Path, size_px: int, max_pixels: int = MAX_PIXELS, reduced: bool = True
+) -> np.ndarray:
     """The image squashed to a square, as the original system did: uint8 [size_px, size_px, 3], antialiased bilinear.
 
     reduced: a JPEG is decoded at the smallest scale that keeps `sufficient_px(size_px)`; False decodes every pixel.
     Raises: ImageError as decode_image does, for the same files with either.
     """
-    return np.array(_decode_rgb(path, max_pixels, sufficient_px(size_px) if reduced else None, size_px))
+    return np.array(
+        _decode_rgb(path, max_pixels, sufficient_px(size_px) if reduced else None, size_px)
+    )
 
 
 def sufficient_px(size_px: int) -> int:
@@ -77,14 +85,22 @@ def sufficient_px(size_px: int) -> int:
     return math.ceil(OVERSAMPLING * size_px)
 
 
-def check_images(images: ImageList, description: str = "checking images", num_threads: int = 4) -> ImageList:
+def check_images(
+    images: ImageList, description: str = "checking images", num_threads: int = 4
+) -> ImageList:
     """Decodes every file and returns the list without the bad ones, which join `skipped` with their reason."""
     quiet = len(images) < PROGRESS_FROM or not sys.stderr.isatty()
     with ThreadPoolExecutor(num_threads) as pool:
         found = pool.map(_what_is_wrong, images.paths)
-        reasons = list(tqdm(found, desc=description, total=len(images), unit="image", disable=quiet))
-    bad = [(str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason]
-    return images.take(np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad))
+        reasons = list(
+            tqdm(found, desc=description, total=len(images), unit="image", disable=quiet)
+        )
+    bad = [
+        (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
+    ]
+    return images.take(
+        np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad)
+    )
 
 
 def _what_is_wrong(path: str) -> str:
@@ -95,7 +111,9 @@ def _what_is_wrong(path: str) -> str:
     return ""
 
 
-def _decode_rgb(path: str | Path, max_pixels: int, at_least_px: int | None = None, square_px: int | None = None) -> Image.Image:
+def _decode_rgb(
+    path: str | Path, max_pixels: int, at_least_px: int | None = None, square_px: int | None = None
+) -> Image.Image:
     """An upright image of mode RGB, squashed to a square if asked for. A JPEG is decoded at the smallest scale of 1/1 to 1/8
     that keeps `at_least_px`, if given."""
     with _readable_reason(path), _open(path, max_pixels) as image:
@@ -108,9 +126,13 @@ def _decode_rgb(path: str | Path, max_pixels: int, at_least_px: int | None = Non
         return rgb if turn is None else rgb.transpose(turn)
 
 
-def _choose_scale(image: Image.Image, at_least_px: int | None) -> tuple[float, float, float, float] | None:
+def _choose_scale(
+    image: Image.Image, at_least_px: int | None
+) -> tuple[float, float, float, float] | None:
     """Has a JPEG decoded at a smaller scale. Returns what the photograph covers of the result, whose sides are rounded up."""
-    if at_least_px is None or not getattr(image, "quantization", None):  # a lossless JPEG has no tables and no other scales
+    if at_least_px is None or not getattr(
+        image, "quantization", None
+    ):  # a lossless JPEG has no tables and no other scales
         return None
     drafted = image.draft(None, (at_least_px, at_least_px))  # type: ignore[arg-type]
     return drafted and drafted[1]
@@ -166,7 +188,9 @@ def _readable_reason(path: str | Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(path, "file not found") from None
     except UnidentifiedImageError:
-        raise ImageError(path, f"not an image ({', '.join(FORMATS)}), or its header is damaged") from None
+        raise ImageError(
+            path, f"not an image ({', '.join(FORMATS)}), or its header is damaged"
+        ) from None
     except MemoryError:
         raise ImageError(path, "not enough memory to decode it") from None
     except Exception as error:
@@ -174,13 +198,17 @@ def _readable_reason(path: str | Path) -> Iterator[None]:
             raise ImageError(path, "truncated") from error
         if isinstance(error, OSError) and error.strerror:
             raise ImageError(path, f"cannot be read: {error.strerror}") from error
-        raise ImageError(path, f"damaged: {' '.join(str(error).split())[:100] or type(error).__name__}") from error
+        raise ImageError(
+            path, f"damaged: {' '.join(str(error).split())[:100] or type(error).__name__}"
+        ) from error
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block beside whole pixels: every viewer shows those as stored, and so do we
+    except (
+        Exception
+    ):  # a damaged EXIF block beside whole pixels: every viewer shows those as stored, and so do we
         return 1
 
 
@@ -188,7 +216,9 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _from_wide(image, path)
     if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")  # converting would copy 12 megapixels
+        return (
+            image if image.mode == "RGB" else image.convert("RGB")
+        )  # converting would copy 12 megapixels
     pixels = image.convert("RGBA")
     white = Image.new("RGBA", pixels.size, "white")
     return Image.alpha_composite(white, pixels).convert("RGB")
@@ -198,6 +228,8 @@ def _from_wide(image: Image.Image, path: str | Path) -> Image.Image:
     """Gray of 16 bits: 0..65535 to 0..255, rounded. Wider numbers have no agreed white, so only those that fit are taken."""
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise ImageError(path, "pixels of more than 16 bits, their range unknown; save it with 8 or 16 bits")
+        raise ImageError(
+            path, "pixels of more than 16 bits, their range unknown; save it with 8 or 16 bits"
+        )
     gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return Image.fromarray(gray).convert("RGB")

@@ -25,7 +25,10 @@ FORMAT = 1
 COMMIT_IMAGES = 32  # a commit waits for the disk twice
 HEAD, INDEX, DATA, LOCK = "store.json", "images.jsonl", "features.bin", ".lock"
 HEAD_KEYS = {"format", "dimension", "dtype", "digest", "made_by"}
-STORED_KEYS, SKIPPED_KEYS = {"id", "path", "file_bytes", "num_features", "width", "height"}, {"id", "path", "skipped"}
+STORED_KEYS, SKIPPED_KEYS = (
+    {"id", "path", "file_bytes", "num_features", "width", "height"},
+    {"id", "path", "skipped"},
+)
 
 
 class LocalStoreWriter:
@@ -39,10 +42,18 @@ class LocalStoreWriter:
     """
 
     def __init__(
-        self, folder: str | Path, dimension: int, digest: str, made_by: dict, dtype: str = "float16", overwrite: bool = False
+        self,
+        folder: str | Path,
+        dimension: int,
+        digest: str,
+        made_by: dict,
+        dtype: str = "float16",
+        overwrite: bool = False,
     ) -> None:
         self.folder, self.overwrite = Path(folder), overwrite
-        self.head: dict[str, Any] = dict(format=FORMAT, dimension=int(dimension), dtype=dtype, digest=digest, made_by=made_by)
+        self.head: dict[str, Any] = dict(
+            format=FORMAT, dimension=int(dimension), dtype=dtype, digest=digest, made_by=made_by
+        )
         self.record = record_dtype(dimension, dtype)
         self.done: dict[str, str] = {}
         self._file_bytes: dict[str, int] = {}
@@ -89,7 +100,10 @@ class LocalStoreWriter:
 
     def changed(self, image_id: str, path: str | Path) -> bool:
         """Whether an image that is done was stored from another file: of another path, or replaced by one of another size."""
-        return image_id in self.done and (self.done[image_id], self._file_bytes[image_id]) != (str(path), _file_bytes(path))
+        return image_id in self.done and (self.done[image_id], self._file_bytes[image_id]) != (
+            str(path),
+            _file_bytes(path),
+        )
 
     def skip(self, image_id: str, path: str | Path, reason: str) -> None:
         """Notes an image that has no features, and why. It is not `done`: a resumed run may find it mended."""
@@ -124,7 +138,9 @@ class LocalStoreWriter:
         head = _read_head(self.folder, self.head["digest"])
         for key in ("dimension", "dtype"):
             if head[key] != self.head[key]:
-                raise StaleArtifact(f"{self.folder} holds {key} {head[key]}; now {self.head[key]}. Pass --overwrite.")
+                raise StaleArtifact(
+                    f"{self.folder} holds {key} {head[key]}; now {self.head[key]}. Pass --overwrite."
+                )
         index = _read_index(self.folder, self.record)
         self.done = {entry["id"]: entry["path"] for entry in index.stored}
         self._file_bytes = {entry["id"]: entry["file_bytes"] for entry in index.stored}
@@ -219,8 +235,19 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    whole = line.endswith(b"\n") and isinstance(entry, dict) and entry.keys() in (STORED_KEYS, SKIPPED_KEYS)
-    return entry if whole and all(type(value) is (str if key in SKIPPED_KEYS else int) for key, value in entry.items()) else None
+    whole = (
+        line.endswith(b"\n")
+        and isinstance(entry, dict)
+        and entry.keys() in (STORED_KEYS, SKIPPED_KEYS)
+    )
+    return (
+        entry
+        if whole
+        and all(
+            type(value) is (str if key in SKIPPED_KEYS else int) for key, value in entry.items()
+        )
+        else None
+    )
 
 
 def _file_bytes(path: str | Path) -> int:
@@ -245,19 +272,25 @@ def _read_head(folder: str | Path, digest: str | None) -> dict[str, Any]:
     if not isinstance(head, dict) or head.keys() != HEAD_KEYS or head["format"] != FORMAT:
         raise _damaged(folder, f"{HEAD} is not of format {FORMAT}")
     if digest is not None and head["digest"] != digest:
-        raise StaleArtifact(f"{folder} was made by config {head['digest']}; now {digest}. Pass --overwrite.")
+        raise StaleArtifact(
+            f"{folder} was made by config {head['digest']}; now {digest}. Pass --overwrite."
+        )
     return head
 
 
 def _damaged(folder: str | Path, what: str) -> ValueError:
-    return ValueError(f"{folder}: not a whole store of local features ({what}); extract again with --overwrite.")
+    return ValueError(
+        f"{folder}: not a whole store of local features ({what}); extract again with --overwrite."
+    )
 
 
 def _lock(file: BinaryIO, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(f"{folder}: another run is writing these local features; let it end first.") from None
+        raise ValueError(
+            f"{folder}: another run is writing these local features; let it end first."
+        ) from None
 
 
 def _append(file: FileIO, chunks: list[bytes]) -> None:

@@ -18,9 +18,15 @@ from data_io.images import DECODING_VERSION, load_image
 CHECKSUM_BYTES = 4
 
 
-def image_loader(size_px: int, pixel_cache: str | Path | None) -> Callable[[str | Path], np.ndarray]:
+def image_loader(
+    size_px: int, pixel_cache: str | Path | None
+) -> Callable[[str | Path], np.ndarray]:
     """path -> `load_image(path, size_px)`, through the cache in the folder `pixel_cache` if there is one."""
-    return PixelCache(pixel_cache, size_px).load if pixel_cache else functools.partial(load_image, size_px=size_px)
+    return (
+        PixelCache(pixel_cache, size_px).load
+        if pixel_cache
+        else functools.partial(load_image, size_px=size_px)
+    )
 
 
 class PixelCache:
@@ -57,7 +63,13 @@ class PixelCache:
 
     def _entry(self, path: str | Path) -> Path:
         status = os.stat(path)
-        identity = [os.path.abspath(path), status.st_size, status.st_mtime_ns, self.size_px, DECODING_VERSION]
+        identity = [
+            os.path.abspath(path),
+            status.st_size,
+            status.st_mtime_ns,
+            self.size_px,
+            DECODING_VERSION,
+        ]
         name = hashlib.sha256(repr(identity).encode(errors="surrogateescape")).hexdigest()[:32]
         return self.folder / name[:2] / f"{name[2:]}.rgb"
 
@@ -80,7 +92,11 @@ class PixelCache:
                 temporary.write_bytes(_checksum(pixels.tobytes()) + pixels.tobytes())
         except OSError as error:
             self._writes = False
-            print(f"pixel cache {self.folder}: nothing more is kept: {error.strerror}", file=sys.stderr, flush=True)
+            print(
+                f"pixel cache {self.folder}: nothing more is kept: {error.strerror}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _checksum(pixels: bytes) -> bytes:

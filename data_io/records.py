@@ -33,7 +33,9 @@ def _readonly(values: Any, dtype: Any) -> np.ndarray:
 def _kept(values: np.ndarray, dtypes: tuple[Any, ...], what: str) -> np.ndarray:
     """A read-only array as it is: it may be a file in memory, larger than memory. Another one is copied."""
     if values.dtype not in [np.dtype(dtype) for dtype in dtypes]:
-        raise ValueError(f"{what} must be {' or '.join(np.dtype(dtype).name for dtype in dtypes)}. Received {values.dtype}.")
+        raise ValueError(
+            f"{what} must be {' or '.join(np.dtype(dtype).name for dtype in dtypes)}. Received {values.dtype}."
+        )
     return _readonly(values, values.dtype) if values.flags.writeable else values
 
 
@@ -43,7 +45,9 @@ def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
 
 # Records share arrays: the ids of a gallery, the rows and scores of a ranking that changed only its notes. To check them is slow.
 _FOUND_UNIQUE: deque[weakref.ref[np.ndarray]] = deque(maxlen=16)
-_FOUND_IN_ORDER: deque[tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray], int]] = deque(maxlen=8)
+_FOUND_IN_ORDER: deque[tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray], int]] = deque(
+    maxlen=8
+)
 
 
 def _require_unique(ids: np.ndarray, what: str) -> None:
@@ -51,7 +55,9 @@ def _require_unique(ids: np.ndarray, what: str) -> None:
         return
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
-        raise ValueError(f"{what} must be unique. Received twice: {', '.join(unique[counts > 1][:3])}.")
+        raise ValueError(
+            f"{what} must be unique. Received twice: {', '.join(unique[counts > 1][:3])}."
+        )
     _FOUND_UNIQUE.append(weakref.ref(ids))
 
 
@@ -75,7 +81,12 @@ class ImageList:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        _set(self, ids=_texts(self.ids), paths=_texts(self.paths), skipped=tuple(map(tuple, self.skipped)))
+        _set(
+            self,
+            ids=_texts(self.ids),
+            paths=_texts(self.paths),
+            skipped=tuple(map(tuple, self.skipped)),
+        )
         if self.labels is not None:
             _set(self, labels=_readonly(self.labels, np.int64))
         if self.groups is not None:
@@ -83,7 +94,9 @@ class ImageList:
         for name in ("paths", "labels", "groups"):
             column = getattr(self, name)
             if column is not None and column.shape != self.ids.shape:
-                raise ValueError(f"{name} must have one entry per id. Received {column.shape} for {self.ids.shape} ids.")
+                raise ValueError(
+                    f"{name} must have one entry per id. Received {column.shape} for {self.ids.shape} ids."
+                )
         _require_unique(self.ids, "image ids")
 
     def __len__(self) -> int:
@@ -95,7 +108,9 @@ class ImageList:
             raise ValueError(f"{what} needs labels; these images have none.")
         return self.labels
 
-    def take(self, rows: Iterable[int] | np.ndarray, skipped: Iterable[tuple[str, str]] | None = None) -> ImageList:
+    def take(
+        self, rows: Iterable[int] | np.ndarray, skipped: Iterable[tuple[str, str]] | None = None
+    ) -> ImageList:
         """The given rows (ints or a bool mask) in that order; `skipped` replaces the list of skipped files."""
         rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
         rows = rows if rows.dtype == bool else rows.astype(np.int64)
@@ -119,13 +134,17 @@ class GlobalFeatures:
     def __post_init__(self) -> None:
         _set(self, ids=_texts(self.ids), embeddings=_readonly(self.embeddings, np.float32))
         if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.ids):
-            raise ValueError(f"embeddings must be [N, D] for {len(self.ids)} ids. Received shape={self.embeddings.shape}.")
+            raise ValueError(
+                f"embeddings must be [N, D] for {len(self.ids)} ids. Received shape={self.embeddings.shape}."
+            )
         _require_unique(self.ids, "image ids")
         lengths = np.linalg.norm(self.embeddings, axis=1)
         bad = ~(np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE)  # written so that NaN counts as bad
         if bad.any():
             row = int(np.argmax(bad))
-            raise ValueError(f"embeddings must be of unit length. {self.ids[row]} has length {lengths[row]:.4g}.")
+            raise ValueError(
+                f"embeddings must be of unit length. {self.ids[row]} has length {lengths[row]:.4g}."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,12 +174,22 @@ class ImageKeypoints:
         count = len(self.descriptors)
         shapes = (self.keypoints_px.shape, self.scales_px.shape, self.attention.shape)
         if self.descriptors.ndim != 2 or shapes != ((count, 2), (count,), (count,)):
-            raise ValueError(f"one keypoint, scale and attention per descriptor [M, d]. Received {shapes} for {count}.")
-        if count and np.abs(np.linalg.norm(self.descriptors, axis=1) - 1.0).max() > DESCRIPTOR_TOLERANCE:
+            raise ValueError(
+                f"one keypoint, scale and attention per descriptor [M, d]. Received {shapes} for {count}."
+            )
+        if (
+            count
+            and np.abs(np.linalg.norm(self.descriptors, axis=1) - 1.0).max() > DESCRIPTOR_TOLERANCE
+        ):
             raise ValueError("descriptors must be of unit length.")
-        beyond = np.abs(self.keypoints_px - (np.array(self.size_px) - 1) / 2) > (np.array(self.size_px) + 1) / 2
+        beyond = (
+            np.abs(self.keypoints_px - (np.array(self.size_px) - 1) / 2)
+            > (np.array(self.size_px) + 1) / 2
+        )
         if beyond.any():
-            raise ValueError(f"keypoints must lie in the image of {self.size_px[0]} x {self.size_px[1]} pixels.")
+            raise ValueError(
+                f"keypoints must lie in the image of {self.size_px[0]} x {self.size_px[1]} pixels."
+            )
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -186,19 +215,40 @@ class LocalFeatures:
     _row_of: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, ids=_texts(self.ids), offsets=_readonly(self.offsets, np.int64), sizes_px=_readonly(self.sizes_px, np.int32))
+        _set(
+            self,
+            ids=_texts(self.ids),
+            offsets=_readonly(self.offsets, np.int64),
+            sizes_px=_readonly(self.sizes_px, np.int32),
+        )
         total = int(self.offsets[-1]) if len(self.offsets) else -1
-        if len(self.offsets) != len(self.ids) + 1 or self.offsets[0] != 0 or (np.diff(self.offsets) < 0).any():
+        if (
+            len(self.offsets) != len(self.ids) + 1
+            or self.offsets[0] != 0
+            or (np.diff(self.offsets) < 0).any()
+        ):
             raise ValueError(
                 f"offsets must be [N + 1], from 0, never falling. Received {len(self.offsets)} for {len(self.ids)} ids."
             )
-        for name, shape in (("keypoints_px", (total, 2)), ("scales_px", (total,)), ("attention", (total,))):
+        for name, shape in (
+            ("keypoints_px", (total, 2)),
+            ("scales_px", (total,)),
+            ("attention", (total,)),
+        ):
             _set(self, **{name: _kept(getattr(self, name), (np.float32,), name)})
             if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} must be {shape}. Received shape={getattr(self, name).shape}.")
+                raise ValueError(
+                    f"{name} must be {shape}. Received shape={getattr(self, name).shape}."
+                )
         _set(self, descriptors=_kept(self.descriptors, (np.float16, np.int8), "descriptors"))
-        if self.descriptors.ndim != 2 or len(self.descriptors) != total or self.sizes_px.shape != (len(self.ids), 2):
-            raise ValueError(f"descriptors must be [{total}, d]. Received shape={self.descriptors.shape}.")
+        if (
+            self.descriptors.ndim != 2
+            or len(self.descriptors) != total
+            or self.sizes_px.shape != (len(self.ids), 2)
+        ):
+            raise ValueError(
+                f"descriptors must be [{total}, d]. Received shape={self.descriptors.shape}."
+            )
         _require_unique(self.ids, "image ids")
         _set(self, _row_of={str(name): row for row, name in enumerate(self.ids)})
 
@@ -227,7 +277,9 @@ class LocalFeatures:
                 tuple(self.sizes_px[row]),
             )
         except ValueError as error:
-            raise ValueError(f"local features of {image_id} are damaged ({error}); extract them again.") from None
+            raise ValueError(
+                f"local features of {image_id} are damaged ({error}); extract them again."
+            ) from None
 
     def __contains__(self, image_id: object) -> bool:
         return str(image_id) in self._row_of
@@ -260,7 +312,11 @@ class Ranking:
         _set(self, complete=_readonly(complete, bool))
         _require_unique(self.query_ids, "query ids")
         _require_unique(self.gallery_ids, "gallery ids")
-        if self.rows.ndim != 2 or self.rows.shape != self.scores.shape or len(self.rows) != len(self.query_ids):
+        if (
+            self.rows.ndim != 2
+            or self.rows.shape != self.scores.shape
+            or len(self.rows) != len(self.query_ids)
+        ):
             raise ValueError(
                 f"rows and scores must be [Q, k] for {len(self.query_ids)} queries. "
                 f"Received {self.rows.shape} and {self.scores.shape}."
@@ -272,7 +328,10 @@ class Ranking:
 
     def block(self, queries: slice) -> Ranking:
         """The ranking of some of the queries."""
-        columns = {name: getattr(self, name)[queries] for name in ("query_ids", "rows", "scores", "complete")}
+        columns = {
+            name: getattr(self, name)[queries]
+            for name in ("query_ids", "rows", "scores", "complete")
+        }
         return dataclasses.replace(self, **columns)
 
     def cut(self, k: int) -> Ranking:
@@ -301,7 +360,9 @@ class Ranking:
         if self.rows.size == 0:
             return
         if self.rows.min() < -1 or self.rows.max() >= len(self.gallery_ids):
-            raise ValueError(f"rows must lie in -1..{len(self.gallery_ids) - 1}. Received {self.rows.min()}..{self.rows.max()}.")
+            raise ValueError(
+                f"rows must lie in -1..{len(self.gallery_ids) - 1}. Received {self.rows.min()}..{self.rows.max()}."
+            )
         used = self.rows >= 0
         if (used[:, 1:] & ~used[:, :-1]).any():
             raise ValueError("rows: -1 may only pad the end of a ranking.")
@@ -339,7 +400,10 @@ class GroundTruth:
                 f"Received {len(self.relevant)} and {len(self.junk)} for {len(self.query_ids)} queries."
             )
         for query_id, relevant, junk in zip(self.query_ids, self.relevant, self.junk, strict=True):
-            if any(rows.size and (rows[0] < 0 or rows[-1] >= self.num_gallery) for rows in (relevant, junk)):
+            if any(
+                rows.size and (rows[0] < 0 or rows[-1] >= self.num_gallery)
+                for rows in (relevant, junk)
+            ):
                 raise ValueError(f"rows of {query_id} must lie in 0..{self.num_gallery - 1}.")
             if np.intersect1d(relevant, junk).size:
                 raise ValueError(f"{query_id}: a gallery row is both relevant and junk.")
@@ -352,7 +416,10 @@ class GroundTruth:
         row_of = {str(name): row for row, name in enumerate(self.query_ids)}
         rows = [row_of[str(name)] for name in query_ids]
         return GroundTruth(
-            query_ids, self.num_gallery, tuple(self.relevant[row] for row in rows), tuple(self.junk[row] for row in rows)
+            query_ids,
+            self.num_gallery,
+            tuple(self.relevant[row] for row in rows),
+            tuple(self.junk[row] for row in rows),
         )
 
     @classmethod
@@ -361,11 +428,16 @@ class GroundTruth:
 
         Raises: ValueError when either list has no labels.
         """
-        labels, gallery_labels = query.known_labels("ground truth"), gallery.known_labels("ground truth")
+        labels, gallery_labels = (
+            query.known_labels("ground truth"),
+            gallery.known_labels("ground truth"),
+        )
         by_label = {label: np.flatnonzero(gallery_labels == label) for label in np.unique(labels)}
         row_of_path: dict[str, list[int]] = {}
         for row, path in enumerate(gallery.paths):
             row_of_path.setdefault(path, []).append(row)
         junk = [np.asarray(row_of_path.get(path, []), np.int64) for path in query.paths]
-        relevant = [np.setdiff1d(by_label[label], own) for label, own in zip(labels, junk, strict=True)]
+        relevant = [
+            np.setdiff1d(by_label[label], own) for label, own in zip(labels, junk, strict=True)
+        ]
         return cls(query.ids, len(gallery), tuple(relevant), tuple(junk))

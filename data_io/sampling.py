@@ -12,7 +12,12 @@ SAMPLERS = ("shuffled", "pairs", "classes")
 
 
 def epoch_batches(
-    labels: np.ndarray, batch_size: int, seed: int, epoch: int, sampler: str, images_per_class: int = 4
+    labels: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    sampler: str,
+    images_per_class: int = 4,
 ) -> np.ndarray:
     """Rows of one epoch's batches, [steps, batch_size] int64; steps = ceil(N / batch_size), so an epoch costs about N images.
 
@@ -23,7 +28,9 @@ def epoch_batches(
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}. Known: {', '.join(SAMPLERS)}.")
     if batch_size < 1 or len(labels) < 1:
-        raise ValueError(f"sampling needs an image and --batch_size of at least 1. Received {len(labels)} and {batch_size}.")
+        raise ValueError(
+            f"sampling needs an image and --batch_size of at least 1. Received {len(labels)} and {batch_size}."
+        )
     _, classes = np.unique(labels, return_inverse=True)
     rng = np.random.default_rng([seed, epoch])
     steps = -(-len(classes) // batch_size)
@@ -36,7 +43,9 @@ def epoch_batches(
     return _class_batches(classes, steps, batch_size, images_per_class, rng)
 
 
-def _pair_batches(classes: np.ndarray, steps: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+def _pair_batches(
+    classes: np.ndarray, steps: int, batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
     """Anchors run through a permutation of all images; even pairs get a partner of their class, odd ones of another.
 
     Pairs are counted through the epoch, so where a batch holds an odd number of them, the next batch makes up for it. The
@@ -46,7 +55,9 @@ def _pair_batches(classes: np.ndarray, steps: int, batch_size: int, rng: np.rand
         raise ValueError(f"comparing pairs needs an even --batch_size. Received {batch_size}.")
     num_pairs = steps * batch_size // 2
     anchors = np.resize(rng.permutation(len(classes)), num_pairs)
-    by_class = np.argsort(classes, kind="stable")  # a class is a run in it: `count` rows from `start`
+    by_class = np.argsort(
+        classes, kind="stable"
+    )  # a class is a run in it: `count` rows from `start`
     place = np.argsort(by_class)[anchors]
     counts = np.bincount(classes)
     count, start = counts[classes[anchors]], (np.cumsum(counts) - counts)[classes[anchors]]
@@ -57,32 +68,44 @@ def _pair_batches(classes: np.ndarray, steps: int, batch_size: int, rng: np.rand
     return np.stack([anchors, partners], axis=1).reshape(steps, batch_size)
 
 
-def _class_batches(classes: np.ndarray, steps: int, batch_size: int, per_class: int, rng: np.random.Generator) -> np.ndarray:
+def _class_batches(
+    classes: np.ndarray, steps: int, batch_size: int, per_class: int, rng: np.random.Generator
+) -> np.ndarray:
     """P x K. A class's images come as different ones as far as it has them; an odd K is not ordered in pairs."""
     num_known = int(classes.max()) + 1
     if per_class < 2 or batch_size % per_class:
-        raise ValueError(f"--images_per_class must be at least 2 and divide --batch_size={batch_size}. Received {per_class}.")
+        raise ValueError(
+            f"--images_per_class must be at least 2 and divide --batch_size={batch_size}. Received {per_class}."
+        )
     num_classes = batch_size // per_class
     if not 2 <= num_classes <= num_known:
         raise ValueError(
             f"batches of {num_classes} classes x {per_class} images need {num_classes} classes (at least 2); "
             f"there are {num_known} to train on. Make --batch_size smaller, or with --recipe --set sampling.classes."
         )
-    rows_of_class = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
+    rows_of_class = np.split(
+        np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1]
+    )
     order = np.ravel if per_class % 2 else _half_paired
     return np.stack(
         [
-            order(np.stack([np.resize(rng.permutation(rows_of_class[c]), per_class) for c in chosen]))
+            order(
+                np.stack([np.resize(rng.permutation(rows_of_class[c]), per_class) for c in chosen])
+            )
             for chosen in _class_order(num_known, num_classes, steps, rng)
         ]
     )
 
 
-def _class_order(num_known: int, per_batch: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+def _class_order(
+    num_known: int, per_batch: int, steps: int, rng: np.random.Generator
+) -> np.ndarray:
     """[steps, per_batch]: all classes in random order, then all again in another, no class twice in a batch."""
     order = np.zeros(0, np.int64)
     while len(order) < steps * per_batch:
-        begun = order[len(order) // per_batch * per_batch :]  # the batch that the next round completes
+        begun = order[
+            len(order) // per_batch * per_batch :
+        ]  # the batch that the next round completes
         following = rng.permutation(num_known)
         again = np.isin(following, begun)
         order = np.concatenate([order, following[~again], following[again]])

@@ -9,7 +9,9 @@ import numpy as np
 from data_io.records import ImageList
 
 
-def split_classes(images: ImageList, dev_percent: float, how: str = "block", seed: int = 0) -> tuple[ImageList, ImageList]:
+def split_classes(
+    images: ImageList, dev_percent: float, how: str = "block", seed: int = 0
+) -> tuple[ImageList, ImageList]:
     """(train, dev) without a class in common. dev_percent: share of the classes in dev, 0..1; each side gets at least one.
 
     "block" takes one contiguous block of classes in label order, its start drawn from the seed: neighbours in a data set
@@ -21,7 +23,9 @@ def split_classes(images: ImageList, dev_percent: float, how: str = "block", see
     labels = images.known_labels("a split by class")
     classes = np.unique(labels)
     if not 0 < dev_percent < 1:
-        raise ValueError(f"dev_percent is a share of the classes between 0 and 1 (0.05 is 5 %). Received {dev_percent}.")
+        raise ValueError(
+            f"dev_percent is a share of the classes between 0 and 1 (0.05 is 5 %). Received {dev_percent}."
+        )
     if len(classes) < 2:
         raise ValueError(f"a split by class needs at least 2 classes. Received {len(classes)}.")
     num_dev = int(np.clip(round(dev_percent * len(classes)), 1, len(classes) - 1))
@@ -49,21 +53,29 @@ def query_and_gallery(
     """
     labels = images.known_labels("a query and gallery split")
     if max_queries < 1 or max_gallery_per_class < 1:
-        raise ValueError(f"the limits must be at least 1. Received {max_queries} queries, {max_gallery_per_class} per class.")
+        raise ValueError(
+            f"the limits must be at least 1. Received {max_queries} queries, {max_gallery_per_class} per class."
+        )
     rng = np.random.default_rng(seed)
     classes = rng.permutation(np.unique(labels))
     members = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
     turns = max((len(rows) // 2 for rows in members), default=0)
     if turns == 0:
-        raise ValueError("no class has two images: nothing to search and to find. Hold out more classes (--dev_percent).")
-    query = [rows[turn] for turn in range(turns) for rows in members if turn < len(rows) // 2][:max_queries]
+        raise ValueError(
+            "no class has two images: nothing to search and to find. Hold out more classes (--dev_percent)."
+        )
+    query = [rows[turn] for turn in range(turns) for rows in members if turn < len(rows) // 2][
+        :max_queries
+    ]
     is_query = np.zeros(len(images), bool)
     is_query[query] = True
     gallery = [rows[~is_query[rows]][:max_gallery_per_class] for rows in members]
     return images.take(is_query, skipped=()), images.take(np.sort(np.concatenate(gallery)))
 
 
-def k_fold(images: ImageList, num_folds: int, stratified: bool = False, seed: int = 0) -> list[tuple[ImageList, ImageList]]:
+def k_fold(
+    images: ImageList, num_folds: int, stratified: bool = False, seed: int = 0
+) -> list[tuple[ImageList, ImageList]]:
     """num_folds pairs (train, dev); each image is in dev once.
 
     By default the folds are contiguous blocks of classes (see split_classes), so train and dev share no class; the seed is
@@ -74,12 +86,18 @@ def k_fold(images: ImageList, num_folds: int, stratified: bool = False, seed: in
     classes = np.unique(labels)
     parts, what = (len(images), "images") if stratified else (len(classes), "classes")
     if not 2 <= num_folds <= parts:
-        raise ValueError(f"num_folds must lie between 2 and the number of {what}, {parts}. Received {num_folds}.")
+        raise ValueError(
+            f"num_folds must lie between 2 and the number of {what}, {parts}. Received {num_folds}."
+        )
     fold = np.zeros(len(images), np.int64)
     if stratified:
         rng = np.random.default_rng(seed)
-        dealt = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in classes])
-        fold[dealt] = np.arange(len(images)) % num_folds  # dealt on from class to class: small classes do not fill fold 0
+        dealt = np.concatenate(
+            [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
+        )
+        fold[dealt] = (
+            np.arange(len(images)) % num_folds
+        )  # dealt on from class to class: small classes do not fill fold 0
     else:
         for number, block in enumerate(np.array_split(classes, num_folds)):
             fold[np.isin(labels, block)] = number

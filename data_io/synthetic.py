@@ -80,7 +80,12 @@ class Shot(NamedTuple):
     @property
     def id(self) -> str:
         """As data_io.datasets names it: `<class>/<class>_<view>`, `query_<i>`, `refer_<i>`."""
-        return self.path.removeprefix(TRAIN + "/").removeprefix(QUERY + "/").removeprefix(REFERENCE + "/").removesuffix(".jpg")
+        return (
+            self.path.removeprefix(TRAIN + "/")
+            .removeprefix(QUERY + "/")
+            .removeprefix(REFERENCE + "/")
+            .removesuffix(".jpg")
+        )
 
 
 def share_out(total: int, num_classes: int, rng: np.random.Generator) -> np.ndarray:
@@ -100,21 +105,37 @@ def plan(config: DrawConfig) -> list[Shot]:
     shots = []
     for index, count in enumerate(share_out(config.num_train, config.num_classes, rng)):
         label = f"{index:0{width}d}"
-        shots += [Shot(f"{TRAIN}/{label}/{label}_{view}.jpg", label, index, view, False) for view in range(count)]
+        shots += [
+            Shot(f"{TRAIN}/{label}/{label}_{view}.jpg", label, index, view, False)
+            for view in range(count)
+        ]
     references = share_out(config.num_gallery, config.num_test_classes, rng)
     queries = share_out(config.num_queries, config.num_test_classes, rng)
-    names = {"refer": iter(rng.permutation(config.num_gallery)), "query": iter(rng.permutation(config.num_queries))}
+    names = {
+        "refer": iter(rng.permutation(config.num_gallery)),
+        "query": iter(rng.permutation(config.num_queries)),
+    }
     folders = {"refer": REFERENCE, "query": QUERY}
-    for index, (num_references, num_queries) in enumerate(zip(references, queries, strict=True), start=config.num_classes):
+    for index, (num_references, num_queries) in enumerate(
+        zip(references, queries, strict=True), start=config.num_classes
+    ):
         kinds = ["refer"] * num_references + ["query"] * num_queries
         shots += [
-            Shot(f"{folders[kind]}/{kind}_{next(names[kind])}.jpg", f"{index:0{width}d}", index, view, kind == "query")
+            Shot(
+                f"{folders[kind]}/{kind}_{next(names[kind])}.jpg",
+                f"{index:0{width}d}",
+                index,
+                view,
+                kind == "query",
+            )
             for view, kind in enumerate(kinds)
         ]
     return shots
 
 
-def draw_dataset(out: str | Path, config: DrawConfig, progress: bool = True, workers: int | None = None) -> Path:
+def draw_dataset(
+    out: str | Path, config: DrawConfig, progress: bool = True, workers: int | None = None
+) -> Path:
     """Draws the data set into the folder `out`, unless it is there already.
 
     Writes train/train_data/<class>/<class>_<view>.jpg, test/test_data/{query/query_<i>,reference/refer_<i>}.jpg,
@@ -124,7 +145,11 @@ def draw_dataset(out: str | Path, config: DrawConfig, progress: bool = True, wor
     Raises: ValueError when `out` holds another data set or other files, or cannot be written.
     """
     out, shots = Path(out), plan(config)
-    wanted = {"version": DRAWING_VERSION, "config": dataclasses.asdict(config), "product_size_px": config.image_size_px}
+    wanted = {
+        "version": DRAWING_VERSION,
+        "config": dataclasses.asdict(config),
+        "product_size_px": config.image_size_px,
+    }
     try:
         if (out / "drawn.json").exists():
             if (found := read_json(out / "drawn.json")) != wanted:
@@ -145,7 +170,9 @@ def draw_dataset(out: str | Path, config: DrawConfig, progress: bool = True, wor
         )
         write_json(out / "drawn.json", wanted)
     except OSError as error:
-        raise ValueError(f"{out}: cannot be written ({error}). Make room or choose another folder, then run again.") from error
+        raise ValueError(
+            f"{out}: cannot be written ({error}). Make room or choose another folder, then run again."
+        ) from error
     return out
 
 
@@ -170,24 +197,32 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[list[str]]) -> None
 def _num_workers(num_images: int, workers: int | None) -> int:
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1. Received {workers}.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return workers or max(1, min(cores, num_images // MIN_IMAGES_PER_WORKER))
 
 
-def _take_all(out: Path, config: DrawConfig, shots: list[Shot], progress: bool, workers: int) -> dict[str, list[float]]:
+def _take_all(
+    out: Path, config: DrawConfig, shots: list[Shot], progress: bool, workers: int
+) -> dict[str, list[float]]:
     """Takes every photograph, class by class. Returns: per path the nine numbers of its homography."""
     by_class: dict[int, list[Shot]] = {}
     for shot in shots:
         by_class.setdefault(shot.class_index, []).append(shot)
     homographies: dict[str, list[float]] = {}
-    with tqdm(total=len(shots), desc="drawing", unit="img", disable=None if progress else True) as bar:
+    with tqdm(
+        total=len(shots), desc="drawing", unit="img", disable=None if progress else True
+    ) as bar:
         for taken in _run(out, config, list(by_class.values()), workers):
             homographies.update(taken)
             bar.update(len(taken))
     return homographies
 
 
-def _run(out: Path, config: DrawConfig, jobs: list[list[Shot]], workers: int) -> Iterator[dict[str, list[float]]]:
+def _run(
+    out: Path, config: DrawConfig, jobs: list[list[Shot]], workers: int
+) -> Iterator[dict[str, list[float]]]:
     if workers == 1:
         yield from (take_class(out, config, job) for job in jobs)
         return
@@ -197,7 +232,9 @@ def _run(out: Path, config: DrawConfig, jobs: list[list[Shot]], workers: int) ->
         for future in as_completed([pool.submit(take_class, out, config, job) for job in jobs]):
             yield future.result()
     except BrokenProcessPool:
-        raise ValueError(f"{out}: a drawing process was killed (out of memory?). Run again, or with workers=1.") from None
+        raise ValueError(
+            f"{out}: a drawing process was killed (out of memory?). Run again, or with workers=1."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -222,7 +259,9 @@ def take_class(out: Path, config: DrawConfig, shots: Iterable[Shot]) -> dict[str
             product = draw_product(config.seed, shot.class_index, config.image_size_px)
         rng = np.random.default_rng([config.seed, shot.class_index, shot.view])
         pixels, image_from_product = photograph(product, rng, config.image_size_px, shot.hard)
-        with atomic_path(out / shot.path) as temporary:  # another process may be reading the finished folder
+        with atomic_path(
+            out / shot.path
+        ) as temporary:  # another process may be reading the finished folder
             Image.fromarray(pixels).save(temporary, "JPEG", quality=int(rng.integers(60, 96)))
         homographies[shot.path] = image_from_product.ravel().tolist()
     return homographies

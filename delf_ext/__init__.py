@@ -71,7 +71,9 @@ __all__ = [*EXPORTS]
 
 def __getattr__(name: str) -> Any:
     if name not in EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(EXPORTS)}.")
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(EXPORTS)}."
+        )
     module, _, attribute = EXPORTS[name].partition(":")
     found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else found

@@ -20,12 +20,17 @@ def strict(kind: type[Section], values: dict[str, Any]) -> Section:
     """
     types = get_type_hints(kind)
     if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__} must be a mapping with some of: {', '.join(sorted(types))}. Received {values!r}.")
+        raise ValueError(
+            f"{kind.__name__} must be a mapping with some of: {', '.join(sorted(types))}. Received {values!r}."
+        )
     unknown = sorted(set(values) - set(types))
     if unknown:
-        raise ValueError(f"unknown key {', '.join(unknown)} in {kind.__name__}. Known: {', '.join(sorted(types))}.")
+        raise ValueError(
+            f"unknown key {', '.join(unknown)} in {kind.__name__}. Known: {', '.join(sorted(types))}."
+        )
     nested = {
-        name: strict(types[name], value) if dataclasses.is_dataclass(types[name]) else value for name, value in values.items()
+        name: strict(types[name], value) if dataclasses.is_dataclass(types[name]) else value
+        for name, value in values.items()
     }
     return kind(**nested)
 
@@ -56,11 +61,21 @@ class DelfConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))
         object.__setattr__(self, "rotations_deg", tuple(self.rotations_deg))
-        _require(self.max_features >= 1, f"--max_features must be at least 1. Received {self.max_features}.")
-        _require(self.longer_side_px >= 32, f"--local_image_size must be at least 32 pixels. Received {self.longer_side_px}.")
+        _require(
+            self.max_features >= 1,
+            f"--max_features must be at least 1. Received {self.max_features}.",
+        )
+        _require(
+            self.longer_side_px >= 32,
+            f"--local_image_size must be at least 32 pixels. Received {self.longer_side_px}.",
+        )
         _require(
             bool(self.scales) and all(0 < scale <= 8 for scale in self.scales),
             f"--local_scales must be above 0 and at most 8, one or more. Received {self.scales}.",
         )
-        _require(bool(self.rotations_deg), "--local_rotations must name at least one turn, such as 0.")
-        _require(0 < self.nms_iou <= 1, f"nms_iou must be above 0, at most 1. Received {self.nms_iou}.")
+        _require(
+            bool(self.rotations_deg), "--local_rotations must name at least one turn, such as 0."
+        )
+        _require(
+            0 < self.nms_iou <= 1, f"nms_iou must be above 0, at most 1. Received {self.nms_iou}."
+        )

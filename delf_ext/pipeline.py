@@ -56,13 +56,19 @@ def embed(
     Raises: UsageError for what `test_time` asks for and is not known or not built yet.
     """
     if test_time.scales or test_time.join != "mean":
-        raise UsageError('TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".')
-    copied = {name: changed(model, name) for name in test_time.copies}  # an unknown one is refused before the work
+        raise UsageError(
+            'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
+        )
+    copied = {
+        name: changed(model, name) for name in test_time.copies
+    }  # an unknown one is refused before the work
     fits = (deadline or Deadline()).part_fits()
     query_features, kept_query = extract_global(model, query, batch_size, "embedding queries", fits)
     gallery_features, kept_gallery = query_features, kept_query
     if query is not gallery:
-        gallery_features, kept_gallery = extract_global(model, gallery, batch_size, "embedding gallery", fits)
+        gallery_features, kept_gallery = extract_global(
+            model, gallery, batch_size, "embedding gallery", fits
+        )
 
     def averaged(features: GlobalFeatures, images: ImageList, what: str) -> GlobalFeatures:
         copies = [features]
@@ -70,7 +76,9 @@ def embed(
             if not fits():
                 break
             try:
-                copy, kept = extract_global(changed_model, images, batch_size, f"embedding {what}, {name}", fits)
+                copy, kept = extract_global(
+                    changed_model, images, batch_size, f"embedding {what}, {name}", fits
+                )
             except TimeoutError:  # a copy is worth less than what is embedded already
                 break
             copies += [copy] * (len(kept) == len(images))
@@ -92,7 +100,11 @@ def rank(retrieval: Retrieval, top_k: int | None = KEPT_PER_QUERY) -> Ranking:
 def width_in_memory(retrieval: Retrieval) -> int:
     """How many places of each ranking are re-ranked: the whole gallery, or where that is too much KEPT_PER_QUERY."""
     num_gallery = len(retrieval.gallery)
-    return num_gallery if len(retrieval.query) * num_gallery <= PLACES_IN_MEMORY else min(num_gallery, KEPT_PER_QUERY)
+    return (
+        num_gallery
+        if len(retrieval.query) * num_gallery <= PLACES_IN_MEMORY
+        else min(num_gallery, KEPT_PER_QUERY)
+    )
 
 
 def rerank(
@@ -103,7 +115,9 @@ def rerank(
     verifier: Verifier | None = None,
 ) -> Ranking:
     """A ranking to a better one, by several re-rankers in turn; `verifier` does the geometric steps."""
-    return run_chain(steps, retrieval.query_features, retrieval.gallery_features, ranking, deadline, verifier)
+    return run_chain(
+        steps, retrieval.query_features, retrieval.gallery_features, ranking, deadline, verifier
+    )
 
 
 def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:

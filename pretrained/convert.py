@@ -21,9 +21,15 @@ from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
 from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
 from pretrained.weight_files import PICKLE_HINT, Tensors, read_h5, read_state_dict
 
-KERAS_EPSILON, SLIM_EPSILON = 1.001e-5, 1e-5  # batch norm: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py
+KERAS_EPSILON, SLIM_EPSILON = (
+    1.001e-5,
+    1e-5,
+)  # batch norm: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py
 CAFFE_MEANS_RGB = (123.68, 116.779, 103.939)  # keras/applications/imagenet_utils.py, there in BGR
-TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1, torchvision's transforms
+TORCHVISION_MEAN, TORCHVISION_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of RGB in 0..1, torchvision's transforms
 
 
 def convert(source: str | Path, out: str | Path, kind: str | None = None) -> WeightsInfo:
@@ -32,14 +38,26 @@ def convert(source: str | Path, out: str | Path, kind: str | None = None) -> Wei
     kind: `keras` or `torchvision`; None: by the file name. Raises: ValueError naming the file and what is wrong with it.
     """
     source, out = Path(source), Path(out)
-    kind = kind or {".h5": "keras", ".npz": "torchvision", ".safetensors": "torchvision"}.get(source.suffix.lower())
+    kind = kind or {".h5": "keras", ".npz": "torchvision", ".safetensors": "torchvision"}.get(
+        source.suffix.lower()
+    )
     if kind not in ("keras", "torchvision"):
-        raise ValueError(f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). {PICKLE_HINT}")
+        raise ValueError(
+            f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). {PICKLE_HINT}"
+        )
     try:
-        tensors = from_keras(read_h5(source)) if kind == "keras" else from_torchvision(read_state_dict(source))
+        tensors = (
+            from_keras(read_h5(source))
+            if kind == "keras"
+            else from_torchvision(read_state_dict(source))
+        )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    means = CAFFE_MEANS_RGB if kind == "keras" else tuple(round(255 * mean, 3) for mean in TORCHVISION_MEAN)
+    means = (
+        CAFFE_MEANS_RGB
+        if kind == "keras"
+        else tuple(round(255 * mean, 3) for mean in TORCHVISION_MEAN)
+    )
     digests = write_checkpoint(out, tensors)
     info = WeightsInfo(
         name=out.name.removesuffix(".ckpt"),
@@ -63,14 +81,20 @@ def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
     """
     names = {scope: keras_layers(scope) for scope in conv_scopes()}
     expected = {f"{conv}/{part}" for conv, _ in names.values() for part in ("kernel", "bias")}
-    expected |= {f"{norm}/{part}" for _, norm in names.values() for part in ("gamma", "beta", "moving_mean", "moving_variance")}
+    expected |= {
+        f"{norm}/{part}"
+        for _, norm in names.values()
+        for part in ("gamma", "beta", "moving_mean", "moving_variance")
+    }
     _require_names(source, expected, optional={"predictions/kernel", "predictions/bias"})
     tensors: Tensors = {}
     for scope, (conv, norm) in names.items():
         tensors[f"{scope}/weights"] = source[f"{conv}/kernel"]
         tensors[f"{scope}/BatchNorm/gamma"] = source[f"{norm}/gamma"]
         tensors[f"{scope}/BatchNorm/beta"] = source[f"{norm}/beta"]
-        tensors[f"{scope}/BatchNorm/moving_mean"] = _double(source[f"{norm}/moving_mean"]) - source[f"{conv}/bias"]
+        tensors[f"{scope}/BatchNorm/moving_mean"] = (
+            _double(source[f"{norm}/moving_mean"]) - source[f"{conv}/bias"]
+        )
         variance = _double(source[f"{norm}/moving_variance"]) + (KERAS_EPSILON - SLIM_EPSILON)
         tensors[f"{scope}/BatchNorm/moving_variance"] = variance
     tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"][:, :, ::-1]
@@ -86,9 +110,16 @@ def from_torchvision(source: Mapping[str, np.ndarray]) -> Tensors:
     Kernels go from OIHW to HWIO; (x / 255 - mean) / std becomes x - 255 mean with conv1 divided by 255 std.
     Raises: ValueError that lists missing, unexpected and misshapen tensors.
     """
-    source = {name: array for name, array in source.items() if not name.endswith("num_batches_tracked")}
+    source = {
+        name: array for name, array in source.items() if not name.endswith("num_batches_tracked")
+    }
     names = {scope: torch_modules(scope) for scope in conv_scopes()}
-    parts = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    parts = {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }
     expected = {f"{conv}.weight" for conv, _ in names.values()}
     expected |= {f"{norm}.{part}" for _, norm in names.values() for part in parts.values()}
     _require_names(source, expected, optional={"fc.weight", "fc.bias"})
@@ -97,7 +128,9 @@ def from_torchvision(source: Mapping[str, np.ndarray]) -> Tensors:
         tensors[f"{scope}/weights"] = source[f"{conv}.weight"].transpose(2, 3, 1, 0)
         for slim_part, part in parts.items():
             tensors[f"{scope}/BatchNorm/{slim_part}"] = source[f"{norm}.{part}"]
-    tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"] / (255 * np.reshape(TORCHVISION_STD, (3, 1)))
+    tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"] / (
+        255 * np.reshape(TORCHVISION_STD, (3, 1))
+    )
     if "fc.weight" in source:
         tensors[f"{SCOPE}/logits/weights"] = source["fc.weight"].T[None, None]
         tensors[f"{SCOPE}/logits/biases"] = source["fc.bias"]
@@ -127,8 +160,15 @@ def _checked(tensors: Tensors) -> Tensors:
             shapes[f"{scope}/BatchNorm/{part}"] = kernel_shape(scope)[3:]
     if f"{SCOPE}/logits/biases" in tensors:
         classes = tensors[f"{SCOPE}/logits/biases"].size
-        shapes |= {f"{SCOPE}/logits/weights": (1, 1, 2048, classes), f"{SCOPE}/logits/biases": (classes,)}
-    wrong = [f"{name} {tensors[name].shape} instead of {shape}" for name, shape in shapes.items() if tensors[name].shape != shape]
+        shapes |= {
+            f"{SCOPE}/logits/weights": (1, 1, 2048, classes),
+            f"{SCOPE}/logits/biases": (classes,),
+        }
+    wrong = [
+        f"{name} {tensors[name].shape} instead of {shape}"
+        for name, shape in shapes.items()
+        if tensors[name].shape != shape
+    ]
     if wrong:
         raise ValueError(f"not a ResNet-50. Other shapes: {'; '.join(wrong)}.")
     return {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
@@ -144,7 +184,10 @@ def write_checkpoint(prefix: Path, tensors: Tensors) -> dict[str, str]:
         temporary = f"{folder}/{prefix.name}"
         names = sorted(tensors)
         tf.raw_ops.SaveV2(
-            prefix=temporary, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[tensors[name] for name in names]
+            prefix=temporary,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tensors[name] for name in names],
         )
         # An index beside other data would be worse than none; the side file of an earlier conversion goes with it.
         Path(f"{prefix}.index").unlink(missing_ok=True)
@@ -160,15 +203,24 @@ def main(argv: list[str] | None = None) -> int:
         description="Turns ResNet-50 weights of Keras (.h5) or torchvision (.npz, .safetensors) into a TF-Slim checkpoint.",
     )
     parser.add_argument("source", help="the weights file")
-    parser.add_argument("--out", required=True, metavar="OUT.ckpt", help="path prefix of the checkpoint to write")
-    parser.add_argument("--from", dest="kind", choices=("keras", "torchvision"), help="origin (default: by the file name)")
+    parser.add_argument(
+        "--out", required=True, metavar="OUT.ckpt", help="path prefix of the checkpoint to write"
+    )
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        choices=("keras", "torchvision"),
+        help="origin (default: by the file name)",
+    )
     args = parser.parse_args(argv)
     try:
         info = convert(args.source, args.out, args.kind)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}; load it by this path.")
+    print(
+        f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}; load it by this path."
+    )
     return 0
 
 

@@ -24,7 +24,9 @@ from pretrained.manifest import ManifestEntry, compare_sha256, load_manifest, ve
 
 TIMEOUT_SECONDS = 60
 BLOCK_BYTES = 1 << 16
-MAX_MEMBER_BYTES = 2 << 30  # a gzip bomb must not fill the disk; the published checkpoint has about 100 MB
+MAX_MEMBER_BYTES = (
+    2 << 30
+)  # a gzip bomb must not fill the disk; the published checkpoint has about 100 MB
 
 
 class DownloadFailed(OSError):
@@ -42,7 +44,9 @@ def fetch(entry: ManifestEntry, out_dir: str | Path) -> Path:
         print(f"{checkpoint} is already there.")
         return checkpoint
     if entry.download is None:
-        raise ValueError(f"{entry.info.name} is not published for download. Source: {entry.info.source}.")
+        raise ValueError(
+            f"{entry.info.name} is not published for download. Source: {entry.info.source}."
+        )
     part = checkpoint.with_name(f"{entry.download.url.rsplit('/', 1)[-1]}.part")
     try:
         download(entry.download.url, part)
@@ -72,7 +76,9 @@ def download(url: str, part: Path) -> None:
     have, mark = _earlier_try(part)
     headers = {"Range": f"bytes={have}-", "If-Range": mark} if have and mark else {}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
+        )
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not headers:
             raise
@@ -135,13 +141,19 @@ def extract_member(archive: Path, member: str, out: Path) -> None:
             found = next((item for item in tar if item.name.removeprefix("./") == member), None)
             content = tar.extractfile(found) if found is not None and found.isfile() else None
             if found is None or content is None:
-                raise ValueError(f"{archive}: holds no regular file {member!r}; it is not the published archive.")
+                raise ValueError(
+                    f"{archive}: holds no regular file {member!r}; it is not the published archive."
+                )
             if found.size > MAX_MEMBER_BYTES:
-                raise ValueError(f"{archive}: {member} would be {found.size} bytes; at most {MAX_MEMBER_BYTES} are taken.")
+                raise ValueError(
+                    f"{archive}: {member} would be {found.size} bytes; at most {MAX_MEMBER_BYTES} are taken."
+                )
             with atomic_path(out) as temporary, open(temporary, "wb") as file:
                 shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{archive}: could not be unpacked ({error}); it has been deleted, run again.") from error
+        raise ValueError(
+            f"{archive}: could not be unpacked ({error}); it has been deleted, run again."
+        ) from error
 
 
 def table(entries: Mapping[str, ManifestEntry]) -> str:
@@ -150,15 +162,34 @@ def table(entries: Mapping[str, ManifestEntry]) -> str:
     for name, entry in entries.items():
         known = all(entry.info.files_sha256.values())
         published = "yes" if entry.download else "no"
-        lines.append((name, entry.checkpoint, entry.info.layout, published, "known" if known else "unknown", entry.info.licence))
+        lines.append(
+            (
+                name,
+                entry.checkpoint,
+                entry.info.layout,
+                published,
+                "known" if known else "unknown",
+                entry.info.licence,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pretrained.fetch", description="Gets published weights.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pretrained.fetch", description="Gets published weights."
+    )
     parser.add_argument("name", nargs="?", help="which weights, e.g. resnet_v1_50")
-    parser.add_argument("--out", default="pre_trained", metavar="DIR", help="folder to put them in (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        default="pre_trained",
+        metavar="DIR",
+        help="folder to put them in (default: %(default)s)",
+    )
     parser.add_argument("--list", action="store_true", help="show what is known and stop")
     args = parser.parse_args(argv)
     entries = load_manifest()

@@ -39,11 +39,15 @@ class WeightsInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "subtract", tuple(float(mean) for mean in self.subtract))
         if self.layout not in LAYOUTS:
-            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}. Received {self.layout!r}.")
+            raise ValueError(
+                f"layout must be one of {', '.join(LAYOUTS)}. Received {self.layout!r}."
+            )
         if self.channels != "RGB":
             raise ValueError(f"channels must be RGB. Received {self.channels!r}.")
         if len(self.subtract) != 3:
-            raise ValueError(f"subtract must hold one number per channel. Received {self.subtract}.")
+            raise ValueError(
+                f"subtract must hold one number per channel. Received {self.subtract}."
+            )
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def require_keys(value: Any, known: Iterable[str], where: str) -> dict[str, Any]
         raise ValueError(f"{where}: expected an object with the keys {', '.join(known)}.")
     unknown, missing = sorted(set(value) - set(known)), sorted(set(known) - set(value))
     if unknown or missing:
-        wrong = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        wrong = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [
+            f"missing: {', '.join(missing)}"
+        ] * bool(missing)
         raise ValueError(f"{where}: keys {'; '.join(wrong)}. Known keys: {', '.join(known)}.")
     return value
 
@@ -83,7 +89,10 @@ def load_manifest(path: Path | None = None) -> dict[str, ManifestEntry]:
     content = require_keys(_read_json(path), ("format", "weights"), str(path))
     if content["format"] != 1:
         raise ValueError(f"{path}: format must be 1. Received {content['format']!r}.")
-    entries = [_parse_entry(value, f"{path}, entry {number}") for number, value in enumerate(content["weights"])]
+    entries = [
+        _parse_entry(value, f"{path}, entry {number}")
+        for number, value in enumerate(content["weights"])
+    ]
     return {entry.info.name: entry for entry in entries}
 
 
@@ -95,9 +104,13 @@ def describe(checkpoint: str | Path) -> WeightsInfo | None:
     checkpoint = Path(checkpoint)
     side_file = side_file_of(checkpoint)
     if side_file.exists():
-        value = require_keys(_read_json(side_file), [field.name for field in fields(WeightsInfo)], str(side_file))
+        value = require_keys(
+            _read_json(side_file), [field.name for field in fields(WeightsInfo)], str(side_file)
+        )
         return _parse(WeightsInfo, value, str(side_file))
-    matching = (entry.info for entry in load_manifest().values() if entry.checkpoint == checkpoint.name)
+    matching = (
+        entry.info for entry in load_manifest().values() if entry.checkpoint == checkpoint.name
+    )
     return next(matching, None)
 
 
@@ -114,7 +127,9 @@ def verify(checkpoint: str | Path, info: WeightsInfo) -> tuple[str, ...]:
     for file_name, expected in info.files_sha256.items():
         path = Path(checkpoint).parent / file_name
         if not path.is_file():
-            raise ValueError(f"{path}: not found; {info.name} consists of {', '.join(info.files_sha256)}.")
+            raise ValueError(
+                f"{path}: not found; {info.name} consists of {', '.join(info.files_sha256)}."
+            )
         lines.append(compare_sha256(path, expected))
     return tuple(lines)
 
@@ -125,7 +140,9 @@ def compare_sha256(path: Path, expected: str | None) -> str:
     if expected is None:
         return f"{path.name}: sha256 {found} (checksum unknown: printed, not compared)"
     if found != expected:
-        raise ValueError(f"{path}: sha256 is {found}, not {expected}. The file is damaged or another one: get it again.")
+        raise ValueError(
+            f"{path}: sha256 is {found}, not {expected}. The file is damaged or another one: get it again."
+        )
     return f"{path.name}: sha256 {found} (as expected)"
 
 
@@ -152,14 +169,33 @@ def _parse(record_type: Any, value: dict[str, Any], where: str) -> Any:
 
 
 def _parse_entry(value: Any, where: str) -> ManifestEntry:
-    known = ("name", "checkpoint", "description", "source", "download", "sha256", "licence", "backbone", "layout", "input")
+    known = (
+        "name",
+        "checkpoint",
+        "description",
+        "source",
+        "download",
+        "sha256",
+        "licence",
+        "backbone",
+        "layout",
+        "input",
+    )
     value = dict(require_keys(value, known, where))
-    scaling = dict(require_keys(value.pop("input"), ("channels", "range", "subtract"), f"{where}, input"))
+    scaling = dict(
+        require_keys(value.pop("input"), ("channels", "range", "subtract"), f"{where}, input")
+    )
     if scaling.pop("range") != INPUT_RANGE:
         raise ValueError(f"{where}, input: range must be {INPUT_RANGE}.")
-    checkpoint, description, download = value.pop("checkpoint"), value.pop("description"), value.pop("download")
+    checkpoint, description, download = (
+        value.pop("checkpoint"),
+        value.pop("description"),
+        value.pop("download"),
+    )
     if download is not None:
-        download = Download(**require_keys(download, ("url", "member", "sha256"), f"{where}, download"))
+        download = Download(
+            **require_keys(download, ("url", "member", "sha256"), f"{where}, download")
+        )
     value["files_sha256"] = value.pop("sha256")
     info = _parse(WeightsInfo, {**value, **scaling}, where)
     return ManifestEntry(checkpoint, description, download, info)

@@ -51,5 +51,10 @@ def kernel_shape(scope: str) -> tuple[int, int, int, int]:
     block, unit, conv = where
     inner = 64 * 2 ** (block - 1)
     entering = inner * 4 if unit > 1 else inner * 2 if block > 1 else 64
-    shapes = {0: (1, 1, entering, inner * 4), 1: (1, 1, entering, inner), 2: (3, 3, inner, inner), 3: (1, 1, inner, inner * 4)}
+    shapes = {
+        0: (1, 1, entering, inner * 4),
+        1: (1, 1, entering, inner),
+        2: (3, 3, inner, inner),
+        3: (1, 1, inner, inner * 4),
+    }
     return shapes[conv]

@@ -55,7 +55,9 @@ def _read_safetensors(path: Path) -> Tensors:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError:
-        raise ValueError("reading .safetensors needs the safetensors package: pip install safetensors") from None
+        raise ValueError(
+            "reading .safetensors needs the safetensors package: pip install safetensors"
+        ) from None
     try:
         return load_file(path)
     except (OSError, SafetensorError, TypeError, KeyError) as error:

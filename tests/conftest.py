@@ -37,5 +37,7 @@ def shared() -> Path:
     """Real data and weights beside the project (MANDOO_SHARED, else ../shared); the test is skipped where there are none."""
     folder = Path(os.environ.get("MANDOO_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
-        pytest.skip(f"no real data: {folder.name}/ does not lie beside the project, and MANDOO_SHARED is not set")
+        pytest.skip(
+            f"no real data: {folder.name}/ does not lie beside the project, and MANDOO_SHARED is not set"
+        )
     return folder

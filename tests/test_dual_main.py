@@ -263,7 +263,10 @@ def test_evaluate_on_a_csv_counts_the_bad_file_and_reports_groups(
     rows = [("path", "label", "split", "group")]
     for split, folder in (("query", "query"), ("gallery", "reference")):
         files = sorted((products / "test" / "test_data" / folder).glob("*.jpg"))
-        rows += [(str(file), labels[file.stem], split, "phone" if i % 2 else "camera") for i, file in enumerate(files)]
+        rows += [
+            (str(file), labels[file.stem], split, "phone" if i % 2 else "camera")
+            for i, file in enumerate(files)
+        ]
     (tmp_path / "broken.jpg").write_bytes(b"")
     rows.append(("broken.jpg", "1", "gallery", ""))
     with (tmp_path / "x.csv").open("w", newline="") as file:
@@ -303,7 +306,9 @@ def test_infer_answers_in_the_challenges_format(
     for _, (query, references) in answer:
         assert isinstance(query, str) and "." not in query
         assert sorted(references) == sorted(f"refer_{i}" for i in range(9))
-    assert json.loads((tmp_path / "answer.json").read_text()) == [[i, [query, references]] for i, (query, references) in answer]
+    assert json.loads((tmp_path / "answer.json").read_text()) == [
+        [i, [query, references]] for i, (query, references) in answer
+    ]
 
 
 def test_search_finds_a_photograph_in_its_own_folder(trained: Path, products: Path, capsys) -> None:

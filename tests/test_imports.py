@@ -30,11 +30,17 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.config": ("", ""),
     "delf_ext.compiled": ("numba", ""),
     "delf_ext.recipes": ("delf_ext.recipes delf_ext.config", ""),
-    "delf_ext.models": (f"delf_ext.models delf_ext.config {SCHEMA} data_io numpy tensorflow", "keras_cv_attention_models"),
+    "delf_ext.models": (
+        f"delf_ext.models delf_ext.config {SCHEMA} data_io numpy tensorflow",
+        "keras_cv_attention_models",
+    ),
     "delf_ext.models.precision": ("", "tensorflow"),
     "delf_ext.models.slim_compat": ("tf_slim keras", ""),
     "delf_ext.losses": (f"delf_ext.losses delf_ext.config {SCHEMA} tensorflow", ""),
-    "delf_ext.losses.triplet": (f"delf_ext.losses delf_ext.config {SCHEMA} tensorflow", "tensorflow_addons"),
+    "delf_ext.losses.triplet": (
+        f"delf_ext.losses delf_ext.config {SCHEMA} tensorflow",
+        "tensorflow_addons",
+    ),
     "delf_ext.training": (
         f"delf_ext.training delf_ext.models delf_ext.losses delf_ext.config {SCHEMA} data_io numpy tensorflow tqdm",
         "",
@@ -64,7 +70,10 @@ RULES: dict[str, tuple[str, str]] = {
     "delf_ext.web": (f"delf_ext.web {EVERYTHING}", "fastapi starlette uvicorn jinja2 multipart"),
     "delf_ext.verbs": (f"{EVERYTHING} absl", ""),
     "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
-    "baseline_keras": ("baseline_keras data_io delf_ext.config delf_ext.runs delf_ext.features numpy tensorflow tqdm", ""),
+    "baseline_keras": (
+        "baseline_keras data_io delf_ext.config delf_ext.runs delf_ext.features numpy tensorflow tqdm",
+        "",
+    ),
     "baseline_keras.binding": ("nsml", ""),
     "pretrained": ("pretrained data_io.artifacts numpy tqdm", "tensorflow h5py safetensors"),
 }
@@ -86,13 +95,35 @@ FLOORS = (
     ("dual_main",),
 )
 # Only these may know the recipes by name.
-REGISTRY, KNOW_THE_REGISTRY = "delf_ext.recipes.registry", ("delf_ext.app", "delf_ext.runs", "delf_ext.verbs", "delf_ext.recipes")
+REGISTRY, KNOW_THE_REGISTRY = (
+    "delf_ext.recipes.registry",
+    ("delf_ext.app", "delf_ext.runs", "delf_ext.verbs", "delf_ext.recipes"),
+)
 # And what only one module may know.
 KNOWN_ONLY_TO = {"delf_ext.models.slim_compat": "delf_ext.models.trunks.slim"}
 # Nothing of these may reach TensorFlow while it is imported, not even through others.
-IMPORTED_QUICKLY = ("delf_ext.config", "delf_ext.recipes", "delf_ext.index", "delf_ext.geometry", "delf_ext.reranking")
-IMPORTED_QUICKLY += ("delf_ext.evaluation", "delf_ext.verbs", "delf_ext.nsml", "delf_ext.web", "dual_main", "pretrained")
-IMPORTED_QUICKLY += ("delf_ext.pipeline", "delf_ext.runs", "delf_ext.app", "delf_ext.features.sift", "delf_ext.features.embedder")
+IMPORTED_QUICKLY = (
+    "delf_ext.config",
+    "delf_ext.recipes",
+    "delf_ext.index",
+    "delf_ext.geometry",
+    "delf_ext.reranking",
+)
+IMPORTED_QUICKLY += (
+    "delf_ext.evaluation",
+    "delf_ext.verbs",
+    "delf_ext.nsml",
+    "delf_ext.web",
+    "dual_main",
+    "pretrained",
+)
+IMPORTED_QUICKLY += (
+    "delf_ext.pipeline",
+    "delf_ext.runs",
+    "delf_ext.app",
+    "delf_ext.features.sift",
+    "delf_ext.features.embedder",
+)
 
 
 class Import(NamedTuple):
@@ -105,8 +136,14 @@ class Import(NamedTuple):
 
 def sources_below(root: Path) -> dict[str, str]:
     """Dotted name -> source, of all packages and the front door."""
-    files = [root / "dual_main.py", *(path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))]
-    names = [".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    files = [
+        root / "dual_main.py",
+        *(path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))),
+    ]
+    names = [
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        for path in files
+    ]
     return {name: path.read_text(encoding="utf-8") for name, path in zip(names, files, strict=True)}
 
 
@@ -119,8 +156,12 @@ def imports_of(source: str) -> Iterator[Import]:
                 yield from (Import(alias.name, child.lineno, inside) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 base = "." * child.level + (child.module or "")
-                yield from (Import(f"{base}.{alias.name}", child.lineno, inside) for alias in child.names)
-            later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is_for_types_alone(child)
+                yield from (
+                    Import(f"{base}.{alias.name}", child.lineno, inside) for alias in child.names
+                )
+            later = isinstance(
+                child, (ast.FunctionDef, ast.AsyncFunctionDef)
+            ) or _is_for_types_alone(child)
             yield from visit(child, inside or later)
 
     return visit(ast.parse(source), False)
@@ -128,7 +169,11 @@ def imports_of(source: str) -> Iterator[Import]:
 
 def _is_for_types_alone(node: ast.AST) -> bool:
     """Whether it is `if TYPE_CHECKING:`, which does not run."""
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
 
 
 def is_below(name: str, *tops: str) -> bool:
@@ -145,7 +190,9 @@ def violations(module: str, source: str) -> list[str]:
     for name, line, inside in imports_of(source):
         allowed = always + inside_functions if inside else always
         if name.split(".")[0] not in sys.stdlib_module_names and not is_below(name, *allowed):
-            found.append(f"{module}, line {line}: may not import {name}; it may {', '.join(allowed) or 'import nothing of ours'}")
+            found.append(
+                f"{module}, line {line}: may not import {name}; it may {', '.join(allowed) or 'import nothing of ours'}"
+            )
         for known, knowing in KNOWN_ONLY_TO.items():
             if is_below(name, known) and module != knowing:
                 found.append(f"{module}, line {line}: {known} is known only to {knowing}")
@@ -158,7 +205,10 @@ def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
     for module, source in sources.items():
         names = [name for name, _, inside in imports_of(source) if not inside]
         ours = [name if name in sources else name.rpartition(".")[0] for name in names]
-        graph[module] = {mine if mine in sources else name.split(".")[0] for mine, name in zip(ours, names, strict=True)}
+        graph[module] = {
+            mine if mine in sources else name.split(".")[0]
+            for mine, name in zip(ours, names, strict=True)
+        }
     return graph
 
 
@@ -187,7 +237,9 @@ def loaded_tensorflow(imports: str, path: Path) -> str:
     """Which of TENSORFLOW a fresh interpreter has loaded after `imports`, with `path` in front of its search path."""
     report = f"print(*(name for name in {TENSORFLOW} if name in sys.modules))"
     code = f"import sys; sys.path.insert(0, {str(path)!r}); {imports}; {report}"
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
 
 
 # --- the tree
@@ -195,7 +247,13 @@ def loaded_tensorflow(imports: str, path: Path) -> str:
 
 def test_every_module_imports_only_what_it_may(root: Path) -> None:
     sources = sources_below(root)
-    assert {"data_io.records", "delf_ext", "delf_ext.index.exact", "baseline_keras.__main__", "dual_main"} <= sources.keys()
+    assert {
+        "data_io.records",
+        "delf_ext",
+        "delf_ext.index.exact",
+        "baseline_keras.__main__",
+        "dual_main",
+    } <= sources.keys()
     found = [line for module, source in sources.items() for line in violations(module, source)]
     assert not found, "\n".join(found)
 
@@ -226,7 +284,9 @@ def arrows_up(sources: dict[str, str]) -> list[str]:
 def test_no_import_leads_up(root: Path) -> None:
     sources = sources_below(root)
     placed = [module for module in sources if floor_of(module)]
-    assert len(placed) == len(sources) - 1, "each folder has a floor; only the package delf_ext itself has none"
+    assert len(placed) == len(sources) - 1, (
+        "each folder has a floor; only the package delf_ext itself has none"
+    )
     found = arrows_up(sources)
     assert not found, "\n".join(found)
 
@@ -250,7 +310,9 @@ def test_no_circle_of_imports(root: Path) -> None:
 def test_search_and_metrics_reach_no_tensorflow_through_others(root: Path) -> None:
     graph = import_graph(sources_below(root))
     quick = [module for module in graph if is_below(module, *IMPORTED_QUICKLY)]
-    quick += [module for module in graph if is_below(module, "data_io") and module != "data_io.batches"]
+    quick += [
+        module for module in graph if is_below(module, "data_io") and module != "data_io.batches"
+    ]
     ways = [" -> ".join(way) for module in quick if (way := way_to_tensorflow(module, graph))]
     assert not ways, "\n".join(ways)
 
@@ -261,7 +323,9 @@ def test_no_utils(root: Path) -> None:
 
 
 def test_help_search_and_metrics_do_without_tensorflow(root: Path) -> None:
-    imports = "import dual_main, delf_ext.index.exact, delf_ext.evaluation.metrics; dual_main.help_text()"
+    imports = (
+        "import dual_main, delf_ext.index.exact, delf_ext.evaluation.metrics; dual_main.help_text()"
+    )
     assert loaded_tensorflow(imports, root) == ""
 
 
@@ -270,19 +334,38 @@ def test_help_search_and_metrics_do_without_tensorflow(root: Path) -> None:
 
 def test_tensorflow_stays_behind_its_wall() -> None:
     """The table itself: at module level only there, inside functions only in two more places."""
-    at_import = {unit for unit, (always, _) in RULES.items() if set(TENSORFLOW) & set(always.split())}
+    at_import = {
+        unit for unit, (always, _) in RULES.items() if set(TENSORFLOW) & set(always.split())
+    }
     inside = {unit for unit, (_, lazily) in RULES.items() if "tensorflow" in lazily.split()}
-    behind = ("data_io.batches", "delf_ext.models", "delf_ext.losses", "delf_ext.training", "delf_ext.features", "baseline_keras")
+    behind = (
+        "data_io.batches",
+        "delf_ext.models",
+        "delf_ext.losses",
+        "delf_ext.training",
+        "delf_ext.features",
+        "baseline_keras",
+    )
     assert {unit for unit in at_import if not is_below(unit, *behind)} == set()
     assert inside == {"delf_ext.models.precision", "delf_ext.runs", "delf_ext.app", "pretrained"}
-    knows = {name: [unit for unit, rule in RULES.items() if name in " ".join(rule).split()] for name in TENSORFLOW[1:3]}
-    assert knows == {"tf_slim": ["delf_ext.models.slim_compat"], "tensorflow_addons": ["delf_ext.losses.triplet"]}
+    knows = {
+        name: [unit for unit, rule in RULES.items() if name in " ".join(rule).split()]
+        for name in TENSORFLOW[1:3]
+    }
+    assert knows == {
+        "tf_slim": ["delf_ext.models.slim_compat"],
+        "tensorflow_addons": ["delf_ext.losses.triplet"],
+    }
 
 
 @pytest.mark.parametrize(
     ("module", "source", "forbidden"),
     [
-        ("data_io.records", "from data_io.artifacts import digest_of", "data_io.artifacts.digest_of"),
+        (
+            "data_io.records",
+            "from data_io.artifacts import digest_of",
+            "data_io.artifacts.digest_of",
+        ),
         ("data_io.images", "def f():\n    import tensorflow as tf", "tensorflow"),
         ("data_io.images", "from delf_ext.config import RunConfig", "delf_ext.config.RunConfig"),
         ("data_io.images", "from data_io_more import x", "data_io_more.x"),
@@ -290,20 +373,48 @@ def test_tensorflow_stays_behind_its_wall() -> None:
         ("delf_ext.config", "from . import pipeline", "..pipeline"),
         ("delf_ext.something_new", "from delf_ext import config", "delf_ext.config"),
         ("delf_ext.losses.pairs", "import numpy", "numpy"),
-        ("delf_ext.losses.pairs", "from delf_ext.recipes import registry", "delf_ext.recipes.registry"),
+        (
+            "delf_ext.losses.pairs",
+            "from delf_ext.recipes import registry",
+            "delf_ext.recipes.registry",
+        ),
         ("delf_ext.losses.pairs", "import tensorflow_addons as tfa", "tensorflow_addons"),
         ("delf_ext.models.trunks.slim", "from tf_slim.nets import vgg", "tf_slim.nets.vgg"),
-        ("delf_ext.models.heads", "from delf_ext.losses.pairs import SCALE", "delf_ext.losses.pairs.SCALE"),
+        (
+            "delf_ext.models.heads",
+            "from delf_ext.losses.pairs import SCALE",
+            "delf_ext.losses.pairs.SCALE",
+        ),
         ("delf_ext.features.extraction", "from delf_ext import training", "delf_ext.training"),
-        ("delf_ext.index.exact", "class A:\n    def f(self):\n        import keras.layers", "keras.layers"),
-        ("delf_ext.index.exact", "from delf_ext.geometry import ransac", "delf_ext.geometry.ransac"),
+        (
+            "delf_ext.index.exact",
+            "class A:\n    def f(self):\n        import keras.layers",
+            "keras.layers",
+        ),
+        (
+            "delf_ext.index.exact",
+            "from delf_ext.geometry import ransac",
+            "delf_ext.geometry.ransac",
+        ),
         ("delf_ext.index.exact", "import faiss", "faiss"),
-        ("delf_ext.evaluation.metrics", "from data_io.batches import image_batches", "data_io.batches.image_batches"),
-        ("delf_ext.pipeline", "from delf_ext.models.heads import Heads", "delf_ext.models.heads.Heads"),
+        (
+            "delf_ext.evaluation.metrics",
+            "from data_io.batches import image_batches",
+            "data_io.batches.image_batches",
+        ),
+        (
+            "delf_ext.pipeline",
+            "from delf_ext.models.heads import Heads",
+            "delf_ext.models.heads.Heads",
+        ),
         ("delf_ext.verbs.train", "if True:\n    import tensorflow as tf", "tensorflow"),
         ("delf_ext.verbs.train", "def f():\n    import dual_main", "dual_main"),
         ("baseline_keras.training", "from delf_ext.app import training", "delf_ext.app.training"),
-        ("pretrained.convert", "try:\n    import tensorflow\nexcept ImportError:\n    pass", "tensorflow"),
+        (
+            "pretrained.convert",
+            "try:\n    import tensorflow\nexcept ImportError:\n    pass",
+            "tensorflow",
+        ),
         ("dual_main", "from tests.conftest import ROOT", "tests.conftest.ROOT"),
     ],
 )
@@ -315,17 +426,32 @@ def test_a_planted_violation_is_found(module: str, source: str, forbidden: str) 
 def test_what_is_allowed_is_not_found() -> None:
     lazily = "import os.path\nimport numpy as np\nfrom data_io import splits\n\n\ndef f():\n    import tensorflow as tf\n"
     assert violations("delf_ext.app.training", lazily) == []
-    assert violations("delf_ext.evaluation.report", "from delf_ext.reranking.chain import run\nimport numba") == []
+    assert (
+        violations(
+            "delf_ext.evaluation.report", "from delf_ext.reranking.chain import run\nimport numba"
+        )
+        == []
+    )
     assert violations("delf_ext.index.approximate", "def f():\n    import faiss") == []
 
 
 def test_one_file_knows_tf_slim_and_one_addons() -> None:
-    assert violations("delf_ext.models.slim_compat", "import tf_slim as slim\nfrom tf_slim.nets import vgg") == []
-    assert violations("delf_ext.models.trunks.slim", "from delf_ext.models.slim_compat import slim") == []
+    assert (
+        violations(
+            "delf_ext.models.slim_compat", "import tf_slim as slim\nfrom tf_slim.nets import vgg"
+        )
+        == []
+    )
+    assert (
+        violations("delf_ext.models.trunks.slim", "from delf_ext.models.slim_compat import slim")
+        == []
+    )
     assert violations("delf_ext.models.heads", "from delf_ext.models.slim_compat import slim") == [
         "delf_ext.models.heads, line 1: delf_ext.models.slim_compat is known only to delf_ext.models.trunks.slim"
     ]
-    assert violations("delf_ext.losses.triplet", "def f():\n    import tensorflow_addons as tfa") == []
+    assert (
+        violations("delf_ext.losses.triplet", "def f():\n    import tensorflow_addons as tfa") == []
+    )
 
 
 def test_a_module_without_a_rule_is_found() -> None:
@@ -333,13 +459,23 @@ def test_a_module_without_a_rule_is_found() -> None:
 
 
 def test_a_planted_circle_is_found_and_a_lazy_one_is_none() -> None:
-    sources = {"p": "", "p.a": "from p.b import x", "p.b": "import os\nfrom p import c", "p.c": "import p.a"}
+    sources = {
+        "p": "",
+        "p.a": "from p.b import x",
+        "p.b": "import os\nfrom p import c",
+        "p.c": "import p.a",
+    }
     assert sorted(set(find_cycle(sources))) == ["p.a", "p.b", "p.c"]
     assert find_cycle({**sources, "p.c": "def f():\n    import p.a"}) == []
 
 
 def test_a_planted_way_to_tensorflow_is_found() -> None:
-    sources = {"q": "import p.a", "p.a": "import numpy\nfrom p import b", "p.b": "import tensorflow.keras as k", "p": ""}
+    sources = {
+        "q": "import p.a",
+        "p.a": "import numpy\nfrom p import b",
+        "p.b": "import tensorflow.keras as k",
+        "p": "",
+    }
     graph = import_graph(sources)
     assert way_to_tensorflow("q", graph) == ["q", "p.a", "p.b", "tensorflow"]
     assert way_to_tensorflow("p", graph) == []

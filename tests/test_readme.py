@@ -93,7 +93,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(photos[0], folder / "phone.jpg")
     shutil.copy(photos[1], folder / "cover.jpg")
     with (folder / "products.csv").open("w", newline="") as file:
-        rows = [(p.relative_to(folder), p.parent.name, "query" if i % 2 else "gallery") for i, p in enumerate(photos)]
+        rows = [
+            (p.relative_to(folder), p.parent.name, "query" if i % 2 else "gallery")
+            for i, p in enumerate(photos)
+        ]
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     trunk = SlimTrunk("resnet_v1_50/block1")
     trunk(tf.zeros([1, 32, 32, 3]))

@@ -35,7 +35,9 @@ class EmbeddingStore:
         ValueError: when `named` holds no embeddings at all.
     """
 
-    def __init__(self, folder: Path, digest: str, log: Log, named: Path | None = None, keeps: bool = True) -> None:
+    def __init__(
+        self, folder: Path, digest: str, log: Log, named: Path | None = None, keeps: bool = True
+    ) -> None:
         self.made_by = f"{digest}, decoding {DECODING_VERSION}"
         self.folder = folder / f"{digest}-{DECODING_VERSION}"
         self.log, self.keeps = log, keeps
@@ -49,22 +51,32 @@ class EmbeddingStore:
 
     def _files_of(self, named: Path) -> list[Path]:
         if not named.is_dir():
-            raise ValueError(f"{named}: no such folder of features; `mandoo extract --out={named}` makes one.")
+            raise ValueError(
+                f"{named}: no such folder of features; `mandoo extract --out={named}` makes one."
+            )
         parts = named / PARTS
         if (parts / PARTS_NOTE).is_file():
             stored = read_json(parts / PARTS_NOTE)
             made_by = stored.get("digest") if isinstance(stored, dict) else stored
             if made_by != self.made_by:
-                raise StaleArtifact(f"{named} was made by model {made_by}; this model is {self.made_by}. Extract again.")
+                raise StaleArtifact(
+                    f"{named} was made by model {made_by}; this model is {self.made_by}. Extract again."
+                )
             return list(parts.rglob("*.npz"))
         own = named / self.folder.name
         if own.is_dir():
             return list(own.glob("*.npz"))
-        others = sorted(path.name for path in named.iterdir() if path.is_dir() and any(path.glob("*.npz")))
+        others = sorted(
+            path.name for path in named.iterdir() if path.is_dir() and any(path.glob("*.npz"))
+        )
         if others:
             found = ", ".join(others)
-            raise StaleArtifact(f"{named} was made by model {found}; this model is {self.folder.name}. Extract again.")
-        raise ValueError(f"{named}: no stored features in it; `mandoo extract --out={named}` makes them.")
+            raise StaleArtifact(
+                f"{named} was made by model {found}; this model is {self.folder.name}. Extract again."
+            )
+        raise ValueError(
+            f"{named}: no stored features in it; `mandoo extract --out={named}` makes them."
+        )
 
     def _read(self, path: Path) -> None:
         try:
@@ -76,9 +88,13 @@ class EmbeddingStore:
                     contents = contents[stored["reasons"] == ""]
                 if embeddings.ndim != 2 or len(contents) != len(embeddings):
                     raise ValueError("contents and embeddings differ in number")
-        except Exception as error:  # a damaged archive raises anything from KeyError to NotImplementedError
+        except (
+            Exception
+        ) as error:  # a damaged archive raises anything from KeyError to NotImplementedError
             reason = " ".join(str(error).split()) or type(error).__name__
-            self.log(f"{path}: not a whole file of embeddings ({reason}); its photographs are embedded again")
+            self.log(
+                f"{path}: not a whole file of embeddings ({reason}); its photographs are embedded again"
+            )
             return
         self._keep(contents.tolist(), embeddings)
 

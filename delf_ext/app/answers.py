@@ -8,7 +8,14 @@ import numpy as np
 
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, Ranking
-from delf_ext.app.reranking import Request, Reranker, first_skipped, for_embedding, how_it_came, reserve
+from delf_ext.app.reranking import (
+    Request,
+    Reranker,
+    first_skipped,
+    for_embedding,
+    how_it_came,
+    reserve,
+)
 from delf_ext.features.embedder import Model
 from delf_ext.pipeline import NO_COPIES, embed, rank, width_in_memory
 
@@ -35,7 +42,14 @@ def answers(
     request = request.of(model)
     deadline, chain = request.deadline, request.chain
     try:
-        retrieval = embed(model, query, gallery, batch_size, request.test_time or NO_COPIES, for_embedding(deadline))
+        retrieval = embed(
+            model,
+            query,
+            gallery,
+            batch_size,
+            request.test_time or NO_COPIES,
+            for_embedding(deadline),
+        )
     except TimeoutError as error:
         log(f"references stand in their own order: {error}")
         yield in_their_own_order(query, gallery)
@@ -60,5 +74,8 @@ def _answer(query: ImageList, gallery: ImageList, ranking: Ranking) -> Answer:
     whole = ranking.rows.shape[1] == len(ranking.gallery_ids)
     last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist() if whole else []
     unranked = gallery.ids.tolist() if whole else gallery.ids[: ranking.rows.shape[1]].tolist()
-    ranked = {str(name): ranking.gallery_ids[rows].tolist() + last for name, rows in zip(ranking.query_ids, ranking.rows)}
+    ranked = {
+        str(name): ranking.gallery_ids[rows].tolist() + last
+        for name, rows in zip(ranking.query_ids, ranking.rows)
+    }
     return [(i, (str(name), ranked.get(str(name), unranked))) for i, name in enumerate(query.ids)]

@@ -32,7 +32,9 @@ def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: 
         image_size_px,
         seed,
     )
-    return draw_dataset(out or cache_folder() / f"drawn-{num_classes}-{digest_of(vars(config))}", config)
+    return draw_dataset(
+        out or cache_folder() / f"drawn-{num_classes}-{digest_of(vars(config))}", config
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +77,18 @@ def split(
     if isinstance(validation, schema.HeldOutClasses):
         how = "block" if isinstance(validation, schema.ClassBlock) else "random"
         names = np.array(data.class_names)[images.known_labels("a split by class")]
-        train, dev = _again(images, np.isin(names, held_out)) or split_classes(images, validation.share, how, seed)
-        held_out = tuple(data.class_names[label] for label in np.unique(dev.known_labels("a split by class")))
+        train, dev = _again(images, np.isin(names, held_out)) or split_classes(
+            images, validation.share, how, seed
+        )
+        held_out = tuple(
+            data.class_names[label] for label in np.unique(dev.known_labels("a split by class"))
+        )
         what = f"dev split ({how}, {validation.share:g} of the classes)"
         if np.bincount(dev.known_labels("dev evaluation")).max() < 2:  # nothing could be found
             return Split(train, nothing, nothing, held_out, what)
-        query, gallery = query_and_gallery(dev, validation.max_queries, validation.gallery_per_class, seed)
+        query, gallery = query_and_gallery(
+            dev, validation.max_queries, validation.gallery_per_class, seed
+        )
         return Split(train, query, gallery, held_out, what)
     if isinstance(validation, schema.StratifiedFolds):
         folds = k_fold(images, validation.folds, stratified=True, seed=seed)
@@ -88,7 +96,9 @@ def split(
         what = f"fold {validation.fold} of {validation.folds}, searched for in the others"
         return Split(train, dev, train, tuple(dev.ids.tolist()), what)
     if not len(data.query) or not len(data.gallery):
-        raise ValueError(f"{data.name}: validation Given needs queries and a gallery; the data have none.")
+        raise ValueError(
+            f"{data.name}: validation Given needs queries and a gallery; the data have none."
+        )
     return Split(images, data.query, data.gallery, what="queries and gallery of the data")
 
 
@@ -113,11 +123,15 @@ def evaluation_lists(
         return data.query, data.gallery, "queries and gallery of the data"
     if len(data.query) or len(data.gallery):
         which = "gallery" if len(data.query) else "query"
-        raise ValueError(f"{data.name}: the data have no {which} images; add them, or give class folders alone.")
+        raise ValueError(
+            f"{data.name}: the data have no {which} images; add them, or give class folders alone."
+        )
     if validation is not None and not isinstance(validation, schema.Given):
         held_back = split(data.train, data, validation, seed, held_out)
         if not len(held_back.query):
-            raise ValueError(f"{data.name}: no held-out class has two images: nothing to find. Pass data with queries.")
+            raise ValueError(
+                f"{data.name}: no held-out class has two images: nothing to find. Pass data with queries."
+            )
         return held_back.query, held_back.gallery, held_back.what
     return data.train, data.train, "each training image against all others"
 

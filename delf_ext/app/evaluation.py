@@ -15,7 +15,16 @@ from data_io.feature_parts import contents_of
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
 from delf_ext.app.data import evaluation_lists
-from delf_ext.app.reranking import Chain, Request, Reranker, for_embedding, how_it_came, name_of, require_folder, reserve
+from delf_ext.app.reranking import (
+    Chain,
+    Request,
+    Reranker,
+    for_embedding,
+    how_it_came,
+    name_of,
+    require_folder,
+    reserve,
+)
 from delf_ext.config import UsageError
 from delf_ext.evaluation import comparison
 from delf_ext.evaluation.comparison import ComparisonRow, Evaluated
@@ -25,7 +34,15 @@ from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
 from delf_ext.features.embedder import HeldBack, Model, common_held_back
 from delf_ext.features.extraction import NO_TIME_LEFT
-from delf_ext.pipeline import KEPT_PER_QUERY, Retrieval, embed, rank, score, truth_of, width_in_memory
+from delf_ext.pipeline import (
+    KEPT_PER_QUERY,
+    Retrieval,
+    embed,
+    rank,
+    score,
+    truth_of,
+    width_in_memory,
+)
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.records import Run
@@ -95,14 +112,18 @@ class Comparison:
         return comparison.format_table(self.rows)
 
 
-def lists_of(data: DataSet, models: Sequence[Model], log: Log = quiet) -> tuple[ImageList, ImageList]:
+def lists_of(
+    data: DataSet, models: Sequence[Model], log: Log = quiet
+) -> tuple[ImageList, ImageList]:
     """Return queries and gallery for all models, and say which they are.
 
     Raises: UsageError when the data name no queries and the models held back different images.
     """
     has_lists = len(data.query) and len(data.gallery)
     held_back = HeldBack() if has_lists else common_held_back(models, data.name)
-    query, gallery, what = evaluation_lists(data, held_back.validation, held_back.seed, held_back.names)
+    query, gallery, what = evaluation_lists(
+        data, held_back.validation, held_back.seed, held_back.names
+    )
     for model in models:
         log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}")
     return query, gallery
@@ -137,13 +158,23 @@ def measure(
     retrieval = embed(model, query, gallery, batch_size, test_time, deadline)
     late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
     if late:
-        log(f"time budget: {late} photographs were not embedded in time: everything that follows is of the others")
+        log(
+            f"time budget: {late} photographs were not embedded in time: everything that follows is of the others"
+        )
     ranking, truth = rank(retrieval, width_in_memory(retrieval)), truth_of(retrieval, labelled)
-    hits = hits_of(ranking, truth) if ranking.rows.shape[1] == len(retrieval.gallery) else score(retrieval, truth)
-    return Measured(Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth)
+    hits = (
+        hits_of(ranking, truth)
+        if ranking.rows.shape[1] == len(retrieval.gallery)
+        else score(retrieval, truth)
+    )
+    return Measured(
+        Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth
+    )
 
 
-def improve(measured: Measured, reranker: Reranker, chain: Chain, reserve_s: float = 0.0) -> Measured:
+def improve(
+    measured: Measured, reranker: Reranker, chain: Chain, reserve_s: float = 0.0
+) -> Measured:
     """Re-rank with a chain; where the ranking is cut, figures after it are of the part that is kept."""
     ranking, evidence = reranker(measured.retrieval, measured.ranking, chain, reserve_s)
     name, skipped = f"{measured.evaluated.name} + {name_of(chain)}", measured.evaluated.num_skipped
@@ -185,7 +216,9 @@ def evaluate(
     query, gallery = lists_of(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
-    plain = final = measure(model, query, gallery, batch_size, request.test_time, deadline=early, log=log)
+    plain = final = measure(
+        model, query, gallery, batch_size, request.test_time, deadline=early, log=log
+    )
     begun_s = request.deadline.clock()
     result = plain.figures(data_name, seed)
     if chain:
@@ -255,7 +288,9 @@ def require_two(num_models: int, chains: Sequence[Chain]) -> None:
         )
 
 
-def keep_in_run(run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool) -> list[Path]:
+def keep_in_run(
+    run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool
+) -> list[Path]:
     """Write metrics/NAME.json, ranking/NAME.npz and, with `report`, report/NAME/index.html; return what was written.
 
     NAME is that of the data set and the method: the results of several data sets stay side by side.
@@ -286,12 +321,29 @@ def write_page(
     title = f"mandoo on {data.name}"
     truth, names = measured[0].truth, data.class_names
     return write_report(
-        path, title, results, retrieval.query, retrieval.gallery, truth, names, seed=seed, facts=facts, draw_match=draw_match
+        path,
+        title,
+        results,
+        retrieval.query,
+        retrieval.gallery,
+        truth,
+        names,
+        seed=seed,
+        facts=facts,
+        draw_match=draw_match,
     )
 
 
 def _by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:
     """Return mAP and Recall@1 of each group of queries (a camera, a shop) that has a scored query."""
-    rows_of = {str(group): np.flatnonzero((groups == group) & (hits.num_relevant > 0)) for group in np.unique(groups)}
-    parts = {group: dict(summarize(hits.take(rows))) for group, rows in rows_of.items() if len(rows)}
-    return {group: {name: part[name] for name in ("mAP", "recall_at_1", "num_queries")} for group, part in parts.items()}
+    rows_of = {
+        str(group): np.flatnonzero((groups == group) & (hits.num_relevant > 0))
+        for group in np.unique(groups)
+    }
+    parts = {
+        group: dict(summarize(hits.take(rows))) for group, rows in rows_of.items() if len(rows)
+    }
+    return {
+        group: {name: part[name] for name in ("mAP", "recall_at_1", "num_queries")}
+        for group, part in parts.items()
+    }

@@ -23,7 +23,9 @@ class Evaluator(Protocol):
 
 
 @singledispatch
-def build_evaluator(config: Part, query: ImageList, gallery: ImageList, batch_size: int) -> Evaluator:
+def build_evaluator(
+    config: Part, query: ImageList, gallery: ImageList, batch_size: int
+) -> Evaluator:
     """Return the evaluator of a task on these lists. Raises: UsageError for a task that is not built yet."""
     raise not_built(config, build_evaluator)
 
@@ -32,7 +34,9 @@ def build_evaluator(config: Part, query: ImageList, gallery: ImageList, batch_si
 class RetrievalEvaluator:
     """Ranks the gallery for every query; images of the query's class are relevant."""
 
-    def __init__(self, config: schema.Retrieval, query: ImageList, gallery: ImageList, batch_size: int) -> None:
+    def __init__(
+        self, config: schema.Retrieval, query: ImageList, gallery: ImageList, batch_size: int
+    ) -> None:
         self.select_by = config.select_by
         self._query, self._gallery, self._batch_size = query, gallery, batch_size
 

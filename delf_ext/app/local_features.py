@@ -68,12 +68,16 @@ class LocalSettings:
     @property
     def geometric(self) -> GeometricConfig:
         """How pairs are verified and ordered."""
-        return GeometricConfig(order=self.order_by, verify=tuple(self._verify(kind) for kind in self.kinds))
+        return GeometricConfig(
+            order=self.order_by, verify=tuple(self._verify(kind) for kind in self.kinds)
+        )
 
     def _verify(self, kind: str) -> VerifyConfig:
         usual = VERIFY[kind]
         ransac = RansacConfig(model=self.geometry_model, seed=self.seed)
-        return dataclasses.replace(usual, ransac=ransac, accepted_from=self.min_inliers or usual.accepted_from)
+        return dataclasses.replace(
+            usual, ransac=ransac, accepted_from=self.min_inliers or usual.accepted_from
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def extractors_of(
 class LocalStores:
     """The stores of some extractors below a folder, completed by what is asked for: the `LocalOf` of a Verifier."""
 
-    def __init__(self, settings: LocalSettings, gallery: ImageList, folder: Path, log: Log = quiet) -> None:
+    def __init__(
+        self, settings: LocalSettings, gallery: ImageList, folder: Path, log: Log = quiet
+    ) -> None:
         self._settings, self._gallery, self._folder, self._log = settings, gallery, folder, log
         self._extractors: list[Extractor] = []
         self._begun: set[tuple[str, str]] = set()  # with `overwrite` a store is emptied once
@@ -124,10 +130,14 @@ class LocalStores:
     def open(self, fits: Callable[[], bool] = lambda: True) -> list[Extractor]:
         """Return the extractors; they are made at the first call. Raises: as `extractors_of`."""
         if not self._extractors:
-            self._extractors = extractors_of(self._settings, self._gallery, self._folder, fits, self._log)
+            self._extractors = extractors_of(
+                self._settings, self._gallery, self._folder, fits, self._log
+            )
         return self._extractors
 
-    def __call__(self, query: ImageList, gallery: ImageList, deadline: Deadline) -> list[tuple[LocalFeatures, LocalFeatures]]:
+    def __call__(
+        self, query: ImageList, gallery: ImageList, deadline: Deadline
+    ) -> list[tuple[LocalFeatures, LocalFeatures]]:
         from delf_ext.features.local_extraction import extract_local
 
         fits, settings = deadline.part_fits(FIRST_BATCH_S), self._settings
@@ -135,19 +145,34 @@ class LocalStores:
             raise TimeoutError("no time left to extract local features.")
 
         def completed(side: Any, images: ImageList, name: str, part: str) -> LocalFeatures:
-            store, overwrite = self._folder / name / part, settings.overwrite and (name, part) not in self._begun
+            store, overwrite = (
+                self._folder / name / part,
+                settings.overwrite and (name, part) not in self._begun,
+            )
             self._begun.add((name, part))
-            return extract_local(side, images, store, settings.descriptor_type, overwrite, f"{name} {part}", fits)
+            return extract_local(
+                side, images, store, settings.descriptor_type, overwrite, f"{name} {part}", fits
+            )
 
         return [
-            (completed(kind.query, query, kind.name, "query"), completed(kind.gallery, gallery, kind.name, "gallery"))
+            (
+                completed(kind.query, query, kind.name, "query"),
+                completed(kind.gallery, gallery, kind.name, "gallery"),
+            )
             for kind in self.open(fits)
         ]
 
     def kept(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
         """Return what the stores hold, per extractor that has both; nothing is extracted."""
-        folders = [(self._folder / kind / "query", self._folder / kind / "gallery") for kind in self._settings.kinds]
-        return [(load_local(query), load_local(gallery)) for query, gallery in folders if is_store(query) and is_store(gallery)]
+        folders = [
+            (self._folder / kind / "query", self._folder / kind / "gallery")
+            for kind in self._settings.kinds
+        ]
+        return [
+            (load_local(query), load_local(gallery))
+            for query, gallery in folders
+            if is_store(query) and is_store(gallery)
+        ]
 
 
 def raw_delf(settings: LocalSettings, log: Log = quiet) -> Any:
@@ -175,7 +200,13 @@ def raw_delf(settings: LocalSettings, log: Log = quiet) -> Any:
     return DelfExtractor(network, dataclasses.replace(settings.delf, rotations_deg=(0.0,)))
 
 
-def _delf(settings: LocalSettings, images: ImageList, folder: Path | None, fits: Callable[[], bool], log: Log) -> Extractor:
+def _delf(
+    settings: LocalSettings,
+    images: ImageList,
+    folder: Path | None,
+    fits: Callable[[], bool],
+    log: Log,
+) -> Extractor:
     from delf_ext.features.delf import DelfExtractor
 
     raw = raw_delf(settings, log)
@@ -183,8 +214,12 @@ def _delf(settings: LocalSettings, images: ImageList, folder: Path | None, fits:
     raw.turned(turns)  # refuses what it cannot do before a whitening is learned
     dims = settings.descriptor_dim or USUAL_DIMS
     if not 1 <= dims <= raw.dimension:
-        raise UsageError(f"--descriptor_dim must lie in 1..{raw.dimension}, the layer's width. Received {dims}.")
-    whitened = DelfExtractor(raw.network, raw.config, whitening_of(settings, raw, images, folder, fits, log))
+        raise UsageError(
+            f"--descriptor_dim must lie in 1..{raw.dimension}, the layer's width. Received {dims}."
+        )
+    whitened = DelfExtractor(
+        raw.network, raw.config, whitening_of(settings, raw, images, folder, fits, log)
+    )
     return Extractor("delf", whitened, whitened.turned(turns))
 
 
@@ -220,7 +255,9 @@ def whitening_of(
                 log(f"whitening: {path}")
                 return found
             if path != beside and not settings.overwrite:  # the features in the folder need it
-                raise StaleArtifact(f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite.")
+                raise StaleArtifact(
+                    f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
+                )
     if folder is None:
         raise UsageError(
             "DELF needs a --whitening=FILE; `whiten` learns one on any photographs. --local_features=sift needs none."
@@ -241,9 +278,13 @@ def learn_whitening(
     from delf_ext.features.local_extraction import sample_descriptors
 
     sample = sample_descriptors(raw, images, SAMPLED_IMAGES, SAMPLED_PER_IMAGE, settings.seed, fits)
-    learned = whitening.learn_whitening(sample, settings.descriptor_dim or USUAL_DIMS, raw.model_digest)
+    learned = whitening.learn_whitening(
+        sample, settings.descriptor_dim or USUAL_DIMS, raw.model_digest
+    )
     whitening.save_whitening(path, learned)
-    log(f"whitening: {path}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs")
+    log(
+        f"whitening: {path}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs"
+    )
     return learned
 
 

@@ -49,7 +49,11 @@ class Request:
     def of(self, model: Model) -> Request:
         """Return the request with what the model's recipe says in place of None."""
         chains = (parse_chain(model.ranking),) if self.chains is None else self.chains
-        return replace(self, chains=chains, test_time=model.test_time if self.test_time is None else self.test_time)
+        return replace(
+            self,
+            chains=chains,
+            test_time=model.test_time if self.test_time is None else self.test_time,
+        )
 
     @property
     def chain(self) -> Chain:
@@ -83,7 +87,9 @@ class Reranker:
     what `LocalStores.open` does, before any long work unless time is limited.
     """
 
-    def __init__(self, request: Request, gallery: ImageList, folder: Path | None, log: Log = quiet) -> None:
+    def __init__(
+        self, request: Request, gallery: ImageList, folder: Path | None, log: Log = quiet
+    ) -> None:
         self.deadline, self.config = request.deadline, request.local.geometric
         self.stores: LocalStores | None = None
         require_folder(request, folder)
@@ -96,10 +102,16 @@ class Reranker:
         self, retrieval: Retrieval, ranking: Ranking, chain: Chain, reserve_s: float = 0.0
     ) -> tuple[Ranking, Evidence | None]:
         """Return the ranking after the chain, `reserve_s` before the deadline, and what its last geometric step found."""
-        verifier = Verifier(retrieval.query, retrieval.gallery, self.stores, self.config) if self.stores else None
+        verifier = (
+            Verifier(retrieval.query, retrieval.gallery, self.stores, self.config)
+            if self.stores
+            else None
+        )
         after = rerank(retrieval, ranking, chain, self.deadline.sooner(reserve_s), verifier)
         evidence = verifier.evidence if verifier else None
-        return after, evidence if evidence is not None and len(evidence.query_ids) == len(after) else None
+        return after, evidence if evidence is not None and len(evidence.query_ids) == len(
+            after
+        ) else None
 
     @property
     def local(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
@@ -127,7 +139,9 @@ def ended_by(deadline: Deadline, result: Path, log: Log) -> Iterator[None]:
     """End the process at the deadline, where `result` is complete already and what would make it better hangs."""
 
     def end() -> None:
-        log(f"time budget: {deadline.seconds:g} s are over; {result} holds the ranking that was ready.")
+        log(
+            f"time budget: {deadline.seconds:g} s are over; {result} holds the ranking that was ready."
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

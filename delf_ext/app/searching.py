@@ -42,7 +42,11 @@ class Hits:
     def of(self, row: int) -> list[Hit]:
         """Return the hits of one query, best first."""
         paths, places = self.retrieval.gallery.paths, self.ranking.rows[row]
-        return [Hit(str(paths[place]), float(score)) for place, score in zip(places, self.ranking.scores[row]) if place >= 0]
+        return [
+            Hit(str(paths[place]), float(score))
+            for place, score in zip(places, self.ranking.scores[row])
+            if place >= 0
+        ]
 
     def __iter__(self) -> Iterator[tuple[str, list[Hit]]]:
         """Yield (path of the query, its hits)."""
@@ -54,7 +58,14 @@ def images_of(images: Images) -> ImageList:
     return images if isinstance(images, ImageList) else list_images(images)
 
 
-def search(model: Model, query: Images, gallery: Images, *, top_k: int | None = 10, batch_size: int = BATCH_SIZE) -> Hits:
+def search(
+    model: Model,
+    query: Images,
+    gallery: Images,
+    *,
+    top_k: int | None = 10,
+    batch_size: int = BATCH_SIZE,
+) -> Hits:
     """Find the photographs of a gallery that are most like each query.
 
     Args:
@@ -74,7 +85,12 @@ def search(model: Model, query: Images, gallery: Images, *, top_k: int | None = 
 
 
 def rerank(
-    hits: Hits, method: str, *, folder: str | Path | None = None, request: Request | None = None, log: Log = quiet
+    hits: Hits,
+    method: str,
+    *,
+    folder: str | Path | None = None,
+    request: Request | None = None,
+    log: Log = quiet,
 ) -> Hits:
     """Re-rank what `search` found.
 
@@ -90,12 +106,16 @@ def rerank(
     """
     chain = parse_chain(method)
     request = dataclasses.replace(request or Request(), chains=(chain,))
-    reranker = Reranker(request, hits.retrieval.gallery, None if folder is None else Path(folder), log)
+    reranker = Reranker(
+        request, hits.retrieval.gallery, None if folder is None else Path(folder), log
+    )
     ranking, _ = reranker(hits.retrieval, hits.ranking, chain)
     return Hits(hits.retrieval, ranking)
 
 
-def extract(model: Model, images: Images, *, batch_size: int = BATCH_SIZE) -> tuple[GlobalFeatures, ImageList]:
+def extract(
+    model: Model, images: Images, *, batch_size: int = BATCH_SIZE
+) -> tuple[GlobalFeatures, ImageList]:
     """Embed photographs.
 
     Args:

@@ -77,18 +77,26 @@ def train(
     data = load_dataset(data) if isinstance(data, (str, Path)) else data
     run_dir = Path(run_dir)
     if is_run(run_dir):
-        raise ValueError(f"{run_dir}: holds a run already. Continue it with --resume, or choose another --run_dir.")
+        raise ValueError(
+            f"{run_dir}: holds a run already. Continue it with --resume, or choose another --run_dir."
+        )
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:
-            raise UsageError("--from_run starts one recipe from one run; train the members of an ensemble one by one.")
+            raise UsageError(
+                "--from_run starts one recipe from one run; train the members of an ensemble one by one."
+            )
         if listener is not None:
-            raise UsageError("a listener follows one recipe; train the members of an ensemble one by one.")
+            raise UsageError(
+                "a listener follows one recipe; train the members of an ensemble one by one."
+            )
         _require_members(recipe)
         run = _begin_ensemble(recipe, place or data.name, weights, settings, run_dir)
         return _train_members(run, data, settings, None, log)
     if from_run is not None:
         if weights:
-            raise UsageError("--from_run and --pretrained_model both say what a run starts from: pass one of them.")
+            raise UsageError(
+                "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+            )
         parent_recipe(from_run)  # refused before the images are read
     job = Job(recipe, data, run_dir, settings, log)
     model = job.begin(weights, from_run, place, dict(infer or {}))
@@ -134,7 +142,9 @@ def resume(
 def require_resumable(run: Run) -> None:
     """Raise ValueError, in one line, for a run that `resume` cannot continue."""
     if run.kind not in ("recipe", "ensemble"):
-        raise ValueError(f"{run.path}: holds a run of kind {run.kind!r}, which continues by its own command.")
+        raise ValueError(
+            f"{run.path}: holds a run of kind {run.kind!r}, which continues by its own command."
+        )
     if run.is_old:
         raise ValueError(
             f"{run.path}: an earlier version made this run. It can be opened and evaluated, and a new run can start from "
@@ -144,7 +154,11 @@ def require_resumable(run: Run) -> None:
 
 def settings_of(run: Run) -> Settings:
     """Return how a run was made."""
-    known = {name: value for name, value in run.facts.settings.items() if name in Settings.__dataclass_fields__}
+    known = {
+        name: value
+        for name, value in run.facts.settings.items()
+        if name in Settings.__dataclass_fields__
+    }
     return Settings(**known)
 
 
@@ -164,7 +178,9 @@ def _require_members(recipe: schema.EnsembleRecipe) -> None:
         raise UsageError("LabelVote is not built yet. Built: none of its kind.")
 
 
-def _begin_ensemble(recipe: schema.EnsembleRecipe, place: str, weights: str, settings: Settings, run_dir: Path) -> Run:
+def _begin_ensemble(
+    recipe: schema.EnsembleRecipe, place: str, weights: str, settings: Settings, run_dir: Path
+) -> Run:
     facts = Facts(
         data=place,
         weights=weights,
@@ -172,11 +188,18 @@ def _begin_ensemble(recipe: schema.EnsembleRecipe, place: str, weights: str, set
         versions=run_directory.versions(),
         commit=run_directory.commit(),
     )
-    runs = [replace(one, run=str(Path(one.run).absolute())) if one.run else one for one in recipe.members]
-    return write_run(run_dir, "ensemble", codec.to_json(replace(recipe, members=tuple(runs))), facts)
+    runs = [
+        replace(one, run=str(Path(one.run).absolute())) if one.run else one
+        for one in recipe.members
+    ]
+    return write_run(
+        run_dir, "ensemble", codec.to_json(replace(recipe, members=tuple(runs))), facts
+    )
 
 
-def _train_members(run: Run, data: DataSet, settings: Settings, epochs: int | None, log: Log) -> Trained:
+def _train_members(
+    run: Run, data: DataSet, settings: Settings, epochs: int | None, log: Log
+) -> Trained:
     """Train the members that are recipes, one after the other; one that was begun is continued."""
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.EnsembleRecipe)

@@ -59,7 +59,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("checkpoint_every_steps", 1), ("max_images", 0)):
             if getattr(self, name) < least:
-                raise UsageError(f"--{name} must be at least {least}. Received {getattr(self, name)}.")
+                raise UsageError(
+                    f"--{name} must be at least {least}. Received {getattr(self, name)}."
+                )
 
 
 USUAL = Settings()
@@ -75,22 +77,36 @@ def require_built(recipe: schema.Recipe) -> None:
     if not isinstance(recipe.task, schema.Retrieval):
         raise UsageError(f"task {type(recipe.task).__name__} is not built yet. Built: Retrieval.")
     if recipe.task.ranked_by != "similarity":
-        raise UsageError(f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".')
+        raise UsageError(
+            f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".'
+        )
     unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
     if unknown:
-        raise UsageError(f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}.")
+        raise UsageError(
+            f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}."
+        )
     copies = [name for name in recipe.test_time.copies if name not in CHANGES]
     if copies:
-        raise UsageError(f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(CHANGES)}.")
+        raise UsageError(
+            f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(CHANGES)}."
+        )
     if recipe.test_time.scales or recipe.test_time.join != "mean":
-        raise UsageError('TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".')
+        raise UsageError(
+            'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
+        )
     parse_chain(recipe.ranking)
     if recipe.reduction is not None:
-        raise UsageError(f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none.")
+        raise UsageError(
+            f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none."
+        )
     if recipe.limits.max_gmac:
         raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
-    Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)  # layers without variables
-    build_optimizer(recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1))
+    Objective(
+        EmbeddingModel(recipe.model, num_classes=2), recipe.losses
+    )  # layers without variables
+    build_optimizer(
+        recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
+    )
 
 
 def parent_recipe(from_run: str | Path) -> schema.Recipe:
@@ -98,7 +114,9 @@ def parent_recipe(from_run: str | Path) -> schema.Recipe:
     run = read_run(from_run)
     recipe = recipe_of(run) if run.kind == "recipe" else None
     if not isinstance(recipe, schema.Recipe):
-        raise ValueError(f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in.")
+        raise ValueError(
+            f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in."
+        )
     return recipe
 
 
@@ -139,9 +157,15 @@ class Job:
     def _say_what(self) -> None:
         counts = np.bincount(self.images.known_labels("training"))
         if len(counts) < 2:
-            raise ValueError(f"training needs at least 2 classes. Received {len(counts)} (after validation took its share).")
+            raise ValueError(
+                f"training needs at least 2 classes. Received {len(counts)} (after validation took its share)."
+            )
         self.log(f"run directory: {self.run_dir}")
-        dev = f"{len(self.split.query)} queries, {self.split.what}" if len(self.split.query) else "none"
+        dev = (
+            f"{len(self.split.query)} queries, {self.split.what}"
+            if len(self.split.query)
+            else "none"
+        )
         self.log(
             f"training {self.recipe.name} on {len(self.images)} images of {len(counts)} classes for "
             f"{self.recipe.epochs} epochs of {len(self.plan(0))} steps; validation: {dev}"
@@ -154,17 +178,25 @@ class Job:
         sampling, labels = self.recipe.sampling, self.images.known_labels("training")
         seed = self.settings.seed
         if isinstance(sampling, schema.PxK):
-            return epoch_batches(labels, sampling.batch_size, seed, epoch, "classes", sampling.images)
+            return epoch_batches(
+                labels, sampling.batch_size, seed, epoch, "classes", sampling.images
+            )
         kind = "pairs" if isinstance(sampling, schema.Pairs) else "shuffled"
         return epoch_batches(labels, sampling.batch_size, seed, epoch, kind)
 
-    def begin(self, weights: str, from_run: str | Path | None, place: str, infer: dict[str, Any]) -> EmbeddingModel:
+    def begin(
+        self, weights: str, from_run: str | Path | None, place: str, infer: dict[str, Any]
+    ) -> EmbeddingModel:
         """Return the model as it starts, and make the run; nothing is written when the weights do not fit."""
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
-        if from_run is not None and trunk.layout == "auto":  # weights of another layout load and work badly
+        if (
+            from_run is not None and trunk.layout == "auto"
+        ):  # weights of another layout load and work badly
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
-        self._decide_trunk(with_layout(dataclasses.replace(trunk, weights=weights), weights, self.log))
+        self._decide_trunk(
+            with_layout(dataclasses.replace(trunk, weights=weights), weights, self.log)
+        )
         model = self._built()
         history = [f"made with seed {self.settings.seed}"]
         report = ""
@@ -193,17 +225,29 @@ class Job:
         return model
 
     def _decide_trunk(self, trunk: schema.Trunk) -> None:
-        self.recipe = dataclasses.replace(self.recipe, model=dataclasses.replace(self.recipe.model, trunk=trunk))
+        self.recipe = dataclasses.replace(
+            self.recipe, model=dataclasses.replace(self.recipe.model, trunk=trunk)
+        )
 
     def _start_from(self, model: EmbeddingModel, run: Run) -> list[str]:
         """Copy the weights of another run by name; return what that changed, in lines."""
         old, which = load_model(run)
         values, variables = old.named_variables(), model.named_variables()
-        fitting = [name for name in variables if name in values and values[name].shape == variables[name].shape]
+        fitting = [
+            name
+            for name in variables
+            if name in values and values[name].shape == variables[name].shape
+        ]
         for name in fitting:
             variables[name].assign(values[name])
-        if not any(parameter.name in fitting for parameter in model.parameters() if parameter.group.startswith("trunk/")):
-            raise ValueError(f"{run.path}: no weight of its trunk fits that of {self.recipe.name}: they are other networks.")
+        if not any(
+            parameter.name in fitting
+            for parameter in model.parameters()
+            if parameter.group.startswith("trunk/")
+        ):
+            raise ValueError(
+                f"{run.path}: no weight of its trunk fits that of {self.recipe.name}: they are other networks."
+            )
         lines = [f"starts from {run.path} ({which}): {len(fitting)} of {len(variables)} variables"]
         if others := [name for name in variables if name not in fitting]:
             more = f" and {len(others) - SHOWN_SKIPPED} more" if len(others) > SHOWN_SKIPPED else ""
@@ -224,11 +268,15 @@ class Job:
                 f"{len(self.class_names)} or others: start a new run."
             )
         if run.facts.data_digest != content_of(self.images):
-            raise ValueError(f"{self.run_dir}: the training images have changed since it was made: start a new run.")
+            raise ValueError(
+                f"{self.run_dir}: the training images have changed since it was made: start a new run."
+            )
         what = "resumed"
         done = max(CheckpointFolder(run.checkpoints, "last").numbers(), default=0)
         if epochs is not None and epochs * len(self.plan(0)) < done:
-            raise UsageError(f"--epochs={epochs}: the run has been trained for {done / len(self.plan(0)):.1f} epochs already.")
+            raise UsageError(
+                f"--epochs={epochs}: the run has been trained for {done / len(self.plan(0)):.1f} epochs already."
+            )
         if epochs is not None and epochs != self.recipe.epochs:
             what += f", epochs {self.recipe.epochs} -> {epochs}"
             self.recipe = with_epochs(self.recipe, epochs)
@@ -258,7 +306,9 @@ class Job:
         require_groups(self.recipe, model.parameters())
         return model
 
-    def fit(self, model: EmbeddingModel, resume: bool, listener: Listener | None) -> Mapping[str, float]:
+    def fit(
+        self, model: EmbeddingModel, resume: bool, listener: Listener | None
+    ) -> Mapping[str, float]:
         """Train, and return the means of the last epoch."""
         from delf_ext.training.loop import Progress, train
 
@@ -282,7 +332,9 @@ class Job:
             from delf_ext.features.feature_maps import stored_feature_maps
 
             folder = self.run_dir / "features"
-            maps = stored_feature_maps(model, recipe.input.size_px, self.images, folder, recipe.batch_size)
+            maps = stored_feature_maps(
+                model, recipe.input.size_px, self.images, folder, recipe.batch_size
+            )
             labels = self.images.known_labels("training")
             return lambda epoch, first: feature_batches(maps, labels, self.plan(epoch), first)
         changes = augmentations(recipe.input)
@@ -293,7 +345,9 @@ class Job:
 
         def batches(epoch: int, first: int) -> Any:
             size_px = stage_of(recipe.stages, epoch).size_px or recipe.input.size_px
-            return image_batches(self.images, self.plan(epoch), size_px, changes, settings.seed, epoch, first, cache)
+            return image_batches(
+                self.images, self.plan(epoch), size_px, changes, settings.seed, epoch, first, cache
+            )
 
         return batches
 
@@ -305,13 +359,17 @@ class Job:
         from delf_ext.features.embedders import live_embedder
 
         embedder = live_embedder(model, self.recipe.final_size_px, "validation")
-        evaluator = build_evaluator(self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size)
+        evaluator = build_evaluator(
+            self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size
+        )
         return lambda: dict(evaluator(embedder))
 
 
 def augmentations(config: schema.Input) -> Changes:
     """Return the augmentations of a recipe by the names and parameters of `data_io.augmentation`."""
     return {
-        snake_case(type(one).__name__): {name.name: getattr(one, name.name) for name in dataclasses.fields(one)}
+        snake_case(type(one).__name__): {
+            name.name: getattr(one, name.name) for name in dataclasses.fields(one)
+        }
         for one in config.augment
     }

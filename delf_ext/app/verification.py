@@ -19,7 +19,9 @@ from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
 
 Local = Sequence[tuple[LocalFeatures, LocalFeatures]]  # per extractor: of queries, of gallery
-Pairs = dict[str, tuple[np.ndarray, np.ndarray]]  # "matching" and "other" -> inliers [n], accepted [n]
+Pairs = dict[
+    str, tuple[np.ndarray, np.ndarray]
+]  # "matching" and "other" -> inliers [n], accepted [n]
 
 
 def match(
@@ -45,7 +47,9 @@ def match(
         (one.query.extract(images[:1])[0], one.gallery.extract(images[1:])[0])
         for one in extractors_of(settings, both, None, log=log)
     ]
-    return draw_pair(images, keypoints, (str(query.ids[0]), str(candidate.ids[0])), settings.geometric)
+    return draw_pair(
+        images, keypoints, (str(query.ids[0]), str(candidate.ids[0])), settings.geometric
+    )
 
 
 def draw_pair(
@@ -56,13 +60,22 @@ def draw_pair(
 ) -> tuple[Image.Image, list[Verification]]:
     """Verify a pair of photographs by each extractor's keypoints, and draw the results one under the other."""
     ways = config.verify * (len(keypoints) // len(config.verify))
-    found = [verify(pair[0], [pair[1]], [pair_key(*names)], way)[0] for pair, way in zip(keypoints, ways)]
-    title = "   ".join(names) if "".join(names).isascii() else "query   gallery"  # Pillow's own font has Latin letters only
-    pictures = [draw_match(images[0], images[1], *pair, one, title, one.accepted) for pair, one in zip(keypoints, found)]
+    found = [
+        verify(pair[0], [pair[1]], [pair_key(*names)], way)[0] for pair, way in zip(keypoints, ways)
+    ]
+    title = (
+        "   ".join(names) if "".join(names).isascii() else "query   gallery"
+    )  # Pillow's own font has Latin letters only
+    pictures = [
+        draw_match(images[0], images[1], *pair, one, title, one.accepted)
+        for pair, one in zip(keypoints, found)
+    ]
     return stack(pictures), found
 
 
-def match_drawer(measured: Measured, local: Local, config: GeometricConfig) -> Callable[[str, str], Image.Image | None]:
+def match_drawer(
+    measured: Measured, local: Local, config: GeometricConfig
+) -> Callable[[str, str], Image.Image | None]:
     """Return (query id, gallery id) -> the pair with its matches; None where a file cannot be read."""
     query, gallery = measured.retrieval.query, measured.retrieval.gallery
     path_of = [dict(zip(images.ids.tolist(), images.paths.tolist())) for images in (query, gallery)]
@@ -70,10 +83,14 @@ def match_drawer(measured: Measured, local: Local, config: GeometricConfig) -> C
     def draw(query_id: str, gallery_id: str) -> Image.Image | None:
         known = [pair for pair in local if query_id in pair[0] and gallery_id in pair[1]]
         try:
-            images = [decode_image(paths[name]) for paths, name in zip(path_of, (query_id, gallery_id))]
+            images = [
+                decode_image(paths[name]) for paths, name in zip(path_of, (query_id, gallery_id))
+            ]
         except ImageError:
             return None
-        keypoints = [(queries.of(query_id), galleries.of(gallery_id)) for queries, galleries in known]
+        keypoints = [
+            (queries.of(query_id), galleries.of(gallery_id)) for queries, galleries in known
+        ]
         return draw_pair(images, keypoints, (query_id, gallery_id), config)[0] if known else None
 
     return draw
@@ -97,7 +114,10 @@ def verification_figures(pairs: Pairs, config: GeometricConfig) -> dict[str, Any
     """Return which share of matching and of other pairs was accepted, and the threshold that accepts 0.5 % of the others."""
     result: dict[str, Any] = {"accepted_from": [way.accepted_from for way in config.verify]}
     for kind, (_, accepted) in pairs.items():
-        result |= {f"{kind}_pairs": len(accepted), f"accepted_{kind}": float(accepted.mean()) if len(accepted) else None}
+        result |= {
+            f"{kind}_pairs": len(accepted),
+            f"accepted_{kind}": float(accepted.mean()) if len(accepted) else None,
+        }
     if len(config.verify) == 1 and len(pairs["other"][0]):
         result["threshold_at_half_a_percent"] = choose_threshold(pairs["other"][0])
     return result

@@ -90,18 +90,25 @@ def common_hits(results: Sequence[Evaluated]) -> tuple[list[Hits], int]:
         raise ValueError("a comparison needs at least one result.")
     ids = [set(result.hits.query_ids.tolist()) for result in results]
     shared = set.intersection(*ids)
-    common = [result.hits.take(np.array([i in shared for i in result.hits.query_ids.tolist()], bool)) for result in results]
+    common = [
+        result.hits.take(np.array([i in shared for i in result.hits.query_ids.tolist()], bool))
+        for result in results
+    ]
     for result, hits in zip(results[1:], common[1:], strict=True):
         _require_same_question(results[0].name, common[0], result.name, hits)
     if not np.any(common[0].num_relevant > 0):
         names = ", ".join(result.name for result in results)
-        raise ValueError(f"no query with a relevant image is common to {names}: were they evaluated on one data set?")
+        raise ValueError(
+            f"no query with a relevant image is common to {names}: were they evaluated on one data set?"
+        )
     return common, len(set.union(*ids)) - len(shared)
 
 
 def _require_same_question(name_a: str, a: Hits, name_b: str, b: Hits) -> None:
     if (a.query_ids != b.query_ids).any():
-        raise ValueError(f"{name_a} and {name_b} have their queries in another order: rank both from one list of images.")
+        raise ValueError(
+            f"{name_a} and {name_b} have their queries in another order: rank both from one list of images."
+        )
     other = (a.num_relevant != b.num_relevant) | (a.num_candidates != b.num_candidates)
     if other.any():
         row = int(np.argmax(other))
@@ -120,7 +127,11 @@ def table_cells(row: ComparisonRow) -> tuple[str, ...]:
     difference: tuple[str, ...] = ("", "", "")
     if row.difference is not None:
         gap = row.difference
-        difference = (f"{gap.mean:+.4f}", f"{gap.low:+.4f} .. {gap.high:+.4f}", _p_text(gap.p_value))
+        difference = (
+            f"{gap.mean:+.4f}",
+            f"{gap.low:+.4f} .. {gap.high:+.4f}",
+            _p_text(gap.p_value),
+        )
     return (
         row.name,
         f"{row.mean_average_precision:.4f}",
@@ -138,7 +149,10 @@ def format_table(rows: Sequence[ComparisonRow]) -> str:
     """A plain text table, followed by one line per count that a reader has to know."""
     lines = [COLUMNS, *map(table_cells, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    texts = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    texts = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
     ruler = "-" * max(map(len, texts))
     return "\n".join([texts[0], ruler, *texts[1:], ruler, *notes(rows)])
 
@@ -148,9 +162,13 @@ def notes(rows: Sequence[ComparisonRow]) -> list[str]:
     first = rows[0]
     lines = [f"{first.num_queries} queries scored."]
     if first.num_without_relevant:
-        lines.append(f"{first.num_without_relevant} queries have no relevant image in the gallery and are not scored.")
+        lines.append(
+            f"{first.num_without_relevant} queries have no relevant image in the gallery and are not scored."
+        )
     if first.num_left_out:
-        lines.append(f"{first.num_left_out} queries were not ranked by every method and are left out for all.")
+        lines.append(
+            f"{first.num_left_out} queries were not ranked by every method and are left out for all."
+        )
     lines += [f"{row.name}: {row.num_skipped} images skipped." for row in rows if row.num_skipped]
     return lines
 

@@ -35,7 +35,11 @@ def bootstrap_interval(
 
 
 def paired_bootstrap(
-    values_a: np.ndarray, values_b: np.ndarray, seed: int = 0, num_resamples: int = 2000, confidence: float = 0.95
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    seed: int = 0,
+    num_resamples: int = 2000,
+    confidence: float = 0.95,
 ) -> PairedDifference:
     """Difference of the means of `values_a` and `values_b`, [Q] each, value i of both from the same query.
 
@@ -46,7 +50,9 @@ def paired_bootstrap(
     """
     values_a, values_b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
     if values_a.shape != values_b.shape:
-        raise ValueError(f"paired values must be of the same queries. Received shapes {values_a.shape} and {values_b.shape}.")
+        raise ValueError(
+            f"paired values must be of the same queries. Received shapes {values_a.shape} and {values_b.shape}."
+        )
     differences = values_a - values_b
     differences = differences[~np.isnan(differences)]
     means = _resampled_means(differences, seed, num_resamples)
@@ -58,11 +64,18 @@ def paired_bootstrap(
 def _resampled_means(values: np.ndarray, seed: int, num_resamples: int) -> np.ndarray:
     """Means of `num_resamples` draws of Q values with replacement, [num_resamples]."""
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"a bootstrap needs at least one scored query. Received values of shape {values.shape}.")
+        raise ValueError(
+            f"a bootstrap needs at least one scored query. Received values of shape {values.shape}."
+        )
     rng = np.random.default_rng(seed)
     step = max(1, DRAWS_PER_BLOCK // len(values))
     blocks = [min(step, num_resamples - start) for start in range(0, num_resamples, step)]
-    return np.concatenate([values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in blocks])
+    return np.concatenate(
+        [
+            values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1)
+            for size in blocks
+        ]
+    )
 
 
 def _interval(means: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from data_io.artifacts import atomic_path
 
-LINEAR_UP_TO = 20  # then the axis turns logarithmic: thresholds lie at tens, matching pairs at hundreds
+LINEAR_UP_TO = (
+    20  # then the axis turns logarithmic: thresholds lie at tens, matching pairs at hundreds
+)
 TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 MATCHING, OTHER, LINE = "#2a78b8", "#d9792b", "#333333"
 
@@ -37,14 +39,22 @@ def choose_threshold(false_counts: Values, max_false_share: float = 0.005) -> in
     if not len(false_counts):
         raise ValueError("a threshold needs at least one pair of different objects.")
     if not 0 <= max_false_share < 1:
-        raise ValueError(f"max_false_share must be at least 0 and below 1. Received {max_false_share}.")
+        raise ValueError(
+            f"max_false_share must be at least 0 and below 1. Received {max_false_share}."
+        )
     falling = np.sort(np.asarray(false_counts))[::-1]
-    allowed = int(max_false_share * len(falling) + 1e-9)  # 0.005 * 1,000 pairs are five, whatever the last bit says
+    allowed = int(
+        max_false_share * len(falling) + 1e-9
+    )  # 0.005 * 1,000 pairs are five, whatever the last bit says
     return max(1, int(np.floor(falling[allowed])) + 1)
 
 
 def draw_match_histogram(
-    path: str | Path, true_values: Values, false_values: Values, threshold: float, what: str = "inliers"
+    path: str | Path,
+    true_values: Values,
+    false_values: Values,
+    threshold: float,
+    what: str = "inliers",
 ) -> None:
     """Writes a PNG: how many matching and how many other pairs have how many inliers (or which score), log y axis.
 
@@ -53,22 +63,44 @@ def draw_match_histogram(
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("drawing a histogram needs matplotlib, the extra [viz]: pip install matplotlib") from None
-    values = np.concatenate([np.asarray(true_values, np.float64), np.asarray(false_values, np.float64)])
+        raise ValueError(
+            "drawing a histogram needs matplotlib, the extra [viz]: pip install matplotlib"
+        ) from None
+    values = np.concatenate(
+        [np.asarray(true_values, np.float64), np.asarray(false_values, np.float64)]
+    )
     if not len(values):
         raise ValueError("a histogram needs at least one verified pair.")
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     edges = _edges(values, threshold)
-    for kind, pairs, color in (("other pairs", false_values, OTHER), ("matching pairs", true_values, MATCHING)):
-        accepted = f": {100 * accepted_share(pairs, threshold):.2f} % accepted" if len(pairs) else ""
+    for kind, pairs, color in (
+        ("other pairs", false_values, OTHER),
+        ("matching pairs", true_values, MATCHING),
+    ):
+        accepted = (
+            f": {100 * accepted_share(pairs, threshold):.2f} % accepted" if len(pairs) else ""
+        )
         axes.hist(pairs, edges, color=color, alpha=0.65, label=f"{len(pairs):,} {kind}{accepted}")
-    axes.axvline(threshold, color=LINE, linestyle="--", linewidth=1.5, label=f"accepted from {threshold:g} on")
+    axes.axvline(
+        threshold,
+        color=LINE,
+        linestyle="--",
+        linewidth=1.5,
+        label=f"accepted from {threshold:g} on",
+    )
     axes.set_xscale("asinh", linear_width=LINEAR_UP_TO)
-    axes.set_xticks(ticks := [tick for tick in TICKS if tick <= edges[-1]], map("{:,}".format, ticks))
+    axes.set_xticks(
+        ticks := [tick for tick in TICKS if tick <= edges[-1]], map("{:,}".format, ticks)
+    )
     axes.set_xlim(edges[0], edges[-1])
     axes.tick_params(axis="x", which="minor", bottom=False)
-    axes.set(yscale="log", xlabel=what, ylabel="pairs", title=f"{what.capitalize()} of matching and of other pairs")
+    axes.set(
+        yscale="log",
+        xlabel=what,
+        ylabel="pairs",
+        title=f"{what.capitalize()} of matching and of other pairs",
+    )
     axes.set_ylim(bottom=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -37,7 +37,11 @@ class _Pane:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        return (*self.corner, self.corner[0] + self.picture.width, self.corner[1] + self.picture.height)
+        return (
+            *self.corner,
+            self.corner[0] + self.picture.width,
+            self.corner[1] + self.picture.height,
+        )
 
 
 def draw_match(
@@ -65,16 +69,26 @@ def draw_match(
     for pane in (left, right):
         canvas.paste(pane.picture, pane.corner)
     if verification.gallery_from_query is not None:
-        _draw_border(canvas, left, _projected_border(gallery.size_px, np.linalg.inv(verification.gallery_from_query)))
-        _draw_border(canvas, right, _projected_border(query.size_px, verification.gallery_from_query))
-    _draw_keypoints(canvas, left.at(query.keypoints_px), right.at(gallery.keypoints_px), verification)
+        _draw_border(
+            canvas,
+            left,
+            _projected_border(gallery.size_px, np.linalg.inv(verification.gallery_from_query)),
+        )
+        _draw_border(
+            canvas, right, _projected_border(query.size_px, verification.gallery_from_query)
+        )
+    _draw_keypoints(
+        canvas, left.at(query.keypoints_px), right.at(gallery.keypoints_px), verification
+    )
     _write_caption(canvas, title, verification, accepted)
     return canvas
 
 
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
     """Pictures of one pair under each other, such as one per extractor."""
-    canvas = Image.new("RGB", (max(one.width for one in pictures), sum(one.height for one in pictures)), BACKGROUND)
+    canvas = Image.new(
+        "RGB", (max(one.width for one in pictures), sum(one.height for one in pictures)), BACKGROUND
+    )
     top = 0
     for one in pictures:
         canvas.paste(one, (0, top))
@@ -109,7 +123,11 @@ def _pane(image: np.ndarray, height_px: int, left_px: int) -> _Pane:
 def _projected_border(size_px: tuple[int, int], to_other: np.ndarray) -> np.ndarray | None:
     """The corners of an image of `size_px` in the other one's pixels, [4, 2]; None where one lies at or beyond the horizon."""
     width, height = size_px
-    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]]) - [0.5, 0.5, 0]
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]]) - [
+        0.5,
+        0.5,
+        0,
+    ]
     x, y, depth = to_other @ corners.T
     same_side = depth * np.sign(depth[0])
     if same_side.min() <= same_side.max() / FAR:
@@ -132,7 +150,9 @@ def _draw_border(canvas: Image.Image, pane: _Pane, corners_px: np.ndarray | None
     canvas.paste(small, pane.corner, small)
 
 
-def _draw_keypoints(canvas: Image.Image, query: np.ndarray, gallery: np.ndarray, verification: Verification) -> None:
+def _draw_keypoints(
+    canvas: Image.Image, query: np.ndarray, gallery: np.ndarray, verification: Verification
+) -> None:
     """Pale points, then the casings of all lines, then the lines themselves: neighbours differ in hue, top to bottom."""
     layer, pen = _layer(canvas)
     inliers = verification.matches[verification.inliers]
@@ -141,11 +161,19 @@ def _draw_keypoints(canvas: Image.Image, query: np.ndarray, gallery: np.ndarray,
             _dot(pen, point, 2.0, CASING)
             _dot(pen, point, 1.3, PALE)
     inliers = inliers[np.argsort(query[inliers[:, 0], 1], kind="stable")]
-    chosen = inliers[np.unique(np.linspace(0, len(inliers) - 1, MAX_LINES).round().astype(int))] if len(inliers) else inliers
+    chosen = (
+        inliers[np.unique(np.linspace(0, len(inliers) - 1, MAX_LINES).round().astype(int))]
+        if len(inliers)
+        else inliers
+    )
     for line in chosen:
         pen.line([tuple(query[line[0]]), tuple(gallery[line[1]])], CASING, 3 * SMOOTH)
     for number, match in enumerate(chosen):
-        pen.line([tuple(query[match[0]]), tuple(gallery[match[1]])], _hue(number / len(chosen)), SMOOTH + 1)
+        pen.line(
+            [tuple(query[match[0]]), tuple(gallery[match[1]])],
+            _hue(number / len(chosen)),
+            SMOOTH + 1,
+        )
     for number, match in enumerate(inliers):
         for point in (query[match[0]], gallery[match[1]]):
             _dot(pen, point, 3.4, CASING)
@@ -170,7 +198,9 @@ def _hue(share: float) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}e6"
 
 
-def _write_caption(canvas: Image.Image, title: str, verification: Verification, accepted: bool | None) -> None:
+def _write_caption(
+    canvas: Image.Image, title: str, verification: Verification, accepted: bool | None
+) -> None:
     pen, top, room = ImageDraw.Draw(canvas), canvas.height - STRIP_PX, canvas.width - 24
     large, small = ImageFont.load_default(17), ImageFont.load_default(14)
     pen.text((12, top + 8), _fitting(title, large, room), INK, large)
@@ -185,7 +215,11 @@ def _write_caption(canvas: Image.Image, title: str, verification: Verification, 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: int) -> str:
     """The text, or its two ends around an ellipsis: both ends of an id tell it from its neighbours."""
     for kept in range(len(text), 1, -1):
-        shown = text if kept == len(text) else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+        shown = (
+            text
+            if kept == len(text)
+            else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+        )
         if font.getlength(shown) <= room_px:
             return shown
     return "…"

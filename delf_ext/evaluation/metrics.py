@@ -32,9 +32,14 @@ class Hits:
     num_candidates: np.ndarray
 
     def __post_init__(self) -> None:
-        lengths = {len(getattr(self, name)) for name in ("query_ids", "positions", "num_relevant", "depth", "num_candidates")}
+        lengths = {
+            len(getattr(self, name))
+            for name in ("query_ids", "positions", "num_relevant", "depth", "num_candidates")
+        }
         if len(lengths) != 1:
-            raise ValueError(f"hits must have one entry per query in every field. Received lengths {sorted(lengths)}.")
+            raise ValueError(
+                f"hits must have one entry per query in every field. Received lengths {sorted(lengths)}."
+            )
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -43,7 +48,13 @@ class Hits:
         """The queries of the given rows (ints or a bool mask), in that order."""
         chosen = np.arange(len(self))[np.asarray(rows)]
         positions = tuple(self.positions[row] for row in chosen)
-        return Hits(self.query_ids[chosen], positions, self.num_relevant[chosen], self.depth[chosen], self.num_candidates[chosen])
+        return Hits(
+            self.query_ids[chosen],
+            positions,
+            self.num_relevant[chosen],
+            self.depth[chosen],
+            self.num_candidates[chosen],
+        )
 
 
 def hits_of(ranking: Ranking, truth: GroundTruth) -> Hits:
@@ -106,8 +117,14 @@ def average_precision(hits: Sequence[int | bool], num_relevant: int, k: int) -> 
     _require_cut_off(k)
     positions = np.flatnonzero(np.asarray(hits, bool))
     if len(positions) > num_relevant:
-        raise ValueError(f"more hits than relevant images. Received {len(positions)} and {num_relevant}.")
-    return _precision_sum(positions[positions < k], "step") / min(num_relevant, k) if num_relevant else float("nan")
+        raise ValueError(
+            f"more hits than relevant images. Received {len(positions)} and {num_relevant}."
+        )
+    return (
+        _precision_sum(positions[positions < k], "step") / min(num_relevant, k)
+        if num_relevant
+        else float("nan")
+    )
 
 
 def average_precisions(hits: Hits, k: int | None = None, interpolation: str = "step") -> np.ndarray:
@@ -127,7 +144,9 @@ def average_precisions(hits: Hits, k: int | None = None, interpolation: str = "s
         raise ValueError(f"interpolation must be step or trapezoid. Received {interpolation}.")
     if k is not None:
         _require_cut_off(k)
-    found = hits.positions if k is None else [positions[positions < k] for positions in hits.positions]
+    found = (
+        hits.positions if k is None else [positions[positions < k] for positions in hits.positions]
+    )
     sums = np.array([_precision_sum(positions, interpolation) for positions in found], np.float64)
     return _ratio(sums, hits.num_relevant if k is None else np.minimum(hits.num_relevant, k), hits)
 
@@ -169,7 +188,9 @@ def r_precision_maps(hits: Hits) -> np.ndarray:
     array([0.5])
     """
     pairs = zip(hits.positions, hits.num_relevant, strict=True)
-    sums = np.array([_precision_sum(positions[positions < num], "step") for positions, num in pairs], np.float64)
+    sums = np.array(
+        [_precision_sum(positions[positions < num], "step") for positions, num in pairs], np.float64
+    )
     return _ratio(sums, hits.num_relevant, hits)
 
 
@@ -186,7 +207,9 @@ def last_relevant_ranks(hits: Hits) -> np.ndarray:
     """
     complete = np.array([len(positions) for positions in hits.positions]) == hits.num_relevant
     last = np.array([positions[-1] + 1 if len(positions) else 0 for positions in hits.positions])
-    return _ratio(np.where(complete, last, hits.num_candidates).astype(np.float64), np.ones(len(hits)), hits)
+    return _ratio(
+        np.where(complete, last, hits.num_candidates).astype(np.float64), np.ones(len(hits)), hits
+    )
 
 
 def summarize(hits: Hits, ks: Sequence[int] = (1, 5, 10)) -> Iterator[tuple[str, float]]:
@@ -196,7 +219,9 @@ def summarize(hits: Hits, ks: Sequence[int] = (1, 5, 10)) -> Iterator[tuple[str,
     """
     num_scored = int(np.sum(hits.num_relevant > 0))
     if not num_scored:
-        raise ValueError(f"none of {len(hits)} queries has a relevant image in the gallery: check that they share classes.")
+        raise ValueError(
+            f"none of {len(hits)} queries has a relevant image in the gallery: check that they share classes."
+        )
     yield "mAP", _mean(average_precisions(hits))
     yield "mAP@1000", _mean(average_precisions(hits, k=1000))
     for k in ks:

@@ -24,7 +24,9 @@ SECTION = Template("<section><h2>$heading</h2><p class='note'>$note</p>$cards</s
 CARD = Template(
     "<article class='card'><div class='asked'>$query<p>$caption</p></div><div class='answers'>$answers</div></article>"
 )
-ANSWER = Template("<div class='answer'><h3>$name <span>$score</span></h3><ol class='strip'>$tiles</ol></div>")
+ANSWER = Template(
+    "<div class='answer'><h3>$name <span>$score</span></h3><ol class='strip'>$tiles</ol></div>"
+)
 TILE = Template(
     "<li class='tile $kind' title='$title'>$picture<span class='mark' aria-hidden='true'>$mark</span>"
     "<span class='rank' aria-hidden='true'>$rank</span>$badge</li>"
@@ -49,7 +51,9 @@ class PictureSource:
         if images.labels is None:
             return "no label"
         label = int(images.labels[row])
-        return str(self.class_names[label]) if 0 <= label < len(self.class_names) else f"class {label}"
+        return (
+            str(self.class_names[label]) if 0 <= label < len(self.class_names) else f"class {label}"
+        )
 
     def picture(self, path: str, alt: str) -> str:
         """An <img> that holds its own bytes, or a grey tile with the reason why the file cannot be read."""
@@ -89,7 +93,11 @@ def choose_queries(values: np.ndarray, max_queries: int, seed: int) -> dict[str,
     best, worst = by_value[:third], by_value[len(by_value) - third :][::-1]
     others = by_value[third : len(by_value) - third]
     num_random = min(max_queries - 2 * third, len(others))
-    chosen = np.random.default_rng(seed).choice(others, num_random, replace=False) if num_random else others[:0]
+    chosen = (
+        np.random.default_rng(seed).choice(others, num_random, replace=False)
+        if num_random
+        else others[:0]
+    )
     return {"best": best, "worst": worst, "random": np.sort(chosen)}
 
 
@@ -109,9 +117,15 @@ def sections_html(
     precisions = np.stack([average_precisions(hits) for hits in common])
     last = escape(results[-1].name)
     headings = {
-        "best": ("Best queries", f"Highest average precision (AP) of {last}; equal ones in the order of the data."),
+        "best": (
+            "Best queries",
+            f"Highest average precision (AP) of {last}; equal ones in the order of the data.",
+        ),
         "worst": ("Worst queries", f"Lowest average precision (AP) of {last}, worst first."),
-        "random": ("Random queries", f"Drawn from all others with seed {seed}: what to expect on an ordinary photograph."),
+        "random": (
+            "Random queries",
+            f"Drawn from all others with seed {seed}: what to expect on an ordinary photograph.",
+        ),
     }
     cards = _Cards(source, results, top, draw_match)
     sections = []
@@ -126,19 +140,31 @@ def sections_html(
 class _Cards:
     """One card per query. Finds a query's row by its id in each list, since a list may lack skipped images."""
 
-    def __init__(self, source: PictureSource, results: Sequence[Evaluated], top: int, draw_match: DrawMatch | None) -> None:
+    def __init__(
+        self,
+        source: PictureSource,
+        results: Sequence[Evaluated],
+        top: int,
+        draw_match: DrawMatch | None,
+    ) -> None:
         self.source, self.results, self.top, self.draw_match = source, results, top, draw_match
         self.query_row = _rows_by_id(source.query.ids)
         self.truth_row = _rows_by_id(source.truth.query_ids)
-        self.ranking_rows = [_rows_by_id(result.ranking.query_ids) if result.ranking else {} for result in results]
-        self.evidence_rows = [_rows_by_id(result.evidence.query_ids) if result.evidence else {} for result in results]
+        self.ranking_rows = [
+            _rows_by_id(result.ranking.query_ids) if result.ranking else {} for result in results
+        ]
+        self.evidence_rows = [
+            _rows_by_id(result.evidence.query_ids) if result.evidence else {} for result in results
+        ]
 
     def card(self, query_id: str, precisions: np.ndarray) -> str:
         row = self.query_row[query_id]
         label = self.source.label_of(self.source.query, row)
         answers = [self._answer(number, query_id, value) for number, value in enumerate(precisions)]
         return CARD.substitute(
-            query=self.source.picture(str(self.source.query.paths[row]), f"query {query_id}, {label}"),
+            query=self.source.picture(
+                str(self.source.query.paths[row]), f"query {query_id}, {label}"
+            ),
             caption=f"<b>{escape(label)}</b><br>{escape(query_id).replace('/', '/<wbr>')}",
             answers="".join([*answers, self._match(query_id)]),
         )
@@ -152,15 +178,23 @@ class _Cards:
             self._tile(rank, row, score, row in relevant, inliers.get(row))
             for rank, (row, score) in enumerate(self._first(number, query_id), start=1)
         ]
-        return ANSWER.substitute(name=escape(self.results[number].name), score=f"AP {precision:.3f}", tiles="".join(tiles))
+        return ANSWER.substitute(
+            name=escape(self.results[number].name),
+            score=f"AP {precision:.3f}",
+            tiles="".join(tiles),
+        )
 
     def _first(self, number: int, query_id: str) -> list[tuple[int, float]]:
         """(gallery row, score) of what a result shows for a query, junk left out; nothing where it has no ranking."""
         ranking = self.results[number].ranking
         if ranking is None or query_id not in self.ranking_rows[number]:
             return []
-        rows, scores = (column[self.ranking_rows[number][query_id]] for column in (ranking.rows, ranking.scores))
-        shown = np.flatnonzero((rows >= 0) & ~np.isin(rows, self.source.truth.junk[self.truth_row[query_id]]))[: self.top]
+        rows, scores = (
+            column[self.ranking_rows[number][query_id]] for column in (ranking.rows, ranking.scores)
+        )
+        shown = np.flatnonzero(
+            (rows >= 0) & ~np.isin(rows, self.source.truth.junk[self.truth_row[query_id]])
+        )[: self.top]
         return list(zip(rows[shown].tolist(), scores[shown].tolist(), strict=True))
 
     def _inliers(self, number: int, query_id: str) -> dict[int, tuple[int, bool]]:
@@ -169,18 +203,25 @@ class _Cards:
             return {}
         return evidence.inliers_of(self.evidence_rows[number][query_id])
 
-    def _tile(self, rank: int, row: int, score: float, relevant: bool, inliers: tuple[int, bool] | None) -> str:
+    def _tile(
+        self, rank: int, row: int, score: float, relevant: bool, inliers: tuple[int, bool] | None
+    ) -> str:
         gallery = self.source.gallery
         label = self.source.label_of(gallery, row)
         verdict = "relevant" if relevant else "not relevant"
         found, badge = "", ""
         if inliers is not None:
             number, kind = inliers[0], "accepted" if inliers[1] else "rejected"
-            found, badge = f"{number} inliers, {kind} · ", BADGE.substitute(kind=kind, number=number)
+            found, badge = (
+                f"{number} inliers, {kind} · ",
+                BADGE.substitute(kind=kind, number=number),
+            )
         return TILE.substitute(
             kind="hit" if relevant else "miss",
             title=escape(f"{gallery.ids[row]} · {label} · score {score:.4f} · {found}{verdict}"),
-            picture=self.source.picture(str(gallery.paths[row]), f"rank {rank}, {verdict}: {label}, {gallery.ids[row]}"),
+            picture=self.source.picture(
+                str(gallery.paths[row]), f"rank {rank}, {verdict}: {label}, {gallery.ids[row]}"
+            ),
             mark="✓" if relevant else "✗",
             rank=rank,
             badge=badge,
@@ -196,7 +237,9 @@ class _Cards:
         picture = self.draw_match(query_id, gallery_id)
         if picture is None:
             return ""
-        return MATCH.substitute(source=_encoded(picture), alt=escape(f"what {query_id} and {gallery_id} share"))
+        return MATCH.substitute(
+            source=_encoded(picture), alt=escape(f"what {query_id} and {gallery_id} share")
+        )
 
 
 def _rows_by_id(ids: np.ndarray) -> dict[str, int]:

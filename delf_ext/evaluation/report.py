@@ -9,7 +9,16 @@ from string import Template
 
 from data_io.artifacts import write_text
 from data_io.records import GroundTruth, ImageList
-from delf_ext.evaluation.comparison import COLUMNS, ComparisonRow, Evaluated, Interval, common_hits, compare, notes, table_cells
+from delf_ext.evaluation.comparison import (
+    COLUMNS,
+    ComparisonRow,
+    Evaluated,
+    Interval,
+    common_hits,
+    compare,
+    notes,
+    table_cells,
+)
 from delf_ext.evaluation.pictures import DrawMatch, PictureSource, sections_html
 
 LABEL = 60  # letters above a bar
@@ -133,32 +142,54 @@ def write_report(
         _require_same_images(result, query, gallery, truth)
     rows = compare(results, seed)
     source = PictureSource(query, gallery, truth, class_names)
-    header = {**(facts or {}), "queries": str(rows[0].num_queries), "gallery images": str(len(gallery)), "seed": str(seed)}
+    header = {
+        **(facts or {}),
+        "queries": str(rows[0].num_queries),
+        "gallery images": str(len(gallery)),
+        "seed": str(seed),
+    }
     definitions = DEFINITIONS | (INLIERS if any(result.evidence for result in results) else {})
     page = PAGE.substitute(
         title=escape(title),
         style=STYLE,
-        facts="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in header.items()),
+        facts="".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+            for name, value in header.items()
+        ),
         notes=escape(" ".join(notes(rows))),
         table=_table(rows),
-        charts=_chart("mAP", rows, lambda row: row.mean_average_precision, lambda row: row.map_interval)
+        charts=_chart(
+            "mAP", rows, lambda row: row.mean_average_precision, lambda row: row.map_interval
+        )
         + _chart("Recall@1", rows, lambda row: row.recall_at_1, lambda row: row.recall_interval),
-        pictures=sections_html(source, results, common_hits(results)[0], max_queries, top, seed, draw_match),
-        definitions="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()),
+        pictures=sections_html(
+            source, results, common_hits(results)[0], max_queries, top, seed, draw_match
+        ),
+        definitions="".join(
+            f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()
+        ),
     )
     write_text(path, page)
     return Path(path)
 
 
-def _require_same_images(result: Evaluated, query: ImageList, gallery: ImageList, truth: GroundTruth) -> None:
+def _require_same_images(
+    result: Evaluated, query: ImageList, gallery: ImageList, truth: GroundTruth
+) -> None:
     for known, where in ((query.ids, "list of queries"), (truth.query_ids, "ground truth")):
         unknown = sorted(set(result.hits.query_ids.tolist()) - set(known.tolist()))
         if unknown:
-            raise ValueError(f"{result.name}: query {unknown[0]} is not in the {where} of this report.")
+            raise ValueError(
+                f"{result.name}: query {unknown[0]} is not in the {where} of this report."
+            )
     if result.ranking is not None and result.ranking.gallery_ids.tolist() != gallery.ids.tolist():
-        raise ValueError(f"{result.name}: its ranking is over another gallery than the one of this report.")
+        raise ValueError(
+            f"{result.name}: its ranking is over another gallery than the one of this report."
+        )
     if truth.num_gallery != len(gallery):
-        raise ValueError(f"ground truth is of {truth.num_gallery} gallery images, this report's gallery has {len(gallery)}.")
+        raise ValueError(
+            f"ground truth is of {truth.num_gallery} gallery images, this report's gallery has {len(gallery)}."
+        )
 
 
 def _table(rows: Sequence[ComparisonRow]) -> str:
@@ -166,7 +197,9 @@ def _table(rows: Sequence[ComparisonRow]) -> str:
     body = []
     for row in rows:
         name, *cells = table_cells(row)
-        body.append(f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+        body.append(
+            f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
@@ -185,14 +218,24 @@ def _chart(
 
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(f"<line class='grid' x1='{x(tick)}' x2='{x(tick)}' y1='0' y2='{height - 20}'/>")
-        parts.append(f"<text class='tick' x='{x(tick)}' y='{height - 5}' text-anchor='middle'>{tick:g}</text>")
+        parts.append(
+            f"<line class='grid' x1='{x(tick)}' x2='{x(tick)}' y1='0' y2='{height - 20}'/>"
+        )
+        parts.append(
+            f"<text class='tick' x='{x(tick)}' y='{height - 5}' text-anchor='middle'>{tick:g}</text>"
+        )
     for number, row in enumerate(rows):
         value, (low, high), y = value_of(row), interval_of(row), step * number + 29
-        label = row.name if len(row.name) <= LABEL else f"{row.name[:10]} … {row.name[13 - LABEL :]}"  # what was done stands last
+        label = (
+            row.name if len(row.name) <= LABEL else f"{row.name[:10]} … {row.name[13 - LABEL :]}"
+        )  # what was done stands last
         parts.append(f"<text x='{left}' y='{y - 12}'>{escape(label)}</text>")
-        parts.append(f"<rect class='bar' x='{left}' y='{y - 7}' width='{width * value:.1f}' height='14' rx='2'/>")
-        parts.append(f"<path class='whisker' fill='none' d='M{x(low)} {y - 5}v10m0 -5H{x(high)}m0 -5v10'/>")
+        parts.append(
+            f"<rect class='bar' x='{left}' y='{y - 7}' width='{width * value:.1f}' height='14' rx='2'/>"
+        )
+        parts.append(
+            f"<path class='whisker' fill='none' d='M{x(low)} {y - 5}v10m0 -5H{x(high)}m0 -5v10'/>"
+        )
         parts.append(f"<text x='{left + width + 14}' y='{y + 5}'>{value:.3f}</text>")
     described = "; ".join(f"{row.name} {value_of(row):.3f}" for row in rows)
     return (

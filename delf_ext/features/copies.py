@@ -20,7 +20,12 @@ from delf_ext.features.embedder import Embedder, Embeds, Ensemble
 def turned(images: np.ndarray, degrees: float) -> np.ndarray:
     """Return the images turned against the clock; the corners become gray."""
     pictures = (Image.fromarray(image) for image in images)
-    return np.stack([np.asarray(one.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=GRAY)) for one in pictures])
+    return np.stack(
+        [
+            np.asarray(one.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=GRAY))
+            for one in pictures
+        ]
+    )
 
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -27,8 +27,16 @@ from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
 PIXELS_PER_STEP = 300_000  # of one run of the network: small levels of several photographs together; more falls out of the cache
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
 MIDDLE = 1 / 8  # of a receptive field's side: the share that a cell's features mostly come from
-RIGHT_ANGLES = {90.0: Image.Transpose.ROTATE_90, 180.0: Image.Transpose.ROTATE_180, 270.0: Image.Transpose.ROTATE_270}
-GRAY = (124, 116, 104)  # ImageNet's mean colour, around a photograph turned by other than a right angle
+RIGHT_ANGLES = {
+    90.0: Image.Transpose.ROTATE_90,
+    180.0: Image.Transpose.ROTATE_180,
+    270.0: Image.Transpose.ROTATE_270,
+}
+GRAY = (
+    124,
+    116,
+    104,
+)  # ImageNet's mean colour, around a photograph turned by other than a right angle
 
 
 def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, LoadReport]:
@@ -54,10 +62,14 @@ def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
     """
     trunk = model.trunk
     if not isinstance(trunk, SlimTrunk):
-        raise ValueError(f"{name}: local features of a trunk other than TF-Slim's are not built yet.")
+        raise ValueError(
+            f"{name}: local features of a trunk other than TF-Slim's are not built yet."
+        )
     endpoint = "/".join(split_endpoint(f"{trunk.backbone}/{layer}"))
     if endpoint not in trunk(BLANK):
-        raise ValueError(f"{name}: its trunk ends at {trunk.endpoint}, before {layer} (--local_layer).")
+        raise ValueError(
+            f"{name}: its trunk ends at {trunk.endpoint}, before {layer} (--local_layer)."
+        )
     return Delf(trunk, endpoint, model.heads.attention if endpoint == trunk.endpoint else None)
 
 
@@ -69,9 +81,17 @@ class DelfExtractor:
     Raises: ValueError when the whitening was learned for another network or layer.
     """
 
-    def __init__(self, network: Delf, config: DelfConfig, whitening: Whitening | None = None, num_threads: int = 2) -> None:
+    def __init__(
+        self,
+        network: Delf,
+        config: DelfConfig,
+        whitening: Whitening | None = None,
+        num_threads: int = 2,
+    ) -> None:
         self.network, self.config, self.whitening = network, config, whitening
-        self.model_digest = digest_of([weights_digest(network), network.endpoint, dataclasses.asdict(network.backbone.layout)])
+        self.model_digest = digest_of(
+            [weights_digest(network), network.endpoint, dataclasses.asdict(network.backbone.layout)]
+        )
         if whitening is not None and whitening.made_for != self.model_digest:
             raise ValueError(
                 f"the whitening was learned for model {whitening.made_for}, not {self.model_digest}: learn it again."
@@ -81,9 +101,15 @@ class DelfExtractor:
         self._threads = ThreadPoolExecutor(num_threads)
         signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
         self._graph = tf.function(lambda images: network(images), input_signature=signature)
-        trunk = tf.function(lambda images: network.backbone(images)[network.endpoint], input_signature=signature)
+        trunk = tf.function(
+            lambda images: network.backbone(images)[network.endpoint], input_signature=signature
+        )
         traced = trunk.get_concrete_function()
-        self._field = cache(lambda height, width: receptive_field_of(traced.outputs[0], traced.inputs[0], height, width))
+        self._field = cache(
+            lambda height, width: receptive_field_of(
+                traced.outputs[0], traced.inputs[0], height, width
+            )
+        )
         self._width = int(traced.outputs[0].shape[-1])
 
     def turned(self, rotations_deg: tuple[float, ...]) -> DelfExtractor:
@@ -100,7 +126,12 @@ class DelfExtractor:
     def made_by(self) -> dict:
         """Everything that decides the result, as plain JSON data."""
         whitening = "" if self.whitening is None else self.whitening.digest
-        return {"extractor": "delf", "model": self.model_digest, "whitening": whitening, **dataclasses.asdict(self.config)}
+        return {
+            "extractor": "delf",
+            "model": self.model_digest,
+            "whitening": whitening,
+            **dataclasses.asdict(self.config),
+        }
 
     @property
     def digest(self) -> str:
@@ -133,13 +164,25 @@ class DelfExtractor:
             for levels, image, view in zip(cells, images, turned, strict=True)
         ]
 
-    def _run(self, images: Sequence[Image.Image], level: tuple[int, int]) -> Iterator[tuple[Image.Image, np.ndarray, np.ndarray]]:
+    def _run(
+        self, images: Sequence[Image.Image], level: tuple[int, int]
+    ) -> Iterator[tuple[Image.Image, np.ndarray, np.ndarray]]:
         """Per photograph the resized one, attention [h, w], descriptors [h, w, d]."""
-        resized = list(self._threads.map(lambda image: image.resize(level, Image.Resampling.BILINEAR), images))
-        attention, descriptors = self._graph(tf.constant(np.stack([np.asarray(image) for image in resized])))
+        resized = list(
+            self._threads.map(lambda image: image.resize(level, Image.Resampling.BILINEAR), images)
+        )
+        attention, descriptors = self._graph(
+            tf.constant(np.stack([np.asarray(image) for image in resized]))
+        )
         return zip(resized, attention.numpy(), descriptors.numpy(), strict=True)
 
-    def _cells(self, photo: Image.Image, attention: np.ndarray, descriptors: np.ndarray, size_px: tuple[int, int]) -> _Cells:
+    def _cells(
+        self,
+        photo: Image.Image,
+        attention: np.ndarray,
+        descriptors: np.ndarray,
+        size_px: tuple[int, int],
+    ) -> _Cells:
         """Those of one level that tell something, in pixels of the turned photograph of size_px (width, height)."""
         rows, columns = attention.shape
         field_y, field_x = self._field(photo.height, photo.width)
@@ -147,19 +190,42 @@ class DelfExtractor:
         centers = np.stack([x.ravel(), y.ravel()], axis=1)
         flat = descriptors.reshape(rows * columns, -1)
         middle_px = np.sqrt(field_x.size_px * field_y.size_px) * MIDDLE
-        telling = texture(np.asarray(photo.convert("L")), centers, middle_px) >= self.config.min_texture
+        telling = (
+            texture(np.asarray(photo.convert("L")), centers, middle_px) >= self.config.min_texture
+        )
         telling &= flat.any(axis=1)  # features that are all zero have no direction
         side_px = middle_px / MIDDLE * np.sqrt(size_px[0] / photo.width * size_px[1] / photo.height)
         places = to_original_px(centers[telling], photo.size, size_px)
-        return _Cells(places, np.full(len(places), side_px, np.float32), attention.ravel()[telling], flat[telling])
+        return _Cells(
+            places,
+            np.full(len(places), side_px, np.float32),
+            attention.ravel()[telling],
+            flat[telling],
+        )
 
-    def _best(self, cells: _Cells, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]) -> ImageKeypoints:
+    def _best(
+        self, cells: _Cells, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]
+    ) -> ImageKeypoints:
         places = _turned_back(cells.centers_px, degrees, size_px, turned_px)
-        inside = np.flatnonzero(((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1))
+        inside = np.flatnonzero(
+            ((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1)
+        )
         chosen = inside[
-            select(places[inside], cells.sizes_px[inside], cells.attention[inside], self.config.max_features, self.config.nms_iou)
+            select(
+                places[inside],
+                cells.sizes_px[inside],
+                cells.attention[inside],
+                self.config.max_features,
+                self.config.nms_iou,
+            )
         ]
-        return ImageKeypoints(places[chosen], cells.sizes_px[chosen], cells.attention[chosen], cells.descriptors[chosen], size_px)
+        return ImageKeypoints(
+            places[chosen],
+            cells.sizes_px[chosen],
+            cells.attention[chosen],
+            cells.descriptors[chosen],
+            size_px,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +239,12 @@ class _Cells:
 
     @classmethod
     def joined(cls, parts: Sequence[_Cells]) -> _Cells:
-        return cls(*(np.concatenate([getattr(part, name.name) for part in parts]) for name in dataclasses.fields(cls)))
+        return cls(
+            *(
+                np.concatenate([getattr(part, name.name) for part in parts])
+                for name in dataclasses.fields(cls)
+            )
+        )
 
 
 def _turned(image: Image.Image, degrees: float) -> Image.Image:
@@ -185,11 +256,15 @@ def _turned(image: Image.Image, degrees: float) -> Image.Image:
     return image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=GRAY)
 
 
-def _turned_back(places: np.ndarray, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]) -> np.ndarray:
+def _turned_back(
+    places: np.ndarray, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]
+) -> np.ndarray:
     """[T, 2] of the turned photograph to pixels of the upright one: both turn about their centre."""
     sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
     from_centre = places - (np.array(turned_px) - 1) / 2
-    return (from_centre @ np.array([[cosine, sine], [-sine, cosine]]) + (np.array(size_px) - 1) / 2).astype(np.float32)
+    return (
+        from_centre @ np.array([[cosine, sine], [-sine, cosine]]) + (np.array(size_px) - 1) / 2
+    ).astype(np.float32)
 
 
 def _joined(turns: Sequence[ImageKeypoints]) -> ImageKeypoints:

@@ -76,14 +76,18 @@ class Ensemble:
             raise UsageError("MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.")
         weights = self.join.weights if isinstance(self.join, schema.Concatenate) else ()
         if weights and len(weights) != len(self.members):
-            raise UsageError(f"Concatenate.weights needs {len(self.members)} numbers. Received {len(weights)}.")
+            raise UsageError(
+                f"Concatenate.weights needs {len(self.members)} numbers. Received {len(weights)}."
+            )
 
     @property
     def test_time(self) -> schema.TestTime:
         """What the members' recipes ask for. Raises: UsageError when they differ."""
         first, *others = [member.test_time for member in self.members]
         if any(other != first for other in others):
-            raise UsageError(f"{self.name}: members whose recipes differ in test_time are not built yet.")
+            raise UsageError(
+                f"{self.name}: members whose recipes differ in test_time are not built yet."
+            )
         return first
 
     @property
@@ -102,13 +106,19 @@ class Ensemble:
         """
         if isinstance(self.join, schema.Concatenate):
             weights = self.join.weights or (1.0,) * len(embeddings)
-            joined = np.concatenate([weight * one for weight, one in zip(weights, embeddings, strict=True)], axis=1)
+            joined = np.concatenate(
+                [weight * one for weight, one in zip(weights, embeddings, strict=True)], axis=1
+            )
         else:
             lengths = [one.shape[1] for one in embeddings]
             if len(set(lengths)) > 1:
-                raise UsageError(f"MeanEmbedding needs members of one dimension. Received {lengths}.")
+                raise UsageError(
+                    f"MeanEmbedding needs members of one dimension. Received {lengths}."
+                )
             joined = np.mean(embeddings, axis=0)
-        return joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return joined / np.maximum(
+            np.linalg.norm(joined, axis=1, keepdims=True), np.finfo(np.float32).tiny
+        )
 
 
 Model = Embedder | Ensemble
@@ -119,7 +129,11 @@ def common_held_back(models: Sequence[Model], name: str) -> HeldBack:
 
     Raises: UsageError when they held back different images: each was trained on images that another one held back.
     """
-    found = list(dict.fromkeys(one for model in models if (one := model.held_back).validation is not None))
+    found = list(
+        dict.fromkeys(one for model in models if (one := model.held_back).validation is not None)
+    )
     if len(found) > 1:
-        raise UsageError(f"{name}: the models held back different images: evaluate them on data that name queries.")
+        raise UsageError(
+            f"{name}: the models held back different images: evaluate them on data that name queries."
+        )
     return found[0] if found else HeldBack()

@@ -31,16 +31,22 @@ def weights_digest(layer: tf.keras.layers.Layer) -> str:
 def embedding_graph(model: EmbeddingModel, size_px: int) -> Graph:
     """Return the function uint8 [B, S, S, 3] -> float32 [B, D] of a built model, with the weights it has at each call."""
     signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.uint8)]
-    return tf.function(lambda images: model(images, training=False).embedding, input_signature=signature)
+    return tf.function(
+        lambda images: model(images, training=False).embedding, input_signature=signature
+    )
 
 
 def live_embedder(model: EmbeddingModel, size_px: int, name: str) -> Embedder:
     """Return an embedder of a model that trains on: each batch uses the weights of the moment, and nothing is stored."""
     graph = embedding_graph(model, size_px)
-    return Embedder(name, size_px, "", lambda images: graph(tf.constant(images)).numpy(), lambda: graph)
+    return Embedder(
+        name, size_px, "", lambda images: graph(tf.constant(images)).numpy(), lambda: graph
+    )
 
 
-def lazy_embedder(name: str, size_px: int, digest: str, load: Callable[[], EmbeddingModel]) -> Embedder:
+def lazy_embedder(
+    name: str, size_px: int, digest: str, load: Callable[[], EmbeddingModel]
+) -> Embedder:
     """Return an embedder whose model is loaded, and its batch norms folded, at the first batch.
 
     Args:
@@ -51,7 +57,9 @@ def lazy_embedder(name: str, size_px: int, digest: str, load: Callable[[], Embed
     """
     graph = cache(lambda: embedding_graph(load(), size_px))
     folded = cache(lambda: tensorflow_function(frozen_graph(graph())))
-    return Embedder(name, size_px, digest, lambda images: folded()(tf.constant(images)).numpy(), graph)
+    return Embedder(
+        name, size_px, digest, lambda images: folded()(tf.constant(images)).numpy(), graph
+    )
 
 
 def graph_file(embedder: Embedder, folder: Path) -> Path:
@@ -59,7 +67,9 @@ def graph_file(embedder: Embedder, folder: Path) -> Path:
     path = folder / f"{embedder.digest}.pb"
     if not path.is_file():
         if embedder.graph is None:
-            raise ValueError(f"{embedder.name} is no TensorFlow network of ours: leave --runtime out.")
+            raise ValueError(
+                f"{embedder.name} is no TensorFlow network of ours: leave --runtime out."
+            )
         with atomic_path(path) as temporary:
             temporary.write_bytes(frozen_graph(embedder.graph()).SerializeToString())
     return path
@@ -67,5 +77,7 @@ def graph_file(embedder: Embedder, folder: Path) -> Path:
 
 def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
     """Return the same network run by OpenVINO; equal to `fast_runtime.TOLERANCE`, so the digest stays."""
-    run = cache(lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0))
+    run = cache(
+        lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
+    )
     return dataclasses.replace(embedder, embed=lambda images: run()(images), graph=None)

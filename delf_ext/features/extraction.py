@@ -43,7 +43,10 @@ def decoded_batches(
     pool = ThreadPoolExecutor(num_threads)
 
     def submit(start: int) -> list[Future]:
-        return [pool.submit(_load_or_reason, load, str(path)) for path in images.paths[start : start + batch_size]]
+        return [
+            pool.submit(_load_or_reason, load, str(path))
+            for path in images.paths[start : start + batch_size]
+        ]
 
     try:
         pending = submit(0)
@@ -92,7 +95,9 @@ def extract_global(
             store.log(f"{description}: {len(known)} of {len(images)} are stored in {store.folder}")
     missing = np.array([row not in known for row in range(len(images))], bool)
     own_contents = [contents[row] for row in np.flatnonzero(missing)] if store is not None else []
-    found = iter(_embedded(model, images.take(missing), batch_size, description, fits, store, own_contents))
+    found = iter(
+        _embedded(model, images.take(missing), batch_size, description, fits, store, own_contents)
+    )
     items = [known[row] if row in known else next(found) for row in range(len(images))]
     return _kept(model.digest, images, items)
 
@@ -112,7 +117,11 @@ def _embedded(
 
     def save() -> None:
         if store is not None:
-            rows = [row for row in range(stored, len(items)) if not isinstance(items[row], str) and contents[row]]
+            rows = [
+                row
+                for row in range(stored, len(items))
+                if not isinstance(items[row], str) and contents[row]
+            ]
             vectors = [items[row] for row in rows]
             store.add([contents[row] for row in rows], np.array(vectors, np.float32))
 
@@ -129,13 +138,21 @@ def _embedded(
     return items + [NO_TIME_LEFT] * (len(images) - len(items))
 
 
-def _kept(digest: str, images: ImageList, items: list[np.ndarray | str]) -> tuple[GlobalFeatures, ImageList]:
+def _kept(
+    digest: str, images: ImageList, items: list[np.ndarray | str]
+) -> tuple[GlobalFeatures, ImageList]:
     reasons = [item if isinstance(item, str) else "" for item in items]
     embeddings = [item for item in items if not isinstance(item, str)]
     if reasons and not embeddings and reasons[0] == NO_TIME_LEFT:
-        raise TimeoutError(f"no time left to embed the first of {len(images)} images: the time budget is too short.")
-    bad = [(str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason]
-    kept = images.take(np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad))
+        raise TimeoutError(
+            f"no time left to embed the first of {len(images)} images: the time budget is too short."
+        )
+    bad = [
+        (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
+    ]
+    kept = images.take(
+        np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad)
+    )
     if not len(kept):
         raise ValueError(
             f"none of {len(images)} images could be read; the first: {': '.join(bad[0]) if bad else 'the list is empty'}."
@@ -149,14 +166,20 @@ def _extract_ensemble(
     """Embed with each member; an image that one of them could not embed is left out."""
     features, kept = [], images
     for member in model.members:
-        found, kept = extract_global(member, kept, batch_size, f"{description}, {member.name}", fits)
+        found, kept = extract_global(
+            member, kept, batch_size, f"{description}, {member.name}", fits
+        )
         features.append(found)
     rows = [np.flatnonzero(np.isin(found.ids, kept.ids)) for found in features]
-    joined = model.joined([found.embeddings[own] for found, own in zip(features, rows, strict=True)])
+    joined = model.joined(
+        [found.embeddings[own] for found, own in zip(features, rows, strict=True)]
+    )
     return GlobalFeatures(kept.ids, joined.astype(np.float32), model.digest), kept
 
 
-def embed_readable(model: Embeds, batch: list[np.ndarray | str], batch_size: int) -> list[np.ndarray | str]:
+def embed_readable(
+    model: Embeds, batch: list[np.ndarray | str], batch_size: int
+) -> list[np.ndarray | str]:
     """Embeds the readable images of a batch at a fixed batch shape: a second shape would be traced and tuned anew."""
     readable = [item for item in batch if not isinstance(item, str)]
     if not readable:
@@ -168,4 +191,8 @@ def embed_readable(model: Embeds, batch: list[np.ndarray | str], batch_size: int
 
 def _unit_or_reason(vector: np.ndarray) -> np.ndarray | str:
     length = np.linalg.norm(vector)
-    return vector / length if np.isfinite(length) and length > 0 else "the model's embedding is zero or not a number"
+    return (
+        vector / length
+        if np.isfinite(length) and length > 0
+        else "the model's embedding is zero or not a number"
+    )

@@ -49,7 +49,9 @@ def extract_in_parts(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     made_by = f"{model.digest}, decoding {DECODING_VERSION}"
-    parts = FeatureParts(folder, made_by, images.ids, math.ceil(PART_IMAGES / batch_size) * batch_size, overwrite)
+    parts = FeatureParts(
+        folder, made_by, images.ids, math.ceil(PART_IMAGES / batch_size) * batch_size, overwrite
+    )
     index, count = shard
     own = range(index - 1, parts.num_parts, count)
     with parts.locked(index, count):
@@ -68,14 +70,24 @@ def _contents(images: ImageList, rows: list[int]) -> dict[int, str]:
 
 
 def _complete(
-    model: Embeds, images: ImageList, contents: dict[int, str], parts: FeatureParts, own: range, batch_size: int
+    model: Embeds,
+    images: ImageList,
+    contents: dict[int, str],
+    parts: FeatureParts,
+    own: range,
+    batch_size: int,
 ) -> None:
     """Embeds what is missing, and writes every part of this shard that is not there or not up to date."""
     groups, found = _plan(contents, parts, own)
-    batches = [_packed([row for row in _rows(parts, group) if row not in found], batch_size) for group in groups]
+    batches = [
+        _packed([row for row in _rows(parts, group) if row not in found], batch_size)
+        for group in groups
+    ]
     todo = [row for of_group in batches for batch in of_group for row in batch]
     if len(todo) < len(contents):
-        print(f"{parts.folder}: {len(contents) - len(todo)} of {len(contents)} images are embedded already")
+        print(
+            f"{parts.folder}: {len(contents) - len(todo)} of {len(contents)} images are embedded already"
+        )
     decoded = chain.from_iterable(decoded_batches(images.take(todo), model.image_size, batch_size))
     with progress(len(todo), "embedding") as bar:
         for group, of_group in zip(groups, batches, strict=True):
@@ -84,11 +96,16 @@ def _complete(
                 bar.update(len(rows))
             for part in group:
                 own_rows = parts.rows(part)
-                saved = FeaturePart.of(np.array([contents[row] for row in own_rows]), [found.pop(row) for row in own_rows])
+                saved = FeaturePart.of(
+                    np.array([contents[row] for row in own_rows]),
+                    [found.pop(row) for row in own_rows],
+                )
                 parts.save(part, saved)
 
 
-def _plan(contents: dict[int, str], parts: FeatureParts, own: range) -> tuple[list[list[int]], Found]:
+def _plan(
+    contents: dict[int, str], parts: FeatureParts, own: range
+) -> tuple[list[list[int]], Found]:
     """Parts to write, in groups that miss about as many images as a part has; and what they hold that is known already."""
     earlier = _earlier(parts)
     groups: list[list[int]] = []
@@ -96,8 +113,16 @@ def _plan(contents: dict[int, str], parts: FeatureParts, own: range) -> tuple[li
     num_missing = parts.part_images
     for part in own:
         rows, stored = parts.rows(part), _read(parts, parts.path(part))
-        before = {} if stored is None else dict(zip(rows, zip(stored.contents, stored.known()), strict=True))
-        unchanged = {row: vector for row, (content, vector) in before.items() if content == contents[row] and vector is not None}
+        before = (
+            {}
+            if stored is None
+            else dict(zip(rows, zip(stored.contents, stored.known()), strict=True))
+        )
+        unchanged = {
+            row: vector
+            for row, (content, vector) in before.items()
+            if content == contents[row] and vector is not None
+        }
         if len(unchanged) == len(rows):
             continue
         moved = {row: earlier[contents[row]] for row in rows if contents[row] in earlier}
@@ -113,7 +138,9 @@ def _plan(contents: dict[int, str], parts: FeatureParts, own: range) -> tuple[li
 def _earlier(parts: FeatureParts) -> dict[str, np.ndarray]:
     """Content -> embedding, of the parts of other lists."""
     read = (part for part in (_read(parts, path) for path in parts.earlier()) if part is not None)
-    pairs = (pair for part in read for pair in zip(part.contents.tolist(), part.known(), strict=True))
+    pairs = (
+        pair for part in read for pair in zip(part.contents.tolist(), part.known(), strict=True)
+    )
     return {content: vector for content, vector in pairs if vector is not None}
 
 
@@ -140,13 +167,21 @@ def _packed(rows: list[int], batch_size: int) -> list[list[int]]:
 
 def _embedded(model: Embeds, decoded: Found, contents: dict[int, str], batch_size: int) -> Found:
     """Each image at its place; the others are black. decoded: row -> pixels, or why there are none."""
-    items = {row: item if contents[row] or isinstance(item, str) else CHANGED for row, item in decoded.items()}
+    items = {
+        row: item if contents[row] or isinstance(item, str) else CHANGED
+        for row, item in decoded.items()
+    }
     readable = {row % batch_size: item for row, item in items.items() if not isinstance(item, str)}
     if not readable:
         return items
     blank = np.zeros_like(next(iter(readable.values())))
-    vectors = embed_readable(model, [readable.get(place, blank) for place in range(batch_size)], batch_size)
-    return {row: item if isinstance(item, str) else vectors[row % batch_size] for row, item in items.items()}
+    vectors = embed_readable(
+        model, [readable.get(place, blank) for place in range(batch_size)], batch_size
+    )
+    return {
+        row: item if isinstance(item, str) else vectors[row % batch_size]
+        for row, item in items.items()
+    }
 
 
 def _joined(
@@ -159,19 +194,29 @@ def _joined(
         contents |= _contents(images, [row for row in range(len(images)) if row not in contents])
         for part in range(parts.num_parts):
             content = _read(parts, parts.path(part))
-            if content is not None and content.contents.tolist() == [contents[row] for row in parts.rows(part)]:
+            if content is not None and content.contents.tolist() == [
+                contents[row] for row in parts.rows(part)
+            ]:
                 stored.append(content)
         num_missing = parts.num_parts - len(stored)
     if num_missing:
-        print(f"{parts.folder}: {num_missing} of {parts.num_parts} parts are still to come; the shard that ends last joins them")
+        print(
+            f"{parts.folder}: {num_missing} of {parts.num_parts} parts are still to come; the shard that ends last joins them"
+        )
         return None
     reasons = [str(reason) for content in stored for reason in content.reasons]
-    bad = [(str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason]
+    bad = [
+        (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
+    ]
     if len(bad) == len(images):
         first = ": ".join(bad[0]) if bad else "the list is empty"
         raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
-    kept = images.take(np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad))
-    embeddings = np.concatenate([content.embeddings for content in stored if len(content.embeddings)])
+    kept = images.take(
+        np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad)
+    )
+    embeddings = np.concatenate(
+        [content.embeddings for content in stored if len(content.embeddings)]
+    )
     embeddings.setflags(write=False)  # or the record would copy it
     parts.drop_earlier()
     return GlobalFeatures(kept.ids, embeddings, model.digest), kept

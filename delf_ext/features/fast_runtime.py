@@ -59,9 +59,13 @@ def open_network(path: Path, runtime: str, bfloat16: bool = False) -> Network:
     try:
         return _OpenVino(path, bfloat16) if runtime == "openvino" else _OnnxRuntime(path)
     except ImportError:
-        raise ValueError(f"--runtime={runtime} needs {RUNTIMES[runtime]}: pip install mandoo[fast]") from None
+        raise ValueError(
+            f"--runtime={runtime} needs {RUNTIMES[runtime]}: pip install mandoo[fast]"
+        ) from None
     except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
-        raise ValueError(f"{path}: {RUNTIMES[runtime]} cannot read it ({_reason(error)}).") from error
+        raise ValueError(
+            f"{path}: {RUNTIMES[runtime]} cannot read it ({_reason(error)})."
+        ) from error
 
 
 class _OpenVino:
@@ -71,18 +75,27 @@ class _OpenVino:
         self._core = openvino.Core()
         self._model = self._core.read_model(path)
         self._precision = "bf16" if bfloat16 else "f32"
-        self.inputs, self.outputs = (list(map(self._port, ports)) for ports in (self._model.inputs, self._model.outputs))
+        self.inputs, self.outputs = (
+            list(map(self._port, ports)) for ports in (self._model.inputs, self._model.outputs)
+        )
 
     @staticmethod
     def _port(port: Any) -> Port:
         shape = port.partial_shape
-        lengths = () if shape.rank.is_dynamic else tuple(None if size.is_dynamic else size.get_length() for size in shape)
+        lengths = (
+            ()
+            if shape.rank.is_dynamic
+            else tuple(None if size.is_dynamic else size.get_length() for size in shape)
+        )
         names = {"f32": "float32", "f16": "float16", "u8": "uint8"}
         kind = port.element_type.get_type_name()
         return Port(tuple(sorted(port.names)), lengths, names.get(kind, kind))
 
     def compiled(self, output: int) -> Run:
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._precision}
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": self._precision,
+        }
         run = self._core.compile_model(self._model, "CPU", options)
         return lambda images: np.array(run(images)[output], np.float32)
 
@@ -93,9 +106,18 @@ class _OnnxRuntime:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
         self.inputs, self.outputs = (
-            [Port((port.name,), tuple(map(_length, port.shape)), ONNX_TYPES.get(port.type, port.type)) for port in ports]
+            [
+                Port(
+                    (port.name,),
+                    tuple(map(_length, port.shape)),
+                    ONNX_TYPES.get(port.type, port.type),
+                )
+                for port in ports
+            ]
             for ports in (self._session.get_inputs(), self._session.get_outputs())
         )
 
@@ -112,5 +134,9 @@ def _length(size: Any) -> int | None:
 
 def _reason(error: Exception) -> str:
     """OpenVINO's errors begin with lines of its sources."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    lines = [
+        line.strip()
+        for line in str(error).splitlines()
+        if line.strip() and not line.startswith("Exception from")
+    ]
     return lines[0][:200] if lines else type(error).__name__

@@ -18,7 +18,9 @@ from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import codec
 
 
-def stored_feature_maps(model: EmbeddingModel, size_px: int, images: ImageList, folder: Path, batch_size: int) -> np.ndarray:
+def stored_feature_maps(
+    model: EmbeddingModel, size_px: int, images: ImageList, folder: Path, batch_size: int
+) -> np.ndarray:
     """Return the trunk's feature maps, computed again unless the stored ones are of these images and weights.
 
     Args:
@@ -39,21 +41,37 @@ def stored_feature_maps(model: EmbeddingModel, size_px: int, images: ImageList, 
     identity = digest_of([*made_of, images.ids.tolist(), contents_of(images.paths.tolist())])
     path, note = folder / "trunk.npy", folder / "trunk.json"
     if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):
-        graph = tf.function(lambda batch: tf.cast(trunk(batch, training=False)[trunk.endpoint], tf.float16))
+        graph = tf.function(
+            lambda batch: tf.cast(trunk(batch, training=False)[trunk.endpoint], tf.float16)
+        )
         shape = trunk(tf.zeros([1, size_px, size_px, 3]), training=False)[trunk.endpoint].shape[1:]
         with atomic_path(path) as temporary:
             _write_maps(graph, images, size_px, batch_size, temporary, tuple(shape))
-            note.unlink(missing_ok=True)  # a kill before the next note must not leave an old one beside new maps
+            note.unlink(
+                missing_ok=True
+            )  # a kill before the next note must not leave an old one beside new maps
         write_json(note, {"digest": identity})
     return np.load(path, mmap_mode="r")
 
 
 def _write_maps(
-    graph: tf.types.experimental.GenericFunction, images: ImageList, size: int, batch_size: int, path: Path, shape: tuple
+    graph: tf.types.experimental.GenericFunction,
+    images: ImageList,
+    size: int,
+    batch_size: int,
+    path: Path,
+    shape: tuple,
 ) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": (len(images), *shape)}
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
+        "fortran_order": False,
+        "shape": (len(images), *shape),
+    }
     start = 0
-    with open(path, "wb") as file, progress(len(images), "feature maps") as bar:  # not mapped: a full disk would end the process
+    with (
+        open(path, "wb") as file,
+        progress(len(images), "feature maps") as bar,
+    ):  # not mapped: a full disk would end the process
         np.lib.format.write_array_header_1_0(file, header)
         for batch in decoded_batches(images, size, batch_size):
             pixels = _all_readable(batch, images.paths[start : start + len(batch)])

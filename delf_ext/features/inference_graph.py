@@ -40,11 +40,24 @@ def fold_batch_norms(graph: GraphDef, output: str) -> GraphDef:
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.astype(np.float32)))
         return name
 
-    norms = [node for node in graph.node if node.op == "FusedBatchNormV3" and not node.attr["is_training"].b]
-    readers = Counter(source(name).name for node in _needed(graph, output) if node.op != "Identity" for name in node.input)
+    norms = [
+        node
+        for node in graph.node
+        if node.op == "FusedBatchNormV3" and not node.attr["is_training"].b
+    ]
+    readers = Counter(
+        source(name).name
+        for node in _needed(graph, output)
+        if node.op != "Identity"
+        for name in node.input
+    )
     for norm in norms:
         convolution = source(norm.input[0])
-        kernel = constant(convolution.input[1]) if convolution.op == "Conv2D" and readers[convolution.name] == 1 else None
+        kernel = (
+            constant(convolution.input[1])
+            if convolution.op == "Conv2D" and readers[convolution.name] == 1
+            else None
+        )
         scale, offset, mean, variance = (constant(name) for name in norm.input[1:5])
         if kernel is None or scale is None or offset is None or mean is None or variance is None:
             continue
@@ -61,7 +74,9 @@ def fold_batch_norms(graph: GraphDef, output: str) -> GraphDef:
 def tensorflow_function(graph: GraphDef) -> tf.types.experimental.ConcreteFunction:
     """A frozen graph with one input as a function of TensorFlow."""
     (source,) = (node.name for node in graph.node if node.op == "Placeholder")
-    (result,) = {node.name for node in graph.node} - {_node_name(name) for node in graph.node for name in node.input}
+    (result,) = {node.name for node in graph.node} - {
+        _node_name(name) for node in graph.node for name in node.input
+    }
     imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
     return imported.prune(f"{source}:0", f"{result}:0")
 

@@ -31,7 +31,11 @@ def pyramid(
 
     Raises: ValueError for sides, multiples or scales that are not above zero, and for no scale at all.
     """
-    if min(*size_px, longer_side_px, multiple_px, min_side_px) < 1 or not scales or min(scales) <= 0:
+    if (
+        min(*size_px, longer_side_px, multiple_px, min_side_px) < 1
+        or not scales
+        or min(scales) <= 0
+    ):
         raise ValueError(
             f"a pyramid needs sides of at least one pixel and scales above 0. Received an image of {size_px}, "
             f"longer side {longer_side_px}, multiples of {multiple_px}, at least {min_side_px}, scales {tuple(scales)}."
@@ -43,16 +47,24 @@ def pyramid(
         return max(int(side_px / multiple_px + 0.5), smallest) * multiple_px
 
     width, height = size_px
-    return list(dict.fromkeys((rounded(width * shrink * scale), rounded(height * shrink * scale)) for scale in scales))
+    return list(
+        dict.fromkeys(
+            (rounded(width * shrink * scale), rounded(height * shrink * scale)) for scale in scales
+        )
+    )
 
 
-def to_original_px(centers_px: np.ndarray, level_px: tuple[int, int], original_px: tuple[int, int]) -> np.ndarray:
+def to_original_px(
+    centers_px: np.ndarray, level_px: tuple[int, int], original_px: tuple[int, int]
+) -> np.ndarray:
     """Points [M, 2] (x, y) of a level of size level_px to the original image of size original_px, both (width, height).
 
     Pixel centres: (x + 0.5) * W / w - 0.5, so that corners of images fall on each other. Clipped to 0..W - 1, 0..H - 1. float32.
     """
     original = np.asarray(original_px, np.float64)
-    points = (np.asarray(centers_px, np.float64) + 0.5) * (original / np.asarray(level_px, np.float64)) - 0.5
+    points = (np.asarray(centers_px, np.float64) + 0.5) * (
+        original / np.asarray(level_px, np.float64)
+    ) - 0.5
     return np.clip(points, 0, original - 1).astype(np.float32)
 
 
@@ -66,7 +78,8 @@ def texture(gray: np.ndarray, centers_px: np.ndarray, side_px: float) -> np.ndar
     (left, top), (right, bottom) = first.T, last.T
     count = (right - left) * (bottom - top)
     total, square = (
-        table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left] for table in (sums, squares)
+        table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+        for table in (sums, squares)
     )
     return np.sqrt(np.maximum(square * count - total * total, 0)) / count
 
@@ -88,12 +101,21 @@ def select(
     Raises: ValueError for shapes that do not fit, values that are not finite, and max_features below 0.
     """
     count = len(attention)
-    if centers_px.shape != (count, 2) or sizes_px.shape != (count,) or attention.shape != (count,) or max_features < 0:
+    if (
+        centers_px.shape != (count, 2)
+        or sizes_px.shape != (count,)
+        or attention.shape != (count,)
+        or max_features < 0
+    ):
         raise ValueError(
             f"keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0. Received shapes "
             f"{centers_px.shape}, {sizes_px.shape}, {attention.shape} and {max_features}."
         )
-    if not (np.isfinite(centers_px).all() and np.isfinite(sizes_px).all() and np.isfinite(attention).all()):
+    if not (
+        np.isfinite(centers_px).all()
+        and np.isfinite(sizes_px).all()
+        and np.isfinite(attention).all()
+    ):
         raise ValueError("centers, sizes and attention of keypoints must be finite.")
     order = np.argsort(-attention, kind="stable")
     order = order[attention[order] >= min_attention]
@@ -113,8 +135,12 @@ def _suppress(boxes: np.ndarray, max_features: int, nms_iou: float) -> np.ndarra
             break
         free = True
         for other in kept[:count]:
-            width = max(0.0, min(boxes[row, 2], boxes[other, 2]) - max(boxes[row, 0], boxes[other, 0]))
-            height = max(0.0, min(boxes[row, 3], boxes[other, 3]) - max(boxes[row, 1], boxes[other, 1]))
+            width = max(
+                0.0, min(boxes[row, 2], boxes[other, 2]) - max(boxes[row, 0], boxes[other, 0])
+            )
+            height = max(
+                0.0, min(boxes[row, 3], boxes[other, 3]) - max(boxes[row, 1], boxes[other, 1])
+            )
             if width * height > nms_iou * (areas[row] + areas[other] - width * height):
                 free = False
                 break

@@ -52,12 +52,18 @@ def extract_local(
     Raises: StaleArtifact when the store was made by another extractor; ValueError when an image was stored from another file;
     TimeoutError after the first False of `fits`: what is extracted by then is kept.
     """
-    with LocalStoreWriter(folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite) as store:
+    with LocalStoreWriter(
+        folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite
+    ) as store:
         if store.recovered:
             print(f"{folder}: {store.recovered} half-written images are extracted again")
         absolute = np.array([os.path.abspath(path) for path in images.paths], str)
         images = dataclasses.replace(images, paths=absolute)  # the same file however it is spelled
-        moved = [str(name) for name, path in zip(images.ids, images.paths) if store.changed(str(name), path)]
+        moved = [
+            str(name)
+            for name, path in zip(images.ids, images.paths)
+            if store.changed(str(name), path)
+        ]
         if moved:
             raise ValueError(
                 f"{folder}: {moved[0]} was extracted from {store.done[moved[0]]}, moved or replaced since. Pass --overwrite."
@@ -66,7 +72,9 @@ def extract_local(
         with progress(len(missing), description) as bar:
             for batch in _batches(extractor, missing, store):
                 _require_time(fits)
-                for (name, path, _), features in zip(batch, extractor.extract([pixels for _, _, pixels in batch]), strict=True):
+                for (name, path, _), features in zip(
+                    batch, extractor.extract([pixels for _, _, pixels in batch]), strict=True
+                ):
                     store.add(name, path, features)
                     bar.update()
             bar.update(bar.total - bar.n)
@@ -74,7 +82,12 @@ def extract_local(
 
 
 def sample_descriptors(
-    extractor: Extracts, images: ImageList, num_images: int, per_image: int, seed: int, fits: Callable[[], bool] = lambda: True
+    extractor: Extracts,
+    images: ImageList,
+    num_images: int,
+    per_image: int,
+    seed: int,
+    fits: Callable[[], bool] = lambda: True,
 ) -> np.ndarray:
     """[T, d] of the strongest features of random images: what a whitening is learned on. Unreadable images are passed over.
 
@@ -85,7 +98,10 @@ def sample_descriptors(
     with progress(len(rows), "whitening") as bar:
         for batch in _batches(extractor, images.take(rows), None):
             _require_time(fits)
-            found += [features.descriptors[:per_image] for features in extractor.extract([pixels for _, _, pixels in batch])]
+            found += [
+                features.descriptors[:per_image]
+                for features in extractor.extract([pixels for _, _, pixels in batch])
+            ]
             bar.update(len(batch))
     return np.concatenate(found) if found else np.zeros((0, extractor.dimension), np.float32)
 
@@ -98,7 +114,9 @@ def _require_time(fits: Callable[[], bool]) -> None:
 Decoded = tuple[str, str, np.ndarray]  # id, path, pixels
 
 
-def _batches(extractor: Extracts, images: ImageList, store: LocalStoreWriter | None) -> Iterator[list[Decoded]]:
+def _batches(
+    extractor: Extracts, images: ImageList, store: LocalStoreWriter | None
+) -> Iterator[list[Decoded]]:
     """Photographs of one shape class together; what cannot be read is noted in the store."""
     waiting: dict[Hashable, list[Decoded]] = {}
     for name, path, pixels in _decoded(images):
@@ -115,15 +133,21 @@ def _batches(extractor: Extracts, images: ImageList, store: LocalStoreWriter | N
     yield from waiting.values()
 
 
-def _decoded(images: ImageList, num_threads: int = 2) -> Iterator[tuple[str, str, np.ndarray | str]]:
+def _decoded(
+    images: ImageList, num_threads: int = 2
+) -> Iterator[tuple[str, str, np.ndarray | str]]:
     """(id, path, pixels, or why there are none) in the list's order, a few images ahead."""
     rows = list(zip(images.ids.tolist(), images.paths.tolist(), strict=True))
     with ThreadPoolExecutor(num_threads) as threads:
         ahead = iter(rows)
-        pending = [(row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, BATCH_IMAGES)]
+        pending = [
+            (row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, BATCH_IMAGES)
+        ]
         while pending:
             (name, path), future = pending.pop(0)
-            pending += [(row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, 1)]
+            pending += [
+                (row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, 1)
+            ]
             yield name, path, future.result()
 
 

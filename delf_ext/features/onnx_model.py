@@ -42,10 +42,18 @@ class Sidecar:
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not int or not 1 <= self.image_size <= 4096:
-            raise ValueError(f"image_size is a number of pixels, 1 to 4096. Received {self.image_size!r}.")
-        for name, known in (("layout", ("NCHW", "NHWC")), ("colour_order", ("RGB", "BGR")), ("tokens", ("", "first", "mean"))):
+            raise ValueError(
+                f"image_size is a number of pixels, 1 to 4096. Received {self.image_size!r}."
+            )
+        for name, known in (
+            ("layout", ("NCHW", "NHWC")),
+            ("colour_order", ("RGB", "BGR")),
+            ("tokens", ("", "first", "mean")),
+        ):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(filter(None, known))}. Received {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"{name} is one of {', '.join(filter(None, known))}. Received {getattr(self, name)!r}."
+                )
         if not isinstance(self.output, str):
             raise ValueError(f"output is the name of an output. Received {self.output!r}.")
         self.factor_and_offset()
@@ -56,8 +64,15 @@ class Sidecar:
             factor, offset = (np.full(3, number, np.float32) for number in RANGES[self.scaling])
             return factor, offset
         try:
-            mean, std = (np.array(self.scaling[name], np.float64).reshape(3) for name in ("mean", "std"))
-            if set(self.scaling) == {"mean", "std"} and np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all():
+            mean, std = (
+                np.array(self.scaling[name], np.float64).reshape(3) for name in ("mean", "std")
+            )
+            if (
+                set(self.scaling) == {"mean", "std"}
+                and np.isfinite(mean).all()
+                and np.isfinite(std).all()
+                and (std > 0).all()
+            ):
                 return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
         except (TypeError, KeyError, ValueError):
             pass
@@ -71,14 +86,18 @@ class Sidecar:
         factor, offset = self.factor_and_offset()
         pixels = images[..., ::-1] if self.colour_order == "BGR" else images
         scaled = pixels * factor + offset
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)) if self.layout == "NCHW" else scaled
+        return (
+            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)) if self.layout == "NCHW" else scaled
+        )
 
 
 def read_sidecar(model: Path) -> Sidecar:
     """Raises: ValueError with an example to paste when FILE.onnx.json is missing; naming the file when it is not usable."""
     path = Path(f"{model}.json")
     if not path.is_file():
-        raise ValueError(f"{path}: not found. It says how {model.name} wants its photographs, such as {SIDECAR_EXAMPLE}")
+        raise ValueError(
+            f"{path}: not found. It says how {model.name} wants its photographs, such as {SIDECAR_EXAMPLE}"
+        )
     try:
         return strict(Sidecar, read_json(path))
     except (TypeError, ValueError) as error:
@@ -118,28 +137,42 @@ def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Emb
 
 def _image_input(path: Path, inputs: list[Port], sidecar: Sidecar) -> Port:
     if len(inputs) != 1:
-        raise ValueError(f"{path}: has the inputs {_listed(inputs)}; export the image part alone, with one input.")
+        raise ValueError(
+            f"{path}: has the inputs {_listed(inputs)}; export the image part alone, with one input."
+        )
     (port,) = inputs
     size = sidecar.image_size
     wanted = (3, size, size) if sidecar.layout == "NCHW" else (size, size, 3)
-    fits = len(port.shape) == 4 and all(has in (None, want) for has, want in zip(port.shape[1:], wanted))
+    fits = len(port.shape) == 4 and all(
+        has in (None, want) for has, want in zip(port.shape[1:], wanted)
+    )
     if not fits:
         raise ValueError(
             f"{path}: its input is {_shown(port.shape)}, {sidecar.layout} at {size} pixels is {_shown((None, *wanted))}."
         )
     if port.dtype not in ("float32", "float16", "uint8"):
-        raise ValueError(f"{path}: its input must be float32, float16 or uint8. Received {port.dtype}.")
+        raise ValueError(
+            f"{path}: its input must be float32, float16 or uint8. Received {port.dtype}."
+        )
     if port.dtype == "uint8" and sidecar.scaling != "0..255":
-        raise ValueError(f'{path}: its input is uint8, so it scales by itself: write "scaling": "0..255".')
+        raise ValueError(
+            f'{path}: its input is uint8, so it scales by itself: write "scaling": "0..255".'
+        )
     return port
 
 
 def _output_number(path: Path, outputs: list[Port], sidecar: Sidecar) -> int:
-    named = [number for number, port in enumerate(outputs) if sidecar.output in port.names or not sidecar.output]
+    named = [
+        number
+        for number, port in enumerate(outputs)
+        if sidecar.output in port.names or not sidecar.output
+    ]
     if len(named) == 1:
         return named[0]
     found = f"has no output {sidecar.output!r}" if sidecar.output else "has several outputs"
-    raise ValueError(f'{path}: {found}; "output" in {path.name}.json is one of: {_listed(outputs)}.')
+    raise ValueError(
+        f'{path}: {found}; "output" in {path.name}.json is one of: {_listed(outputs)}.'
+    )
 
 
 def _in_batches(run: Run, prepared: np.ndarray, fixed: int | None) -> np.ndarray:
@@ -157,11 +190,17 @@ def _vectors(path: Path, found: np.ndarray, count: int, sidecar: Sidecar) -> np.
     if found.ndim == 3 and sidecar.tokens:
         found = found[:, 0] if sidecar.tokens == "first" else found.mean(axis=1)
     if found.ndim == 3 and found.shape[2] > 1:
-        raise ValueError(f'{path}: its output is [B, tokens, D], here {list(found.shape)}: write "tokens": "first" or "mean".')
+        raise ValueError(
+            f'{path}: its output is [B, tokens, D], here {list(found.shape)}: write "tokens": "first" or "mean".'
+        )
     if found.ndim < 2 or len(found) != count or any(size != 1 for size in found.shape[2:]):
-        raise ValueError(f"{path}: its output must be [{count}, D], one vector per image. Received {list(found.shape)}.")
+        raise ValueError(
+            f"{path}: its output must be [{count}, D], one vector per image. Received {list(found.shape)}."
+        )
     vectors = found.reshape(count, -1)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )
 
 
 def _file_digest(path: Path) -> str:

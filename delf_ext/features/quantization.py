@@ -48,7 +48,9 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
         batches = decoded_batches(chosen, embedder.image_size, batch_size=1)
         samples = [item[None] for (item,) in batches if not isinstance(item, str)]
         if not samples:
-            raise ValueError(f"--runtime=openvino-int8: none of {len(chosen)} photographs to calibrate on could be read.")
+            raise ValueError(
+                f"--runtime=openvino-int8: none of {len(chosen)} photographs to calibrate on could be read."
+            )
         quantize(graph_file(embedder, folder), samples, path)
     when = "before" if known else "now"
     which = f"{len(chosen)} of {len(images)} photographs, {chosen.paths[0]} to {chosen.paths[-1]}"
@@ -72,7 +74,9 @@ def quantize(graph: Path, samples: Sequence[np.ndarray], out: Path) -> None:
         import nncf
         import openvino
     except ImportError:
-        raise ValueError("--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo[int8]") from None
+        raise ValueError(
+            "--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo[int8]"
+        ) from None
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(
         openvino.Core().read_model(graph),
@@ -80,7 +84,9 @@ def quantize(graph: Path, samples: Sequence[np.ndarray], out: Path) -> None:
         preset=nncf.QuantizationPreset(PRESET),
         subset_size=len(samples),
         ignored_scope=nncf.IgnoredScope(types=KEPT_FLOAT, validate=False),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix(OVERFLOW_FIX)),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix(OVERFLOW_FIX)
+        ),
     )
     out.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent.parent, prefix=".int8.") as temporary:

@@ -31,7 +31,9 @@ class SiftConfig:
 
     def __post_init__(self) -> None:
         if self.max_features < 1 or self.image_size < 1 or not self.contrast_threshold >= 0:
-            raise ValueError(f"max_features and image_size must be at least 1, contrast_threshold at least 0. Received {self}.")
+            raise ValueError(
+                f"max_features and image_size must be at least 1, contrast_threshold at least 0. Received {self}."
+            )
 
     def digest(self) -> str:
         """Changes with a setting and with OpenCV's version; all of one version have one space.
@@ -57,7 +59,11 @@ class SiftExtractor:
 
     @property
     def made_by(self) -> dict:
-        return {"extractor": "rootsift", "opencv": _opencv().__version__, **dataclasses.asdict(self.config)}
+        return {
+            "extractor": "rootsift",
+            "opencv": _opencv().__version__,
+            **dataclasses.asdict(self.config),
+        }
 
     def shape_class(self, size_px: tuple[int, int]) -> tuple:
         """All photographs go together: each is looked at alone."""
@@ -75,15 +81,20 @@ def sift_features(image: np.ndarray, config: SiftConfig) -> ImageKeypoints:
     Source: Lowe, IJCV 2004; Arandjelovic and Zisserman, "Three things everyone should know ...", CVPR 2012.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"image must be uint8 [H, W, 3]. Received {image.dtype} {list(image.shape)}.")
+        raise ValueError(
+            f"image must be uint8 [H, W, 3]. Received {image.dtype} {list(image.shape)}."
+        )
     gray, original_per_reduced = _reduced_gray(image, config.image_size)
     places, descriptors = _detect(gray, config)
-    keep = descriptors.any(axis=1)  # a patch without any gradient has no direction to be compared by
+    keep = descriptors.any(
+        axis=1
+    )  # a patch without any gradient has no direction to be compared by
     places, descriptors = places[keep], descriptors[keep]
     x, y, diameter, angle, response = places.T
     best = np.lexsort((angle, diameter, x, y, -response))[: config.max_features]
     return ImageKeypoints(
-        (places[best, :2] + 0.5) * original_per_reduced - 0.5,  # 0 is the centre of the first pixel in both images
+        (places[best, :2] + 0.5) * original_per_reduced
+        - 0.5,  # 0 is the centre of the first pixel in both images
         diameter[best] * np.sqrt(original_per_reduced.prod()),
         response[best],
         root_sift(descriptors[best]),
@@ -102,7 +113,9 @@ def _reduced_gray(image: np.ndarray, image_size: int) -> tuple[np.ndarray, np.nd
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = gray.shape
     if max(height, width) > image_size:
-        reduced = [max(1, round(side * image_size / max(height, width))) for side in (width, height)]
+        reduced = [
+            max(1, round(side * image_size / max(height, width))) for side in (width, height)
+        ]
         gray = cv2.resize(gray, reduced, interpolation=cv2.INTER_AREA)
     return gray, np.array([width / gray.shape[1], height / gray.shape[0]])
 
@@ -118,8 +131,12 @@ def _detect(gray: np.ndarray, config: SiftConfig) -> tuple[np.ndarray, np.ndarra
         enable_precise_upscale=True,  # without it every keypoint lies 0.25 pixels off (opencv issue 23123)
     )
     keypoints, descriptors = sift.detectAndCompute(gray, None)
-    places = [(*keypoint.pt, keypoint.size, keypoint.angle, keypoint.response) for keypoint in keypoints]
-    return np.reshape(places, (-1, 5)), np.zeros((0, DIMENSION), np.float32) if descriptors is None else descriptors
+    places = [
+        (*keypoint.pt, keypoint.size, keypoint.angle, keypoint.response) for keypoint in keypoints
+    ]
+    return np.reshape(places, (-1, 5)), np.zeros(
+        (0, DIMENSION), np.float32
+    ) if descriptors is None else descriptors
 
 
 def _opencv() -> Any:

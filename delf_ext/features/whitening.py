@@ -59,14 +59,23 @@ def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "")
     variances, directions = np.linalg.eigh(centred.T @ centred / count)
     variances, directions = variances[::-1][:dimension], directions[:, ::-1][:, :dimension]
     if variances[-1] <= 1e-9 * variances[0]:
-        raise ValueError(f"the descriptors span fewer than {dimension} dimensions: give more varied photographs.")
+        raise ValueError(
+            f"the descriptors span fewer than {dimension} dimensions: give more varied photographs."
+        )
     directions *= np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(dimension)])
-    return Whitening(mean.astype(np.float32), (directions / np.sqrt(variances)).astype(np.float32), made_for)
+    return Whitening(
+        mean.astype(np.float32), (directions / np.sqrt(variances)).astype(np.float32), made_for
+    )
 
 
 def save_whitening(path: str | Path, whitening: Whitening) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mean=whitening.mean, projection=whitening.projection, made_for=np.asarray(whitening.made_for))
+        np.savez(
+            file,
+            mean=whitening.mean,
+            projection=whitening.projection,
+            made_for=np.asarray(whitening.made_for),
+        )
 
 
 def load_whitening(path: str | Path) -> Whitening:
@@ -76,5 +85,15 @@ def load_whitening(path: str | Path) -> Whitening:
             return Whitening(stored["mean"], stored["projection"], str(stored["made_for"]))
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. `whiten` makes one from any photographs.") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a whitening ({error}); make it again with `whiten`.") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(
+            f"{path}: not a whitening ({error}); make it again with `whiten`."
+        ) from None

@@ -57,18 +57,32 @@ def search_some(
 
 @compiled
 def _search(
-    points: np.ndarray, max_error: float, how: How, limits: Limits, state: int, best: np.ndarray, best_rows: np.ndarray
+    points: np.ndarray,
+    max_error: float,
+    how: How,
+    limits: Limits,
+    state: int,
+    best: np.ndarray,
+    best_rows: np.ndarray,
 ) -> int:
     """The best transform and the rows of its inliers; their number, 0 where there is no transform."""
     model, max_trials, chance_to_miss, _, place_px = how
     size, draws = points.shape[1], 2 if model == 0 else 3
-    places, taken, coarse = np.empty((2, size), np.int64), np.zeros((2, size), np.bool_), np.empty((4, size), np.float32)
+    places, taken, coarse = (
+        np.empty((2, size), np.int64),
+        np.zeros((2, size), np.bool_),
+        np.empty((4, size), np.float32),
+    )
     for image in range(2):
         _number_places(points[2 * image], points[2 * image + 1], place_px, places[image])
     for axis in range(4):
         for k in range(size):
             coarse[axis, k] = points[axis, k]
-    rows, h, per_px2 = np.empty(size, np.int64), np.empty(9), np.float32(FULL / (MARGIN * max_error) ** 2)
+    rows, h, per_px2 = (
+        np.empty(size, np.int64),
+        np.empty(9),
+        np.float32(FULL / (MARGIN * max_error) ** 2),
+    )
     chunk, quickest, best_score, best_count, missed, hit = min(CHUNK, size), 0, 0.0, 0, 1.0, 0.0
     for trial in range(max_trials if size >= draws else 0):
         missed *= 1.0 - hit
@@ -76,14 +90,21 @@ def _search(
             break
         state += GOLDEN
         bits, pool = mixed(state), min(size, FIRST_POOL + trial // TRIALS_PER_GROWTH)
-        i, j, k = below(bits, pool), below(bits >> THIRD, pool), below(bits >> (THIRD + THIRD), pool)
+        i, j, k = (
+            below(bits, pool),
+            below(bits >> THIRD, pool),
+            below(bits >> (THIRD + THIRD), pool),
+        )
         if i == j or (draws == 3 and (i == k or j == k)):
             continue
         a, b, c, d, scale = of_three(points, i, j, k) if draws == 3 else of_two(points, i, j)
         if scale == 0.0 or not local_is_plausible(a, b, c, d, scale, limits):
             continue
         a, b, c, d = a / scale, b / scale, c / scale, d / scale
-        u, v = points[2, i] - a * points[0, i] - b * points[1, i], points[3, i] - c * points[0, i] - d * points[1, i]
+        u, v = (
+            points[2, i] - a * points[0, i] - b * points[1, i],
+            points[3, i] - c * points[0, i] - d * points[1, i],
+        )
         quick = _quick_score(coarse, 0, chunk, (a, b, c, d), u, v, per_px2)
         if quick <= FULL * ((i < chunk) + (j < chunk) + (draws == 3 and k < chunk)):
             continue
@@ -120,7 +141,9 @@ def _optimise(
     for _ in range(MAX_ROUNDS):
         support, value = _inliers(points, places, taken, h, margin * max_error, rows)[0], 0.0
         for level in range(min(model, support // SUPPORT - 2), -1, -1):
-            if fit_rows(level, points, rows[:support], other) and rows_are_plausible(other, points, rows[:support], limits):
+            if fit_rows(level, points, rows[:support], other) and rows_are_plausible(
+                other, points, rows[:support], limits
+            ):
                 value = _inliers(points, places, taken, other, max_error, rows)[1]
                 break
         if value > score:
@@ -136,14 +159,22 @@ def _optimise(
 
 @compiled
 def _inliers(
-    points: np.ndarray, places: np.ndarray, taken: np.ndarray, h: np.ndarray, max_error: float, rows: np.ndarray
+    points: np.ndarray,
+    places: np.ndarray,
+    taken: np.ndarray,
+    h: np.ndarray,
+    max_error: float,
+    rows: np.ndarray,
 ) -> tuple[int, float]:
     """Rows of the inliers, best match first and one per place; their number, and 1 - (residual / max_error)^2 summed."""
     count, score, limit = 0, 0.0, max_error * max_error
     for k in range(points.shape[1]):
         x, y = points[0, k], points[1, k]
         w = h[6] * x + h[7] * y + h[8]
-        du, dv = (h[0] * x + h[1] * y + h[2]) / w - points[2, k], (h[3] * x + h[4] * y + h[5]) / w - points[3, k]
+        du, dv = (
+            (h[0] * x + h[1] * y + h[2]) / w - points[2, k],
+            (h[3] * x + h[4] * y + h[5]) / w - points[3, k],
+        )
         square = du * du + dv * dv
         if square <= limit and not (taken[0, places[0, k]] or taken[1, places[1, k]]):
             taken[0, places[0, k]] = taken[1, places[1, k]] = True
@@ -156,10 +187,25 @@ def _inliers(
 
 
 @compiled
-def _quick_score(points: np.ndarray, start: int, stop: int, linear: Linear, u: float, v: float, per_px2: float) -> int:
+def _quick_score(
+    points: np.ndarray, start: int, stop: int, linear: Linear, u: float, v: float, per_px2: float
+) -> int:
     """As the score of `_inliers`, of points [4, K] float32 from start to stop, several at a time and many to one."""
-    a, b, c, d = np.float32(linear[0]), np.float32(linear[1]), np.float32(linear[2]), np.float32(linear[3])
-    xs, ys, us, vs, right, down, score = points[0], points[1], points[2], points[3], np.float32(u), np.float32(v), 0
+    a, b, c, d = (
+        np.float32(linear[0]),
+        np.float32(linear[1]),
+        np.float32(linear[2]),
+        np.float32(linear[3]),
+    )
+    xs, ys, us, vs, right, down, score = (
+        points[0],
+        points[1],
+        points[2],
+        points[3],
+        np.float32(u),
+        np.float32(v),
+        0,
+    )
     for k in range(start, stop):
         du, dv = a * xs[k] + b * ys[k] + right - us[k], c * xs[k] + d * ys[k] + down - vs[k]
         gain = np.float32(FULL) - (du * du + dv * dv) * per_px2
@@ -176,7 +222,9 @@ def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.n
     table = np.zeros(size, np.int64)  # 0 is free, k + 1 is point k
     for k in range(len(xs)):
         column, line = np.floor(xs[k] / place_px), np.floor(ys[k] / place_px)
-        slot = np.int64(mixed(np.uint64(np.int64(column)) ^ mixed(np.uint64(np.int64(line))))) & (size - 1)
+        slot = np.int64(mixed(np.uint64(np.int64(column)) ^ mixed(np.uint64(np.int64(line))))) & (
+            size - 1
+        )
         while table[slot] > 0:
             other = table[slot] - 1
             if np.floor(xs[other] / place_px) == column and np.floor(ys[other] / place_px) == line:

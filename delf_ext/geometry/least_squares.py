@@ -17,18 +17,29 @@ Limits = tuple[float, float, float]
 
 
 @compiled
-def local_is_plausible(a: float, b: float, c: float, d: float, scale: float, limits: Limits) -> bool:
+def local_is_plausible(
+    a: float, b: float, c: float, d: float, scale: float, limits: Limits
+) -> bool:
     """The linear map (a b; c d) / scale, see `Plausible.limits`. Of stretches s, t the area is s t, the squares s^2 + t^2."""
     area, one = a * d - b * c, scale * scale
     if limits[2] != 0.0:
         area = abs(area)
-    return a * a + b * b + c * c + d * d <= limits[1] * area and area <= limits[0] * one and area * limits[0] >= one
+    return (
+        a * a + b * b + c * c + d * d <= limits[1] * area
+        and area <= limits[0] * one
+        and area * limits[0] >= one
+    )
 
 
 @compiled
 def rows_are_plausible(h: np.ndarray, points: np.ndarray, rows: np.ndarray, limits: Limits) -> bool:
     for row in rows:
-        x, y, first_x, first_y = points[0, row], points[1, row], points[0, rows[0]], points[1, rows[0]]
+        x, y, first_x, first_y = (
+            points[0, row],
+            points[1, row],
+            points[0, rows[0]],
+            points[1, rows[0]],
+        )
         w = h[6] * x + h[7] * y + h[8]
         if not w * (h[6] * first_x + h[7] * first_y + h[8]) > 0.0:
             return False
@@ -52,16 +63,27 @@ def fit_rows(model: int, points: np.ndarray, rows: np.ndarray, h: np.ndarray) ->
         mean_v += points[3, row]
     n = len(rows)
     means = (mean_x / n, mean_y / n, mean_u / n, mean_v / n)
-    return _fit_homography(points, rows, means, h) if model == 2 else _fit_affine(model, points, rows, means, h)
+    return (
+        _fit_homography(points, rows, means, h)
+        if model == 2
+        else _fit_affine(model, points, rows, means, h)
+    )
 
 
 @compiled
-def _fit_affine(model: int, points: np.ndarray, rows: np.ndarray, means: tuple[float, ...], h: np.ndarray) -> bool:
+def _fit_affine(
+    model: int, points: np.ndarray, rows: np.ndarray, means: tuple[float, ...], h: np.ndarray
+) -> bool:
     """Similarity (Umeyama 1991, without reflections) or affine map, by the normal equations about the centroids."""
     mean_x, mean_y, mean_u, mean_v = means
     xx = xy = yy = ux = uy = vx = vy = 0.0
     for row in rows:
-        x, y, u, v = points[0, row] - mean_x, points[1, row] - mean_y, points[2, row] - mean_u, points[3, row] - mean_v
+        x, y, u, v = (
+            points[0, row] - mean_x,
+            points[1, row] - mean_y,
+            points[2, row] - mean_u,
+            points[3, row] - mean_v,
+        )
         xx += x * x
         xy += x * y
         yy += y * y
@@ -84,7 +106,9 @@ def _fit_affine(model: int, points: np.ndarray, rows: np.ndarray, means: tuple[f
 
 
 @compiled
-def _fit_homography(points: np.ndarray, rows: np.ndarray, means: tuple[float, ...], h: np.ndarray) -> bool:
+def _fit_homography(
+    points: np.ndarray, rows: np.ndarray, means: tuple[float, ...], h: np.ndarray
+) -> bool:
     """About the centroids and at unit spread, where the last entry can be 1: the centroid of the query is not at infinity.
 
     With p = (x, y, 1) and g = (h6, h7, 1), the two upper lines of h follow from g by linear least squares, S^-1 U g and
@@ -108,7 +132,9 @@ def _fit_homography(points: np.ndarray, rows: np.ndarray, means: tuple[float, ..
             _add_products(sums, x, y, u, v, 1.0 / (lines[2, 0] * x + lines[2, 1] * y + 1.0) ** 2)
         if not _solve(sums, lines):
             return False
-    for i in range(3):  # lines on normalised points: first to gallery pixels, then from query pixels
+    for i in range(
+        3
+    ):  # lines on normalised points: first to gallery pixels, then from query pixels
         size, mean = (t, mean_u) if i == 0 else (t, mean_v) if i == 1 else (0.0, 1.0)
         a, b = size * lines[i, 0] + mean * lines[2, 0], size * lines[i, 1] + mean * lines[2, 1]
         h[3 * i], h[3 * i + 1] = a * s, b * s
@@ -136,8 +162,14 @@ def _solve(sums: np.ndarray, lines: np.ndarray) -> bool:
         for j in range(3):
             a, b, c, d = (i + 1) % 3, (i + 2) % 3, (j + 1) % 3, (j + 2) % 3
             inverse[i, j] = scatter[a, c] * scatter[b, d] - scatter[a, d] * scatter[b, c]
-    determinant = scatter[0, 0] * inverse[0, 0] + scatter[0, 1] * inverse[0, 1] + scatter[0, 2] * inverse[0, 2]
-    if not determinant > THINNEST * scatter[2, 2] ** 3:  # about the centroid and at unit spread the trace is 3 per point
+    determinant = (
+        scatter[0, 0] * inverse[0, 0]
+        + scatter[0, 1] * inverse[0, 1]
+        + scatter[0, 2] * inverse[0, 2]
+    )
+    if (
+        not determinant > THINNEST * scatter[2, 2] ** 3
+    ):  # about the centroid and at unit spread the trace is 3 per point
         return False
     products, left = np.zeros((2, 3, 3)), sums[3]
     for k in range(2):
@@ -146,7 +178,10 @@ def _solve(sums: np.ndarray, lines: np.ndarray) -> bool:
     area, spread = left[0, 0] * left[1, 1] - left[0, 1] * left[1, 0], left[0, 0] + left[1, 1]
     if not area > THINNEST**2 * spread * spread:
         return False
-    g, h = (left[0, 1] * left[1, 2] - left[0, 2] * left[1, 1]) / area, (left[1, 0] * left[0, 2] - left[0, 0] * left[1, 2]) / area
+    g, h = (
+        (left[0, 1] * left[1, 2] - left[0, 2] * left[1, 1]) / area,
+        (left[1, 0] * left[0, 2] - left[0, 0] * left[1, 2]) / area,
+    )
     for k in range(2):
         for i in range(3):
             lines[k, i] = products[k, i, 0] * g + products[k, i, 1] * h + products[k, i, 2]
@@ -155,7 +190,9 @@ def _solve(sums: np.ndarray, lines: np.ndarray) -> bool:
 
 
 @compiled
-def _multiply(left: np.ndarray, right: np.ndarray, factor: float, keep: float, result: np.ndarray) -> None:
+def _multiply(
+    left: np.ndarray, right: np.ndarray, factor: float, keep: float, result: np.ndarray
+) -> None:
     """result = keep * result + factor * left right, 3 x 3."""
     for i in range(3):
         for j in range(3):

@@ -46,10 +46,14 @@ class MatchConfig:
         if not 0.0 < self.max_ratio <= 1.0:
             raise UsageError(f"max_ratio must lie in (0, 1]. Received {self.max_ratio}.")
         if not 0.0 <= self.max_distance <= 2.0:
-            raise UsageError(f"max_distance must lie in [0, 2]: it is between unit descriptors. Received {self.max_distance}.")
+            raise UsageError(
+                f"max_distance must lie in [0, 2]: it is between unit descriptors. Received {self.max_distance}."
+            )
 
 
-def match(query: np.ndarray, gallery: Sequence[np.ndarray], config: MatchConfig) -> list[np.ndarray]:
+def match(
+    query: np.ndarray, gallery: Sequence[np.ndarray], config: MatchConfig
+) -> list[np.ndarray]:
     """The matches between a query's descriptors [M, d] and those of each gallery image [M_j, d].
 
     Returns: per gallery image [K, 2] int32 (query row, gallery row), best first: by distance ratio, or by distance where that
@@ -59,26 +63,38 @@ def match(query: np.ndarray, gallery: Sequence[np.ndarray], config: MatchConfig)
     """
     for descriptors in gallery:
         if len(query) and len(descriptors) and query.shape[1] != descriptors.shape[1]:
-            raise ValueError(f"query and gallery descriptors must have the same d. Received {query.shape}, {descriptors.shape}.")
+            raise ValueError(
+                f"query and gallery descriptors must have the same d. Received {query.shape}, {descriptors.shape}."
+            )
     units = prepare(query)
     doubled = np.concatenate([-2 * units[:, :-2], units[:, -1:], units[:, -2:-1]], axis=1)
-    matches, buffer = [], np.empty(0, np.float32)  # kept: fresh memory for each product costs as much as the product
+    matches, buffer = (
+        [],
+        np.empty(0, np.float32),
+    )  # kept: fresh memory for each product costs as much as the product
     for group in _groups(gallery if len(query) else [query] * len(gallery)):
         bounds = np.cumsum([0, *map(len, group)])
         stacked = np.concatenate(
-            [np.zeros((0, doubled.shape[1]), np.float32), *(prepare(image) for image in group if len(image))]
+            [
+                np.zeros((0, doubled.shape[1]), np.float32),
+                *(prepare(image) for image in group if len(image)),
+            ]
         )
         if buffer.size < BLOCK_ROWS * len(stacked):
             buffer = np.empty(BLOCK_ROWS * len(stacked), np.float32)
         columns = _neighbours(doubled, stacked, bounds, buffer)
-        matches += [_chosen(config, *(column[image] for column in columns)) for image in range(len(group))]
+        matches += [
+            _chosen(config, *(column[image] for column in columns)) for image in range(len(group))
+        ]
     return matches
 
 
 def prepare(descriptors: np.ndarray) -> np.ndarray:
     """Descriptors [M, d] of unit length as whole numbers (g, |g|^2, 1): [M, d + 2] float32. Raises: ValueError on others."""
     if descriptors.ndim != 2 or descriptors.shape[1] > MAX_DIMS:
-        raise ValueError(f"descriptors must be [M, d], d at most {MAX_DIMS}. Received shape={descriptors.shape}.")
+        raise ValueError(
+            f"descriptors must be [M, d], d at most {MAX_DIMS}. Received shape={descriptors.shape}."
+        )
     result = np.ones((len(descriptors), descriptors.shape[1] + 2), np.float32)
     units, squares = result[:, :-2], result[:, -2]
     np.rint(np.multiply(descriptors, np.float32(UNITS_PER_ONE), out=units), out=units)
@@ -86,7 +102,9 @@ def prepare(descriptors: np.ndarray) -> np.ndarray:
     bad = ~(squares <= MAX_UNITS**2)  # written so that NaN counts as bad
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"descriptors must be of unit length. Row {row} has length {squares[row] ** 0.5 / UNITS_PER_ONE:.4g}.")
+        raise ValueError(
+            f"descriptors must be of unit length. Row {row} has length {squares[row] ** 0.5 / UNITS_PER_ONE:.4g}."
+        )
     return result
 
 
@@ -102,14 +120,20 @@ def _groups(gallery: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield group
 
 
-def _neighbours(query: np.ndarray, gallery: np.ndarray, bounds: np.ndarray, buffer: np.ndarray) -> tuple[np.ndarray, ...]:
+def _neighbours(
+    query: np.ndarray, gallery: np.ndarray, bounds: np.ndarray, buffer: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Per gallery image and query row: nearest row, its squared distance, that of the second nearest, whether it is mutual."""
     shape = (len(bounds) - 1, len(query))
     nearest, best, second = np.zeros(shape, np.int32), np.full(shape, FAR), np.full(shape, FAR)
     leads, column_best = np.zeros(shape, bool), np.full(len(gallery), FAR)
     for start in range(0, len(query), BLOCK_ROWS):
         block = query[start : start + BLOCK_ROWS]
-        squares = np.matmul(block, gallery.T, out=buffer[: len(block) * len(gallery)].reshape(len(block), len(gallery)))
+        squares = np.matmul(
+            block,
+            gallery.T,
+            out=buffer[: len(block) * len(gallery)].reshape(len(block), len(gallery)),
+        )
         # Floats that are not negative are ordered as their bits are; the least of whole numbers is found many at a time.
         _scan(squares.view(np.int32), start, bounds, nearest, best, second, leads, column_best)
     columns = np.minimum(nearest + bounds[:-1, None], max(len(gallery) - 1, 0))
@@ -140,7 +164,10 @@ def _scan(
             column[place] = min(column[place], least)
             nearest[image, first_row + row] = place
             best[image, first_row + row] = least
-            before, after = _lower(column[:place], line[:place]), _lower(column[place + 1 :], line[place + 1 :])
+            before, after = (
+                _lower(column[:place], line[:place]),
+                _lower(column[place + 1 :], line[place + 1 :]),
+            )
             second[image, first_row + row] = min(before, after)
 
 
@@ -174,7 +201,13 @@ def _lower(column: np.ndarray, line: np.ndarray) -> np.int32:
     return least
 
 
-def _chosen(config: MatchConfig, nearest: np.ndarray, best: np.ndarray, second: np.ndarray, mutual: np.ndarray) -> np.ndarray:
+def _chosen(
+    config: MatchConfig,
+    nearest: np.ndarray,
+    best: np.ndarray,
+    second: np.ndarray,
+    mutual: np.ndarray,
+) -> np.ndarray:
     """The rows of one gallery image that pass all tests, best first, [K, 2] int32."""
     squares, quality = best.astype(np.float64), best.astype(np.float64)
     passed = ~np.isnan(best)  # FAR's bits are NaN: the gallery image has no descriptor

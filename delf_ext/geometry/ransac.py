@@ -64,7 +64,9 @@ class Estimate:
         return int(np.count_nonzero(self.inliers))
 
 
-def estimate(query_px: np.ndarray, gallery_px: np.ndarray, config: RansacConfig, key: int = 0) -> Estimate:
+def estimate(
+    query_px: np.ndarray, gallery_px: np.ndarray, config: RansacConfig, key: int = 0
+) -> Estimate:
     """The transform that most matches agree on; query_px, gallery_px [K, 2], matched row by row, best match first.
 
     Score: 1 - (residual / max_error_px)^2 summed over inliers (MSAC; Torr and Zisserman 2000). Inliers are one-to-one: of
@@ -72,11 +74,17 @@ def estimate(query_px: np.ndarray, gallery_px: np.ndarray, config: RansacConfig,
     The result is a function of the points, the config and the key alone.
     """
     points = matched_points(query_px, gallery_px)
-    return estimate_all(points, np.array([0, points.shape[1]]), np.array([config.max_error_px]), [key], config)[0]
+    return estimate_all(
+        points, np.array([0, points.shape[1]]), np.array([config.max_error_px]), [key], config
+    )[0]
 
 
 def estimate_all(
-    points: np.ndarray, offsets: np.ndarray, max_errors_px: np.ndarray, keys: Sequence[int], config: RansacConfig
+    points: np.ndarray,
+    offsets: np.ndarray,
+    max_errors_px: np.ndarray,
+    keys: Sequence[int],
+    config: RansacConfig,
 ) -> list[Estimate]:
     """As `estimate` for N pairs at once, on NUMBA_NUM_THREADS threads.
 
@@ -86,12 +94,31 @@ def estimate_all(
     # Threads of Python, not `prange`: OpenMP does not survive a fork, spins while it waits, and takes longer to compile.
     num_pairs, states = len(offsets) - 1, np.array([key & (2**64 - 1) for key in keys], np.uint64)
     transforms, inliers = np.zeros((num_pairs, 9)), np.zeros(points.shape[1], bool)
-    how = (model_number(config.model), config.max_trials, 1.0 - config.confidence, config.min_inliers, config.place_px)
-    arguments = (points, offsets, max_errors_px, states, np.uint64(config.seed & (2**64 - 1)), how, config.plausible.limits())
+    how = (
+        model_number(config.model),
+        config.max_trials,
+        1.0 - config.confidence,
+        config.min_inliers,
+        config.place_px,
+    )
+    arguments = (
+        points,
+        offsets,
+        max_errors_px,
+        states,
+        np.uint64(config.seed & (2**64 - 1)),
+        how,
+        config.plausible.limits(),
+    )
     num_threads = min(NUM_THREADS, num_pairs)
     if num_threads > 1:
         with ThreadPoolExecutor(num_threads) as pool:
-            list(pool.map(lambda first: search_some(*arguments, first, num_threads, transforms, inliers), range(num_threads)))
+            list(
+                pool.map(
+                    lambda first: search_some(*arguments, first, num_threads, transforms, inliers),
+                    range(num_threads),
+                )
+            )
     else:
         search_some(*arguments, 0, 1, transforms, inliers)
     found = zip(transforms, np.split(inliers, offsets[1:-1]))

@@ -36,7 +36,9 @@ def of_two(points: np.ndarray, i: int, j: int) -> tuple[float, float, float, flo
 
 
 @compiled
-def of_three(points: np.ndarray, i: int, j: int, k: int) -> tuple[float, float, float, float, float]:
+def of_three(
+    points: np.ndarray, i: int, j: int, k: int
+) -> tuple[float, float, float, float, float]:
     """Linear part of the affine map times the last value, which is 0 where the three lie on a line."""
     x, y, s, t = (
         points[0, j] - points[0, i],

@@ -9,7 +9,11 @@ import numpy as np
 from delf_ext.config import UsageError
 from delf_ext.geometry.least_squares import Limits, fit_rows, rows_are_plausible
 
-MODELS = ("similarity", "affine", "homography")  # each holds those before it; numbered as in least_squares
+MODELS = (
+    "similarity",
+    "affine",
+    "homography",
+)  # each holds those before it; numbered as in least_squares
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,11 @@ class Plausible:
 
     def limits(self) -> Limits:
         """(largest determinant, largest of anisotropy + 1 / anisotropy, 1 where mirrors pass), for `local_is_plausible`."""
-        return self.max_scale**2, self.max_anisotropy + 1 / self.max_anisotropy, float(self.allow_mirror)
+        return (
+            self.max_scale**2,
+            self.max_anisotropy + 1 / self.max_anisotropy,
+            float(self.allow_mirror),
+        )
 
 
 def fit(model: str, query_px: np.ndarray, gallery_px: np.ndarray) -> np.ndarray | None:
@@ -51,21 +59,29 @@ def fit(model: str, query_px: np.ndarray, gallery_px: np.ndarray) -> np.ndarray 
 
 def apply(gallery_from_query: np.ndarray, points_px: np.ndarray) -> np.ndarray:
     """Points [K, 2] through the transform, [K, 2] float64; infinite or NaN for points on its horizon."""
-    mapped = np.asarray(points_px, np.float64) @ gallery_from_query[:, :2].T + gallery_from_query[:, 2]
+    mapped = (
+        np.asarray(points_px, np.float64) @ gallery_from_query[:, :2].T + gallery_from_query[:, 2]
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return mapped[:, :2] / mapped[:, 2:]
 
 
-def residuals_px(gallery_from_query: np.ndarray, query_px: np.ndarray, gallery_px: np.ndarray) -> np.ndarray:
+def residuals_px(
+    gallery_from_query: np.ndarray, query_px: np.ndarray, gallery_px: np.ndarray
+) -> np.ndarray:
     """Distance [K] in the gallery image between each mapped query point and its match."""
     return np.linalg.norm(apply(gallery_from_query, query_px) - gallery_px, axis=1)
 
 
-def is_plausible(gallery_from_query: np.ndarray, query_px: np.ndarray, plausible: Plausible) -> bool:
+def is_plausible(
+    gallery_from_query: np.ndarray, query_px: np.ndarray, plausible: Plausible
+) -> bool:
     """Whether the transform stays within the limits at each of the points [K, 2]."""
     points = matched_points(query_px, query_px)
     transform = np.ascontiguousarray(gallery_from_query, np.float64).ravel()
-    return bool(rows_are_plausible(transform, points, np.arange(points.shape[1]), plausible.limits()))
+    return bool(
+        rows_are_plausible(transform, points, np.arange(points.shape[1]), plausible.limits())
+    )
 
 
 def model_number(model: str) -> int:
@@ -77,5 +93,7 @@ def model_number(model: str) -> int:
 def matched_points(query_px: np.ndarray, gallery_px: np.ndarray) -> np.ndarray:
     """[4, K] float64: x, y of the query, x, y of the gallery."""
     if query_px.ndim != 2 or query_px.shape[1] != 2 or query_px.shape != gallery_px.shape:
-        raise ValueError(f"matched points must be [K, 2] twice. Received {query_px.shape} and {gallery_px.shape}.")
+        raise ValueError(
+            f"matched points must be [K, 2] twice. Received {query_px.shape} and {gallery_px.shape}."
+        )
     return np.ascontiguousarray(np.concatenate([query_px, gallery_px], axis=1, dtype=np.float64).T)

@@ -38,7 +38,9 @@ class VerifyConfig:
         if self.accepted_from < 1:
             raise UsageError(f"accepted_from must be at least 1. Received {self.accepted_from}.")
         if not 0.0 < self.max_error_fraction < 1.0:
-            raise UsageError(f"max_error_fraction must lie in (0, 1). Received {self.max_error_fraction}.")
+            raise UsageError(
+                f"max_error_fraction must lie in (0, 1). Received {self.max_error_fraction}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,10 @@ class Verification:
 
 
 def verify(
-    query: ImageKeypoints, gallery: Sequence[ImageKeypoints], keys: Sequence[int], config: VerifyConfig
+    query: ImageKeypoints,
+    gallery: Sequence[ImageKeypoints],
+    keys: Sequence[int],
+    config: VerifyConfig,
 ) -> list[Verification]:
     """All candidates of one query, in their order; keys: one integer per candidate that seeds its search, such as its row.
 
@@ -68,15 +73,24 @@ def verify(
     Raises: ValueError where descriptors do not fit together, or there is not one key per candidate.
     """
     if len(keys) != len(gallery):
-        raise ValueError(f"verify needs one key per candidate. Received {len(keys)} for {len(gallery)}.")
+        raise ValueError(
+            f"verify needs one key per candidate. Received {len(keys)} for {len(gallery)}."
+        )
     matches = match(query.descriptors, [image.descriptors for image in gallery], config.match)
     offsets = np.cumsum([0, *map(len, matches)])
-    points, sides = np.empty((4, offsets[-1])), np.array([max(1, *image.size_px) for image in gallery], np.float64)
+    points, sides = (
+        np.empty((4, offsets[-1])),
+        np.array([max(1, *image.size_px) for image in gallery], np.float64),
+    )
     scales = sides / max(1, *query.size_px)
-    for image, rows, scale, start, stop in zip(gallery, matches, scales, offsets[:-1], offsets[1:], strict=True):
+    for image, rows, scale, start, stop in zip(
+        gallery, matches, scales, offsets[:-1], offsets[1:], strict=True
+    ):
         points[:2, start:stop] = query.keypoints_px[rows[:, 0]].T * scale
         points[2:, start:stop] = image.keypoints_px[rows[:, 1]].T
-    estimates = estimate_all(points, offsets, config.max_error_fraction * sides, keys, config.ransac)
+    estimates = estimate_all(
+        points, offsets, config.max_error_fraction * sides, keys, config.ransac
+    )
     return [
         _verification(query, image, rows, estimate, scale, config)
         for rows, estimate, scale, image in zip(matches, estimates, scales, gallery, strict=True)
@@ -84,19 +98,33 @@ def verify(
 
 
 def _verification(
-    query: ImageKeypoints, image: ImageKeypoints, matches: np.ndarray, estimate: Estimate, scale: float, config: VerifyConfig
+    query: ImageKeypoints,
+    image: ImageKeypoints,
+    matches: np.ndarray,
+    estimate: Estimate,
+    scale: float,
+    config: VerifyConfig,
 ) -> Verification:
-    transform, num_inliers, size_px = estimate.gallery_from_query, estimate.num_inliers, image.size_px
+    transform, num_inliers, size_px = (
+        estimate.gallery_from_query,
+        estimate.num_inliers,
+        image.size_px,
+    )
     if transform is None:
         return Verification(matches, estimate.inliers, 0, None, 0.0)
-    max_error_px, sample_size = config.max_error_fraction * max(size_px), MODELS.index(config.ransac.model) + 2
+    max_error_px, sample_size = (
+        config.max_error_fraction * max(size_px),
+        MODELS.index(config.ransac.model) + 2,
+    )
     by_chance = min(1.0, pi * max_error_px**2 / (size_px[0] * size_px[1]))
     certain = significance(len(matches), num_inliers, sample_size, by_chance)
     rows = matches[estimate.inliers].T
     accepted = num_inliers >= config.accepted_from and config.min_spread <= min(
         spread(points) for points in (query.keypoints_px[rows[0]], image.keypoints_px[rows[1]])
     )
-    return Verification(matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain, accepted)
+    return Verification(
+        matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain, accepted
+    )
 
 
 def spread(points: np.ndarray) -> float:
@@ -119,8 +147,14 @@ def significance(num_matches: int, num_inliers: int, sample_size: int, by_chance
     """
     if num_inliers <= sample_size:
         return 0.0
-    tests = log10(num_matches - sample_size) + _log10_choose(num_matches, num_inliers) + _log10_choose(num_inliers, sample_size)
-    return max(0.0, round(-tests - (num_inliers - sample_size) * log10(by_chance), 6))  # logarithms differ in their last bits
+    tests = (
+        log10(num_matches - sample_size)
+        + _log10_choose(num_matches, num_inliers)
+        + _log10_choose(num_inliers, sample_size)
+    )
+    return max(
+        0.0, round(-tests - (num_inliers - sample_size) * log10(by_chance), 6)
+    )  # logarithms differ in their last bits
 
 
 def _log10_choose(n: int, k: int) -> float:

@@ -23,7 +23,9 @@ from delf_ext.index.shortlist import Lists, tile_rows
 INT8_STEPS = 127
 VALUES_PER_TILE = 2**20  # 4 MB decoded
 ROOMS = {"float16": 16, "int8": 512}  # in a shortlist beside its k
-ERROR_SHARE = 1.01  # lengths to 1.001, and summing what is longer than the product's error allows for
+ERROR_SHARE = (
+    1.01  # lengths to 1.001, and summing what is longer than the product's error allows for
+)
 CODES, EMBEDDINGS = "codes.npz", "embeddings.npy"
 COLUMNS = {"record_type", "ids", "codes", "scales", "errors", "digest"}
 ROWS_CHECKED = 64
@@ -66,7 +68,9 @@ def compacted(gallery: GlobalFeatures, dtype: str = "int8") -> CompactGallery:
         rows = slice(start, start + step)
         if dtype == "int8":
             scales[rows] = np.abs(embeddings[rows]).max(axis=1) / INT8_STEPS
-            codes[rows] = np.rint(embeddings[rows] / scales[rows, np.newaxis]).clip(-INT8_STEPS, INT8_STEPS)
+            codes[rows] = np.rint(embeddings[rows] / scales[rows, np.newaxis]).clip(
+                -INT8_STEPS, INT8_STEPS
+            )
         else:
             codes[rows] = embeddings[rows]
         errors[rows] = _errors(codes[rows], scales[rows], embeddings[rows])
@@ -85,7 +89,9 @@ def search_compact(query: GlobalFeatures, gallery: CompactGallery, top_k: int) -
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
         part = np.ascontiguousarray(query.embeddings[block])
-        lists = Lists.empty(len(part), part.shape[1], k, gallery.errors, ROOMS[gallery.codes.dtype.name])
+        lists = Lists.empty(
+            len(part), part.shape[1], k, gallery.errors, ROOMS[gallery.codes.dtype.name]
+        )
         tiles = gallery.tiles(min(tile_rows(len(part)), max(1, VALUES_PER_TILE // part.shape[1])))
         rows[block], scores[block] = ranked(part, gallery.embeddings, lists, tiles)
     return Ranking(query.ids, gallery.ids, rows, scores, provenance=provenance_of(k))
@@ -121,21 +127,33 @@ def load_compact(folder: str | Path) -> CompactGallery:
         raise ValueError(f"{embeddings_path}: not readable ({error}); make it again.") from None
     gallery = CompactGallery(**{**columns, "digest": str(columns["digest"])}, embeddings=embeddings)
     if not _fits(gallery):
-        raise ValueError(f"{embeddings_path}: not the embeddings that {CODES} was made of; make both again.")
+        raise ValueError(
+            f"{embeddings_path}: not the embeddings that {CODES} was made of; make both again."
+        )
     return gallery
 
 
 def _fits(gallery: CompactGallery) -> bool:
     """By shapes, and by some of the rows: a file as large as memory is not read to check it."""
     shape = gallery.codes.shape
-    if len(shape) != 2 or gallery.embeddings.shape != shape or gallery.embeddings.dtype != np.float32:
+    if (
+        len(shape) != 2
+        or gallery.embeddings.shape != shape
+        or gallery.embeddings.dtype != np.float32
+    ):
         return False
     if gallery.codes.dtype.name not in ROOMS or not gallery.embeddings.flags.c_contiguous:
         return False
-    for column, dtype in ((gallery.scales, np.float32), (gallery.errors, np.float32), (gallery.ids, gallery.ids.dtype)):
+    for column, dtype in (
+        (gallery.scales, np.float32),
+        (gallery.errors, np.float32),
+        (gallery.ids, gallery.ids.dtype),
+    ):
         if column.shape != shape[:1] or column.dtype != dtype:
             return False
-    some = np.unique(np.linspace(0, max(0, shape[0] - 1), ROWS_CHECKED).astype(np.int64))[: shape[0]]
+    some = np.unique(np.linspace(0, max(0, shape[0] - 1), ROWS_CHECKED).astype(np.int64))[
+        : shape[0]
+    ]
     errors = _errors(gallery.codes[some], gallery.scales[some], gallery.embeddings[some])
     return bool((errors <= gallery.errors[some]).all())
 

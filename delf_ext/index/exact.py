@@ -17,13 +17,19 @@ from delf_ext.index.similarities import all_similarities
 SCORES_PER_TILE = 2**22  # 16 MB of float32 scores, 64 MB with what selecting the best of them needs
 MIN_TILE_ROWS = 2**12
 MAX_QUERIES_PER_BLOCK = 2**11
-GALLERY_PER_SHORTLIST, MIN_GALLERY = 16, 2**11  # images per one wanted, and in all, from which on a shortlist saves time
+GALLERY_PER_SHORTLIST, MIN_GALLERY = (
+    16,
+    2**11,
+)  # images per one wanted, and in all, from which on a shortlist saves time
 
 Block = tuple[slice, np.ndarray, np.ndarray]
 
 
 def search(
-    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = None, queries_per_block: int | None = None
+    query: GlobalFeatures,
+    gallery: GlobalFeatures,
+    top_k: int | None = None,
+    queries_per_block: int | None = None,
 ) -> Ranking:
     """For each query the `top_k` gallery images of highest cosine similarity, nearest first.
 
@@ -46,7 +52,10 @@ def search(
 
 
 def search_blocks(
-    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = None, queries_per_block: int | None = None
+    query: GlobalFeatures,
+    gallery: GlobalFeatures,
+    top_k: int | None = None,
+    queries_per_block: int | None = None,
 ) -> Iterator[Ranking]:
     """As `search`, one Ranking per block of queries: for a full ranking that does not fit in memory."""
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
@@ -58,11 +67,15 @@ def provenance_of(k: int) -> str:
     return f"exact cosine, top {k}"
 
 
-def checked_top_k(query: GlobalFeatures, gallery_shape: tuple[int, ...], gallery_digest: str, top_k: int | None) -> int:
+def checked_top_k(
+    query: GlobalFeatures, gallery_shape: tuple[int, ...], gallery_digest: str, top_k: int | None
+) -> int:
     """How many of the gallery [G, D] to give. Raises: ValueError where `search` does."""
     num_gallery, num_dims = gallery_shape
     if not len(query) or not num_gallery:
-        raise ValueError(f"search needs at least one query and one gallery image. Received {len(query)} and {num_gallery}.")
+        raise ValueError(
+            f"search needs at least one query and one gallery image. Received {len(query)} and {num_gallery}."
+        )
     if query.embeddings.shape[1] != num_dims:
         raise ValueError(
             "query and gallery embeddings must have the same D. "
@@ -78,13 +91,17 @@ def checked_top_k(query: GlobalFeatures, gallery_shape: tuple[int, ...], gallery
     return num_gallery if top_k is None else min(top_k, num_gallery)
 
 
-def _blocks(query: GlobalFeatures, gallery: GlobalFeatures, k: int, queries_per_block: int | None) -> Iterator[Block]:
+def _blocks(
+    query: GlobalFeatures, gallery: GlobalFeatures, k: int, queries_per_block: int | None
+) -> Iterator[Block]:
     """(slice of queries, rows [b, k], scores [b, k])."""
     if queries_per_block is not None and queries_per_block < 1:
         raise ValueError(f"queries_per_block must be at least 1. Received {queries_per_block}.")
     few = len(gallery) >= max(k * GALLERY_PER_SHORTLIST, MIN_GALLERY)
     way = search_shortlist if few else search_everything
-    step = queries_per_block or (shortlists_at_once(k) if few else _queries_at_once(k, len(gallery)))
+    step = queries_per_block or (
+        shortlists_at_once(k) if few else _queries_at_once(k, len(gallery))
+    )
     embeddings = np.ascontiguousarray(gallery.embeddings)
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
@@ -95,14 +112,23 @@ def shortlists_at_once(k: int) -> int:
     return min(max(1, SCORES_PER_TILE // (2 * k)), MAX_QUERIES_PER_BLOCK)
 
 
-def search_shortlist(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def search_shortlist(
+    query: np.ndarray, gallery: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows and scores [Q, k] as of `search` for query [Q, D] and gallery [G, D]; fast where k is small against G."""
     lists = Lists.empty(len(query), query.shape[1], k, errors=np.zeros(len(gallery), np.float32))
     step = tile_rows(len(query))
-    return ranked(query, gallery, lists, (gallery[first : first + step] for first in range(0, len(gallery), step)))
+    return ranked(
+        query,
+        gallery,
+        lists,
+        (gallery[first : first + step] for first in range(0, len(gallery), step)),
+    )
 
 
-def ranked(query: np.ndarray, gallery: np.ndarray, lists: Lists, tiles: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def ranked(
+    query: np.ndarray, gallery: np.ndarray, lists: Lists, tiles: Iterable[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows and scores [Q, k] by empty lists and tiles of what is as near to the gallery's rows as the lists' errors say.
 
     Where more than a list holds cannot be told from a query's k-th (copies), everything is compared for this query.
@@ -114,7 +140,9 @@ def ranked(query: np.ndarray, gallery: np.ndarray, lists: Lists, tiles: Iterable
     return rows, scores
 
 
-def search_everything(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def search_everything(
+    query: np.ndarray, gallery: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The same by comparing everything exactly, a block of queries at a time."""
     rows, scores = np.empty((len(query), k), np.int32), np.empty((len(query), k), np.float32)
     step = _queries_at_once(k, len(gallery))
@@ -140,7 +168,9 @@ def _tile_rows(k: int) -> int:
 
 
 def _queries_at_once(k: int, num_gallery: int) -> int:
-    return min(max(1, SCORES_PER_TILE // min(_tile_rows(k) + k, num_gallery)), MAX_QUERIES_PER_BLOCK)
+    return min(
+        max(1, SCORES_PER_TILE // min(_tile_rows(k) + k, num_gallery)), MAX_QUERIES_PER_BLOCK
+    )
 
 
 def _best(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,9 @@ class Neighbours:
     lowest_similarities: np.ndarray
 
 
-def nearest_neighbours(embeddings: np.ndarray, k: int, give_up: Callable[[float], bool] | None = None) -> Neighbours:
+def nearest_neighbours(
+    embeddings: np.ndarray, k: int, give_up: Callable[[float], bool] | None = None
+) -> Neighbours:
     """The k nearest rows of each row by cosine similarity, ties by lowest row; no more than N.
 
     embeddings [N, D] float32, unit length as in GlobalFeatures. give_up: asked after each tile with the share of tiles done.
@@ -45,11 +47,15 @@ def nearest_neighbours(embeddings: np.ndarray, k: int, give_up: Callable[[float]
     Raises: ValueError on no rows or k below 1; TimeoutError where `give_up` answered True.
     """
     if embeddings.ndim != 2 or not len(embeddings) or k < 1:
-        raise ValueError(f"neighbours need embeddings [N, D] and k of at least 1. Received shape={embeddings.shape}, k={k}.")
+        raise ValueError(
+            f"neighbours need embeddings [N, D] and k of at least 1. Received shape={embeddings.shape}, k={k}."
+        )
     embeddings = np.ascontiguousarray(embeddings, np.float32)
     num_images, num_dims = embeddings.shape
     errors = np.zeros(num_images, np.float32)
-    near, far = (Lists.empty(num_images, num_dims, wanted, errors) for wanted in (min(k, num_images), 1))
+    near, far = (
+        Lists.empty(num_images, num_dims, wanted, errors) for wanted in (min(k, num_images), 1)
+    )
 
     def go_on(share: float) -> None:
         if give_up is not None and give_up(share):
@@ -69,13 +75,17 @@ def nearest_neighbours(embeddings: np.ndarray, k: int, give_up: Callable[[float]
     return Neighbours(rows, similarities, lowest)
 
 
-def _scanned(embeddings: np.ndarray, near: Lists, far: Lists, pool: ThreadPoolExecutor) -> Iterator[float]:
+def _scanned(
+    embeddings: np.ndarray, near: Lists, far: Lists, pool: ThreadPoolExecutor
+) -> Iterator[float]:
     """Fills the lists; the share of tiles done, after each."""
     starts = range(0, len(embeddings), TILE_ROWS)
     tiles = [(top, side) for number, top in enumerate(starts) for side in starts[number:]]
     for done, (top, side) in enumerate(tiles):
         products = embeddings[top : top + TILE_ROWS] @ embeddings[side : side + TILE_ROWS].T
-        bounds = [np.linspace(0, length, NUM_THREADS + 1).astype(np.int64) for length in products.shape]
+        bounds = [
+            np.linspace(0, length, NUM_THREADS + 1).astype(np.int64) for length in products.shape
+        ]
         # In each turn no two threads have rows or columns in common. A diagonal tile holds each pair twice.
         for turn in range(NUM_THREADS):
             parts = [(own, (own + turn) % NUM_THREADS) for own in range(NUM_THREADS)]
@@ -85,14 +95,23 @@ def _scanned(embeddings: np.ndarray, near: Lists, far: Lists, pool: ThreadPoolEx
 
 
 @compiled
-def _scan(products: np.ndarray, area: tuple[int, int, int, int], top: int, side: int, near: Lists, far: Lists) -> None:
+def _scan(
+    products: np.ndarray,
+    area: tuple[int, int, int, int],
+    top: int,
+    side: int,
+    near: Lists,
+    far: Lists,
+) -> None:
     """Adds what an area (rows from, to, columns from, to) holds to the lists of its rows and, off the diagonal, its columns."""
     columns = slice(side + area[2], side + area[3])
     near_limits, far_limits = near.limits[columns], far.limits[columns]
     found = np.empty(len(near_limits) // SCANNED_AT_ONCE + 1, np.int64)
     for i in range(area[0], area[1]):
         row, line = top + i, products[i, area[2] : area[3]]
-        for start in found[: _find_runs(line, near.limits[row], far.limits[row], near_limits, far_limits, found)]:
+        for start in found[
+            : _find_runs(line, near.limits[row], far.limits[row], near_limits, far_limits, found)
+        ]:
             for j in range(start, min(start + SCANNED_AT_ONCE, len(line))):
                 p, column = line[j], columns.start + j
                 if p >= near.limits[row]:
@@ -107,7 +126,12 @@ def _scan(products: np.ndarray, area: tuple[int, int, int, int], top: int, side:
 
 @compiled
 def _find_runs(
-    line: np.ndarray, near: float, far: float, near_limits: np.ndarray, far_limits: np.ndarray, found: np.ndarray
+    line: np.ndarray,
+    near: float,
+    far: float,
+    near_limits: np.ndarray,
+    far_limits: np.ndarray,
+    found: np.ndarray,
 ) -> int:
     """Puts the starts of the runs of products of which one is not below a limit into `found`; how many."""
     num_found = 0

@@ -37,11 +37,21 @@ class Lists(NamedTuple):
     margin: float
 
     @staticmethod
-    def empty(num_images: int, num_dims: int, k: int, errors: np.ndarray, room: int = SLACK) -> Lists:
+    def empty(
+        num_images: int, num_dims: int, k: int, errors: np.ndarray, room: int = SLACK
+    ) -> Lists:
         """For products in float32 of `num_dims` components; C is k + max(k, room)."""
         shape, margin = (num_images, k + max(k, room)), 2 * product_error(num_dims)
         counts, limits = np.zeros(num_images, np.int32), np.full(num_images, -np.inf, np.float32)
-        return Lists(np.empty(shape, np.int32), np.empty(shape, np.float32), counts, limits, errors, k, margin)
+        return Lists(
+            np.empty(shape, np.int32),
+            np.empty(shape, np.float32),
+            counts,
+            limits,
+            errors,
+            k,
+            margin,
+        )
 
     def crowded(self) -> np.ndarray:
         """The images [n] whose list is no use: more than it holds lie too close together."""
@@ -64,23 +74,32 @@ def tile_rows(num_queries: int) -> int:
     return max(1, PRODUCTS_PER_TILE // num_queries)
 
 
-def best(left: np.ndarray, right: np.ndarray, lists: Lists, sign: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def best(
+    left: np.ndarray, right: np.ndarray, lists: Lists, sign: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows [N, k] of the k highest by sign * similarity, ties by lowest row, and these; of crowded images they mean nothing.
 
     left [N, D], right [G, D] float32: what the lists' images and rows are.
     """
     _thin_out_all(lists)
     num_images, width = len(lists.rows), max(lists.k, lists.counts.max())
-    rows, similarities = np.zeros((num_images, lists.k), np.int32), np.zeros((num_images, lists.k), np.float32)
+    rows, similarities = (
+        np.zeros((num_images, lists.k), np.int32),
+        np.zeros((num_images, lists.k), np.float32),
+    )
     step = max(1, PAIRS_PER_BLOCK // width)
     for start in range(0, num_images, step):
         kept = lists.rows[start : start + step, :width].copy()
-        kept[np.arange(width) >= lists.counts[start : start + step, np.newaxis]] = len(right)  # sorts last
+        kept[np.arange(width) >= lists.counts[start : start + step, np.newaxis]] = len(
+            right
+        )  # sorts last
         kept.sort(axis=1)
         used = kept < len(right)
         exact = np.full(kept.shape, -np.inf, np.float32)
         exact[used] = sign * pair_similarities(left, right, start + np.nonzero(used)[0], kept[used])
-        order = np.argsort(-exact, axis=1, kind="stable")[:, : lists.k]  # rows ascend: of equal ones the lowest first
+        order = np.argsort(-exact, axis=1, kind="stable")[
+            :, : lists.k
+        ]  # rows ascend: of equal ones the lowest first
         rows[start : start + step] = np.take_along_axis(kept, order, axis=1)
         similarities[start : start + step] = np.take_along_axis(exact, order, axis=1)
     return rows, similarities
@@ -93,7 +112,10 @@ def add(lists: Lists, image: int, row: int, product: float) -> None:
         _thin_out(lists, image)
         if product + lists.errors[row] < lists.limits[image]:
             return
-    lists.rows[image, lists.counts[image]], lists.products[image, lists.counts[image]] = row, product
+    lists.rows[image, lists.counts[image]], lists.products[image, lists.counts[image]] = (
+        row,
+        product,
+    )
     lists.counts[image] += 1
 
 
@@ -119,14 +141,19 @@ def _thin_out_all(lists: Lists) -> None:
 
 
 @compiled
-def _scan(products: np.ndarray, images: tuple[int, int], area: tuple[int, int], lists: Lists) -> None:
+def _scan(
+    products: np.ndarray, images: tuple[int, int], area: tuple[int, int], lists: Lists
+) -> None:
     """Adds for some images what the products with gallery rows area[0] to area[1] hold."""
     errors = lists.errors[area[0] : area[1]]
     for image in range(images[0], images[1]):
         line, limit = products[image, : len(errors)], lists.limits[image]
         for start in range(0, len(line), SCANNED_AT_ONCE):
             hits = 0
-            run, offs = line[start : start + SCANNED_AT_ONCE], errors[start : start + SCANNED_AT_ONCE]
+            run, offs = (
+                line[start : start + SCANNED_AT_ONCE],
+                errors[start : start + SCANNED_AT_ONCE],
+            )
             for j in range(len(run)):  # without a branch, so that it is vectorised
                 hits += run[j] + offs[j] >= limit
             if hits:

@@ -18,7 +18,10 @@ from delf_ext.compiled import compiled
 
 UNITS_PER_ONE = 2.0**26
 ROWS_PER_PRODUCT = 2**11
-CHUNK_ROWS, PAIRS_PER_CHUNK = 256, 2  # half a megabyte at D = 512; of a left row, from which a chunk pays
+CHUNK_ROWS, PAIRS_PER_CHUNK = (
+    256,
+    2,
+)  # half a megabyte at D = 512; of a left row, from which a chunk pays
 NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 # Sums of whole numbers below 2^53 are exact in any order, so these may be vectorised.
@@ -30,7 +33,9 @@ def product_error(num_dims: int) -> float:
 
     Summing, rounding to 2^-26, and rounding what is compared to float32.
     """
-    return 1.01 * (num_dims * 2.0**-24 / (1 - num_dims * 2.0**-24) + num_dims**0.5 * 2.0**-26 + 2.0**-22)
+    return 1.01 * (
+        num_dims * 2.0**-24 / (1 - num_dims * 2.0**-24) + num_dims**0.5 * 2.0**-26 + 2.0**-22
+    )
 
 
 def all_similarities(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -43,7 +48,9 @@ def all_similarities(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return result
 
 
-def pair_similarities(left: np.ndarray, right: np.ndarray, left_rows: np.ndarray, right_rows: np.ndarray) -> np.ndarray:
+def pair_similarities(
+    left: np.ndarray, right: np.ndarray, left_rows: np.ndarray, right_rows: np.ndarray
+) -> np.ndarray:
     """Exact cosine similarities [P] float32 of the pairs left[left_rows[p]], right[right_rows[p]], bit by bit as above.
 
     left [A, D], right [B, D] float32 of unit length; left_rows, right_rows [P] int, fastest where equal left rows are together.
@@ -53,16 +60,33 @@ def pair_similarities(left: np.ndarray, right: np.ndarray, left_rows: np.ndarray
     left, right = left.view(), right.view()
     for values in (left, right):
         values.setflags(write=False)  # another type would be compiled anew
-    left_rows, right_rows = left_rows.astype(np.int32, copy=False), right_rows.astype(np.int32, copy=False)
+    left_rows, right_rows = (
+        left_rows.astype(np.int32, copy=False),
+        right_rows.astype(np.int32, copy=False),
+    )
     chunk_rows = max(CHUNK_ROWS, len(right) >> 15)
-    many = len(left_rows) >= PAIRS_PER_CHUNK * (1 + len(right) // chunk_rows) * np.count_nonzero(np.diff(left_rows, prepend=-1))
+    many = len(left_rows) >= PAIRS_PER_CHUNK * (1 + len(right) // chunk_rows) * np.count_nonzero(
+        np.diff(left_rows, prepend=-1)
+    )
     # 16 bits are sorted by counting
-    order = np.argsort((right_rows // chunk_rows).astype(np.uint16), kind="stable") if many else slice(None)
+    order = (
+        np.argsort((right_rows // chunk_rows).astype(np.uint16), kind="stable")
+        if many
+        else slice(None)
+    )
     left_rows, right_rows = left_rows[order], right_rows[order]
-    result, bounds = np.empty(len(left_rows), np.float32), np.linspace(0, len(left_rows), NUM_THREADS + 1).astype(np.int64)
+    result, bounds = (
+        np.empty(len(left_rows), np.float32),
+        np.linspace(0, len(left_rows), NUM_THREADS + 1).astype(np.int64),
+    )
     parts = [slice(*part) for part in zip(bounds, bounds[1:])]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        list(pool.map(lambda part: _pairs(left, right, left_rows[part], right_rows[part], result[part]), parts))
+        list(
+            pool.map(
+                lambda part: _pairs(left, right, left_rows[part], right_rows[part], result[part]),
+                parts,
+            )
+        )
     if many:
         result[order] = result.copy()
     return result
@@ -76,7 +100,13 @@ def _in_units(embeddings: np.ndarray) -> np.ndarray:
 
 
 @compiled_for_whole_numbers
-def _pairs(left: np.ndarray, right: np.ndarray, left_rows: np.ndarray, right_rows: np.ndarray, result: np.ndarray) -> None:
+def _pairs(
+    left: np.ndarray,
+    right: np.ndarray,
+    left_rows: np.ndarray,
+    right_rows: np.ndarray,
+    result: np.ndarray,
+) -> None:
     units, held = np.empty(left.shape[1]), -1
     for p in range(len(result)):
         if left_rows[p] != held:

@@ -7,7 +7,9 @@ import tensorflow as tf
 from delf_ext.recipes.schema import HardestNegatives
 
 
-def hardest_negatives(embedding: tf.Tensor, labels: tf.Tensor, config: HardestNegatives) -> tf.Tensor:
+def hardest_negatives(
+    embedding: tf.Tensor, labels: tf.Tensor, config: HardestNegatives
+) -> tf.Tensor:
     """Return the mean pair loss against "same class" over each image's `top_k` most similar images of other classes.
 
     The original names this loss ("max negative loss", top_k 5) without a formula; this is its pair loss on the hardest

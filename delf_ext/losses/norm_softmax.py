@@ -15,5 +15,7 @@ def norm_softmax(logits: tf.Tensor, labels: tf.Tensor, config: NormSoftmax) -> t
         labels: [B] int.
         config: its temperature is T.
     """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits / config.temperature)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=logits / config.temperature
+    )
     return tf.reduce_mean(losses)

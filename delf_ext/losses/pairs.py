@@ -30,7 +30,9 @@ def pair_similarity(embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilar
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=same, logits=logits))
 
 
-def pair_squared_error(embedding: tf.Tensor, labels: tf.Tensor, config: PairSquaredError) -> tf.Tensor:
+def pair_squared_error(
+    embedding: tf.Tensor, labels: tf.Tensor, config: PairSquaredError
+) -> tf.Tensor:
     """Return the mean squared error of the same sigmoid. Source: the original's help, "jointly using squared loss"."""
     cosine, same = pair_similarities(embedding, labels)
     return tf.reduce_mean(tf.square(tf.sigmoid((cosine - config.offset) * config.scale) - same))

@@ -7,7 +7,9 @@ import tensorflow as tf
 from delf_ext.recipes.schema import SoftmaxCrossEntropy
 
 
-def softmax_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, config: SoftmaxCrossEntropy) -> tf.Tensor:
+def softmax_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, config: SoftmaxCrossEntropy
+) -> tf.Tensor:
     """Return the mean cross-entropy, plus the mean squared error of the softmax where the recipe asks for it.
 
     Args:

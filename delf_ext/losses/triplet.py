@@ -28,6 +28,10 @@ def triplet(embedding: tf.Tensor, labels: tf.Tensor, config: Triplet) -> tf.Tens
         labels: [B] int.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Addons announces its end of life on every import
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # Addons announces its end of life on every import
         import tensorflow_addons as tfa  # takes seconds: not before the loss is used
-    return tfa.losses.triplet_hard_loss(labels, tf.cast(embedding, tf.float32), margin=config.margin)
+    return tfa.losses.triplet_hard_loss(
+        labels, tf.cast(embedding, tf.float32), margin=config.margin
+    )

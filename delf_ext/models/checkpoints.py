@@ -26,7 +26,11 @@ class LoadReport:
             f"{self.path}: {len(self.matched)} variables matched, {len(self.missing)} missing, "
             f"{len(self.unused)} unused, {len(self.shape_mismatch)} of another shape"
         ]
-        for title, names in (("missing", self.missing), ("unused", self.unused), ("of another shape", self.shape_mismatch)):
+        for title, names in (
+            ("missing", self.missing),
+            ("unused", self.unused),
+            ("of another shape", self.shape_mismatch),
+        ):
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 lines.append(f"  {title}: {', '.join(names[:5])}{more}")
@@ -39,17 +43,31 @@ READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 def read_reason(error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return first.split(": perhaps")[0][:200].rstrip(".")  # "perhaps your file is in a different file format and you need ..."
+    return first.split(": perhaps")[0][:200].rstrip(
+        "."
+    )  # "perhaps your file is in a different file format and you need ..."
 
 
 def _require_file(path: Path) -> None:
     if path.is_file() and ".data-" in path.name:
-        raise ValueError(f"{path}: is a part of a checkpoint; pass {path.name.partition('.data-')[0]} without the ending.")
+        raise ValueError(
+            f"{path}: is a part of a checkpoint; pass {path.name.partition('.data-')[0]} without the ending."
+        )
     if path.is_file() or Path(f"{path}.index").is_file():
         return
     folder = path if path.is_dir() else path.parent
-    near = sorted({p.name.removesuffix(".index") for pattern in ("*.index", "*.ckpt") for p in folder.glob(pattern)})
-    hint = f"In that folder: {', '.join(near[:4])}." if near else "`python -m pretrained.fetch --list` shows what can be had."
+    near = sorted(
+        {
+            p.name.removesuffix(".index")
+            for pattern in ("*.index", "*.ckpt")
+            for p in folder.glob(pattern)
+        }
+    )
+    hint = (
+        f"In that folder: {', '.join(near[:4])}."
+        if near
+        else "`python -m pretrained.fetch --list` shows what can be had."
+    )
     raise ValueError(f"{path}: no such checkpoint. {hint}")
 
 
@@ -83,7 +101,9 @@ def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: st
     shapes = reader.get_variable_to_shape_map()
     wanted = {variable.name.split(":")[0]: variable for variable in variables}
     assert wanted, "a trunk has variables once it was called"
-    other_shape = {name for name in wanted if name in shapes and list(wanted[name].shape) != shapes[name]}
+    other_shape = {
+        name for name in wanted if name in shapes and list(wanted[name].shape) != shapes[name]
+    }
     report = LoadReport(
         str(path),
         matched=tuple(sorted((set(wanted) & set(shapes)) - other_shape)),
@@ -92,11 +112,17 @@ def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: st
         shape_mismatch=tuple(sorted(other_shape)),
     )
     if report.missing or report.shape_mismatch:
-        raise ValueError(f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n{report}")
+        raise ValueError(
+            f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n{report}"
+        )
     try:  # all of them before the first is assigned
-        values = {name: tf.cast(reader.get_tensor(name), wanted[name].dtype) for name in report.matched}
+        values = {
+            name: tf.cast(reader.get_tensor(name), wanted[name].dtype) for name in report.matched
+        }
     except READ_ERRORS as error:
-        raise ValueError(f"{path}: damaged ({read_reason(error)}); fetch or copy it again.") from None
+        raise ValueError(
+            f"{path}: damaged ({read_reason(error)}); fetch or copy it again."
+        ) from None
     for name, value in values.items():
         wanted[name].assign(value)
     return report

@@ -18,7 +18,9 @@ class Delf(tf.keras.layers.Layer):
     needs no training.
     """
 
-    def __init__(self, backbone: SlimTrunk, endpoint: str, attention: Attention | None = None) -> None:
+    def __init__(
+        self, backbone: SlimTrunk, endpoint: str, attention: Attention | None = None
+    ) -> None:
         super().__init__(name="delf")
         self.backbone, self.endpoint, self.attention = backbone, endpoint, attention
         self.mean: tf.Tensor | None = None
@@ -26,11 +28,18 @@ class Delf(tf.keras.layers.Layer):
 
     def whiten(self, mean: tf.Tensor, projection: tf.Tensor) -> None:
         """From now on descriptors are (unit vector - mean [C]) projected [C, d] and of unit length again."""
-        self.mean, self.projection = tf.constant(mean, tf.float32), tf.constant(projection, tf.float32)
+        self.mean, self.projection = (
+            tf.constant(mean, tf.float32),
+            tf.constant(projection, tf.float32),
+        )
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.cast(self.backbone(images, training=False)[self.endpoint], tf.float32)
-        attention = norm_attention(features) if self.attention is None else self.attention(features, training=False)
+        attention = (
+            norm_attention(features)
+            if self.attention is None
+            else self.attention(features, training=False)
+        )
         descriptors = tf.math.l2_normalize(features, axis=-1)
         if self.projection is not None:
             descriptors = tf.math.l2_normalize((descriptors - self.mean) @ self.projection, axis=-1)

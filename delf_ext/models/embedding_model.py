@@ -57,7 +57,9 @@ class EmbeddingModel(tf.keras.Model):
                 found += _parameters(layer, name, f"{name}/neck")
             if head.classifier is not None:
                 found += _parameters(head.classifier, name, f"{name}/classifier")
-        assert len({parameter.name for parameter in found}) == len(found), "parameter names must differ"
+        assert len({parameter.name for parameter in found}) == len(found), (
+            "parameter names must differ"
+        )
         return found
 
     def named_variables(self) -> dict[str, tf.Variable]:
@@ -68,7 +70,10 @@ class EmbeddingModel(tf.keras.Model):
 def _parameters(layer: tf.keras.layers.Layer, owner: str, group: str) -> list[Parameter]:
     """The last two words of a variable's name are its layer and its role: "dense1/kernel"."""
     names = ["/".join(variable.name.split(":")[0].split("/")[-2:]) for variable in layer.variables]
-    return [Parameter(f"{owner}/{name}", group, variable) for name, variable in zip(names, layer.variables)]
+    return [
+        Parameter(f"{owner}/{name}", group, variable)
+        for name, variable in zip(names, layer.variables)
+    ]
 
 
 def in_group(parameter_group: str, group: str) -> bool:
@@ -82,4 +87,6 @@ def read_weights(model: EmbeddingModel, path: Path) -> None:
     try:
         checkpoint.read(readable_prefix(path)).assert_existing_objects_matched().expect_partial()
     except (*READ_ERRORS, AssertionError) as error:
-        raise ValueError(f"{path}: damaged, or of another network than recipe.json ({read_reason(error)}).") from None
+        raise ValueError(
+            f"{path}: damaged, or of another network than recipe.json ({read_reason(error)})."
+        ) from None

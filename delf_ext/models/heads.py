@@ -38,13 +38,20 @@ class Head(tf.keras.layers.Layer):
     def __init__(self, config: schema.Head, num_classes: int) -> None:
         super().__init__(name=config.name)
         if config.after:
-            raise UsageError(f"head {config.name!r}: a head after an end point inside the trunk is not built yet.")
+            raise UsageError(
+                f"head {config.name!r}: a head after an end point inside the trunk is not built yet."
+            )
         self.config = config
         self.maps = [build_map(part) for part in config.maps]
         self.pool = build_pool(config.pool)
-        names = [f"{snake_case(type(part).__name__)}{number}" for number, part in enumerate(config.neck, start=1)]
+        names = [
+            f"{snake_case(type(part).__name__)}{number}"
+            for number, part in enumerate(config.neck, start=1)
+        ]
         self.neck = [build_neck(part, name) for part, name in zip(config.neck, names, strict=True)]
-        self.classifier = None if config.classifier is None else build_classifier(config.classifier, num_classes)
+        self.classifier = (
+            None if config.classifier is None else build_classifier(config.classifier, num_classes)
+        )
 
     def call(
         self,
@@ -87,6 +94,12 @@ class Heads(tf.keras.layers.Layer):
         outputs: dict[str, HeadOutput] = {}
         for name, head in self.by_name.items():
             outputs[name] = head(features, attention, dict(outputs), training=training)
-        units = [tf.math.l2_normalize(outputs[name].vector, axis=-1) for name in self.config.embedding]
-        joined = units[0] if len(units) == 1 else tf.math.l2_normalize(tf.concat(units, axis=-1), axis=-1)
+        units = [
+            tf.math.l2_normalize(outputs[name].vector, axis=-1) for name in self.config.embedding
+        ]
+        joined = (
+            units[0]
+            if len(units) == 1
+            else tf.math.l2_normalize(tf.concat(units, axis=-1), axis=-1)
+        )
         return Output(joined, outputs, endpoints)

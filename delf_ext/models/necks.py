@@ -18,7 +18,9 @@ class DenseNeck(tf.keras.layers.Layer):
         layers = tf.keras.layers
         self.linear = layers.Dense(config.units, name=name)
         normalizations = {
-            "batch": lambda: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm"),
+            "batch": lambda: layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, name=f"{name}_norm"
+            ),
             "layer": lambda: layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm"),
         }
         activations = {"relu": layers.ReLU, "prelu": lambda: layers.PReLU(name=f"{name}_prelu")}

@@ -12,7 +12,9 @@ def average_pool(features: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(features, axis=[1, 2])
 
 
-def generalized_mean_pool(features: tf.Tensor, p: float | tf.Tensor = 3.0, epsilon: float = 1e-6) -> tf.Tensor:
+def generalized_mean_pool(
+    features: tf.Tensor, p: float | tf.Tensor = 3.0, epsilon: float = 1e-6
+) -> tf.Tensor:
     """Return (mean x^p)^(1/p) over positions, [B, C]; x is clipped to at least `epsilon`.
 
     Source: Radenovic et al., arXiv:1711.02512, eq. 3.
@@ -46,7 +48,9 @@ class GemPool(tf.keras.layers.Layer):
 
     def __init__(self, config: schema.Gem) -> None:
         super().__init__(name="gem")
-        self.p = tf.Variable(config.p, trainable=True, name="gem/p") if config.trainable else config.p
+        self.p = (
+            tf.Variable(config.p, trainable=True, name="gem/p") if config.trainable else config.p
+        )
 
     def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
         return generalized_mean_pool(features, self.p)
@@ -78,4 +82,6 @@ class DelfPool(tf.keras.layers.Layer):
             pooled = average_pool(attention * tf.math.l2_normalize(features, axis=-1))
         else:
             pooled = attention_pool(features, attention)
-        return pooled + tf.reduce_sum(features, axis=[1, 2]) if self.config.skip_connection else pooled
+        return (
+            pooled + tf.reduce_sum(features, axis=[1, 2]) if self.config.skip_connection else pooled
+        )

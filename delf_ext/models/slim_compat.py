@@ -26,7 +26,9 @@ register_legacy_layers()
 # TF-Slim calls each legacy layer through `layer.apply`, which asks for `layer.updates`: two warnings per layer and trace that
 # a user can do nothing about. Filtered for good, not around a call: Keras traces in threads, and filters are the process's.
 for method in ("apply", "updates"):
-    warnings.filterwarnings("ignore", rf"`layer\.{method}` (is deprecated|will be removed)", UserWarning)
+    warnings.filterwarnings(
+        "ignore", rf"`layer\.{method}` (is deprecated|will be removed)", UserWarning
+    )
 
 import tf_slim as slim  # noqa: E402 - only after the mending
 from tf_slim.nets import inception_v3, resnet_utils, resnet_v1, resnet_v2, vgg  # noqa: E402

@@ -12,13 +12,28 @@ from types import ModuleType
 from delf_ext.nsml import session
 from delf_ext.nsml.session import time_left_s
 
-__all__ = ["DATASET_PATH", "IS_ON_NSML", "SESSION_NAME", "bind", "cache", "load", "paused", "report", "save", "time_left_s"]
+__all__ = [
+    "DATASET_PATH",
+    "IS_ON_NSML",
+    "SESSION_NAME",
+    "bind",
+    "cache",
+    "load",
+    "paused",
+    "report",
+    "save",
+    "time_left_s",
+]
 
 
 def _platform() -> ModuleType:
     """The real package; the stand-in in its own sessions, and where only a shim or a folder without code has that name."""
     found = None if session.IS_ON_NSML else importlib.util.find_spec("nsml")
-    if found is None or found.origin is None or Path(found.origin).parts[-2:] == ("shim", "nsml.py"):
+    if (
+        found is None
+        or found.origin is None
+        or Path(found.origin).parts[-2:] == ("shim", "nsml.py")
+    ):
         return session
     import nsml
 

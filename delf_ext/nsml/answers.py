@@ -68,7 +68,9 @@ def validated(answer: Any, query_ids: Iterable[str], reference_ids: Iterable[str
                     broken.add("a query is answered once", "{} (item {})", query, place)
                 rows_of[query] = _rows(references, row_of, broken, query)
             case _:
-                broken.add("every item is (number, (query, [references]))", "item {} is {}", place, item)
+                broken.add(
+                    "every item is (number, (query, [references]))", "item {} is {}", place, item
+                )
     for query, rows in rows_of.items():
         if rows is None:
             broken.add("every query is answered", "{}", query)
@@ -87,11 +89,21 @@ def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
     try:
         for row, name in enumerate(ranking.gallery_ids.tolist()):
             by_label[labels[name]].append(row)
-        relevant = tuple(np.array(by_label[labels[name]], np.int64) for name in ranking.query_ids.tolist())
+        relevant = tuple(
+            np.array(by_label[labels[name]], np.int64) for name in ranking.query_ids.tolist()
+        )
     except KeyError as error:
-        raise ValueError(f"the answers have no label of {error.args[0]}: push the data set again.") from None
+        raise ValueError(
+            f"the answers have no label of {error.args[0]}: push the data set again."
+        ) from None
     junk = (np.zeros(0, np.int64),) * len(relevant)
-    return dict(summarize(hits_of(ranking, GroundTruth(ranking.query_ids, len(ranking.gallery_ids), relevant, junk))))
+    return dict(
+        summarize(
+            hits_of(
+                ranking, GroundTruth(ranking.query_ids, len(ranking.gallery_ids), relevant, junk)
+            )
+        )
+    )
 
 
 def _ranking(rows_of: Mapping[str, np.ndarray], row_of: Mapping[str, int]) -> Ranking:
@@ -99,10 +111,14 @@ def _ranking(rows_of: Mapping[str, np.ndarray], row_of: Mapping[str, int]) -> Ra
     for row, found in zip(rows, rows_of.values(), strict=True):
         row[: len(found)] = found
     nearness = np.broadcast_to(-np.arange(rows.shape[1], dtype=np.float32), rows.shape)
-    return Ranking(np.array(list(rows_of)), np.array(list(row_of)), rows, nearness, provenance="answer")
+    return Ranking(
+        np.array(list(rows_of)), np.array(list(row_of)), rows, nearness, provenance="answer"
+    )
 
 
-def _rows(references: Sequence[Any], row_of: Mapping[str, int], broken: _Broken, query: str) -> np.ndarray:
+def _rows(
+    references: Sequence[Any], row_of: Mapping[str, int], broken: _Broken, query: str
+) -> np.ndarray:
     """[k] int32; looked at one by one only where something is wrong."""
     try:
         rows = np.fromiter(map(row_of.__getitem__, references), np.int32, len(references))

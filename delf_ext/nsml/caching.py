@@ -15,7 +15,9 @@ from typing import Any
 from delf_ext.nsml import store
 
 
-def cached(function: Callable[..., object], outputs: list[str], dataset: Path, arguments: dict[str, Any]) -> None:
+def cached(
+    function: Callable[..., object], outputs: list[str], dataset: Path, arguments: dict[str, Any]
+) -> None:
     """Makes the files `outputs` by function(**arguments), or by copying what the same call wrote in an earlier run.
 
     The same: the function's name and source, what it is bound to or closes over, all arguments, and the data set as it was
@@ -26,7 +28,10 @@ def cached(function: Callable[..., object], outputs: list[str], dataset: Path, a
     try:
         kept = store.home() / "cache" / _key(function, dataset, arguments)
     except Exception as error:  # no source, or whatever an argument raises that cannot be pickled
-        warnings.warn(f"nsml.cache: called anew, since it cannot be told from other calls ({error}).", stacklevel=3)
+        warnings.warn(
+            f"nsml.cache: called anew, since it cannot be told from other calls ({error}).",
+            stacklevel=3,
+        )
         kept = None
     if kept and kept.is_dir():
         for number, path in enumerate(outputs):

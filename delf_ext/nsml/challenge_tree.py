@@ -16,7 +16,9 @@ from data_io.records import ImageList
 from data_io.synthetic import QUERY, REFERENCE, TRAIN
 
 TEST = "test/test_data"
-UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]+')  # in a file's name, on one system or another
+UNSAFE = re.compile(
+    r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]+'
+)  # in a file's name, on one system or another
 MAX_NAME = 60  # letters; a file system takes 255 bytes, and a letter may have four
 
 
@@ -36,7 +38,10 @@ def lay_out(data: DataSet, keep_names: bool) -> ChallengeTree:
         query, gallery = _numbered(query, "query", rng), _numbered(gallery, "refer", rng)
     sources = dict(_train_files(data.train, classes, keep_names))
     for folder, images in ((QUERY, query), (REFERENCE, gallery)):
-        sources |= {f"{folder}/{image}{Path(source).suffix}": source for image, source in zip(images.ids, images.paths)}
+        sources |= {
+            f"{folder}/{image}{Path(source).suffix}": source
+            for image, source in zip(images.ids, images.paths)
+        }
     return ChallengeTree(sources, _labels(query, classes) | _labels(gallery, classes))
 
 
@@ -65,14 +70,23 @@ def _numbered(images: ImageList, prefix: str, rng: np.random.Generator) -> Image
     return dataclasses.replace(images.take(rng.permutation(len(images))), ids=ids)
 
 
-def _train_files(train: ImageList, classes: Sequence[str], keep_names: bool) -> Iterator[tuple[str, str]]:
+def _train_files(
+    train: ImageList, classes: Sequence[str], keep_names: bool
+) -> Iterator[tuple[str, str]]:
     """(place in the data set, source)."""
     seen: Counter[str] = Counter()
     for label, path in zip(train.known_labels("training"), train.paths, strict=True):
         folder, source = classes[label], Path(path)
-        yield f"{TRAIN}/{folder}/{source.name if keep_names else f'{folder}_{seen[folder]}{source.suffix}'}", path
+        yield (
+            f"{TRAIN}/{folder}/{source.name if keep_names else f'{folder}_{seen[folder]}{source.suffix}'}",
+            path,
+        )
         seen[folder] += 1
 
 
 def _labels(images: ImageList, classes: Sequence[str]) -> dict[str, str]:
-    return {} if images.labels is None else {str(name): classes[label] for name, label in zip(images.ids, images.labels)}
+    return (
+        {}
+        if images.labels is None
+        else {str(name): classes[label] for name, label in zip(images.ids, images.labels)}
+    )

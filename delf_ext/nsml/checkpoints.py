@@ -30,7 +30,13 @@ def write(above: Path, name: str, function: Callable[[str], Any], summary: dict[
         function(str(new / "model"))
         saved = time.time()
         size = sum(path.lstat().st_size for path in (new / "model").rglob("*") if path.is_file())
-        note = {"iteration": name, "saved": saved, "seconds": saved - started, "summary": summary, "bytes": size}
+        note = {
+            "iteration": name,
+            "saved": saved,
+            "seconds": saved - started,
+            "summary": summary,
+            "bytes": size,
+        }
         write_json(new / "checkpoint.json", note)
         shutil.rmtree(earlier, ignore_errors=True)
         if target.exists():

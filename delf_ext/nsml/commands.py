@@ -23,7 +23,10 @@ def run(args: Namespace) -> int:
     session = runner.run(args.dataset, args.entry, _split(args.args), args.gpus, args.memo)
     print(f"Session {session.name} started.", flush=True)
     if args.verbose:
-        print(f"{store.session_folder(session.name)}: {shlex.join([session.entry, *session.args])}", flush=True)
+        print(
+            f"{store.session_folder(session.name)}: {shlex.join([session.entry, *session.args])}",
+            flush=True,
+        )
     if not args.interactive:
         return 0
     _print_log(session.name, follow=True)
@@ -39,9 +42,27 @@ def ps(args: Namespace) -> None:
             if args.all or state.status not in store.ENDED:
                 latest = summary(last_summary(store.session_folder(name)))
                 notes = "; ".join(filter(None, [state.reason, session.memo]))
-                rows.append([name, ago(session.created), shlex.join(session.args), state.status, latest, notes])
+                rows.append(
+                    [
+                        name,
+                        ago(session.created),
+                        shlex.join(session.args),
+                        state.status,
+                        latest,
+                        notes,
+                    ]
+                )
         except (TypeError, ValueError, OSError) as error:
-            rows.append([name, "", "", "damaged", "", str(error).replace(f"{store.session_folder(name)}/", "")])
+            rows.append(
+                [
+                    name,
+                    "",
+                    "",
+                    "damaged",
+                    "",
+                    str(error).replace(f"{store.session_folder(name)}/", ""),
+                ]
+            )
     print(table(["Name", "Created", "Args", "Status", "Summary", "Description"], rows))
 
 
@@ -65,7 +86,9 @@ def resume(args: Namespace) -> None:
 def fork(args: Namespace) -> None:
     """Start a session from a checkpoint of another."""
     session = runner.fork(args.session, args.checkpoint, _split(args.args), args.gpus)
-    print(f"Session {session.name} started from checkpoint {session.checkpoint} of {session.parent}.")
+    print(
+        f"Session {session.name} started from checkpoint {session.checkpoint} of {session.parent}."
+    )
 
 
 def rm(args: Namespace) -> None:
@@ -82,7 +105,15 @@ def model_ls(args: Namespace) -> None:
     for name in store.checkpoint_names(args.session):
         try:
             note = read_json(store.checkpoint_folder(args.session, name) / "checkpoint.json")
-            rows.append([name, ago(note["saved"]), f"{note['seconds']:.1f} s", summary(note["summary"]), size(note["bytes"])])
+            rows.append(
+                [
+                    name,
+                    ago(note["saved"]),
+                    f"{note['seconds']:.1f} s",
+                    summary(note["summary"]),
+                    size(note["bytes"]),
+                ]
+            )
         except (AttributeError, TypeError, KeyError, ValueError):
             rows.append([name, "damaged", "", "", ""])
     print(table(["Checkpoint", "Last Modified", "Elapsed", "Summary", "Size"], rows))
@@ -108,10 +139,17 @@ def model_rm(args: Namespace) -> None:
 def submit(args: Namespace) -> int:
     """Answer the test queries with a checkpoint, under a limit of time, and be scored."""
     result = submission.submit(args.session, args.checkpoint, args.limit, args.test, args.verbose)
-    print(f"Submission {result.number} of {result.session}, checkpoint {result.checkpoint}: {result.status}, ", end="")
+    print(
+        f"Submission {result.number} of {result.session}, checkpoint {result.checkpoint}: {result.status}, ",
+        end="",
+    )
     print(f"{result.seconds:.1f} s of {result.limit_s:g} s.")
     for metric, value in result.metrics.items():
-        print(f"  {metric:<20} {value:.0f}" if metric.startswith("num_") else f"  {metric:<20} {value:.4f}")
+        print(
+            f"  {metric:<20} {value:.0f}"
+            if metric.startswith("num_")
+            else f"  {metric:<20} {value:.4f}"
+        )
     if result.status != "failed":
         return 0
     log = store.session_folder(result.session) / "submissions" / str(result.number) / "log"
@@ -122,7 +160,12 @@ def submit(args: Namespace) -> int:
 def dataset_ls(args: Namespace) -> None:
     """List the data sets."""
     rows = [
-        [found.name, *map(str, (found.num_train, found.num_classes, found.num_queries, found.num_references))]
+        [
+            found.name,
+            *map(
+                str, (found.num_train, found.num_classes, found.num_queries, found.num_references)
+            ),
+        ]
         + ["yes" if found.has_answers else "no", ago(found.pushed)]
         for found in datasets.listing()
     ]
@@ -141,7 +184,10 @@ def dataset_push(args: Namespace) -> None:
         pushed = datasets.draw(args.name, **drawn, overwrite=args.overwrite)
     else:
         pushed = datasets.push(args.name, args.path, args.overwrite)
-    print(f"Data set {args.name}: {pushed.num_train} training images of {pushed.num_classes} classes, ", end="")
+    print(
+        f"Data set {args.name}: {pushed.num_train} training images of {pushed.num_classes} classes, ",
+        end="",
+    )
     print(f"{pushed.num_queries} queries, {pushed.num_references} references.")
     for path, reason in pushed.skipped:
         print(f"left out: {path}: {reason}")
@@ -177,4 +223,6 @@ def _print_log(name: str, follow: bool) -> None:
 
 
 def _checkpoint_folder(args: Namespace) -> Path:
-    return store.checkpoint_folder(args.session, runner.find_checkpoint(args.session, args.checkpoint))
+    return store.checkpoint_folder(
+        args.session, runner.find_checkpoint(args.session, args.checkpoint)
+    )

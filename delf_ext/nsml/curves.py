@@ -22,9 +22,13 @@ class Curves:
 
     def __init__(self, folder: Path) -> None:
         self.lines = folder / "report.jsonl"
-        self.events = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self.events = (
+            folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        )
         self.count = 0
-        if self.lines.exists() and not self.lines.read_bytes().endswith(b"\n"):  # cut short when an earlier process was killed
+        if self.lines.exists() and not self.lines.read_bytes().endswith(
+            b"\n"
+        ):  # cut short when an earlier process was killed
             _append(self.lines, b"\n")
 
     def add(self, values: dict[str, Any], summary: bool) -> None:
@@ -47,7 +51,14 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
 
 def last_summary(folder: Path) -> dict[str, Any]:
     """The values that were last reported with `summary`; empty when there are none."""
-    return next((record["values"] for record in _records(reversed(_lines(folder))) if record.get("summary")), {})
+    return next(
+        (
+            record["values"]
+            for record in _records(reversed(_lines(folder)))
+            if record.get("summary")
+        ),
+        {},
+    )
 
 
 def _lines(folder: Path) -> list[bytes]:
@@ -68,15 +79,26 @@ def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _plain(name: str, value: Any) -> Any:
     """As JSON holds it: NumPy's numbers and tensors without axes become Python's."""
     try:
-        return json.loads(json.dumps(value, default=lambda one: int(one) if isinstance(one, numbers.Integral) else float(one)))
+        return json.loads(
+            json.dumps(
+                value,
+                default=lambda one: int(one) if isinstance(one, numbers.Integral) else float(one),
+            )
+        )
     except (TypeError, ValueError):
-        raise TypeError(f"nsml.report: {name} must be text or a number. Received {type(value).__name__}.") from None
+        raise TypeError(
+            f"nsml.report: {name} must be text or a number. Received {type(value).__name__}."
+        ) from None
 
 
 def _scalars(values: dict[str, Any], count: int) -> bytes:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    shown = {name: value for name, value in values.items() if isinstance(value, (int, float)) and name != "step"}
+    shown = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and name != "step"
+    }
     step = values.get("step", values.get("epoch"))
     step = int(step) if isinstance(step, (int, float)) and math.isfinite(step) else count
     scalars = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]

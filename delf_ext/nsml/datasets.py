@@ -65,19 +65,25 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Pushed:
     _put(name, tree, overwrite)
     num_classes = len(np.unique(data.train.known_labels("training")))
     notes = tuple(_notes(data, bool(tree.labels)))
-    return Pushed(len(data.train), num_classes, len(data.query), len(data.gallery), data.skipped, notes)
+    return Pushed(
+        len(data.train), num_classes, len(data.query), len(data.gallery), data.skipped, notes
+    )
 
 
 def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = False) -> Pushed:
     """Pushes drawn products; by default in the exact shape of the hackathon's first round. Raises: ValueError as `push`."""
     _require_free(name, overwrite)
-    with _room_beside(name) as room:  # not in a cache: the labels of its test images would stay there
+    with _room_beside(
+        name
+    ) as room:  # not in a cache: the labels of its test images would stay there
         return push(name, draw_tree(room / name, num_classes, seed), overwrite)
 
 
 def listing() -> list[Listed]:
     """All data sets by name, counted anew."""
-    folders = sorted(path for path in (store.home() / "datasets").glob("*") if store.NAME.fullmatch(path.name))
+    folders = sorted(
+        path for path in (store.home() / "datasets").glob("*") if store.NAME.fullmatch(path.name)
+    )
     return [_listed(folder) for folder in folders]
 
 
@@ -86,7 +92,9 @@ def existing(name: str) -> Path:
     folder = store.dataset_folder(name)
     if not folder.is_dir():
         others = ", ".join(listed.name for listed in listing()) or "none"
-        raise ValueError(f"no data set {name}: there are {others}. `nsml dataset push {name} PATH` or `--draw` makes it.")
+        raise ValueError(
+            f"no data set {name}: there are {others}. `nsml dataset push {name} PATH` or `--draw` makes it."
+        )
     return folder
 
 
@@ -102,14 +110,20 @@ def remove(name: str) -> None:
 def answers_of(name: str) -> dict[str, str]:
     """Test image -> label; empty where the data set came without. Raises: ValueError when the file is damaged."""
     path = store.answers_file(name)
-    return {row["id"]: row["label"] for _, row in csv_rows(path, ("id", "label"))} if path.exists() else {}
+    return (
+        {row["id"]: row["label"] for _, row in csv_rows(path, ("id", "label"))}
+        if path.exists()
+        else {}
+    )
 
 
 def _readable(data: DataSet) -> DataSet:
     """The data without the images that cannot be decoded; a gallery that is the train list is looked at once."""
     train = check_images(data.train, "checking training images")
     query = check_images(data.query, "checking queries")
-    gallery = train if data.gallery is data.train else check_images(data.gallery, "checking references")
+    gallery = (
+        train if data.gallery is data.train else check_images(data.gallery, "checking references")
+    )
     return dataclasses.replace(data, train=train, query=query, gallery=gallery)
 
 
@@ -130,12 +144,16 @@ def _notes(data: DataSet, labelled: bool) -> Iterator[str]:
 def _require_free(name: str, overwrite: bool) -> None:
     if store.dataset_folder(name).exists():
         if not overwrite:
-            raise ValueError(f"data set {name} is there already: pass --overwrite to replace it, or choose another name.")
+            raise ValueError(
+                f"data set {name} is there already: pass --overwrite to replace it, or choose another name."
+            )
         _require_unused(name)
 
 
 def _require_unused(name: str) -> None:
-    running = ", ".join(session for session in store.session_names(name) if store.is_running(session))
+    running = ", ".join(
+        session for session in store.session_names(name) if store.is_running(session)
+    )
     if running:
         raise ValueError(f"data set {name} is in use by {running}: stop the session first.")
 
@@ -150,7 +168,9 @@ def _room_beside(name: str) -> Iterator[Path]:
             yield Path(room)
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"{above / name}: cannot be written ({reason}); it is as it was. Make room, then run again.") from error
+        raise ValueError(
+            f"{above / name}: cannot be written ({reason}); it is as it was. Make room, then run again."
+        ) from error
 
 
 @contextmanager
@@ -192,8 +212,17 @@ def _copy(sources: dict[str, str], folder: Path) -> None:
 
 def _listed(folder: Path) -> Listed:
     num_train, num_classes, num_queries, num_references = (
-        sum(1 for _ in folder.glob(pattern)) for pattern in (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
+        sum(1 for _ in folder.glob(pattern))
+        for pattern in (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
     )
     answers = store.answers_file(folder.name)
     has_answers = answers.exists() and answers.stat().st_size > len("id,label\n")
-    return Listed(folder.name, num_train, num_classes, num_queries, num_references, has_answers, folder.stat().st_mtime)
+    return Listed(
+        folder.name,
+        num_train,
+        num_classes,
+        num_queries,
+        num_references,
+        has_answers,
+        folder.stat().st_mtime,
+    )

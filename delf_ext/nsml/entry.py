@@ -28,7 +28,10 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.records import FACTS, RECIPE
 
 RUN_DIR = "runs/session"  # below the session's own folder, where a resumed session finds it again
-HAND_OVER_SHARE, HAND_OVER_S = 0.05, 2.0  # of a submission's limit, and at least: to write the answer
+HAND_OVER_SHARE, HAND_OVER_S = (
+    0.05,
+    2.0,
+)  # of a submission's limit, and at least: to write the answer
 
 
 class TrainingSession:
@@ -41,7 +44,9 @@ class TrainingSession:
         nsml.bind(save=self.save, load=self.load)
 
     def save(self, dir_name: str, *_: Any) -> None:
-        CheckpointFolder(self.run_dir / "checkpoint", "last").copy_newest(Path(dir_name) / "checkpoint")
+        CheckpointFolder(self.run_dir / "checkpoint", "last").copy_newest(
+            Path(dir_name) / "checkpoint"
+        )
         for name in (RECIPE, FACTS):
             shutil.copy2(self.run_dir / name, dir_name)
 
@@ -51,8 +56,13 @@ class TrainingSession:
         A resumed session keeps its best weights, unless they are of a later step than the checkpoint.
         """
         if not (Path(dir_name) / RECIPE).is_file():
-            raise ValueError(f"{dir_name}: an earlier version of mandoo saved this checkpoint: start a new session.")
-        folder, saved = self.run_dir / "checkpoint", CheckpointFolder(Path(dir_name) / "checkpoint", "last")
+            raise ValueError(
+                f"{dir_name}: an earlier version of mandoo saved this checkpoint: start a new session."
+            )
+        folder, saved = (
+            self.run_dir / "checkpoint",
+            CheckpointFolder(Path(dir_name) / "checkpoint", "last"),
+        )
         last, best = CheckpointFolder(folder, "last"), CheckpointFolder(folder, "best")
         if not best.numbers() or max(best.numbers()) > max(saved.numbers()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +83,9 @@ class TrainingSession:
         self.epoch = epoch
         known = {"loss": "loss", "accuracy": "acc"}
         losses = {known.get(name, f"train__{name}"): float(value) for name, value in means.items()}
-        nsml.report(summary=True, epoch=epoch, epoch_total=self.epochs, step=step, **self.dev, **losses)
+        nsml.report(
+            summary=True, epoch=epoch, epoch_total=self.epochs, step=step, **self.dev, **losses
+        )
         if epoch == self.epochs or not self.dev:
             nsml.save(step)
 
@@ -93,7 +105,9 @@ class Submission:
     the checkpoint where its local settings name no model.
     """
 
-    def __init__(self, open_run: Callable[[str], Model], request: Request, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self, open_run: Callable[[str], Model], request: Request, batch_size: int = BATCH_SIZE
+    ) -> None:
         self.open_run, self.request, self.batch_size = open_run, request, batch_size
         self.model: Model | None = None
         nsml.bind(load=self.load, infer=self.infer)
@@ -102,7 +116,9 @@ class Submission:
         self.model = self.open_run(dir_name)
         local = self.request.local
         if not local.model:
-            self.request = dataclasses.replace(self.request, local=dataclasses.replace(local, model=dir_name))
+            self.request = dataclasses.replace(
+                self.request, local=dataclasses.replace(local, model=dir_name)
+            )
 
     def infer(self, queries: Sequence[str], db: Sequence[str], **_: Any) -> Answer:
         """Answer for the paths of query and reference images, as the platform hands them over."""
@@ -137,7 +153,9 @@ def last_in_time(found: Iterator[Answer], deadline: Deadline, fallback: Answer) 
         try:
             item = arrived.get(timeout=deadline.remaining_s() if deadline.is_limited else None)
         except queue.Empty:
-            say(f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready.")
+            say(
+                f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready."
+            )
             return best
         if isinstance(item, BaseException):
             if best is fallback:

@@ -13,7 +13,12 @@ from delf_ext.nsml.submission import Result
 from delf_ext.nsml.tables import ago, table
 
 METRIC, TIE_BREAKER = "mAP@1000", "recall_at_1"
-COLUMNS = {"mAP@1000": METRIC, "Recall@1": TIE_BREAKER, "Recall@5": "recall_at_5", "Recall@10": "recall_at_10"}
+COLUMNS = {
+    "mAP@1000": METRIC,
+    "Recall@1": TIE_BREAKER,
+    "Recall@5": "recall_at_5",
+    "Recall@10": "recall_at_10",
+}
 FULL_COLUMNS = {**COLUMNS, "mAP": "mAP", "mAP@R": "mAP@R", "Last rank": "mean_last_rank"}
 METRICS = FULL_COLUMNS.values()
 
@@ -34,7 +39,9 @@ def board(dataset: str) -> Board:
     results = [result for result in _results(dataset) if not result.test]
     scored = [result for result in results if result.status == "scored"]
     rows = [result for result in scored if result.answers == answers]
-    rows.sort(key=lambda result: (-result.metrics[METRIC], -result.metrics[TIE_BREAKER], result.submitted))
+    rows.sort(
+        key=lambda result: (-result.metrics[METRIC], -result.metrics[TIE_BREAKER], result.submitted)
+    )
     num_failed = sum(result.status == "failed" for result in results)
     return Board(tuple(rows), num_failed, len(scored) - len(rows))
 
@@ -48,11 +55,22 @@ def show(dataset: str, full: bool = False, json_path: str | Path | None = None) 
     rows = []
     for rank, result in enumerate(found.rows, start=1):
         values = (f"{result.metrics[metric]:.4f}" for metric in metrics.values())
-        rows.append([str(rank), result.session, result.checkpoint, *values, f"{result.seconds:.1f} s", ago(result.submitted)])
+        rows.append(
+            [
+                str(rank),
+                result.session,
+                result.checkpoint,
+                *values,
+                f"{result.seconds:.1f} s",
+                ago(result.submitted),
+            ]
+        )
     print(table(["Rank", "Session", "Checkpoint", *metrics, "Elapsed", "Submitted"], rows))
     print(f"{len(found.rows)} scored, {found.num_failed} failed")
     if found.num_outdated:
-        print(f"{found.num_outdated} scored before {dataset} was pushed again: not comparable, left out")
+        print(
+            f"{found.num_outdated} scored before {dataset} was pushed again: not comparable, left out"
+        )
 
 
 def _results(dataset: str) -> Iterator[Result]:
@@ -61,7 +79,9 @@ def _results(dataset: str) -> Iterator[Result]:
         for path in sorted(store.session_folder(session).glob("submissions/*/result.json")):
             try:
                 result = store.typed(Result, read_json(path))
-                if result.status == "scored" and not all(isinstance(result.metrics.get(name), float) for name in METRICS):
+                if result.status == "scored" and not all(
+                    isinstance(result.metrics.get(name), float) for name in METRICS
+                ):
                     raise ValueError(f"metrics are {result.metrics}")
                 yield result
             except (TypeError, ValueError) as error:

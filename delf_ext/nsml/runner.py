@@ -26,7 +26,9 @@ START_S = 60.0  # for a supervisor to write its first state, on a busy machine
 POLL_S = 0.05
 
 
-def run(dataset: str, entry: str, args: tuple[str, ...] = (), gpus: int = 1, memo: str = "") -> Session:
+def run(
+    dataset: str, entry: str, args: tuple[str, ...] = (), gpus: int = 1, memo: str = ""
+) -> Session:
     """Starts a session with the code of the current folder.
 
     Raises: ValueError when there is no such data set or entry file, before anything is made; OSError when a disk is full.
@@ -37,7 +39,9 @@ def run(dataset: str, entry: str, args: tuple[str, ...] = (), gpus: int = 1, mem
     return _begin(store.create(dataset, entry, args, gpus=gpus, memo=memo), Path.cwd(), files)
 
 
-def fork(name: str, checkpoint: str = "", args: tuple[str, ...] = (), gpus: int | None = None) -> Session:
+def fork(
+    name: str, checkpoint: str = "", args: tuple[str, ...] = (), gpus: int | None = None
+) -> Session:
     """A new session with the parent's code and arguments, more arguments, and one of its checkpoints (the newest) to begin with.
 
     Raises: ValueError when session, checkpoint or data set do not exist.
@@ -48,7 +52,9 @@ def fork(name: str, checkpoint: str = "", args: tuple[str, ...] = (), gpus: int 
     files = snapshot.code_files(code, parent.entry)
     gpus = parent.gpus if gpus is None else gpus
     others = {"gpus": gpus, "memo": parent.memo, "parent": parent.name, "checkpoint": checkpoint}
-    return _begin(store.create(parent.dataset, parent.entry, (*parent.args, *args), **others), code, files)
+    return _begin(
+        store.create(parent.dataset, parent.entry, (*parent.args, *args), **others), code, files
+    )
 
 
 def resume(name: str, checkpoint: str = "") -> str:
@@ -79,7 +85,12 @@ def stop(name: str) -> None:
     if not _wait(lambda: not store.is_running(name), 2 * GRACE_S):
         with contextlib.suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGKILL)  # its entry dies with it
-        store.write_state(name, replace(state, status="stopped", ended=time.time(), reason="its supervisor did not answer"))
+        store.write_state(
+            name,
+            replace(
+                state, status="stopped", ended=time.time(), reason="its supervisor did not answer"
+            ),
+        )
 
 
 def remove(name: str) -> None:
@@ -100,7 +111,9 @@ def read_log(name: str, follow: bool = False) -> Iterator[bytes]:
     """What a session has printed; follow: and goes on to print, until it has ended. Raises: ValueError without such a session."""
     with open(_existing(name) / "log", "rb") as log:
         while True:
-            running = follow and store.is_running(name)  # asked first: what is read after it ended is all
+            running = follow and store.is_running(
+                name
+            )  # asked first: what is read after it ended is all
             while chunk := log.read(2**16):
                 yield chunk
             if not running:
@@ -160,7 +173,9 @@ def _start(name: str, log: FileIO, checkpoint: str = "") -> None:
         stderr=log,
         start_new_session=True,
     )
-    _wait(lambda: store.read_state(name).status != "starting" or process.poll() is not None, START_S)
+    _wait(
+        lambda: store.read_state(name).status != "starting" or process.poll() is not None, START_S
+    )
     if store.read_state(name).status == "starting":
         process.kill()
         reason = "its supervisor did not start"

@@ -56,7 +56,9 @@ def bind(
     others: of the platform's own `save` and `load`, which would take models; passed by 2018 code, and of no effect here.
     """
     functions = {"save": save, "load": load, "infer": infer}
-    _bound.update({name: function for name, function in functions.items() if function}, pid=os.getpid())
+    _bound.update(
+        {name: function for name, function in functions.items() if function}, pid=os.getpid()
+    )
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -73,10 +75,14 @@ def save(iteration: Any = None, save_fn: Callable[..., Any] | None = None) -> No
     if not IS_ON_NSML:
         return
     name = time.strftime("%Y%m%d_%H%M%S") if iteration is None else str(iteration)
-    checkpoints.write(FOLDER / "checkpoints", name, save_fn or _function("save"), last_summary(FOLDER))
+    checkpoints.write(
+        FOLDER / "checkpoints", name, save_fn or _function("save"), last_summary(FOLDER)
+    )
 
 
-def load(iteration: Any, load_fn: Callable[..., Any] | None = None, session: str | None = None) -> None:
+def load(
+    iteration: Any, load_fn: Callable[..., Any] | None = None, session: str | None = None
+) -> None:
     """Loads a checkpoint of this session, or of another one by its name. Raises: ValueError listing those that there are."""
     if not IS_ON_NSML:
         return
@@ -106,7 +112,9 @@ def _curves() -> Curves:
     return Curves(FOLDER)
 
 
-def cache(preprocess_fn: Callable[..., Any], output_path: str | list[str] | None = None, **others: Any) -> None:
+def cache(
+    preprocess_fn: Callable[..., Any], output_path: str | list[str] | None = None, **others: Any
+) -> None:
     """Calls preprocess_fn(output_path=..., **others), which writes these files (["./processed"] when none are given).
 
     The next run that asks for the same gets copies of them: see `caching.cached`.
@@ -122,7 +130,10 @@ def time_left_s() -> float:
     """Until the limit of a submission, 0 after it; inf for everything else."""
     if "NSML_TIME_LIMIT_S" not in os.environ:
         return math.inf
-    return max(0.0, float(os.environ["NSML_STARTED"]) + float(os.environ["NSML_TIME_LIMIT_S"]) - time.time())
+    return max(
+        0.0,
+        float(os.environ["NSML_STARTED"]) + float(os.environ["NSML_TIME_LIMIT_S"]) - time.time(),
+    )
 
 
 def paused(scope: Any = None) -> None:
@@ -183,4 +194,6 @@ def _json(value: Any, place: str) -> str:
 def _whole_number(value: Any) -> int:
     if isinstance(value, numbers.Integral):
         return int(value)
-    raise TypeError(f"{reprlib.repr(value)} ({type(value).__name__}) is neither text nor a whole number")
+    raise TypeError(
+        f"{reprlib.repr(value)} ({type(value).__name__}) is neither text nor a whole number"
+    )

@@ -13,7 +13,10 @@ from delf_ext.nsml import store
 LINK_BYTES = 8 * 2**20  # from here on a file is taken for weights or data, and linked
 MOST_BYTES = 2 * 2**30  # of files that are copied
 IGNORE_FILE = ".nsmlignore"
-STUBS = ("nsml", "nsml.py")  # many projects carry one, to run without the platform; it would hide ours
+STUBS = (
+    "nsml",
+    "nsml.py",
+)  # many projects carry one, to run without the platform; it would hide ours
 
 
 def code_files(folder: Path, entry: str) -> list[Path]:
@@ -26,10 +29,14 @@ def code_files(folder: Path, entry: str) -> list[Path]:
     Raises: ValueError when the entry is missing or left out, the folder is the store, or more than MOST_BYTES would be copied.
     """
     if folder.resolve() == store.home().resolve():
-        raise ValueError(f"{folder} is MANDOO_HOME, where data sets and sessions lie: keep your code in a folder of its own.")
+        raise ValueError(
+            f"{folder} is MANDOO_HOME, where data sets and sessions lie: keep your code in a folder of its own."
+        )
     main = Path(entry, "__main__.py") if (folder / entry).is_dir() else Path(entry)
     if not (folder / main).is_file():
-        raise ValueError(f"{folder / main}: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY.")
+        raise ValueError(
+            f"{folder / main}: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY."
+        )
     found, num_bytes = [], 0
     for path in _walk(folder, folder, _patterns(folder / IGNORE_FILE), ()):
         found.append(path.relative_to(folder))
@@ -41,7 +48,9 @@ def code_files(folder: Path, entry: str) -> list[Path]:
                 f"name those that the session does not need in {folder / IGNORE_FILE}, one pattern a line."
             )
     if main not in found:
-        raise ValueError(f"entry {entry!r} must be a file below {folder} that is neither hidden nor named in {IGNORE_FILE}.")
+        raise ValueError(
+            f"entry {entry!r} must be a file below {folder} that is neither hidden nor named in {IGNORE_FILE}."
+        )
     return found
 
 
@@ -73,7 +82,9 @@ def _walk(root: Path, folder: Path, patterns: list[str], above: tuple[Path, ...]
         if (
             path.name.startswith(".")
             or relative in STUBS
-            or any(fnmatch(path.name, pattern) or fnmatch(relative, pattern) for pattern in patterns)
+            or any(
+                fnmatch(path.name, pattern) or fnmatch(relative, pattern) for pattern in patterns
+            )
         ):
             continue
         if path.is_file():
@@ -85,5 +96,7 @@ def _walk(root: Path, folder: Path, patterns: list[str], above: tuple[Path, ...]
 
 def _is_left_out(folder: Path) -> bool:
     is_environment = (folder / "pyvenv.cfg").exists()
-    holds_runs = folder.name == "runs" and not (folder / "__init__.py").exists()  # else it is a package of that name
+    holds_runs = (
+        folder.name == "runs" and not (folder / "__init__.py").exists()
+    )  # else it is a package of that name
     return holds_runs or is_environment or folder.resolve() == store.home().resolve()

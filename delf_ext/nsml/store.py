@@ -30,12 +30,19 @@ from typing import Any, TypeVar
 from data_io.artifacts import read_json, write_json
 from delf_ext.config import strict
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of users, data sets and checkpoints: safe as a file's name anywhere
+NAME = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+)  # of users, data sets and checkpoints: safe as a file's name anywhere
 STATUSES = ("starting", "running", "exited", "failed", "stopped", "killed")
 ENDED = STATUSES[2:]
 
 Kind = TypeVar("Kind")
-PLAIN: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}  # annotation -> what JSON has for it
+PLAIN: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}  # annotation -> what JSON has for it
 PLAIN |= {"tuple[str, ...]": list, "dict[str, float]": dict}
 
 
@@ -71,7 +78,9 @@ def home() -> Path:
     try:
         return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
     except RuntimeError:  # a container's user without a home
-        raise ValueError("no home folder is known: set MANDOO_HOME to the folder in which everything shall lie.") from None
+        raise ValueError(
+            "no home folder is known: set MANDOO_HOME to the folder in which everything shall lie."
+        ) from None
 
 
 def user() -> str:
@@ -86,7 +95,9 @@ def user() -> str:
 def checked(name: str, what: str) -> str:
     """The name itself. Raises: ValueError when it cannot be a file's name."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{what} {name!r}: letters, digits, '_', '-' and '.' only, and no '.' or '-' in front.")
+        raise ValueError(
+            f"{what} {name!r}: letters, digits, '_', '-' and '.' only, and no '.' or '-' in front."
+        )
     return name
 
 
@@ -101,8 +112,14 @@ def answers_file(name: str) -> Path:
 def session_folder(name: str) -> Path:
     """Raises: ValueError when the name is not USER/DATASET/N."""
     parts = name.strip("/").split("/")
-    if len(parts) != 3 or not parts[2].isdecimal() or not all(NAME.fullmatch(part) for part in parts):
-        raise ValueError(f"{name!r} is no session: they are named USER/DATASET/N, see `nsml ps -a`.")
+    if (
+        len(parts) != 3
+        or not parts[2].isdecimal()
+        or not all(NAME.fullmatch(part) for part in parts)
+    ):
+        raise ValueError(
+            f"{name!r} is no session: they are named USER/DATASET/N, see `nsml ps -a`."
+        )
     return home() / "sessions" / Path(*parts)
 
 
@@ -113,7 +130,9 @@ def checkpoint_folder(session: str, checkpoint: str) -> Path:
 def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Session:
     """A new session with the next number of its data set."""
     folder = next_folder(home() / "sessions" / user() / checked(dataset, "data set"))
-    session = Session(f"{user()}/{dataset}/{folder.name}", dataset, entry, args, created=time.time(), **others)
+    session = Session(
+        f"{user()}/{dataset}/{folder.name}", dataset, entry, args, created=time.time(), **others
+    )
     try:
         write_json(folder / "session.json", asdict(session))
         write_state(session.name, State())
@@ -126,7 +145,9 @@ def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Se
 def next_folder(above: Path) -> Path:
     """above/N, made for the next N. Two processes that ask at once get two."""
     above.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(folder.name) for folder in above.iterdir() if folder.name.isdecimal()), default=0)
+    number = 1 + max(
+        (int(folder.name) for folder in above.iterdir() if folder.name.isdecimal()), default=0
+    )
     while True:
         with contextlib.suppress(FileExistsError):
             (above / str(number)).mkdir()
@@ -175,8 +196,13 @@ def _read(kind: type[Kind], path: Path) -> Kind:
     try:
         return typed(kind, read_json(path))
     except (TypeError, ValueError) as error:
-        name, reason = "/".join(path.parts[-4:-1]), str(error).removeprefix(f"{path}: ").partition(";")[0].rstrip(".")
-        raise ValueError(f"{path}: damaged ({reason}); `nsml rm {name}` deletes the session.") from None
+        name, reason = (
+            "/".join(path.parts[-4:-1]),
+            str(error).removeprefix(f"{path}: ").partition(";")[0].rstrip("."),
+        )
+        raise ValueError(
+            f"{path}: damaged ({reason}); `nsml rm {name}` deletes the session."
+        ) from None
 
 
 def typed(kind: type[Kind], values: Any) -> Kind:
@@ -193,7 +219,9 @@ def session_names(dataset: str | None = None) -> Iterator[str]:
     """All sessions of all users, or those of one data set, in order of their names' parts; numbers count as numbers."""
     found = (path.parent for path in (home() / "sessions").glob("*/*/*/session.json"))
     parts = [folder.parts[-3:] for folder in found]
-    for owner, of, number in sorted((part for part in parts if part[2].isdecimal()), key=lambda part: (*part[:2], int(part[2]))):
+    for owner, of, number in sorted(
+        (part for part in parts if part[2].isdecimal()), key=lambda part: (*part[:2], int(part[2]))
+    ):
         if dataset in (None, of):
             yield f"{owner}/{of}/{number}"
 

@@ -53,7 +53,13 @@ class Result:
     answers: str
 
 
-def submit(session: str, checkpoint: str, limit_s: float = LIMIT_S, test: bool = False, verbose: bool = False) -> Result:
+def submit(
+    session: str,
+    checkpoint: str,
+    limit_s: float = LIMIT_S,
+    test: bool = False,
+    verbose: bool = False,
+) -> Result:
     """Runs the session's entry with --mode=test on one of its checkpoints, and writes submissions/K/{log,answer,result}.
 
     test: checks and times the answer, but keeps it off the leaderboard. verbose: prints the log while it grows.
@@ -64,8 +70,13 @@ def submit(session: str, checkpoint: str, limit_s: float = LIMIT_S, test: bool =
     asked, checkpoint = store.read_session(session), find_checkpoint(session, checkpoint)
     data, labels = load_dataset(existing(asked.dataset)), answers_of(asked.dataset)
     if not len(data.query) or not len(data.gallery):
-        raise ValueError(f"data set {asked.dataset} has no queries or no references: there is nothing to answer.")
-    folder, submitted = store.next_folder(store.session_folder(asked.name) / "submissions"), time.time()
+        raise ValueError(
+            f"data set {asked.dataset} has no queries or no references: there is nothing to answer."
+        )
+    folder, submitted = (
+        store.next_folder(store.session_folder(asked.name) / "submissions"),
+        time.time(),
+    )
     outcome = _run(asked, checkpoint, folder, limit_s, verbose)
     status, reason, metrics = _judged(outcome, folder / "answer.json", data, {} if test else labels)
     result = Result(
@@ -86,10 +97,20 @@ def submit(session: str, checkpoint: str, limit_s: float = LIMIT_S, test: bool =
 
 
 def _run(session: Session, checkpoint: str, folder: Path, limit_s: float, verbose: bool) -> Outcome:
-    command = [sys.executable, session.entry, *session.args, "--mode=test", f"--iteration={checkpoint}", "--pause=1"]
+    command = [
+        sys.executable,
+        session.entry,
+        *session.args,
+        "--mode=test",
+        f"--iteration={checkpoint}",
+        "--pause=1",
+    ]
     model, log = store.checkpoint_folder(session.name, checkpoint) / "model", folder / "log"
     log.touch()
-    with _own_copy(session, folder / "code") as code, _printed(log) if verbose else contextlib.nullcontext():
+    with (
+        _own_copy(session, folder / "code") as code,
+        _printed(log) if verbose else contextlib.nullcontext(),
+    ):
         env = environment(session, code, model) | {
             "NSML_ANSWER": str(folder / "answer.json"),
             "NSML_TIME_LIMIT_S": str(limit_s),
@@ -105,7 +126,9 @@ def _own_copy(session: Session, folder: Path) -> Iterator[Path]:
     try:
         snapshot.copy_code(code, snapshot.code_files(code, session.entry), folder)
         yield folder
-        for compiled in folder.rglob("__pycache__/*.nb[ci]"):  # by numba: the next submission need not wait for it
+        for compiled in folder.rglob(
+            "__pycache__/*.nb[ci]"
+        ):  # by numba: the next submission need not wait for it
             kept = code / compiled.relative_to(folder)
             with contextlib.suppress(OSError):
                 kept.parent.mkdir(exist_ok=True)
@@ -137,14 +160,20 @@ def _printed(log: Path) -> Iterator[None]:
         thread.join()
 
 
-def _judged(outcome: Outcome, path: Path, data: DataSet, labels: dict[str, str]) -> tuple[str, str, dict[str, float]]:
+def _judged(
+    outcome: Outcome, path: Path, data: DataSet, labels: dict[str, str]
+) -> tuple[str, str, dict[str, float]]:
     """(status, reason, metrics)."""
     if outcome.timed_out or outcome.exit_code:
         return "failed", outcome.reason, {}
     if not path.is_file():
         return "failed", NO_ANSWER, {}
     if path.stat().st_size > MAX_ANSWER_BYTES:
-        return "failed", f"an answer of {path.stat().st_size / 2**30:.1f} GB; 2 GB are enough: cut its lists of references.", {}
+        return (
+            "failed",
+            f"an answer of {path.stat().st_size / 2**30:.1f} GB; 2 GB are enough: cut its lists of references.",
+            {},
+        )
     try:
         ranking = validated(read_json(path), data.query.ids, data.gallery.ids)
         return ("scored", "", score(ranking, labels)) if labels else ("valid", "", {})

@@ -28,7 +28,10 @@ ROOT = Path(delf_ext.__file__).resolve().parent.parent
 LOG_BYTES = 64 * 2**20  # of one run's output; the rest is read and dropped
 GRACE_S = 10.0  # between being asked to end and being killed
 TAIL_BYTES = 16 * 2**10  # of the output, in which the reason of a failure is looked for
-LIKELY: dict[int, str] = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "Bus error: is a disk full?"}  # of mapped files
+LIKELY: dict[int, str] = {
+    signal.SIGKILL: "out of memory?",
+    signal.SIGBUS: "Bus error: is a disk full?",
+}  # of mapped files
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -44,7 +47,11 @@ class Outcome:
 
 
 def watch(
-    command: Sequence[str], cwd: str | Path, env: Mapping[str, str], log_path: str | Path, limit_s: float = math.inf
+    command: Sequence[str],
+    cwd: str | Path,
+    env: Mapping[str, str],
+    log_path: str | Path,
+    limit_s: float = math.inf,
 ) -> Outcome:
     """Runs a command, appends what it prints to a log, kills it at the limit, and ends with it all that it left behind.
 
@@ -85,8 +92,14 @@ def watch(
             seconds = time.monotonic() - begun
             _end_all(process.pid, spared)
             process.wait()
-            drain.join(GRACE_S)  # the pipe is closed now, unless something escaped where there is no /proc
-    reason = f"not done at the limit of {limit_s:g} s" if timed_out else _reason(process.returncode, bytes(tail))
+            drain.join(
+                GRACE_S
+            )  # the pipe is closed now, unless something escaped where there is no /proc
+    reason = (
+        f"not done at the limit of {limit_s:g} s"
+        if timed_out
+        else _reason(process.returncode, bytes(tail))
+    )
     return Outcome(process.returncode, timed_out, reason, seconds)
 
 
@@ -94,8 +107,16 @@ def environment(session: Session, code: Path, model: Path | None = None) -> dict
     """What a session's process finds in its environment. code: its working directory; model: the folder of the checkpoint that
     it begins with."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith("NSML_")}
-    dataset, shim = str(store.dataset_folder(session.dataset)), str(Path(__file__).with_name("shim"))
-    paths = [shim, str(code), os.environ.get("PYTHONPATH"), str(ROOT)]  # ROOT: for sessions of a checkout that is not installed
+    dataset, shim = (
+        str(store.dataset_folder(session.dataset)),
+        str(Path(__file__).with_name("shim")),
+    )
+    paths = [
+        shim,
+        str(code),
+        os.environ.get("PYTHONPATH"),
+        str(ROOT),
+    ]  # ROOT: for sessions of a checkout that is not installed
     return {
         **outer,
         "MANDOO_HOME": str(store.home()),
@@ -151,11 +172,15 @@ def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
         while chunk := output.read(2**16):
             tail += chunk
             del tail[:-TAIL_BYTES]
-            with contextlib.suppress(OSError, ValueError):  # a full disk; closed by a watcher that waited long enough
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # a full disk; closed by a watcher that waited long enough
                 if room > 0:
                     log.write(chunk[:room])
                     if len(chunk) >= room:
-                        log.write(f"\n[nsml] the log ends here: {LOG_BYTES // 2**20} MB are enough.\n".encode())
+                        log.write(
+                            f"\n[nsml] the log ends here: {LOG_BYTES // 2**20} MB are enough.\n".encode()
+                        )
             room -= len(chunk)
 
 
@@ -167,7 +192,11 @@ def _reason(exit_code: int, tail: bytes) -> str:
         return f"signal {-exit_code} ({LIKELY.get(-exit_code, signal.strsignal(-exit_code))})"
     text = tail.decode("utf-8", "replace")
     _, traceback, after = text.rpartition("Traceback (most recent call last):\n")
-    raised = [line for line in after.splitlines() if line.strip() and not line.startswith(" ")] if traceback else []
+    raised = (
+        [line for line in after.splitlines() if line.strip() and not line.startswith(" ")]
+        if traceback
+        else []
+    )
     lines = raised[:1] or [line.strip() for line in text.splitlines() if line.strip()][-1:]
     return printable(lines[0][:500]) if lines else f"exit code {exit_code}"
 
@@ -198,7 +227,9 @@ def _children() -> defaultdict[int, list[int]]:
     children = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            status, parent = stat.read_text(errors="replace").rpartition(")")[2].split()[:2]  # proc(5)
+            status, parent = (
+                stat.read_text(errors="replace").rpartition(")")[2].split()[:2]
+            )  # proc(5)
             if status not in "ZX":
                 children[int(parent)].append(int(stat.parent.name))
     return children

@@ -23,11 +23,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [[printable(" ".join(cell.split())) for cell in row] for row in [header, *rows]]
     first, *others = (max(map(_width, column)) for column in zip(*cells, strict=True))
     room = shutil.get_terminal_size((COLUMNS, 0)).columns - first - 2 * len(others)
-    fits = (widest for widest in range(WIDEST, NARROWEST, -1) if sum(min(width, widest) for width in others) <= room)
+    fits = (
+        widest
+        for widest in range(WIDEST, NARROWEST, -1)
+        if sum(min(width, widest) for width in others) <= room
+    )
     widest = next(fits, NARROWEST)
     cells = [[row[0], *(_cut(cell, widest) for cell in row[1:])] for row in cells]
     widths = [first, *(min(width, widest) for width in others)]
-    lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    lines = [
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        )
+        for row in cells
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -72,7 +81,10 @@ def summary(reported: Mapping[str, Any]) -> str:
     >>> summary({"epoch": 3, "epoch_total": 10, "train/loss": 0.123456, "step": 300})
     'epoch 3/10, train/loss 0.1235, step 300'
     """
-    values = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in reported.items()}
+    values = {
+        name: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for name, value in reported.items()
+    }
     if "epoch" in values and "epoch_total" in values:
         values["epoch"] += f"/{values.pop('epoch_total')}"
     return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -18,7 +18,9 @@ AnyRecipe = schema.Recipe | schema.EnsembleRecipe
 def to_json(value: Any) -> Any:
     """Return plain JSON data: a part as {"type": its class, field: value, ...}, with every field written out."""
     if isinstance(value, Part):
-        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
         return {"type": type(value).__name__, **fields}
     return [to_json(one) for one in value] if isinstance(value, tuple) else value
 
@@ -39,14 +41,20 @@ def from_json(value: Any, where: str = "recipe") -> Any:
     known = field_types(PARTS[tag])
     unknown = sorted(set(value) - {"type", *known})
     if unknown:
-        raise UsageError(f"{where}: unknown key {', '.join(unknown)} in {tag}. Known: {', '.join(known)}.")
-    fields = {name: from_json(one, f"{where}.{name}") for name, one in value.items() if name != "type"}
+        raise UsageError(
+            f"{where}: unknown key {', '.join(unknown)} in {tag}. Known: {', '.join(known)}."
+        )
+    fields = {
+        name: from_json(one, f"{where}.{name}") for name, one in value.items() if name != "type"
+    }
     return _made(PARTS[tag], fields, where)
 
 
 def _made(kind: type[Part], fields: dict[str, Any], where: str) -> Part:
     missing = [
-        field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING and field.name not in fields
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.name not in fields
     ]
     if missing:
         raise UsageError(f"{where}: {kind.__name__} needs {', '.join(missing)}.")
@@ -61,7 +69,9 @@ def recipe_from_json(value: Any, where: str = "recipe") -> AnyRecipe:
     recipe = from_json(value, where)
     if not isinstance(recipe, AnyRecipe):
         found = recipe.__class__.__name__ if isinstance(recipe, Part) else type(value).__name__
-        raise UsageError(f'{where}: must be an object with "type": "Recipe" or "EnsembleRecipe". Received {found}.')
+        raise UsageError(
+            f'{where}: must be an object with "type": "Recipe" or "EnsembleRecipe". Received {found}.'
+        )
     return recipe
 
 
@@ -78,7 +88,9 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
-            raise UsageError(f"--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received {setting!r}.")
+            raise UsageError(
+                f"--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received {setting!r}."
+            )
         part = with_value(part, path.strip(), text.strip())
     return part
 
@@ -89,10 +101,14 @@ def with_value(part: Kind, path: str, text: str) -> Kind:
         return _replaced(part, type(part), path.split("."), (), text)
     except UsageError as error:
         message = str(error)
-        raise UsageError(message if message.startswith("--set") else f"--set {path}={text}: {message}") from None
+        raise UsageError(
+            message if message.startswith("--set") else f"--set {path}={text}: {message}"
+        ) from None
 
 
-def _replaced(value: Any, annotation: Any, rest: list[str], done: tuple[str, ...], text: str) -> Any:
+def _replaced(
+    value: Any, annotation: Any, rest: list[str], done: tuple[str, ...], text: str
+) -> Any:
     if not rest:
         return _parsed(text, annotation)
     name, place = rest[0], ".".join(done) or "the recipe"
@@ -104,7 +120,9 @@ def _replaced(value: Any, annotation: Any, rest: list[str], done: tuple[str, ...
         raise UsageError(f"--set: {place} is {value!r} and has no part {name!r}.")
     types = field_types(type(value))
     if name not in types:
-        raise UsageError(f"--set: {place} ({type(value).__name__}) has no {name!r}. Known: {', '.join(types)}.")
+        raise UsageError(
+            f"--set: {place} ({type(value).__name__}) has no {name!r}. Known: {', '.join(types)}."
+        )
     new = _replaced(getattr(value, name), types[name], rest[1:], (*done, name), text)
     return dataclasses.replace(value, **{name: new})
 
@@ -114,7 +132,9 @@ def _row(values: tuple[Any, ...], name: str, place: str) -> int:
         return int(name)
     names = [_name(value) for value in values]
     if name not in names:
-        raise UsageError(f"--set: {place} has no {name!r}. Known: {', '.join(names) or 'none, it is empty'}.")
+        raise UsageError(
+            f"--set: {place} has no {name!r}. Known: {', '.join(names) or 'none, it is empty'}."
+        )
     return names.index(name)
 
 
@@ -128,7 +148,9 @@ def _name(value: Any) -> str:
 
 def _parsed(text: str, annotation: Any) -> Any:
     kinds = alternatives(annotation)
-    if text in PARTS and any(isinstance(kind, type) and issubclass(PARTS[text], kind) for kind in kinds):
+    if text in PARTS and any(
+        isinstance(kind, type) and issubclass(PARTS[text], kind) for kind in kinds
+    ):
         return _made(PARTS[text], {}, text)
     if annotation is str:
         return text

@@ -18,7 +18,10 @@ class Validation(Part):
     every_steps: int = 150
 
     def check(self) -> None:
-        require(self.every_steps >= 1, f"{type(self).__name__}.every_steps must be at least 1. Received {self.every_steps}.")
+        require(
+            self.every_steps >= 1,
+            f"{type(self).__name__}.every_steps must be at least 1. Received {self.every_steps}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class HeldOutClasses(Validation):
 
     def check(self) -> None:
         super().check()
-        require(0 < self.share < 1, f"{type(self).__name__}.share must be above 0 and below 1. Received {self.share}.")
+        require(
+            0 < self.share < 1,
+            f"{type(self).__name__}.share must be above 0 and below 1. Received {self.share}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,10 @@ class StratifiedFolds(Validation):
 
     def check(self) -> None:
         super().check()
-        require(0 <= self.fold < self.folds, f"StratifiedFolds.fold must be 0..{self.folds - 1}. Received {self.fold}.")
+        require(
+            0 <= self.fold < self.folds,
+            f"StratifiedFolds.fold must be 0..{self.folds - 1}. Received {self.fold}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,15 @@ class Retrieval(Part):
 
     def check(self) -> None:
         known = ("mAP", "recall_at_1", "mean_last_rank")
-        require(self.select_by in known, f"Retrieval.select_by must be {one_of(known)}. Received {self.select_by!r}.")
+        require(
+            self.select_by in known,
+            f"Retrieval.select_by must be {one_of(known)}. Received {self.select_by!r}.",
+        )
         known = ("similarity", "knn", "predicted_class")
-        require(self.ranked_by in known, f"Retrieval.ranked_by must be {one_of(known)}. Received {self.ranked_by!r}.")
+        require(
+            self.ranked_by in known,
+            f"Retrieval.ranked_by must be {one_of(known)}. Received {self.ranked_by!r}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,9 @@ class TestTime(Part):
 
     def check(self) -> None:
         known = ("mean", "concatenation")
-        require(self.join in known, f"TestTime.join must be {one_of(known)}. Received {self.join!r}.")
+        require(
+            self.join in known, f"TestTime.join must be {one_of(known)}. Received {self.join!r}."
+        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,10 @@ class SoftmaxCrossEntropy(Loss):
 
     def check(self) -> None:
         share = self.label_smoothing
-        require(0 <= share < 1, f"SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. Received {share}.")
+        require(
+            0 <= share < 1,
+            f"SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. Received {share}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class HardestNegatives(Loss):
     offset: float = 0.5
 
     def check(self) -> None:
-        require(self.top_k >= 1, f"HardestNegatives.top_k must be at least 1. Received {self.top_k}.")
+        require(
+            self.top_k >= 1, f"HardestNegatives.top_k must be at least 1. Received {self.top_k}."
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,10 @@ class Triplet(Loss):
     def check(self) -> None:
         require(self.margin > 0, f"Triplet.margin must be above 0. Received {self.margin}.")
         known = ("batch_hard", "semi_hard")
-        require(self.mining in known, f"Triplet.mining must be {one_of(known)}. Received {self.mining!r}.")
+        require(
+            self.mining in known,
+            f"Triplet.mining must be {one_of(known)}. Received {self.mining!r}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,10 @@ class NormSoftmax(Loss):
     temperature: float = 0.05
 
     def check(self) -> None:
-        require(self.temperature > 0, f"NormSoftmax.temperature must be above 0. Received {self.temperature}.")
+        require(
+            self.temperature > 0,
+            f"NormSoftmax.temperature must be above 0. Received {self.temperature}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,8 @@ class ArcFace(Loss):
 
     def check(self) -> None:
         require(
-            0 <= self.margin_rad < 3.14159, f"ArcFace.margin_rad must be at least 0 and below pi. Received {self.margin_rad}."
+            0 <= self.margin_rad < 3.14159,
+            f"ArcFace.margin_rad must be at least 0 and below pi. Received {self.margin_rad}.",
         )
 
 
@@ -153,7 +165,10 @@ class LossTerm(Part):
     name: str = ""
 
     def check(self) -> None:
-        require(self.weight >= 0, f"the weight of loss {self.shown_name} must not be negative. Received {self.weight}.")
+        require(
+            self.weight >= 0,
+            f"the weight of loss {self.shown_name} must not be negative. Received {self.weight}.",
+        )
 
     @property
     def shown_name(self) -> str:

@@ -35,7 +35,13 @@ class OriginalFlag(NamedTuple):
 RESNET_HELP = "trunk and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, inception_v3/Mixed_7c, vgg_16/conv5"
 ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
     "Network": (
-        OriginalFlag("image_size", 224, "side of the square that a photograph is resized to, in pixels", "input.size_px", low=32),
+        OriginalFlag(
+            "image_size",
+            224,
+            "side of the square that a photograph is resized to, in pixels",
+            "input.size_px",
+            low=32,
+        ),
         OriginalFlag("resnet_type", "resnet_v1_50/block4", RESNET_HELP, "model.trunk.end_point"),
         OriginalFlag(
             "layout",
@@ -64,21 +70,51 @@ ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
         ),
     ),
     "Losses (any number together)": (
-        OriginalFlag("train_logits", False, "classification: softmax cross-entropy + squared error", "losses"),
-        OriginalFlag("train_sim", False, "pairs: sigmoid cross-entropy on (cosine - 0.5) * 32", "losses"),
+        OriginalFlag(
+            "train_logits", False, "classification: softmax cross-entropy + squared error", "losses"
+        ),
+        OriginalFlag(
+            "train_sim", False, "pairs: sigmoid cross-entropy on (cosine - 0.5) * 32", "losses"
+        ),
         OriginalFlag("train_sim_dist", False, "pairs: squared error of the same sigmoid", "losses"),
-        OriginalFlag("train_max_neg", False, "push the most similar images of other classes away", "losses"),
-        OriginalFlag("train_max_neg_topk", 5, "how many of them per image", "losses.max_neg.loss.top_k", low=1),
+        OriginalFlag(
+            "train_max_neg", False, "push the most similar images of other classes away", "losses"
+        ),
+        OriginalFlag(
+            "train_max_neg_topk",
+            5,
+            "how many of them per image",
+            "losses.max_neg.loss.top_k",
+            low=1,
+        ),
         OriginalFlag("train_triplet", False, "batch-hard triplets (TensorFlow Addons)", "losses"),
-        OriginalFlag("margin", 0.3, "of the triplets, on distances of unit vectors", "losses.triplet.loss.margin", above=0),
+        OriginalFlag(
+            "margin",
+            0.3,
+            "of the triplets, on distances of unit vectors",
+            "losses.triplet.loss.margin",
+            above=0,
+        ),
         *(
-            OriginalFlag(f"{name}_weight", 1.0, f"weight of --train_{name} in the sum", f"losses.{name}.weight", low=0)
+            OriginalFlag(
+                f"{name}_weight",
+                1.0,
+                f"weight of --train_{name} in the sum",
+                f"losses.{name}.weight",
+                low=0,
+            )
             for name in ("logits", "sim", "sim_dist", "max_neg", "triplet")
         ),
     ),
     "Training": (
         OriginalFlag("epochs", 200, "passes over the training images", "stages.0.epochs", low=1),
-        OriginalFlag("batch_size", 64, "images per step; 32 where a verb only embeds", "sampling.batch_size", low=1),
+        OriginalFlag(
+            "batch_size",
+            64,
+            "images per step; 32 where a verb only embeds",
+            "sampling.batch_size",
+            low=1,
+        ),
         OriginalFlag(
             "images_per_class",
             0,
@@ -94,7 +130,13 @@ ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
             "optimizer.factors.attention.factor",
             above=0,
         ),
-        OriginalFlag("lr_schedule", "constant", "learning rate over the run", "stages.0.schedule", ("constant", "cosine")),
+        OriginalFlag(
+            "lr_schedule",
+            "constant",
+            "learning rate over the run",
+            "stages.0.schedule",
+            ("constant", "cosine"),
+        ),
         OriginalFlag(
             "freeze_backbone",
             False,
@@ -102,7 +144,10 @@ ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
             "model.trunk.frozen",
         ),
         OriginalFlag(
-            "freeze_batch_norm", False, "keep the trunk's stored batch statistics while training", "model.trunk.batch_norm"
+            "freeze_batch_norm",
+            False,
+            "keep the trunk's stored batch statistics while training",
+            "model.trunk.batch_norm",
         ),
         OriginalFlag(
             "batch_norm_decay",
@@ -112,9 +157,22 @@ ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
             low=0,
             below=1,
         ),
-        OriginalFlag("weight_decay", 0.0, "L2 penalty on the trunk's weights", "model.trunk.weight_decay", low=0),
-        OriginalFlag("augmentation", False, "switch the changes below on; alone: --crop and --fliplr", "input.augment"),
-        OriginalFlag("crop", False, "with --augmentation: a random part, sides 70 % or more", "input.augment"),
+        OriginalFlag(
+            "weight_decay",
+            0.0,
+            "L2 penalty on the trunk's weights",
+            "model.trunk.weight_decay",
+            low=0,
+        ),
+        OriginalFlag(
+            "augmentation",
+            False,
+            "switch the changes below on; alone: --crop and --fliplr",
+            "input.augment",
+        ),
+        OriginalFlag(
+            "crop", False, "with --augmentation: a random part, sides 70 % or more", "input.augment"
+        ),
         OriginalFlag("fliplr", False, "with --augmentation: left and right", "input.augment"),
         OriginalFlag("flipud", False, "with --augmentation: upside down", "input.augment"),
         OriginalFlag("rotate", False, "with --augmentation: -45 to +45 degrees", "input.augment"),
@@ -131,12 +189,34 @@ ORIGINAL_FLAGS: dict[str, tuple[OriginalFlag, ...]] = {
             low=0,
             below=1,
         ),
-        OriginalFlag("dev_split", "block", "a contiguous block of classes, or random ones", "validation", ("block", "random")),
-        OriginalFlag("dev_querynum", 300, "most query images of the dev split", "validation.max_queries", low=1),
         OriginalFlag(
-            "dev_referencenum", 20, "most gallery images per class of the dev split", "validation.gallery_per_class", low=1
+            "dev_split",
+            "block",
+            "a contiguous block of classes, or random ones",
+            "validation",
+            ("block", "random"),
         ),
-        OriginalFlag("eval_every_steps", 150, "steps between evaluations on the dev split", "validation.every_steps", low=1),
+        OriginalFlag(
+            "dev_querynum",
+            300,
+            "most query images of the dev split",
+            "validation.max_queries",
+            low=1,
+        ),
+        OriginalFlag(
+            "dev_referencenum",
+            20,
+            "most gallery images per class of the dev split",
+            "validation.gallery_per_class",
+            low=1,
+        ),
+        OriginalFlag(
+            "eval_every_steps",
+            150,
+            "steps between evaluations on the dev split",
+            "validation.every_steps",
+            low=1,
+        ),
     ),
 }
 FLAGS = {flag.name: flag for group in ORIGINAL_FLAGS.values() for flag in group}
@@ -166,7 +246,8 @@ def from_flags(flags: Mapping[str, Value]) -> Recipe:
         UsageError: naming the flag whose value has the wrong type, is out of range or does not fit the others.
     """
     values: dict[str, Value] = {
-        name: coerced(flags.get(name, flag.default), type(flag.default), f"--{name}") for name, flag in FLAGS.items()
+        name: coerced(flags.get(name, flag.default), type(flag.default), f"--{name}")
+        for name, flag in FLAGS.items()
     }
     for name, flag in FLAGS.items():
         _require_in_range(flag, values[name])
@@ -187,7 +268,9 @@ def from_flags(flags: Mapping[str, Value]) -> Recipe:
         frozen=("trunk",) if values["freeze_backbone"] else (),
     )
     require(
-        any(term.head == "logits" for term in losses) or not values["stop_gradient_sim"] or trunk.is_frozen,
+        any(term.head == "logits" for term in losses)
+        or not values["stop_gradient_sim"]
+        or trunk.is_frozen,
         "--stop_gradient_sim keeps the similarity head from training the trunk, and nothing else would: "
         "add --train_logits, or --freeze_backbone to keep the trunk as it is.",
     )
@@ -214,7 +297,9 @@ def from_flags(flags: Mapping[str, Value]) -> Recipe:
 def _require_in_range(flag: OriginalFlag, value: Value) -> None:
     received = f"Received {value}."
     if flag.choices:
-        require(value in flag.choices, f"--{flag.name} must be {' or '.join(flag.choices)}. {received}")
+        require(
+            value in flag.choices, f"--{flag.name} must be {' or '.join(flag.choices)}. {received}"
+        )
     if isinstance(value, str):
         return
     low, above, below = flag.low, flag.above, flag.below
@@ -236,7 +321,12 @@ def _losses(values: Mapping[str, Value]) -> tuple[LossTerm, ...]:
         "triplet": schema.Triplet(margin=float(values["margin"])),
     }
     return tuple(
-        LossTerm(loss, "logits" if name == "logits" else "similarity", float(values[f"{name}_weight"]), name)
+        LossTerm(
+            loss,
+            "logits" if name == "logits" else "similarity",
+            float(values[f"{name}_weight"]),
+            name,
+        )
         for name, loss in losses.items()
         if values[f"train_{name}"]
     )

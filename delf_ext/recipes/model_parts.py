@@ -34,12 +34,24 @@ class Trunk(Part):
     frozen: tuple[str, ...] = ()
 
     def check(self) -> None:
-        require(self.source in SOURCES, f"Trunk.source must be {one_of(SOURCES)}. Received {self.source!r}.")
+        require(
+            self.source in SOURCES,
+            f"Trunk.source must be {one_of(SOURCES)}. Received {self.source!r}.",
+        )
         modes = ("training", "inference")
-        require(self.batch_norm in modes, f"Trunk.batch_norm must be {one_of(modes)}. Received {self.batch_norm!r}.")
+        require(
+            self.batch_norm in modes,
+            f"Trunk.batch_norm must be {one_of(modes)}. Received {self.batch_norm!r}.",
+        )
         decay = self.batch_norm_decay
-        require(0 <= decay < 1, f"Trunk.batch_norm_decay must be at least 0 and below 1. Received {decay}.")
-        require(self.weight_decay >= 0, f"Trunk.weight_decay must not be negative. Received {self.weight_decay}.")
+        require(
+            0 <= decay < 1,
+            f"Trunk.batch_norm_decay must be at least 0 and below 1. Received {decay}.",
+        )
+        require(
+            self.weight_decay >= 0,
+            f"Trunk.weight_decay must not be negative. Received {self.weight_decay}.",
+        )
         partly = bool(self.frozen) and not self.is_frozen
         require(
             not partly or self.batch_norm == "inference",
@@ -77,7 +89,10 @@ class BatchErasing(Part):
     def check(self) -> None:
         for name in ("height_share", "width_share"):
             share = getattr(self, name)
-            require(0 < share <= 1, f"BatchErasing.{name} must be above 0 and at most 1. Received {share}.")
+            require(
+                0 < share <= 1,
+                f"BatchErasing.{name} must be above 0 and at most 1. Received {share}.",
+            )
 
 
 @dataclass(frozen=True)
@@ -145,10 +160,18 @@ class Dense(Part):
     def check(self) -> None:
         require(self.units >= 1, f"Dense.units must be at least 1. Received {self.units}.")
         known = self.activation in ACTIVATIONS
-        require(known, f"Dense.activation must be {one_of(ACTIVATIONS)}. Received {self.activation!r}.")
+        require(
+            known, f"Dense.activation must be {one_of(ACTIVATIONS)}. Received {self.activation!r}."
+        )
         known = self.normalization in NORMALIZATIONS
-        require(known, f"Dense.normalization must be {one_of(NORMALIZATIONS)}. Received {self.normalization!r}.")
-        require(0 <= self.dropout < 1, f"Dense.dropout must be at least 0 and below 1. Received {self.dropout}.")
+        require(
+            known,
+            f"Dense.normalization must be {one_of(NORMALIZATIONS)}. Received {self.normalization!r}.",
+        )
+        require(
+            0 <= self.dropout < 1,
+            f"Dense.dropout must be at least 0 and below 1. Received {self.dropout}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +225,10 @@ class Head(Part):
     def check(self) -> None:
         reserved = ("trunk", "attention")
         named = self.name.isidentifier() and self.name not in reserved
-        require(named, f"Head.name must be a word other than {one_of(reserved)}. Received {self.name!r}.")
+        require(
+            named,
+            f"Head.name must be a word other than {one_of(reserved)}. Received {self.name!r}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -215,10 +241,15 @@ class Model(Part):
 
     def check(self) -> None:
         names = [head.name for head in self.heads]
-        require(len(set(names)) == len(names) > 0, f"Model.heads need names that differ. Received {names}.")
+        require(
+            len(set(names)) == len(names) > 0,
+            f"Model.heads need names that differ. Received {names}.",
+        )
         require(len(self.embedding) > 0, "Model.embedding must name at least one head.")
         for name in self.embedding:
-            require(name in names, f"Model.embedding names head {name!r}. Heads: {', '.join(names)}.")
+            require(
+                name in names, f"Model.embedding names head {name!r}. Heads: {', '.join(names)}."
+            )
         for row, head in enumerate(self.heads):
             earlier = [other.name for other in self.heads[:row] if other.classifier is not None]
             for name in head.append:

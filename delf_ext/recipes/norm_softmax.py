@@ -6,7 +6,9 @@ from delf_ext.recipes import schema
 
 RECIPE = schema.Recipe(
     name="norm_softmax",
-    model=schema.Model(heads=(schema.Head("main", neck=(schema.LayerNorm(),), classifier=schema.Cosine()),)),
+    model=schema.Model(
+        heads=(schema.Head("main", neck=(schema.LayerNorm(),), classifier=schema.Cosine()),)
+    ),
     losses=(schema.LossTerm(schema.NormSoftmax()),),
     optimizer=schema.Adam(lr=1e-4, factors=(schema.RateFactor("classifier", 10.0),)),
     stages=(schema.Stage(30, schema.CosineDecay()),),

@@ -24,17 +24,28 @@ def as_markdown() -> str:
     ]
     for name, about in overview().items():
         lines += ["", f"## {name}", "", about.summary, ""]
-        lines += [f"- source: {about.source}", f"- command: `{about.command}`", f"- cost: {about.cost}"]
+        lines += [
+            f"- source: {about.source}",
+            f"- command: `{about.command}`",
+            f"- cost: {about.cost}",
+        ]
         lines += [f"- expected: {about.expected}"]
         recipe = RECIPES.get(name)
         if isinstance(recipe, Recipe):
-            lines += ["", "| part | setting |", "|---|---|", *(f"| {what} | {text} |" for what, text in _parts(recipe))]
+            lines += [
+                "",
+                "| part | setting |",
+                "|---|---|",
+                *(f"| {what} | {text} |" for what, text in _parts(recipe)),
+            ]
     return "\n".join(lines) + "\n"
 
 
 def _parts(recipe: Recipe) -> list[tuple[str, str]]:
     trunk = recipe.model.trunk
-    schedule = ", ".join(f"{stage.epochs} epochs, {_named(stage.schedule)}" for stage in recipe.stages)
+    schedule = ", ".join(
+        f"{stage.epochs} epochs, {_named(stage.schedule)}" for stage in recipe.stages
+    )
     return [
         ("trunk", f"{trunk.name}/{trunk.end_point} ({trunk.source}), {recipe.input.size_px} px"),
         ("heads", ", ".join(f"{head.name} ({_named(head.pool)})" for head in recipe.model.heads)),

@@ -32,7 +32,9 @@ class Part:
     def __post_init__(self) -> None:
         if vars(type(self)).get("is_base"):
             kinds = ", ".join(kind.__name__ for kind in type(self).__subclasses__())
-            raise UsageError(f"{type(self).__name__} is the name of several parts. Choose one of: {kinds}.")
+            raise UsageError(
+                f"{type(self).__name__} is the name of several parts. Choose one of: {kinds}."
+            )
         for name, annotation in field_types(type(self)).items():
             where = f"{type(self).__name__}.{name}"
             object.__setattr__(self, name, coerced(getattr(self, name), annotation, where))
@@ -113,10 +115,16 @@ def one_of(names: tuple[str, ...]) -> str:
 
 def snake_case(name: str) -> str:
     """Return "arc_face" for "ArcFace"."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip(
+        "_"
+    )
 
 
 def not_built(part: Part, build: Any) -> UsageError:
     """Return the error for a part that recipes can describe and `build`, a singledispatch, cannot make yet."""
-    built = sorted(kind.__name__ for kind in build.registry if issubclass(kind, Part) and kind is not Part)
-    return UsageError(f"{type(part).__name__} is not built yet. Built: {', '.join(built) or 'none of its kind'}.")
+    built = sorted(
+        kind.__name__ for kind in build.registry if issubclass(kind, Part) and kind is not Part
+    )
+    return UsageError(
+        f"{type(part).__name__} is not built yet. Built: {', '.join(built) or 'none of its kind'}."
+    )

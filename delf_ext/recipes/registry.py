@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 
 from delf_ext.config import UsageError
-from delf_ext.recipes import demo, mandoo_block3, mandoo_dual, mandoo_query_expansion, mandoo_triplet, norm_softmax
+from delf_ext.recipes import (
+    demo,
+    mandoo_block3,
+    mandoo_dual,
+    mandoo_query_expansion,
+    mandoo_triplet,
+    norm_softmax,
+)
 from delf_ext.recipes.codec import AnyRecipe, recipe_from_json
 from delf_ext.recipes.schema import About
 
@@ -40,10 +47,14 @@ def find_recipe(name_or_path: str) -> AnyRecipe:
     if name_or_path in RECIPES:
         return RECIPES[name_or_path]
     if name_or_path in OTHER_SYSTEMS:
-        raise UsageError(f"{name_or_path} trains by its own command: {OTHER_SYSTEMS[name_or_path].command}")
+        raise UsageError(
+            f"{name_or_path} trains by its own command: {OTHER_SYSTEMS[name_or_path].command}"
+        )
     path = Path(name_or_path)
     if not path.is_file():
-        raise UsageError(f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}; or give a JSON file.")
+        raise UsageError(
+            f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}; or give a JSON file."
+        )
     try:
         return recipe_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
     except RecursionError:

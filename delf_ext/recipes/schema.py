@@ -12,7 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from delf_ext.recipes.evaluation_parts import *  # noqa: F403
-from delf_ext.recipes.evaluation_parts import About, ClassBlock, Limits, Reduction, Retrieval, Task, TestTime, Validation
+from delf_ext.recipes.evaluation_parts import (
+    About,
+    ClassBlock,
+    Limits,
+    Reduction,
+    Retrieval,
+    Task,
+    TestTime,
+    Validation,
+)
 from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
@@ -53,7 +62,10 @@ class Recipe(Part):
         require(bool(self.losses), f"{self.name}: nothing to train, losses is empty.")
         require(bool(self.stages), f"{self.name}: stages is empty.")
         names = [term.shown_name for term in self.losses]
-        require(len(set(names)) == len(names), f"{self.name}: two losses have one name, give them others: {', '.join(names)}.")
+        require(
+            len(set(names)) == len(names),
+            f"{self.name}: two losses have one name, give them others: {', '.join(names)}.",
+        )
         for term in self.losses:
             self._check_term(term)
         self._check_stages()
@@ -81,7 +93,10 @@ class Recipe(Part):
     def _head(self, term: LossTerm) -> Head:
         head = self.model.head(term.head)
         heads = ", ".join(other.name for other in self.model.heads)
-        require(head is not None, f"loss {term.shown_name} is on head {term.head!r}, which does not exist. Heads: {heads}.")
+        require(
+            head is not None,
+            f"loss {term.shown_name} is on head {term.head!r}, which does not exist. Heads: {heads}.",
+        )
         assert head is not None
         return head
 
@@ -89,20 +104,35 @@ class Recipe(Part):
         head, loss = self._head(term), term.loss
         kind = type(loss).__name__
         if loss.reads == "logits":
-            require(head.classifier is not None, f"{kind} needs the logits of head {head.name!r}: give it a classifier.")
+            require(
+                head.classifier is not None,
+                f"{kind} needs the logits of head {head.name!r}: give it a classifier.",
+            )
         if loss.cosines:
             cosine = isinstance(head.classifier, Cosine)
-            require(cosine, f"{kind} needs cosines as logits: give head {head.name!r} the classifier Cosine.")
+            require(
+                cosine,
+                f"{kind} needs cosines as logits: give head {head.name!r} the classifier Cosine.",
+            )
         if loss.reads == "parts":
             masked = any(isinstance(part, AttentionMasks) for part in head.maps)
-            require(masked, f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.")
+            require(
+                masked,
+                f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.",
+            )
         sampling = self.sampling
         if loss.pairs and isinstance(sampling, PxK):
             even = sampling.images % 2 == 0
-            require(even, f"{kind} compares pairs of neighbours: PxK.images must be even. Received {sampling.images}.")
+            require(
+                even,
+                f"{kind} compares pairs of neighbours: PxK.images must be even. Received {sampling.images}.",
+            )
         if loss.compares:
             apart = isinstance(sampling, Shuffled)
-            require(not apart, f"{kind} compares images of one class: sampling must be Pairs or PxK, not Shuffled.")
+            require(
+                not apart,
+                f"{kind} compares images of one class: sampling must be Pairs or PxK, not Shuffled.",
+            )
 
     @property
     def batch_size(self) -> int:
@@ -180,6 +210,15 @@ class EnsembleRecipe(Part):
         names = [member.name for member in self.members]
         weights = self.join.weights if isinstance(self.join, Concatenate) else ()
         fits = not weights or (len(weights) == len(names) and min(weights) > 0)
-        require(fits, f"Concatenate.weights needs {len(names)} numbers above 0, or none. Received {list(weights)}.")
-        require(len(names) >= 2, f"{self.name}: an ensemble needs at least two members. Received {len(names)}.")
-        require(len(set(names)) == len(names), f"{self.name}: members need names that differ. Received {', '.join(names)}.")
+        require(
+            fits,
+            f"Concatenate.weights needs {len(names)} numbers above 0, or none. Received {list(weights)}.",
+        )
+        require(
+            len(names) >= 2,
+            f"{self.name}: an ensemble needs at least two members. Received {len(names)}.",
+        )
+        require(
+            len(set(names)) == len(names),
+            f"{self.name}: members need names that differ. Received {', '.join(names)}.",
+        )

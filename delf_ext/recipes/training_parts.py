@@ -109,7 +109,10 @@ class Augmentation(Part):
         for name, value in vars(self).items():
             most = 1.0 if name.endswith(("share", "strength")) else math.inf
             bound = "above 0" if math.isinf(most) else "above 0 and at most 1"
-            require(0 < value <= most, f"{type(self).__name__}.{name} must be {bound}. Received {value}.")
+            require(
+                0 < value <= most,
+                f"{type(self).__name__}.{name} must be {bound}. Received {value}.",
+            )
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,9 @@ class Input(Part):
 
     def check(self) -> None:
         require(self.size_px >= 32, f"Input.size_px must be at least 32. Received {self.size_px}.")
-        require(self.size_px <= 4096, f"Input.size_px must be at most 4096. Received {self.size_px}.")
+        require(
+            self.size_px <= 4096, f"Input.size_px must be at most 4096. Received {self.size_px}."
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,10 @@ class Shuffled(Part):
     batch_size: int = 64
 
     def check(self) -> None:
-        require(self.batch_size >= 1, f"Shuffled.batch_size must be at least 1. Received {self.batch_size}.")
+        require(
+            self.batch_size >= 1,
+            f"Shuffled.batch_size must be at least 1. Received {self.batch_size}.",
+        )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ COSTS: dict[str, Callable[[int, int, int, float], float]] = {
     "dba": lambda queries, gallery, top_k, search_s: (queries + 0.28 * gallery) * search_s,
     "aqe": lambda queries, gallery, top_k, search_s: queries * search_s,
     "k_reciprocal": lambda queries, gallery, top_k, search_s: 0.36 * (queries + gallery) * search_s,
-    "diffusion": lambda queries, gallery, top_k, search_s: 0.28 * gallery * search_s + queries * top_k * SPREAD_S,
+    "diffusion": lambda queries, gallery, top_k, search_s: (
+        0.28 * gallery * search_s + queries * top_k * SPREAD_S
+    ),
 }
 
 Geometric = Callable[[Ranking, int, Deadline], Ranking]
@@ -74,15 +76,23 @@ def run_chain(
     deadline = deadline or Deadline(None)
     check_same_images(ranking, query, gallery)
     if geometric is None and any(step.name == "geometric" for step in steps):
-        raise ValueError("the geometric step needs local features of queries and gallery. Received none.")
+        raise ValueError(
+            "the geometric step needs local features of queries and gallery. Received none."
+        )
     if not ranking.rows.size or not steps:
         return ranking
     nothing = _told(ranking, [(str(step), np.zeros(len(query), bool)) for step in steps], ranking)
     record_s = _record_s(ranking, deadline)  # a second and more at the size of the final
     in_time = deadline.sooner(record_s)
-    if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(lambda: _compile(steps, query, gallery, ranking)):
+    if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(
+        lambda: _compile(steps, query, gallery, ranking)
+    ):
         return nothing
-    unbroken = ranking if np.asarray(ranking.complete).all() else dataclasses.replace(ranking, complete=None)
+    unbroken = (
+        ranking
+        if np.asarray(ranking.complete).all()
+        else dataclasses.replace(ranking, complete=None)
+    )
     state, width = _State(query, gallery, unbroken, ranking.rows.shape[1]), ranking.rows.shape[1]
     needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
     for at, step in enumerate(steps):
@@ -90,12 +100,18 @@ def run_chain(
         part = part.sooner(sum(cheapest_first(part.remaining_s(), needs_s[at:])[1:]))
         before, reached, what = state.ranking, np.zeros(len(query), bool), str(step)
         if part.remaining_s() > deadline.first_s:
-            state = dataclasses.replace(state, width=_places_needed(steps[at + 1 :], width, deadline))
+            state = dataclasses.replace(
+                state, width=_places_needed(steps[at + 1 :], width, deadline)
+            )
             state = _run(step, state, part, geometric)
             reached = np.asarray(state.ranking.complete)
-            what = state.ranking.provenance.removeprefix(before.provenance).removeprefix("; ") or what
+            what = (
+                state.ranking.provenance.removeprefix(before.provenance).removeprefix("; ") or what
+            )
             if step is not steps[-1] and not reached.all():
-                state = dataclasses.replace(state, ranking=dataclasses.replace(state.ranking, complete=None))
+                state = dataclasses.replace(
+                    state, ranking=dataclasses.replace(state.ranking, complete=None)
+                )
         done.append((what, reached))
     return _told(state.ranking, done, ranking)
 
@@ -115,7 +131,9 @@ def _places_needed(later: Sequence[Step], width: int, deadline: Deadline) -> int
     return min(width, later[0].settings["num_expand"]) if soon_again else width
 
 
-def _compile(steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking) -> None:
+def _compile(
+    steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking
+) -> None:
     """Runs the steps on a few images: the first call of a function is compiled, for seconds, in a fresh installation."""
     query, gallery = (
         dataclasses.replace(part, ids=part.ids[:number], embeddings=part.embeddings[:number])
@@ -130,9 +148,15 @@ def _compile(steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatur
 
 def _told(ranking: Ranking, done: Sequence[tuple[str, np.ndarray]], before: Ranking) -> Ranking:
     """With what was done, and which queries it reached, in completeness and provenance."""
-    complete = np.logical_and.reduce([np.asarray(before.complete), *(reached for _, reached in done)])
+    complete = np.logical_and.reduce(
+        [np.asarray(before.complete), *(reached for _, reached in done)]
+    )
     counted = [f"{what} ({reached.sum()} of {len(reached)} queries)" for what, reached in done]
-    return dataclasses.replace(ranking, complete=complete, provenance="; ".join(filter(None, (before.provenance, *counted))))
+    return dataclasses.replace(
+        ranking,
+        complete=complete,
+        provenance="; ".join(filter(None, (before.provenance, *counted))),
+    )
 
 
 def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> _State:
@@ -141,10 +165,16 @@ def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | N
     if step.name == "aqe":
         return _expanded(step, state, deadline)
     if step.name == "k_reciprocal":
-        ranking = rerank_k_reciprocal(state.ranking, state.query, state.gallery, **step.settings, deadline=deadline)
+        ranking = rerank_k_reciprocal(
+            state.ranking, state.query, state.gallery, **step.settings, deadline=deadline
+        )
     elif step.name == "diffusion":
         ranking = rerank_by_diffusion(
-            state.ranking, state.query, state.gallery, DiffusionConfig(**step.settings), deadline=deadline
+            state.ranking,
+            state.query,
+            state.gallery,
+            DiffusionConfig(**step.settings),
+            deadline=deadline,
         )
     else:
         assert geometric is not None
@@ -154,68 +184,118 @@ def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | N
 
 def _augmented(step: Step, state: _State, deadline: Deadline) -> _State:
     try:
-        neighbours = nearest_neighbours(state.gallery.embeddings, step.settings["num_expand"], deadline.give_up())
+        neighbours = nearest_neighbours(
+            state.gallery.embeddings, step.settings["num_expand"], deadline.give_up()
+        )
     except TimeoutError:
-        return dataclasses.replace(state, ranking=dataclasses.replace(state.ranking, complete=np.zeros(len(state.query), bool)))
+        return dataclasses.replace(
+            state,
+            ranking=dataclasses.replace(state.ranking, complete=np.zeros(len(state.query), bool)),
+        )
     gallery = augment_database(state.gallery, **step.settings, neighbours=neighbours)
-    return _searched(step, dataclasses.replace(state, gallery=gallery), deadline, lambda block: state.query.embeddings[block])
+    return _searched(
+        step,
+        dataclasses.replace(state, gallery=gallery),
+        deadline,
+        lambda block: state.query.embeddings[block],
+    )
 
 
 def _expanded(step: Step, state: _State, deadline: Deadline) -> _State:
     def expanded(block: slice) -> np.ndarray:
         rows = state.ranking.rows[block, : step.settings["num_expand"]]
-        return expanded_embeddings(state.query.embeddings[block], state.gallery.embeddings, rows, step.settings["alpha"])
+        return expanded_embeddings(
+            state.query.embeddings[block], state.gallery.embeddings, rows, step.settings["alpha"]
+        )
 
     return _searched(step, state, deadline, expanded)
 
 
-def _searched(step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]) -> _State:
+def _searched(
+    step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]
+) -> _State:
     """Searches again, with new embeddings of each block of queries; queries that are not reached keep ranking and embedding."""
-    before, reached, embeddings = state.ranking, np.zeros(len(state.query), bool), state.query.embeddings.copy()
+    before, reached, embeddings = (
+        state.ranking,
+        np.zeros(len(state.query), bool),
+        state.query.embeddings.copy(),
+    )
     kept = slice(min(state.width, before.rows.shape[1]))
-    rows, scores = np.full((len(reached), state.width), -1, np.int32), np.zeros((len(reached), state.width), np.float32)
+    rows, scores = (
+        np.full((len(reached), state.width), -1, np.int32),
+        np.zeros((len(reached), state.width), np.float32),
+    )
     rows[:, kept], scores[:, kept] = before.rows[:, kept], before.scores[:, kept]
-    block_size = min(QUERIES_PER_SEARCH, 1 + len(reached) // FEWEST_BLOCKS) if deadline.is_limited else QUERIES_PER_SEARCH
+    block_size = (
+        min(QUERIES_PER_SEARCH, 1 + len(reached) // FEWEST_BLOCKS)
+        if deadline.is_limited
+        else QUERIES_PER_SEARCH
+    )
     for block in deadline.blocks(len(reached), block_size, what=step.name):
         embeddings[block] = embeddings_of(block)
-        part = dataclasses.replace(state.query, ids=state.query.ids[block], embeddings=embeddings[block])
+        part = dataclasses.replace(
+            state.query, ids=state.query.ids[block], embeddings=embeddings[block]
+        )
         found = exact.search(part, state.gallery, state.width)
         here = (block, slice(found.rows.shape[1]))
         rows[here], scores[here], reached[block] = found.rows, found.scores, True
     for values in (rows, scores, embeddings):
         values.setflags(write=False)  # a record copies only what could still be written
     provenance = "; ".join(filter(None, (before.provenance, f"{step}, searched again")))
-    ranking = dataclasses.replace(before, rows=rows, scores=scores, complete=reached, provenance=provenance)
-    return dataclasses.replace(state, query=dataclasses.replace(state.query, embeddings=embeddings), ranking=ranking)
+    ranking = dataclasses.replace(
+        before, rows=rows, scores=scores, complete=reached, provenance=provenance
+    )
+    return dataclasses.replace(
+        state, query=dataclasses.replace(state.query, embeddings=embeddings), ranking=ranking
+    )
 
 
-def _foreseen_s(steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None) -> list[float]:
+def _foreseen_s(
+    steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None
+) -> list[float]:
     """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution."""
     if not deadline.is_limited or len(steps) == 1:
         return [0.0] * len(steps)
-    num_queries, num_gallery, width = len(state.query), len(state.gallery), state.ranking.rows.shape[1]
+    num_queries, num_gallery, width = (
+        len(state.query),
+        len(state.gallery),
+        state.ranking.rows.shape[1],
+    )
 
     def search(block: slice) -> None:
         ids, embeddings = state.query.ids[block], state.query.embeddings[block]
-        exact.search(dataclasses.replace(state.query, ids=ids, embeddings=embeddings), state.gallery, width)
+        exact.search(
+            dataclasses.replace(state.query, ids=ids, embeddings=embeddings), state.gallery, width
+        )
 
     def foreseen_s(step: Step) -> float:
         if step.name != "geometric":
-            return COSTS[step.name](num_queries, num_gallery, min(step.settings.get("top_k", width), width), search_s)
+            return COSTS[step.name](
+                num_queries, num_gallery, min(step.settings.get("top_k", width), width), search_s
+            )
         assert geometric is not None
         verify, top_k = geometric, step.settings["top_k"]
         return num_queries * _seconds_per_query(
-            lambda block: verify(state.ranking.block(block), top_k, deadline), TIMED_VERIFICATIONS, state, deadline
+            lambda block: verify(state.ranking.block(block), top_k, deadline),
+            TIMED_VERIFICATIONS,
+            state,
+            deadline,
         )
 
     search_s = _seconds_per_query(search, TIMED_SEARCHES, state, deadline)
-    return [(1 + AFTERWARDS) * foreseen_s(step) + 2 * deadline.first_s for step in steps]  # its parts begin with first_s left
+    return [
+        (1 + AFTERWARDS) * foreseen_s(step) + 2 * deadline.first_s for step in steps
+    ]  # its parts begin with first_s left
 
 
-def _seconds_per_query(work: Callable[[slice], object], count: int, state: _State, deadline: Deadline) -> float:
+def _seconds_per_query(
+    work: Callable[[slice], object], count: int, state: _State, deadline: Deadline
+) -> float:
     """Measured on the largest of the blocks of the first `count` queries; 0 where there is no time for any."""
     seconds, largest = 0.0, 0
-    count = min(count, max(TIMED_VERIFICATIONS, int(TIMED_SHARE * len(state.query))), len(state.query))
+    count = min(
+        count, max(TIMED_VERIFICATIONS, int(TIMED_SHARE * len(state.query))), len(state.query)
+    )
     for block in deadline.blocks(count, count, what="measuring"):
         begun, size = deadline.clock(), block.stop - block.start
         work(block)

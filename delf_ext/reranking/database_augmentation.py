@@ -16,7 +16,10 @@ from delf_ext.reranking.query_expansion import check_weights, expanded_embedding
 
 
 def augment_database(
-    gallery: GlobalFeatures, num_expand: int, alpha: float = 0.0, neighbours: Neighbours | None = None
+    gallery: GlobalFeatures,
+    num_expand: int,
+    alpha: float = 0.0,
+    neighbours: Neighbours | None = None,
 ) -> GlobalFeatures:
     """Each embedding replaced by the mean of its `num_expand` nearest of the gallery, weighted by similarity**alpha, unit length.
 
@@ -28,7 +31,12 @@ def augment_database(
     k = min(num_expand, len(gallery))
     rows = (neighbours or nearest_neighbours(gallery.embeddings, k)).rows
     if len(rows) != len(gallery) or rows.shape[1] < k:
-        raise ValueError(f"neighbours must be [{len(gallery)}, {k}] or wider. Received shape={rows.shape}.")
+        raise ValueError(
+            f"neighbours must be [{len(gallery)}, {k}] or wider. Received shape={rows.shape}."
+        )
     own = np.arange(len(gallery), dtype=np.int32)[:, np.newaxis]
     others = np.where(rows[:, :k] == own, -1, rows[:, :k])
-    return dataclasses.replace(gallery, embeddings=expanded_embeddings(gallery.embeddings, gallery.embeddings, others, alpha))
+    return dataclasses.replace(
+        gallery,
+        embeddings=expanded_embeddings(gallery.embeddings, gallery.embeddings, others, alpha),
+    )

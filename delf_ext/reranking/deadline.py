@@ -23,10 +23,16 @@ from tqdm import tqdm
 from delf_ext.config import UsageError
 
 SLOWDOWN = 2.0
-AFTERWARDS, TELLING_SHARE = 0.25, 0.05  # of work that only counts as a whole: what follows its steps; what tells its pace
+AFTERWARDS, TELLING_SHARE = (
+    0.25,
+    0.05,
+)  # of work that only counts as a whole: what follows its steps; what tells its pace
 WAIT_S = 0.02  # between two looks at the clock
 FEWEST_SHOWN = 16  # queries that are worth a progress bar
-FIRST_BLOCK_S, FIRST_BLOCK_SHARE = 1.0, 0.1  # a method's first query: at most the smaller, the second of the whole budget
+FIRST_BLOCK_S, FIRST_BLOCK_SHARE = (
+    1.0,
+    0.1,
+)  # a method's first query: at most the smaller, the second of the whole budget
 
 Clock = Callable[[], float]
 
@@ -64,7 +70,9 @@ class Deadline:
         part.first_s = self.first_s
         return part
 
-    def blocks(self, num_queries: int, block_size: int, reserve_s: float = 0.0, what: str = "re-ranking") -> Iterator[slice]:
+    def blocks(
+        self, num_queries: int, block_size: int, reserve_s: float = 0.0, what: str = "re-ranking"
+    ) -> Iterator[slice]:
         """Walks over queries 0..num_queries in order, as slices, as long as each next block ends `reserve_s` before the deadline.
 
         What is done between two steps of the walk is the cost of a block. On a terminal a bar shows queries and seconds left.
@@ -76,7 +84,9 @@ class Deadline:
             while start < num_queries:
                 block = slice(start, min(start + size, num_queries))
                 begun, count = self.clock(), block.stop - block.start
-                if self.is_limited and not self._fits(_foreseen(slowest, count), self._end - reserve_s - begun):
+                if self.is_limited and not self._fits(
+                    _foreseen(slowest, count), self._end - reserve_s - begun
+                ):
                     return
                 yield block
                 if self.is_limited:
@@ -132,12 +142,16 @@ class Deadline:
             asked_at[:] = [now]
             counted = took[1:] or took  # the first part also loads and traces
             left_s = self._end - now
-            return not self.is_limited or (self._fits(max(counted), left_s) if counted else left_s > (first_s or self.first_s))
+            return not self.is_limited or (
+                self._fits(max(counted), left_s) if counted else left_s > (first_s or self.first_s)
+            )
 
         return fits
 
     def _fits(self, foreseen_s: float | None, left_s: float) -> bool:
-        return left_s > 0 and left_s >= (self.first_s if foreseen_s is None else SLOWDOWN * foreseen_s)
+        return left_s > 0 and left_s >= (
+            self.first_s if foreseen_s is None else SLOWDOWN * foreseen_s
+        )
 
 
 class _GiveUp:
@@ -157,14 +171,21 @@ class _GiveUp:
         if self._asked == 1:
             self._pace_from = (now, share)
         begun, before = self._pace_from
-        rest_s = (now - begun) / (share - before) * (1 - share + AFTERWARDS) if share - before > TELLING_SHARE else 0.0
+        rest_s = (
+            (now - begun) / (share - before) * (1 - share + AFTERWARDS)
+            if share - before > TELLING_SHARE
+            else 0.0
+        )
         next_s = SLOWDOWN * self._slowest_s if share < 1 else 0.0
         return self._deadline.remaining_s() < max(rest_s, next_s) or self._deadline.expired()
 
 
 def _foreseen(slowest: dict[int, float], count: int) -> float | None:
     """Seconds of a block of `count`, by the slowest of the blocks that are at least half as large; None before the first."""
-    return max((took * max(1.0, count / size) for size, took in slowest.items() if 2 * size >= count), default=None)
+    return max(
+        (took * max(1.0, count / size) for size, took in slowest.items() if 2 * size >= count),
+        default=None,
+    )
 
 
 def cheapest_first(left_s: float, foreseen_s: Sequence[float]) -> list[float]:

@@ -18,7 +18,10 @@ from delf_ext.index.neighbours import Neighbours, nearest_neighbours
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.query_expansion import check_same_images
 
-RESIDUAL, MAX_STEPS = 1e-6, 500  # relative to y; a step takes at least 13 % of the error away at alpha 0.99, 4 % at 0.999
+RESIDUAL, MAX_STEPS = (
+    1e-6,
+    500,
+)  # relative to y; a step takes at least 13 % of the error away at alpha 0.99, 4 % at 0.999
 LARGEST_ALPHA = 0.999
 QUERIES_PER_BLOCK = 16
 
@@ -37,9 +40,13 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         for name in ("k", "top_k", "num_seeds"):
             if getattr(self, name) < 1:
-                raise UsageError(f"diffusion: {name} must be at least 1. Received {getattr(self, name)}.")
+                raise UsageError(
+                    f"diffusion: {name} must be at least 1. Received {getattr(self, name)}."
+                )
         if not 0 <= self.alpha <= LARGEST_ALPHA:
-            raise UsageError(f"diffusion: alpha must be 0 to {LARGEST_ALPHA}. Received {self.alpha}.")
+            raise UsageError(
+                f"diffusion: alpha must be 0 to {LARGEST_ALPHA}. Received {self.alpha}."
+            )
         if not (self.gamma > 0 and math.isfinite(self.gamma)):
             raise UsageError(f"diffusion: gamma must be above 0. Received {self.gamma}.")
 
@@ -76,34 +83,55 @@ def rerank_by_diffusion(
             spread = _spread(graph, query.embeddings[at], gallery.embeddings, candidates, config)
             order, here = np.argsort(-spread, kind="stable"), (at, slice(len(candidates)))
             if spread.any():
-                rows[here], scores[here] = candidates[order], spread[order] + _score_behind(ranking, at, len(candidates))
+                rows[here], scores[here] = (
+                    candidates[order],
+                    spread[order] + _score_behind(ranking, at, len(candidates)),
+                )
         reached[block] = True
     for values in (rows, scores):
         values.setflags(write=False)  # a record copies only what could still be written
     done = f"top {config.top_k} re-ranked by diffusion over {config.k} mutual neighbours, alpha {config.alpha:g}"
     provenance = "; ".join(part for part in (ranking.provenance, done) if part)
-    return Ranking(ranking.query_ids, ranking.gallery_ids, rows, scores, reached & ranking.complete, provenance)
+    return Ranking(
+        ranking.query_ids, ranking.gallery_ids, rows, scores, reached & ranking.complete, provenance
+    )
 
 
 def affinities(
-    gallery: GlobalFeatures, config: DiffusionConfig, neighbours: Neighbours | None = None, deadline: Deadline | None = None
+    gallery: GlobalFeatures,
+    config: DiffusionConfig,
+    neighbours: Neighbours | None = None,
+    deadline: Deadline | None = None,
 ) -> sparse.csr_matrix:
     """A [G, G]: similarity**gamma where two images are among each other's k nearest, else 0; nobody is his own neighbour.
 
     Raises: TimeoutError where the neighbours are not found before the deadline.
     """
-    found = neighbours or nearest_neighbours(gallery.embeddings, config.k, (deadline or Deadline(None)).give_up())
+    found = neighbours or nearest_neighbours(
+        gallery.embeddings, config.k, (deadline or Deadline(None)).give_up()
+    )
     if len(found.rows) != len(gallery) or found.rows.shape[1] < min(config.k, len(gallery)):
-        raise ValueError(f"neighbours must be [{len(gallery)}, {config.k}] or wider. Received shape={found.rows.shape}.")
+        raise ValueError(
+            f"neighbours must be [{len(gallery)}, {config.k}] or wider. Received shape={found.rows.shape}."
+        )
     images = np.repeat(np.arange(len(gallery)), min(config.k, len(gallery)))
-    nearest, similarities = found.rows[:, : config.k].ravel(), found.similarities[:, : config.k].ravel()
-    weights = np.where(nearest == images, 0.0, np.maximum(similarities.astype(np.float64), 0.0) ** config.gamma)
+    nearest, similarities = (
+        found.rows[:, : config.k].ravel(),
+        found.similarities[:, : config.k].ravel(),
+    )
+    weights = np.where(
+        nearest == images, 0.0, np.maximum(similarities.astype(np.float64), 0.0) ** config.gamma
+    )
     directed = sparse.csr_matrix((weights, (images, nearest)), shape=(len(gallery), len(gallery)))
     return sparse.csr_matrix(directed.minimum(directed.T))
 
 
 def _spread(
-    graph: sparse.csr_matrix, query: np.ndarray, gallery: np.ndarray, candidates: np.ndarray, config: DiffusionConfig
+    graph: sparse.csr_matrix,
+    query: np.ndarray,
+    gallery: np.ndarray,
+    candidates: np.ndarray,
+    config: DiffusionConfig,
 ) -> np.ndarray:
     """f [c], never negative, of one query's candidates in their order."""
     seeds, first = np.zeros(len(candidates)), candidates[: config.num_seeds]

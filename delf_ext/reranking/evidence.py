@@ -31,9 +31,17 @@ class Evidence:
     left_alone: np.ndarray
 
     def __post_init__(self) -> None:
-        shapes = [getattr(self, name).shape for name in ("rows", "num_inliers", "accepted", "scores")]
-        if self.rows.ndim != 2 or len(set(shapes)) != 1 or not len(self.query_ids) == len(self.left_alone) == len(self.rows):
-            raise ValueError(f"evidence must be [Q, k] in every field for {len(self.query_ids)} queries. Received {shapes}.")
+        shapes = [
+            getattr(self, name).shape for name in ("rows", "num_inliers", "accepted", "scores")
+        ]
+        if (
+            self.rows.ndim != 2
+            or len(set(shapes)) != 1
+            or not len(self.query_ids) == len(self.left_alone) == len(self.rows)
+        ):
+            raise ValueError(
+                f"evidence must be [Q, k] in every field for {len(self.query_ids)} queries. Received {shapes}."
+            )
         for name in ("rows", "num_inliers", "accepted", "scores", "left_alone"):
             getattr(self, name).setflags(write=False)
 
@@ -41,13 +49,22 @@ class Evidence:
     def nothing(cls, ranking: Ranking, reason: str) -> Evidence:
         """Of a ranking that was not verified, all of it."""
         shape = ranking.rows.shape
-        found = (np.full(shape, NOT_VERIFIED, np.int32), np.zeros(shape, bool), np.zeros(shape, np.float32))
+        found = (
+            np.full(shape, NOT_VERIFIED, np.int32),
+            np.zeros(shape, bool),
+            np.zeros(shape, np.float32),
+        )
         return cls(ranking.query_ids, ranking.rows, *found, np.full(shape[0], reason))
 
     @classmethod
     def joined(cls, blocks: Sequence[Evidence]) -> Evidence:
         """Blocks of queries, one behind the other."""
-        return cls(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in dataclasses.fields(cls)))
+        return cls(
+            *(
+                np.concatenate([getattr(block, field.name) for block in blocks])
+                for field in dataclasses.fields(cls)
+            )
+        )
 
     def reasons(self) -> dict[str, int]:
         """Why queries were left alone -> how many; those that were re-ranked are not among them."""
@@ -57,4 +74,7 @@ class Evidence:
         """Gallery row -> (num_inliers, accepted), of the verified candidates of one query."""
         verified = np.flatnonzero(self.num_inliers[query_row] > NOT_VERIFIED)
         columns = (self.rows[query_row], self.num_inliers[query_row], self.accepted[query_row])
-        return {int(row): (int(number), bool(good)) for row, number, good in zip(*(column[verified] for column in columns))}
+        return {
+            int(row): (int(number), bool(good))
+            for row, number, good in zip(*(column[verified] for column in columns))
+        }

@@ -20,7 +20,11 @@ from delf_ext.reranking.evidence import NOT_VERIFIED, Evidence
 
 GALLERY_IMAGES_KEPT = 256  # decoded, for the queries that follow: 45 MB at 1,000 features of 40-D
 ORDERS = ("inliers", "combined")
-NO_FEATURES, TOO_FEW_FEATURES, NOTHING_ACCEPTED = "no local features", "too few features", "no candidate accepted"
+NO_FEATURES, TOO_FEW_FEATURES, NOTHING_ACCEPTED = (
+    "no local features",
+    "too few features",
+    "no candidate accepted",
+)
 NO_TIME_LEFT = "no time left"
 
 
@@ -87,29 +91,55 @@ def rerank_geometric(
     """
     config = config or GeometricConfig()
     extractors = _extractors(ranking, query_features, gallery_features, config)
-    rows, scores, width = ranking.rows.copy(), ranking.scores.copy(), min(config.top_k, ranking.rows.shape[1])
+    rows, scores, width = (
+        ranking.rows.copy(),
+        ranking.scores.copy(),
+        min(config.top_k, ranking.rows.shape[1]),
+    )
     num_inliers = np.full((len(rows), width), NOT_VERIFIED, np.int32)
-    accepted, calibrated = np.zeros((len(rows), width), bool), np.zeros((len(rows), width), np.float32)
+    accepted, calibrated = (
+        np.zeros((len(rows), width), bool),
+        np.zeros((len(rows), width), np.float32),
+    )
     left_alone = []
-    for at, head in enumerate(_heads(ranking, width, extractors, config, deadline or Deadline(None))):
+    for at, head in enumerate(
+        _heads(ranking, width, extractors, config, deadline or Deadline(None))
+    ):
         good = head.accepted
-        weights = np.where(good, head.scores if config.order == "combined" else head.num_inliers, -1.0)
+        weights = np.where(
+            good, head.scores if config.order == "combined" else head.num_inliers, -1.0
+        )
         order, here = np.argsort(-weights, kind="stable"), (at, slice(len(good)))
         if good.any():
             scores[here] = np.where(good, scores[at, 0] + weights, scores[here])[order]
             rows[here] = rows[here][order]
-        num_inliers[here], accepted[here], calibrated[here] = head.num_inliers[order], good[order], head.scores[order]
+        num_inliers[here], accepted[here], calibrated[here] = (
+            head.num_inliers[order],
+            good[order],
+            head.scores[order],
+        )
         left_alone.append(head.reason or ("" if good.any() else NOTHING_ACCEPTED))
     complete = np.asarray(ranking.complete) & (np.arange(len(rows)) < len(left_alone))
     left_alone += [NO_TIME_LEFT] * (len(rows) - len(left_alone))
-    evidence = Evidence(ranking.query_ids, rows[:, :width].copy(), num_inliers, accepted, calibrated, np.array(left_alone, str))
+    evidence = Evidence(
+        ranking.query_ids,
+        rows[:, :width].copy(),
+        num_inliers,
+        accepted,
+        calibrated,
+        np.array(left_alone, str),
+    )
     provenance = _provenance(ranking, config)
-    return Ranking(ranking.query_ids, ranking.gallery_ids, rows, scores, complete, provenance), evidence
+    return Ranking(
+        ranking.query_ids, ranking.gallery_ids, rows, scores, complete, provenance
+    ), evidence
 
 
 def pair_key(query_id: str, gallery_id: str) -> int:
     """The RANSAC key of a pair, 0 <= key < 2^63: made of the ids, so that no order and no machine changes a result."""
-    digest = hashlib.blake2b(f"{query_id}\0{gallery_id}".encode(errors="surrogateescape"), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{query_id}\0{gallery_id}".encode(errors="surrogateescape"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -120,14 +150,27 @@ def _extractors(
     config: GeometricConfig,
 ) -> list[_Extractor]:
     """Raises: ValueError where these are features of other images, or made by different configurations."""
-    queries = [query_features] if isinstance(query_features, LocalFeatures) else list(query_features)
-    galleries = [gallery_features] if isinstance(gallery_features, LocalFeatures) else list(gallery_features)
+    queries = (
+        [query_features] if isinstance(query_features, LocalFeatures) else list(query_features)
+    )
+    galleries = (
+        [gallery_features]
+        if isinstance(gallery_features, LocalFeatures)
+        else list(gallery_features)
+    )
     if not queries or len(queries) != len(galleries):
-        raise ValueError(f"one set of gallery features per set of query features. Received {len(queries)} and {len(galleries)}.")
+        raise ValueError(
+            f"one set of gallery features per set of query features. Received {len(queries)} and {len(galleries)}."
+        )
     if len(config.verify) not in (1, len(queries)):
-        raise ValueError(f"one way to verify, or one per extractor. Received {len(config.verify)} for {len(queries)} extractors.")
+        raise ValueError(
+            f"one way to verify, or one per extractor. Received {len(config.verify)} for {len(queries)} extractors."
+        )
     for query, gallery in zip(queries, galleries):
-        if query.space != gallery.space or query.descriptors.shape[1] != gallery.descriptors.shape[1]:
+        if (
+            query.space != gallery.space
+            or query.descriptors.shape[1] != gallery.descriptors.shape[1]
+        ):
             raise ValueError(
                 f"query features were made by model {query.space} ({query.descriptors.shape[1]}-D), gallery features by "
                 f"{gallery.space} ({gallery.descriptors.shape[1]}-D): extract both with one model."
@@ -144,24 +187,45 @@ def _extractors(
 
 
 def _heads(
-    ranking: Ranking, width: int, extractors: list[_Extractor], config: GeometricConfig, deadline: Deadline
+    ranking: Ranking,
+    width: int,
+    extractors: list[_Extractor],
+    config: GeometricConfig,
+    deadline: Deadline,
 ) -> Iterator[_Head]:
     """One head per query, in order, of as many queries as there is time for."""
     for block in deadline.blocks(len(ranking.query_ids), 1, what="verifying"):
         rows = ranking.rows[block.start, :width]
-        yield _verified(str(ranking.query_ids[block.start]), ranking.gallery_ids[rows[rows >= 0]], extractors, config)
+        yield _verified(
+            str(ranking.query_ids[block.start]),
+            ranking.gallery_ids[rows[rows >= 0]],
+            extractors,
+            config,
+        )
 
 
-def _verified(query_id: str, gallery_ids: np.ndarray, extractors: list[_Extractor], config: GeometricConfig) -> _Head:
+def _verified(
+    query_id: str, gallery_ids: np.ndarray, extractors: list[_Extractor], config: GeometricConfig
+) -> _Head:
     num_inliers = np.full(len(gallery_ids), NOT_VERIFIED, np.int32)
     scores, accepted = np.zeros(len(gallery_ids), np.float32), np.zeros(len(gallery_ids), bool)
-    found = [(extractor, extractor.query.of(query_id)) for extractor in extractors if query_id in extractor.query]
-    telling = [(extractor, query) for extractor, query in found if len(query) >= config.min_features]
+    found = [
+        (extractor, extractor.query.of(query_id))
+        for extractor in extractors
+        if query_id in extractor.query
+    ]
+    telling = [
+        (extractor, query) for extractor, query in found if len(query) >= config.min_features
+    ]
     for extractor, query in telling:
-        known = [place for place, gallery_id in enumerate(gallery_ids) if gallery_id in extractor.gallery]
+        known = [
+            place for place, gallery_id in enumerate(gallery_ids) if gallery_id in extractor.gallery
+        ]
         images = [extractor.gallery_image(str(gallery_ids[place])) for place in known]
         keys = [pair_key(query_id, str(gallery_ids[place])) for place in known]
-        for place, verification in zip(known, verify(query, images, keys, extractor.verify), strict=True):
+        for place, verification in zip(
+            known, verify(query, images, keys, extractor.verify), strict=True
+        ):
             num_inliers[place] = max(num_inliers[place], 0) + verification.num_inliers
             accepted[place] |= verification.accepted
             scores[place] += verification.significance

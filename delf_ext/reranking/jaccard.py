@@ -24,7 +24,12 @@ def candidate_similarities(query: np.ndarray, gallery: np.ndarray, rows: np.ndar
 
 
 def final_distances(
-    own: csr_matrix, inverted: csc_matrix, rows: np.ndarray, similarities: np.ndarray, farthest: np.ndarray, lambda_: float
+    own: csr_matrix,
+    inverted: csc_matrix,
+    rows: np.ndarray,
+    similarities: np.ndarray,
+    farthest: np.ndarray,
+    lambda_: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(1 - lambda_) * Jaccard distance + lambda_ * original distance of b queries to their candidates, and the order by it.
 
@@ -33,7 +38,14 @@ def final_distances(
     Returns: distances [b, k] float64, infinite for -1; order [b, k], ties by gallery row.
     """
     final, order = np.empty(rows.shape), np.empty(rows.shape, np.int64)
-    lists = (own.indices, own.data, inverted.indptr, inverted.indices, inverted.data, inverted.shape[0])
+    lists = (
+        own.indices,
+        own.data,
+        inverted.indptr,
+        inverted.indices,
+        inverted.data,
+        inverted.shape[0],
+    )
 
     def work(part: slice) -> None:
         ends = own.indptr[part.start : part.stop + 1]
@@ -74,7 +86,9 @@ def _finish(
     sums, one = np.zeros(num_gallery), 10.0**DECIMALS
     for i in range(len(rows)):
         for place in range(own_starts[i], own_starts[i + 1]):
-            for entry in range(list_starts[own_columns[place]], list_starts[own_columns[place] + 1]):
+            for entry in range(
+                list_starts[own_columns[place]], list_starts[own_columns[place] + 1]
+            ):
                 sums[list_rows[entry]] += min(own_values[place], list_values[entry])
         for j in range(rows.shape[1]):
             shared = np.rint(sums[max(rows[i, j], 0)] * one) / one
@@ -82,5 +96,7 @@ def _finish(
             distance = (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * original
             final[i, j] = distance if rows[i, j] >= 0 else np.inf
         for place in range(own_starts[i], own_starts[i + 1]):
-            for entry in range(list_starts[own_columns[place]], list_starts[own_columns[place] + 1]):
+            for entry in range(
+                list_starts[own_columns[place]], list_starts[own_columns[place] + 1]
+            ):
                 sums[list_rows[entry]] = 0.0

@@ -51,37 +51,61 @@ def rerank_k_reciprocal(
     Raises: UsageError on k1 or k2 below 1 or lambda_ outside [0, 1]; ValueError where the features are not those of the ranking.
     """
     if k1 < 1 or k2 < 1 or not 0.0 <= lambda_ <= 1.0:
-        raise UsageError(f"k1 and k2 must be at least 1, lambda_ in [0, 1]. Received {k1}, {k2} and {lambda_}.")
+        raise UsageError(
+            f"k1 and k2 must be at least 1, lambda_ in [0, 1]. Received {k1}, {k2} and {lambda_}."
+        )
     check_same_images(ranking, query, gallery)
     rows, scores, reached = ranking.rows.copy(), ranking.scores.copy(), np.zeros(len(query), bool)
-    for block, *found in _finished(ranking, query, gallery, k1, k2, lambda_, deadline or Deadline()):
+    for block, *found in _finished(
+        ranking, query, gallery, k1, k2, lambda_, deadline or Deadline()
+    ):
         (rows[block], scores[block]), reached[block] = found, True
     for values in (rows, scores):
         values.setflags(write=False)  # a record copies only what could still be written
-    provenance = "; ".join(filter(None, (ranking.provenance, f"k-reciprocal {k1},{k2},{lambda_:g}")))
-    return Ranking(ranking.query_ids, ranking.gallery_ids, rows, scores, ranking.complete & reached, provenance)
+    provenance = "; ".join(
+        filter(None, (ranking.provenance, f"k-reciprocal {k1},{k2},{lambda_:g}"))
+    )
+    return Ranking(
+        ranking.query_ids, ranking.gallery_ids, rows, scores, ranking.complete & reached, provenance
+    )
 
 
 def _finished(
-    ranking: Ranking, query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float, deadline: Deadline
+    ranking: Ranking,
+    query: GlobalFeatures,
+    gallery: GlobalFeatures,
+    k1: int,
+    k2: int,
+    lambda_: float,
+    deadline: Deadline,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """(queries, their new rows, their new scores) by blocks, as far as time allows."""
     if not ranking.rows.size or deadline.expired():
         return
     try:
-        encodings, farthest = _encodings(np.concatenate([query.embeddings, gallery.embeddings]), k1, k2, deadline)
+        encodings, farthest = _encodings(
+            np.concatenate([query.embeddings, gallery.embeddings]), k1, k2, deadline
+        )
     except TimeoutError:
         return
     inverted = encodings[len(query) :].tocsc()
     for block in deadline.blocks(len(query), max(1, ENTRIES_PER_BLOCK // ranking.rows.shape[1])):
         rows = ranking.rows[block]
         similarities = candidate_similarities(query.embeddings[block], gallery.embeddings, rows)
-        final, order = final_distances(encodings[block], inverted, rows, similarities, farthest[block], lambda_)
+        final, order = final_distances(
+            encodings[block], inverted, rows, similarities, farthest[block], lambda_
+        )
         scores = np.where(rows >= 0, 1 - final, ranking.scores[block])
-        yield block, np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        yield (
+            block,
+            np.take_along_axis(rows, order, axis=1),
+            np.take_along_axis(scores, order, axis=1),
+        )
 
 
-def _encodings(embeddings: np.ndarray, k1: int, k2: int, deadline: Deadline) -> tuple[csr_matrix, np.ndarray]:
+def _encodings(
+    embeddings: np.ndarray, k1: int, k2: int, deadline: Deadline
+) -> tuple[csr_matrix, np.ndarray]:
     """Averaged encodings [N, N] float64, and each image's largest distance [N].
 
     Raises: TimeoutError where they are not ready before the deadline.
@@ -95,18 +119,31 @@ def _encodings(embeddings: np.ndarray, k1: int, k2: int, deadline: Deadline) -> 
     def encoded(block: slice) -> csr_matrix:
         counts, columns = _sets(rows, near, nearer, block.start, block.stop)
         images = np.repeat(np.arange(block.start, block.stop), counts)
-        weights = np.exp(-_distances(pair_similarities(embeddings, embeddings, images, columns)) / farthest[images])
+        weights = np.exp(
+            -_distances(pair_similarities(embeddings, embeddings, images, columns))
+            / farthest[images]
+        )
         sums = np.bincount(images - block.start, weights, minlength=len(counts))
         weights /= sums[images - block.start]
-        return csr_matrix((weights, columns, np.append(0, np.cumsum(counts))), shape=(len(counts), num_images))
+        return csr_matrix(
+            (weights, columns, np.append(0, np.cumsum(counts))), shape=(len(counts), num_images)
+        )
 
     largest_set = min(num_images, near.shape[1] * (nearer.shape[1] + 1))
     encodings = _stacked(encoded, num_images, largest_set, deadline)
     if k2 > 1:
         nearest = rows[:, :k2]
-        parts, ends = np.full(nearest.size, 1 / nearest.shape[1]), np.arange(0, nearest.size + 1, nearest.shape[1])
+        parts, ends = (
+            np.full(nearest.size, 1 / nearest.shape[1]),
+            np.arange(0, nearest.size + 1, nearest.shape[1]),
+        )
         averages = csr_matrix((parts, nearest.ravel(), ends), shape=(num_images, num_images))
-        encodings = _stacked(lambda block: averages[block] @ encodings, num_images, largest_set * nearest.shape[1], deadline)
+        encodings = _stacked(
+            lambda block: averages[block] @ encodings,
+            num_images,
+            largest_set * nearest.shape[1],
+            deadline,
+        )
     return encodings, farthest
 
 
@@ -115,9 +152,13 @@ def _distances(similarities: np.ndarray) -> np.ndarray:
     return 2 - 2 * similarities.astype(np.float64)
 
 
-def _stacked(make: Callable[[slice], csr_matrix], num_rows: int, entries_per_row: int, deadline: Deadline) -> csr_matrix:
+def _stacked(
+    make: Callable[[slice], csr_matrix], num_rows: int, entries_per_row: int, deadline: Deadline
+) -> csr_matrix:
     """What `make` gives for blocks of rows, one below the other. Raises: TimeoutError where time ends before all are made."""
-    blocks = deadline.blocks(num_rows, max(1, ENTRIES_PER_BLOCK // entries_per_row), what="encoding")
+    blocks = deadline.blocks(
+        num_rows, max(1, ENTRIES_PER_BLOCK // entries_per_row), what="encoding"
+    )
     parts = [make(block) for block in blocks]
     if sum(part.shape[0] for part in parts) < num_rows:
         raise TimeoutError("not all images are encoded.")
@@ -139,10 +180,16 @@ def _are_mutual(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 @compiled
-def _sets(rows: np.ndarray, near: np.ndarray, nearer: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+def _sets(
+    rows: np.ndarray, near: np.ndarray, nearer: np.ndarray, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The expanded sets of images start to stop: their sizes and, one after the other, their members."""
     largest = min(rows.shape[0], near.shape[1] * (nearer.shape[1] + 1))
-    sizes, members, total = np.zeros(stop - start, np.int64), np.empty((stop - start) * largest, np.int32), 0
+    sizes, members, total = (
+        np.zeros(stop - start, np.int64),
+        np.empty((stop - start) * largest, np.int32),
+        0,
+    )
     core, added = np.int8(1), np.int8(2)
     state = np.zeros(rows.shape[0], np.int8)
     for i in range(start, stop):

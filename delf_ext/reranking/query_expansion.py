@@ -21,7 +21,11 @@ SHORTEST = 1e-6  # a sum of unit vectors below this length is rounding, and has 
 
 
 def expand_queries(
-    query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking, num_expand: int, alpha: float = 0.0
+    query: GlobalFeatures,
+    gallery: GlobalFeatures,
+    ranking: Ranking,
+    num_expand: int,
+    alpha: float = 0.0,
 ) -> GlobalFeatures:
     """Each query plus its first `num_expand` gallery images, weighted by similarity**alpha, the query by 1; of unit length.
 
@@ -32,7 +36,9 @@ def expand_queries(
     """
     check_weights("num_expand", num_expand, alpha)
     check_same_images(ranking, query, gallery)
-    expanded = expanded_embeddings(query.embeddings, gallery.embeddings, ranking.rows[:, :num_expand], alpha)
+    expanded = expanded_embeddings(
+        query.embeddings, gallery.embeddings, ranking.rows[:, :num_expand], alpha
+    )
     return dataclasses.replace(query, embeddings=expanded)
 
 
@@ -46,13 +52,21 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
         raise ValueError("average_copies needs at least one copy. Received none.")
     first = copies[0]
     for copy in copies[1:]:
-        if copy.embeddings.shape != first.embeddings.shape or copy.digest != first.digest or (copy.ids != first.ids).any():
-            raise ValueError("copies must hold the same images in one order, embedded by one model.")
+        if (
+            copy.embeddings.shape != first.embeddings.shape
+            or copy.digest != first.digest
+            or (copy.ids != first.ids).any()
+        ):
+            raise ValueError(
+                "copies must hold the same images in one order, embedded by one model."
+            )
     total = np.sum([copy.embeddings for copy in copies], axis=0, dtype=np.float64)
     return dataclasses.replace(first, embeddings=directions(total, first.embeddings))
 
 
-def expanded_embeddings(own: np.ndarray, embeddings: np.ndarray, rows: np.ndarray, alpha: float) -> np.ndarray:
+def expanded_embeddings(
+    own: np.ndarray, embeddings: np.ndarray, rows: np.ndarray, alpha: float
+) -> np.ndarray:
     """own [N, D] plus embeddings[rows], rows [N, n] (-1: none), weighted by similarity to own ** alpha; unit length."""
     result = np.empty_like(own)
     for start in range(0, len(own), ROWS_PER_BLOCK):
@@ -60,14 +74,18 @@ def expanded_embeddings(own: np.ndarray, embeddings: np.ndarray, rows: np.ndarra
         gathered = embeddings[rows[block]]
         similarities = np.matmul(gathered, own[block, :, np.newaxis])[:, :, 0]
         weights = np.maximum(similarities, 0.0) ** np.float32(alpha) * (rows[block] >= 0)
-        result[block] = directions(own[block] + np.matmul(weights[:, np.newaxis], gathered)[:, 0], own[block])
+        result[block] = directions(
+            own[block] + np.matmul(weights[:, np.newaxis], gathered)[:, 0], own[block]
+        )
     return result
 
 
 def directions(vectors: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """Vectors [b, D] of unit length, float32; those without length are taken from `otherwise`."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.where(lengths > SHORTEST, vectors / np.maximum(lengths, SHORTEST), otherwise).astype(np.float32)
+    return np.where(lengths > SHORTEST, vectors / np.maximum(lengths, SHORTEST), otherwise).astype(
+        np.float32
+    )
 
 
 def check_weights(name: str, number: int, alpha: float) -> None:
@@ -78,7 +96,10 @@ def check_weights(name: str, number: int, alpha: float) -> None:
 
 
 def check_same_images(ranking: Ranking, query: GlobalFeatures, gallery: GlobalFeatures) -> None:
-    for name, ranked, embedded in (("query", ranking.query_ids, query.ids), ("gallery", ranking.gallery_ids, gallery.ids)):
+    for name, ranked, embedded in (
+        ("query", ranking.query_ids, query.ids),
+        ("gallery", ranking.gallery_ids, gallery.ids),
+    ):
         if not np.array_equal(ranked, embedded):
             raise ValueError(
                 f"the ranking has other {name} images than the features, or in another order: search again with these."

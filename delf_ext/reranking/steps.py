@@ -50,7 +50,9 @@ class Step:
 
     def __str__(self) -> str:
         numbers = ",".join(f"{value:g}" for name, value in self.settings.items() if name != "alpha")
-        return f"{self.name}:{numbers}" + (f"@{self.settings['alpha']:g}" if "alpha" in self.settings else "")
+        return f"{self.name}:{numbers}" + (
+            f"@{self.settings['alpha']:g}" if "alpha" in self.settings else ""
+        )
 
 
 def parse_chain(text: str) -> tuple[Step, ...]:
@@ -59,13 +61,19 @@ def parse_chain(text: str) -> tuple[Step, ...]:
 
     Raises: UsageError naming the known methods, or the form of a method that was written otherwise.
     """
-    return tuple(_step(part.strip()) for part in re.split(r",(?=\s*[A-Za-z_])", text)) if text.strip() else ()
+    return (
+        tuple(_step(part.strip()) for part in re.split(r",(?=\s*[A-Za-z_])", text))
+        if text.strip()
+        else ()
+    )
 
 
 def _step(text: str) -> Step:
     matched = re.fullmatch(r"(\w+)(?::([^@]*))?(?:@(.*))?", text)
     if matched is None or matched[1] not in METHODS:
-        raise UsageError(f"--method names {', '.join(METHODS)}, such as {EXAMPLE}. Received {text!r}.")
+        raise UsageError(
+            f"--method names {', '.join(METHODS)}, such as {EXAMPLE}. Received {text!r}."
+        )
     name, numbers = matched[1], METHODS[matched[1]]
     ordered = [key for key in numbers if key != "alpha"]
     given = list(zip(ordered, matched[2].split(","))) if matched[2] is not None else []
@@ -75,7 +83,13 @@ def _step(text: str) -> Step:
         if matched[3] is not None and "alpha" not in numbers:
             raise ValueError("there is no alpha")
         texts = dict(given + [("alpha", matched[3])] * (matched[3] is not None))
-        return Step(name, {key: number.read(texts[key]) if key in texts else number.default for key, number in numbers.items()})
+        return Step(
+            name,
+            {
+                key: number.read(texts[key]) if key in texts else number.default
+                for key, number in numbers.items()
+            },
+        )
     except ValueError as error:
         form = f"{name}:{','.join(ordered)}" + "@alpha" * ("alpha" in numbers)
         raise UsageError(f"--method takes {form}; {error}. Received {text!r}.") from None

@@ -26,14 +26,23 @@ class Verifier:
     evidence: what the last call found.
     """
 
-    def __init__(self, query: ImageList, gallery: ImageList, local_of: LocalOf, config: GeometricConfig) -> None:
+    def __init__(
+        self, query: ImageList, gallery: ImageList, local_of: LocalOf, config: GeometricConfig
+    ) -> None:
         self._query, self._gallery, self._local_of, self._config = query, gallery, local_of, config
         self.evidence: Evidence | None = None
 
     def __call__(self, ranking: Ranking, top_k: int, deadline: Deadline) -> Ranking:
         """As `rerank_geometric`. Under a deadline the first queries of the ranking, as many as there is time for."""
-        config, size = dataclasses.replace(self._config, top_k=top_k), QUERIES_PER_BLOCK if deadline.is_limited else len(ranking)
-        blocks = deadline.blocks(len(ranking), size, what="verifying") if deadline.ends_in_time(self._compile) else iter(())
+        config, size = (
+            dataclasses.replace(self._config, top_k=top_k),
+            QUERIES_PER_BLOCK if deadline.is_limited else len(ranking),
+        )
+        blocks = (
+            deadline.blocks(len(ranking), size, what="verifying")
+            if deadline.ends_in_time(self._compile)
+            else iter(())
+        )
         done: list[tuple[Ranking, Evidence]] = []
         for block in blocks:
             try:
@@ -47,11 +56,15 @@ class Verifier:
         self.evidence = Evidence.joined([evidence for _, evidence in done])
         return Ranking.joined([part for part, _ in done])
 
-    def _verified(self, ranking: Ranking, config: GeometricConfig, deadline: Deadline) -> tuple[Ranking, Evidence]:
+    def _verified(
+        self, ranking: Ranking, config: GeometricConfig, deadline: Deadline
+    ) -> tuple[Ranking, Evidence]:
         wanted = np.unique(ranking.rows[:, : config.top_k])
         query = self._query.take(np.isin(self._query.ids, ranking.query_ids))
         local = self._local_of(query, self._gallery.take(wanted[wanted >= 0]), deadline)
-        return rerank_geometric(ranking, [pair[0] for pair in local], [pair[1] for pair in local], config)
+        return rerank_geometric(
+            ranking, [pair[0] for pair in local], [pair[1] for pair in local], config
+        )
 
     def _compile(self) -> None:
         points = np.random.default_rng(0).uniform(0, 99, (TRIED, 2))

@@ -24,16 +24,22 @@ def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Tr
     """
     if trunk.source != "slim":
         return trunk
-    decided = dataclasses.replace(trunk, layout=DEFAULT_LAYOUT if trunk.layout == "auto" else trunk.layout)
+    decided = dataclasses.replace(
+        trunk, layout=DEFAULT_LAYOUT if trunk.layout == "auto" else trunk.layout
+    )
     if not checkpoint:
         return decided
     info = describe(checkpoint.removesuffix(".index"))
     if info is None:
         if trunk.layout == "auto" and trunk.name.startswith("resnet_v1"):
-            log(f"{checkpoint}: nothing says which stride layout these weights have; assuming TF-Slim's (--layout changes it).")
+            log(
+                f"{checkpoint}: nothing says which stride layout these weights have; assuming TF-Slim's (--layout changes it)."
+            )
         return decided
     if info.backbone != trunk.name:
-        raise ValueError(f"{checkpoint} holds {info.backbone}, not {trunk.name}: pass --resnet_type={info.backbone}/...")
+        raise ValueError(
+            f"{checkpoint} holds {info.backbone}, not {trunk.name}: pass --resnet_type={info.backbone}/..."
+        )
     if trunk.layout not in ("auto", info.layout):
         raise ValueError(
             f"{checkpoint} has layout {info.layout}, not {trunk.layout}: it would load and work badly. Leave --layout out."

@@ -79,18 +79,24 @@ def open_model(
         delf_ext.config.UsageError: no/such/run: no run directory, checkpoint or ONNX file there.
     """
     if runtime.name not in RUNTIMES:
-        raise UsageError(f"--runtime must be one of {', '.join(RUNTIMES)}. Received {runtime.name!r}.")
+        raise UsageError(
+            f"--runtime must be one of {', '.join(RUNTIMES)}. Received {runtime.name!r}."
+        )
     if isinstance(source, (str, Path)):
         source = source_of(source)
     if not isinstance(source, ModelSource):
         raise UsageError(f"a model is opened from a path or a ModelSource. Received {source!r}.")
     if runtime.name == "onnxruntime" and isinstance(source, (RunSource, CheckpointSource)):
-        raise UsageError("--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out.")
+        raise UsageError(
+            "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out."
+        )
     if isinstance(source, RunSource) and (run := read_run(source.path)).kind == ENSEMBLE:
         source = members_of(run)
     if isinstance(source, EnsembleSource):
         if features is not None:
-            raise UsageError("--features belongs to one model; an ensemble keeps the embeddings of each member.")
+            raise UsageError(
+                "--features belongs to one model; an ensemble keeps the embeddings of each member."
+            )
         members = []
         for member in source.members:
             one = open_model(member, runtime, store=store, calibration=calibration, log=log)
@@ -102,7 +108,9 @@ def open_model(
     model = _in_runtime(model, source, runtime, calibration)
     if not store and features is None:
         return model
-    return dataclasses.replace(model, store=EmbeddingStore(own_folder, model.digest, log, features, store))
+    return dataclasses.replace(
+        model, store=EmbeddingStore(own_folder, model.digest, log, features, store)
+    )
 
 
 def _opened(source: ModelSource, runtime: Runtime, log: Log) -> tuple[Embedder, Path]:
@@ -115,13 +123,20 @@ def _opened(source: ModelSource, runtime: Runtime, log: Log) -> tuple[Embedder, 
     assert isinstance(source, RunSource)
     run = read_run(source.path)
     if run.kind not in KINDS:
-        raise ValueError(f"{run.path}: holds a run of kind {run.kind!r}. Known: {', '.join((*KINDS, ENSEMBLE))}.")
+        raise ValueError(
+            f"{run.path}: holds a run of kind {run.kind!r}. Known: {', '.join((*KINDS, ENSEMBLE))}."
+        )
     module, _, function = KINDS[run.kind].partition(":")
     opened = getattr(importlib.import_module(module), function)(run, runtime, log)
     return opened, run.features
 
 
-def _in_runtime(model: Embedder, source: ModelSource, runtime: Runtime, calibration: Callable[[], ImageList] | None) -> Embedder:
+def _in_runtime(
+    model: Embedder,
+    source: ModelSource,
+    runtime: Runtime,
+    calibration: Callable[[], ImageList] | None,
+) -> Embedder:
     """Return the model as the runtime runs it; a digest of its own where the numbers differ."""
     from delf_ext.models.precision import uses_bfloat16
 
@@ -135,7 +150,9 @@ def _in_runtime(model: Embedder, source: ModelSource, runtime: Runtime, calibrat
         from delf_ext.features.quantization import in_openvino_int8
 
         if calibration is None:
-            raise UsageError("--runtime=openvino-int8 needs photographs to calibrate on: pass --data.")
+            raise UsageError(
+                "--runtime=openvino-int8 needs photographs to calibrate on: pass --data."
+            )
         return in_openvino_int8(model, calibration(), graphs)
     precision = "off" if model.float32 else runtime.mixed_precision
     bfloat16 = uses_bfloat16(precision)
@@ -143,7 +160,9 @@ def _in_runtime(model: Embedder, source: ModelSource, runtime: Runtime, calibrat
         from importlib.util import find_spec
 
         if find_spec("openvino") is None:
-            raise ValueError('--runtime=openvino needs OpenVINO: pip install -e ".[fast]" in the clone.')
+            raise ValueError(
+                '--runtime=openvino needs OpenVINO: pip install -e ".[fast]" in the clone.'
+            )
         plain = model
 
         @cache
@@ -217,7 +236,9 @@ def _open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:
     from delf_ext.models.precision import uses_bfloat16
 
     if runtime.name in ("tensorflow", "openvino-int8"):
-        raise UsageError(f"--runtime={runtime.name} does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
+        raise UsageError(
+            f"--runtime={runtime.name} does not run --onnx_model: pass openvino or onnxruntime, or leave it out."
+        )
     name = installed_runtime() if runtime.name == "auto" else runtime.name
     bfloat16 = name == "openvino" and uses_bfloat16(runtime.mixed_precision)
     model = onnx_embedder(source.path, name, bfloat16)
@@ -261,9 +282,14 @@ def newest_weights(run: Run) -> Path:
     if run.is_old:
         path = old_checkpoint(run.checkpoints)
     else:
-        path = CheckpointFolder(run.checkpoints, "best").newest() or CheckpointFolder(run.checkpoints, "last").newest()
+        path = (
+            CheckpointFolder(run.checkpoints, "best").newest()
+            or CheckpointFolder(run.checkpoints, "last").newest()
+        )
     if path is None:
-        raise ValueError(f"{run.checkpoints}: no checkpoint; the run has saved nothing yet. Train it further with --resume.")
+        raise ValueError(
+            f"{run.checkpoints}: no checkpoint; the run has saved nothing yet. Train it further with --resume."
+        )
     return path
 
 
@@ -273,13 +299,17 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     assert isinstance(recipe, schema.Recipe)
     newest = newest_weights(run)
     size_px = recipe.final_size_px
-    plain = dataclasses.replace(recipe.model, trunk=dataclasses.replace(recipe.model.trunk, weights=""))
+    plain = dataclasses.replace(
+        recipe.model, trunk=dataclasses.replace(recipe.model.trunk, weights="")
+    )
     digest = digest_of([weights_digest(newest), codec.to_json(plain), size_px])
     # The weights of the digest, though a run that trains on may have better ones by then.
     name = f"{recipe.name} {run.path.name} ({newest.name})"
     opened = _lazy(name, size_px, digest, lambda: load_model(run, newest)[0])
     if recipe.reduction is not None:
-        raise UsageError(f"{run.path}: its recipe asks for {type(recipe.reduction).__name__}, which is not built yet.")
+        raise UsageError(
+            f"{run.path}: its recipe asks for {type(recipe.reduction).__name__}, which is not built yet."
+        )
     return dataclasses.replace(
         opened,
         test_time=recipe.test_time,
@@ -295,4 +325,6 @@ def members_of(run: Run) -> EnsembleSource:
     assert isinstance(recipe, schema.EnsembleRecipe)
     paths = [member.run or str(run.path / "members" / member.name) for member in recipe.members]
     name = f"{recipe.name} {run.path.name}"
-    return EnsembleSource(tuple(RunSource(path) for path in paths), recipe.join, name, recipe.ranking)
+    return EnsembleSource(
+        tuple(RunSource(path) for path in paths), recipe.join, name, recipe.ranking
+    )

@@ -47,7 +47,9 @@ def read_run(path: str | Path) -> Run:
         return upgrade(path)
     stored = read_json(path / RECIPE)
     if not isinstance(stored, dict) or set(stored) != {"format", "kind", "recipe"}:
-        raise ValueError(f"{path / RECIPE}: not a run's recipe: it must hold format, kind and recipe.")
+        raise ValueError(
+            f"{path / RECIPE}: not a run's recipe: it must hold format, kind and recipe."
+        )
     if stored["format"] != FORMAT:
         raise ValueError(
             f"{path}: was made by another version of mandoo (format {stored['format']}; this one reads {FORMAT}). Update mandoo."

@@ -37,15 +37,23 @@ def upgrade(path: Path) -> Run:
     system = values.get("system") if isinstance(values, dict) else None
     try:
         if system == "keras_baseline":
-            facts = Facts(data=values["data"], class_names=values["class_names"], settings={"seed": values["seed"]})
-            kept = {name: values[name] for name in ("image_size", "num_classes", "epochs", "batch_size")}
+            facts = Facts(
+                data=values["data"],
+                class_names=values["class_names"],
+                settings={"seed": values["seed"]},
+            )
+            kept = {
+                name: values[name] for name in ("image_size", "num_classes", "epochs", "batch_size")
+            }
             return Run(path, system, kept, facts, is_old=True)
         if system != "dual_head":
             raise ValueError(f"system is {system!r}")
         recipe = mandoo_dual.from_flags(_flags(values))
         settings = {name: values[name] for name in ("seed", "deterministic", "mixed_precision")}
         weights = values["pretrained_model"]
-        facts = Facts(values["data"], class_names=values["class_names"], weights=weights, settings=settings)
+        facts = Facts(
+            values["data"], class_names=values["class_names"], weights=weights, settings=settings
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: not a run's configuration ({error}).") from None
     return Run(path, "recipe", codec.to_json(recipe), facts, is_old=True)
@@ -80,7 +88,11 @@ def old_checkpoint(folder: Path) -> Path | None:
 
 def new_name(key: str) -> str | None:
     """Return today's parameter name for a key of a first-format checkpoint; None for what is no weight."""
-    if not key.startswith(("network/backbone/", HEADS)) or not key.endswith(VALUE) or "/.OPTIMIZER_SLOT" in key:
+    if (
+        not key.startswith(("network/backbone/", HEADS))
+        or not key.endswith(VALUE)
+        or "/.OPTIMIZER_SLOT" in key
+    ):
         return None
     name = key.removesuffix(VALUE)
     if name.startswith(TRUNK):
@@ -95,7 +107,11 @@ def load_old_weights(model: EmbeddingModel, path: Path) -> None:
 
     try:
         reader = tf.train.load_checkpoint(readable_prefix(path))
-        keys = {name: key for key in reader.get_variable_to_shape_map() if (name := new_name(key)) is not None}
+        keys = {
+            name: key
+            for key in reader.get_variable_to_shape_map()
+            if (name := new_name(key)) is not None
+        }
         variables = model.named_variables()
         missing = sorted(set(variables) - set(keys))
         if missing:
@@ -105,4 +121,6 @@ def load_old_weights(model: EmbeddingModel, path: Path) -> None:
             variable.assign(values[name])
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{path}: damaged, or of another network than config.json ({reason}).") from None
+        raise ValueError(
+            f"{path}: damaged, or of another network than config.json ({reason})."
+        ) from None

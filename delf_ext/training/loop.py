@@ -23,7 +23,10 @@ EpochBatches = Callable[[int, int], tf.data.Dataset]
 Evaluate = Callable[[], Mapping[str, float]]
 
 ESTIMATE_AFTER_STEPS = 3
-LONG_EPOCHS_S, HOUR_S = 600.0, 3600.0  # a whole run that is shorter needs no forecast, or no way out
+LONG_EPOCHS_S, HOUR_S = (
+    600.0,
+    3600.0,
+)  # a whole run that is shorter needs no forecast, or no way out
 
 
 class Listener(Protocol):
@@ -112,7 +115,9 @@ class _Watch(tf.keras.callbacks.Callback):
         self.curves({f"dev/{name}": value for name, value in metrics.items()})
         names = dict.fromkeys((self.state.select_by, "mAP", "recall_at_1", "mean_last_rank"))
         shown = " ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
-        self.progress.log(f"\nstep {self.step}: dev {shown}{' (best so far, kept)' if best else ''}")
+        self.progress.log(
+            f"\nstep {self.step}: dev {shown}{' (best so far, kept)' if best else ''}"
+        )
         if self.progress.listener is not None:
             if best:
                 self.state.save(self.step)

@@ -24,7 +24,9 @@ def build_optimizer(config: Part, rate: Rate) -> tf.keras.optimizers.Optimizer:
 @build_optimizer.register
 def _(config: schema.Adam, rate: Rate) -> tf.keras.optimizers.Optimizer:
     if config.weight_decay:
-        raise UsageError("Adam.weight_decay is not built yet. Built: AdamW and Sgd with weight_decay, Trunk.weight_decay.")
+        raise UsageError(
+            "Adam.weight_decay is not built yet. Built: AdamW and Sgd with weight_decay, Trunk.weight_decay."
+        )
     return tf.keras.optimizers.Adam(rate)
 
 
@@ -75,7 +77,9 @@ def build_groups(
             by_rate.setdefault((fitting[-1] if fitting else 1.0, own_stages), []).append(parameter)
     groups = []
     for (times, own_stages), own in sorted(by_rate.items(), key=lambda item: item[0][0]):
-        optimizer = build_optimizer(config, learning_rate(config.lr * times, own_stages, steps_per_epoch))
+        optimizer = build_optimizer(
+            config, learning_rate(config.lr * times, own_stages, steps_per_epoch)
+        )
         optimizer.build([parameter.variable for parameter in own])
         groups.append(Group(optimizer, own))
     return groups
@@ -93,4 +97,6 @@ def require_groups(recipe: schema.Recipe, parameters: Sequence[Parameter]) -> No
     for group, what in named:
         if not any(in_group(parameter.group, group) for parameter in parameters):
             known = dict.fromkeys(parameter.group for parameter in parameters)
-            raise UsageError(f"{what} names parameter group {group!r}. Known: {', '.join(known)}, and their parts.")
+            raise UsageError(
+                f"{what} names parameter group {group!r}. Known: {', '.join(known)}, and their parts."
+            )

@@ -49,7 +49,9 @@ def _(config: schema.CosineDecay, base: float, epochs: int, steps_per_epoch: int
 @build_schedule.register
 def _(config: schema.StepDecay, base: float, epochs: int, steps_per_epoch: int) -> Rate:
     every = config.every_epochs * steps_per_epoch
-    return tf.keras.optimizers.schedules.ExponentialDecay(base, every, config.factor, staircase=True)
+    return tf.keras.optimizers.schedules.ExponentialDecay(
+        base, every, config.factor, staircase=True
+    )
 
 
 class InStages(tf.keras.optimizers.schedules.LearningRateSchedule):
@@ -73,8 +75,12 @@ class InStages(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> Rate:
     """Return the learning rate of a run with these stages."""
-    rates = [build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch) for stage in stages]
+    rates = [
+        build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch) for stage in stages
+    ]
     if len(rates) == 1:
         return rates[0]
-    starts = [sum(stage.epochs for stage in stages[:row]) * steps_per_epoch for row in range(len(stages))]
+    starts = [
+        sum(stage.epochs for stage in stages[:row]) * steps_per_epoch for row in range(len(stages))
+    ]
     return InStages(rates, starts)

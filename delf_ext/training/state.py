@@ -36,7 +36,9 @@ class RunState:
         self.folder, self.select_by, self.log = folder, select_by, log
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         optimizers = [group.optimizer for group in groups]
-        self._everything = tf.train.Checkpoint(weights=dict(weights), optimizers=optimizers, step=self.step)
+        self._everything = tf.train.Checkpoint(
+            weights=dict(weights), optimizers=optimizers, step=self.step
+        )
         self._weights = tf.train.Checkpoint(weights=dict(weights))
         self._last = CheckpointFolder(folder, "last")
         self._best = CheckpointFolder(folder, "best", keep=1)
@@ -58,7 +60,9 @@ class RunState:
                 continue
             return int(self.step.numpy())
         if numbers:
-            raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete the folder to train from the start.")
+            raise ValueError(
+                f"{self.folder}: none of its checkpoints can be read; delete the folder to train from the start."
+            )
         return 0
 
     def save(self, step: int) -> None:

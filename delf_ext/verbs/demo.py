@@ -21,7 +21,9 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.run_directory import is_run
 from delf_ext.runs.sources import RunSource
 
-PRODUCTS = DrawConfig(num_classes=80, num_train=800, num_queries=60, num_gallery=300, image_size_px=128)
+PRODUCTS = DrawConfig(
+    num_classes=80, num_train=800, num_queries=60, num_gallery=300, image_size_px=128
+)
 BASELINE: dict[str, Any] = {"epochs": 16, "batch_size": 32, "image_size": demo.RECIPE.input.size_px}
 VERIFIED = "geometric:50"
 
@@ -32,17 +34,29 @@ def run(flags: Any) -> None:
     say("1/4  drawing products")
     data = load_dataset(draw_dataset(out / "products", PRODUCTS))
     folder = out / f"seed{flags.seed}"
-    say(f"\n2/4  training our network on {len(data.train)} images of {PRODUCTS.num_classes} products, from random weights")
+    say(
+        f"\n2/4  training our network on {len(data.train)} images of {PRODUCTS.num_classes} products, from random weights"
+    )
     _train_ours(data, folder / "ours", flags.seed)
     say("\n3/4  training the challenge's Keras baseline on the same images")
     _train_baseline(data, folder / "baseline", flags.seed)
-    say(f"\n4/4  ranking {len(data.gallery)} photographs of products that neither has seen, for {len(data.query)} queries")
+    say(
+        f"\n4/4  ranking {len(data.gallery)} photographs of products that neither has seen, for {len(data.query)} queries"
+    )
     models = [open_model(RunSource(str(folder / name)), log=say) for name in ("baseline", "ours")]
     found = compare(
-        models, data, request=_verified(), folder=folder / "local", seed=flags.seed, data_name="drawn products", log=say
+        models,
+        data,
+        request=_verified(),
+        folder=folder / "local",
+        seed=flags.seed,
+        data_name="drawn products",
+        log=say,
     )
     say(f"\n{found}")
-    page = write_page(folder / "report" / "index.html", found.measured, data, "drawn products", flags.seed)
+    page = write_page(
+        folder / "report" / "index.html", found.measured, data, "drawn products", flags.seed
+    )
     say(f"report: {page.absolute()}")
 
 

@@ -12,4 +12,6 @@ from delf_ext.app.data import draw_products
 def run(flags: Any) -> None:
     path = draw_products(Path(flags.out) if flags.out else None, flags.draw_classes, flags.seed)
     data = load_dataset(path)
-    print(f"{path}: {len(data.train)} training images, {len(data.query)} queries, {len(data.gallery)} references")
+    print(
+        f"{path}: {len(data.train)} training images, {len(data.query)} queries, {len(data.gallery)} references"
+    )

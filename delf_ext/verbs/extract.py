@@ -35,7 +35,14 @@ def run(flags: Any) -> None:
     else:
         require_one(flags)
         images = list_images(flags.data)
-        save_features(open_one(flags).model, images, Path(flags.out), batch_size_of(flags), shard, flags.overwrite)
+        save_features(
+            open_one(flags).model,
+            images,
+            Path(flags.out),
+            batch_size_of(flags),
+            shard,
+            flags.overwrite,
+        )
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -43,7 +50,9 @@ def shard_of(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     index, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= index <= count:
-        raise UsageError(f"--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2. Received {text!r}.")
+        raise UsageError(
+            f"--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2. Received {text!r}."
+        )
     return index, count
 
 
@@ -53,14 +62,30 @@ def save_local(flags: Any, images: ImageList, out: Path) -> None:
 
     for extractor in extractors_of(local_settings(flags), images, out, log=say):
         folder = out / extractor.name
-        features = extract_local(extractor.gallery, images, folder, flags.descriptor_type, flags.overwrite, extractor.name)
+        features = extract_local(
+            extractor.gallery,
+            images,
+            folder,
+            flags.descriptor_type,
+            flags.overwrite,
+            extractor.name,
+        )
         skipped = (*images.skipped, *skipped_of(folder))
-        say(f"{folder}: {features.offsets[-1]} local features of {len(features)} images; {len(skipped)} skipped")
+        say(
+            f"{folder}: {features.offsets[-1]} local features of {len(features)} images; {len(skipped)} skipped"
+        )
         for path, reason in skipped[:SHOWN]:
             say(f"skipped {path}: {reason}")
 
 
-def save_features(model: Model, images: ImageList, out: Path, batch_size: int, shard: tuple[int, int], overwrite: bool) -> None:
+def save_features(
+    model: Model,
+    images: ImageList,
+    out: Path,
+    batch_size: int,
+    shard: tuple[int, int],
+    overwrite: bool,
+) -> None:
     """Complete the parts in out/features.parts.
 
     Once all are there, write out/features.npz (GlobalFeatures), out/images.npz (ImageList) and out/skipped.csv.
@@ -69,7 +94,9 @@ def save_features(model: Model, images: ImageList, out: Path, batch_size: int, s
 
     if isinstance(model, Ensemble):
         if shard != (1, 1):
-            raise UsageError("--shard is for one model; extract each member of the ensemble by itself.")
+            raise UsageError(
+                "--shard is for one model; extract each member of the ensemble by itself."
+            )
         result = extract(model, images, batch_size=batch_size)
     else:
         joined = extract_in_parts(model, images, out / PARTS, batch_size, shard, overwrite)
@@ -81,7 +108,9 @@ def save_features(model: Model, images: ImageList, out: Path, batch_size: int, s
     save_record(out / "features.npz", features)
     write_skipped(out / "skipped.csv", kept.skipped)
     count, size = features.embeddings.shape
-    say(f"{out / 'features.npz'}: {count} embeddings of {size} numbers; {len(kept.skipped)} skipped")
+    say(
+        f"{out / 'features.npz'}: {count} embeddings of {size} numbers; {len(kept.skipped)} skipped"
+    )
     for path, reason in kept.skipped[:SHOWN]:
         say(f"skipped {path}: {reason}")
     if len(kept.skipped) > SHOWN:
@@ -92,4 +121,6 @@ def write_skipped(path: Path, skipped: tuple[tuple[str, str], ...]) -> None:
     """Write a CSV with the columns path and reason."""
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *skipped])
-    write_text(path, text.getvalue().encode(errors="backslashreplace").decode())  # names need not be UTF-8
+    write_text(
+        path, text.getvalue().encode(errors="backslashreplace").decode()
+    )  # names need not be UTF-8

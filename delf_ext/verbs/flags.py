@@ -26,26 +26,64 @@ METHOD_HELP = (
     "re-rankers in order: geometric:TOP_K, aqe:IMAGES@ALPHA, dba:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, "
     "diffusion:K,TOP_K@ALPHA; such as dba:10,aqe:5@3,geometric:100. compare takes several, separated by semicolons"
 )
-ORIGINAL = {group: tuple(Flag(*flag[:3], flag.choices) for flag in entries) for group, entries in ORIGINAL_FLAGS.items()}
+ORIGINAL = {
+    group: tuple(Flag(*flag[:3], flag.choices) for flag in entries)
+    for group, entries in ORIGINAL_FLAGS.items()
+}
 GROUPS: dict[str, tuple[Flag, ...]] = {
     "Data": (
         Flag("data", None, f"{DATA_HELP}; without it NSML's DATASET_PATH, else a drawn data set"),
-        Flag("query_split", "val", "which list of the Grocery Store tree gives the queries", ("val", "test")),
+        Flag(
+            "query_split",
+            "val",
+            "which list of the Grocery Store tree gives the queries",
+            ("val", "test"),
+        ),
     ),
     "Model": (
         Flag("run_dir", None, "directory of a run; train makes a new one under runs/ without it"),
-        Flag("pretrained_model", None, "TensorFlow checkpoint, V1 or V2: the trunk starts from it, or is used as it is"),
+        Flag(
+            "pretrained_model",
+            None,
+            "TensorFlow checkpoint, V1 or V2: the trunk starts from it, or is used as it is",
+        ),
         Flag("pooling", "avg", "of --pretrained_model without a run", ("avg", "gem", "attention")),
-        Flag("onnx_model", None, "any image-embedding network, FILE.onnx; FILE.onnx.json says how it wants its photographs"),
+        Flag(
+            "onnx_model",
+            None,
+            "any image-embedding network, FILE.onnx; FILE.onnx.json says how it wants its photographs",
+        ),
         Flag("runs", [], "run directories, separated by commas"),
-        Flag("runtime", "auto", "what computes embeddings; openvino-int8 is calibrated on --data", RUNTIMES),
-        Flag("mixed_precision", "auto", "bfloat16; auto: where the processor has it", ("auto", "off", "bfloat16")),
-        Flag("features", None, "a folder that extract filled: embeddings are taken from it where it holds them"),
-        Flag("store_features", True, "keep embeddings for the next call, in the run or in the cache folder"),
+        Flag(
+            "runtime",
+            "auto",
+            "what computes embeddings; openvino-int8 is calibrated on --data",
+            RUNTIMES,
+        ),
+        Flag(
+            "mixed_precision",
+            "auto",
+            "bfloat16; auto: where the processor has it",
+            ("auto", "off", "bfloat16"),
+        ),
+        Flag(
+            "features",
+            None,
+            "a folder that extract filled: embeddings are taken from it where it holds them",
+        ),
+        Flag(
+            "store_features",
+            True,
+            "keep embeddings for the next call, in the run or in the cache folder",
+        ),
     ),
     "Re-ranking": (
         Flag("method", None, METHOD_HELP),
-        Flag("time_budget", math.inf, "seconds from the start to the result; the plain ranking is ready first"),
+        Flag(
+            "time_budget",
+            math.inf,
+            "seconds from the start to the result; the plain ranking is ready first",
+        ),
         Flag(
             "query_copies",
             [],
@@ -54,18 +92,50 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "Local features and geometric verification": (
         Flag("local_features", "delf", "which kind", ("delf", "sift", "both")),
-        Flag("local_model", None, "DELF's trunk: a run or a checkpoint; without it --run_dir or --pretrained_model"),
-        Flag("local_layer", "block3", "DELF: end point of the trunk; a run trained on it brings its attention"),
-        Flag("local_image_size", 640, "DELF: longer side of a photograph at scale 1, in pixels; smaller ones stay"),
+        Flag(
+            "local_model",
+            None,
+            "DELF's trunk: a run or a checkpoint; without it --run_dir or --pretrained_model",
+        ),
+        Flag(
+            "local_layer",
+            "block3",
+            "DELF: end point of the trunk; a run trained on it brings its attention",
+        ),
+        Flag(
+            "local_image_size",
+            640,
+            "DELF: longer side of a photograph at scale 1, in pixels; smaller ones stay",
+        ),
         Flag("local_scales", ["0.3536", "0.5", "0.7071", "1", "1.4142"], "DELF: image pyramid"),
-        Flag("local_rotations", ["0", "90", "180", "270"], "DELF: turns of a query in degrees; 0: upright, quicker"),
+        Flag(
+            "local_rotations",
+            ["0", "90", "180", "270"],
+            "DELF: turns of a query in degrees; 0: upright, quicker",
+        ),
         Flag("max_features", 1000, "most local features of a photograph, or of each of its turns"),
         Flag("descriptor_dim", 128, "DELF: dimensions kept by PCA; published: 40"),
         Flag("descriptor_type", "float16", "how descriptors are stored", ("float16", "int8")),
-        Flag("whitening", None, "DELF: file made by `whiten`; without it one is learned on the gallery"),
-        Flag("geometry_model", "affine", "transform between two photographs", ("similarity", "affine", "homography")),
-        Flag("min_inliers", 0, "minimum RANSAC inliers to accept a pair; 0: 23 for DELF, 12 for SIFT"),
-        Flag("order_by", "inliers", "order by number of inliers, or by a calibrated score", ("inliers", "combined")),
+        Flag(
+            "whitening",
+            None,
+            "DELF: file made by `whiten`; without it one is learned on the gallery",
+        ),
+        Flag(
+            "geometry_model",
+            "affine",
+            "transform between two photographs",
+            ("similarity", "affine", "homography"),
+        ),
+        Flag(
+            "min_inliers", 0, "minimum RANSAC inliers to accept a pair; 0: 23 for DELF, 12 for SIFT"
+        ),
+        Flag(
+            "order_by",
+            "inliers",
+            "order by number of inliers, or by a calibrated score",
+            ("inliers", "combined"),
+        ),
         Flag("overwrite", False, "replace features that other settings made"),
         Flag("local_store", None, "a folder that extract or rerank filled with local features"),
         Flag("candidate", None, "the photograph that --image is compared with"),
@@ -80,7 +150,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("debug_data", "./debug_data", "the data under --debug; drawn when it does not exist"),
         Flag("resume", False, "continue the run in --run_dir; --epochs may be raised"),
         Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps"),
-        Flag("pixel_cache", None, "folder that keeps decoded photographs for later epochs; 3 * image_size**2 bytes each"),
+        Flag(
+            "pixel_cache",
+            None,
+            "folder that keeps decoded photographs for later epochs; 3 * image_size**2 bytes each",
+        ),
         Flag("deterministic", False, "bit-equal runs, slower"),
         Flag("seed", 0, "of every random choice"),
     ),
@@ -88,7 +162,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("out", None, "where the result goes"),
         Flag("json", None, "file for the figures"),
         Flag("report", True, "write a page with pictures"),
-        Flag("shard", "1/1", "i/n: the i-th of n processes that fill one --out; whichever ends last joins the parts"),
+        Flag(
+            "shard",
+            "1/1",
+            "i/n: the i-th of n processes that fill one --out; whichever ends last joins the parts",
+        ),
         Flag("image", None, "a photograph, or a folder of them"),
         Flag("top_k", 10, "results per photograph"),
         Flag("draw_classes", 1000, "training classes; the rest in the challenge's proportions"),
@@ -103,15 +181,36 @@ FLAGS = {flag.name: flag for entries in GROUPS.values() for flag in entries}
 
 DATA = ("data", "query_split")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
-MODEL = ("run_dir", *TRUNK, "pooling", "image_size", "onnx_model", "runtime", "mixed_precision", "batch_size")
+MODEL = (
+    "run_dir",
+    *TRUNK,
+    "pooling",
+    "image_size",
+    "onnx_model",
+    "runtime",
+    "mixed_precision",
+    "batch_size",
+)
 STORED = ("features", "store_features")
 RERANKING = ("method", "time_budget", "query_copies")
-DELF = ("local_model", "local_layer", "local_image_size", "local_scales", "max_features", "descriptor_dim")
+DELF = (
+    "local_model",
+    "local_layer",
+    "local_image_size",
+    "local_scales",
+    "max_features",
+    "descriptor_dim",
+)
 GALLERY_SIDE = ("local_features", *DELF, "whitening", "descriptor_type", "overwrite")
 PAIRS = ("local_rotations", "geometry_model", "min_inliers")
 LOCAL = (*GALLERY_SIDE, *PAIRS, "order_by")
 INFER = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "out")
-TRAIN = ("recipe", "set", "from_run", *(flag.name for entries in ORIGINAL.values() for flag in entries))
+TRAIN = (
+    "recipe",
+    "set",
+    "from_run",
+    *(flag.name for entries in ORIGINAL.values() for flag in entries),
+)
 TRAIN += tuple(flag.name for group in ("Run", "Reserved by NSML") for flag in GROUPS[group])
 
 
@@ -154,7 +253,9 @@ VERBS: dict[str, Verb] = {
     "infer": Verb(
         "the challenge's answer: every reference for every query, nearest first",
         INFER,
-        ("mandoo infer --data=challenge/ --run_dir=runs/first --method=dba:10,aqe:5@3,k_reciprocal --time_budget=3000",),
+        (
+            "mandoo infer --data=challenge/ --run_dir=runs/first --method=dba:10,aqe:5@3,k_reciprocal --time_budget=3000",
+        ),
     ),
     "extract": Verb(
         "embeddings of a folder, or with --local_features its local features",
@@ -169,12 +270,28 @@ VERBS: dict[str, Verb] = {
     "rerank": Verb(
         "better rankings by local features or other re-rankers, before and after",
         (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "report", "out"),
-        ("mandoo rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked",),
+        (
+            "mandoo rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked",
+        ),
     ),
     "match": Verb(
         "two photographs and what local features find in common, as a picture",
-        ("image", "candidate", "out", "run_dir", *TRUNK, "mixed_precision", "local_features", *DELF, "whitening", *PAIRS, "seed"),
-        ("mandoo match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png",),
+        (
+            "image",
+            "candidate",
+            "out",
+            "run_dir",
+            *TRUNK,
+            "mixed_precision",
+            "local_features",
+            *DELF,
+            "whitening",
+            *PAIRS,
+            "seed",
+        ),
+        (
+            "mandoo match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png",
+        ),
     ),
     "whiten": Verb(
         "learn the PCA and whitening of DELF's local features",
@@ -189,12 +306,30 @@ VERBS: dict[str, Verb] = {
     "recipes": Verb(
         "the systems that can be trained, or one of them as JSON",
         ("recipe", "set"),
-        ("mandoo recipes", "mandoo recipes --recipe=mandoo_dual --set optimizer.lr=1e-3 > mine.json"),
+        (
+            "mandoo recipes",
+            "mandoo recipes --recipe=mandoo_dual --set optimizer.lr=1e-3 > mine.json",
+        ),
     ),
-    "draw": Verb("a drawn product data set; needs no download", ("out", "draw_classes", "seed"), ("mandoo draw --out=drawn",)),
-    "demo": Verb("train, compare and verify on drawn products, in a few minutes", ("out", "seed"), ("mandoo demo",)),
+    "draw": Verb(
+        "a drawn product data set; needs no download",
+        ("out", "draw_classes", "seed"),
+        ("mandoo draw --out=drawn",),
+    ),
+    "demo": Verb(
+        "train, compare and verify on drawn products, in a few minutes",
+        ("out", "seed"),
+        ("mandoo demo",),
+    ),
 }
-KINDS = {bool: "boolean", int: "integer", float: "float", str: "string", list: "list", type(None): "string"}
+KINDS = {
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    str: "string",
+    list: "list",
+    type(None): "string",
+}
 
 
 def new_flags() -> flags.FlagValues:
@@ -206,7 +341,9 @@ def new_flags() -> flags.FlagValues:
         else:
             define = getattr(flags, f"DEFINE_{KINDS[type(flag.default)]}")
             define(flag.name, flag.default, flag.help, flag_values=values)
-    flags.DEFINE_multi_string("set", [], "a setting of the recipe, PATH=VALUE; may be repeated", flag_values=values)
+    flags.DEFINE_multi_string(
+        "set", [], "a setting of the recipe, PATH=VALUE; may be repeated", flag_values=values
+    )
     return values
 
 
@@ -216,7 +353,9 @@ def require_own_flags(verb: str, values: flags.FlagValues) -> None:
     foreign = [name for name in given if name not in VERBS[verb].flags]
     if foreign:
         takers = [other for other in VERBS if foreign[0] in VERBS[other].flags]
-        raise UsageError(f"{verb} does not use --{foreign[0]}; it is a flag of {', '.join(takers)}.")
+        raise UsageError(
+            f"{verb} does not use --{foreign[0]}; it is a flag of {', '.join(takers)}."
+        )
 
 
 def help_text(verb: str | None = None) -> str:
@@ -228,7 +367,10 @@ def _help_of_all() -> str:
     lines = ["usage: mandoo [VERB] [--flags]     (the same as: python dual_main.py ...)", ""]
     lines += [f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()]
     lines += ["", "examples:"]
-    lines += [f"  {VERBS[name].examples[0]}" for name in ("train", "evaluate", "search", "compare", "demo")]
+    lines += [
+        f"  {VERBS[name].examples[0]}"
+        for name in ("train", "evaluate", "search", "compare", "demo")
+    ]
     return "\n".join([*lines, "", "mandoo VERB --help lists the flags of a verb."])
 
 
@@ -241,7 +383,9 @@ def _help_of(name: str) -> str:
         if own:
             lines += ["", f"{group}:", *map(_line_of, own)]
         if group == "Recipe" and "set" in verb.flags:
-            lines.append(f"  --{'set':<22} a setting of the recipe, such as optimizer.lr=1e-3; may be repeated")
+            lines.append(
+                f"  --{'set':<22} a setting of the recipe, such as optimizer.lr=1e-3; may be repeated"
+            )
     return "\n".join(lines)
 
 

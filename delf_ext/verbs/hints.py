@@ -22,7 +22,9 @@ TRANSLATED: dict[str, Callable[[Any], list[str]]] = {
     "freeze_backbone": lambda on: [f"model.trunk.frozen={'trunk' if on else '[]'}"],
     "freeze_batch_norm": lambda on: [f"model.trunk.batch_norm={'inference' if on else 'training'}"],
     "logit_concat_sim": lambda on: [f"model.heads.similarity.append={'logits' if on else '[]'}"],
-    "classifier_lr_factor": lambda factor: [FACTOR.format(group, factor) for group in ("attention", "classifier")],
+    "classifier_lr_factor": lambda factor: [
+        FACTOR.format(group, factor) for group in ("attention", "classifier")
+    ],
     "lr_schedule": lambda name: [f"stages.0.schedule={SCHEDULES[name]}"],
     "dev_percent": lambda share: [f"validation.share={share}" if share else "validation=None"],
     "dev_split": lambda name: [f"validation={SPLITS[name]}"],

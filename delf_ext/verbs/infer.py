@@ -20,12 +20,16 @@ def run(flags: Any) -> None:
     require_one(flags)
     data, (model, _) = load(flags), open_one(flags)
     if not len(data.query) or not len(data.gallery):
-        raise ValueError(f"{data.name}: infer needs query and reference images; this data set has none.")
+        raise ValueError(
+            f"{data.name}: infer needs query and reference images; this data set has none."
+        )
     request = request.of(model)
     out = Path(flags.out or (Path(flags.run_dir) if flags.run_dir else Path(".")) / "answer.json")
     reranker = Reranker(request, data.gallery, out.parent / "local", say)
     with ExitStack() as stack:
-        found = answers(model, data.query, data.gallery, batch_size_of(flags), request, reranker, say)
+        found = answers(
+            model, data.query, data.gallery, batch_size_of(flags), request, reranker, say
+        )
         for number, answer in enumerate(found):
             write_json(out, answer)
             write_text(out.with_suffix(".txt"), f"{answer!r}\n")

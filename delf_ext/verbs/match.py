@@ -16,11 +16,15 @@ from delf_ext.verbs.requests import local_settings
 
 def run(flags: Any) -> None:
     if not flags.image or not flags.candidate or not flags.out:
-        raise UsageError("match draws how --image=PHOTO fits --candidate=PHOTO into --out=FILE.png: pass all three.")
+        raise UsageError(
+            "match draws how --image=PHOTO fits --candidate=PHOTO into --out=FILE.png: pass all three."
+        )
     picture, found = match(local_settings(flags), _one(flags.image), _one(flags.candidate), say)
     save_picture(Path(flags.out), picture)
     for verification in found:
-        say(f"{verification.num_inliers} inliers of {len(verification.matches)} matches, score {verification.significance:.1f}")
+        say(
+            f"{verification.num_inliers} inliers of {len(verification.matches)} matches, score {verification.significance:.1f}"
+        )
     say(f"{'accepted' if any(one.accepted for one in found) else 'not accepted'}: {flags.out}")
 
 

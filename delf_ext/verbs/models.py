@@ -15,7 +15,14 @@ from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
-from delf_ext.runs.sources import POOLINGS, CheckpointSource, ModelSource, OnnxSource, RunSource, Runtime
+from delf_ext.runs.sources import (
+    POOLINGS,
+    CheckpointSource,
+    ModelSource,
+    OnnxSource,
+    RunSource,
+    Runtime,
+)
 from delf_ext.verbs.data import resolve_data
 
 
@@ -37,9 +44,13 @@ def sources_of(flags: Any) -> list[ModelSource]:
             "which model? Pass --run_dir=RUN, --pretrained_model=CHECKPOINT for the trunk as it is, or --onnx_model=FILE.onnx."
         )
     if flags.runtime in ("tensorflow", "openvino-int8") and flags.onnx_model:
-        raise UsageError(f"--runtime={flags.runtime} does not run --onnx_model: pass openvino or onnxruntime, or leave it out.")
+        raise UsageError(
+            f"--runtime={flags.runtime} does not run --onnx_model: pass openvino or onnxruntime, or leave it out."
+        )
     if flags.runtime == "onnxruntime" and (run_dirs or flags.pretrained_model):
-        raise UsageError("--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out.")
+        raise UsageError(
+            "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out."
+        )
     sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
     if flags.pretrained_model:
         sources.append(_checkpoint(flags))
@@ -49,7 +60,9 @@ def sources_of(flags: Any) -> list[ModelSource]:
 def _checkpoint(flags: Any) -> CheckpointSource:
     if flags.image_size < 32:
         raise UsageError(f"--image_size must be at least 32. Received {flags.image_size}.")
-    return CheckpointSource(flags.pretrained_model, trunk_of(flags), POOLINGS[flags.pooling], flags.image_size)
+    return CheckpointSource(
+        flags.pretrained_model, trunk_of(flags), POOLINGS[flags.pooling], flags.image_size
+    )
 
 
 def trunk_of(flags: Any) -> schema.Trunk:
@@ -64,7 +77,9 @@ def open_models(flags: Any) -> list[Opened]:
     runtime = Runtime(flags.runtime, flags.mixed_precision)
     features = Path(flags.features) if flags.features else None
     if features is not None and len(sources) > 1:
-        raise UsageError("--features belongs to one model; compare finds the features of each run by itself.")
+        raise UsageError(
+            "--features belongs to one model; compare finds the features of each run by itself."
+        )
     opened = []
     for source in sources:
         model = open_model(
@@ -75,7 +90,9 @@ def open_models(flags: Any) -> list[Opened]:
             calibration=lambda: calibration_images(flags),
             log=say,
         )
-        opened.append(Opened(model, read_run(source.path) if isinstance(source, RunSource) else None))
+        opened.append(
+            Opened(model, read_run(source.path) if isinstance(source, RunSource) else None)
+        )
     return opened
 
 

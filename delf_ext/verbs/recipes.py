@@ -12,7 +12,11 @@ from delf_ext.recipes.registry import find_recipe, overview
 
 def run(flags: Any) -> None:
     if flags.recipe:
-        print(json.dumps(to_json(with_settings(find_recipe(flags.recipe), flags["set"].value)), indent=1))
+        print(
+            json.dumps(
+                to_json(with_settings(find_recipe(flags.recipe), flags["set"].value)), indent=1
+            )
+        )
         return
     if flags["set"].value:
         raise UsageError("--set changes a recipe: name it with --recipe.")
@@ -20,4 +24,6 @@ def run(flags: Any) -> None:
         print(f"{name}\n  {about.summary}")
         for what in ("source", "command", "cost", "expected"):
             print(f"  {what:<9} {getattr(about, what)}")
-    print("\nmandoo recipes --recipe=NAME prints one as JSON; --set PATH=VALUE changes it; docs/recipes.md has them all.")
+    print(
+        "\nmandoo recipes --recipe=NAME prints one as JSON; --set PATH=VALUE changes it; docs/recipes.md has them all."
+    )

@@ -29,8 +29,12 @@ def request_of(flags: Any, default: str | None = None, several: bool = False) ->
     method = default if flags.method is None else flags.method
     chains = None if method is None else tuple(parse_chain(part) for part in method.split(";"))
     if chains is not None and len(chains) > 1 and not several:
-        raise UsageError(f"this verb takes one --method; `compare` takes several. Received {flags.method!r}.")
-    test_time = TestTime(_copies(flags), queries_only=True) if flags["query_copies"].present else None
+        raise UsageError(
+            f"this verb takes one --method; `compare` takes several. Received {flags.method!r}."
+        )
+    test_time = (
+        TestTime(_copies(flags), queries_only=True) if flags["query_copies"].present else None
+    )
     return Request(deadline, chains, test_time, local_settings(flags))
 
 
@@ -77,5 +81,7 @@ def _numbers(name: str, values: list[str]) -> tuple[float, ...]:
     except ValueError:
         numbers = (math.nan,)
     if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}.")
+        raise UsageError(
+            f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}."
+        )
     return numbers

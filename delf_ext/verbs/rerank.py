@@ -10,7 +10,14 @@ from data_io.datasets import DataSet
 from data_io.progress import say
 from data_io.records import GroundTruth, ImageList
 from delf_ext.app.evaluation import Measured, improve, lists_of, measure, write_page
-from delf_ext.app.reranking import Reranker, ended_by, first_skipped, for_embedding, how_it_came, reserve
+from delf_ext.app.reranking import (
+    Reranker,
+    ended_by,
+    first_skipped,
+    for_embedding,
+    how_it_came,
+    reserve,
+)
 from delf_ext.app.verification import Pairs, match_drawer, verification_figures, verified_pairs
 from delf_ext.config import UsageError
 from delf_ext.evaluation.comparison import compare, format_table
@@ -28,7 +35,9 @@ def run(flags: Any) -> None:
     request = request_of(flags, default="geometric")
     deadline, chain = request.deadline, request.chain
     if not flags.out:
-        raise UsageError("rerank writes features, ranking, figures and page into --out=FOLDER: pass it.")
+        raise UsageError(
+            "rerank writes features, ranking, figures and page into --out=FOLDER: pass it."
+        )
     if not chain:
         raise UsageError("rerank needs a --method, such as geometric:100.")
     require_one(flags)
@@ -72,29 +81,47 @@ def require_relevant(query: ImageList, gallery: ImageList) -> bool:
         return False
     truth = GroundTruth.from_labels(query, gallery)
     if not any(len(rows) for rows in truth.relevant):
-        raise ValueError(f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find.")
+        raise ValueError(
+            f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find."
+        )
     return True
 
 
-def show(measured: list[Measured], before: dict[str, Any], reranker: Reranker, data: DataSet, out: Path, flags: Any) -> None:
+def show(
+    measured: list[Measured],
+    before: dict[str, Any],
+    reranker: Reranker,
+    data: DataSet,
+    out: Path,
+    flags: Any,
+) -> None:
     """Print the table, write figures and histogram of inliers; the page where time is not limited."""
     say("\n" + format_table(compare([one.evaluated for one in measured], flags.seed)))
     results = {"before": before, "after": measured[-1].figures(before["data"], flags.seed)}
     for group in before.get("groups", {}):
         changes = [
-            f"{what} {before['groups'][group][key]:.4f} -> {results['after']['groups'][group][key]:.4f}" for what, key in SHOWN
+            f"{what} {before['groups'][group][key]:.4f} -> {results['after']['groups'][group][key]:.4f}"
+            for what, key in SHOWN
         ]
         say(f"group {group}: {', '.join(changes)}")
     pairs = verified_pairs(measured[-1])
     if any(len(inliers) for inliers, _ in pairs.values()):
         results["verification"] = verification_figures(pairs, reranker.config)
         for name, value in results["verification"].items():
-            say(f"verification {name}: {value:.4f}" if isinstance(value, float) else f"verification {name}: {value}")
+            say(
+                f"verification {name}: {value:.4f}"
+                if isinstance(value, float)
+                else f"verification {name}: {value}"
+            )
         draw_histogram(out / "inliers.png", pairs, reranker.config)
     write_json(out / "metrics.json", results)
     if flags.report and not reranker.deadline.is_limited:
-        drawer = match_drawer(measured[-1], reranker.local, reranker.config) if reranker.local else None
-        page = write_page(out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer)
+        drawer = (
+            match_drawer(measured[-1], reranker.local, reranker.config) if reranker.local else None
+        )
+        page = write_page(
+            out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer
+        )
         say(f"report: {page.absolute()}")
 
 
@@ -103,7 +130,9 @@ def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
     if len(config.verify) > 1:
         return
     try:
-        draw_match_histogram(path, pairs["matching"][0], pairs["other"][0], config.verify[0].accepted_from)
+        draw_match_histogram(
+            path, pairs["matching"][0], pairs["other"][0], config.verify[0].accepted_from
+        )
         say(f"histogram of inliers: {path}")
     except ValueError as error:  # the extra is not installed: the figures are in metrics.json
         say(f"no histogram: {error}")

@@ -51,7 +51,9 @@ def run(flags: Any) -> None:
     recipe, settings = recipe_from_flags(flags), settings_from_flags(flags)
     request_of(flags)  # only checked: a submission with the same command line will use it
     path = str(Path(resolve_data(flags)).absolute())
-    run_dir = Path(flags.run_dir or (RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")))
+    run_dir = Path(
+        flags.run_dir or (RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S"))
+    )
     data = load_dataset(path, flags.query_split)
     begin = partial(
         training.train,
@@ -61,7 +63,11 @@ def run(flags: Any) -> None:
         data_path=path,
         weights=str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else "",
         settings=settings,
-        infer={name: flags[name].value for name in INFER if flags[name].present and name not in ("data", "run_dir")},
+        infer={
+            name: flags[name].value
+            for name in INFER
+            if flags[name].present and name not in ("data", "run_dir")
+        },
         log=say,
     )
     if nsml.IS_ON_NSML:
@@ -76,11 +82,18 @@ def run(flags: Any) -> None:
 
 
 def _on_platform(
-    begin: Callable[..., Trained], recipe: AnyRecipe, settings: Settings, data: DataSet, run_dir: Path, flags: Any
+    begin: Callable[..., Trained],
+    recipe: AnyRecipe,
+    settings: Settings,
+    data: DataSet,
+    run_dir: Path,
+    flags: Any,
 ) -> Trained:
     """Train in a session of NSML; a fork or a resumed session goes on from the checkpoint that the platform loads."""
     if not isinstance(recipe, schema.Recipe):
-        raise UsageError("an ensemble cannot be saved on NSML yet: train its members, each in a session of its own.")
+        raise UsageError(
+            "an ensemble cannot be saved on NSML yet: train its members, each in a session of its own."
+        )
     listener = TrainingSession(run_dir, recipe.epochs)
     if flags.pause:
         nsml.paused(scope={"listener": listener})
@@ -99,7 +112,11 @@ def _resume(flags: Any) -> None:
     run = read_run(flags.run_dir)
     training.require_resumable(run)  # before its data are looked for
     data = load_dataset(flags.data or run.facts.data, flags.query_split)
-    unused = [f"--{name}" for name in (*ORIGINAL, *KEPT_BY_A_RUN) if flags[name].present and name != "epochs"]
+    unused = [
+        f"--{name}"
+        for name in (*ORIGINAL, *KEPT_BY_A_RUN)
+        if flags[name].present and name != "epochs"
+    ]
     if unused:
         say(f"--resume: recipe and settings are the run's own; not used: {', '.join(unused)}")
     cache = flags.pixel_cache or ""
@@ -154,7 +171,9 @@ def recipe_from_flags(flags: Any) -> AnyRecipe:
 
 def _quick(recipe: AnyRecipe) -> AnyRecipe:
     if not isinstance(recipe, schema.Recipe):
-        raise UsageError("--debug makes one recipe small; debug the members of an ensemble one by one.")
+        raise UsageError(
+            "--debug makes one recipe small; debug the members of an ensemble one by one."
+        )
     every = [f"validation.every_steps={DEBUG_EVALUATE_EVERY}"] * (recipe.validation is not None)
     stages = [f"stages.{row}.epochs=1" for row in range(len(recipe.stages))]
     recipe = with_settings(recipe, [*every, *stages])
@@ -179,7 +198,9 @@ def _end(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
         _end(member, data, data_name, flags)
     if not (len(data.query) and data.query.labels is not None and data.gallery.labels is not None):
         here = f"mandoo evaluate --run_dir={trained.run_dir} --data=..."
-        say(f"trained: {trained.run_dir}. Score it with: {f'nsml submit {nsml.SESSION_NAME}' if nsml.IS_ON_NSML else here}")
+        say(
+            f"trained: {trained.run_dir}. Score it with: {f'nsml submit {nsml.SESSION_NAME}' if nsml.IS_ON_NSML else here}"
+        )
         return
     run = read_run(trained.run_dir)
     model = open_model(trained.source, Runtime(mixed_precision=flags.mixed_precision), log=say)
@@ -193,13 +214,23 @@ def _end(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
 def submit(flags: Any) -> None:
     """Answer a submission: --mode=test, the platform calls `load`, then `infer`."""
     if not nsml.IS_ON_NSML:
-        raise UsageError("--mode=test is how `nsml submit` calls a session; elsewhere `infer --run_dir=RUN` writes the answer.")
+        raise UsageError(
+            "--mode=test is how `nsml submit` calls a session; elsewhere `infer --run_dir=RUN` writes the answer."
+        )
     flags.time_budget = submission_budget_s(flags.time_budget)
-    flags.run_dir = flags.pretrained_model = None  # what training started from; the checkpoint is the model now
+    flags.run_dir = flags.pretrained_model = (
+        None  # what training started from; the checkpoint is the model now
+    )
 
     def open_run(path: str) -> Any:
         runtime = Runtime(flags.runtime, flags.mixed_precision)
-        return open_model(RunSource(path), runtime, store=False, calibration=lambda: calibration_images(flags), log=say)
+        return open_model(
+            RunSource(path),
+            runtime,
+            store=False,
+            calibration=lambda: calibration_images(flags),
+            log=say,
+        )
 
     request = request_of(flags)
     submission = Submission(open_run, request, batch_size_of(flags))

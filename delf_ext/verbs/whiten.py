@@ -14,8 +14,12 @@ from delf_ext.verbs.requests import local_settings
 
 def run(flags: Any) -> None:
     run_dir = flags.local_model or flags.run_dir
-    out = flags.out or (str(Path(run_dir) / WHITENING) if run_dir and Path(run_dir).is_dir() else None)
+    out = flags.out or (
+        str(Path(run_dir) / WHITENING) if run_dir and Path(run_dir).is_dir() else None
+    )
     if not flags.data or not out:
-        raise UsageError("whiten learns on the photographs of --data=FOLDER and writes --out=FILE, or into --run_dir: pass both.")
+        raise UsageError(
+            "whiten learns on the photographs of --data=FOLDER and writes --out=FILE, or into --run_dir: pass both."
+        )
     settings = local_settings(flags)
     learn_whitening(settings, raw_delf(settings, say), list_images(flags.data), Path(out), log=say)

@@ -89,7 +89,9 @@ def test_augment_flips_and_zooms():
     image[:, :8] = 255
     results = [augment(image, np.random.default_rng(seed)) for seed in range(20)]
     assert all(
-        result.dtype == np.float32 and result.shape == image.shape and 0 <= result.min() <= result.max() <= 1
+        result.dtype == np.float32
+        and result.shape == image.shape
+        and 0 <= result.min() <= result.max() <= 1
         for result in results
     )
     sides = [(result[:, :6].mean(), result[:, 10:].mean()) for result in results]

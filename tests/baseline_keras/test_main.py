@@ -110,7 +110,9 @@ def test_kill_minus_nine_then_resume(photos: Path, tmp_path: Path, capsys: pytes
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    killed_at = json.loads((tmp_path / "run" / "metrics" / "training.json").read_text())["epochs_done"]
+    killed_at = json.loads((tmp_path / "run" / "metrics" / "training.json").read_text())[
+        "epochs_done"
+    ]
     assert main([*flags, f"--epochs={killed_at + 1}", "--resume"]) == 0
     printed = capsys.readouterr()
     assert f"{tmp_path}/run: {killed_at + 1} epochs, loss " in printed.out

@@ -10,20 +10,40 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_io.artifacts import StaleArtifact, atomic_path, digest_of, load_record, read_json, save_record, write_json, write_text
+from data_io.artifacts import (
+    StaleArtifact,
+    atomic_path,
+    digest_of,
+    load_record,
+    read_json,
+    save_record,
+    write_json,
+    write_text,
+)
 from data_io.records import GlobalFeatures, ImageList, Ranking
 
 IDS = np.array(["a/1", "b/ü 2"])
 RECORDS = {
     "images": ImageList(
-        IDS, np.array(["x.jpg", "y.jpg"]), np.array([3, -1]), np.array(["shop", ""]), (("bad.jpg", "truncated, 3 %"),)
+        IDS,
+        np.array(["x.jpg", "y.jpg"]),
+        np.array([3, -1]),
+        np.array(["shop", ""]),
+        (("bad.jpg", "truncated, 3 %"),),
     ),
     "unlabelled": ImageList(IDS, IDS),
     "no images": ImageList(np.zeros(0), np.zeros(0), labels=np.zeros(0)),
     "nothing but skipped": ImageList(np.zeros(0), np.zeros(0), skipped=(("a", "b"), ("c", "d"))),
     "features": GlobalFeatures(IDS, np.array([[1, 0], [0.6, 0.8]]), "0123456789ab"),
     "no features": GlobalFeatures(np.zeros(0), np.zeros((0, 4)), "0123"),
-    "ranking": Ranking(IDS, np.array(["g"]), np.array([[0], [-1]]), np.array([[0.5], [0]]), np.array([True, False]), "exact"),
+    "ranking": Ranking(
+        IDS,
+        np.array(["g"]),
+        np.array([[0], [-1]]),
+        np.array([[0.5], [0]]),
+        np.array([True, False]),
+        "exact",
+    ),
     "empty ranking": Ranking(np.zeros(0), np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0))),
 }
 
@@ -37,7 +57,11 @@ def test_records_come_back_as_they_were(tmp_path: Path, name: str) -> None:
         before, after = getattr(record, field.name), getattr(loaded, field.name)
         if isinstance(before, np.ndarray):
             np.testing.assert_array_equal(before, after)
-            assert before.dtype == after.dtype and before.shape == after.shape and not after.flags.writeable
+            assert (
+                before.dtype == after.dtype
+                and before.shape == after.shape
+                and not after.flags.writeable
+            )
         else:
             assert before == after
 
@@ -55,7 +79,10 @@ def test_features_of_another_config_are_stale(tmp_path: Path) -> None:
     path = tmp_path / "features.npz"
     save_record(path, RECORDS["features"])
     assert load_record(path, GlobalFeatures, digest="0123456789ab").digest == "0123456789ab"
-    with pytest.raises(StaleArtifact, match="features.npz was made by config 0123456789ab; now ffff. Pass --overwrite"):
+    with pytest.raises(
+        StaleArtifact,
+        match="features.npz was made by config 0123456789ab; now ffff. Pass --overwrite",
+    ):
         load_record(path, GlobalFeatures, digest="ffff")
 
 
@@ -67,7 +94,9 @@ def test_damaged_files_are_named_with_the_remedy(tmp_path: Path) -> None:
     flipped[whole.index(np.float32([1, 0, 0.6, 0.8]).tobytes())] ^= 1
     for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:-1], bytes(flipped)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"r.npz: not a readable record \(.*\); delete it and run again"):
+        with pytest.raises(
+            ValueError, match=r"r.npz: not a readable record \(.*\); delete it and run again"
+        ):
             load_record(path, GlobalFeatures)
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
@@ -88,10 +117,23 @@ def test_damaged_files_are_named_with_the_remedy(tmp_path: Path) -> None:
         ({"ids": np.array(["a", "a"])}, "image ids must be unique"),
     ],
 )
-def test_a_record_changed_by_hand_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    columns = {"record_type": "GlobalFeatures", "ids": IDS, "embeddings": np.eye(2, dtype=np.float32), "digest": "d"} | change
-    np.savez(tmp_path / "r.npz", **{name: np.asarray(value) for name, value in columns.items() if value is not None})
-    with pytest.raises(ValueError, match=rf"r.npz: not a valid GlobalFeatures \(.*{message}.*\); delete it and run again"):
+def test_a_record_changed_by_hand_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    columns = {
+        "record_type": "GlobalFeatures",
+        "ids": IDS,
+        "embeddings": np.eye(2, dtype=np.float32),
+        "digest": "d",
+    } | change
+    np.savez(
+        tmp_path / "r.npz",
+        **{name: np.asarray(value) for name, value in columns.items() if value is not None},
+    )
+    with pytest.raises(
+        ValueError,
+        match=rf"r.npz: not a valid GlobalFeatures \(.*{message}.*\); delete it and run again",
+    ):
         load_record(tmp_path / "r.npz", GlobalFeatures)
 
 
@@ -111,9 +153,15 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     assert trap.trace.is_dir()  # the trap works
     trap.trace.rmdir()
     for name, value in (("ids", np.array([trap], object)), ("extra", np.array(trap, object))):
-        columns = {"record_type": np.asarray("ImageList"), "ids": np.array(["a"]), "paths": np.array(["a"])} | {name: value}
+        columns = {
+            "record_type": np.asarray("ImageList"),
+            "ids": np.array(["a"]),
+            "paths": np.array(["a"]),
+        } | {name: value}
         np.savez(tmp_path / "r.npz", **columns)
-        with pytest.raises(ValueError, match=r"r.npz: not a readable record \(Object arrays cannot be loaded"):
+        with pytest.raises(
+            ValueError, match=r"r.npz: not a readable record \(Object arrays cannot be loaded"
+        ):
             load_record(tmp_path / "r.npz", ImageList)
     (tmp_path / "r.npz").write_bytes(pickle.dumps(trap))
     with pytest.raises(ValueError, match="not a readable record"):
@@ -132,7 +180,9 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) ->
     assert [file.name for file in tmp_path.iterdir()] == ["result.txt"]
 
 
-def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(file: Any, **_: Any) -> None:
         file.write(b"PK half")
         raise OSError(28, "No space left on device")
@@ -159,7 +209,10 @@ def test_json_round_trip_and_errors(tmp_path: Path) -> None:
         read_json(tmp_path / "gone.json")
     for content in (b'{"mAP": 0.', b"\xff\xfe{}"):
         (tmp_path / "half.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"half.json: not readable as JSON \(.*\); it may be half-written: delete it"):
+        with pytest.raises(
+            ValueError,
+            match=r"half.json: not readable as JSON \(.*\); it may be half-written: delete it",
+        ):
             read_json(tmp_path / "half.json")
     with pytest.raises(TypeError):
         write_json(tmp_path / "set.json", {1, 2})
@@ -168,5 +221,10 @@ def test_json_round_trip_and_errors(tmp_path: Path) -> None:
 
 def test_digest_depends_on_the_value_and_not_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
-    assert len({digest_of(value) for value in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, [1], None)}) == 6
-    assert digest_of({}) == "44136fa355b3"  # first digits of SHA-256 of the two bytes {}, as sha256sum prints them
+    assert (
+        len({digest_of(value) for value in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, [1], None)})
+        == 6
+    )
+    assert (
+        digest_of({}) == "44136fa355b3"
+    )  # first digits of SHA-256 of the two bytes {}, as sha256sum prints them

@@ -28,7 +28,9 @@ SIDES = st.integers(1, 40)
 
 def photograph(height: int, width: int) -> np.ndarray:
     """Bright, every pixel another, so that no change goes unseen."""
-    return np.random.default_rng(height * 100 + width).integers(30, 256, (height, width, 3), dtype=np.uint8)
+    return np.random.default_rng(height * 100 + width).integers(
+        30, 256, (height, width, 3), dtype=np.uint8
+    )
 
 
 def changed(change: Callable, pixels: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
@@ -72,7 +74,9 @@ def test_any_choice_gives_a_square_uint8_picture_decided_by_the_seed(
     result = augment(pixels, size_px, plainly(names), np.random.default_rng(seed))
     assert result.shape == (size_px, size_px, 3) and result.dtype == np.uint8
     np.testing.assert_array_equal(pixels, before)
-    again = augment(pixels, size_px, plainly(sorted(names, reverse=True)), np.random.default_rng(seed))
+    again = augment(
+        pixels, size_px, plainly(sorted(names, reverse=True)), np.random.default_rng(seed)
+    )
     np.testing.assert_array_equal(result, again)  # nor does the order of the flags matter
 
 
@@ -80,7 +84,10 @@ def test_any_choice_gives_a_square_uint8_picture_decided_by_the_seed(
 def test_a_crop_is_a_large_part_of_the_photograph(height: int, width: int, seed: int) -> None:
     rows, columns = np.mgrid[0:height, 0:width]
     part = changed(crop, np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8), seed)
-    assert round(MIN_CROP_SHARE * height) <= len(part) <= height and round(MIN_CROP_SHARE * width) <= part.shape[1] <= width
+    assert (
+        round(MIN_CROP_SHARE * height) <= len(part) <= height
+        and round(MIN_CROP_SHARE * width) <= part.shape[1] <= width
+    )
     top, left = part[0, 0, :2]
     rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
     np.testing.assert_array_equal(part[..., :2], np.stack([rows, columns], axis=2))
@@ -91,7 +98,12 @@ def test_crops_reach_every_edge() -> None:
     ramp = np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
     parts = [changed(crop, ramp, seed)[:, 0, 0] for seed in range(200)]
     assert {len(part) for part in parts} == {7, 8, 9, 10}
-    assert {part[0] for part in parts} == {0, 1, 2, 3} and {part[-1] for part in parts} == {6, 7, 8, 9}
+    assert {part[0] for part in parts} == {0, 1, 2, 3} and {part[-1] for part in parts} == {
+        6,
+        7,
+        8,
+        9,
+    }
 
 
 @pytest.mark.parametrize(("change", "axis"), [(mirror_left_right, 1), (mirror_top_bottom, 0)])
@@ -131,7 +143,10 @@ def test_noise_is_as_strong_as_said_and_leaves_the_mean() -> None:
     gray = np.full((100, 100, 3), 128, np.uint8)
     differences = np.stack([changed(noise, gray, seed).astype(float) - 128 for seed in range(40)])
     deviations = differences.std(axis=(1, 2, 3))
-    assert deviations.max() < 1.03 * MAX_NOISE and deviations.min() < 0.2 * MAX_NOISE < 0.8 * MAX_NOISE < deviations.max()
+    assert (
+        deviations.max() < 1.03 * MAX_NOISE
+        and deviations.min() < 0.2 * MAX_NOISE < 0.8 * MAX_NOISE < deviations.max()
+    )
     assert np.abs(differences.mean(axis=(1, 2, 3))).max() < 0.3
 
 

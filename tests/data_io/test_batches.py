@@ -28,7 +28,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
     paths = [str(folder / f"{row}.png") for row in range(11)]
     for row, path in enumerate(paths):
         Image.fromarray(rng.integers(0, 256, (20 + row, 40 - row, 3), dtype=np.uint8)).save(path)
-    return ImageList([f"image{row}" for row in range(11)], paths, labels=[7, 3, 3, 9, 0, 7, 9, 9, 0, 3, 7])
+    return ImageList(
+        [f"image{row}" for row in range(11)], paths, labels=[7, 3, 3, 9, 0, 7, 9, 9, 0, 3, 7]
+    )
 
 
 def as_arrays(dataset: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -81,7 +83,10 @@ def test_a_resumed_epoch_sees_exactly_its_tail(images: ImageList) -> None:
     batches = epoch_batches(images.labels, BATCH_SIZE, 0, 0, "shuffled")
     whole = as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0))
     for start_step in (1, 2):
-        assert_equal(as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)), whole[start_step:])
+        assert_equal(
+            as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)),
+            whole[start_step:],
+        )
     assert as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, len(batches))) == []
 
 
@@ -92,7 +97,9 @@ def test_the_same_image_is_augmented_differently_at_each_place_epoch_and_seed(
     pictures = [
         picture.tobytes()
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
-        for picture in as_arrays(image_batches(images, batches, SIZE_PX, {"noise": {}}, seed, epoch))[0][0]
+        for picture in as_arrays(
+            image_batches(images, batches, SIZE_PX, {"noise": {}}, seed, epoch)
+        )[0][0]
     ]
     assert len(set(pictures)) == 9
 
@@ -110,8 +117,14 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
 
 def test_photographs_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -> None:
     at_least_px = sufficient_px(side_before(SIZE_PX, CROP_AND_NOISE))
-    assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (81, 86, 3)  # 70 % of 81 are 2.3 times 24
-    (found,) = as_arrays(image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, CROP_AND_NOISE, 0, 0))
+    assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (
+        81,
+        86,
+        3,
+    )  # 70 % of 81 are 2.3 times 24
+    (found,) = as_arrays(
+        image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, CROP_AND_NOISE, 0, 0)
+    )
     for place, row in enumerate([2, 0, 3, 1]):
         pixels = decode_image(jpegs.paths[row], at_least_px=at_least_px)
         expected = augment(pixels, SIZE_PX, CROP_AND_NOISE, np.random.default_rng([0, 0, place]))
@@ -132,11 +145,15 @@ def test_the_second_epoch_comes_out_of_the_cache(
     side_px = {0.7: 35, 0.5: 48}[smallest] if "crop" in changes else SIZE_PX  # 24 / smallest
     for row, pixels in enumerate(first[0][0]):
         square = load_image(jpegs.paths[row], side_px)
-        np.testing.assert_array_equal(pixels, augment(square, SIZE_PX, changes, np.random.default_rng([0, 0, row])))
+        np.testing.assert_array_equal(
+            pixels, augment(square, SIZE_PX, changes, np.random.default_rng([0, 0, row]))
+        )
     if "crop" not in changes:
         assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0)), first)
     monkeypatch.setattr(pixel_cache, "load_image", None)
-    assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path)), first)
+    assert_equal(
+        as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path)), first
+    )
 
 
 def test_images_without_labels_are_refused() -> None:
@@ -161,7 +178,10 @@ def test_feature_batches_come_out_of_a_memory_map_with_their_labels(
     labels = np.arange(11, dtype=np.int64) * 3
     batches = epoch_batches(labels, BATCH_SIZE, 0, 0, "shuffled")
     dataset = feature_batches(mapped, labels, batches)
-    assert dataset.element_spec == (tf.TensorSpec((BATCH_SIZE, 2, 3, 5), tf.float32), tf.TensorSpec((BATCH_SIZE,), tf.int32))
+    assert dataset.element_spec == (
+        tf.TensorSpec((BATCH_SIZE, 2, 3, 5), tf.float32),
+        tf.TensorSpec((BATCH_SIZE,), tf.int32),
+    )
     expected = [(maps[rows].astype(np.float32), 3 * rows) for rows in batches]
     assert_equal(as_arrays(dataset), expected)
     assert_equal(as_arrays(feature_batches(mapped, labels, batches, 2)), expected[2:])

@@ -22,7 +22,9 @@ def label_names(data: DataSet, images: ImageList) -> list[str]:
 
 
 def short(skipped: tuple[tuple[str, str], ...], root: Path) -> list[tuple[str, str]]:
-    return [(path.replace(f"{root}/", ""), reason.replace(f"{root}/", "")) for path, reason in skipped]
+    return [
+        (path.replace(f"{root}/", ""), reason.replace(f"{root}/", "")) for path, reason in skipped
+    ]
 
 
 # --- one folder per class
@@ -43,7 +45,9 @@ def test_class_folders_in_natural_order(tmp_path: Path) -> None:
     data = load_dataset(tmp_path)
     assert data.class_names == ("9", "10", "100") and data.name == tmp_path.name
     assert data.train.ids.tolist() == ["9/z", "10/a", "10/b", "100/q"]
-    assert data.train.paths.tolist() == [str(tmp_path / name) for name in ("9/z.png", "10/a.JPG", "10/b.jpg", "100/q.tiff")]
+    assert data.train.paths.tolist() == [
+        str(tmp_path / name) for name in ("9/z.png", "10/a.JPG", "10/b.jpg", "100/q.tiff")
+    ]
     assert data.train.labels.tolist() == [0, 1, 1, 2]
     assert len(data.query) == len(data.gallery) == 0 and data.skipped == ()
     assert data.query.labels.dtype == np.int64 and data.train.groups is None
@@ -55,16 +59,38 @@ def test_names_with_numbers_sort_as_people_do(tmp_path: Path) -> None:
 
 
 def test_nested_class_folders(tmp_path: Path) -> None:
-    touch(tmp_path, "Packages/Milk/Arla/1.jpg", "Packages/Milk/Oatly/1.jpg", "Fruit/Apple/1.jpg", "Fruit/2.jpg")
+    touch(
+        tmp_path,
+        "Packages/Milk/Arla/1.jpg",
+        "Packages/Milk/Oatly/1.jpg",
+        "Fruit/Apple/1.jpg",
+        "Fruit/2.jpg",
+    )
     data = load_dataset(tmp_path)
     assert data.class_names == ("Fruit", "Fruit/Apple", "Packages/Milk/Arla", "Packages/Milk/Oatly")
-    assert data.train.ids.tolist() == ["Fruit/2", "Fruit/Apple/1", "Packages/Milk/Arla/1", "Packages/Milk/Oatly/1"]
+    assert data.train.ids.tolist() == [
+        "Fruit/2",
+        "Fruit/Apple/1",
+        "Packages/Milk/Arla/1",
+        "Packages/Milk/Oatly/1",
+    ]
 
 
 def test_class_folders_name_what_they_leave_out(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.jpg", "cat/1.png", "empty/readme.txt", "stray.jpg", "dog/2.v1.jpg", "dog/2.v2.jpg")
+    touch(
+        tmp_path,
+        "cat/1.jpg",
+        "cat/1.png",
+        "empty/readme.txt",
+        "stray.jpg",
+        "dog/2.v1.jpg",
+        "dog/2.v2.jpg",
+    )
     data = load_dataset(tmp_path)
-    assert data.train.ids.tolist() == ["cat/1", "dog/2.v1", "dog/2.v2"] and data.class_names == ("cat", "dog")
+    assert data.train.ids.tolist() == ["cat/1", "dog/2.v1", "dog/2.v2"] and data.class_names == (
+        "cat",
+        "dog",
+    )
     assert sorted(short(data.skipped, tmp_path)) == [
         ("cat/1.png", "same id as cat/1.jpg"),
         ("empty", "empty class"),
@@ -73,12 +99,23 @@ def test_class_folders_name_what_they_leave_out(tmp_path: Path) -> None:
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
-    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "query/a/9.jpg", "gallery/c/1.jpg", "gallery/a/2.jpg", "gallery/d/x.txt")
+    touch(
+        tmp_path,
+        "train/a/1.jpg",
+        "train/b/1.jpg",
+        "query/a/9.jpg",
+        "gallery/c/1.jpg",
+        "gallery/a/2.jpg",
+        "gallery/d/x.txt",
+    )
     data = load_dataset(tmp_path)
     assert data.class_names == ("a", "b", "c")
     assert data.train.ids.tolist() == ["train/a/1", "train/b/1"]
     assert (data.query.ids.tolist(), label_names(data, data.query)) == (["query/a/9"], ["a"])
-    assert (data.gallery.ids.tolist(), label_names(data, data.gallery)) == (["gallery/a/2", "gallery/c/1"], ["a", "c"])
+    assert (data.gallery.ids.tolist(), label_names(data, data.gallery)) == (
+        ["gallery/a/2", "gallery/c/1"],
+        ["a", "c"],
+    )
     assert short(data.skipped, tmp_path) == [("gallery/d", "empty class")]
 
 
@@ -91,7 +128,10 @@ def test_without_a_gallery_folder_the_gallery_is_the_train_list(tmp_path: Path) 
 
 def test_folders_of_other_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "val/a/2.jpg")
-    with pytest.raises(ValueError, match="has train, val; name the folders train, query and gallery, or write a CSV"):
+    with pytest.raises(
+        ValueError,
+        match="has train, val; name the folders train, query and gallery, or write a CSV",
+    ):
         load_dataset(tmp_path)
 
 
@@ -105,9 +145,17 @@ def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
     (root / "a" / "self").symlink_to(root / "a" / "self")
     (root / "c_link").symlink_to(root / "z_real")
     data = load_dataset(root)
-    assert data.train.ids.tolist() == ["a/1", "b/5", "z_real/1"]  # a folder's own name wins over a link to it
+    assert data.train.ids.tolist() == [
+        "a/1",
+        "b/5",
+        "z_real/1",
+    ]  # a folder's own name wins over a link to it
     read_already = "link to a folder that is read already"
-    assert sorted(short(data.skipped, root)) == [("a/far_up", read_already), ("a/up", read_already), ("c_link", read_already)]
+    assert sorted(short(data.skipped, root)) == [
+        ("a/far_up", read_already),
+        ("a/up", read_already),
+        ("c_link", read_already),
+    ]
 
 
 def test_a_folder_named_like_an_image(tmp_path: Path) -> None:
@@ -116,7 +164,12 @@ def test_a_folder_named_like_an_image(tmp_path: Path) -> None:
 
 
 def test_two_runs_see_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, *(f"{name}/{number}.jpg" for name in ("b", "a", "c/d", "c/e") for number in (3, 1, 2)), "e/x.txt", "f/x.txt")
+    touch(
+        tmp_path,
+        *(f"{name}/{number}.jpg" for name in ("b", "a", "c/d", "c/e") for number in (3, 1, 2)),
+        "e/x.txt",
+        "f/x.txt",
+    )
     first = load_dataset(tmp_path)
 
     class Reversed:
@@ -137,7 +190,9 @@ def test_two_runs_see_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert first.skipped == second.skipped and len(first.skipped) == 2
 
 
-def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "a/1.jpg", "locked/1.jpg")
     scandir = os.scandir
 
@@ -147,7 +202,9 @@ def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path, monkeypatch: py
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    assert short(load_dataset(tmp_path).skipped, tmp_path) == [("locked", "cannot be read: Permission denied")]
+    assert short(load_dataset(tmp_path).skipped, tmp_path) == [
+        ("locked", "cannot be read: Permission denied")
+    ]
 
 
 def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
@@ -170,14 +227,21 @@ def test_no_data_names_the_accepted_forms(tmp_path: Path) -> None:
     touch(tmp_path, "one.jpg", "two.jpg")
     with pytest.raises(ValueError) as error:
         load_dataset(tmp_path)
-    assert "no image found (2 left out; the first: " in one_line(error) and "not in the folder of a class" in str(error.value)
+    assert "no image found (2 left out; the first: " in one_line(
+        error
+    ) and "not in the folder of a class" in str(error.value)
 
 
 # --- challenge tree
 
 
 def test_challenge_tree(tmp_path: Path) -> None:
-    touch(tmp_path, "train/train_data/10/1.jpg", "train/train_data/9/5.jpg", "train/train_data/9/4.jpg")
+    touch(
+        tmp_path,
+        "train/train_data/10/1.jpg",
+        "train/train_data/9/5.jpg",
+        "train/train_data/9/4.jpg",
+    )
     touch(tmp_path, "test/test_data/query/query_1.jpg", "test/test_data/query/query_0.jpg")
     touch(tmp_path, "test/test_data/reference/refer_1.jpg", "test/test_data/reference/refer_0.jpg")
     data = load_dataset(tmp_path)
@@ -189,12 +253,20 @@ def test_challenge_tree(tmp_path: Path) -> None:
 
 def test_challenge_tree_with_test_labels(tmp_path: Path) -> None:
     touch(tmp_path, "train/train_data/9/5.jpg")
-    touch(tmp_path, "test/test_data/query/q0.jpg", "test/test_data/query/q1.jpg", "test/test_data/query/q2.jpg")
+    touch(
+        tmp_path,
+        "test/test_data/query/q0.jpg",
+        "test/test_data/query/q1.jpg",
+        "test/test_data/query/q2.jpg",
+    )
     touch(tmp_path, "test/test_data/reference/r0.jpg")
     (tmp_path / "test" / "test_labels.csv").write_text("id,label\nq0,11\nq1,9\nr0,11\nr9,9\nq2,\n")
     data = load_dataset(tmp_path)
     assert data.class_names == ("9", "11")
-    assert data.query.ids.tolist() == ["q0", "q1"] and label_names(data, data.query) == ["11", "9"]  # by name, not by class
+    assert data.query.ids.tolist() == ["q0", "q1"] and label_names(data, data.query) == [
+        "11",
+        "9",
+    ]  # by name, not by class
     assert label_names(data, data.gallery) == ["11"]
     assert short(data.skipped, tmp_path) == [
         ("test/test_data/query/q2.jpg", "no label in test_labels.csv"),
@@ -206,17 +278,25 @@ def test_challenge_label_file_is_checked(tmp_path: Path) -> None:
     touch(tmp_path, "test/test_data/query/q0.jpg")
     labels = tmp_path / "test" / "test_labels.csv"
     labels.write_text("id,label\nq0,1\nq0,2\n")
-    with pytest.raises(ValueError, match="test_labels.csv, line 3: a second label for q0; keep one"):
+    with pytest.raises(
+        ValueError, match="test_labels.csv, line 3: a second label for q0; keep one"
+    ):
         load_dataset(tmp_path)
     labels.write_text("name,label\nq0,1\n")
     with pytest.raises(
-        ValueError, match="test_labels.csv: no column id. The first line must name the columns; found name, label"
+        ValueError,
+        match="test_labels.csv: no column id. The first line must name the columns; found name, label",
     ):
         load_dataset(tmp_path)
 
 
 def test_either_part_of_the_challenge_tree_alone(tmp_path: Path) -> None:
-    touch(tmp_path, "a/train/train_data/1/1.jpg", "b/test/test_data/query/q.jpg", "b/test/test_data/reference/r.jpg")
+    touch(
+        tmp_path,
+        "a/train/train_data/1/1.jpg",
+        "b/test/test_data/query/q.jpg",
+        "b/test/test_data/reference/r.jpg",
+    )
     train_only, test_only = load_dataset(tmp_path / "a"), load_dataset(tmp_path / "b")
     assert (len(train_only.train), len(train_only.query), len(train_only.gallery)) == (1, 0, 0)
     assert (len(test_only.train), len(test_only.query), len(test_only.gallery)) == (0, 1, 1)
@@ -229,7 +309,14 @@ CLASSES = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class 
 
 
 def grocery_tree(folder: Path) -> Path:
-    touch(folder, "train/M/Z/1.jpg", "train/M/Z/2.jpg", "train/F/A/1.jpg", "val/F/A/1.jpg", "test/M/Z/7.jpg")
+    touch(
+        folder,
+        "train/M/Z/1.jpg",
+        "train/M/Z/2.jpg",
+        "train/F/A/1.jpg",
+        "val/F/A/1.jpg",
+        "test/M/Z/7.jpg",
+    )
     (folder / "classes.csv").write_text(CLASSES)
     (folder / "train.txt").write_text(
         "train/M/Z/2.jpg, 0, 0\ntrain/M/Z/1.jpg, 0, 0\ntrain/F/A/1.jpg, 1, 1\ntrain/F/A/gone.jpg, 1, 1\n"
@@ -242,7 +329,10 @@ def test_grocery_tree_from_root_or_inside(tmp_path: Path) -> None:
     tree = grocery_tree(tmp_path / "store" / "dataset")
     for path in (tree, tree.parent):
         data = load_dataset(path)
-        assert data.name == "store" and data.class_names == ("Zebra-Milk", "Apple")  # the order of the class ids
+        assert data.name == "store" and data.class_names == (
+            "Zebra-Milk",
+            "Apple",
+        )  # the order of the class ids
         assert data.train.ids.tolist() == ["train/M/Z/1", "train/M/Z/2", "train/F/A/1"]
         assert data.train.labels.tolist() == [0, 0, 1] and data.gallery is data.train
         assert data.query.ids.tolist() == ["val/F/A/1"] and data.query.labels.tolist() == [1]
@@ -261,12 +351,21 @@ def test_grocery_query_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["train/M/Z/1.jpg, 2, 0", "train/M/Z/1.jpg, 0", "train/M/Z/1.jpg, zero, 0", "train/M/Z/1.jpg, -1, 0"]
+    "line",
+    [
+        "train/M/Z/1.jpg, 2, 0",
+        "train/M/Z/1.jpg, 0",
+        "train/M/Z/1.jpg, zero, 0",
+        "train/M/Z/1.jpg, -1, 0",
+    ],
 )
 def test_grocery_lists_are_checked(tmp_path: Path, line: str) -> None:
     tree = grocery_tree(tmp_path)
     (tree / "train.txt").write_text(f"train/M/Z/2.jpg, 0, 0\n{line}\n")
-    with pytest.raises(ValueError, match=r"train.txt, line 2: expected `path, class 0..1, coarse class`. Received '") as error:
+    with pytest.raises(
+        ValueError,
+        match=r"train.txt, line 2: expected `path, class 0..1, coarse class`. Received '",
+    ) as error:
         load_dataset(tree)
     assert line in str(error.value)
 
@@ -275,7 +374,10 @@ def test_grocery_lists_are_checked(tmp_path: Path, line: str) -> None:
 def test_grocery_classes_are_checked(tmp_path: Path, row: str) -> None:
     tree = grocery_tree(tmp_path)
     (tree / "classes.csv").write_text(f"{CLASSES}{row}\n")
-    with pytest.raises(ValueError, match="classes.csv: class ids must run from 0 without a gap, each with a name of its own"):
+    with pytest.raises(
+        ValueError,
+        match="classes.csv: class ids must run from 0 without a gap, each with a name of its own",
+    ):
         load_dataset(tree)
 
 
@@ -285,7 +387,12 @@ def test_the_grocery_store_data_set_itself(shared: Path) -> None:
     if not root.is_dir():
         pytest.skip("no data/grocery in shared")
     data = load_dataset(root)
-    assert (len(data.train), len(data.query), len(data.class_names), data.skipped) == (2640, 296, 81, ())
+    assert (len(data.train), len(data.query), len(data.class_names), data.skipped) == (
+        2640,
+        296,
+        81,
+        (),
+    )
     for images in (data.train, data.query):
         folders = [Path(path).parent.name for path in images.paths]
         assert label_names(data, images) == folders
@@ -304,14 +411,25 @@ def write_csv(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_csv_in_any_column_order_with_bom_quotes_and_extra_columns(tmp_path: Path) -> None:
     touch(tmp_path, "i/a, b.jpg", "i/c.png", "i/d.jpg", "i/e.jpg")
     rows = 'split,colour,label, path ,group\ntrain,red,"milk, fat",i/c.png,shop 1\n\nquery,,tea,"i/a, b.jpg",shop 2\n'
-    path = write_csv(tmp_path, f"{rows}gallery,,tea, i/d.jpg ,\ntrain,,만두,{tmp_path / 'i/e.jpg'},shop 1\n", "utf-8-sig")
+    path = write_csv(
+        tmp_path,
+        f"{rows}gallery,,tea, i/d.jpg ,\ntrain,,만두,{tmp_path / 'i/e.jpg'},shop 1\n",
+        "utf-8-sig",
+    )
     data = load_dataset(path)
     assert data.name == "products" and data.class_names == ("milk, fat", "tea", "만두")
-    assert data.train.ids.tolist() == ["i/c", str(tmp_path / "i/e")] and data.train.groups.tolist() == ["shop 1", "shop 1"]
+    assert data.train.ids.tolist() == [
+        "i/c",
+        str(tmp_path / "i/e"),
+    ] and data.train.groups.tolist() == ["shop 1", "shop 1"]
     assert data.query.ids.tolist() == ["i/a, b"] and data.query.groups.tolist() == ["shop 2"]
     assert data.gallery.ids.tolist() == ["i/d"] and data.gallery.groups.tolist() == [""]
     assert data.query.paths.tolist() == [str(tmp_path / "i/a, b.jpg")]
-    assert (data.train.labels.tolist(), data.query.labels.tolist(), data.gallery.labels.tolist()) == ([0, 2], [1], [1])
+    assert (
+        data.train.labels.tolist(),
+        data.query.labels.tolist(),
+        data.gallery.labels.tolist(),
+    ) == ([0, 2], [1], [1])
     assert data.skipped == ()
 
 
@@ -327,7 +445,11 @@ def test_csv_counts_what_it_leaves_out(tmp_path: Path) -> None:
         ",1,train",
     ]
     data = load_dataset(write_csv(tmp_path, "\n".join([*lines, "c.jpg,2,query"])))
-    assert data.train.ids.tolist() == ["a"] and data.class_names == ("1", "2") and data.train.groups is None
+    assert (
+        data.train.ids.tolist() == ["a"]
+        and data.class_names == ("1", "2")
+        and data.train.groups is None
+    )
     assert short(data.skipped, tmp_path) == [
         ("gone.jpg", "file not found"),
         ("b.jpg", "no label"),
@@ -347,20 +469,42 @@ def test_csv_without_gallery_rows_searches_the_train_list(tmp_path: Path) -> Non
     touch(tmp_path, "a.jpg", "b.jpg")
     data = load_dataset(write_csv(tmp_path, "path,label,split\na.jpg,x,train\nb.jpg,x,query\n"))
     assert data.gallery is data.train
-    data = load_dataset(write_csv(tmp_path, "path,label,split\na.jpg,x,train\nb.jpg,x,query\ngone.jpg,x,gallery\n"))
-    assert len(data.gallery) == 0  # there are gallery rows: that their files are gone is no reason to search elsewhere
+    data = load_dataset(
+        write_csv(tmp_path, "path,label,split\na.jpg,x,train\nb.jpg,x,query\ngone.jpg,x,gallery\n")
+    )
+    assert (
+        len(data.gallery) == 0
+    )  # there are gallery rows: that their files are gone is no reason to search elsewhere
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\na.jpg,1\n", "no column split. The first line must name the columns; found path, label."),
-        ("a.jpg,1,train\n", "no column path, label, split. The first line must name the columns; found a.jpg, 1, train."),
-        ("path;label;split\n", "no column path, label, split. The first line must name the columns; found path;label;split."),
+        (
+            "path,label\na.jpg,1\n",
+            "no column split. The first line must name the columns; found path, label.",
+        ),
+        (
+            "a.jpg,1,train\n",
+            "no column path, label, split. The first line must name the columns; found a.jpg, 1, train.",
+        ),
+        (
+            "path;label;split\n",
+            "no column path, label, split. The first line must name the columns; found path;label;split.",
+        ),
         ("", "no column path, label, split. The first line must name the columns; found nothing."),
-        ("path,label,split\na.jpg,1,train\nb.jpg,1,valid\n", ", line 3: split must be train, query, gallery. Received 'valid'."),
-        ("path,label,split\na.jpg,1\n", ", line 2: split must be train, query, gallery. Received ''."),
-        ("path,label,split\na.jpg,milk, fat,train\n", ", line 2: 4 cells for 3 columns; put a value with a comma in quotes."),
+        (
+            "path,label,split\na.jpg,1,train\nb.jpg,1,valid\n",
+            ", line 3: split must be train, query, gallery. Received 'valid'.",
+        ),
+        (
+            "path,label,split\na.jpg,1\n",
+            ", line 2: split must be train, query, gallery. Received ''.",
+        ),
+        (
+            "path,label,split\na.jpg,milk, fat,train\n",
+            ", line 2: 4 cells for 3 columns; put a value with a comma in quotes.",
+        ),
         (
             "path,label,split\na.jpg,1,train\nb.jpg,1,train\n./a.jpg,2,gallery\n",
             ": ./a.jpg has label '1' in line 2 and '2' in line 4; keep one.",
@@ -381,17 +525,24 @@ def test_csv_errors_name_file_line_and_remedy(tmp_path: Path, text: str, message
 
 def test_csv_of_another_encoding(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "path,label,split\na.jpg,Käse,train\n", "latin-1")
-    with pytest.raises(ValueError, match=r"products.csv: not UTF-8 \(.* at byte 24\); save it as CSV UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"products.csv: not UTF-8 \(.* at byte 24\); save it as CSV UTF-8"
+    ):
         load_dataset(path)
 
 
 def test_csv_without_any_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         load_dataset(write_csv(tmp_path, "path,label,split\ngone.jpg,1,train\nlost.jpg,1,train\n"))
-    assert f"no image found (2 left out; the first: {tmp_path / 'gone.jpg'}: file not found)" in one_line(error)
+    assert (
+        f"no image found (2 left out; the first: {tmp_path / 'gone.jpg'}: file not found)"
+        in one_line(error)
+    )
 
 
-def test_csv_paths_are_relative_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_csv_paths_are_relative_to_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "data/images/a.jpg")
     write_csv(tmp_path / "data", "path,label,split\nimages/a.jpg,1,train\n")
     monkeypatch.chdir(tmp_path)
@@ -416,5 +567,8 @@ def test_list_images_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere: not found. Give an image or a folder of images"):
         list_images(tmp_path / "nowhere")
     touch(tmp_path, "notes.txt")
-    with pytest.raises(ValueError, match=r"no image in it. Images end in .bmp .gif .jpeg .jpg .png .tif .tiff .webp"):
+    with pytest.raises(
+        ValueError,
+        match=r"no image in it. Images end in .bmp .gif .jpeg .jpg .png .tif .tiff .webp",
+    ):
         list_images(tmp_path)

@@ -12,7 +12,9 @@ from data_io.drawing import draw_product, family_of
 def test_families_are_runs_of_four_and_five() -> None:
     families = [family_of(index) for index in range(1000)]
     assert [member for _, member in families[:12]] == [0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2]
-    assert families == sorted(families) and set(Counter(family for family, _ in families[:999]).values()) == {4, 5}
+    assert families == sorted(families) and set(
+        Counter(family for family, _ in families[:999]).values()
+    ) == {4, 5}
 
 
 @pytest.mark.parametrize("first", [0, 4, 9])
@@ -27,11 +29,18 @@ def test_members_share_the_package_and_differ_in_print(first: int) -> None:
 @pytest.mark.parametrize("size_px", [16, 33, 200])
 def test_any_size_draws_the_same_product(size_px: int) -> None:
     for index in range(0, 60, 5):
-        expected = np.asarray(Image.fromarray(draw_product(0, index, 64)).resize((16, 16), Image.Resampling.BOX), int)
-        found = np.asarray(Image.fromarray(draw_product(0, index, size_px)).resize((16, 16), Image.Resampling.BOX), int)
+        expected = np.asarray(
+            Image.fromarray(draw_product(0, index, 64)).resize((16, 16), Image.Resampling.BOX), int
+        )
+        found = np.asarray(
+            Image.fromarray(draw_product(0, index, size_px)).resize((16, 16), Image.Resampling.BOX),
+            int,
+        )
         assert np.abs(found - expected).mean() < 20
 
 
 def test_product_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="size_px must be >= 16, seed and class_index >= 0. Received 8, 0, -1."):
+    with pytest.raises(
+        ValueError, match="size_px must be >= 16, seed and class_index >= 0. Received 8, 0, -1."
+    ):
         draw_product(0, -1, 8)

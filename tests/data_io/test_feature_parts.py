@@ -20,11 +20,17 @@ def part(seed: int = 0) -> FeaturePart:
     """Two embeddings, and between them an image that has none."""
     vectors = np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return FeaturePart.of(np.array(["0a" * 16, "", "0b" * 16]), [vectors[0], "file not found", vectors[1]])
+    return FeaturePart.of(
+        np.array(["0a" * 16, "", "0b" * 16]), [vectors[0], "file not found", vectors[1]]
+    )
 
 
 def assert_same(one: FeaturePart | None, other: FeaturePart) -> None:
-    assert one is not None and one.contents.tolist() == other.contents.tolist() and one.reasons.tolist() == other.reasons.tolist()
+    assert (
+        one is not None
+        and one.contents.tolist() == other.contents.tolist()
+        and one.reasons.tolist() == other.reasons.tolist()
+    )
     np.testing.assert_array_equal(one.embeddings, other.embeddings)
 
 
@@ -33,13 +39,19 @@ def test_the_digest_is_of_the_bytes_and_nothing_else(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.png"):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "c").write_bytes(data[:-1])
-    assert content_digest(tmp_path / "a.jpg") == content_digest(str(tmp_path / "b.png")) == hashlib.sha256(data).hexdigest()[:32]
+    assert (
+        content_digest(tmp_path / "a.jpg")
+        == content_digest(str(tmp_path / "b.png"))
+        == hashlib.sha256(data).hexdigest()[:32]
+    )
     assert content_digest(tmp_path / "c") not in ("", content_digest(tmp_path / "a.jpg"))
 
 
 def test_what_cannot_be_read_has_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert [content_digest(path) for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing")] == ["", "", ""]
+    assert [
+        content_digest(path) for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing")
+    ] == ["", "", ""]
 
 
 def test_a_part_comes_back(tmp_path: Path) -> None:
@@ -64,13 +76,30 @@ def test_a_part_without_any_embedding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "reasons", "embeddings", "message"),
     [
-        (["a"], ["", ""], np.eye(2, dtype=np.float32), r"^contents and reasons must be \[n\], embeddings \[m, D\]"),
-        (["a", "b"], ["", ""], np.eye(3, dtype=np.float32), r"^2 float32 embeddings belong here. Received \(3, 3\)\.$"),
+        (
+            ["a"],
+            ["", ""],
+            np.eye(2, dtype=np.float32),
+            r"^contents and reasons must be \[n\], embeddings \[m, D\]",
+        ),
+        (
+            ["a", "b"],
+            ["", ""],
+            np.eye(3, dtype=np.float32),
+            r"^2 float32 embeddings belong here. Received \(3, 3\)\.$",
+        ),
         (["a", "b"], ["", ""], np.eye(2), "^2 float32 embeddings belong here"),
-        (["a", "b"], ["", "bad"], np.full((1, 2), np.nan, np.float32), "^embeddings must be of unit length"),
+        (
+            ["a", "b"],
+            ["", "bad"],
+            np.full((1, 2), np.nan, np.float32),
+            "^embeddings must be of unit length",
+        ),
     ],
 )
-def test_a_part_checks_itself(contents: list, reasons: list, embeddings: np.ndarray, message: str) -> None:
+def test_a_part_checks_itself(
+    contents: list, reasons: list, embeddings: np.ndarray, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         FeaturePart(np.array(contents), np.array(reasons), embeddings)
 
@@ -89,7 +118,9 @@ def test_a_damaged_file_is_never_taken_for_another_part(data: st.DataObject) -> 
             whole[position] ^= 1 << data.draw(st.integers(0, 7))
         parts.path(0).write_bytes(whole)
         try:
-            assert_same(parts.read(parts.path(0)), part())  # a time stamp, for example, may be wrong
+            assert_same(
+                parts.read(parts.path(0)), part()
+            )  # a time stamp, for example, may be wrong
         except ValueError as error:
             assert str(error).startswith(f"{parts.path(0)}: not a whole part (")
 
@@ -98,19 +129,25 @@ def test_a_part_that_another_model_left_is_named(tmp_path: Path) -> None:
     FeatureParts(tmp_path / "p", "d1", IDS, 3).save(0, part())
     (tmp_path / "p" / "parts.json").write_text('{"digest": "d2"}')
     parts = FeatureParts(tmp_path / "p", "d2", IDS, 3)
-    with pytest.raises(ValueError, match=r"000000\.npz: not a whole part \(another model made it\)$"):
+    with pytest.raises(
+        ValueError, match=r"000000\.npz: not a whole part \(another model made it\)$"
+    ):
         parts.read(parts.path(0))
 
 
 def test_another_model_is_refused_and_overwrite_drops_only_what_it_made(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     FeatureParts(tmp_path, "d1", IDS, 3).save(0, part())
-    with pytest.raises(StaleArtifact, match=rf"^{tmp_path} was made by model d1; now d2\. Pass --overwrite\.$"):
+    with pytest.raises(
+        StaleArtifact, match=rf"^{tmp_path} was made by model d1; now d2\. Pass --overwrite\.$"
+    ):
         FeatureParts(tmp_path, "d2", IDS, 3)
     parts = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)
     assert parts.read(parts.path(0)) is None and (tmp_path / "mine").is_dir()
     parts.save(0, part())
-    again = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)  # the second shard says --overwrite too
+    again = FeatureParts(
+        tmp_path, "d2", IDS, 3, overwrite=True
+    )  # the second shard says --overwrite too
     assert_same(again.read(parts.path(0)), part())
 
 
@@ -138,7 +175,9 @@ def test_parts_of_an_earlier_list_are_found_until_they_are_dropped(tmp_path: Pat
 
 def test_one_process_per_shard(tmp_path: Path) -> None:
     one, two = (FeatureParts(tmp_path, "d1", IDS, 3) for _ in range(2))
-    refused = pytest.raises(ValueError, match=r": another run is extracting shard 1/2; let it end first\.$")
+    refused = pytest.raises(
+        ValueError, match=r": another run is extracting shard 1/2; let it end first\.$"
+    )
     with one.locked(1, 2), two.locked(2, 2), refused, two.locked(1, 2):
         pass
     with two.locked(1, 2):

@@ -13,7 +13,9 @@ from data_io.records import ImageKeypoints, LocalFeatures
 
 
 def features(dtype: str = "float16") -> LocalFeatures:
-    one = ImageKeypoints([[0.25, 1], [7, 5], [3, 3]], [4, 5, 6], [0.9, 0.5, 0.1], np.eye(4)[:3], (9, 6))
+    one = ImageKeypoints(
+        [[0.25, 1], [7, 5], [3, 3]], [4, 5, 6], [0.9, 0.5, 0.1], np.eye(4)[:3], (9, 6)
+    )
     none = ImageKeypoints(np.zeros((0, 2)), [], [], np.zeros((0, 4)), (20, 10))
     return in_memory(["q0", "q1"], [one, none], dtype=dtype)
 
@@ -22,24 +24,39 @@ def features(dtype: str = "float16") -> LocalFeatures:
 def test_layout_of_hloc(tmp_path: Path, dtype: str) -> None:
     """hloc/extract_features.py: N x 2 keypoints, D x N descriptors, (width, height), 0 the centre of the first pixel."""
     path = tmp_path / "new" / "features.h5"
-    export_hloc(features(dtype), path, {"q0": "query/a ü.jpg", "q1": "/query/deep/b.jpg", "unused": ""})
+    export_hloc(
+        features(dtype), path, {"q0": "query/a ü.jpg", "q1": "/query/deep/b.jpg", "unused": ""}
+    )
     with h5py.File(path) as file:
         group = file["query/a ü.jpg"]
         assert set(group) == {"keypoints", "descriptors", "scores", "image_size"}
-        np.testing.assert_array_equal(group["keypoints"], np.array([[0.25, 1], [7, 5], [3, 3]], np.float32))
+        np.testing.assert_array_equal(
+            group["keypoints"], np.array([[0.25, 1], [7, 5], [3, 3]], np.float32)
+        )
         np.testing.assert_array_equal(group["descriptors"], np.eye(4)[:3].T)
         np.testing.assert_array_equal(group["scores"], np.array([0.9, 0.5, 0.1], np.float32))
         np.testing.assert_array_equal(group["image_size"], [9, 6])
         kinds = {name: data.dtype for name, data in group.items()}
-        assert kinds == {"keypoints": np.float32, "descriptors": np.float16, "scores": np.float32, "image_size": np.int64}
+        assert kinds == {
+            "keypoints": np.float32,
+            "descriptors": np.float16,
+            "scores": np.float32,
+            "image_size": np.int64,
+        }
         empty = file["query/deep/b.jpg"]
-        assert (empty["keypoints"].shape, empty["descriptors"].shape, empty["scores"].shape) == ((0, 2), (4, 0), (0,))
+        assert (empty["keypoints"].shape, empty["descriptors"].shape, empty["scores"].shape) == (
+            (0, 2),
+            (4, 0),
+            (0,),
+        )
     assert [path.name for path in path.parent.iterdir()] == ["features.h5"]
 
 
 def test_every_image_needs_a_name_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "features.h5"
-    with pytest.raises(ValueError, match="q1: cannot be exported, no name; hloc knows an image by its name"):
+    with pytest.raises(
+        ValueError, match="q1: cannot be exported, no name; hloc knows an image by its name"
+    ):
         export_hloc(features(), path, {"q0": "a.jpg"})
     with pytest.raises(ValueError, match="q1: cannot be exported, q0 has the name 'a.jpg' already"):
         export_hloc(features(), path, {"q0": "a.jpg", "q1": "a.jpg"})
@@ -63,7 +80,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_h5py_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ValueError, match="exporting to hloc needs h5py: pip install h5py"):
         export_hloc(features(), tmp_path / "x.h5", {"q0": "a", "q1": "b"})

@@ -26,10 +26,18 @@ def keypoints(count: int, dimension: int = DIMENSION, seed: int = 0) -> ImageKey
     rng = np.random.default_rng([count, dimension, seed])
     descriptors = rng.normal(size=(count, dimension))
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
-    return ImageKeypoints(rng.uniform(0, 47, (count, 2)), rng.uniform(1, 9, count), rng.normal(size=count), descriptors, (64, 48))
+    return ImageKeypoints(
+        rng.uniform(0, 47, (count, 2)),
+        rng.uniform(1, 9, count),
+        rng.normal(size=count),
+        descriptors,
+        (64, 48),
+    )
 
 
-def writer(folder: Path, digest: str = "d1", dimension: int = DIMENSION, **options: object) -> LocalStoreWriter:
+def writer(
+    folder: Path, digest: str = "d1", dimension: int = DIMENSION, **options: object
+) -> LocalStoreWriter:
     return LocalStoreWriter(folder, dimension, digest, {"extractor": "drawn"}, **options)
 
 
@@ -63,7 +71,11 @@ def assert_holds(features: LocalFeatures, ids: list[str], dtype: str = "float16"
     """Half a step of 1/127 off at most in int8; half a unit in the last place of 11 binary digits in float16."""
     assert features.ids.tolist() == ids
     for image_id in ids:
-        assert_same(features.of(image_id), keypoints(COUNTS[image_id]), 0.5 / 127 + 1e-7 if dtype == "int8" else 2**-12)
+        assert_same(
+            features.of(image_id),
+            keypoints(COUNTS[image_id]),
+            0.5 / 127 + 1e-7 if dtype == "int8" else 2**-12,
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -74,9 +86,19 @@ def test_images_come_back_rounded_to_the_nearest_step(tmp_path: Path, dtype: str
     assert_holds(features, list(COUNTS), dtype)
     assert len(features.of("b/ü 2")) == 0 and features.of("b/ü 2").size_px == (64, 48)
     assert skipped_of(tmp_path / "new" / "store") == (("bad.jpg", "truncated"),)
-    assert paths_of(tmp_path / "new" / "store") == {image_id: f"{image_id}.jpg" for image_id in COUNTS}
+    assert paths_of(tmp_path / "new" / "store") == {
+        image_id: f"{image_id}.jpg" for image_id in COUNTS
+    }
     memory = in_memory(list(COUNTS), [keypoints(count) for count in COUNTS.values()], "d1", dtype)
-    for name in ("ids", "offsets", "sizes_px", "keypoints_px", "scales_px", "attention", "descriptors"):
+    for name in (
+        "ids",
+        "offsets",
+        "sizes_px",
+        "keypoints_px",
+        "scales_px",
+        "attention",
+        "descriptors",
+    ):
         np.testing.assert_array_equal(getattr(memory, name), getattr(features, name))
 
 
@@ -85,7 +107,9 @@ def test_golden_steps() -> None:
     one = ImageKeypoints([[1, 2]], [3], [4], [[0.6, -0.8]], (8, 8))
     assert in_memory(["a"], [one], dtype="int8").descriptors.tolist() == [[76, -102]]
     assert in_memory(["a"], [one]).descriptors.tolist() == [[1229 / 2048, -1638 / 2048]]
-    longer = ImageKeypoints([[1, 2]], [3], [4], [[1.05, 0.0]], (8, 8))  # within a reader's tolerance, beyond int8
+    longer = ImageKeypoints(
+        [[1, 2]], [3], [4], [[1.05, 0.0]], (8, 8)
+    )  # within a reader's tolerance, beyond int8
     assert in_memory(["a"], [longer], dtype="int8").descriptors.tolist() == [[127, 0]]
 
 
@@ -102,8 +126,18 @@ def test_a_packed_record_on_disk(tmp_path: Path) -> None:
         "width": 64,
         "height": 48,
     }
-    assert json.loads(index.splitlines()[2]) == {"id": "bad", "path": "bad.jpg", "skipped": "truncated"}
-    head = {"format": 1, "dimension": DIMENSION, "dtype": "float16", "digest": "d1", "made_by": {"extractor": "drawn"}}
+    assert json.loads(index.splitlines()[2]) == {
+        "id": "bad",
+        "path": "bad.jpg",
+        "skipped": "truncated",
+    }
+    head = {
+        "format": 1,
+        "dimension": DIMENSION,
+        "dtype": "float16",
+        "digest": "d1",
+        "made_by": {"extractor": "drawn"},
+    }
     assert json.loads((tmp_path / "store.json").read_text()) == head
 
 
@@ -118,7 +152,9 @@ def test_columns_are_memory_maps_and_only_one_image_is_read(tmp_path: Path) -> N
         file.seek(4 * RECORD_BYTES)
         file.write(b"\xff" * 4 * RECORD_BYTES)
     assert_same(features.of("c"), keypoints(1), 2**-12)
-    with pytest.raises(ValueError, match=r"local features of a are damaged \(keypoints_px must be finite"):
+    with pytest.raises(
+        ValueError, match=r"local features of a are damaged \(keypoints_px must be finite"
+    ):
         features.of("a")
 
 
@@ -127,7 +163,10 @@ def test_nan_descriptors_are_refused_with_their_image(tmp_path: Path) -> None:
     with open(tmp_path / "features.bin", "r+b") as file:
         file.seek(3 * RECORD_BYTES + 16)
         file.write(np.array([np.nan], "<f2").tobytes())
-    with pytest.raises(ValueError, match=r"local features of c are damaged \(descriptors must be finite.\); extract them again"):
+    with pytest.raises(
+        ValueError,
+        match=r"local features of c are damaged \(descriptors must be finite.\); extract them again",
+    ):
         load_local(tmp_path).of("c")
 
 
@@ -138,7 +177,9 @@ def test_a_store_without_any_feature(tmp_path: Path, images: tuple[str, ...]) ->
             store.add(image_id, "x", keypoints(0))
     features = load_local(tmp_path)
     assert features.ids.tolist() == list(images) and features.descriptors.shape == (0, DIMENSION)
-    assert all(len(features.of(image_id)) == 0 for image_id in images) and skipped_of(tmp_path) == ()
+    assert (
+        all(len(features.of(image_id)) == 0 for image_id in images) and skipped_of(tmp_path) == ()
+    )
     assert len(in_memory([], [])) == 0
 
 
@@ -152,7 +193,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=80)
 @given(st.data())
-def test_cut_anywhere_it_keeps_whole_images_and_resumes_to_the_same_bytes(undisturbed: Path, data: st.DataObject) -> None:
+def test_cut_anywhere_it_keeps_whole_images_and_resumes_to_the_same_bytes(
+    undisturbed: Path, data: st.DataObject
+) -> None:
     whole = content(undisturbed)
     num_data, num_index = (data.draw(st.integers(0, len(part))) for part in whole)
     zeros = bytes(data.draw(st.sampled_from([0, 1, 60])))  # a power cut may leave them
@@ -165,7 +208,9 @@ def test_cut_anywhere_it_keeps_whole_images_and_resumes_to_the_same_bytes(undist
         features = load_local(folder)
         assert content(folder) == before  # reading repairs nothing
         ends = np.cumsum([0, *map(len, whole[1].splitlines(keepends=True))])
-        rows = np.cumsum([0, *(({**COUNTS, "bad": 0})[image_id] for image_id in ORDER)]) * RECORD_BYTES
+        rows = (
+            np.cumsum([0, *(({**COUNTS, "bad": 0})[image_id] for image_id in ORDER)]) * RECORD_BYTES
+        )
         num_whole = max(i for i in range(len(ends)) if num_data >= rows[i] and num_index >= ends[i])
         assert_holds(features, [image_id for image_id in ORDER[:num_whole] if image_id != "bad"])
         with writer(folder) as store:
@@ -203,7 +248,9 @@ def test_it_commits_by_itself_features_first(tmp_path: Path) -> None:
         assert len(load_local(tmp_path)) == COMMIT_IMAGES + 1
 
 
-def test_a_full_disk_leaves_a_store_that_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_a_store_that_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first commit breaks off with the features written; the second tries all of it again."""
 
     def full(file: object) -> None:
@@ -238,7 +285,10 @@ def test_a_skipped_image_is_tried_again_and_noted_once(tmp_path: Path) -> None:
 def test_an_image_is_stored_once_and_of_the_stores_dimension(tmp_path: Path) -> None:
     with writer(tmp_path) as store:
         store.add("a", "a.jpg", keypoints(3))
-        for again in (lambda: store.add("a", "b.jpg", keypoints(3)), lambda: store.skip("a", "b.jpg", "why")):
+        for again in (
+            lambda: store.add("a", "b.jpg", keypoints(3)),
+            lambda: store.skip("a", "b.jpg", "why"),
+        ):
             with pytest.raises(ValueError, match="a: stored already, from a.jpg"):
                 again()
         with pytest.raises(ValueError, match=r"b: descriptors must be \[2, 5\]. Received \[2, 4\]"):
@@ -249,15 +299,23 @@ def test_an_image_is_stored_once_and_of_the_stores_dimension(tmp_path: Path) -> 
 def test_what_int8_cannot_hold_is_refused_when_written() -> None:
     """Each of 70,000 equal entries is under half a step of 1/127."""
     flat = ImageKeypoints([[1, 2]], [3], [4], np.full((1, 70_000), 70_000**-0.5), (8, 8))
-    with pytest.raises(ValueError, match="descriptors lose their unit length as int8; choose float16, or fewer dimensions"):
+    with pytest.raises(
+        ValueError,
+        match="descriptors lose their unit length as int8; choose float16, or fewer dimensions",
+    ):
         in_memory(["a"], [flat], dtype="int8")
     assert len(in_memory(["a"], [flat]).of("a")) == 1
 
 
 def test_a_store_of_another_config_is_stale_unless_overwritten(tmp_path: Path) -> None:
     write(tmp_path)
-    for stale in (lambda: writer(tmp_path, digest="d2").__enter__(), lambda: load_local(tmp_path, digest="d2")):
-        with pytest.raises(StaleArtifact, match=f"{tmp_path} was made by config d1; now d2. Pass --overwrite."):
+    for stale in (
+        lambda: writer(tmp_path, digest="d2").__enter__(),
+        lambda: load_local(tmp_path, digest="d2"),
+    ):
+        with pytest.raises(
+            StaleArtifact, match=f"{tmp_path} was made by config d1; now d2. Pass --overwrite."
+        ):
             stale()
     with pytest.raises(StaleArtifact, match="holds dtype float16; now int8. Pass --overwrite"):
         writer(tmp_path, dtype="int8").__enter__()
@@ -273,7 +331,10 @@ def test_a_store_of_another_config_is_stale_unless_overwritten(tmp_path: Path) -
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with writer(tmp_path):
-        with pytest.raises(ValueError, match=f"{tmp_path}: another run is writing these local features; let it end first."):
+        with pytest.raises(
+            ValueError,
+            match=f"{tmp_path}: another run is writing these local features; let it end first.",
+        ):
             writer(tmp_path, overwrite=True).__enter__()
         load_local(tmp_path)
     write(tmp_path)
@@ -287,7 +348,10 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path) -> None:
     for damage in (b"{}\n", b"\0" * 30 + b"\n", b"[1]\n", b"\xff\n"):
         (tmp_path / "images.jsonl").write_bytes(lines[0] + damage + b"".join(lines[2:]))
         for opened in (lambda: load_local(tmp_path), lambda: writer(tmp_path).__enter__()):
-            with pytest.raises(ValueError, match=f"{tmp_path}: not a whole store .* .line 2 of images.jsonl is not readable"):
+            with pytest.raises(
+                ValueError,
+                match=f"{tmp_path}: not a whole store .* .line 2 of images.jsonl is not readable",
+            ):
                 opened()
     (tmp_path / "images.jsonl").write_bytes(lines[0] + lines[0])
     with pytest.raises(ValueError, match="Received twice: a.*extract again with --overwrite"):
@@ -301,7 +365,10 @@ def test_missing_and_damaged_stores_are_named(tmp_path: Path) -> None:
 
 
 def test_descriptor_types_are_two() -> None:
-    with pytest.raises(ValueError, match="descriptors must be float16 or int8, of at least 1 dimension. Received float32, 4"):
+    with pytest.raises(
+        ValueError,
+        match="descriptors must be float16 or int8, of at least 1 dimension. Received float32, 4",
+    ):
         in_memory(["a"], [keypoints(1, 4)], dtype="float32")
 
 

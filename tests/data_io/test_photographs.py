@@ -27,8 +27,14 @@ def find_disc(image: np.ndarray, near: np.ndarray) -> np.ndarray | None:
     """The centre of what is green within 8 pixels of `near`, None when next to nothing is."""
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
     image = image.astype(float)
-    green = np.clip(image[..., 1] - image[..., [0, 2]].max(axis=2) - 40, 0, None) * (np.hypot(x - near[0], y - near[1]) < 8)
-    return np.array([(x * green).sum(), (y * green).sum()]) / green.sum() if green.sum() > 400 else None
+    green = np.clip(image[..., 1] - image[..., [0, 2]].max(axis=2) - 40, 0, None) * (
+        np.hypot(x - near[0], y - near[1]) < 8
+    )
+    return (
+        np.array([(x * green).sum(), (y * green).sum()]) / green.sum()
+        if green.sum() > 400
+        else None
+    )
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -49,7 +55,12 @@ def test_pattern_lands_where_the_homography_says(hard: bool) -> None:
 
 def test_warp_agrees_with_its_slow_twin() -> None:
     rng = np.random.default_rng(0)
-    source = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((40, 40), Image.Resampling.BICUBIC), float)
+    source = np.asarray(
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize(
+            (40, 40), Image.Resampling.BICUBIC
+        ),
+        float,
+    )
     homography = np.array([[0.8, 0.1, 4.3], [-0.15, 0.9, 6.1], [5e-4, -1e-3, 1.0]])
     fast = np.asarray(warp(Image.fromarray(source.astype(np.uint8)), homography, 40), float)
     compared = 0
@@ -77,7 +88,13 @@ def test_whole_product_is_in_the_picture_unmirrored(seed: int, hard: bool) -> No
     assert (edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0] > 0).all()
 
 
-@pytest.mark.parametrize("product", [np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 3), np.uint8), np.ones((8, 8, 4), float)])
+@pytest.mark.parametrize(
+    "product",
+    [np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 3), np.uint8), np.ones((8, 8, 4), float)],
+)
 def test_photograph_refuses(product: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"product must be \[H, W, 4\] uint8, not all transparent. Received \(8, 8, "):
+    with pytest.raises(
+        ValueError,
+        match=r"product must be \[H, W, 4\] uint8, not all transparent. Received \(8, 8, ",
+    ):
         photograph(product, np.random.default_rng(0), 64, False)

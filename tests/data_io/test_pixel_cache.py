@@ -17,7 +17,9 @@ SIZE_PX = 16
 
 
 def picture(path: Path, seed: int = 0, height: int = 90) -> Path:
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, 120, 3), np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, 120, 3), np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -38,7 +40,9 @@ def entries(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.rgb"))
 
 
-def test_a_photograph_is_decoded_once_and_its_pixels_are_load_image_s(tmp_path: Path, decoded: list[str]) -> None:
+def test_a_photograph_is_decoded_once_and_its_pixels_are_load_image_s(
+    tmp_path: Path, decoded: list[str]
+) -> None:
     paths = [picture(tmp_path / f"{seed}.jpg", seed) for seed in range(3)]
     for _ in range(3):
         cache = PixelCache(tmp_path / "cache", SIZE_PX)
@@ -59,7 +63,9 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     assert len(entries(tmp_path / "cache")) == 1
 
 
-def test_a_relative_path_finds_the_same_entry(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_finds_the_same_entry(
+    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
     cache.load(path)
     monkeypatch.chdir(tmp_path)
@@ -76,7 +82,9 @@ def another_time(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_pixels, another_time])
-def test_a_changed_photograph_is_decoded_anew(tmp_path: Path, decoded: list[str], change: Callable[[Path], None]) -> None:
+def test_a_changed_photograph_is_decoded_anew(
+    tmp_path: Path, decoded: list[str], change: Callable[[Path], None]
+) -> None:
     cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
     cache.load(path)
     change(path)
@@ -106,7 +114,9 @@ def test_another_size_or_decoding_has_entries_of_its_own(
     ],
     ids=["empty", "cut", "longer", "zeros", "one bit"],
 )
-def test_a_damaged_entry_is_made_anew(tmp_path: Path, decoded: list[str], damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_entry_is_made_anew(
+    tmp_path: Path, decoded: list[str], damage: Callable[[bytes], bytes]
+) -> None:
     cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
     cache.load(path)
     (entry,) = entries(tmp_path / "cache")
@@ -116,10 +126,17 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, decoded: list[str], damage
     assert len(decoded) == 2
 
 
-def test_what_cannot_be_read_is_refused_with_load_image_s_reason_and_not_kept(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_refused_with_load_image_s_reason_and_not_kept(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     cache = PixelCache(tmp_path / "cache", SIZE_PX)
-    for name, reason in (("bad.jpg", "not an image"), ("gone.jpg", "file not found"), ("a\0b", "null byte"), ("", "not found")):
+    for name, reason in (
+        ("bad.jpg", "not an image"),
+        ("gone.jpg", "file not found"),
+        ("a\0b", "null byte"),
+        ("", "not found"),
+    ):
         for _ in range(2):
             with pytest.raises(ImageError, match=reason):
                 cache.load(str(tmp_path / name) if name else "")
@@ -133,9 +150,13 @@ def test_threads_share_a_cache(tmp_path: Path) -> None:
     expected = [load_image(path, SIZE_PX) for path in paths]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(2):
-            np.testing.assert_array_equal(list(pool.map(PixelCache(tmp_path / "cache", SIZE_PX).load, paths)), expected)
+            np.testing.assert_array_equal(
+                list(pool.map(PixelCache(tmp_path / "cache", SIZE_PX).load, paths)), expected
+            )
     assert len(entries(tmp_path / "cache")) == 4
-    assert len([file for file in (tmp_path / "cache").rglob("*") if file.is_file()]) == 4  # no temporary file is left
+    assert (
+        len([file for file in (tmp_path / "cache").rglob("*") if file.is_file()]) == 4
+    )  # no temporary file is left
 
 
 def test_a_full_disk_ends_the_caching_and_says_so_once(
@@ -150,7 +171,9 @@ def test_a_full_disk_ends_the_caching_and_says_so_once(
         path = picture(tmp_path / f"{seed}.png", seed)
         np.testing.assert_array_equal(cache.load(path), load_image(path, SIZE_PX))
     said = capsys.readouterr().err
-    assert said == f"pixel cache {tmp_path / 'cache'}: nothing more is kept: No space left on device\n"
+    assert (
+        said == f"pixel cache {tmp_path / 'cache'}: nothing more is kept: No space left on device\n"
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from data_io import progress as module
 from data_io.progress import progress
 
 
-def test_a_log_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_whole_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     monkeypatch.setattr(module, "QUIET_S", 0.0)
     with progress(3, "embedding") as bar:
@@ -16,11 +18,16 @@ def test_a_log_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
             bar.update(1)
     printed = capsys.readouterr()
     assert printed.err == "" and "\r" not in printed.out
-    assert printed.out.splitlines()[-1].startswith("embedding: 100% 3/3 [") and "image/s]" in printed.out
+    assert (
+        printed.out.splitlines()[-1].startswith("embedding: 100% 3/3 [")
+        and "image/s]" in printed.out
+    )
     assert len(set(printed.out.splitlines())) == len(printed.out.splitlines())
 
 
-def test_short_work_says_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_says_nothing_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     for total in (0, 3):
         with progress(total, "embedding") as bar:
@@ -28,7 +35,9 @@ def test_short_work_says_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress(3, "embedding") as bar:
         bar.update(3)

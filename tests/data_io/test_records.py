@@ -7,24 +7,47 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.records import GlobalFeatures, GroundTruth, ImageKeypoints, ImageList, LocalFeatures, Ranking
+from data_io.records import (
+    GlobalFeatures,
+    GroundTruth,
+    ImageKeypoints,
+    ImageList,
+    LocalFeatures,
+    Ranking,
+)
 
 FEW = settings(max_examples=60, deadline=None)
 
 
 def images(labels: list[int] | None = None, names: str = "abc") -> ImageList:
     ids = np.array(list(names))
-    return ImageList(ids, np.array([f"{name}.jpg" for name in names]), labels=None if labels is None else np.array(labels))
+    return ImageList(
+        ids,
+        np.array([f"{name}.jpg" for name in names]),
+        labels=None if labels is None else np.array(labels),
+    )
 
 
-def ranking(rows: list[list[int]], scores: list[list[float]], num_gallery: int = 3, **columns: object) -> Ranking:
+def ranking(
+    rows: list[list[int]], scores: list[list[float]], num_gallery: int = 3, **columns: object
+) -> Ranking:
     queries = np.array([f"q{row}" for row in range(len(rows))])
-    return Ranking(queries, np.array([f"g{row}" for row in range(num_gallery)]), np.array(rows), np.array(scores), **columns)
+    return Ranking(
+        queries,
+        np.array([f"g{row}" for row in range(num_gallery)]),
+        np.array(rows),
+        np.array(scores),
+        **columns,
+    )
 
 
 def test_image_list_has_fixed_types_and_is_frozen() -> None:
     made = images([2, 0, 1])
-    assert (made.ids.dtype.kind, made.paths.dtype.kind, made.labels.dtype) == ("U", "U", np.int64) and len(made) == 3
+    assert (made.ids.dtype.kind, made.paths.dtype.kind, made.labels.dtype) == (
+        "U",
+        "U",
+        np.int64,
+    ) and len(made) == 3
     for column in (made.ids, made.paths, made.labels):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = column[1]
@@ -44,7 +67,9 @@ def test_a_record_does_not_change_with_the_array_it_was_made_from() -> None:
 
 def test_image_list_refuses_what_does_not_fit() -> None:
     ids = np.array(["a", "b"])
-    with pytest.raises(ValueError, match=r"paths must have one entry per id. Received \(1,\) for \(2,\) ids"):
+    with pytest.raises(
+        ValueError, match=r"paths must have one entry per id. Received \(1,\) for \(2,\) ids"
+    ):
         ImageList(ids, ids[:1])
     with pytest.raises(ValueError, match="labels must have one entry per id"):
         ImageList(ids, ids, labels=np.zeros(3, int))
@@ -54,7 +79,9 @@ def test_image_list_refuses_what_does_not_fit() -> None:
         ImageList(np.array(["a", "b", "b"]), np.array(["1", "2", "3"]))
 
 
-@pytest.mark.parametrize("columns", [{}, {"labels": np.zeros(0, int), "groups": np.zeros(0, "<U1")}])
+@pytest.mark.parametrize(
+    "columns", [{}, {"labels": np.zeros(0, int), "groups": np.zeros(0, "<U1")}]
+)
 def test_empty_image_list(columns: dict[str, np.ndarray]) -> None:
     empty = ImageList(np.zeros(0), np.zeros(0), **columns)
     assert len(empty) == 0 and empty.ids.dtype.kind == "U" and len(empty.take([])) == 0
@@ -65,7 +92,13 @@ def test_empty_image_list(columns: dict[str, np.ndarray]) -> None:
 def test_take_keeps_the_columns_together(data: st.DataObject) -> None:
     number = data.draw(st.integers(1, 12))
     ids = np.array([f"i{row}" for row in range(number)])
-    whole = ImageList(ids, np.char.add(ids, ".jpg"), np.arange(number) * 10, np.char.add("group of ", ids), (("bad", "why"),))
+    whole = ImageList(
+        ids,
+        np.char.add(ids, ".jpg"),
+        np.arange(number) * 10,
+        np.char.add("group of ", ids),
+        (("bad", "why"),),
+    )
     rows = data.draw(st.permutations(range(number)))[: data.draw(st.integers(0, number))]
     for part in (whole.take(rows), whole.take(np.array(rows, int)), whole.take(iter(rows))):
         assert part.ids.tolist() == [f"i{row}" for row in rows]
@@ -82,9 +115,13 @@ def test_global_features_must_be_of_unit_length() -> None:
     made = GlobalFeatures(np.array(["a"]), np.array([[0.6, 0.8]]), "digest")
     assert made.embeddings.dtype == np.float32 and len(made) == 1
     for bad, length in (([[3.0, 4.0]], "5"), ([[0.0, 0.0]], "0"), ([[np.nan, 0.0]], "nan")):
-        with pytest.raises(ValueError, match=f"embeddings must be of unit length. b has length {length}"):
+        with pytest.raises(
+            ValueError, match=f"embeddings must be of unit length. b has length {length}"
+        ):
             GlobalFeatures(np.array(["a", "b"]), np.array([[1.0, 0.0], *bad]))
-    with pytest.raises(ValueError, match=r"embeddings must be \[N, D\] for 2 ids. Received shape=\(1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"embeddings must be \[N, D\] for 2 ids. Received shape=\(1, 2\)"
+    ):
         GlobalFeatures(np.array(["a", "b"]), np.array([[1.0, 0.0]]))
     with pytest.raises(ValueError, match="must be unique. Received twice: a"):
         GlobalFeatures(np.array(["a", "a"]), np.array([[1.0], [1.0]]))
@@ -109,7 +146,11 @@ def test_ranking_takes_ties_padding_and_no_rows() -> None:
         ([[0, 1, -2]], [[3, 2, 1]], r"rows must lie in -1..2. Received -2..1"),
         ([[0, 1, 2]], [[3, np.nan, 1]], "scores must be finite"),
         ([[0, 1, 2]], [[np.inf, 2, 1]], "scores must be finite"),
-        ([[0, 1]], [[3, 2, 1]], r"rows and scores must be \[Q, k\] for 1 queries. Received \(1, 2\) and \(1, 3\)"),
+        (
+            [[0, 1]],
+            [[3, 2, 1]],
+            r"rows and scores must be \[Q, k\] for 1 queries. Received \(1, 2\) and \(1, 3\)",
+        ),
     ],
 )
 def test_ranking_refuses(rows: list[list[int]], scores: list[list[float]], message: str) -> None:
@@ -121,11 +162,17 @@ def test_ranking_refuses_an_id_twice() -> None:
     with pytest.raises(ValueError, match="gallery ids must be unique. Received twice: g"):
         Ranking(np.array(["q"]), np.array(["g", "g"]), np.array([[0]]), np.array([[1.0]]))
     with pytest.raises(ValueError, match="query ids must be unique. Received twice: q"):
-        Ranking(np.array(["q", "q"]), np.array(["g"]), np.array([[0], [0]]), np.array([[1.0], [1.0]]))
+        Ranking(
+            np.array(["q", "q"]), np.array(["g"]), np.array([[0], [0]]), np.array([[1.0], [1.0]])
+        )
 
 
 def test_ground_truth_from_labels_by_hand() -> None:
-    query = ImageList(np.array(["q0", "q1", "q2"]), np.array(["a.jpg", "q1.jpg", "q2.jpg"]), labels=np.array([5, 7, 9]))
+    query = ImageList(
+        np.array(["q0", "q1", "q2"]),
+        np.array(["a.jpg", "q1.jpg", "q2.jpg"]),
+        labels=np.array([5, 7, 9]),
+    )
     truth = GroundTruth.from_labels(query, images([5, 5, 7]))
     assert [rows.tolist() for rows in truth.relevant] == [
         [1],
@@ -137,17 +184,28 @@ def test_ground_truth_from_labels_by_hand() -> None:
 
 
 @FEW
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=15), st.lists(st.integers(0, 4), max_size=15), st.booleans())
-def test_ground_truth_from_labels_row_by_row(query_labels: list[int], gallery_labels: list[int], same_files: bool) -> None:
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=15),
+    st.lists(st.integers(0, 4), max_size=15),
+    st.booleans(),
+)
+def test_ground_truth_from_labels_row_by_row(
+    query_labels: list[int], gallery_labels: list[int], same_files: bool
+) -> None:
     query_names = [f"f{row}" for row in range(len(query_labels))]
     gallery_names = [f"f{row}" if same_files else f"g{row}" for row in range(len(gallery_labels))]
     query = ImageList(np.array(query_names), np.array(query_names), labels=np.array(query_labels))
-    gallery = ImageList(np.array(gallery_names), np.array(gallery_names), labels=np.array(gallery_labels))
+    gallery = ImageList(
+        np.array(gallery_names), np.array(gallery_names), labels=np.array(gallery_labels)
+    )
     truth = GroundTruth.from_labels(query, gallery)
     for row, (name, label) in enumerate(zip(query_names, query_labels, strict=True)):
         own = {i for i, other in enumerate(gallery_names) if other == name}
         assert set(truth.junk[row]) == own
-        assert set(truth.relevant[row]) == {i for i, other in enumerate(gallery_labels) if other == label} - own
+        assert (
+            set(truth.relevant[row])
+            == {i for i, other in enumerate(gallery_labels) if other == label} - own
+        )
 
 
 def test_ground_truth_refuses() -> None:
@@ -160,7 +218,9 @@ def test_ground_truth_refuses() -> None:
         GroundTruth(query, 3, (np.array([]),), (np.array([-1]),))
     with pytest.raises(ValueError, match="q: a gallery row is both relevant and junk"):
         GroundTruth(query, 3, (np.array([1, 2]),), (np.array([2]),))
-    with pytest.raises(ValueError, match="one relevant and one junk list per query. Received 0 and 1 for 1"):
+    with pytest.raises(
+        ValueError, match="one relevant and one junk list per query. Received 0 and 1 for 1"
+    ):
         GroundTruth(query, 3, (), (np.array([2]),))
 
 
@@ -169,7 +229,13 @@ def test_ground_truth_refuses() -> None:
 
 def keypoints(**columns: object) -> ImageKeypoints:
     """Two features of an image of 8 x 6 pixels, some columns replaced."""
-    values = dict(keypoints_px=[[0, 0], [7, 5]], scales_px=[1, 2], attention=[3, 1], descriptors=np.eye(2, 3), size_px=(8, 6))
+    values = dict(
+        keypoints_px=[[0, 0], [7, 5]],
+        scales_px=[1, 2],
+        attention=[3, 1],
+        descriptors=np.eye(2, 3),
+        size_px=(8, 6),
+    )
     return ImageKeypoints(**{**values, **columns})
 
 
@@ -209,9 +275,15 @@ def test_keypoints_have_fixed_types_and_are_frozen() -> None:
         ({"descriptors": [[1, 0], [0.5, 0.5]]}, "descriptors must be of unit length"),
         ({"descriptors": [[1, 0], [0, 0]]}, "descriptors must be of unit length"),
         ({"descriptors": np.eye(3)}, "one keypoint, scale and attention per descriptor"),
-        ({"keypoints_px": [[0, 0, 0], [1, 1, 1]]}, "one keypoint, scale and attention per descriptor"),
+        (
+            {"keypoints_px": [[0, 0, 0], [1, 1, 1]]},
+            "one keypoint, scale and attention per descriptor",
+        ),
         ({"scales_px": [1]}, "one keypoint, scale and attention per descriptor"),
-        ({"keypoints_px": [[0, 0], [5, 7.1]]}, "keypoints must lie in the image of 8 x 6 pixels"),  # as (y, x) would
+        (
+            {"keypoints_px": [[0, 0], [5, 7.1]]},
+            "keypoints must lie in the image of 8 x 6 pixels",
+        ),  # as (y, x) would
         ({"keypoints_px": [[-1.1, 0], [5, 5]]}, "keypoints must lie in the image of 8 x 6 pixels"),
     ],
 )
@@ -226,7 +298,11 @@ def test_local_features_of_one_image() -> None:
     first, none, last = (made.of(image_id) for image_id in ("a", "b", "c"))
     assert (len(first), len(none), len(last)) == (2, 0, 1) and none.descriptors.shape == (0, 4)
     assert first.size_px == (8, 6) and last.size_px == (9, 9)
-    assert last.keypoints_px.tolist() == [[8, 8]] and last.scales_px.tolist() == [3] and last.attention.tolist() == [2]
+    assert (
+        last.keypoints_px.tolist() == [[8, 8]]
+        and last.scales_px.tolist() == [3]
+        and last.attention.tolist() == [2]
+    )
     assert last.descriptors.tolist() == [[0, 0, 1, 0]] and last.descriptors.dtype == np.float32
     steps = local_features(descriptors=np.eye(3, 4, dtype=np.int8) * 127)
     np.testing.assert_array_equal(steps.of("a").descriptors, np.eye(2, 4))
@@ -244,15 +320,27 @@ def test_local_features_keep_what_is_read_only_and_copy_the_rest() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"offsets": np.array([0, 2, 3])}, r"offsets must be \[N \+ 1\], from 0, never falling. Received 3 for 3 ids"),
+        (
+            {"offsets": np.array([0, 2, 3])},
+            r"offsets must be \[N \+ 1\], from 0, never falling. Received 3 for 3 ids",
+        ),
         ({"offsets": np.array([1, 2, 2, 3])}, "from 0, never falling"),
         ({"offsets": np.array([0, 2, 1, 3])}, "from 0, never falling"),
         ({"offsets": np.zeros(0, int)}, "Received 0 for 3 ids"),
-        ({"keypoints_px": np.zeros((2, 2), np.float32)}, r"keypoints_px must be \(3, 2\). Received shape=\(2, 2\)"),
-        ({"scales_px": np.zeros(4, np.float32)}, r"scales_px must be \(3,\). Received shape=\(4,\)"),
+        (
+            {"keypoints_px": np.zeros((2, 2), np.float32)},
+            r"keypoints_px must be \(3, 2\). Received shape=\(2, 2\)",
+        ),
+        (
+            {"scales_px": np.zeros(4, np.float32)},
+            r"scales_px must be \(3,\). Received shape=\(4,\)",
+        ),
         ({"attention": np.zeros(3)}, "attention must be float32. Received float64"),
         ({"descriptors": np.eye(3)}, "descriptors must be float16 or int8. Received float64"),
-        ({"descriptors": np.eye(2, 4, dtype=np.int8)}, r"descriptors must be \[3, d\]. Received shape=\(2, 4\)"),
+        (
+            {"descriptors": np.eye(2, 4, dtype=np.int8)},
+            r"descriptors must be \[3, d\]. Received shape=\(2, 4\)",
+        ),
         ({"ids": np.array(["a", "b", "a"])}, "image ids must be unique. Received twice: a"),
     ],
 )
@@ -266,18 +354,25 @@ def test_damaged_local_features_are_named_when_they_are_read() -> None:
     broken[2, 2] = np.nan
     made = local_features(descriptors=broken)
     assert len(made.of("a")) == 2
-    with pytest.raises(ValueError, match=r"local features of c are damaged \(descriptors must be finite.\); extract them again"):
+    with pytest.raises(
+        ValueError,
+        match=r"local features of c are damaged \(descriptors must be finite.\); extract them again",
+    ):
         made.of("c")
     with pytest.raises(ValueError, match="x: has no local features here"):
         made.of("x")
 
 
-def test_what_was_found_in_order_is_not_checked_again_and_what_changed_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_in_order_is_not_checked_again_and_what_changed_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ranking = Ranking(["q"], ["a", "b", "c"], np.array([[2, 0]]), np.array([[0.9, 0.5]]))
     with monkeypatch.context() as patch:
         patch.setattr(Ranking, "_check_rows", lambda _: pytest.fail("checked again"))
         assert dataclasses.replace(ranking, provenance="told").provenance == "told"
     with pytest.raises(ValueError, match="rows must lie in"):
-        dataclasses.replace(ranking, gallery_ids=np.array(["a", "b"]))  # the same rows, but of a smaller gallery
+        dataclasses.replace(
+            ranking, gallery_ids=np.array(["a", "b"])
+        )  # the same rows, but of a smaller gallery
     with pytest.raises(ValueError, match="never rise"):
         dataclasses.replace(ranking, scores=np.array([[0.1, 0.5]], np.float32))

@@ -75,15 +75,63 @@ def test_an_epoch_of_the_challenge_takes_well_under_a_second(sampler: str) -> No
     ("labels", "batch_size", "sampler", "per_class", "message"),
     [
         ([0, 1], 4, "triplets", 4, "unknown sampler 'triplets'. Known: shuffled, pairs, classes."),
-        ([], 4, "shuffled", 4, "sampling needs an image and --batch_size of at least 1. Received 0 and 4."),
-        ([0, 1], 0, "shuffled", 4, "sampling needs an image and --batch_size of at least 1. Received 2 and 0."),
-        ([5, 5], 4, "pairs", 4, "comparing images needs at least 2 classes to train on. Received 1."),
-        ([5, 5], 4, "classes", 2, "comparing images needs at least 2 classes to train on. Received 1."),
+        (
+            [],
+            4,
+            "shuffled",
+            4,
+            "sampling needs an image and --batch_size of at least 1. Received 0 and 4.",
+        ),
+        (
+            [0, 1],
+            0,
+            "shuffled",
+            4,
+            "sampling needs an image and --batch_size of at least 1. Received 2 and 0.",
+        ),
+        (
+            [5, 5],
+            4,
+            "pairs",
+            4,
+            "comparing images needs at least 2 classes to train on. Received 1.",
+        ),
+        (
+            [5, 5],
+            4,
+            "classes",
+            2,
+            "comparing images needs at least 2 classes to train on. Received 1.",
+        ),
         ([0, 1], 5, "pairs", 4, "comparing pairs needs an even --batch_size. Received 5."),
-        ([0, 1], 6, "classes", 1, "--images_per_class must be at least 2 and divide --batch_size=6. Received 1."),
-        ([0, 1], 6, "classes", 0, "--images_per_class must be at least 2 and divide --batch_size=6. Received 0."),
-        ([0, 1], 6, "classes", 4, "--images_per_class must be at least 2 and divide --batch_size=6. Received 4."),
-        ([0, 1], 7, "classes", 3, "--images_per_class must be at least 2 and divide --batch_size=7. Received 3."),
+        (
+            [0, 1],
+            6,
+            "classes",
+            1,
+            "--images_per_class must be at least 2 and divide --batch_size=6. Received 1.",
+        ),
+        (
+            [0, 1],
+            6,
+            "classes",
+            0,
+            "--images_per_class must be at least 2 and divide --batch_size=6. Received 0.",
+        ),
+        (
+            [0, 1],
+            6,
+            "classes",
+            4,
+            "--images_per_class must be at least 2 and divide --batch_size=6. Received 4.",
+        ),
+        (
+            [0, 1],
+            7,
+            "classes",
+            3,
+            "--images_per_class must be at least 2 and divide --batch_size=7. Received 3.",
+        ),
         (
             [0, 1],
             4,
@@ -153,14 +201,20 @@ def test_every_allowed_partner_has_its_even_share() -> None:
     labels = np.array([1, 0, 1, 2, 1, 0])
     found: Counter[tuple[int, int]] = Counter()
     for epoch in range(2000):
-        found.update(map(tuple, epoch_batches(labels, 12, 0, epoch, "pairs").reshape(-1, 2).tolist()))
+        found.update(
+            map(tuple, epoch_batches(labels, 12, 0, epoch, "pairs").reshape(-1, 2).tolist())
+        )
     for anchor in range(6):
-        own = [row for row in range(6) if labels[row] == labels[anchor] and row != anchor] or [anchor]
+        own = [row for row in range(6) if labels[row] == labels[anchor] and row != anchor] or [
+            anchor
+        ]
         others = [row for row in range(6) if labels[row] != labels[anchor]]
         assert {row for first, row in found if first == anchor} == {*own, *others}
         for allowed in (own, others):
             counts = [found[anchor, row] for row in allowed]
-            expected = 2000 / 2 / len(allowed)  # an anchor stands at each of six places equally often, half of them even
+            expected = (
+                2000 / 2 / len(allowed)
+            )  # an anchor stands at each of six places equally often, half of them even
             assert np.allclose(counts, expected, atol=5 * np.sqrt(expected))
 
 
@@ -178,7 +232,9 @@ def test_every_batch_has_p_classes_with_k_images_each(
         assert len(chosen) == num_classes and (counts == per_class).all()
         for label in chosen:
             images = Counter(batch[labels[batch] == label].tolist())
-            assert len(images) == min(per_class, (labels == label).sum()), "different images as far as the class has them"
+            assert len(images) == min(per_class, (labels == label).sum()), (
+                "different images as far as the class has them"
+            )
             assert max(images.values()) - min(images.values()) <= 1
 
 
@@ -188,7 +244,9 @@ def test_half_of_a_class_batchs_pairs_are_of_one_class(
     seed: int,
 ) -> None:
     labels, num_classes, per_class = task
-    same = same_class(labels, epoch_batches(labels, num_classes * per_class, seed, 0, "classes", per_class))
+    same = same_class(
+        labels, epoch_batches(labels, num_classes * per_class, seed, 0, "classes", per_class)
+    )
     num_pairs = num_classes * per_class // 2
     expected = num_pairs // 2
     if num_classes == 2:
@@ -196,7 +254,9 @@ def test_half_of_a_class_batchs_pairs_are_of_one_class(
     assert (same.sum(axis=1) == expected).all()
 
 
-@pytest.mark.parametrize(("num_classes", "per_class"), [(16, 4), (2, 4), (3, 4), (5, 8), (8, 2), (4, 6)])
+@pytest.mark.parametrize(
+    ("num_classes", "per_class"), [(16, 4), (2, 4), (3, 4), (5, 8), (8, 2), (4, 6)]
+)
 def test_the_usual_sizes_are_halved_exactly(num_classes: int, per_class: int) -> None:
     labels = np.repeat(np.arange(20), 8)
     batches = epoch_batches(labels, num_classes * per_class, 0, 0, "classes", per_class)
@@ -234,6 +294,10 @@ def test_of_four_images_two_stand_together_and_two_beside_other_classes() -> Non
 @given(class_tasks(ANY), SEEDS)
 def test_all_classes_come_up_equally_often(task: tuple[np.ndarray, int, int], seed: int) -> None:
     labels, num_classes, per_class = task
-    batches = epoch_batches(np.tile(labels, 4), num_classes * per_class, seed, 0, "classes", per_class)
-    turns = [np.sum(np.tile(labels, 4)[batches] == label) // per_class for label in np.unique(labels)]
+    batches = epoch_batches(
+        np.tile(labels, 4), num_classes * per_class, seed, 0, "classes", per_class
+    )
+    turns = [
+        np.sum(np.tile(labels, 4)[batches] == label) // per_class for label in np.unique(labels)
+    ]
     assert max(turns) - min(turns) <= 1

@@ -29,7 +29,9 @@ def is_in_order(part: ImageList) -> bool:
 
 @FEW
 @given(LABELS, st.floats(0.01, 0.99), st.sampled_from(["block", "random"]), SEEDS)
-def test_split_classes_shares_no_class_and_loses_nothing(labels: list[int], dev_percent: float, how: str, seed: int) -> None:
+def test_split_classes_shares_no_class_and_loses_nothing(
+    labels: list[int], dev_percent: float, how: str, seed: int
+) -> None:
     classes = sorted(set(labels))
     assume(len(classes) >= 2)
     images = labelled(labels)
@@ -72,7 +74,9 @@ def test_split_classes_says_what_is_wrong() -> None:
 
 @FEW
 @given(LABELS, st.integers(1, 40), st.integers(1, 8), SEEDS)
-def test_query_and_gallery(labels: list[int], max_queries: int, max_gallery: int, seed: int) -> None:
+def test_query_and_gallery(
+    labels: list[int], max_queries: int, max_gallery: int, seed: int
+) -> None:
     counts = {label: labels.count(label) for label in labels}
     assume(max(counts.values()) > 1)
     images = labelled(labels)
@@ -109,7 +113,11 @@ def test_which_images_become_queries_depends_on_the_seed() -> None:
 
 def test_few_queries_do_not_always_come_from_the_first_classes() -> None:
     images = labelled(np.repeat(np.arange(50), 2))
-    asked = {int(label) for seed in range(20) for label in query_and_gallery(images, 2, 2, seed)[0].labels}
+    asked = {
+        int(label)
+        for seed in range(20)
+        for label in query_and_gallery(images, 2, 2, seed)[0].labels
+    }
     assert len(asked) > 10
 
 
@@ -126,7 +134,9 @@ def test_query_and_gallery_says_what_is_wrong() -> None:
 
 @FEW
 @given(LABELS, st.integers(2, 6), st.booleans(), SEEDS)
-def test_k_fold_holds_each_image_out_once(labels: list[int], num_folds: int, stratified: bool, seed: int) -> None:
+def test_k_fold_holds_each_image_out_once(
+    labels: list[int], num_folds: int, stratified: bool, seed: int
+) -> None:
     images = labelled(labels)
     assume(num_folds <= (len(labels) if stratified else len(set(labels))))
     folds = k_fold(images, num_folds, stratified, seed)

@@ -18,11 +18,17 @@ from data_io.datasets import load_dataset
 from data_io.photographs import warp
 from data_io.synthetic import DrawConfig, draw_dataset, plan, share_out
 
-TINY = DrawConfig(num_classes=3, num_train=7, num_queries=3, num_gallery=11, image_size_px=48, seed=5)
+TINY = DrawConfig(
+    num_classes=3, num_train=7, num_queries=3, num_gallery=11, image_size_px=48, seed=5
+)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -39,8 +45,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_default_is_the_challenge() -> None:
     shots = plan(DrawConfig())
-    kinds = Counter("/".join(shot.path.split("/")[:3]) if shot.path.startswith("test") else "train" for shot in shots)
-    assert kinds == {"train": 7104, "test/test_data/query": 195, "test/test_data/reference": 1127}  # DESIGN section 7
+    kinds = Counter(
+        "/".join(shot.path.split("/")[:3]) if shot.path.startswith("test") else "train"
+        for shot in shots
+    )
+    assert kinds == {
+        "train": 7104,
+        "test/test_data/query": 195,
+        "test/test_data/reference": 1127,
+    }  # DESIGN section 7
     train = Counter(shot.label for shot in shots if shot.path.startswith("train"))
     assert len(train) == 1000 and 4 <= min(train.values()) < max(train.values()) <= 10
     references = Counter(shot.label for shot in shots if "reference" in shot.path)
@@ -49,27 +62,43 @@ def test_default_is_the_challenge() -> None:
 
 @given(st.integers(1, 60), st.integers(0, 400), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_share_out_gives_everyone_something_and_all_of_it(num_classes: int, extra: int, seed: int) -> None:
+def test_share_out_gives_everyone_something_and_all_of_it(
+    num_classes: int, extra: int, seed: int
+) -> None:
     counts = share_out(num_classes + extra, num_classes, np.random.default_rng(seed))
-    assert counts.shape == (num_classes,) and counts.sum() == num_classes + extra and counts.min() >= 1
+    assert (
+        counts.shape == (num_classes,) and counts.sum() == num_classes + extra and counts.min() >= 1
+    )
     assert counts.max() - 1 <= np.ceil(1.3 / 0.7 * extra / num_classes)
 
 
-@given(st.integers(1, 12), st.integers(0, 30), st.integers(1, 25), st.integers(1, 60), st.integers(0, 99))
+@given(
+    st.integers(1, 12),
+    st.integers(0, 30),
+    st.integers(1, 25),
+    st.integers(1, 60),
+    st.integers(0, 99),
+)
 @settings(max_examples=60, deadline=None)
-def test_plan_is_a_fair_retrieval_task(num_classes: int, extra: int, num_queries: int, num_gallery: int, seed: int) -> None:
+def test_plan_is_a_fair_retrieval_task(
+    num_classes: int, extra: int, num_queries: int, num_gallery: int, seed: int
+) -> None:
     shots = plan(DrawConfig(num_classes, num_classes + extra, num_queries, num_gallery, seed=seed))
     train = [shot for shot in shots if shot.path.startswith("train/")]
     query = [shot for shot in shots if shot.path.startswith("test/test_data/query/")]
     gallery = [shot for shot in shots if shot.path.startswith("test/test_data/reference/")]
     assert (len(train), len(query), len(gallery)) == (num_classes + extra, num_queries, num_gallery)
     assert len({shot.path for shot in shots}) == len({shot.id for shot in shots}) == len(shots)
-    assert len({(shot.class_index, shot.view) for shot in shots}) == len(shots), "two photographs share a random stream"
+    assert len({(shot.class_index, shot.view) for shot in shots}) == len(shots), (
+        "two photographs share a random stream"
+    )
     assert {shot.label for shot in train}.isdisjoint(shot.label for shot in query + gallery)
     assert {shot.label for shot in query} == {shot.label for shot in gallery}
     assert {shot.id for shot in query} == {f"query_{i}" for i in range(num_queries)}
     assert {shot.id for shot in gallery} == {f"refer_{i}" for i in range(num_gallery)}
-    assert len({len(shot.label) for shot in shots}) == 1 and all(int(shot.label) == shot.class_index for shot in shots)
+    assert len({len(shot.label) for shot in shots}) == 1 and all(
+        int(shot.label) == shot.class_index for shot in shots
+    )
     assert all(shot.hard == shot.path.startswith("test/test_data/query/") for shot in shots)
 
 
@@ -105,7 +134,19 @@ def test_tree_and_tables(tiny: Path) -> None:
     labels = read_csv(tiny / "test/test_labels.csv")
     assert labels[0] == ["id", "label"] and len(labels) == 1 + 3 + 11
     geometry = read_csv(tiny / "geometry.csv")
-    assert geometry[0] == ["id", "label", "h00", "h01", "h02", "h10", "h11", "h12", "h20", "h21", "h22"]
+    assert geometry[0] == [
+        "id",
+        "label",
+        "h00",
+        "h01",
+        "h02",
+        "h10",
+        "h11",
+        "h12",
+        "h20",
+        "h21",
+        "h22",
+    ]
     assert len(geometry) == 1 + 7 + 3 + 11 and all(float(row[-1]) == 1.0 for row in geometry[1:])
 
 
@@ -114,7 +155,11 @@ def test_reader_finds_every_image_under_the_ids_of_geometry(tiny: Path) -> None:
     lists = (data.train, data.query, data.gallery)
     assert [len(images) for images in lists] == [7, 3, 11] and data.skipped == ()
     label_of = {row[0]: row[1] for row in read_csv(tiny / "geometry.csv")[1:]}
-    found = {str(i): data.class_names[label] for images in lists for i, label in zip(images.ids, images.labels, strict=True)}
+    found = {
+        str(i): data.class_names[label]
+        for images in lists
+        for i, label in zip(images.ids, images.labels, strict=True)
+    }
     assert found == label_of
 
 
@@ -123,7 +168,10 @@ def test_bytes_do_not_depend_on_run_or_number_of_workers(tiny: Path, tmp_path: P
     assert files_of(draw_dataset(tmp_path / "again", TINY, progress=False, workers=1)) == expected
     assert files_of(draw_dataset(tmp_path / "pool", TINY, progress=False, workers=2)) == expected
     other = draw_dataset(tmp_path / "other", dataclasses.replace(TINY, seed=6), progress=False)
-    assert files_of(other)["test/test_data/query/query_0.jpg"] != expected["test/test_data/query/query_0.jpg"]
+    assert (
+        files_of(other)["test/test_data/query/query_0.jpg"]
+        != expected["test/test_data/query/query_0.jpg"]
+    )
 
 
 def test_complete_folder_is_reused_untouched(tmp_path: Path) -> None:
@@ -139,11 +187,15 @@ def test_half_drawn_folder_is_finished(tiny: Path, tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     (tmp_path / "test/test_data/query/query_2.jpg").write_bytes(b"\xff\xd8 cut off")
     (tmp_path / ".drawn.json.x1").write_bytes(b"left by a kill")
-    assert files_of(draw_dataset(tmp_path, TINY, progress=False)) == files_of(tiny) | {".drawn.json.x1": b"left by a kill"}
+    assert files_of(draw_dataset(tmp_path, TINY, progress=False)) == files_of(tiny) | {
+        ".drawn.json.x1": b"left by a kill"
+    }
 
 
 @pytest.mark.parametrize("failing_call", [1, 3])
-def test_an_interrupted_drawing_never_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int) -> None:
+def test_an_interrupted_drawing_never_looks_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
     calls = []
 
     def full_disk(*args: object, **kwargs: object) -> None:
@@ -153,7 +205,10 @@ def test_an_interrupted_drawing_never_looks_complete(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr("PIL.Image.Image.save", full_disk)
-        with pytest.raises(ValueError, match=r"cannot be written \(.*No space left.*\)\. Make room or choose another folder"):
+        with pytest.raises(
+            ValueError,
+            match=r"cannot be written \(.*No space left.*\)\. Make room or choose another folder",
+        ):
             draw_dataset(tmp_path, TINY, progress=False)
     assert not (tmp_path / "drawn.json").exists()
     draw_dataset(tmp_path, TINY, progress=False)
@@ -162,24 +217,27 @@ def test_an_interrupted_drawing_never_looks_complete(tmp_path: Path, monkeypatch
 
 def test_a_killed_drawing_leaves_no_process_and_no_complete_folder(tmp_path: Path) -> None:
     config = "DrawConfig(num_classes=300, num_train=3000, num_queries=1, num_gallery=1)"
-    code = (
-        f"from data_io.synthetic import *\nif __name__ == '__main__':\n    draw_dataset({str(tmp_path)!r}, {config}, False, 2)\n"
-    )
+    code = f"from data_io.synthetic import *\nif __name__ == '__main__':\n    draw_dataset({str(tmp_path)!r}, {config}, False, 2)\n"
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 60
         while not any(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert process.poll() is None and any(tmp_path.rglob("*.jpg"))
         process.kill()
-        process.communicate(timeout=30)  # the workers hold the pipe too: it closes when the last of them has ended
+        process.communicate(
+            timeout=30
+        )  # the workers hold the pipe too: it closes when the last of them has ended
     assert not (tmp_path / "drawn.json").exists()
 
 
 def test_another_config_is_refused(tiny: Path) -> None:
     before = files_of(tiny)
     with pytest.raises(
-        ValueError, match=r"holds a data set drawn as .*'seed': 5.*, not .*'seed': 6.*Choose another folder or delete"
+        ValueError,
+        match=r"holds a data set drawn as .*'seed': 5.*, not .*'seed': 6.*Choose another folder or delete",
     ):
         draw_dataset(tiny, dataclasses.replace(TINY, seed=6), progress=False)
     assert files_of(tiny) == before
@@ -188,7 +246,9 @@ def test_another_config_is_refused(tiny: Path) -> None:
 def test_other_peoples_files_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "train/train_data/0").mkdir(parents=True)
     (tmp_path / "train/train_data/0/cat.jpg").write_bytes(b"mine")
-    with pytest.raises(ValueError, match="holds train/train_data/0/cat.jpg, which is not of this drawn data set"):
+    with pytest.raises(
+        ValueError, match="holds train/train_data/0/cat.jpg, which is not of this drawn data set"
+    ):
         draw_dataset(tmp_path, TINY, progress=False)
     assert files_of(tmp_path) == {"train/train_data/0/cat.jpg": b"mine"}
 
@@ -202,7 +262,11 @@ def test_a_file_in_the_way_and_a_bad_number_of_workers(tmp_path: Path) -> None:
 
 
 def test_one_of_everything(tmp_path: Path) -> None:
-    draw_dataset(tmp_path, DrawConfig(num_classes=1, num_train=1, num_queries=1, num_gallery=1, image_size_px=32), progress=False)
+    draw_dataset(
+        tmp_path,
+        DrawConfig(num_classes=1, num_train=1, num_queries=1, num_gallery=1, image_size_px=32),
+        progress=False,
+    )
     assert (tmp_path / "train/train_data/0/0_0.jpg").is_file()
     assert read_csv(tmp_path / "test/test_labels.csv")[1:] == [["query_0", "1"], ["refer_0", "1"]]
 
@@ -211,7 +275,9 @@ def test_one_of_everything(tmp_path: Path) -> None:
 
 
 def test_task_is_not_solved_by_mean_colour_but_by_what_is_printed(tmp_path: Path) -> None:
-    config = DrawConfig(num_classes=1, num_train=1, num_queries=40, num_gallery=200, image_size_px=64)
+    config = DrawConfig(
+        num_classes=1, num_train=1, num_queries=40, num_gallery=200, image_size_px=64
+    )
     draw_dataset(tmp_path, config, progress=False)
     rows = {row[0]: row for row in read_csv(tmp_path / "geometry.csv")[1:]}
     mean_colours, fronts, labels = {}, {}, {}
@@ -225,7 +291,9 @@ def test_task_is_not_solved_by_mean_colour_but_by_what_is_printed(tmp_path: Path
             np.asarray(warp(image, np.linalg.inv(h), 64), float)[8:56, 20:44]
             for image, h in zip(images, homographies, strict=True)
         ]
-        fronts[kind] = np.array([((front - front.mean((0, 1))) / front.std((0, 1))).ravel() for front in rectified])
+        fronts[kind] = np.array(
+            [((front - front.mean((0, 1))) / front.std((0, 1))).ravel() for front in rectified]
+        )
 
     def recall_at_1(descriptors: dict[str, np.ndarray]) -> float:
         query, refer = descriptors["query"], descriptors["refer"]

@@ -40,7 +40,9 @@ def photographs(tmp_path: Path) -> ImageList:
     colours = rng.integers(0, 256, (4, 3))
     paths, labels = [], []
     for i in range(12):
-        pixels = np.clip(colours[i % 4] + rng.integers(-9, 10, (16, 16, 3)), 0, 255).astype(np.uint8)
+        pixels = np.clip(colours[i % 4] + rng.integers(-9, 10, (16, 16, 3)), 0, 255).astype(
+            np.uint8
+        )
         paths.append(str(tmp_path / f"{i:02}.png"))
         labels.append(i % 4)
         Image.fromarray(pixels).save(paths[-1])
@@ -62,7 +64,9 @@ def test_a_bad_photograph_is_skipped_once_and_rows_stay_in_step(photographs: Ima
     assert retrieval.query is retrieval.gallery and len(retrieval.gallery) == 11
     assert [Path(path).stem for path, _ in retrieval.skipped] == ["05"]
     ranking = rank(retrieval, top_k=1)
-    assert ranking.gallery_ids[ranking.rows[:, 0]].tolist() == retrieval.query.ids.tolist()  # each is its own nearest
+    assert (
+        ranking.gallery_ids[ranking.rows[:, 0]].tolist() == retrieval.query.ids.tolist()
+    )  # each is its own nearest
 
 
 def test_other_queries_than_the_gallery(photographs: ImageList) -> None:
@@ -77,9 +81,13 @@ def test_other_queries_than_the_gallery(photographs: ImageList) -> None:
 def test_what_time_does_not_reach_is_skipped_and_listed(photographs: ImageList) -> None:
     query, gallery = photographs.take([0, 1, 2, 3]), photographs.take([4, 6, 7, 8, 9, 10, 11])
     clock = iter([0.0, *np.arange(100.0)])  # each look at the clock is a second later
-    retrieval = embed(MeanColour(), query, gallery, batch_size=2, deadline=Deadline(6.0, lambda: next(clock)))
+    retrieval = embed(
+        MeanColour(), query, gallery, batch_size=2, deadline=Deadline(6.0, lambda: next(clock))
+    )
     assert len(retrieval.query) == 4 and 0 < len(retrieval.gallery) < 7
-    assert len(retrieval.gallery) + len(retrieval.skipped) == 7 and {why for _, why in retrieval.skipped} == {"no time left"}
+    assert len(retrieval.gallery) + len(retrieval.skipped) == 7 and {
+        why for _, why in retrieval.skipped
+    } == {"no time left"}
     with pytest.raises(TimeoutError, match="no time left to embed the first of 4 images"):
         embed(MeanColour(), query, gallery, deadline=Deadline(0))
 
@@ -169,7 +177,9 @@ def test_copies_are_neither_stored_nor_taken_from_the_store(
 
 def test_copies_of_an_ensemble_are_those_of_its_members(photographs: ImageList) -> None:
     query, gallery = photographs.take([0, 1]), photographs.take([4, 6, 7])
-    ensemble = Ensemble("two", (CORNER, dataclasses.replace(CORNER, name="again")), schema.MeanEmbedding())
+    ensemble = Ensemble(
+        "two", (CORNER, dataclasses.replace(CORNER, name="again")), schema.MeanEmbedding()
+    )
     test_time = schema.TestTime(("mirror", "flip"))
     found, expected = (embed(model, query, gallery, 2, test_time) for model in (ensemble, CORNER))
     for one, other in (
@@ -213,7 +223,9 @@ def test_what_time_does_not_reach_of_the_copies_is_left_out(
     assert found.skipped == () and len(found.gallery) == 3
 
 
-NOT_BUILT = 'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
+NOT_BUILT = (
+    'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
+)
 KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
 
 

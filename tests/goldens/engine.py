@@ -37,7 +37,9 @@ Step = Callable[[np.ndarray, np.ndarray], Losses]
 
 
 def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"goldens_{name}", Path(__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(
+        f"goldens_{name}", Path(__file__).with_name(f"{name}.py")
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -68,7 +70,9 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
 
     num_classes: of the data; the network has logits only where they are trained.
     """
-    recipe = mandoo_dual.from_flags({**flags, "resnet_type": end_point, "image_size": 32, "batch_size": 8})
+    recipe = mandoo_dual.from_flags(
+        {**flags, "resnet_type": end_point, "image_size": 32, "batch_size": 8}
+    )
     model = EmbeddingModel(recipe.model, num_classes).build_variables()
     variables = model.named_variables()
     for role, variable in variables.items():
@@ -100,7 +104,10 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
                 parts.setdefault(group.split("/")[0], []).append(variable)
         with tf.GradientTape(persistent=True) as tape:
             output = model(tf.constant(images), training=True)
-            losses = {term.shown_name: build_loss(term.loss, term.head)(output, Targets(labels)) for term in recipe.losses}
+            losses = {
+                term.shown_name: build_loss(term.loss, term.head)(output, Targets(labels))
+                for term in recipe.losses
+            }
         return {
             name: {part: _largest(tape.gradient(value, of_part)) for part, of_part in parts.items()}
             for name, value in losses.items()
@@ -116,13 +123,19 @@ def zero_shot(end_point: str, pooling: str, size_px: int) -> Embedder:
     """
     trunk = SlimTrunk(end_point)
     trunk(tf.zeros([1, size_px, size_px, 3]))
-    values = {_role(variable): initial(_role(variable), variable.shape) for variable in trunk.variables}
+    values = {
+        _role(variable): initial(_role(variable), variable.shape) for variable in trunk.variables
+    }
     folder = tempfile.mkdtemp()  # the weights are read at the first batch
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path, whole = f"{folder}/trunk.ckpt", [""] * len(values)
-    tf.raw_ops.SaveV2(prefix=path, tensor_names=[*values], shape_and_slices=whole, tensors=[*values.values()])
+    tf.raw_ops.SaveV2(
+        prefix=path, tensor_names=[*values], shape_and_slices=whole, tensors=[*values.values()]
+    )
     name, _, end = end_point.partition("/")
-    source = CheckpointSource(path, schema.Trunk(name, end_point=end, layout="slim"), POOLINGS[pooling], size_px)
+    source = CheckpointSource(
+        path, schema.Trunk(name, end_point=end, layout="slim"), POOLINGS[pooling], size_px
+    )
     opened = open_model(source, Runtime(mixed_precision="off"), store=False)
     assert isinstance(opened, Embedder)
     return opened

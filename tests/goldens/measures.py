@@ -98,7 +98,9 @@ def clustered() -> tuple[GlobalFeatures, GlobalFeatures]:
     centres = rng.standard_normal((16, 32))
 
     def drawn(count: int, prefix: str) -> GlobalFeatures:
-        vectors = centres[rng.integers(0, len(centres), count)] + 0.9 * rng.standard_normal((count, 32))
+        vectors = centres[rng.integers(0, len(centres), count)] + 0.9 * rng.standard_normal(
+            (count, 32)
+        )
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         ids = np.array([f"{prefix}{row}" for row in range(count)])
         return GlobalFeatures(ids, vectors.astype(np.float32))
@@ -126,14 +128,19 @@ def verified(folder: Path) -> list[list[int]]:
     """
     from delf_ext.features.sift import SiftExtractor  # OpenCV is not needed for the rest
 
-    data = load_dataset(draw_dataset(folder / "products", LARGE_PRODUCTS, progress=False, workers=1))
+    data = load_dataset(
+        draw_dataset(folder / "products", LARGE_PRODUCTS, progress=False, workers=1)
+    )
     query, gallery = (
-        extract_local(SiftExtractor(), part, folder / name) for part, name in ((data.query, "query"), (data.gallery, "gallery"))
+        extract_local(SiftExtractor(), part, folder / name)
+        for part, name in ((data.query, "query"), (data.gallery, "gallery"))
     )
     rng, shape = np.random.default_rng(6), (len(data.query), len(data.gallery))
     rows = np.stack([rng.permutation(shape[1]) for _ in range(shape[0])])
     scores = np.linspace(1, 0, shape[1], dtype=np.float32)[None].repeat(shape[0], axis=0)
-    ranking, _ = rerank_geometric(Ranking(data.query.ids, data.gallery.ids, rows, scores), query, gallery)
+    ranking, _ = rerank_geometric(
+        Ranking(data.query.ids, data.gallery.ids, rows, scores), query, gallery
+    )
     return ranking.rows.tolist()
 
 

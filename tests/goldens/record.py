@@ -46,7 +46,9 @@ def cases() -> dict[str, dict[str, Any]]:
     """Names the command lines that are trained: {name: flags}."""
     subsets = [subset for size in range(1, 6) for subset in itertools.combinations(LOSSES, size)]
     both, all_five = _flags("logits", "sim"), _flags(*LOSSES)
-    weights = dict(zip((f"{name}_weight" for name in LOSSES), (0.5, 2.0, 3.0, 0.25, 1.5), strict=True))
+    weights = dict(
+        zip((f"{name}_weight" for name in LOSSES), (0.5, 2.0, 3.0, 0.25, 1.5), strict=True)
+    )
     found = {"+".join(subset): _flags(*subset) for subset in subsets}
     for subset in subsets:
         if subset[0] == "logits" and len(subset) > 1:
@@ -127,7 +129,9 @@ def _write(name: str, golden: Mapping[str, Any]) -> None:
     lines = []
     for key, value in golden.items():
         if isinstance(value, Mapping):
-            inner = ",\n".join(f"{json.dumps(key)}:{_compact(entry)}" for key, entry in value.items())
+            inner = ",\n".join(
+                f"{json.dumps(key)}:{_compact(entry)}" for key, entry in value.items()
+            )
             lines.append(f"{json.dumps(key)}:{{\n{inner}\n}}")
         else:
             lines.append(f"{json.dumps(key)}:{_compact(value)}")

@@ -51,7 +51,9 @@ RANKINGS = _golden("rankings.json")
 
 def test_inputs_are_those_of_the_record() -> None:
     """Comes first: with another random stream no other number here means anything."""
-    assert measures.digest(TRAINED["shapes"], measures.TRAINED_PX, measures.STEPS) == TRAINED["digest"]
+    assert (
+        measures.digest(TRAINED["shapes"], measures.TRAINED_PX, measures.STEPS) == TRAINED["digest"]
+    )
     assert measures.digest(ZERO_SHOT["shapes"], measures.ZERO_SHOT_PX, 1) == ZERO_SHOT["digest"]
     assert TRAINED["end_point"] == measures.TRAINED_END_POINT
     assert ZERO_SHOT["end_point"] == measures.ZERO_SHOT_END_POINT
@@ -63,7 +65,9 @@ def test_three_steps_of_training(name: str) -> None:
     found = measures.trained(case["flags"], case["num_classes"])
     assert set(found["losses"]) == set(case["losses"])
     for loss, values in case["losses"].items():
-        np.testing.assert_allclose(found["losses"][loss], values, rtol=LOSS_TOLERANCE, atol=SMALLEST_LOSS, err_msg=loss)
+        np.testing.assert_allclose(
+            found["losses"][loss], values, rtol=LOSS_TOLERANCE, atol=SMALLEST_LOSS, err_msg=loss
+        )
     assert set(found["changes"]) == set(case["changes"])
     errors = {}
     for role, (projection, length) in case["changes"].items():
@@ -94,7 +98,9 @@ def _largest_gradients(losses: tuple[str, ...], **flags: Any) -> dict[str, dict[
     ],
     ids=lambda names: "+".join(names) or "plain",
 )
-def test_a_stopped_gradient_is_exactly_zero(losses: tuple[str, ...], switches: tuple[str, ...]) -> None:
+def test_a_stopped_gradient_is_exactly_zero(
+    losses: tuple[str, ...], switches: tuple[str, ...]
+) -> None:
     flags = dict.fromkeys(switches, True)
     # A run may train the similarity losses alone only where its trunk is frozen.
     frozen = {"freeze_backbone": "logits" not in losses}
@@ -117,7 +123,9 @@ def _parts_reached(gradients: dict[str, float]) -> set[str]:
 @pytest.mark.parametrize("pooling", ZERO_SHOT["embeddings"])
 def test_zero_shot_embeddings(pooling: str) -> None:
     found = measures.zero_shot_embeddings(pooling)
-    np.testing.assert_allclose(found, ZERO_SHOT["embeddings"][pooling], rtol=0, atol=EMBEDDING_TOLERANCE)
+    np.testing.assert_allclose(
+        found, ZERO_SHOT["embeddings"][pooling], rtol=0, atol=EMBEDDING_TOLERANCE
+    )
 
 
 def test_zero_shot_metrics(tmp_path: Path) -> None:
@@ -133,7 +141,9 @@ def test_rankings(chain: str) -> None:
     assert others.mean() <= (SHARE_AFTER_DBA if chain.startswith("dba:10,") else 0)
 
 
-def _other_places(rows: np.ndarray, scores: np.ndarray, found_rows: np.ndarray, found_scores: np.ndarray) -> list[bool]:
+def _other_places(
+    rows: np.ndarray, scores: np.ndarray, found_rows: np.ndarray, found_scores: np.ndarray
+) -> list[bool]:
     """Tells for each place of a query whether another score or image stands there.
 
     Images of equal score may change places; with those of the last place more may tie, behind it.

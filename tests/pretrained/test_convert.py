@@ -24,7 +24,9 @@ SIZE_PX = 64
 NUM_CLASSES = 10
 
 
-def slim_forward(tensors: dict[str, np.ndarray], images: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
+def slim_forward(
+    tensors: dict[str, np.ndarray], images: np.ndarray, layout: str
+) -> tuple[np.ndarray, np.ndarray | None]:
     """resnet_v1_50 from its TF-Slim tensors: images float32 [B, H, W, 3], means already subtracted.
 
     Returns block4 [B, h, w, 2048] and logits [B, C] (None without a top). Source: He et al. 2015; the strides and paddings of
@@ -37,7 +39,8 @@ def slim_forward(tensors: dict[str, np.ndarray], images: np.ndarray, layout: str
         net = tf.pad(net, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
         net = tf.nn.conv2d(net, kernel, stride, "VALID")
         gamma, beta, mean, variance = (
-            tensors[f"{scope}/BatchNorm/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+            tensors[f"{scope}/BatchNorm/{part}"]
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
         )
         return (net - mean) / np.sqrt(variance + 1e-5) * gamma + beta
 
@@ -49,28 +52,42 @@ def slim_forward(tensors: dict[str, np.ndarray], images: np.ndarray, layout: str
     for block, units in enumerate(UNITS, start=1):
         for unit in range(1, units + 1):
             scope = f"resnet_v1_50/block{block}/unit_{unit}/bottleneck_v1"
-            strided = (unit == 1 and block > 1) if layout == "v1.5" else (unit == units and block < 4)
+            strided = (
+                (unit == 1 and block > 1) if layout == "v1.5" else (unit == units and block < 4)
+            )
             stride = 2 if strided else 1
-            shortcut = conv(net, f"{scope}/shortcut", stride) if unit == 1 else net[:, ::stride, ::stride]
+            shortcut = (
+                conv(net, f"{scope}/shortcut", stride) if unit == 1 else net[:, ::stride, ::stride]
+            )
             inner = tf.nn.relu(conv(net, f"{scope}/conv1"))
             inner = tf.nn.relu(conv(inner, f"{scope}/conv2", stride))
             net = tf.nn.relu(shortcut + conv(inner, f"{scope}/conv3"))
     if "resnet_v1_50/logits/weights" not in tensors:
         return net.numpy(), None
     pooled = tf.reduce_mean(net, [1, 2])
-    logits = pooled @ tensors["resnet_v1_50/logits/weights"][0, 0] + tensors["resnet_v1_50/logits/biases"]
+    logits = (
+        pooled @ tensors["resnet_v1_50/logits/weights"][0, 0]
+        + tensors["resnet_v1_50/logits/biases"]
+    )
     return net.numpy(), logits.numpy()
 
 
 def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     """torchvision's resnet50 from its own names: images RGB 0..255 [B, H, W, 3] -> logits [B, C]."""
-    mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+    mean, std = (
+        np.array([0.485, 0.456, 0.406], np.float32),
+        np.array([0.229, 0.224, 0.225], np.float32),
+    )
 
     def conv(net: tf.Tensor, name: str, norm: str, stride: int = 1) -> tf.Tensor:
         kernel = np.transpose(state[f"{name}.weight"], (2, 3, 1, 0))
         margin = kernel.shape[0] // 2
-        net = tf.nn.conv2d(tf.pad(net, [[0, 0], [margin] * 2, [margin] * 2, [0, 0]]), kernel, stride, "VALID")
-        scaled = (net - state[f"{norm}.running_mean"]) / np.sqrt(state[f"{norm}.running_var"] + 1e-5)
+        net = tf.nn.conv2d(
+            tf.pad(net, [[0, 0], [margin] * 2, [margin] * 2, [0, 0]]), kernel, stride, "VALID"
+        )
+        scaled = (net - state[f"{norm}.running_mean"]) / np.sqrt(
+            state[f"{norm}.running_var"] + 1e-5
+        )
         return scaled * state[f"{norm}.weight"] + state[f"{norm}.bias"]
 
     net = tf.constant((images / 255 - mean) / std, tf.float32)
@@ -79,7 +96,11 @@ def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.
     for layer, units in enumerate(UNITS, start=1):
         for unit in range(units):
             name, stride = f"layer{layer}.{unit}", 2 if unit == 0 and layer > 1 else 1
-            shortcut = conv(net, f"{name}.downsample.0", f"{name}.downsample.1", stride) if unit == 0 else net
+            shortcut = (
+                conv(net, f"{name}.downsample.0", f"{name}.downsample.1", stride)
+                if unit == 0
+                else net
+            )
             inner = tf.nn.relu(conv(net, f"{name}.conv1", f"{name}.bn1"))
             inner = tf.nn.relu(conv(inner, f"{name}.conv2", f"{name}.bn2", stride))
             net = tf.nn.relu(conv(inner, f"{name}.conv3", f"{name}.bn3") + shortcut)
@@ -134,7 +155,9 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def keras_model() -> tf.keras.Model:
-    model = tf.keras.applications.ResNet50(weights=None, classes=NUM_CLASSES, classifier_activation=None, input_shape=(64, 64, 3))
+    model = tf.keras.applications.ResNet50(
+        weights=None, classes=NUM_CLASSES, classifier_activation=None, input_shape=(64, 64, 3)
+    )
     rng = np.random.default_rng(0)
     for variable in model.weights:
         shape, name = tuple(variable.shape), variable.name
@@ -158,20 +181,31 @@ def keras_h5(keras_model: tf.keras.Model, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def test_keras_weights_compute_what_keras_computes(keras_model, keras_h5: Path, images: np.ndarray, tmp_path: Path):
+def test_keras_weights_compute_what_keras_computes(
+    keras_model, keras_h5: Path, images: np.ndarray, tmp_path: Path
+):
     out = tmp_path / "new" / "from_keras.ckpt"
     info = convert(keras_h5, out)
     assert (info.layout, info.subtract) == ("keras", (123.68, 116.779, 103.939))
     prepared = tf.keras.applications.resnet50.preprocess_input(images.copy())
-    trunk = tf.keras.Model(keras_model.input, [keras_model.get_layer("conv5_block3_out").output, keras_model.output])
-    expected_block4, expected_logits = (tensor.numpy() for tensor in trunk(prepared, training=False))
+    trunk = tf.keras.Model(
+        keras_model.input, [keras_model.get_layer("conv5_block3_out").output, keras_model.output]
+    )
+    expected_block4, expected_logits = (
+        tensor.numpy() for tensor in trunk(prepared, training=False)
+    )
     tensors = read_checkpoint(out)
     block4, logits = slim_forward(tensors, images - np.float32(info.subtract), info.layout)
     assert relative_difference(block4, expected_block4) < 1e-4
     assert logits is not None and relative_difference(logits, expected_logits) < 1e-4
     # The other layouts load as well, and compute something else: that is why a file has to say which it is.
     for other in ("slim", "v1.5"):
-        assert relative_difference(slim_forward(tensors, images - np.float32(info.subtract), other)[0], expected_block4) > 0.1
+        assert (
+            relative_difference(
+                slim_forward(tensors, images - np.float32(info.subtract), other)[0], expected_block4
+            )
+            > 0.1
+        )
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "from_keras.ckpt.data-00000-of-00001",
         "from_keras.ckpt.index",
@@ -185,10 +219,14 @@ def test_the_side_file_describes_the_checkpoint(keras_h5: Path, tmp_path: Path):
     assert describe(out) == info
     assert all(line.endswith("(as expected)") for line in verify(out, info))
     assert info.source.startswith("converted from resnet50.h5 (keras), sha256 ")
-    assert set(json.loads((tmp_path / "mine.ckpt.json").read_text())) == set(info.__dataclass_fields__)
+    assert set(json.loads((tmp_path / "mine.ckpt.json").read_text())) == set(
+        info.__dataclass_fields__
+    )
 
 
-def test_keras_weights_without_top_and_whole_models_are_read(keras_model, keras_h5: Path, tmp_path: Path):
+def test_keras_weights_without_top_and_whole_models_are_read(
+    keras_model, keras_h5: Path, tmp_path: Path
+):
     whole = tmp_path / "whole.h5"
     keras_model.save(whole, save_format="h5")
     weights = read_h5(keras_h5)
@@ -203,9 +241,15 @@ def test_the_epsilons_and_biases_are_absorbed_exactly():
     source: dict[str, np.ndarray] = {}
     for scope, shape in shapes.items():
         conv, norm = keras_layers(scope)
-        source |= {f"{conv}/kernel": np.zeros(shape, np.float32), f"{conv}/bias": np.full(shape[3:], 0.25, np.float32)}
+        source |= {
+            f"{conv}/kernel": np.zeros(shape, np.float32),
+            f"{conv}/bias": np.full(shape[3:], 0.25, np.float32),
+        }
         source |= {f"{norm}/{part}": np.ones(shape[3:], np.float32) for part in ("gamma", "beta")}
-        source |= {f"{norm}/moving_mean": np.full(shape[3:], 1.0), f"{norm}/moving_variance": np.zeros(shape[3:], np.float32)}
+        source |= {
+            f"{norm}/moving_mean": np.full(shape[3:], 1.0),
+            f"{norm}/moving_variance": np.zeros(shape[3:], np.float32),
+        }
     source["conv1_conv/kernel"][:, :, 0] = 1.0  # Keras reads BGR: blue
     tensors = from_keras(source)
     assert tensors["resnet_v1_50/conv1/BatchNorm/moving_mean"][0] == np.float32(0.75)
@@ -216,17 +260,26 @@ def test_the_epsilons_and_biases_are_absorbed_exactly():
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_torchvision_weights_compute_what_torchvision_computes(images: np.ndarray, tmp_path: Path, ending: str):
+def test_torchvision_weights_compute_what_torchvision_computes(
+    images: np.ndarray, tmp_path: Path, ending: str
+):
     state = random_state_dict()
     source = tmp_path / f"resnet50.{ending}"
     if ending == "npz":
         np.savez(source, **state)
     else:
-        pytest.importorskip("safetensors.numpy", reason="safetensors is optional").save_file(state, source)
+        pytest.importorskip("safetensors.numpy", reason="safetensors is optional").save_file(
+            state, source
+        )
     info = convert(source, tmp_path / "out.ckpt")
     assert (info.layout, info.subtract) == ("v1.5", (123.675, 116.28, 103.53))
-    _, logits = slim_forward(read_checkpoint(tmp_path / "out.ckpt"), images - np.float32(info.subtract), info.layout)
-    assert logits is not None and relative_difference(logits, torchvision_forward(state, images)) < 1e-4
+    _, logits = slim_forward(
+        read_checkpoint(tmp_path / "out.ckpt"), images - np.float32(info.subtract), info.layout
+    )
+    assert (
+        logits is not None
+        and relative_difference(logits, torchvision_forward(state, images)) < 1e-4
+    )
 
 
 def test_both_origins_give_the_same_names_and_shapes(keras_h5: Path):
@@ -243,9 +296,15 @@ def without(state: dict, name: str) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: without(s, "layer2.0.bn1.bias"), r"Missing: layer2\.0\.bn1\.bias\. Unexpected: none"),
+        (
+            lambda s: without(s, "layer2.0.bn1.bias"),
+            r"Missing: layer2\.0\.bn1\.bias\. Unexpected: none",
+        ),
         (lambda s: without(s, "fc.bias"), r"Missing: fc\.bias\. Unexpected: none"),
-        (lambda s: s | {"layer3.6.conv1.weight": s["conv1.weight"]}, r"Missing: none\. Unexpected: layer3\.6\.conv1\.weight"),
+        (
+            lambda s: s | {"layer3.6.conv1.weight": s["conv1.weight"]},
+            r"Missing: none\. Unexpected: layer3\.6\.conv1\.weight",
+        ),
         (
             lambda s: s | {"layer1.0.conv2.weight": np.zeros((64, 2, 3, 3))},
             r"block1/unit_1.*\(3, 3, 2, 64\) instead of \(3, 3, 64, 64\)",
@@ -259,7 +318,9 @@ def test_another_network_is_refused_with_the_tensors_named(change, message: str)
         from_torchvision(change(random_state_dict()))
 
 
-def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_damaged_source_is_named_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
     np.savez(tmp_path / "pickled.npz", a=np.array([{}], dtype=object))
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
@@ -276,11 +337,15 @@ def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path, capsys: py
     }.items():
         assert main([str(tmp_path / name), f"--out={tmp_path}/out.ckpt"]) == 1
         error = capsys.readouterr().err
-        assert error.startswith(f"{tmp_path / name}: ") and reason in error and error.count("\n") == 1
+        assert (
+            error.startswith(f"{tmp_path / name}: ") and reason in error and error.count("\n") == 1
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_without_safetensors_the_error_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_safetensors_the_error_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     (tmp_path / "a.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.safetensors: .*pip install safetensors"):
@@ -291,7 +356,8 @@ def test_an_hdf5_file_of_something_else_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["res2a_branch2a/kernel:0"] = np.zeros(3)
     with pytest.raises(
-        ValueError, match=r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*Unexpected: res2a_branch2a/kernel\."
+        ValueError,
+        match=r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*Unexpected: res2a_branch2a/kernel\.",
     ):
         convert(tmp_path / "other.h5", tmp_path / "out.ckpt")
 
@@ -299,14 +365,24 @@ def test_an_hdf5_file_of_something_else_is_refused(tmp_path: Path):
 def test_the_command_converts_and_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture):
     np.savez(tmp_path / "weights.npz", **random_state_dict())
     for _ in range(2):  # a second run replaces the first
-        assert main([str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=torchvision"]) == 0
-    assert "out.ckpt: layout v1.5, input RGB 0..255 minus (123.675, 116.28, 103.53)" in capsys.readouterr().out
+        assert (
+            main(
+                [str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=torchvision"]
+            )
+            == 0
+        )
+    assert (
+        "out.ckpt: layout v1.5, input RGB 0..255 minus (123.675, 116.28, 103.53)"
+        in capsys.readouterr().out
+    )
     with pytest.raises(SystemExit) as caught:
         main([str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=caffe"])
     assert caught.value.code == 2
 
 
-def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_keeps_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     write_checkpoint(tmp_path / "a.ckpt", {"x": np.ones(3, np.float32)})
 
     def full_disk(**_: object) -> None:
@@ -316,12 +392,21 @@ def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path / "a.ckpt", {"x": np.zeros(3, np.float32)})
     assert read_checkpoint(tmp_path / "a.ckpt")["x"].tolist() == [1, 1, 1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt.data-00000-of-00001", "a.ckpt.index"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.ckpt.data-00000-of-00001",
+        "a.ckpt.index",
+    ]
 
 
 @pytest.mark.shared
 def test_the_names_are_those_of_a_real_checkpoint(shared: Path):
-    stored = tf.train.load_checkpoint(str(shared / "pretrained" / "resnet_v1_50_pqf.ckpt")).get_variable_to_shape_map()
-    made = {name: list(array.shape) for name, array in from_torchvision(random_state_dict()).items()}
-    stored["resnet_v1_50/logits/weights"][-1] = stored["resnet_v1_50/logits/biases"][-1] = NUM_CLASSES
+    stored = tf.train.load_checkpoint(
+        str(shared / "pretrained" / "resnet_v1_50_pqf.ckpt")
+    ).get_variable_to_shape_map()
+    made = {
+        name: list(array.shape) for name, array in from_torchvision(random_state_dict()).items()
+    }
+    stored["resnet_v1_50/logits/weights"][-1] = stored["resnet_v1_50/logits/biases"][-1] = (
+        NUM_CLASSES
+    )
     assert made == stored

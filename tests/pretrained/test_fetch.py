@@ -20,7 +20,9 @@ from pretrained import manifest
 from pretrained.fetch import DownloadFailed, download, extract_member, fetch, main, table
 from pretrained.manifest import Download, ManifestEntry, WeightsInfo, load_manifest
 
-WEIGHTS = np.random.default_rng(0).bytes(300_000)  # does not compress: the archive stays long enough to break off
+WEIGHTS = np.random.default_rng(0).bytes(
+    300_000
+)  # does not compress: the archive stays long enough to break off
 
 
 def tar_of(**members: bytes) -> bytes:
@@ -92,13 +94,21 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def entry_of(url: str, sha256: str | None = None, checkpoint_sha256: str | None = None) -> ManifestEntry:
+def entry_of(
+    url: str, sha256: str | None = None, checkpoint_sha256: str | None = None
+) -> ManifestEntry:
     files = {"resnet_v1_50.ckpt": checkpoint_sha256}
-    info = WeightsInfo("resnet_v1_50", "resnet_v1_50", "slim", "RGB", (1.0, 2.0, 3.0), "Apache-2.0", url, files)
-    return ManifestEntry("resnet_v1_50.ckpt", "for the test", Download(url, "resnet_v1_50.ckpt", sha256), info)
+    info = WeightsInfo(
+        "resnet_v1_50", "resnet_v1_50", "slim", "RGB", (1.0, 2.0, 3.0), "Apache-2.0", url, files
+    )
+    return ManifestEntry(
+        "resnet_v1_50.ckpt", "for the test", Download(url, "resnet_v1_50.ckpt", sha256), info
+    )
 
 
-def test_a_whole_download_leaves_only_the_checkpoint(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_whole_download_leaves_only_the_checkpoint(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     out = fetch(entry_of(server.url, hashlib.sha256(ARCHIVE).hexdigest()), tmp_path / "new")
     assert out.read_bytes() == WEIGHTS
     assert [path.name for path in out.parent.iterdir()] == ["resnet_v1_50.ckpt"]
@@ -110,7 +120,10 @@ def test_a_whole_download_leaves_only_the_checkpoint(server: Server, tmp_path: P
 
 def test_a_broken_download_continues_where_it_stopped(server: Server, tmp_path: Path):
     server.break_after = 100_000
-    with pytest.raises(DownloadFailed, match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue; or by hand"):
+    with pytest.raises(
+        DownloadFailed,
+        match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue; or by hand",
+    ):
         fetch(entry_of(server.url), tmp_path)
     assert (tmp_path / "weights.tar.gz.part").stat().st_size == 100_000
     server.break_after = None
@@ -190,13 +203,17 @@ def test_an_evil_member_writes_nothing(tmp_path: Path, archive: bytes):
 
 
 def test_only_the_wanted_member_leaves_the_archive(tmp_path: Path):
-    (tmp_path / "a.tar").write_bytes(tar_of(**{"../evil": b"evil", "./resnet_v1_50.ckpt": b"good", "README": b""}))
+    (tmp_path / "a.tar").write_bytes(
+        tar_of(**{"../evil": b"evil", "./resnet_v1_50.ckpt": b"good", "README": b""})
+    )
     extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out" / "renamed.ckpt")
     assert (tmp_path / "out" / "renamed.ckpt").read_bytes() == b"good"
     assert not (tmp_path.parent / "evil").exists()
 
 
-@pytest.mark.parametrize("archive", [b"", b"<html>not found</html>", ARCHIVE[:200_000]], ids=["empty", "page", "cut"])
+@pytest.mark.parametrize(
+    "archive", [b"", b"<html>not found</html>", ARCHIVE[:200_000]], ids=["empty", "page", "cut"]
+)
 def test_a_damaged_archive_is_named(tmp_path: Path, archive: bytes):
     (tmp_path / "a.tar").write_bytes(archive)
     with pytest.raises(ValueError, match=r"a\.tar: could not be unpacked"):
@@ -229,12 +246,16 @@ def test_the_command_gets_a_file(own_manifest: str, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("failure", ["refused", "missing"])
-def test_without_a_network_one_line_says_what_to_do(own_manifest: str, server: Server, tmp_path: Path, capsys, failure: str):
+def test_without_a_network_one_line_says_what_to_do(
+    own_manifest: str, server: Server, tmp_path: Path, capsys, failure: str
+):
     if failure == "missing":
         server.status = 404
     else:
         text = manifest.MANIFEST_PATH.read_text()
-        manifest.MANIFEST_PATH.write_text(text.replace(own_manifest, "http://127.0.0.1:1/weights.tar.gz"))
+        manifest.MANIFEST_PATH.write_text(
+            text.replace(own_manifest, "http://127.0.0.1:1/weights.tar.gz")
+        )
     assert main(["resnet_v1_50", f"--out={tmp_path}/w"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -243,16 +264,24 @@ def test_without_a_network_one_line_says_what_to_do(own_manifest: str, server: S
     assert error.endswith(f"put that file at {tmp_path}/w/resnet_v1_50.ckpt.\n")
 
 
-def test_weights_that_are_not_published_say_where_they_come_from(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_weights_that_are_not_published_say_where_they_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
     assert main(["resnet_v1_50_pqf", f"--out={tmp_path}"]) == 1
-    assert "resnet_v1_50_pqf is not published for download. Source: resnet50_large.pth" in capsys.readouterr().err
+    assert (
+        "resnet_v1_50_pqf is not published for download. Source: resnet50_large.pth"
+        in capsys.readouterr().err
+    )
 
 
 def test_usage_errors_exit_2_and_name_the_choices(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as caught:
         main(["resnet_v1_51"])
     assert caught.value.code == 2
-    assert "name must be one of resnet_v1_50, resnet_v1_50_pqf. Received resnet_v1_51." in capsys.readouterr().err
+    assert (
+        "name must be one of resnet_v1_50, resnet_v1_50_pqf. Received resnet_v1_51."
+        in capsys.readouterr().err
+    )
 
 
 def test_the_list_is_a_table(capsys: pytest.CaptureFixture):
@@ -261,4 +290,10 @@ def test_the_list_is_a_table(capsys: pytest.CaptureFixture):
     assert lines == table(load_manifest()).splitlines()
     assert lines[0].split() == ["name", "file", "layout", "download", "checksum", "licence"]
     assert lines[1].split()[:5] == ["resnet_v1_50", "resnet_v1_50.ckpt", "slim", "yes", "unknown"]
-    assert lines[2].split()[:5] == ["resnet_v1_50_pqf", "resnet_v1_50_pqf.ckpt", "v1.5", "no", "known"]
+    assert lines[2].split()[:5] == [
+        "resnet_v1_50_pqf",
+        "resnet_v1_50_pqf.ckpt",
+        "v1.5",
+        "no",
+        "known",
+    ]

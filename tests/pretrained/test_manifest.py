@@ -10,15 +10,27 @@ from pathlib import Path
 import pytest
 
 from pretrained import manifest
-from pretrained.manifest import WeightsInfo, compare_sha256, describe, load_manifest, sha256_of, side_file_of, verify
+from pretrained.manifest import (
+    WeightsInfo,
+    compare_sha256,
+    describe,
+    load_manifest,
+    sha256_of,
+    side_file_of,
+    verify,
+)
 
-INFO = WeightsInfo("mine", "resnet_v1_50", "keras", "RGB", (1.0, 2.0, 3.0), "MIT", "made here", {"mine.ckpt": None})
+INFO = WeightsInfo(
+    "mine", "resnet_v1_50", "keras", "RGB", (1.0, 2.0, 3.0), "MIT", "made here", {"mine.ckpt": None}
+)
 
 
 def test_the_published_file_is_known_and_its_checksum_is_not_invented():
     entry = load_manifest()["resnet_v1_50"]
     assert entry.download is not None
-    assert entry.download.url == "http://download.tensorflow.org/models/resnet_v1_50_2016_08_28.tar.gz"
+    assert (
+        entry.download.url == "http://download.tensorflow.org/models/resnet_v1_50_2016_08_28.tar.gz"
+    )
     assert (entry.download.member, entry.download.sha256) == ("resnet_v1_50.ckpt", None)
     assert (entry.info.layout, entry.info.subtract) == ("slim", (123.68, 116.779, 103.939))
     assert entry.info.files_sha256 == {"resnet_v1_50.ckpt": None}
@@ -27,7 +39,11 @@ def test_the_published_file_is_known_and_its_checksum_is_not_invented():
 def test_files_are_known_by_name_in_any_folder():
     info = describe("somewhere/resnet_v1_50_pqf.ckpt")
     assert info is not None
-    assert (info.backbone, info.layout, info.subtract) == ("resnet_v1_50", "v1.5", (123.675, 116.28, 103.53))
+    assert (info.backbone, info.layout, info.subtract) == (
+        "resnet_v1_50",
+        "v1.5",
+        (123.675, 116.28, 103.53),
+    )
     assert describe("somewhere/other.ckpt") is None
 
 
@@ -86,9 +102,15 @@ def test_verify_compares_prints_or_refuses(tmp_path: Path):
     # FIPS 180-2, appendix B.1: SHA-256 of "abc"
     golden = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(checkpoint) == golden
-    assert verify(checkpoint, INFO) == (f"mine.ckpt: sha256 {golden} (checksum unknown: printed, not compared)",)
-    assert verify(checkpoint, dataclasses.replace(INFO, files_sha256={"mine.ckpt": golden}))[0].endswith("(as expected)")
-    with pytest.raises(ValueError, match="mine.ckpt: sha256 is ba78.* The file is damaged or another one"):
+    assert verify(checkpoint, INFO) == (
+        f"mine.ckpt: sha256 {golden} (checksum unknown: printed, not compared)",
+    )
+    assert verify(checkpoint, dataclasses.replace(INFO, files_sha256={"mine.ckpt": golden}))[
+        0
+    ].endswith("(as expected)")
+    with pytest.raises(
+        ValueError, match="mine.ckpt: sha256 is ba78.* The file is damaged or another one"
+    ):
         compare_sha256(checkpoint, hashlib.sha256(b"abd").hexdigest())
     with pytest.raises(ValueError, match="absent.ckpt: not found; mine consists of absent.ckpt"):
         verify(checkpoint, dataclasses.replace(INFO, files_sha256={"absent.ckpt": None}))
@@ -101,8 +123,15 @@ def test_blocks_do_not_change_the_digest(tmp_path: Path):
 
 
 def test_describing_needs_the_standard_library_only():
-    program = "import sys, pretrained.manifest as m; m.describe('x'); sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=manifest.MANIFEST_PATH.parents[1]).returncode == 0
+    program = (
+        "import sys, pretrained.manifest as m; m.describe('x'); sys.exit('numpy' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=manifest.MANIFEST_PATH.parents[1]
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.shared

@@ -48,7 +48,9 @@ LAYOUTS = {
 BOTTLENECKS = {"bottleneck_v1": resnet_v1.bottleneck, "bottleneck_v2": resnet_v2.bottleneck}
 
 
-def _residual_units(net: tf.Tensor, bottleneck: str, units: tuple[int, ...], layer: str, layout: Layout) -> Endpoints:
+def _residual_units(
+    net: tf.Tensor, bottleneck: str, units: tuple[int, ...], layer: str, layout: Layout
+) -> Endpoints:
     """Blocks 1 to 4 up to `layer`; the arithmetic of a unit is TF-Slim's.
 
     TF-Slim's own loop hands its end points over in a collection of the default graph, where those of other networks linger.
@@ -59,7 +61,9 @@ def _residual_units(net: tf.Tensor, bottleneck: str, units: tuple[int, ...], lay
         for unit, stride in enumerate(_strides(block, count, layout), start=1):
             scope = f"block{block}/unit_{unit}"
             with tf.compat.v1.variable_scope(scope):
-                net = BOTTLENECKS[bottleneck](net, depth=base * 4, depth_bottleneck=base, stride=stride)
+                net = BOTTLENECKS[bottleneck](
+                    net, depth=base * 4, depth_bottleneck=base, stride=stride
+                )
             name = f"{scope}/{bottleneck}"
             endpoints[name] = net
             if name == layer:
@@ -82,19 +86,27 @@ def _strides(block: int, count: int, layout: Layout) -> list[int]:
 def _resnet_v1(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
     net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
     if layout.padded_pool:  # zeros stand for minus infinity: conv1 ends in a ReLU
-        net = tf.nn.max_pool2d(tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID", name="pool1")
+        net = tf.nn.max_pool2d(
+            tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID", name="pool1"
+        )
     else:
         net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
     return _residual_units(net, "bottleneck_v1", units, layer, layout)
 
 
 def _resnet_v2(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
-    with slim.arg_scope([slim.conv2d], activation_fn=None, normalizer_fn=None):  # the first unit begins with both
+    with slim.arg_scope(
+        [slim.conv2d], activation_fn=None, normalizer_fn=None
+    ):  # the first unit begins with both
         net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
     net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
     endpoints = _residual_units(net, "bottleneck_v2", units, layer, layout)
-    if layer == "block4":  # TF-Slim's end point lies before the last batch norm and ReLU; features are taken after them
-        endpoints[layer] = slim.batch_norm(endpoints[layer], activation_fn=tf.nn.relu, scope="postnorm")
+    if (
+        layer == "block4"
+    ):  # TF-Slim's end point lies before the last batch norm and ReLU; features are taken after them
+        endpoints[layer] = slim.batch_norm(
+            endpoints[layer], activation_fn=tf.nn.relu, scope="postnorm"
+        )
     return endpoints
 
 
@@ -102,8 +114,12 @@ def _vgg_16(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
     """VGG-16's convolutions, as tf_slim.nets.vgg builds them, without the fully connected layers that need 224 pixels."""
     endpoints: Endpoints = {}
     net = images
-    for number, (repeats, depth) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1):
-        net = endpoints[f"conv{number}"] = slim.repeat(net, repeats, slim.conv2d, depth, [3, 3], scope=f"conv{number}")
+    for number, (repeats, depth) in enumerate(
+        [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1
+    ):
+        net = endpoints[f"conv{number}"] = slim.repeat(
+            net, repeats, slim.conv2d, depth, [3, 3], scope=f"conv{number}"
+        )
         if layer in endpoints:
             break
         net = endpoints[f"pool{number}"] = slim.max_pool2d(net, [2, 2], scope=f"pool{number}")
@@ -113,7 +129,9 @@ def _vgg_16(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
 
 
 def _inception_v3(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
-    _, endpoints = inception_v3.inception_v3_base(images, final_endpoint=layer, scope=tf.compat.v1.get_variable_scope())
+    _, endpoints = inception_v3.inception_v3_base(
+        images, final_endpoint=layer, scope=tf.compat.v1.get_variable_scope()
+    )
     return endpoints
 
 
@@ -121,7 +139,10 @@ def _inception_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
     # TF-Slim's own arguments also file the statistics in a TF1 collection, which compares variables and so fails in TF2.
     batch_norm = {"decay": batch_norm_decay, "epsilon": 0.001}
     usual = inception_v3.inception_v3_arg_scope(weight_decay)
-    with slim.arg_scope(usual), slim.arg_scope([slim.conv2d], normalizer_params=batch_norm) as scope:
+    with (
+        slim.arg_scope(usual),
+        slim.arg_scope([slim.conv2d], normalizer_params=batch_norm) as scope,
+    ):
         return scope
 
 
@@ -151,24 +172,47 @@ def _resnet_layers(units: tuple[int, ...], bottleneck: str) -> tuple[str, ...]:
     """TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/bottleneck_v1", ..."""
     names: list[str] = []
     for block, count in enumerate(units, start=1):
-        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)] + [f"block{block}"]
+        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)] + [
+            f"block{block}"
+        ]
     return tuple(names)
 
 
 def _resnet_v1_network(scope: str, *units: int) -> Architecture:
     layers = _resnet_layers(units, "bottleneck_v1")
-    return Architecture(partial(_resnet_v1, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", True)
+    return Architecture(
+        partial(_resnet_v1, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", True
+    )
 
 
 def _resnet_v2_network(scope: str, *units: int) -> Architecture:
     layers = _resnet_layers(units, "bottleneck_v2")
-    return Architecture(partial(_resnet_v2, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", False)
+    return Architecture(
+        partial(_resnet_v2, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", False
+    )
 
 
 VGG_LAYERS = tuple(f"{kind}{number}" for number in range(1, 6) for kind in ("conv", "pool"))
 INCEPTION_LAYERS = (
-    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_3a_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_5a_3x3"),
-    *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    *(
+        "Conv2d_1a_3x3",
+        "Conv2d_2a_3x3",
+        "Conv2d_2b_3x3",
+        "MaxPool_3a_3x3",
+        "Conv2d_3b_1x1",
+        "Conv2d_4a_3x3",
+        "MaxPool_5a_3x3",
+    ),
+    *(
+        "Mixed_5b",
+        "Mixed_5c",
+        "Mixed_5d",
+        "Mixed_6a",
+        "Mixed_6b",
+        "Mixed_6c",
+        "Mixed_6d",
+        "Mixed_6e",
+    ),
     *("Mixed_7a", "Mixed_7b", "Mixed_7c"),
 )
 ARCHITECTURES = {
@@ -176,7 +220,9 @@ ARCHITECTURES = {
     "resnet_v1_101": _resnet_v1_network("resnet_v1_101", 3, 4, 23, 3),
     "resnet_v1_152": _resnet_v1_network("resnet_v1_152", 3, 8, 36, 3),
     "resnet_v2_50": _resnet_v2_network("resnet_v2_50", 3, 4, 6, 3),
-    "inception_v3": Architecture(_inception_v3, _inception_arg_scope, "InceptionV3", INCEPTION_LAYERS, "Mixed_7c", False),
+    "inception_v3": Architecture(
+        _inception_v3, _inception_arg_scope, "InceptionV3", INCEPTION_LAYERS, "Mixed_7c", False
+    ),
     "vgg_16": Architecture(_vgg_16, _vgg_arg_scope, "vgg_16", VGG_LAYERS, "conv5", True),
 }
 
@@ -188,13 +234,17 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
     """
     backbone, _, layer = endpoint.partition("/")
     if backbone not in ARCHITECTURES:
-        raise ValueError(f"unknown backbone {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}.")
+        raise ValueError(
+            f"unknown backbone {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}."
+        )
     network = ARCHITECTURES[backbone]
     layer = layer or network.default
     if layer not in network.layers:
         known = [name for name in network.layers if "/" not in name]
         units = f", or one unit such as {network.layers[0]}" if "/" in network.layers[0] else ""
-        raise ValueError(f"unknown end point {endpoint!r} (--resnet_type). Known of {backbone}: {', '.join(known)}{units}.")
+        raise ValueError(
+            f"unknown end point {endpoint!r} (--resnet_type). Known of {backbone}: {', '.join(known)}{units}."
+        )
     return backbone, layer
 
 
@@ -222,7 +272,9 @@ class SlimTrunk(tf.keras.layers.Layer):
         if layout not in LAYOUTS:
             raise ValueError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
         if layout != "slim" and not self.backbone.startswith("resnet_v1"):
-            raise ValueError(f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: leave --layout out.")
+            raise ValueError(
+                f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: leave --layout out."
+            )
         self.layout = LAYOUTS[layout]
         self.freeze_batch_norm = freeze_batch_norm
         self.weight_decay, self.batch_norm_decay = weight_decay, batch_norm_decay
@@ -258,7 +310,9 @@ class SlimTrunk(tf.keras.layers.Layer):
         return "stem" if group == "conv1" and self.backbone.startswith("resnet") else group
 
     def split(self, endpoint: str) -> tuple[Callable, Callable]:
-        raise UsageError("TF-Slim trunks cannot be split at an end point yet: leave Head.after empty.")
+        raise UsageError(
+            "TF-Slim trunks cannot be split at an end point yet: leave Head.after empty."
+        )
 
 
 def build(config: schema.Trunk) -> SlimTrunk:

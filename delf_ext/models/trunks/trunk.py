@@ -46,6 +46,8 @@ def build_trunk(config: schema.Trunk) -> Trunk:
     Raises: UsageError when its source is not built yet, ValueError when it does not know the name or the end point.
     """
     if config.source not in SOURCES:
-        raise UsageError(f'trunk source "{config.source}" is not built yet. Built: {", ".join(SOURCES)}.')
+        raise UsageError(
+            f'trunk source "{config.source}" is not built yet. Built: {", ".join(SOURCES)}.'
+        )
     module, _, function = SOURCES[config.source].partition(":")
     return getattr(importlib.import_module(module), function)(config)

@@ -317,9 +317,7 @@ def test_each_model_is_compared_with_each_chain(several: DataSet) -> None:
 
 
 def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
-    message = (
-        "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
-    )
+    message = "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
     for request in (None, Request(), Request(chains=((),))):
         with pytest.raises(UsageError) as caught:
             compare([COLOUR], several, request=request)

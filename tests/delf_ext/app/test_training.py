@@ -362,7 +362,11 @@ def test_a_run_is_not_continued_on_other_photographs(
     own = Path(shutil.copytree(products, tmp_path / "own"))
     train(tiny, own, tmp_path / "run", settings=SETTINGS)
     photographs = sorted((own / "train" / "train_data").rglob("*.jpg"))
-    trained_on = [path for path in photographs if path.parent.name in read_run(tmp_path / "run").facts.class_names]
+    trained_on = [
+        path
+        for path in photographs
+        if path.parent.name in read_run(tmp_path / "run").facts.class_names
+    ]
     shutil.copy(trained_on[1], trained_on[0])
     before = (tmp_path / "run" / "facts.json").read_bytes()
     message = "the training images have changed since it was made: start a new run."
@@ -390,7 +394,9 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_keeps_what_it_started_
     again = train(tiny, data, tmp_path / "whole", settings=SETTINGS)
     assert again.losses["loss"] > 0 and begun.keys() == weights_of(tmp_path / "whole").keys()
     for name, value in weights_of(tmp_path / "whole").items():
-        np.testing.assert_allclose(weights_of(tmp_path / "run")[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            weights_of(tmp_path / "run")[name], value, rtol=1e-4, atol=1e-5, err_msg=name
+        )
 
 
 def test_a_frozen_trunk_keeps_its_feature_maps_when_the_run_is_resumed(
@@ -416,9 +422,16 @@ def test_fewer_epochs_than_are_trained_are_refused(trained: Any, tmp_path: Path)
     assert (run_dir / "recipe.json").read_bytes() == before
 
 
-def test_a_run_starts_from_one_thing(trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
-    found = refusal(lambda: train(tiny, data, tmp_path / "run", weights="w.ckpt", from_run=trained.run_dir))
-    assert found == "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+def test_a_run_starts_from_one_thing(
+    trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path
+) -> None:
+    found = refusal(
+        lambda: train(tiny, data, tmp_path / "run", weights="w.ckpt", from_run=trained.run_dir)
+    )
+    assert (
+        found
+        == "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+    )
 
 
 def test_a_run_does_not_start_from_another_trunk(
@@ -428,12 +441,19 @@ def test_a_run_does_not_start_from_another_trunk(
     tmp_path: Path,
 ) -> None:
     other = with_settings(tiny, ["model.trunk.name=vgg_16", "model.trunk.end_point=conv1"])
-    found = refusal(lambda: train(other, data, tmp_path / "run", settings=SETTINGS, from_run=trained.run_dir))
-    assert found == f"{trained.run_dir}: no weight of its trunk fits that of mandoo_dual: they are other networks."
+    found = refusal(
+        lambda: train(other, data, tmp_path / "run", settings=SETTINGS, from_run=trained.run_dir)
+    )
+    assert (
+        found
+        == f"{trained.run_dir}: no weight of its trunk fits that of mandoo_dual: they are other networks."
+    )
     assert not is_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"])
+@pytest.mark.parametrize(
+    "setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"]
+)
 def test_what_evaluation_would_refuse_is_refused_before_training(
     tiny: Recipe,
     data: DataSet,
@@ -634,7 +654,9 @@ def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
         train(pair, products, run_dir, settings=SETTINGS, log=kill)
     assert is_run(run_dir / "members" / "first") and not is_run(run_dir / "members" / "second")
     weights = weights_of(run_dir / "members" / "first")
-    assert refusal(lambda: train(pair, products, run_dir)).startswith(f"{run_dir}: holds a run already.")
+    assert refusal(lambda: train(pair, products, run_dir)).startswith(
+        f"{run_dir}: holds a run already."
+    )
 
     said: list[str] = []
     result = resume(run_dir, log=said.append)

@@ -10,17 +10,27 @@ from delf_ext.evaluation.metrics import Hits, average_precisions, last_relevant_
 NUM_GALLERY = 20
 
 
-def hits_at(positions: list[list[int]], query_ids: list[str] | None = None, num_relevant: int = 2) -> Hits:
+def hits_at(
+    positions: list[list[int]], query_ids: list[str] | None = None, num_relevant: int = 2
+) -> Hits:
     num_queries = len(positions)
     ids = query_ids or [f"q{row}" for row in range(num_queries)]
     relevant = np.array([num_relevant if places else 0 for places in positions])
     gallery = np.full(num_queries, NUM_GALLERY)
-    return Hits(np.array(ids), tuple(np.array(places, int) for places in positions), relevant, gallery, gallery)
+    return Hits(
+        np.array(ids),
+        tuple(np.array(places, int) for places in positions),
+        relevant,
+        gallery,
+        gallery,
+    )
 
 
 def random_hits(seed: int, num_queries: int = 30) -> Hits:
     rng = np.random.default_rng(seed)
-    return hits_at([sorted(rng.choice(NUM_GALLERY, 2, replace=False).tolist()) for _ in range(num_queries)])
+    return hits_at(
+        [sorted(rng.choice(NUM_GALLERY, 2, replace=False).tolist()) for _ in range(num_queries)]
+    )
 
 
 def test_rows_hold_the_metrics_and_the_paired_difference() -> None:
@@ -28,9 +38,13 @@ def test_rows_hold_the_metrics_and_the_paired_difference() -> None:
     rows = compare([Evaluated("first", first), Evaluated("second", second, num_skipped=3)], seed=5)
     a, b = average_precisions(first), average_precisions(second)
     assert [row.name for row in rows] == ["first", "second"]
-    assert rows[1].mean_average_precision == pytest.approx(b.mean()) and rows[1].map_interval == bootstrap_interval(b, 5)
+    assert rows[1].mean_average_precision == pytest.approx(b.mean()) and rows[
+        1
+    ].map_interval == bootstrap_interval(b, 5)
     assert rows[1].recall_interval == bootstrap_interval(recalls_at_k(second, 1), 5)
-    assert [rows[1].recall_at_5, rows[1].recall_at_10] == [recalls_at_k(second, k).mean() for k in (5, 10)]
+    assert [rows[1].recall_at_5, rows[1].recall_at_10] == [
+        recalls_at_k(second, k).mean() for k in (5, 10)
+    ]
     assert rows[1].mean_last_rank == last_relevant_ranks(second).mean()
     assert rows[0].difference is None and rows[1].difference == paired_bootstrap(b, a, 5)
     assert rows[1].difference.mean == pytest.approx(b.mean() - a.mean())
@@ -62,15 +76,26 @@ def test_a_missing_query_is_left_out_for_all_and_said() -> None:
 def test_queries_without_relevant_images_are_counted() -> None:
     rows = compare([Evaluated("a", hits_at([[0, 1], [], [1, 2]]))], seed=0)
     assert (rows[0].num_queries, rows[0].num_without_relevant) == (2, 1)
-    assert "1 queries have no relevant image in the gallery and are not scored." in format_table(rows)
+    assert "1 queries have no relevant image in the gallery and are not scored." in format_table(
+        rows
+    )
 
 
 def test_table_lines_up() -> None:
-    rows = compare([Evaluated("Keras baseline", hits_at([[0, 1], [0, 1]])), Evaluated("x", hits_at([[1, 3], [1, 3]]))], seed=0)
+    rows = compare(
+        [
+            Evaluated("Keras baseline", hits_at([[0, 1], [0, 1]])),
+            Evaluated("x", hits_at([[1, 3], [1, 3]])),
+        ],
+        seed=0,
+    )
     lines = format_table(rows).splitlines()
     header, first, second = lines[0], lines[2], lines[3]
     assert header.split()[:4] == ["mAP", "95", "%", "R@1"]
-    assert " ".join(first.split()) == "Keras baseline 1.0000 1.0000 .. 1.0000 1.0000 1.0000 .. 1.0000 1.0000 1.0000 2.0"
+    assert (
+        " ".join(first.split())
+        == "Keras baseline 1.0000 1.0000 .. 1.0000 1.0000 1.0000 .. 1.0000 1.0000 1.0000 2.0"
+    )
     # by hand: hits at ranks 2 and 4, AP = (1/2 + 2/4) / 2; every query the same, so the intervals have no width.
     expected = "x 0.5000 0.5000 .. 0.5000 0.0000 0.0000 .. 0.0000 1.0000 1.0000 4.0 -0.5000 -0.5000 .. -0.5000 <0.001"
     assert " ".join(second.split()) == expected
@@ -82,8 +107,14 @@ def test_refusals_name_the_results() -> None:
     turned = hits.take(np.array([1, 0]))
     with pytest.raises(ValueError, match="A and B have their queries in another order"):
         compare([Evaluated("A", hits), Evaluated("B", turned)], seed=0)
-    with pytest.raises(ValueError, match="A and B were not evaluated on one gallery: for q0, 2 of 20 images .* 3 of 20 under"):
-        compare([Evaluated("A", hits), Evaluated("B", hits_at([[0, 1], [2, 3]], num_relevant=3))], seed=0)
+    with pytest.raises(
+        ValueError,
+        match="A and B were not evaluated on one gallery: for q0, 2 of 20 images .* 3 of 20 under",
+    ):
+        compare(
+            [Evaluated("A", hits), Evaluated("B", hits_at([[0, 1], [2, 3]], num_relevant=3))],
+            seed=0,
+        )
     with pytest.raises(ValueError, match="no query with a relevant image is common to A, B"):
         compare([Evaluated("A", hits), Evaluated("B", hits_at([[0, 1]], ["other"]))], seed=0)
     with pytest.raises(ValueError, match="at least one result"):

@@ -26,7 +26,9 @@ def slow_interval(values: list[float], seed: int, num_resamples: int) -> tuple[f
 
 def test_equals_slow_twin() -> None:
     values = [0.0, 0.2, 0.9, 1.0, 0.35]
-    assert bootstrap_interval(np.array(values), seed=3, num_resamples=500) == pytest.approx(slow_interval(values, 3, 500))
+    assert bootstrap_interval(np.array(values), seed=3, num_resamples=500) == pytest.approx(
+        slow_interval(values, 3, 500)
+    )
 
 
 def test_blocks_draw_what_one_block_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +42,10 @@ def test_blocks_draw_what_one_block_draws(monkeypatch: pytest.MonkeyPatch) -> No
 @given(scores, st.integers(0, 99))
 def test_interval_holds_the_mean_and_stays_among_the_values(values: list[float], seed: int) -> None:
     low, high = bootstrap_interval(np.array(values), seed)
-    assert min(values) - 1e-12 <= low <= np.mean(values) + 1e-12 and np.mean(values) - 1e-12 <= high <= max(values) + 1e-12
+    assert (
+        min(values) - 1e-12 <= low <= np.mean(values) + 1e-12
+        and np.mean(values) - 1e-12 <= high <= max(values) + 1e-12
+    )
 
 
 def test_width_agrees_with_the_normal_interval() -> None:
@@ -48,12 +53,17 @@ def test_width_agrees_with_the_normal_interval() -> None:
     values = np.random.default_rng(0).random(2_000)
     low, high = bootstrap_interval(values, seed=0, num_resamples=4_000)
     error = values.std() / np.sqrt(len(values))
-    assert [low, high] == pytest.approx([values.mean() - 1.96 * error, values.mean() + 1.96 * error], abs=0.15 * error)
+    assert [low, high] == pytest.approx(
+        [values.mean() - 1.96 * error, values.mean() + 1.96 * error], abs=0.15 * error
+    )
 
 
 def test_95_of_100_intervals_hold_the_true_mean() -> None:
     samples = np.random.default_rng(1).random((200, 60))
-    covered = [low <= 0.5 <= high for low, high in (bootstrap_interval(sample, num_resamples=400) for sample in samples)]
+    covered = [
+        low <= 0.5 <= high
+        for low, high in (bootstrap_interval(sample, num_resamples=400) for sample in samples)
+    ]
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
@@ -91,18 +101,28 @@ def test_pairing_sees_what_two_intervals_cannot() -> None:
 
 def test_p_value_is_rarely_small_without_a_difference() -> None:
     noise = np.random.default_rng(4).standard_normal((200, 50))
-    p_values = np.array([paired_bootstrap(sample, np.zeros(50), num_resamples=400).p_value for sample in noise])
+    p_values = np.array(
+        [paired_bootstrap(sample, np.zeros(50), num_resamples=400).p_value for sample in noise]
+    )
     assert 0.01 <= np.mean(p_values < 0.05) <= 0.12 and 0.4 <= np.mean(p_values < 0.5) <= 0.6
 
 
 def test_seeds_reproduce() -> None:
     values = np.random.default_rng(5).random(40)
-    assert bootstrap_interval(values, seed=7) == bootstrap_interval(values, seed=7) != bootstrap_interval(values, seed=8)
-    assert paired_bootstrap(values, values**2, seed=7) == paired_bootstrap(values, values**2, seed=7)
+    assert (
+        bootstrap_interval(values, seed=7)
+        == bootstrap_interval(values, seed=7)
+        != bootstrap_interval(values, seed=8)
+    )
+    assert paired_bootstrap(values, values**2, seed=7) == paired_bootstrap(
+        values, values**2, seed=7
+    )
 
 
 def test_refusals_say_what_came() -> None:
-    with pytest.raises(ValueError, match=r"at least one scored query. Received values of shape \(0,\)"):
+    with pytest.raises(
+        ValueError, match=r"at least one scored query. Received values of shape \(0,\)"
+    ):
         bootstrap_interval(np.array([np.nan]))
     with pytest.raises(ValueError, match=r"same queries. Received shapes \(2,\) and \(3,\)"):
         paired_bootstrap(np.zeros(2), np.zeros(3))

@@ -17,7 +17,9 @@ GRAY = 128
 def keypoints(points: np.ndarray, size_px: tuple[int, int], seed: int) -> ImageKeypoints:
     descriptors = np.random.default_rng(seed).standard_normal((len(points), 32))
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
-    return ImageKeypoints(points, np.full(len(points), 20), np.ones(len(points)), descriptors, size_px)
+    return ImageKeypoints(
+        points, np.full(len(points), 20), np.ones(len(points)), descriptors, size_px
+    )
 
 
 def gray(size_px: tuple[int, int]) -> np.ndarray:
@@ -29,7 +31,10 @@ class Pair:
 
     def __init__(self) -> None:
         points = np.random.default_rng(0).uniform((20, 20), (300, 220), (60, 2))
-        self.query, self.gallery = keypoints(points, QUERY_PX, 1), keypoints(points / 2 + (150, 30), GALLERY_PX, 1)
+        self.query, self.gallery = (
+            keypoints(points, QUERY_PX, 1),
+            keypoints(points / 2 + (150, 30), GALLERY_PX, 1),
+        )
         self.stranger = keypoints(np.random.default_rng(5).uniform(20, 180, (60, 2)), GALLERY_PX, 6)
         self.verification = self.verify(self.gallery)
 
@@ -37,9 +42,19 @@ class Pair:
         (verification,) = verify(self.query, [gallery], [3], VerifyConfig())
         return verification
 
-    def draw(self, gallery: ImageKeypoints, verification: Verification, title: str = "q0 in g0", **options) -> np.ndarray:
+    def draw(
+        self,
+        gallery: ImageKeypoints,
+        verification: Verification,
+        title: str = "q0 in g0",
+        **options,
+    ) -> np.ndarray:
         images = gray(QUERY_PX), gray(GALLERY_PX)
-        return np.asarray(draw_match(*images, self.query, gallery, verification, title, height_px=HEIGHT_PX, **options))
+        return np.asarray(
+            draw_match(
+                *images, self.query, gallery, verification, title, height_px=HEIGHT_PX, **options
+            )
+        )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +73,11 @@ def test_both_photographs_stand_side_by_side_over_a_caption(pair: Pair) -> None:
         320 + GAP_PX + 480,
         3,
     )  # the gallery image is 400 x 200, shown 1.2 times larger
-    assert (picture[2, 2] == GRAY).all() and (picture[2, -2] == GRAY).all() and (picture[HEIGHT_PX:, :2] < 40).all()
+    assert (
+        (picture[2, 2] == GRAY).all()
+        and (picture[2, -2] == GRAY).all()
+        and (picture[HEIGHT_PX:, :2] < 40).all()
+    )
 
 
 def test_an_inlier_has_a_coloured_dot_at_both_ends_and_a_line_between(pair: Pair) -> None:
@@ -67,18 +86,27 @@ def test_an_inlier_has_a_coloured_dot_at_both_ends_and_a_line_between(pair: Pair
     for query_row, gallery_row in pair.verification.matches[pair.verification.inliers]:
         x, y = np.floor(pair.query.keypoints_px[query_row] + 0.5).astype(int)
         assert coloured[y - 1 : y + 2, x - 1 : x + 2].any()
-        x, y = np.floor((pair.gallery.keypoints_px[gallery_row] + 0.5) * 1.2 + (320 + GAP_PX, 0)).astype(int)
+        x, y = np.floor(
+            (pair.gallery.keypoints_px[gallery_row] + 0.5) * 1.2 + (320 + GAP_PX, 0)
+        ).astype(int)
         assert coloured[y - 1 : y + 2, x - 1 : x + 2].any()
     assert coloured[:HEIGHT_PX, 322 : 320 + GAP_PX - 2].any()  # lines cross the gap
 
 
 def test_the_border_of_the_query_is_where_the_transform_says(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
-    for x, y in ((150, 90), (309.5, 90), (230, 30), (230, 149.5)):  # the middles of its four sides in the gallery image
+    for x, y in (
+        (150, 90),
+        (309.5, 90),
+        (230, 30),
+        (230, 149.5),
+    ):  # the middles of its four sides in the gallery image
         column, row = round((x + 0.25) * 1.2 + 320 + GAP_PX), round((y + 0.25) * 1.2)
         window = picture[row - 3 : row + 4, column - 3 : column + 4]
         assert window.min(axis=-1).max() > 200, (x, y)
-    assert picture[:HEIGHT_PX, 320 : 320 + GAP_PX].min(axis=-1).max() < 200  # and nothing of it beside the photograph
+    assert (
+        picture[:HEIGHT_PX, 320 : 320 + GAP_PX].min(axis=-1).max() < 200
+    )  # and nothing of it beside the photograph
 
 
 def test_without_a_transform_there_are_pale_points_alone(pair: Pair) -> None:
@@ -100,7 +128,10 @@ def test_a_transform_that_turns_the_picture_inside_out_draws_no_border(pair: Pai
 
 
 def test_caption_tells_acceptance_and_stays_inside(pair: Pair) -> None:
-    strips = [pair.draw(pair.gallery, pair.verification, accepted=accepted)[HEIGHT_PX:] for accepted in (None, True, False)]
+    strips = [
+        pair.draw(pair.gallery, pair.verification, accepted=accepted)[HEIGHT_PX:]
+        for accepted in (None, True, False)
+    ]
     green, red = (strip.astype(int)[..., 1] - strip[..., 0] for strip in strips[1:])
     assert not is_coloured(strips[0]).any() and green.max() > 80 and red.min() < -80
     long = pair.draw(pair.gallery, pair.verification, title="a long id/" * 30 + "end")[HEIGHT_PX:]
@@ -109,7 +140,10 @@ def test_caption_tells_acceptance_and_stays_inside(pair: Pair) -> None:
 
 def test_tall_and_wide_photographs_keep_their_proportions() -> None:
     tall, wide = (40, 400), (900, 30)
-    query, gallery = keypoints(np.array([[3.0, 4.0]]), tall, 1), keypoints(np.array([[3.0, 4.0]]), wide, 1)
+    query, gallery = (
+        keypoints(np.array([[3.0, 4.0]]), tall, 1),
+        keypoints(np.array([[3.0, 4.0]]), wide, 1),
+    )
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
     picture = draw_match(gray(tall), gray(wide), query, gallery, nothing, "t", height_px=200)
     assert picture.size == (20 + GAP_PX + 400, 200 + STRIP_PX)
@@ -128,6 +162,7 @@ def test_stack_and_save(pair: Pair, tmp_path: Path) -> None:
 
 def test_another_photograph_is_refused(pair: Pair) -> None:
     with pytest.raises(
-        ValueError, match=r"gallery image must be uint8 \(200, 400, 3\) as its keypoints. Received uint8 \(240, 320, 3\)"
+        ValueError,
+        match=r"gallery image must be uint8 \(200, 400, 3\) as its keypoints. Received uint8 \(240, 320, 3\)",
     ):
         draw_match(gray(QUERY_PX), gray(QUERY_PX), pair.query, pair.gallery, pair.verification, "t")

@@ -20,20 +20,28 @@ def ranking_of(rows: list[list[int]], num_gallery: int) -> Ranking:
     width = max(map(len, rows))
     padded = np.array([line + [-1] * (width - len(line)) for line in rows])
     scores = np.tile(-np.arange(width, dtype=np.float32), (len(rows), 1))
-    return Ranking([f"q{i}" for i in range(len(rows))], [f"g{i}" for i in range(num_gallery)], padded, scores)
+    return Ranking(
+        [f"q{i}" for i in range(len(rows))], [f"g{i}" for i in range(num_gallery)], padded, scores
+    )
 
 
 def truth_of(relevant: list[list[int]], junk: list[list[int]], num_gallery: int) -> GroundTruth:
-    as_rows = [tuple(np.array(sorted(rows), np.int64) for rows in lists) for lists in (relevant, junk)]
+    as_rows = [
+        tuple(np.array(sorted(rows), np.int64) for rows in lists) for lists in (relevant, junk)
+    ]
     return GroundTruth([f"q{i}" for i in range(len(relevant))], num_gallery, *as_rows)
 
 
-def hits_from(*flags: list[int], num_relevant: int | None = None, num_candidates: int | None = None) -> Hits:
+def hits_from(
+    *flags: list[int], num_relevant: int | None = None, num_candidates: int | None = None
+) -> Hits:
     positions = tuple(np.flatnonzero(line) for line in flags)
     total = [len(found) if num_relevant is None else num_relevant for found in positions]
     depth = np.array([len(line) for line in flags])
     gallery = depth if num_candidates is None else np.full(len(flags), num_candidates)
-    return Hits(np.array([f"q{i}" for i in range(len(flags))]), positions, np.array(total), depth, gallery)
+    return Hits(
+        np.array([f"q{i}" for i in range(len(flags))]), positions, np.array(total), depth, gallery
+    )
 
 
 @st.composite
@@ -42,7 +50,9 @@ def evaluations(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], list
     num_gallery = draw(st.integers(1, 12))
     rows, relevant, junk = [], [], []
     for _ in range(draw(st.integers(1, 4))):
-        roles = draw(st.lists(st.sampled_from("rrj..."), min_size=num_gallery, max_size=num_gallery))
+        roles = draw(
+            st.lists(st.sampled_from("rrj..."), min_size=num_gallery, max_size=num_gallery)
+        )
         rows.append(draw(st.permutations(range(num_gallery)))[: draw(st.integers(1, num_gallery))])
         relevant.append([row for row, role in enumerate(roles) if role == "r"])
         junk.append([row for row, role in enumerate(roles) if role == "j"])
@@ -52,7 +62,9 @@ def evaluations(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], list
 # The definitions, one place at a time: the slow twins.
 
 
-def slow_average_precision(line: list[int], relevant: list[int], junk: list[int], k: int | None, denominator: int) -> float:
+def slow_average_precision(
+    line: list[int], relevant: list[int], junk: list[int], k: int | None, denominator: int
+) -> float:
     if not relevant:
         return math.nan
     place, found, total = 0, 0, 0.0
@@ -83,7 +95,9 @@ def slow_found(line: list[int], relevant: list[int], junk: list[int], k: int) ->
     return sum(row in relevant for row in clean[:k])
 
 
-def slow_last_rank(line: list[int], relevant: list[int], junk: list[int], num_gallery: int) -> float:
+def slow_last_rank(
+    line: list[int], relevant: list[int], junk: list[int], num_gallery: int
+) -> float:
     if not relevant:
         return math.nan
     clean = [row for row in line if row not in junk]
@@ -106,10 +120,17 @@ def test_equal_slow_twins(evaluation: tuple, k: int) -> None:
     np.testing.assert_allclose(metrics.average_precisions(hits, k), cut)
     np.testing.assert_allclose(metrics.average_precisions(hits), full)
     np.testing.assert_allclose(metrics.r_precision_maps(hits), at_r)
-    np.testing.assert_allclose(metrics.average_precisions(hits, interpolation="trapezoid"), trapezoid)
-    np.testing.assert_allclose(metrics.recalls_at_k(hits, k), [n if math.isnan(n) else float(n > 0) for n in found])
+    np.testing.assert_allclose(
+        metrics.average_precisions(hits, interpolation="trapezoid"), trapezoid
+    )
+    np.testing.assert_allclose(
+        metrics.recalls_at_k(hits, k), [n if math.isnan(n) else float(n > 0) for n in found]
+    )
     np.testing.assert_allclose(metrics.precisions_at_k(hits, k), np.array(found) / k)
-    np.testing.assert_array_equal(metrics.last_relevant_ranks(hits), [slow_last_rank(*query, num_gallery) for query in queries])
+    np.testing.assert_array_equal(
+        metrics.last_relevant_ranks(hits),
+        [slow_last_rank(*query, num_gallery) for query in queries],
+    )
 
 
 @some_examples
@@ -127,7 +148,9 @@ def test_stay_in_their_range_and_recall_rises_with_k(evaluation: tuple, k: int) 
     ):
         np.testing.assert_array_equal(np.isnan(values), ~scored)
         assert (values[scored] >= 0).all() and (values[scored] <= 1 + 1e-12).all()
-    assert (metrics.recalls_at_k(hits, k + 1)[scored] >= metrics.recalls_at_k(hits, k)[scored]).all()
+    assert (
+        metrics.recalls_at_k(hits, k + 1)[scored] >= metrics.recalls_at_k(hits, k)[scored]
+    ).all()
     ranks = metrics.last_relevant_ranks(hits)[scored]
     assert (ranks >= hits.num_relevant[scored]).all() and (ranks <= num_gallery).all()
 
@@ -141,7 +164,9 @@ def test_junk_counts_as_if_it_were_not_in_the_gallery(evaluation: tuple) -> None
         renumbered = [kept.index(row) for row in line if row in kept]
         if not renumbered:
             continue
-        with_junk = metrics.hits_of(ranking_of([line], num_gallery), truth_of([wanted], [unwanted], num_gallery))
+        with_junk = metrics.hits_of(
+            ranking_of([line], num_gallery), truth_of([wanted], [unwanted], num_gallery)
+        )
         moved = truth_of([[kept.index(row) for row in wanted]], [[]], len(kept))
         without = metrics.hits_of(ranking_of([renumbered], len(kept)), moved)
         for name in ("num_relevant", "depth", "num_candidates"):
@@ -174,17 +199,25 @@ def test_the_order_after_the_last_hit_does_not_matter(random) -> None:
 def test_golden_values() -> None:
     # Hand: relevant at ranks 1, 3, 6, 9, 10 of 10, R = 5: AP = (1 + 2/3 + 3/6 + 4/9 + 5/10) / 5.
     first = hits_from([1, 0, 1, 0, 0, 1, 0, 0, 1, 1])
-    assert metrics.average_precisions(first)[0] == pytest.approx((1 + 2 / 3 + 3 / 6 + 4 / 9 + 5 / 10) / 5)
+    assert metrics.average_precisions(first)[0] == pytest.approx(
+        (1 + 2 / 3 + 3 / 6 + 4 / 9 + 5 / 10) / 5
+    )
     assert metrics.average_precisions(first)[0] == pytest.approx(0.6222222, abs=1e-7)
     # Hand: at k = 3 two of five are found; the denominator is min(5, 3).
     assert metrics.average_precisions(first, k=3)[0] == pytest.approx((1 + 2 / 3) / 3)
     # Musgrave et al. 2020, the definition of MAP@R by hand for R = 10: only rank 1 is right, all ten are,
-    assert metrics.r_precision_maps(hits_from([1] + [0] * 9, num_relevant=10))[0] == pytest.approx(0.1)
+    assert metrics.r_precision_maps(hits_from([1] + [0] * 9, num_relevant=10))[0] == pytest.approx(
+        0.1
+    )
     assert metrics.r_precision_maps(hits_from([1] * 10))[0] == 1.0
     # ranks 1 and 10 are: (1/1 + 2/10) / 10.
-    assert metrics.r_precision_maps(hits_from([1] + [0] * 8 + [1], num_relevant=10))[0] == pytest.approx(0.12)
+    assert metrics.r_precision_maps(hits_from([1] + [0] * 8 + [1], num_relevant=10))[
+        0
+    ] == pytest.approx(0.12)
     # compute_ap.cpp by hand: a hit at rank 2 of R = 1: recall step 1 x (0 + 1/2) / 2.
-    assert metrics.average_precisions(hits_from([0, 1]), interpolation="trapezoid")[0] == pytest.approx(0.25)
+    assert metrics.average_precisions(hits_from([0, 1]), interpolation="trapezoid")[
+        0
+    ] == pytest.approx(0.25)
 
 
 def test_the_cut_at_1000_divides_by_at_most_1000() -> None:
@@ -216,7 +249,9 @@ def test_average_precision_of_one_query_agrees_with_the_vector() -> None:
     flags = [0, 1, 1, 0, 1, 0]
     hits = hits_from(flags, num_relevant=4)
     for k in range(1, 9):
-        assert metrics.average_precision(flags, 4, k) == pytest.approx(metrics.average_precisions(hits, k)[0])
+        assert metrics.average_precision(flags, 4, k) == pytest.approx(
+            metrics.average_precisions(hits, k)[0]
+        )
     assert math.isnan(metrics.average_precision([0, 0], 0, 2))
 
 
@@ -228,14 +263,20 @@ def test_concatenated_blocks_equal_the_whole(evaluation: tuple, cut: int) -> Non
     parts = [whole.take(np.arange(len(whole)) < cut), whole.take(np.arange(len(whole)) >= cut)]
     joined = metrics.concatenate(parts)
     np.testing.assert_array_equal(joined.query_ids, whole.query_ids)
-    np.testing.assert_array_equal(metrics.average_precisions(joined), metrics.average_precisions(whole))
-    np.testing.assert_array_equal(metrics.last_relevant_ranks(joined), metrics.last_relevant_ranks(whole))
+    np.testing.assert_array_equal(
+        metrics.average_precisions(joined), metrics.average_precisions(whole)
+    )
+    np.testing.assert_array_equal(
+        metrics.last_relevant_ranks(joined), metrics.last_relevant_ranks(whole)
+    )
 
 
 def test_refusals_say_what_came() -> None:
     ranking = ranking_of([[0, 1]], 2)
     other_query = GroundTruth(["other"], 2, (np.array([0]),), (np.array([], int),))
-    with pytest.raises(ValueError, match="same queries in the same order. Received 1 and 1 queries"):
+    with pytest.raises(
+        ValueError, match="same queries in the same order. Received 1 and 1 queries"
+    ):
         metrics.hits_of(ranking, other_query)
     with pytest.raises(ValueError, match="one gallery. Received 2 and 3 images"):
         metrics.hits_of(ranking, truth_of([[0]], [[]], 3))
@@ -243,7 +284,9 @@ def test_refusals_say_what_came() -> None:
         list(metrics.summarize(hits_from([0, 0])))
     with pytest.raises(ValueError, match="k must be at least 1. Received 0"):
         metrics.recalls_at_k(hits_from([1]), 0)
-    with pytest.raises(ValueError, match="interpolation must be step or trapezoid. Received spline"):
+    with pytest.raises(
+        ValueError, match="interpolation must be step or trapezoid. Received spline"
+    ):
         metrics.average_precisions(hits_from([1]), interpolation="spline")
     with pytest.raises(ValueError, match="more hits than relevant images. Received 2 and 1"):
         metrics.average_precision([1, 1], num_relevant=1, k=2)
@@ -251,7 +294,9 @@ def test_refusals_say_what_came() -> None:
         metrics.concatenate([hits_from([1]), hits_from([1])])
     with pytest.raises(ValueError, match="at least one block"):
         metrics.concatenate([])
-    with pytest.raises(ValueError, match=r"one entry per query in every field. Received lengths \[1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"one entry per query in every field. Received lengths \[1, 2\]"
+    ):
         Hits(np.array(["a", "b"]), (np.array([0]),), np.array([1]), np.array([1]), np.array([1]))
 
 

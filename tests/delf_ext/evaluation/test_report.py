@@ -59,19 +59,31 @@ class Scene:
         labels = np.arange(21) % 3
         gallery_paths = [self.paths[0], *self.paths[10:]]
         self.query = ImageList([f"q/{row}" for row in range(9)], self.paths[:9], labels[:9])
-        self.gallery = ImageList([f"g'{row}\"" for row in range(12)], gallery_paths, [0, *labels[10:]])
+        self.gallery = ImageList(
+            [f"g'{row}\"" for row in range(12)], gallery_paths, [0, *labels[10:]]
+        )
         self.truth = GroundTruth.from_labels(self.query, self.gallery)
 
     def result(self, name: str, seed: int) -> Evaluated:
         rng = np.random.default_rng(seed)
         vectors = rng.standard_normal((21, 4))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        ranking = search(GlobalFeatures(self.query.ids, vectors[:9]), GlobalFeatures(self.gallery.ids, vectors[9:]))
+        ranking = search(
+            GlobalFeatures(self.query.ids, vectors[:9]),
+            GlobalFeatures(self.gallery.ids, vectors[9:]),
+        )
         return Evaluated(name, hits_of(ranking, self.truth), 0, ranking)
 
     def write(self, folder: Path, results: list[Evaluated], **options) -> tuple[str, Page]:
         path = write_report(
-            folder / "r" / "index.html", "Tea & <rice>", results, self.query, self.gallery, self.truth, CLASS_NAMES, **options
+            folder / "r" / "index.html",
+            "Tea & <rice>",
+            results,
+            self.query,
+            self.gallery,
+            self.truth,
+            CLASS_NAMES,
+            **options,
         )
         text = path.read_text(encoding="utf-8")
         return text, Page(text)
@@ -104,7 +116,10 @@ def test_frames_marks_and_titles_tell_relevance(scene: Scene, tmp_path: Path) ->
     assert (text.count(">✓</span>"), text.count(">✗</span>")) == (len(hits), len(misses))
     assert {tile["title"].split(" · ")[1] for tile in hits} <= set(CLASS_NAMES)
     alts = [attrs["alt"] for tag, attrs in page.tags if tag == "img"]
-    assert sum(": " in alt and alt.startswith("rank ") for alt in alts) == 36 and "query q/0, tea" in alts
+    assert (
+        sum(": " in alt and alt.startswith("rank ") for alt in alts) == 36
+        and "query q/0, tea" in alts
+    )
 
 
 def test_junk_is_not_shown(scene: Scene, tmp_path: Path) -> None:
@@ -135,13 +150,21 @@ def test_an_unreadable_image_is_a_grey_tile_with_its_reason(scene: Scene, tmp_pa
     assert ">empty file</span>" in text
 
 
-def test_sections_show_best_worst_and_random_queries_of_the_last_result(scene: Scene, tmp_path: Path) -> None:
+def test_sections_show_best_worst_and_random_queries_of_the_last_result(
+    scene: Scene, tmp_path: Path
+) -> None:
     results = [scene.result("first", 1), scene.result("last", 2)]
     text, _ = scene.write(tmp_path, results, max_queries=6)
     precisions = [float(value) for value in re.findall(r"last <span>AP ([0-9.]+)</span>", text)]
     best, worst, others = precisions[:2], precisions[2:4], precisions[4:]
-    assert len(precisions) == 6 and best[0] >= best[1] >= max(others) and worst[0] <= worst[1] <= min(others)
-    assert [text.index(f"<h2>{heading} queries</h2>") for heading in ("Best", "Worst", "Random")] == sorted(
+    assert (
+        len(precisions) == 6
+        and best[0] >= best[1] >= max(others)
+        and worst[0] <= worst[1] <= min(others)
+    )
+    assert [
+        text.index(f"<h2>{heading} queries</h2>") for heading in ("Best", "Worst", "Random")
+    ] == sorted(
         text.index(f"<h2>{heading} queries</h2>") for heading in ("Best", "Worst", "Random")
     )
     assert text == scene.write(tmp_path, results, max_queries=6)[0]
@@ -151,14 +174,26 @@ def test_sections_show_best_worst_and_random_queries_of_the_last_result(scene: S
 def test_header_table_and_charts_show_the_comparison(scene: Scene, tmp_path: Path) -> None:
     results = [scene.result("first", 1), scene.result("second", 2)]
     text, page = scene.write(tmp_path, results, seed=7, facts={"data": "noise"})
-    mean = float(np.nanmean([float(value) for value in re.findall(r"second <span>AP ([0-9.]+)</span>", text)]))
-    for fact in ("<dt>data</dt><dd>noise</dd>", "<dt>seed</dt><dd>7</dd>", "<dt>gallery images</dt><dd>12</dd>"):
+    mean = float(
+        np.nanmean(
+            [float(value) for value in re.findall(r"second <span>AP ([0-9.]+)</span>", text)]
+        )
+    )
+    for fact in (
+        "<dt>data</dt><dd>noise</dd>",
+        "<dt>seed</dt><dd>7</dd>",
+        "<dt>gallery images</dt><dd>12</dd>",
+    ):
         assert fact in text
     charts = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
     assert len(charts) == 2 and charts[1].startswith("Recall@1: first ")
     assert float(charts[0].rsplit(" ", 1)[1]) == pytest.approx(mean, abs=0.002)
     assert [tag for tag, attrs in page.tags if attrs.get("scope") == "row"] == ["th", "th"]
-    assert "prefers-color-scheme: dark" in text and "9 queries scored." in text and "<dt>R@k</dt>" in text
+    assert (
+        "prefers-color-scheme: dark" in text
+        and "9 queries scored." in text
+        and "<dt>R@k</dt>" in text
+    )
 
 
 def test_a_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_path: Path) -> None:
@@ -172,8 +207,13 @@ def evidence_of(result: Evaluated) -> Evidence:
     """Of the first three places: 40 inliers, accepted; 3 inliers; not verified."""
     assert result.ranking is not None
     shape = (len(result.ranking.rows), 3)
-    found = [np.broadcast_to(np.array(values), shape).copy() for values in ([40, 3, -1], [True, False, False], [30.0, 0.0, 0.0])]
-    return Evidence(result.ranking.query_ids, result.ranking.rows[:, :3].copy(), *found, np.full(shape[0], ""))
+    found = [
+        np.broadcast_to(np.array(values), shape).copy()
+        for values in ([40, 3, -1], [True, False, False], [30.0, 0.0, 0.0])
+    ]
+    return Evidence(
+        result.ranking.query_ids, result.ranking.rows[:, :3].copy(), *found, np.full(shape[0], "")
+    )
 
 
 def test_tiles_tell_inliers_before_and_after(scene: Scene, tmp_path: Path) -> None:
@@ -181,21 +221,36 @@ def test_tiles_tell_inliers_before_and_after(scene: Scene, tmp_path: Path) -> No
     evidence = evidence_of(after)
     results = [replace(before, evidence=evidence), replace(after, evidence=evidence)]
     text, page = scene.write(tmp_path, results, max_queries=9, top=12)
-    junk_in_front = sum(0 in rows[:1] for rows in evidence.rows[:1]), sum(0 in rows[1:2] for rows in evidence.rows[:1])
-    assert len(page.of_class("accepted")) == 2 * (9 - junk_in_front[0])  # the same image wherever it stands
+    junk_in_front = (
+        sum(0 in rows[:1] for rows in evidence.rows[:1]),
+        sum(0 in rows[1:2] for rows in evidence.rows[:1]),
+    )
+    assert len(page.of_class("accepted")) == 2 * (
+        9 - junk_in_front[0]
+    )  # the same image wherever it stands
     assert len(page.of_class("rejected")) == 2 * (9 - junk_in_front[1])
     titles = [tile["title"] for tile in page.of_class("tile")]
-    assert sum(" · 40 inliers, accepted · " in title for title in titles) == len(page.of_class("accepted"))
-    assert sum(" · 3 inliers, rejected · " in title for title in titles) == len(page.of_class("rejected"))
+    assert sum(" · 40 inliers, accepted · " in title for title in titles) == len(
+        page.of_class("accepted")
+    )
+    assert sum(" · 3 inliers, rejected · " in title for title in titles) == len(
+        page.of_class("rejected")
+    )
     assert "aria-hidden='true'>40</span>" in text and "<dt>Inliers</dt>" in text
 
 
 def test_without_evidence_nothing_is_said_of_inliers(scene: Scene, tmp_path: Path) -> None:
     text, page = scene.write(tmp_path, [scene.result("a", 1)])
-    assert not page.of_class("inliers") and not page.of_class("match") and "<dt>Inliers</dt>" not in text
+    assert (
+        not page.of_class("inliers")
+        and not page.of_class("match")
+        and "<dt>Inliers</dt>" not in text
+    )
 
 
-def test_match_pictures_are_asked_for_the_first_result_of_the_last_ranking(scene: Scene, tmp_path: Path) -> None:
+def test_match_pictures_are_asked_for_the_first_result_of_the_last_ranking(
+    scene: Scene, tmp_path: Path
+) -> None:
     asked: list[tuple[str, str]] = []
 
     def draw(query_id: str, gallery_id: str) -> Image.Image | None:
@@ -207,21 +262,35 @@ def test_match_pictures_are_asked_for_the_first_result_of_the_last_ranking(scene
     assert last.ranking is not None
     expected = {}
     for query_id, rows in zip(last.ranking.query_ids, last.ranking.rows):
-        expected[query_id] = scene.gallery.ids[[row for row in rows if not (query_id == "q/0" and row == 0)][0]]
+        expected[query_id] = scene.gallery.ids[
+            [row for row in rows if not (query_id == "q/0" and row == 0)][0]
+        ]
     assert dict(asked) == expected and len(asked) == 9
     pictures = page.of_class("match")
-    assert len(pictures) == 8 and {attrs["alt"] for attrs in pictures} >= {f"what q/0 and {expected['q/0']} share"}
+    assert len(pictures) == 8 and {attrs["alt"] for attrs in pictures} >= {
+        f"what q/0 and {expected['q/0']} share"
+    }
     for attrs in pictures:
-        assert Image.open(io.BytesIO(base64.b64decode(attrs["src"].split(",")[1]))).size == (300, 80)
+        assert Image.open(io.BytesIO(base64.b64decode(attrs["src"].split(",")[1]))).size == (
+            300,
+            80,
+        )
 
 
 def test_refusals_name_the_result(scene: Scene, tmp_path: Path) -> None:
     result = scene.result("a", 1)
     assert result.ranking is not None
-    others = Ranking(scene.query.ids, [f"x{row}" for row in range(12)], result.ranking.rows, result.ranking.scores)
+    others = Ranking(
+        scene.query.ids,
+        [f"x{row}" for row in range(12)],
+        result.ranking.rows,
+        result.ranking.scores,
+    )
     with pytest.raises(ValueError, match="a: its ranking is over another gallery"):
         scene.write(tmp_path, [Evaluated("a", result.hits, 0, others)])
     scene.query = scene.query.take([0, 1])
-    with pytest.raises(ValueError, match="a: query q/2 is not in the list of queries of this report"):
+    with pytest.raises(
+        ValueError, match="a: query q/2 is not in the list of queries of this report"
+    ):
         scene.write(tmp_path, [result])
     assert not (tmp_path / "r").exists()

@@ -46,11 +46,19 @@ def plain(extractor: DelfExtractor, photo: np.ndarray) -> ImageKeypoints:
         for row, column in np.ndindex(*attention.shape):
             # VGG's convolutions keep the centre; two 2x2 pools: cell 0 sees pixels 0 to 3
             x, y = 4 * column + 1.5, 4 * row + 1.5
-            gray = np.asarray(Image.fromarray(pixels).convert("L"))[int(y) : int(y) + 2, int(x) : int(x) + 2]  # 1/8 of 16 pixels
+            gray = np.asarray(Image.fromarray(pixels).convert("L"))[
+                int(y) : int(y) + 2, int(x) : int(x) + 2
+            ]  # 1/8 of 16 pixels
             if gray.std() < extractor.config.min_texture:
                 continue
             place = (x + 0.5) * width / level[0] - 0.5, (y + 0.5) * height / level[1] - 0.5
-            found.append((attention[row, column], np.clip(place, 0, (width - 1, height - 1)), descriptors[row, column]))
+            found.append(
+                (
+                    attention[row, column],
+                    np.clip(place, 0, (width - 1, height - 1)),
+                    descriptors[row, column],
+                )
+            )
     best = sorted(range(len(found)), key=lambda at: -found[at][0])[: extractor.config.max_features]
     columns = [np.array([found[at][part] for at in best]) for part in (1, 0, 2)]
     return ImageKeypoints(columns[0], np.ones(len(best)), columns[1], columns[2], (width, height))
@@ -84,7 +92,9 @@ def test_a_turn_is_the_turned_photograph_in_upright_coordinates(
     turned = extractor.extract([np.ascontiguousarray(np.rot90(photo, quarters))])[0]
     upright = extractor.turned((degrees,)).extract([photo])[0]
     x, y = upright.keypoints_px.T
-    for done in range(quarters):  # counter-clockwise: what lay right lies up; only the width of the photograph before counts
+    for done in range(
+        quarters
+    ):  # counter-clockwise: what lay right lies up; only the width of the photograph before counts
         x, y = y, (110 if done % 2 == 0 else 75) - 1 - x
     np.testing.assert_allclose(np.stack([x, y], axis=1), turned.keypoints_px, atol=1e-3)
     np.testing.assert_allclose(upright.descriptors, turned.descriptors, atol=1e-4)
@@ -94,8 +104,12 @@ def test_a_turn_is_the_turned_photograph_in_upright_coordinates(
 def test_every_turn_keeps_its_own_best(extractor: DelfExtractor) -> None:
     both = extractor.turned((0.0, 45.0)).extract(PHOTOS[:1])[0]
     assert len(both) == 120
-    np.testing.assert_array_equal(both.keypoints_px[:60], extractor.extract(PHOTOS[:1])[0].keypoints_px)
-    assert ((both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])).all()  # nothing of the gray corners
+    np.testing.assert_array_equal(
+        both.keypoints_px[:60], extractor.extract(PHOTOS[:1])[0].keypoints_px
+    )
+    assert (
+        (both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])
+    ).all()  # nothing of the gray corners
 
 
 def test_a_plain_background_has_no_features(extractor: DelfExtractor) -> None:
@@ -108,7 +122,12 @@ def test_a_plain_background_has_no_features(extractor: DelfExtractor) -> None:
 
 
 @pytest.mark.parametrize(
-    "photo", [np.zeros((1, 1, 3), np.uint8), np.full((20, 9, 3), 255, np.uint8), np.zeros((70, 70, 3), np.uint8)]
+    "photo",
+    [
+        np.zeros((1, 1, 3), np.uint8),
+        np.full((20, 9, 3), 255, np.uint8),
+        np.zeros((70, 70, 3), np.uint8),
+    ],
 )
 def test_tiny_and_uniform_photographs(extractor: DelfExtractor, photo: np.ndarray) -> None:
     features = extractor.extract([photo])[0]
@@ -121,13 +140,23 @@ def test_whitening_and_digests(extractor: DelfExtractor) -> None:
     backbone = extractor.network.backbone
     whitened = DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG, whitening)
     features = whitened.extract(PHOTOS)[0]
-    assert features.descriptors.shape == (60, 8) and whitened.dimension == 8 and extractor.dimension == 128
-    np.testing.assert_allclose(features.descriptors, whitening.apply(extractor.extract(PHOTOS)[0].descriptors), atol=1e-4)
-    spaces = [one.digest.partition("/")[0] for one in (extractor, whitened, whitened.turned((90.0,)))]
+    assert (
+        features.descriptors.shape == (60, 8)
+        and whitened.dimension == 8
+        and extractor.dimension == 128
+    )
+    np.testing.assert_allclose(
+        features.descriptors, whitening.apply(extractor.extract(PHOTOS)[0].descriptors), atol=1e-4
+    )
+    spaces = [
+        one.digest.partition("/")[0] for one in (extractor, whitened, whitened.turned((90.0,)))
+    ]
     assert spaces[0] != spaces[1] == spaces[2]
     assert whitened.turned((90.0,)).digest != whitened.digest
     with pytest.raises(ValueError, match="the whitening was learned for model other"):
-        DelfExtractor(Delf(backbone, "vgg_16/pool2"), CONFIG, dataclasses.replace(whitening, made_for="other"))
+        DelfExtractor(
+            Delf(backbone, "vgg_16/pool2"), CONFIG, dataclasses.replace(whitening, made_for="other")
+        )
 
 
 # --- where the network comes from

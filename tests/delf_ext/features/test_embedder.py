@@ -105,5 +105,7 @@ def test_an_ensemble_asks_for_the_copies_that_all_its_members_ask_for():
     members = [dataclasses.replace(member, test_time=mirrored) for member in plain.members]
     assert dataclasses.replace(plain, members=tuple(members)).test_time == mirrored
     mixed = dataclasses.replace(plain, members=(members[0], plain.members[1]))
-    with pytest.raises(UsageError, match="members whose recipes differ in test_time are not built yet"):
+    with pytest.raises(
+        UsageError, match="members whose recipes differ in test_time are not built yet"
+    ):
         _ = mixed.test_time

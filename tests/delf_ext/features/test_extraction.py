@@ -52,7 +52,9 @@ class Model:
         return self.graph(tf.constant(images)).numpy()
 
     def twin(self, path: str) -> np.ndarray:
-        vector = self.graph(tf.constant(load_image(path, SIZE_PX)[None])).numpy()[0].astype(np.float64)
+        vector = (
+            self.graph(tf.constant(load_image(path, SIZE_PX)[None])).numpy()[0].astype(np.float64)
+        )
         return vector / np.linalg.norm(vector)
 
 
@@ -82,22 +84,31 @@ def test_bad_files_are_skipped_and_named_and_every_row_keeps_its_id(tmp_path: Pa
     assert kept.labels.tolist() == good and features.digest == "the digest"
     for row, embedding in zip(good, features.embeddings, strict=True):
         np.testing.assert_allclose(embedding, model.twin(images.paths[row]), atol=1e-6)
-    assert [path for path, _ in kept.skipped] == ["earlier.jpg", *(images.paths[row] for row in (1, 4, 5))]
+    assert [path for path, _ in kept.skipped] == [
+        "earlier.jpg",
+        *(images.paths[row] for row in (1, 4, 5)),
+    ]
     reasons = [reason for _, reason in kept.skipped]
-    assert reasons[0] == "truncated" and reasons[1] == "file not found" and reasons[3] == "empty file"
+    assert (
+        reasons[0] == "truncated" and reasons[1] == "file not found" and reasons[3] == "empty file"
+    )
     assert reasons[2].startswith("not an image")
 
 
 def test_every_batch_has_one_shape(tmp_path: Path):
     """Nine images by four, three of them unreadable: a second shape would be traced again."""
     model = Model()
-    extract_global(model.embedder, image_list(tmp_path, 6, {1: "missing", 4: "text", 5: "empty"}), batch_size=4)
+    extract_global(
+        model.embedder, image_list(tmp_path, 6, {1: "missing", 4: "text", 5: "empty"}), batch_size=4
+    )
     assert model.shapes == [(4, SIZE_PX, SIZE_PX, 3)] * 3 and model.traces == 1
 
 
 def test_a_batch_without_a_readable_image_is_not_embedded(tmp_path: Path):
     model = Model()
-    features, _ = extract_global(model.embedder, image_list(tmp_path, 2, {0: "text", 1: "missing"}), batch_size=2)
+    features, _ = extract_global(
+        model.embedder, image_list(tmp_path, 2, {0: "text", 1: "missing"}), batch_size=2
+    )
     assert len(model.shapes) == 1 and features.ids.tolist() == ["id_2", "id_3"]
 
 
@@ -110,16 +121,25 @@ def test_the_batch_size_does_not_change_the_embeddings(tmp_path: Path):
 def test_an_embedding_that_is_zero_or_no_number_counts_as_skipped(tmp_path: Path):
     images = image_list(tmp_path, 3, {})
     vectors = np.array([[0, 0], [np.nan, 1], [3, 4]], np.float32)
-    features, kept = extract_global(Embedder("broken", SIZE_PX, "", lambda batch: vectors), images, batch_size=3)
+    features, kept = extract_global(
+        Embedder("broken", SIZE_PX, "", lambda batch: vectors), images, batch_size=3
+    )
     np.testing.assert_allclose(features.embeddings, [[0.6, 0.8]], atol=1e-6)
-    assert kept.skipped[1:] == tuple((path, "the model's embedding is zero or not a number") for path in images.paths[:2])
+    assert kept.skipped[1:] == tuple(
+        (path, "the model's embedding is zero or not a number") for path in images.paths[:2]
+    )
 
 
 def test_no_readable_image_is_an_error_that_names_the_first(tmp_path: Path):
     images = image_list(tmp_path, 0, {0: "missing", 1: "text"})
-    with pytest.raises(ValueError, match=rf"^none of 2 images could be read; the first: {images.paths[0]}: file not found\.$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^none of 2 images could be read; the first: {images.paths[0]}: file not found\.$",
+    ):
         extract_global(Model().embedder, images)
-    with pytest.raises(ValueError, match=r"^none of 0 images could be read; the first: the list is empty\.$"):
+    with pytest.raises(
+        ValueError, match=r"^none of 0 images could be read; the first: the list is empty\.$"
+    ):
         extract_global(Model().embedder, ImageList([], []))
 
 
@@ -128,7 +148,11 @@ def test_batches_are_decoded_in_list_order(tmp_path: Path):
     batches = list(decoded_batches(images, SIZE_PX, batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     for path, item in zip(images.paths, sum(batches, []), strict=True):
-        assert isinstance(item, str) if path == images.paths[2] else np.array_equal(item, load_image(path, SIZE_PX))
+        assert (
+            isinstance(item, str)
+            if path == images.paths[2]
+            else np.array_equal(item, load_image(path, SIZE_PX))
+        )
 
 
 def test_who_stops_early_does_not_wait_for_the_batch_ahead(
@@ -158,7 +182,10 @@ def test_decoded_batches_come_out_of_the_cache_the_second_time(
     monkeypatch: pytest.MonkeyPatch,
 ):
     images = image_list(tmp_path, 4, {2: "text"})
-    first, second = (sum(decoded_batches(images, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), []) for _ in range(2))
+    first, second = (
+        sum(decoded_batches(images, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), [])
+        for _ in range(2)
+    )
     assert first[2].startswith("not an image") and first[2] == second[2]
     monkeypatch.setattr(pixel_cache, "load_image", None)
     good = images.take(np.array([0, 1, 3, 4]))
@@ -418,7 +445,12 @@ def convolutions(size_px: int) -> Embedder:
     tf.keras.utils.set_random_seed(0)
     layers = [tf.keras.layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32, 64)]
     network = tf.keras.Sequential([*layers, tf.keras.layers.GlobalAveragePooling2D()])
-    return Embedder("tiny", size_px, "", lambda images: network(tf.constant(images, tf.float32) / 64 - 2).numpy())
+    return Embedder(
+        "tiny",
+        size_px,
+        "",
+        lambda images: network(tf.constant(images, tf.float32) / 64 - 2).numpy(),
+    )
 
 
 def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
@@ -426,14 +458,18 @@ def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Drawn photographs of 256 px at 32 px: decoded at a half. The bounds are those that ResNet-50 has to keep."""
-    images = load_dataset(draw_dataset(tmp_path, DrawConfig(10, 48, 1, 1, 256), progress=False)).train
+    images = load_dataset(
+        draw_dataset(tmp_path, DrawConfig(10, 48, 1, 1, 256), progress=False)
+    ).train
     assert sufficient_px(32) <= 256 // 2
     fast = embed(convolutions(32), images, images)
     monkeypatch.setattr(pixel_cache, "load_image", functools.partial(load_image, reduced=False))
     plain = embed(convolutions(32), images, images)
     pairs = fast.query_features.embeddings, plain.query_features.embeddings
     assert np.multiply(*pairs).sum(1).min() >= 0.999 and not np.array_equal(*pairs)
-    found, expected = (dict(summarize(score(retrieval, truth_of(retrieval))))["mAP"] for retrieval in (fast, plain))
+    found, expected = (
+        dict(summarize(score(retrieval, truth_of(retrieval))))["mAP"] for retrieval in (fast, plain)
+    )
     assert abs(found - expected) <= 0.002
 
 
@@ -449,7 +485,12 @@ def test_resnet_50_embeds_reduced_photographs_as_whole_ones(shared: Path, tmp_pa
             tile = Image.fromarray(decode_image(paths[row])[:348, :348])
             mosaic.paste(tile, (348 * (place % 3), 348 * (place // 3)))
         mosaic.save(tmp_path / f"{number}.jpg", quality=92)
-        pairs.append([load_image(tmp_path / f"{number}.jpg", 224, reduced=reduced) for reduced in (True, False)])
+        pairs.append(
+            [
+                load_image(tmp_path / f"{number}.jpg", 224, reduced=reduced)
+                for reduced in (True, False)
+            ]
+        )
         alone = paths[rng.integers(len(paths))]
         np.testing.assert_array_equal(load_image(alone, 224), load_image(alone, 224, reduced=False))
     weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")

@@ -38,7 +38,9 @@ class Model:
     def embed(self, images: np.ndarray) -> np.ndarray:
         gray = images[:, 0, 0, 0]
         self.embedded += [int(value) for value in gray if value]
-        return np.stack([np.cos(gray / 40), np.sin(gray / 40), 0.5 + np.arange(len(images)) * 1e-3], axis=1)
+        return np.stack(
+            [np.cos(gray / 40), np.sin(gray / 40), 0.5 + np.arange(len(images)) * 1e-3], axis=1
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,11 @@ def gallery(folder: Path, num: int, bad: frozenset[int] = frozenset()) -> ImageL
 
 
 def listed(folder: Path, names: list[str]) -> ImageList:
-    return ImageList(names, [str(folder / f"{name}.png") for name in names], skipped=[("earlier.jpg", "truncated")])
+    return ImageList(
+        names,
+        [str(folder / f"{name}.png") for name in names],
+        skipped=[("earlier.jpg", "truncated")],
+    )
 
 
 def run(
@@ -117,7 +123,10 @@ def test_without_bad_files_it_is_what_extract_global_returns(tmp_path: Path) -> 
     assert model.embedded == list(range(1, 21))
     expected, expected_kept = extract_global(Model(), images, BATCH)
     np.testing.assert_array_equal(features.embeddings, expected.embeddings)
-    assert features.ids.tolist() == expected.ids.tolist() == kept.ids.tolist() and features.digest == "d1"
+    assert (
+        features.ids.tolist() == expected.ids.tolist() == kept.ids.tolist()
+        and features.digest == "d1"
+    )
     assert kept.skipped == expected_kept.skipped
 
 
@@ -129,8 +138,16 @@ def test_bad_files_are_skipped_named_and_tried_again(tmp_path: Path) -> None:
     assert kept.skipped[0] == ("earlier.jpg", "truncated")
     assert [path for path, _ in kept.skipped[1:]] == [images.paths[row] for row in (0, 5, 8)]
     reasons = [reason for _, reason in kept.skipped[1:]]
-    assert reasons[0] == "is not a regular file" and reasons[1].startswith("not an image") and reasons[2] == "file not found"
-    assert len(model.embedded) == 11 and run(images, tmp_path, model) == first and len(model.embedded) == 11
+    assert (
+        reasons[0] == "is not a regular file"
+        and reasons[1].startswith("not an image")
+        and reasons[2] == "file not found"
+    )
+    assert (
+        len(model.embedded) == 11
+        and run(images, tmp_path, model) == first
+        and len(model.embedded) == 11
+    )
     picture(tmp_path / "g" / "008.png", 9)
     assert run(images, tmp_path, model) == fresh(images) and model.embedded[11:] == [9]
 
@@ -154,7 +171,9 @@ def test_kills_and_shards_do_not_change_a_byte(
         images = gallery(Path(name) / "g", num, bad)
         for index, num_parts in kills:
             killed_after(num_parts, images, Path(name), shard=(index % shards + 1, shards))
-        results = [run(images, Path(name), shard=(index + 1, shards)) for index in order if index < shards]
+        results = [
+            run(images, Path(name), shard=(index + 1, shards)) for index in order if index < shards
+        ]
         assert results[-1] == fresh(images)
         assert run(images, Path(name)) == results[-1]
 
@@ -170,7 +189,10 @@ def test_a_kill_costs_the_part_it_fell_into(tmp_path: Path, capsys: pytest.Captu
 def test_the_last_shard_joins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     images, models = gallery(tmp_path / "g", 20), (Model(), Model())
     assert run(images, tmp_path, models[1], shard=(2, 2)) is None
-    assert f"{tmp_path}/parts: 2 of 4 parts are still to come; the shard that ends last joins them" in capsys.readouterr().out
+    assert (
+        f"{tmp_path}/parts: 2 of 4 parts are still to come; the shard that ends last joins them"
+        in capsys.readouterr().out
+    )
     assert run(images, tmp_path, models[0], shard=(1, 2)) == fresh(images)
     assert models[1].embedded == [*range(7, 13), 19, 20] and len(models[0].embedded) == 12
 
@@ -207,7 +229,9 @@ def test_renamed_photographs_are_known_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "g").rename(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "003.png").rename(tmp_path / "elsewhere" / "new.png")
     names = [name for name in images.ids.tolist() if name != "003"] + ["new"]
-    after = extract_in_parts(model, listed(tmp_path / "elsewhere", names), tmp_path / "parts", BATCH)[0]
+    after = extract_in_parts(
+        model, listed(tmp_path / "elsewhere", names), tmp_path / "parts", BATCH
+    )[0]
     assert model.embedded == [] and after.ids.tolist() == names
     np.testing.assert_array_equal(after.embeddings, before.embeddings[[0, 1, 2, *range(4, 20), 3]])
 
@@ -218,14 +242,21 @@ def test_the_result_follows_the_present_list(tmp_path: Path) -> None:
     run(images, tmp_path)
     for row in range(4):
         picture(tmp_path / "g" / f"new{row}.png", 100 + row)
-    now = listed(tmp_path / "g", ["new0", "005", "new1", *(f"{row:03}" for row in range(7, 20)), "new2", "new3"])
+    now = listed(
+        tmp_path / "g",
+        ["new0", "005", "new1", *(f"{row:03}" for row in range(7, 20)), "new2", "new3"],
+    )
     killed_after(1, now, tmp_path)
     assert run(now, tmp_path, model, shard=(1, 2)) is None
     run(now, tmp_path, model, shard=(2, 2))
     features, kept = extract_in_parts(model, now, tmp_path / "parts", BATCH)
     assert features.ids.tolist() == kept.ids.tolist() == now.ids.tolist()
-    np.testing.assert_allclose(features.embeddings, extract_global(Model(), now, BATCH)[0].embeddings, atol=5e-3)
-    assert set(model.embedded) <= {100, 101, 102, 103} and max(Counter(model.embedded).values()) == 1
+    np.testing.assert_allclose(
+        features.embeddings, extract_global(Model(), now, BATCH)[0].embeddings, atol=5e-3
+    )
+    assert (
+        set(model.embedded) <= {100, 101, 102, 103} and max(Counter(model.embedded).values()) == 1
+    )
     assert parts_of(now, tmp_path).earlier() == []
 
 
@@ -247,7 +278,11 @@ def test_a_damaged_part_is_made_again(
     images, model = gallery(tmp_path / "g", 20), Model()
     before, path = run(images, tmp_path), parts_of(images, tmp_path).path(1)
     whole = path.read_bytes()
-    path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "changed": whole.replace(b"\x3f", b"\x3e")}[damage])
+    path.write_bytes(
+        {"cut": whole[: len(whole) // 2], "empty": b"", "changed": whole.replace(b"\x3f", b"\x3e")}[
+            damage
+        ]
+    )
     assert run(images, tmp_path, model) == before and path.read_bytes() == whole
     assert model.embedded == list(range(7, 13))
     lines = [line for line in capsys.readouterr().out.splitlines() if "000001.npz" in line]
@@ -255,7 +290,9 @@ def test_a_damaged_part_is_made_again(
     assert lines[0].endswith("); its images are embedded again")
 
 
-@pytest.mark.parametrize(("digest", "decoding", "now"), [("d2", 1, "d2, decoding 1"), ("d1", 2, "d1, decoding 2")])
+@pytest.mark.parametrize(
+    ("digest", "decoding", "now"), [("d2", 1, "d2, decoding 1"), ("d1", 2, "d1, decoding 2")]
+)
 def test_what_is_stale_is_refused_before_a_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str, decoding: int, now: str
 ) -> None:
@@ -265,7 +302,10 @@ def test_what_is_stale_is_refused_before_a_file_is_read(
     monkeypatch.setattr(extraction_job, "DECODING_VERSION", decoding)
     with monkeypatch.context() as patch:
         patch.setattr(extraction_job, "contents_of", lambda paths: pytest.fail("read"))
-        with pytest.raises(StaleArtifact, match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite\.$"):
+        with pytest.raises(
+            StaleArtifact,
+            match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite\.$",
+        ):
             run(images, tmp_path, model)
     assert run(images, tmp_path, model, overwrite=True) is not None and len(model.embedded) == 8
 
@@ -273,7 +313,9 @@ def test_what_is_stale_is_refused_before_a_file_is_read(
 def test_two_processes_on_one_shard(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 8)
     with parts_of(images, tmp_path).locked(1, 2):
-        with pytest.raises(ValueError, match="another run is extracting shard 1/2; let it end first"):
+        with pytest.raises(
+            ValueError, match="another run is extracting shard 1/2; let it end first"
+        ):
             run(images, tmp_path, shard=(1, 2))
         assert run(images, tmp_path, shard=(2, 2)) is None
 
@@ -294,7 +336,10 @@ def test_a_full_disk_loses_nothing_that_was_written(
         patch.setattr("data_io.feature_parts.np.savez", full)
         with pytest.raises(OSError, match="No space left on device"):
             run(images, tmp_path)
-    assert [path.name for path in sorted(parts_of(images, tmp_path).path(0).parent.iterdir())] == ["000000.npz", "000001.npz"]
+    assert [path.name for path in sorted(parts_of(images, tmp_path).path(0).parent.iterdir())] == [
+        "000000.npz",
+        "000001.npz",
+    ]
     assert run(images, tmp_path, model) == fresh(images) and len(model.embedded) == 8
 
 
@@ -314,9 +359,14 @@ def test_a_file_that_appears_after_it_was_looked_for(
 
 def test_nothing_readable(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 2, frozenset({0, 1}))
-    with pytest.raises(ValueError, match=rf"^none of 2 images could be read; the first: {images.paths[0]}: file not found\.$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^none of 2 images could be read; the first: {images.paths[0]}: file not found\.$",
+    ):
         run(images, tmp_path)
-    with pytest.raises(ValueError, match=r"^none of 0 images could be read; the first: the list is empty\.$"):
+    with pytest.raises(
+        ValueError, match=r"^none of 0 images could be read; the first: the list is empty\.$"
+    ):
         run(ImageList([], []), tmp_path)
     with pytest.raises(ValueError, match=r"^batch_size must be at least 1\. Received 0\.$"):
         extract_in_parts(Model(), images, tmp_path / "parts", 0)
@@ -325,7 +375,11 @@ def test_nothing_readable(tmp_path: Path) -> None:
 def greedy(rows: list[int], batch_size: int) -> Iterator[list[int]]:
     """The slow twin: as long as rows are left, a batch takes the first of each place."""
     while rows:
-        batch = [row for at, row in enumerate(rows) if row % batch_size not in {other % batch_size for other in rows[:at]}]
+        batch = [
+            row
+            for at, row in enumerate(rows)
+            if row % batch_size not in {other % batch_size for other in rows[:at]}
+        ]
         yield batch
         rows = [row for row in rows if row not in batch]
 

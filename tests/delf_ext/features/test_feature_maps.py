@@ -47,7 +47,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
     for row in range(5):
         pixels = np.random.default_rng(row).integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{row}.png")
-    return ImageList([str(row) for row in range(5)], [str(folder / f"{row}.png") for row in range(5)])
+    return ImageList(
+        [str(row) for row in range(5)], [str(folder / f"{row}.png") for row in range(5)]
+    )
 
 
 @pytest.fixture
@@ -85,7 +87,9 @@ def test_maps_are_made_once_for_the_same_images_and_weights(
     assert len(made) == 1 and np.array_equal(first, again)
     fewer = stored(network, images.take([3, 1]), tmp_path, batch_size=2)
     assert len(made) == 2
-    np.testing.assert_allclose(fewer, first[[3, 1]], rtol=2e-3, atol=0.1)  # the last bits differ with an image's batch
+    np.testing.assert_allclose(
+        fewer, first[[3, 1]], rtol=2e-3, atol=0.1
+    )  # the last bits differ with an image's batch
 
 
 def test_maps_are_remade_when_a_weight_or_the_layout_changes(
@@ -95,9 +99,15 @@ def test_maps_are_remade_when_a_weight_or_the_layout_changes(
 ):
     network = built()
     stored(network, images, tmp_path, batch_size=5)
-    bias = next(v for v in network.trunk.variables if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0")
+    bias = next(
+        v
+        for v in network.trunk.variables
+        if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0"
+    )
     bias.assign_add(np.ones(256))
-    np.testing.assert_allclose(stored(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        stored(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3
+    )
     network.heads.by_name["main"].classifier.bias.assign([1.0, 2.0])
     stored(network, images, tmp_path, batch_size=5)
     assert len(made) == 2
@@ -116,13 +126,18 @@ def test_maps_are_remade_when_a_photograph_is_replaced_and_not_when_it_is_rename
     network = built()
     folder = tmp_path / "photographs"
     folder.mkdir()
-    paths = [shutil.copy(path, folder / f"{row}{Path(path).suffix}") for row, path in enumerate(images.paths)]
+    paths = [
+        shutil.copy(path, folder / f"{row}{Path(path).suffix}")
+        for row, path in enumerate(images.paths)
+    ]
     own = dataclasses.replace(images, paths=np.array(paths, str))
     stored(network, own, tmp_path, batch_size=5)
     stored(network, images, tmp_path, batch_size=5)
     assert len(made) == 1
     shutil.copy(paths[1], paths[0])
-    np.testing.assert_allclose(stored(network, own, tmp_path, batch_size=5), twin(network, own), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        stored(network, own, tmp_path, batch_size=5), twin(network, own), rtol=2e-3, atol=1e-3
+    )
     assert len(made) == 2
 
 
@@ -151,7 +166,9 @@ def test_a_run_killed_while_writing_leaves_nothing_and_starts_again(
         stored(network, images, tmp_path, batch_size=2)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(feature_maps, "_write_maps", write)
-    np.testing.assert_allclose(stored(network, images, tmp_path, batch_size=2), twin(network, images), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        stored(network, images, tmp_path, batch_size=2), twin(network, images), rtol=2e-3, atol=1e-3
+    )
 
 
 def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(

@@ -30,7 +30,9 @@ def randomize(layer: tf.keras.layers.Layer) -> None:
     rng = np.random.default_rng(1)
     for variable in layer.variables:
         if any(name in variable.name for name in ("moving", "gamma", "beta")):
-            size = 0.1 if "gamma" in variable.name else 1.0  # features stay small enough for the attention's softplus
+            size = (
+                0.1 if "gamma" in variable.name else 1.0
+            )  # features stay small enough for the attention's softplus
             variable.assign(size * rng.uniform(0.5, 1.5, variable.shape))
 
 
@@ -43,13 +45,17 @@ def test_a_folded_trunk_computes_the_same(endpoint: str, left: int):
     trunk(PIXELS)
     randomize(trunk)
     function = tf.function(
-        lambda images: trunk(images)[endpoint], input_signature=[tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.uint8)]
+        lambda images: trunk(images)[endpoint],
+        input_signature=[tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.uint8)],
     )
     expected, graph = function(PIXELS).numpy(), frozen_graph(function)
     kinds = Counter(node.op for node in graph.node)
     assert kinds["FusedBatchNormV3"] == left and not kinds["ReadVariableOp"] and not kinds["L2Loss"]
     np.testing.assert_allclose(
-        tensorflow_function(graph)(tf.constant(PIXELS)), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+        tensorflow_function(graph)(tf.constant(PIXELS)),
+        expected,
+        rtol=1e-4,
+        atol=1e-5 * np.abs(expected).max(),
     )
 
 
@@ -102,10 +108,14 @@ def test_a_graph_is_frozen_once(
 ):
     pytest.importorskip("openvino", reason="pip install mandoo[fast]")
     in_openvino(embedder, tmp_path).embed(PIXELS)
-    monkeypatch.setattr("delf_ext.features.embedders.frozen_graph", lambda graph: pytest.fail("frozen again"))
+    monkeypatch.setattr(
+        "delf_ext.features.embedders.frozen_graph", lambda graph: pytest.fail("frozen again")
+    )
     assert in_openvino(embedder, tmp_path).embed(PIXELS).shape == (3, 2048)
     other = Embedder("other", SIZE_PX, "another digest", lambda images: images)
-    with pytest.raises(ValueError, match="other is no TensorFlow network of ours: leave --runtime out"):
+    with pytest.raises(
+        ValueError, match="other is no TensorFlow network of ours: leave --runtime out"
+    ):
         in_openvino(other, tmp_path).embed(PIXELS)
 
 

@@ -18,8 +18,12 @@ Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def iou(centers_px: np.ndarray, sizes_px: np.ndarray, first: int, second: int) -> float:
     """Intersection over union of two squares, pixel by definition: lengths of overlap along x and y."""
-    low = np.maximum(centers_px[first] - sizes_px[first] / 2, centers_px[second] - sizes_px[second] / 2)
-    high = np.minimum(centers_px[first] + sizes_px[first] / 2, centers_px[second] + sizes_px[second] / 2)
+    low = np.maximum(
+        centers_px[first] - sizes_px[first] / 2, centers_px[second] - sizes_px[second] / 2
+    )
+    high = np.minimum(
+        centers_px[first] + sizes_px[first] / 2, centers_px[second] + sizes_px[second] / 2
+    )
     shared = float(np.prod(np.maximum(high - low, 0)))
     return shared / (float(sizes_px[first]) ** 2 + float(sizes_px[second]) ** 2 - shared)
 
@@ -41,26 +45,36 @@ def some_cells(draw: st.DrawFn, distinct: bool = False) -> Cells:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     attention = rng.permutation(count) if distinct else rng.integers(0, 6, count)
     sizes = rng.choice([8, 16, 32], count)
-    return rng.integers(0, 48, (count, 2)).astype(np.float32), sizes.astype(np.float32), attention.astype(np.float32)
+    return (
+        rng.integers(0, 48, (count, 2)).astype(np.float32),
+        sizes.astype(np.float32),
+        attention.astype(np.float32),
+    )
 
 
 IOUS = st.sampled_from([0.0, 0.1, 0.3, 0.7, 1.0])
 
 
 @given(some_cells(), st.integers(0, 45), IOUS, st.sampled_from([0.0, 2.0, 9.0]))
-def test_the_slow_twin_keeps_the_same_rows(cells: Cells, max_features: int, nms_iou: float, min_attention: float):
+def test_the_slow_twin_keeps_the_same_rows(
+    cells: Cells, max_features: int, nms_iou: float, min_attention: float
+):
     rows = select(*cells, max_features, nms_iou, min_attention)
     assert rows.dtype == np.int64
     assert rows.tolist() == slow_select(cells, max_features, nms_iou, min_attention)
 
 
 @given(some_cells(), st.integers(0, 45), IOUS)
-def test_what_is_kept_is_ordered_apart_and_the_rest_had_a_reason(cells: Cells, max_features: int, nms_iou: float):
+def test_what_is_kept_is_ordered_apart_and_the_rest_had_a_reason(
+    cells: Cells, max_features: int, nms_iou: float
+):
     centers_px, sizes_px, attention = cells
     rows = select(*cells, max_features, nms_iou)
     assert len(set(rows)) == len(rows) <= max_features
     assert list(rows) == sorted(rows, key=lambda row: (-attention[row], row))
-    overlaps = [iou(centers_px, sizes_px, a, b) for number, a in enumerate(rows) for b in rows[:number]]
+    overlaps = [
+        iou(centers_px, sizes_px, a, b) for number, a in enumerate(rows) for b in rows[:number]
+    ]
     assert all(overlap <= nms_iou for overlap in overlaps)
     if len(rows) < max_features:
         for row in set(range(len(attention))) - set(rows):
@@ -69,7 +83,9 @@ def test_what_is_kept_is_ordered_apart_and_the_rest_had_a_reason(cells: Cells, m
 
 
 @given(some_cells(distinct=True), st.integers(0, 45), IOUS, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(cells: Cells, max_features: int, nms_iou: float, random: Any):
+def test_the_order_of_rows_does_not_matter(
+    cells: Cells, max_features: int, nms_iou: float, random: Any
+):
     order = np.array(random.sample(range(len(cells[2])), len(cells[2])), np.int64)
     shuffled = select(cells[0][order], cells[1][order], cells[2][order], max_features, nms_iou)
     np.testing.assert_array_equal(order[shuffled], select(*cells, max_features, nms_iou))
@@ -106,7 +122,9 @@ def test_a_third_of_overlap_by_hand():
 
 
 def test_no_cell_gives_no_row():
-    rows = select(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), 1000)
+    rows = select(
+        np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), 1000
+    )
     assert rows.shape == (0,) and rows.dtype == np.int64
 
 
@@ -116,8 +134,14 @@ ONE = np.ones((1, 2), np.float32), np.ones(1, np.float32), np.ones(1, np.float32
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: select(ONE[0], ONE[1], np.ones(2), 5), "Received shapes (1, 2), (1,), (2,) and 5."),
-        (lambda: select(*ONE, -1), "keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0."),
+        (
+            lambda: select(ONE[0], ONE[1], np.ones(2), 5),
+            "Received shapes (1, 2), (1,), (2,) and 5.",
+        ),
+        (
+            lambda: select(*ONE, -1),
+            "keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0.",
+        ),
         (
             lambda: select(ONE[0], ONE[1], np.float32([np.nan]), 5),
             "centers, sizes and attention of keypoints must be finite.",
@@ -126,7 +150,10 @@ ONE = np.ones((1, 2), np.float32), np.ones(1, np.float32), np.ones(1, np.float32
             lambda: pyramid((0, 9), 640),
             "a pyramid needs sides of at least one pixel and scales above 0. Received an image of (0, 9)",
         ),
-        (lambda: pyramid((9, 9), 640, ()), "longer side 640, multiples of 32, at least 64, scales ()."),
+        (
+            lambda: pyramid((9, 9), 640, ()),
+            "longer side 640, multiples of 32, at least 64, scales ().",
+        ),
         (lambda: pyramid((9, 9), 640, (1, 0)), "scales (1, 0)."),
     ],
 )
@@ -163,10 +190,14 @@ SIDES = st.integers(1, 6000)
 
 
 @given(SIDES, SIDES, st.integers(1, 2000), st.integers(1, 64), st.integers(1, 300))
-def test_levels_are_close_to_their_scale(width: int, height: int, longer_side_px: int, multiple_px: int, min_side_px: int):
+def test_levels_are_close_to_their_scale(
+    width: int, height: int, longer_side_px: int, multiple_px: int, min_side_px: int
+):
     levels = pyramid((width, height), longer_side_px, DELF_SCALES, multiple_px, min_side_px)
     assert len(set(levels)) == len(levels) >= 1
-    assert all(side % multiple_px == 0 and side >= min_side_px for level in levels for side in level)
+    assert all(
+        side % multiple_px == 0 and side >= min_side_px for level in levels for side in level
+    )
     shrink = min(1, longer_side_px / max(width, height))
     for scale in DELF_SCALES:
         wanted = np.maximum(np.array([width, height]) * shrink * scale, min_side_px)
@@ -177,11 +208,15 @@ def test_levels_are_close_to_their_scale(width: int, height: int, longer_side_px
 
 
 @given(SIDES, SIDES, st.integers(1, 2000), st.integers(1, 2000))
-def test_corners_fall_on_corners_and_the_middle_on_the_middle(width: int, height: int, level_width: int, level_height: int):
+def test_corners_fall_on_corners_and_the_middle_on_the_middle(
+    width: int, height: int, level_width: int, level_height: int
+):
     level, original = np.array([level_width, level_height]), np.array([width, height])
     middle = to_original_px((level[None] - 1) / 2, (level_width, level_height), (width, height))
     np.testing.assert_allclose(middle, (original[None] - 1) / 2, rtol=1e-6, atol=1e-6)
-    corners = to_original_px(np.stack([level * 0 - 0.5, level - 0.5]), (level_width, level_height), (width, height))
+    corners = to_original_px(
+        np.stack([level * 0 - 0.5, level - 0.5]), (level_width, level_height), (width, height)
+    )
     assert corners.dtype == np.float32
     np.testing.assert_array_equal(corners, [[0, 0], [width - 1, height - 1]])
 

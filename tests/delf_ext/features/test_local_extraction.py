@@ -13,7 +13,12 @@ from PIL import Image
 from data_io.artifacts import StaleArtifact
 from data_io.local_store import load_local, skipped_of
 from data_io.records import ImageKeypoints, ImageList
-from delf_ext.features.local_extraction import BATCH_IMAGES, WAITING_IMAGES, extract_local, sample_descriptors
+from delf_ext.features.local_extraction import (
+    BATCH_IMAGES,
+    WAITING_IMAGES,
+    extract_local,
+    sample_descriptors,
+)
 
 
 class MeanColors:
@@ -44,9 +49,13 @@ class MeanColors:
 
     def _one(self, image: np.ndarray) -> ImageKeypoints:
         height, width = image.shape[:2]
-        parts = [part for rows in np.array_split(image, 2) for part in np.array_split(rows, 2, axis=1)]
+        parts = [
+            part for rows in np.array_split(image, 2) for part in np.array_split(rows, 2, axis=1)
+        ]
         colors = np.array([part.reshape(-1, 3).mean(axis=0) + 1 for part in parts], np.float32)
-        places = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float32)
+        places = np.array(
+            [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float32
+        )
         descriptors = colors / np.linalg.norm(colors, axis=1, keepdims=True)
         return ImageKeypoints(places, np.ones(4), colors.sum(axis=1), descriptors, (width, height))
 
@@ -65,13 +74,17 @@ def images(tmp_path: Path) -> ImageList:
     return ImageList(np.array([path.stem for path in paths]), np.array(list(map(str, paths))))
 
 
-def test_every_readable_image_is_stored_and_the_others_named(images: ImageList, tmp_path: Path) -> None:
+def test_every_readable_image_is_stored_and_the_others_named(
+    images: ImageList, tmp_path: Path
+) -> None:
     features = extract_local(MeanColors(), images, tmp_path / "store")
     assert set(features.ids) == set(images.ids) - {"07", "21"}
     expected = MeanColors().extract([np.asarray(Image.open(images.paths[3]))])[0]
     np.testing.assert_allclose(features.of("03").descriptors, expected.descriptors, atol=1e-3)
     reasons = dict(skipped_of(tmp_path / "store"))
-    assert "not an image" in reasons[images.paths[7]] and reasons[images.paths[21]] == "file not found"
+    assert (
+        "not an image" in reasons[images.paths[7]] and reasons[images.paths[21]] == "file not found"
+    )
 
 
 def test_a_stopped_extraction_goes_on_and_ends_equal(images: ImageList, tmp_path: Path) -> None:
@@ -83,22 +96,35 @@ def test_a_stopped_extraction_goes_on_and_ends_equal(images: ImageList, tmp_path
     resumed = extract_local(again, images, tmp_path / "stopped")
     assert again.batches < 8 and set(resumed.ids) == set(undisturbed.ids)
     for name in undisturbed.ids:
-        np.testing.assert_array_equal(resumed.of(name).descriptors, undisturbed.of(name).descriptors)
+        np.testing.assert_array_equal(
+            resumed.of(name).descriptors, undisturbed.of(name).descriptors
+        )
     done = MeanColors()
     extract_local(done, images, tmp_path / "stopped")
     assert done.batches == 0
 
 
-def test_another_extractor_or_path_is_refused_unless_overwritten(images: ImageList, tmp_path: Path) -> None:
+def test_another_extractor_or_path_is_refused_unless_overwritten(
+    images: ImageList, tmp_path: Path
+) -> None:
     few = images.take(np.arange(3))
     extract_local(MeanColors(), few, tmp_path / "store")
-    with pytest.raises(StaleArtifact, match="was made by config mean colours; now other. Pass --overwrite."):
+    with pytest.raises(
+        StaleArtifact, match="was made by config mean colours; now other. Pass --overwrite."
+    ):
         extract_local(MeanColors("other"), few, tmp_path / "store")
     moved = ImageList(few.ids, few.paths[::-1])
-    with pytest.raises(ValueError, match=r"00 was extracted from .*00.png, moved or replaced since. Pass --overwrite."):
+    with pytest.raises(
+        ValueError,
+        match=r"00 was extracted from .*00.png, moved or replaced since. Pass --overwrite.",
+    ):
         extract_local(MeanColors(), moved, tmp_path / "store")
-    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(few.paths[1])  # another photograph under the same name
-    with pytest.raises(ValueError, match=r"01 was extracted from .*01.png, moved or replaced since"):
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(
+        few.paths[1]
+    )  # another photograph under the same name
+    with pytest.raises(
+        ValueError, match=r"01 was extracted from .*01.png, moved or replaced since"
+    ):
         extract_local(MeanColors(), few, tmp_path / "store")
     assert len(extract_local(MeanColors("other"), moved, tmp_path / "store", overwrite=True)) == 3
 
@@ -119,12 +145,16 @@ def test_a_sample_is_seeded_and_limited(images: ImageList) -> None:
     assert sample_descriptors(MeanColors(), images.take([7]), 10, 2, 1).shape == (0, 3)
 
 
-def test_a_folder_is_the_same_however_it_is_spelled(images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_the_same_however_it_is_spelled(
+    images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "store"
     extract_local(MeanColors(), images, store)
     folder = Path(images.paths[0]).parent
     monkeypatch.chdir(folder)
-    relative = dataclasses.replace(images, paths=np.array([str(Path(path).relative_to(folder)) for path in images.paths]))
+    relative = dataclasses.replace(
+        images, paths=np.array([str(Path(path).relative_to(folder)) for path in images.paths])
+    )
     assert len(extract_local(MeanColors(), relative, store)) == len(load_local(store))
 
 

@@ -15,7 +15,9 @@ from delf_ext.features.extraction import extract_global
 from delf_ext.features.fast_runtime import RUNTIMES, installed_runtime, open_network
 from delf_ext.features.onnx_model import SIDECAR_EXAMPLE, Sidecar, onnx_embedder, read_sidecar
 
-onnx = pytest.importorskip("onnx", reason="the networks are written with onnx: pip install mandoo[dev]")
+onnx = pytest.importorskip(
+    "onnx", reason="the networks are written with onnx: pip install mandoo[dev]"
+)
 
 SIZE_PX, DIM = 6, 4
 WEIGHTS = np.random.default_rng(0).normal(size=(DIM, 3)).astype(np.float32)
@@ -24,7 +26,14 @@ PLAIN = {"image_size": SIZE_PX, "scaling": "0..1", "output": "vector"}
 
 
 def export(
-    path: Path, sidecar: dict | None, *, batch: Any = "B", kind: str = "FLOAT", nhwc: bool = False, inputs: int = 1, rows: int = 0
+    path: Path,
+    sidecar: dict | None,
+    *,
+    batch: Any = "B",
+    kind: str = "FLOAT",
+    nhwc: bool = False,
+    inputs: int = 1,
+    rows: int = 0,
 ) -> Path:
     """A 1x1 convolution (WEIGHTS) with the outputs: vector [B, DIM], its mean over pixels; pooled [B, DIM, 1, 1]; tokens
     [B, pixels, DIM]; pixels [B, DIM, S, S]; broken [B, DIM], not a number for every image."""
@@ -33,7 +42,9 @@ def export(
     names = ["images", "text"][:inputs]
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=types.FLOAT),
-        helper.make_node("Transpose", ["float"], ["first"], perm=[0, 3, 1, 2] if nhwc else [0, 1, 2, 3]),
+        helper.make_node(
+            "Transpose", ["float"], ["first"], perm=[0, 3, 1, 2] if nhwc else [0, 1, 2, 3]
+        ),
         helper.make_node("Conv", ["first", "weights"], ["pixels"]),
         helper.make_node("GlobalAveragePool", ["pixels"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["vector"]),
@@ -47,13 +58,19 @@ def export(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, getattr(types, kind), shape) for name in names],
-        [helper.make_tensor_value_info(name, types.FLOAT, [None] * rank) for name, rank in shapes.items()],
+        [
+            helper.make_tensor_value_info(name, types.FLOAT, [None] * rank)
+            for name, rank in shapes.items()
+        ],
         [
             onnx.numpy_helper.from_array(WEIGHTS[:, :, None, None], "weights"),
             onnx.numpy_helper.from_array(np.array([rows, DIM, -1]), "rows"),
         ],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(path),
+    )
     if sidecar is not None:
         Path(f"{path}.json").write_text(json.dumps(sidecar))
     return path
@@ -75,14 +92,26 @@ def runtime(request: pytest.FixtureRequest) -> str:
         ({}, {}, IMAGES / 255),
         ({"scaling": "-1..1"}, {}, IMAGES / 127.5 - 1),
         ({"scaling": "0..255"}, {"kind": "UINT8"}, IMAGES),
-        ({"scaling": "-1..1", "colour_order": "BGR"}, {"kind": "FLOAT16"}, IMAGES[..., ::-1] / 127.5 - 1),
-        ({"scaling": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}}, {}, (IMAGES / 255 - [0.1, 0.2, 0.3]) / [1, 2, 4]),
+        (
+            {"scaling": "-1..1", "colour_order": "BGR"},
+            {"kind": "FLOAT16"},
+            IMAGES[..., ::-1] / 127.5 - 1,
+        ),
+        (
+            {"scaling": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}},
+            {},
+            (IMAGES / 255 - [0.1, 0.2, 0.3]) / [1, 2, 4],
+        ),
         ({"layout": "NHWC"}, {"nhwc": True}, IMAGES / 255),
         ({"output": "pooled"}, {}, IMAGES / 255),
         ({}, {"batch": 1}, IMAGES / 255),
         ({}, {"batch": 3}, IMAGES / 255),
         ({"output": "tokens", "tokens": "mean"}, {}, IMAGES / 255),
-        ({"output": "tokens", "tokens": "first"}, {}, np.broadcast_to(IMAGES[:, :1, :1] / 255, IMAGES.shape)),
+        (
+            {"output": "tokens", "tokens": "first"},
+            {},
+            np.broadcast_to(IMAGES[:, :1, :1] / 255, IMAGES.shape),
+        ),
     ],
     ids=[
         "0..1",
@@ -107,7 +136,9 @@ def test_an_embedding_is_what_the_sidecar_says(
 ):
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN | sidecar, **options), runtime)
     expected = unit(pixels.mean(axis=(1, 2)) @ WEIGHTS.T)
-    np.testing.assert_allclose(embedder.embed(IMAGES), expected, atol=2e-3 if "kind" in options else 1e-5)
+    np.testing.assert_allclose(
+        embedder.embed(IMAGES), expected, atol=2e-3 if "kind" in options else 1e-5
+    )
     assert embedder.embed(IMAGES[:2]).shape == (2, DIM)
     assert (embedder.name, embedder.image_size) == ("tiny.onnx", SIZE_PX)
 
@@ -130,20 +161,43 @@ def test_an_image_without_an_embedding_is_skipped_with_a_reason(tmp_path: Path, 
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
     images = ImageList(np.array(["a"]), np.array([str(tmp_path / "a.png")]))
     model = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN | {"output": "broken"}), runtime)
-    with pytest.raises(ValueError, match=r"none of 1 images could be read; the first: .*embedding is zero or not a number"):
+    with pytest.raises(
+        ValueError,
+        match=r"none of 1 images could be read; the first: .*embedding is zero or not a number",
+    ):
         extract_global(model, images, batch_size=2)
 
 
 @pytest.mark.parametrize(
     ("sidecar", "options", "message"),
     [
-        ({"output": "nothing"}, {}, r"has no output 'nothing'; \"output\" in tiny.onnx.json is one of: vector, pooled, tokens"),
-        ({"output": ""}, {}, 'has several outputs; "output" in tiny.onnx.json is one of: vector, pooled'),
+        (
+            {"output": "nothing"},
+            {},
+            r"has no output 'nothing'; \"output\" in tiny.onnx.json is one of: vector, pooled, tokens",
+        ),
+        (
+            {"output": ""},
+            {},
+            'has several outputs; "output" in tiny.onnx.json is one of: vector, pooled',
+        ),
         ({}, {"inputs": 2}, "has the inputs images, text; export the image part alone"),
-        ({"image_size": 8}, {}, r"its input is \[any, 3, 6, 6\], NCHW at 8 pixels is \[any, 3, 8, 8\]"),
-        ({"layout": "NHWC"}, {}, r"its input is \[any, 3, 6, 6\], NHWC at 6 pixels is \[any, 6, 6, 3\]"),
+        (
+            {"image_size": 8},
+            {},
+            r"its input is \[any, 3, 6, 6\], NCHW at 8 pixels is \[any, 3, 8, 8\]",
+        ),
+        (
+            {"layout": "NHWC"},
+            {},
+            r"its input is \[any, 3, 6, 6\], NHWC at 6 pixels is \[any, 6, 6, 3\]",
+        ),
         ({}, {"kind": "DOUBLE"}, "its input must be float32, float16 or uint8"),
-        ({}, {"kind": "UINT8"}, 'its input is uint8, so it scales by itself: write "scaling": "0..255"'),
+        (
+            {},
+            {"kind": "UINT8"},
+            'its input is uint8, so it scales by itself: write "scaling": "0..255"',
+        ),
     ],
 )
 def test_a_sidecar_that_does_not_fit_the_network_is_refused(
@@ -156,7 +210,10 @@ def test_a_sidecar_that_does_not_fit_the_network_is_refused(
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("tokens", r"its output is \[B, tokens, D\], here \[5, 36, 4\]: write \"tokens\": \"first\" or \"mean\""),
+        (
+            "tokens",
+            r"its output is \[B, tokens, D\], here \[5, 36, 4\]: write \"tokens\": \"first\" or \"mean\"",
+        ),
         ("pixels", r"its output must be \[5, D\], one vector per image\. Received \[5, 4, 6, 6\]"),
     ],
 )
@@ -174,17 +231,35 @@ def test_an_output_that_is_no_vector_per_image_is_refused(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"tiny\.onnx\.json: not found\. It says how tiny\.onnx wants its photographs, such as \{\"image_size\": 224"),
+        (
+            None,
+            r"tiny\.onnx\.json: not found\. It says how tiny\.onnx wants its photographs, such as \{\"image_size\": 224",
+        ),
         ("{", r"tiny\.onnx\.json: not readable as JSON .* An example: \{\"image_size\""),
         ("[]", "Sidecar must be a mapping"),
         ('{"image_size": 8}', "missing 1 required positional argument: 'scaling'"),
-        ('{"image_size": 8, "scaling": "0..1", "size": 2}', "unknown key size in Sidecar. Known: colour_order, image_size"),
-        ('{"image_size": 8.5, "scaling": "0..1"}', "image_size is a number of pixels, 1 to 4096. Received 8.5"),
-        ('{"image_size": 8, "scaling": "0-1"}', r'scaling is "0..255", "0..1", "-1..1", or "mean" and "std" .* Received \'0-1\''),
+        (
+            '{"image_size": 8, "scaling": "0..1", "size": 2}',
+            "unknown key size in Sidecar. Known: colour_order, image_size",
+        ),
+        (
+            '{"image_size": 8.5, "scaling": "0..1"}',
+            "image_size is a number of pixels, 1 to 4096. Received 8.5",
+        ),
+        (
+            '{"image_size": 8, "scaling": "0-1"}',
+            r'scaling is "0..255", "0..1", "-1..1", or "mean" and "std" .* Received \'0-1\'',
+        ),
         ('{"image_size": 8, "scaling": {"mean": [0, 0, 0], "std": [1, 0, 1]}}', "std above 0"),
         ('{"image_size": 8, "scaling": {"mean": [0], "std": [1, 1, 1]}}', "three numbers each"),
-        ('{"image_size": 8, "scaling": "0..1", "layout": "CHW"}', "layout is one of NCHW, NHWC. Received 'CHW'"),
-        ('{"image_size": 8, "scaling": "0..1", "tokens": "last"}', "tokens is one of first, mean. Received 'last'"),
+        (
+            '{"image_size": 8, "scaling": "0..1", "layout": "CHW"}',
+            "layout is one of NCHW, NHWC. Received 'CHW'",
+        ),
+        (
+            '{"image_size": 8, "scaling": "0..1", "tokens": "last"}',
+            "tokens is one of first, mean. Received 'last'",
+        ),
     ],
 )
 def test_a_sidecar_that_cannot_be_used_is_refused_with_an_example(
@@ -211,7 +286,9 @@ def test_a_file_that_is_no_network_is_refused_in_one_line(tmp_path: Path, runtim
     with pytest.raises(ValueError, match=r"bad\.onnx: not found\."):
         onnx_embedder(path, runtime)
     path.write_bytes(b"no network at all")
-    with pytest.raises(ValueError, match=rf"bad\.onnx: {RUNTIMES[runtime]} cannot read it \(.+\)\.$"):
+    with pytest.raises(
+        ValueError, match=rf"bad\.onnx: {RUNTIMES[runtime]} cannot read it \(.+\)\.$"
+    ):
         open_network(path, runtime)
 
 
@@ -219,10 +296,14 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     (tmp_path / "any.onnx").write_bytes(b"")
     for name, title in RUNTIMES.items():
         monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(ValueError, match=rf"--runtime={name} needs {title}: pip install mandoo\[fast\]"):
+        with pytest.raises(
+            ValueError, match=rf"--runtime={name} needs {title}: pip install mandoo\[fast\]"
+        ):
             open_network(tmp_path / "any.onnx", name)
     monkeypatch.setattr("delf_ext.features.fast_runtime.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs OpenVINO or ONNX Runtime: pip install mandoo\[fast\]"):
+    with pytest.raises(
+        ValueError, match=r"needs OpenVINO or ONNX Runtime: pip install mandoo\[fast\]"
+    ):
         installed_runtime()
 
 
@@ -232,7 +313,8 @@ def test_a_batch_that_the_file_was_not_made_for_is_refused(tmp_path: Path, runti
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", sidecar, rows=2), runtime)
     assert embedder.embed(IMAGES[:2]).shape == (2, DIM)
     with pytest.raises(
-        ValueError, match=r"tiny\.onnx: (fails on 5 images; was it exported for another --batch_size|its output must be)"
+        ValueError,
+        match=r"tiny\.onnx: (fails on 5 images; was it exported for another --batch_size|its output must be)",
     ):
         embedder.embed(IMAGES)
 

@@ -65,7 +65,10 @@ def test_int8_is_near_float32_under_another_digest(
     pixels = np.random.default_rng(1).integers(0, 256, (4, SIZE_PX, SIZE_PX, 3), np.uint8)
     found, expected = int8.embed(pixels), embedder.embed(pixels)
     assert (found * expected).sum(1).min() > 0.999 and np.abs(found - expected).max() > 1e-6
-    assert int8.digest not in ("", embedder.digest) and (int8.name, int8.image_size) == (embedder.name, SIZE_PX)
+    assert int8.digest not in ("", embedder.digest) and (int8.name, int8.image_size) == (
+        embedder.name,
+        SIZE_PX,
+    )
     np.testing.assert_allclose(int8.embed(pixels[:1]), found[:1], atol=1e-5)
     assert "FakeQuantize" in (folder / f"{int8.digest}-int8" / "network.xml").read_text()
 
@@ -78,13 +81,18 @@ def test_it_is_quantised_once_and_says_on_what(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr("delf_ext.features.quantization.quantize", lambda *_: pytest.fail("quantised again"))
+    monkeypatch.setattr(
+        "delf_ext.features.quantization.quantize", lambda *_: pytest.fail("quantised again")
+    )
     assert in_openvino_int8(embedder, photographs, folder).digest == int8.digest
     first, last = photographs.paths[[0, -1]]
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"int8: calibrated before on 9 of 9 photographs, {first} to {last} ({folder}/{int8.digest}-int8/network.xml)"
     )
-    assert sorted(path.name for path in folder.iterdir()) == [f"{int8.digest}-int8", "float.pb"]  # nothing half-made
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{int8.digest}-int8",
+        "float.pb",
+    ]  # nothing half-made
 
 
 def test_weights_and_photographs_change_the_digest(
@@ -109,7 +117,10 @@ def test_without_the_package_the_error_names_the_extra(
     embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(ValueError, match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo\[int8\]$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo\[int8\]$",
+    ):
         in_openvino_int8(embedder, photographs, tmp_path)
 
 
@@ -118,5 +129,8 @@ def test_photographs_of_which_none_is_readable_are_refused(
     photographs: ImageList,
     tmp_path: Path,
 ):
-    with pytest.raises(ValueError, match=r"^--runtime=openvino-int8: none of 1 photographs to calibrate on could be read\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^--runtime=openvino-int8: none of 1 photographs to calibrate on could be read\.$",
+    ):
         in_openvino_int8(embedder, photographs.take([8]), tmp_path)

@@ -15,10 +15,17 @@ from delf_ext.features.sift import SiftConfig, SiftExtractor, root_sift, sift_fe
 cv2 = pytest.importorskip("cv2", reason="RootSIFT needs OpenCV: pip install mandoo[geometry]")
 
 
-def blobs(centers_px: list[tuple[float, float]], sigma_px: float, size_px: tuple[int, int], height: float = 150.0) -> np.ndarray:
+def blobs(
+    centers_px: list[tuple[float, float]],
+    sigma_px: float,
+    size_px: tuple[int, int],
+    height: float = 150.0,
+) -> np.ndarray:
     """Bright round spots on gray, uint8 [H, W, 3]."""
     y, x = np.mgrid[: size_px[1], : size_px[0]]
-    light = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma_px**2)) for cx, cy in centers_px)
+    light = sum(
+        np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma_px**2)) for cx, cy in centers_px
+    )
     return np.repeat((60 + height * light).round().astype(np.uint8)[..., None], 3, axis=2)
 
 
@@ -33,21 +40,35 @@ def strongest(image: np.ndarray, count: int, **values: object) -> ImageKeypoints
 
 def test_root_sift_by_hand() -> None:
     """Arandjelovic and Zisserman 2012, section 3: L1-normalise, then the square root of each entry."""
-    np.testing.assert_allclose(root_sift(np.array([[1.0, 0.0, 3.0, 12.0]])), [[0.25, 0.0, 3**0.5 / 4, 12**0.5 / 4]])
+    np.testing.assert_allclose(
+        root_sift(np.array([[1.0, 0.0, 3.0, 12.0]])), [[0.25, 0.0, 3**0.5 / 4, 12**0.5 / 4]]
+    )
 
 
 def test_descriptors_are_the_root_of_opencvs() -> None:
     image = texture()
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    keypoints, sift = cv2.SIFT_create(0, contrastThreshold=0.01, enable_precise_upscale=True).detectAndCompute(gray, None)
+    keypoints, sift = cv2.SIFT_create(
+        0, contrastThreshold=0.01, enable_precise_upscale=True
+    ).detectAndCompute(gray, None)
     found = strongest(image, 100_000)
     assert len(found) == len(keypoints) > 100
-    order = sorted(range(len(keypoints)), key=lambda row: (-keypoints[row].response, keypoints[row].pt[::-1]))
-    np.testing.assert_array_equal(found.keypoints_px, np.float32([keypoints[row].pt for row in order]))
-    np.testing.assert_array_equal(found.attention, np.float32([keypoints[row].response for row in order]))
-    np.testing.assert_array_equal(found.scales_px, np.float32([keypoints[row].size for row in order]))
+    order = sorted(
+        range(len(keypoints)), key=lambda row: (-keypoints[row].response, keypoints[row].pt[::-1])
+    )
+    np.testing.assert_array_equal(
+        found.keypoints_px, np.float32([keypoints[row].pt for row in order])
+    )
+    np.testing.assert_array_equal(
+        found.attention, np.float32([keypoints[row].response for row in order])
+    )
+    np.testing.assert_array_equal(
+        found.scales_px, np.float32([keypoints[row].size for row in order])
+    )
     similarity = found.descriptors @ root_sift(sift[order]).T
-    assert np.median(similarity.diagonal()) == pytest.approx(1, abs=1e-6)  # orientations of one place may be exchanged
+    assert np.median(similarity.diagonal()) == pytest.approx(
+        1, abs=1e-6
+    )  # orientations of one place may be exchanged
     np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-6)
 
 
@@ -59,14 +80,18 @@ def test_keypoints_lie_at_the_centre_in_original_pixels(sigma_px: float, reduced
     image = blobs([center], sigma_px * reduced, (180 * reduced, 121 * reduced))
     found = strongest(image, 1, image_size=180)
     np.testing.assert_allclose(found.keypoints_px, [center], atol=0.15 * reduced)
-    assert found.scales_px[0] == pytest.approx(1.77 * sigma_px * reduced, rel=0.03)  # a blob of sigma answers near sigma / 1.13
+    assert found.scales_px[0] == pytest.approx(
+        1.77 * sigma_px * reduced, rel=0.03
+    )  # a blob of sigma answers near sigma / 1.13
     assert found.size_px == (180 * reduced, 121 * reduced)
 
 
 def test_reducing_one_side_by_another_factor_than_the_other() -> None:
     """2001 x 100 becomes 500 x 25: 4.002 and 4 original pixels make one."""
     image = blobs([(1900.0, 50.0)], 16.0, (2001, 100))
-    np.testing.assert_allclose(strongest(image, 1, image_size=500).keypoints_px, [[1900.0, 50.0]], atol=0.6)
+    np.testing.assert_allclose(
+        strongest(image, 1, image_size=500).keypoints_px, [[1900.0, 50.0]], atol=0.6
+    )
 
 
 @settings(max_examples=15)
@@ -99,7 +124,10 @@ def test_equal_responses_are_ordered_by_position_and_cut() -> None:
     """Tiles of one pattern answer equally, and OpenCV then gives more than it was asked for."""
     image = np.tile(texture(64, 64), (5, 5, 1))
     found = strongest(image, 400)
-    rows = [(-response, y, x) for response, (x, y) in zip(found.attention.tolist(), found.keypoints_px.tolist())]
+    rows = [
+        (-response, y, x)
+        for response, (x, y) in zip(found.attention.tolist(), found.keypoints_px.tolist())
+    ]
     assert rows == sorted(rows) and len(set(found.attention.tolist())) < 200
     for count in (1, 2, 3, 50):
         assert len(strongest(image, count)) == count
@@ -118,7 +146,9 @@ def test_again_and_on_one_thread_it_is_the_same() -> None:
             np.testing.assert_array_equal(getattr(first, name), getattr(other, name))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2), (11, 11), (3000, 2), (64, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 300), (300, 1), (2, 2), (11, 11), (3000, 2), (64, 64)]
+)
 @pytest.mark.parametrize("light", [0, 127, 255])
 def test_images_without_anything_on_them(shape: tuple[int, int], light: int) -> None:
     found = sift_features(np.full((*shape, 3), light, np.uint8), SiftConfig())
@@ -129,7 +159,9 @@ def test_images_without_anything_on_them(shape: tuple[int, int], light: int) -> 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
 def test_any_small_image(width: int, height: int, image_size: int, seed: int) -> None:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    assert strongest(noise, 20, image_size=image_size).descriptors.shape[1] == 128  # and it lies in the image: the record checks
+    assert (
+        strongest(noise, 20, image_size=image_size).descriptors.shape[1] == 128
+    )  # and it lies in the image: the record checks
 
 
 @pytest.mark.parametrize(
@@ -146,9 +178,14 @@ def test_other_arrays_are_refused(image: np.ndarray, received: str) -> None:
         sift_features(image, SiftConfig())
 
 
-@pytest.mark.parametrize("values", [{"max_features": 0}, {"image_size": 0}, {"contrast_threshold": float("nan")}])
+@pytest.mark.parametrize(
+    "values", [{"max_features": 0}, {"image_size": 0}, {"contrast_threshold": float("nan")}]
+)
 def test_settings_that_cannot_be(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="max_features and image_size must be at least 1, contrast_threshold at least 0"):
+    with pytest.raises(
+        ValueError,
+        match="max_features and image_size must be at least 1, contrast_threshold at least 0",
+    ):
         SiftConfig(**values)
 
 
@@ -165,16 +202,26 @@ def test_extractor_hands_images_of_any_size_over() -> None:
     images = [texture(), texture(90, 60)]
     found = extractor.extract(images)
     assert [one.size_px for one in found] == [(160, 120), (90, 60)]
-    np.testing.assert_array_equal(found[0].descriptors, sift_features(images[0], extractor.config).descriptors)
-    assert extractor.shape_class((160, 120)) == extractor.shape_class((90, 60)) and extractor.dimension == 128
+    np.testing.assert_array_equal(
+        found[0].descriptors, sift_features(images[0], extractor.config).descriptors
+    )
+    assert (
+        extractor.shape_class((160, 120)) == extractor.shape_class((90, 60))
+        and extractor.dimension == 128
+    )
     assert extractor.digest == extractor.config.digest()
     assert extractor.made_by["extractor"] == "rootsift" and extractor.made_by["max_features"] == 30
 
 
 def test_without_opencv_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    for needs in (lambda: sift_features(np.zeros((20, 20, 3), np.uint8), SiftConfig()), lambda: SiftConfig().digest()):
-        with pytest.raises(ValueError, match=r"RootSIFT needs OpenCV: pip install mandoo\[geometry\]"):
+    for needs in (
+        lambda: sift_features(np.zeros((20, 20, 3), np.uint8), SiftConfig()),
+        lambda: SiftConfig().digest(),
+    ):
+        with pytest.raises(
+            ValueError, match=r"RootSIFT needs OpenCV: pip install mandoo\[geometry\]"
+        ):
             needs()
 
 
@@ -183,7 +230,8 @@ def test_a_phone_photograph_matches_its_cover(shared: Path) -> None:
     """Mutual nearest neighbours that fit one homography: many on the right cover, a handful by chance on another."""
     covers = shared / "data" / "dvd_covers_dev"
     photo, right, wrong = (
-        strongest(decode_image(covers / name), 500) for name in ("Palm/001.jpg", "Reference/001.jpg", "Reference/011.jpg")
+        strongest(decode_image(covers / name), 500)
+        for name in ("Palm/001.jpg", "Reference/001.jpg", "Reference/011.jpg")
     )
 
     def num_inliers(cover: ImageKeypoints) -> int:

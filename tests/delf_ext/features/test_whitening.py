@@ -9,7 +9,10 @@ import pytest
 
 from delf_ext.features.whitening import Whitening, learn_whitening, load_whitening, save_whitening
 
-SAMPLE = np.random.default_rng(0).normal(size=(500, 6)) @ np.random.default_rng(1).normal(size=(6, 6)) + 3
+SAMPLE = (
+    np.random.default_rng(0).normal(size=(500, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
+    + 3
+)
 
 
 def test_golden() -> None:
@@ -17,7 +20,9 @@ def test_golden() -> None:
     points = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]]) + [1, 2]
     whitening = learn_whitening(points, 2)
     np.testing.assert_allclose(whitening.mean, [1, 2])
-    np.testing.assert_allclose(whitening.projection, [[np.sqrt(2 / 9), 0], [0, np.sqrt(2)]], atol=1e-7)
+    np.testing.assert_allclose(
+        whitening.projection, [[np.sqrt(2 / 9), 0], [0, np.sqrt(2)]], atol=1e-7
+    )
 
 
 def test_whitened_directions_are_uncorrelated_and_of_variance_one() -> None:
@@ -34,12 +39,16 @@ def test_the_largest_variances_are_kept_and_signs_are_fixed() -> None:
         direction = whitening.projection[:, number] * np.sqrt(values[-1 - number])
         assert abs(direction @ vectors[:, -1 - number]) == pytest.approx(1.0, abs=1e-5)
         assert direction[np.abs(direction).argmax()] > 0
-    assert learn_whitening(SAMPLE[::-1], 2).projection == pytest.approx(whitening.projection, abs=1e-6)
+    assert learn_whitening(SAMPLE[::-1], 2).projection == pytest.approx(
+        whitening.projection, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("dimension", [0, 7, 500])
 def test_impossible_dimensions_are_refused(dimension: int) -> None:
-    with pytest.raises(ValueError, match=f"whitening to {dimension} dimensions .* Received 500 of width 6"):
+    with pytest.raises(
+        ValueError, match=f"whitening to {dimension} dimensions .* Received 500 of width 6"
+    ):
         learn_whitening(SAMPLE, dimension)
 
 
@@ -67,5 +76,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", mean=np.zeros(3))
     with pytest.raises(ValueError, match=r"other.npz: not a whitening"):
         load_whitening(tmp_path / "other.npz")
-    with pytest.raises(ValueError, match=r"mean \[C\], projection \[C, d\]. Received \(3,\), \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"mean \[C\], projection \[C, d\]. Received \(3,\), \(2, 2\)"
+    ):
         Whitening(np.zeros(3), np.zeros((2, 2)))

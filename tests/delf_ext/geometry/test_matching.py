@@ -22,13 +22,21 @@ def noise(seed: int, num_rows: int, num_dims: int) -> np.ndarray:
 
 def slow_match(query: np.ndarray, gallery: np.ndarray, config: MatchConfig) -> list[list[int]]:
     """The definition, on whole numbers: dense distances, stable argsort."""
-    q, g = (np.rint(x * np.float32(matching.UNITS_PER_ONE)).astype(np.int64) for x in (query, gallery))
+    q, g = (
+        np.rint(x * np.float32(matching.UNITS_PER_ONE)).astype(np.int64) for x in (query, gallery)
+    )
     squares = ((q[:, None] - g[None]) ** 2).sum(-1)
     found = []
     for row, line in enumerate(squares):
         order = np.argsort(line, kind="stable")
         best, second = [*line[order[:2]], np.nan, np.nan][:2]
-        ratio = best / second if config.max_ratio < 1 and second else np.nan if config.max_ratio < 1 else 0.0
+        ratio = (
+            best / second
+            if config.max_ratio < 1 and second
+            else np.nan
+            if config.max_ratio < 1
+            else 0.0
+        )
         near = not config.max_distance or best**0.5 <= config.max_distance * matching.UNITS_PER_ONE
         mutual = not config.mutual or (len(order) and np.argmin(squares[:, order[0]]) == row)
         if len(order) and ratio < config.max_ratio**2 and near and mutual:
@@ -37,12 +45,23 @@ def slow_match(query: np.ndarray, gallery: np.ndarray, config: MatchConfig) -> l
 
 
 configs = st.builds(
-    MatchConfig, st.sampled_from([0.7, 0.9, 0.97, 1.0]), st.sampled_from([0.0, 0.8, 1.2]), st.sampled_from([True, False])
+    MatchConfig,
+    st.sampled_from([0.7, 0.9, 0.97, 1.0]),
+    st.sampled_from([0.0, 0.8, 1.2]),
+    st.sampled_from([True, False]),
 )
 
 
-@given(st.integers(0, 10_000), st.integers(0, 40), st.lists(st.integers(0, 90), max_size=6), st.integers(1, 12), configs)
-def test_equals_slow_twin(seed: int, num_query: int, sizes: list[int], num_dims: int, config: MatchConfig) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(0, 40),
+    st.lists(st.integers(0, 90), max_size=6),
+    st.integers(1, 12),
+    configs,
+)
+def test_equals_slow_twin(
+    seed: int, num_query: int, sizes: list[int], num_dims: int, config: MatchConfig
+) -> None:
     """Descriptors are drawn from a few places, so that exact duplicates and ties abound."""
     rng = np.random.default_rng(seed)
     places = noise(seed, 60, num_dims)
@@ -51,18 +70,24 @@ def test_equals_slow_twin(seed: int, num_query: int, sizes: list[int], num_dims:
         patch.setattr(matching, "BLOCK_ROWS", 16)
         patch.setattr(matching, "BLOCK_COLUMNS", 70)
         found = match(query, gallery, config)
-    assert [matches.tolist() for matches in found] == [slow_match(query, descriptors, config) for descriptors in gallery]
+    assert [matches.tolist() for matches in found] == [
+        slow_match(query, descriptors, config) for descriptors in gallery
+    ]
     assert all(matches.dtype == np.int32 and matches.shape[1:] == (2,) for matches in found)
 
 
-def test_independent_of_blocks_neighbours_and_order_of_the_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_independent_of_blocks_neighbours_and_order_of_the_gallery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     query, gallery = noise(1, 300, 40), [noise(seed, 100 * seed, 40) for seed in range(2, 7)]
     reference = match(query, gallery, MatchConfig())
     assert min(map(len, reference)) > 5
     for rows, columns in [(1, 1), (37, 450), (1000, 10_000)]:
         monkeypatch.setattr(matching, "BLOCK_ROWS", rows)
         monkeypatch.setattr(matching, "BLOCK_COLUMNS", columns)
-        for found, expected in zip(match(query, gallery[::-1], MatchConfig())[::-1], reference, strict=True):
+        for found, expected in zip(
+            match(query, gallery[::-1], MatchConfig())[::-1], reference, strict=True
+        ):
             np.testing.assert_array_equal(found, expected)
 
 
@@ -74,8 +99,15 @@ def test_mutual_matches_are_the_same_from_the_other_side() -> None:
 
 
 def test_permuted_rows_give_permuted_matches() -> None:
-    query, gallery, order = noise(3, 70, 32), noise(4, 80, 32), np.random.default_rng(5).permutation(70)
-    (plain,), (permuted,) = match(query, [gallery], MatchConfig()), match(query[order], [gallery], MatchConfig())
+    query, gallery, order = (
+        noise(3, 70, 32),
+        noise(4, 80, 32),
+        np.random.default_rng(5).permutation(70),
+    )
+    (plain,), (permuted,) = (
+        match(query, [gallery], MatchConfig()),
+        match(query[order], [gallery], MatchConfig()),
+    )
     np.testing.assert_array_equal(np.stack([order[permuted[:, 0]], permuted[:, 1]], axis=1), plain)
 
 
@@ -87,9 +119,13 @@ def test_the_product_is_exact_at_its_bound(num_dims: int) -> None:
     assert 4 * matching.MAX_UNITS**2 < 2**24
     exact = ((units[:, None, :-2] + units[None, :, :-2]) ** 2).sum(-1)
     opposed = matching.prepare(-longest)
-    doubled = np.concatenate([-2 * units[:, :-2], units[:, -1:], units[:, -2:-1]], axis=1).astype(np.float32)
+    doubled = np.concatenate([-2 * units[:, :-2], units[:, -1:], units[:, -2:-1]], axis=1).astype(
+        np.float32
+    )
     np.testing.assert_array_equal(doubled @ opposed.T, exact)
-    np.testing.assert_array_equal(sum(np.multiply.outer(a, b) for a, b in zip(doubled.T, opposed.T)), exact)
+    np.testing.assert_array_equal(
+        sum(np.multiply.outer(a, b) for a, b in zip(doubled.T, opposed.T)), exact
+    )
 
 
 def test_golden_ratio() -> None:
@@ -105,12 +141,18 @@ def test_golden_ratio() -> None:
 def test_a_lone_descriptor_has_no_second_nearest() -> None:
     query, lone = noise(7, 5, 8), noise(7, 1, 8)
     assert match(query, [lone], MatchConfig())[0].tolist() == []
-    assert match(query, [lone], MatchConfig(max_ratio=1.0, max_distance=0.1))[0].tolist() == [[0, 0]]
+    assert match(query, [lone], MatchConfig(max_ratio=1.0, max_distance=0.1))[0].tolist() == [
+        [0, 0]
+    ]
 
 
 def test_nothing_matches_nothing() -> None:
     empty, some = np.zeros((0, 4), np.float32), noise(8, 3, 4)
-    for config in (MatchConfig(), MatchConfig(max_ratio=1.0), MatchConfig(max_ratio=1.0, mutual=False)):
+    for config in (
+        MatchConfig(),
+        MatchConfig(max_ratio=1.0),
+        MatchConfig(max_ratio=1.0, mutual=False),
+    ):
         assert [found.shape for found in match(empty, [some, empty], config)] == [(0, 2), (0, 2)]
         assert match(some, [empty], config)[0].shape == (0, 2)
         assert match(some, [], config) == []
@@ -120,7 +162,10 @@ def test_refusals_say_what_came() -> None:
     with pytest.raises(UsageError, match=re.escape("max_ratio must lie in (0, 1]. Received 0.0.")):
         MatchConfig(max_ratio=0.0)
     with pytest.raises(
-        UsageError, match=re.escape("max_distance must lie in [0, 2]: it is between unit descriptors. Received nan.")
+        UsageError,
+        match=re.escape(
+            "max_distance must lie in [0, 2]: it is between unit descriptors. Received nan."
+        ),
     ):
         MatchConfig(max_distance=float("nan"))
     with pytest.raises(ValueError, match=r"same d. Received \(2, 4\), \(3, 5\)"):

@@ -22,7 +22,9 @@ PLANTED = {
 }
 
 
-def pairs(seed: int, transform: np.ndarray, num_matches: int, outliers: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs(
+    seed: int, transform: np.ndarray, num_matches: int, outliers: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Query points, their matches with noise up to 2 px, and which are true; the others lie anywhere."""
     rng = np.random.default_rng(seed)
     query = rng.uniform(0, 1000, (num_matches, 2))
@@ -32,7 +34,9 @@ def pairs(seed: int, transform: np.ndarray, num_matches: int, outliers: float) -
     return query, gallery, true
 
 
-def slow_inliers(h: np.ndarray, query: np.ndarray, gallery: np.ndarray, config: RansacConfig) -> np.ndarray:
+def slow_inliers(
+    h: np.ndarray, query: np.ndarray, gallery: np.ndarray, config: RansacConfig
+) -> np.ndarray:
     """The definition: best match first, those within max_error_px whose two places are still free."""
     used: tuple[set, set] = (set(), set())
     chosen = np.zeros(len(query), bool)
@@ -46,7 +50,9 @@ def slow_inliers(h: np.ndarray, query: np.ndarray, gallery: np.ndarray, config: 
     return chosen
 
 
-def slow_ransac(query: np.ndarray, gallery: np.ndarray, config: RansacConfig, seed: int) -> tuple[float, np.ndarray]:
+def slow_ransac(
+    query: np.ndarray, gallery: np.ndarray, config: RansacConfig, seed: int
+) -> tuple[float, np.ndarray]:
     """Plain RANSAC for affine maps, every sample scored in full: score and transform."""
     rng, best = np.random.default_rng(seed), (0.0, np.eye(3))
     homogeneous = np.column_stack([query, np.ones(len(query))])
@@ -60,7 +66,9 @@ def slow_ransac(query: np.ndarray, gallery: np.ndarray, config: RansacConfig, se
     return best
 
 
-def slow_score(h: np.ndarray, query: np.ndarray, gallery: np.ndarray, config: RansacConfig) -> float:
+def slow_score(
+    h: np.ndarray, query: np.ndarray, gallery: np.ndarray, config: RansacConfig
+) -> float:
     chosen = slow_inliers(h, query, gallery, config)
     return float((1 - (residuals_px(h, query, gallery)[chosen] / config.max_error_px) ** 2).sum())
 
@@ -73,7 +81,14 @@ def test_planted_transforms_are_found(model: str, outliers: float) -> None:
         found = estimate(query, gallery, replace(CONFIG, model=model), key=seed)
         assert found.gallery_from_query is not None
         assert found.num_inliers >= 0.9 * true.sum() and (found.inliers & ~true).sum() <= 3
-        assert np.median(residuals_px(found.gallery_from_query, query[true], apply(PLANTED[model], query[true]))) < 2.0
+        assert (
+            np.median(
+                residuals_px(
+                    found.gallery_from_query, query[true], apply(PLANTED[model], query[true])
+                )
+            )
+            < 2.0
+        )
 
 
 @settings(max_examples=8)
@@ -86,15 +101,24 @@ def test_no_worse_than_the_slow_twin(seed: int, outliers: float, num_matches: in
     assert slow_score(found.gallery_from_query, query, gallery, CONFIG) >= 0.98 * expected
 
 
-@given(st.integers(0, 10_000), st.sampled_from(list(PLANTED)), st.sampled_from([0.0, 0.6, 1.0]), st.sampled_from([1.0, 30.0]))
-def test_inliers_are_those_of_the_slow_twin(seed: int, model: str, outliers: float, place_px: float) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(list(PLANTED)),
+    st.sampled_from([0.0, 0.6, 1.0]),
+    st.sampled_from([1.0, 30.0]),
+)
+def test_inliers_are_those_of_the_slow_twin(
+    seed: int, model: str, outliers: float, place_px: float
+) -> None:
     query, gallery, _ = pairs(seed, PLANTED[model], 80, outliers)
     config = replace(CONFIG, model=model, place_px=place_px, max_trials=500)
     found = estimate(query - 500, gallery, config)
     if found.gallery_from_query is None:
         assert not found.inliers.any()
     else:
-        np.testing.assert_array_equal(found.inliers, slow_inliers(found.gallery_from_query, query - 500, gallery, config))
+        np.testing.assert_array_equal(
+            found.inliers, slow_inliers(found.gallery_from_query, query - 500, gallery, config)
+        )
         assert found.num_inliers == found.inliers.sum() >= config.min_inliers
         assert is_plausible(found.gallery_from_query, query[found.inliers] - 500, config.plausible)
 
@@ -102,12 +126,19 @@ def test_inliers_are_those_of_the_slow_twin(seed: int, model: str, outliers: flo
 def batch(rows: list[int]) -> list[bytes]:
     """Results for some of eight hard pairs, as bytes."""
     data = [pairs(row, PLANTED["homography"], 100, 0.9) for row in rows]
-    points = np.concatenate([np.concatenate([query.T, gallery.T]) for query, gallery, _ in data], axis=1)
+    points = np.concatenate(
+        [np.concatenate([query.T, gallery.T]) for query, gallery, _ in data], axis=1
+    )
     points = np.ascontiguousarray(np.rint(8 * points) / 8)  # away from the last bits of a BLAS
     offsets = np.arange(len(rows) + 1) * 100
-    found = estimate_all(points, offsets, np.full(len(rows), 6.0), rows, replace(CONFIG, model="homography"))
+    found = estimate_all(
+        points, offsets, np.full(len(rows), 6.0), rows, replace(CONFIG, model="homography")
+    )
     return [
-        b"" if pair.gallery_from_query is None else pair.gallery_from_query.tobytes() + pair.inliers.tobytes() for pair in found
+        b""
+        if pair.gallery_from_query is None
+        else pair.gallery_from_query.tobytes() + pair.inliers.tobytes()
+        for pair in found
     ]
 
 
@@ -144,7 +175,8 @@ def test_scaling_both_images_changes_nothing(seed: int, factor: float) -> None:
     query, gallery, _ = pairs(seed, PLANTED["affine"], 100, 0.7)
     scaled = replace(CONFIG, max_error_px=factor * CONFIG.max_error_px, place_px=factor)
     np.testing.assert_array_equal(
-        estimate(factor * query, factor * gallery, scaled).inliers, estimate(query, gallery, CONFIG).inliers
+        estimate(factor * query, factor * gallery, scaled).inliers,
+        estimate(query, gallery, CONFIG).inliers,
     )
 
 
@@ -152,7 +184,10 @@ def test_scaling_both_images_changes_nothing(seed: int, factor: float) -> None:
 @given(st.integers(0, 10_000), st.integers(-4000, 4000), st.integers(-4000, 4000))
 def test_moving_both_images_moves_the_transform(seed: int, x: int, y: int) -> None:
     query, gallery, _ = pairs(seed, PLANTED["affine"], 100, 0.5)
-    plain, moved = estimate(query, gallery, CONFIG), estimate(query + [x, y], gallery + [y, x], CONFIG)
+    plain, moved = (
+        estimate(query, gallery, CONFIG),
+        estimate(query + [x, y], gallery + [y, x], CONFIG),
+    )
     assert plain.gallery_from_query is not None and moved.gallery_from_query is not None
     there = apply(moved.gallery_from_query, query + [x, y]) - [y, x]
     assert np.abs(there - apply(plain.gallery_from_query, query)).max() < 3.0
@@ -189,11 +224,20 @@ def test_points_on_a_line_determine_no_affine_map() -> None:
 def test_too_few_matches(model: str, num_matches: int) -> None:
     points = np.random.default_rng(6).uniform(0, 100, (num_matches, 2))
     found = estimate(points, points, replace(CONFIG, model=model))
-    assert found.gallery_from_query is None and found.num_inliers == 0 and found.inliers.shape == (num_matches,)
+    assert (
+        found.gallery_from_query is None
+        and found.num_inliers == 0
+        and found.inliers.shape == (num_matches,)
+    )
 
 
 def test_refusals_say_what_came() -> None:
-    for name, value in (("max_error_px", 0.0), ("max_trials", 0), ("min_inliers", -1), ("place_px", float("nan"))):
+    for name, value in (
+        ("max_error_px", 0.0),
+        ("max_trials", 0),
+        ("min_inliers", -1),
+        ("place_px", float("nan")),
+    ):
         with pytest.raises(UsageError, match=f"{name} must be above 0. Received {value}."):
             RansacConfig(**{name: value})
     with pytest.raises(UsageError, match=r"confidence must lie in \(0, 1\). Received 1.0."):

@@ -26,7 +26,9 @@ def slow_fit(model: str, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         a, b, u, v = np.linalg.lstsq(equations, gallery.T.ravel(), rcond=None)[0]
         return np.array([[a, -b, u], [b, a, v], [0, 0, 1]])
     if model == "affine":
-        return np.vstack([np.linalg.lstsq(np.stack([x, y, one], 1), gallery, rcond=None)[0].T, [0, 0, 1]])
+        return np.vstack(
+            [np.linalg.lstsq(np.stack([x, y, one], 1), gallery, rcond=None)[0].T, [0, 0, 1]]
+        )
     normal = [np.diag([1 / points.std(), 1 / points.std(), 1]) for points in (query, gallery)]
     for matrix, points in zip(normal, (query, gallery)):
         matrix[:2, 2] = -points.mean(0) / points.std()
@@ -39,12 +41,20 @@ def slow_fit(model: str, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def test_golden_by_hand() -> None:
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     moved = np.array([[2.0, 3.0], [4.0, 3.0], [2.0, 7.0]])
-    np.testing.assert_allclose(fit("affine", corners[:3], moved), [[2, 0, 2], [0, 4, 3], [0, 0, 1]], atol=1e-12)
+    np.testing.assert_allclose(
+        fit("affine", corners[:3], moved), [[2, 0, 2], [0, 4, 3], [0, 0, 1]], atol=1e-12
+    )
     turned = np.array([[5.0, 0.0], [5.0, 2.0]])
-    np.testing.assert_allclose(fit("similarity", corners[:2], turned), [[0, -2, 5], [2, 0, 0], [0, 0, 1]], atol=1e-12)
+    np.testing.assert_allclose(
+        fit("similarity", corners[:2], turned), [[0, -2, 5], [2, 0, 0], [0, 0, 1]], atol=1e-12
+    )
     shrunk = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 1.0], [0.5, 0.5]])  # (x, y) / (x + 1)
-    np.testing.assert_allclose(fit("homography", corners, shrunk), [[1, 0, 0], [0, 1, 0], [1, 0, 1]], atol=1e-12)
-    assert apply(np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 1]]), np.array([[3.0, 8.0]])).tolist() == [[0.75, 2.0]]
+    np.testing.assert_allclose(
+        fit("homography", corners, shrunk), [[1, 0, 0], [0, 1, 0], [1, 0, 1]], atol=1e-12
+    )
+    assert apply(
+        np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 1]]), np.array([[3.0, 8.0]])
+    ).tolist() == [[0.75, 2.0]]
     assert residuals_px(np.eye(3), np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]])).tolist() == [5.0]
 
 
@@ -61,13 +71,18 @@ def test_exact_points_give_the_exact_transform(model: str, extra: int) -> None:
 def test_noisy_points_give_what_lapack_gives(seed: int, model: str, num_points: int) -> None:
     query, noise = drawn(seed, num_points), drawn(seed + 1, num_points) / 100
     gallery = apply(EXACT[model], query) + noise
-    np.testing.assert_allclose(fit(model, query, gallery), slow_fit(model, query, gallery), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        fit(model, query, gallery), slow_fit(model, query, gallery), rtol=1e-6, atol=1e-6
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(6, 40))
 def test_a_noisy_homography_has_least_residuals(seed: int, num_points: int) -> None:
     """No more than the direct linear transform leaves, and within 1 % of the least there is (Gauss-Newton, few steps)."""
-    query, noise = drawn(seed, num_points), np.random.default_rng(seed).normal(0, 2, (num_points, 2))
+    query, noise = (
+        drawn(seed, num_points),
+        np.random.default_rng(seed).normal(0, 2, (num_points, 2)),
+    )
     gallery = apply(HOMOGRAPHY, query) + noise
     ours, slow = fit("homography", query, gallery), slow_fit("homography", query, gallery)
     assert ours is not None
@@ -80,7 +95,9 @@ def refined(h: np.ndarray, query: np.ndarray, gallery: np.ndarray) -> np.ndarray
     for _ in range(8):
         (u, v), p = apply(h, query).T[:, :, None], np.column_stack([query, np.ones(len(query))])
         p /= p @ h[2][:, None]
-        slopes = np.concatenate([np.hstack([p, 0 * p, -u * p[:, :2]]), np.hstack([0 * p, p, -v * p[:, :2]])])
+        slopes = np.concatenate(
+            [np.hstack([p, 0 * p, -u * p[:, :2]]), np.hstack([0 * p, p, -v * p[:, :2]])]
+        )
         step = np.linalg.lstsq(slopes, (gallery - np.hstack([u, v])).T.ravel(), rcond=None)[0]
         h = h + np.append(step, 0).reshape(3, 3)
     return h
@@ -103,7 +120,9 @@ def test_three_of_four_on_a_line_determine_no_homography() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(1.2, 5), st.floats(1.2, 5), st.booleans())
-def test_plausible_equals_slow_twin(seed: int, max_scale: float, max_anisotropy: float, allow_mirror: bool) -> None:
+def test_plausible_equals_slow_twin(
+    seed: int, max_scale: float, max_anisotropy: float, allow_mirror: bool
+) -> None:
     """The twin: singular values of the derivative by differences, at each point."""
     rng = np.random.default_rng(seed)
     h = np.eye(3) + rng.normal(0, [[0.5, 0.5, 9], [0.5, 0.5, 9], [4e-4, 4e-4, 0]])
@@ -115,13 +134,20 @@ def test_plausible_equals_slow_twin(seed: int, max_scale: float, max_anisotropy:
         slope = np.stack([steps[0] - steps[1], steps[2] - steps[3]], 1) / 2e-4
         s, t = np.linalg.svd(slope)[1]
         scale_fits = 1 / max_scale <= (s * t) ** 0.5 <= max_scale
-        expected &= bool(scale_fits and s / t <= max_anisotropy and (allow_mirror or np.linalg.det(slope) > 0))
+        expected &= bool(
+            scale_fits and s / t <= max_anisotropy and (allow_mirror or np.linalg.det(slope) > 0)
+        )
     assert is_plausible(h, points, plausible) == expected
 
 
 def test_what_no_photograph_does_is_refused() -> None:
     points = drawn(7, 20)
-    for sound in (HOMOGRAPHY, SIMILARITY, np.diag([3.9, 3.9, 1]) @ SIMILARITY, np.diag([1.7, 0.6, 1])):
+    for sound in (
+        HOMOGRAPHY,
+        SIMILARITY,
+        np.diag([3.9, 3.9, 1]) @ SIMILARITY,
+        np.diag([1.7, 0.6, 1]),
+    ):
         assert is_plausible(sound, points, Plausible())
     for absurd in (
         np.diag([-1.0, 1, 1]),
@@ -131,13 +157,18 @@ def test_what_no_photograph_does_is_refused() -> None:
         np.zeros((3, 3)),
     ):
         assert not is_plausible(absurd, points, Plausible())
-    folding = np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 500, 0, 1]])  # its horizon, x = 500, runs through the points
+    folding = np.array(
+        [[1.0, 0, 0], [0, 1, 0], [-1 / 500, 0, 1]]
+    )  # its horizon, x = 500, runs through the points
     assert not is_plausible(folding, points, Plausible(1e6, 1e6, True))
     assert is_plausible(np.diag([-1.0, 1, 1]), points, Plausible(allow_mirror=True))
 
 
 def test_refusals_say_what_came() -> None:
-    with pytest.raises(UsageError, match="model must be one of similarity, affine, homography. Received projective."):
+    with pytest.raises(
+        UsageError,
+        match="model must be one of similarity, affine, homography. Received projective.",
+    ):
         fit("projective", drawn(1, 4), drawn(2, 4))
     with pytest.raises(ValueError, match=r"\[K, 2\] twice. Received \(4, 2\) and \(5, 2\)"):
         fit("affine", drawn(1, 4), drawn(2, 5))

@@ -23,15 +23,24 @@ def image(points: np.ndarray, descriptors: np.ndarray, size_px: tuple[int, int])
     return ImageKeypoints(points, np.ones(len(points)), np.ones(len(points)), unit, size_px)
 
 
-def random_image(seed: int, num_points: int = 150, size_px: tuple[int, int] = (640, 480)) -> ImageKeypoints:
+def random_image(
+    seed: int, num_points: int = 150, size_px: tuple[int, int] = (640, 480)
+) -> ImageKeypoints:
     rng = np.random.default_rng(seed)
-    return image(rng.uniform(0, size_px, (num_points, 2)), rng.standard_normal((num_points, 32)), size_px)
+    return image(
+        rng.uniform(0, size_px, (num_points, 2)), rng.standard_normal((num_points, 32)), size_px
+    )
 
 
-def photograph(of: ImageKeypoints, seed: int, transform: np.ndarray, size_px: tuple[int, int]) -> ImageKeypoints:
+def photograph(
+    of: ImageKeypoints, seed: int, transform: np.ndarray, size_px: tuple[int, int]
+) -> ImageKeypoints:
     """The same descriptors with noise, at the places to which the transform takes them; half of them something else."""
     rng = np.random.default_rng(seed)
-    places, descriptors = apply(transform, of.keypoints_px), of.descriptors + rng.normal(0, 0.05, of.descriptors.shape)
+    places, descriptors = (
+        apply(transform, of.keypoints_px),
+        of.descriptors + rng.normal(0, 0.05, of.descriptors.shape),
+    )
     other = (rng.random(len(of)) < 0.5) | (places < 0).any(1) | (places > size_px).any(1)
     places[other] = rng.uniform(0, size_px, (other.sum(), 2))
     descriptors[other] = rng.standard_normal((other.sum(), 32))
@@ -40,31 +49,54 @@ def photograph(of: ImageKeypoints, seed: int, transform: np.ndarray, size_px: tu
 
 def parts(found: Verification) -> list:
     transform = found.gallery_from_query
-    return [found.matches.tolist(), found.inliers.tolist(), None if transform is None else transform.tolist(), found.significance]
+    return [
+        found.matches.tolist(),
+        found.inliers.tolist(),
+        None if transform is None else transform.tolist(),
+        found.significance,
+    ]
 
 
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from([(640, 480), (1280, 960), (200, 150)]))
-def test_the_photographed_object_is_found_whatever_the_image_size(seed: int, size_px: tuple[int, int]) -> None:
+def test_the_photographed_object_is_found_whatever_the_image_size(
+    seed: int, size_px: tuple[int, int]
+) -> None:
     """In pixels of both originals, though one image be 6 times as large as the other."""
     gallery, scale = random_image(seed), size_px[0] / 640
-    gallery_from_query = np.array([[0.8, -0.3, 120], [0.3, 0.8, -50], [0, 0, 1]]) @ np.diag([1 / scale, 1 / scale, 1])
+    gallery_from_query = np.array([[0.8, -0.3, 120], [0.3, 0.8, -50], [0, 0, 1]]) @ np.diag(
+        [1 / scale, 1 / scale, 1]
+    )
     query = photograph(gallery, seed, np.linalg.inv(gallery_from_query), size_px)
     found, other = verify(query, [gallery, random_image(seed + 1)], [0, 1], CONFIG)
-    assert found.num_inliers > 30 and found.significance > 20 and other.num_inliers < 8 and other.significance < 2
+    assert (
+        found.num_inliers > 30
+        and found.significance > 20
+        and other.num_inliers < 8
+        and other.significance < 2
+    )
     assert found.gallery_from_query is not None and found.num_inliers == found.inliers.sum()
     there = query.keypoints_px[found.matches[found.inliers, 0]]
-    np.testing.assert_allclose(apply(found.gallery_from_query, there), apply(gallery_from_query, there), atol=2)
+    np.testing.assert_allclose(
+        apply(found.gallery_from_query, there), apply(gallery_from_query, there), atol=2
+    )
 
 
 def test_independent_of_company_order_and_rows() -> None:
     query = random_image(1)
     turn = np.array([[0.9, -0.2, 60], [0.2, 0.9, -20], [0, 0, 1]])
-    gallery = [photograph(query, row, turn, (640, 480)) if row % 2 else random_image(row, 10 * row) for row in range(2, 9)]
+    gallery = [
+        photograph(query, row, turn, (640, 480)) if row % 2 else random_image(row, 10 * row)
+        for row in range(2, 9)
+    ]
     keys = list(range(2, 9))
     reference = [parts(found) for found in verify(query, gallery, keys, CONFIG)]
-    assert [parts(found) for found in verify(query, gallery[::-1], keys[::-1], CONFIG)] == reference[::-1]
-    assert [parts(verify(query, [one], [key], CONFIG)[0]) for one, key in zip(gallery, keys)] == reference
+    assert [
+        parts(found) for found in verify(query, gallery[::-1], keys[::-1], CONFIG)
+    ] == reference[::-1]
+    assert [
+        parts(verify(query, [one], [key], CONFIG)[0]) for one, key in zip(gallery, keys)
+    ] == reference
 
     order = np.random.default_rng(2).permutation(len(query))
     permuted = image(query.keypoints_px[order], query.descriptors[order], query.size_px)
@@ -77,9 +109,18 @@ def test_mirrored_photographs_are_refused() -> None:
     gallery = random_image(3)
     mirrored = photograph(gallery, 3, np.array([[-1.0, 0, 640], [0, 1, 0], [0, 0, 1]]), (640, 480))
     # What remains is a strip about the axis, which turned by 180 degrees nearly fits its mirror image.
-    allowing = replace(CONFIG, ransac=replace(CONFIG.ransac, plausible=Plausible(allow_mirror=True)))
-    (refused,), (allowed,) = verify(mirrored, [gallery], [0], CONFIG), verify(mirrored, [gallery], [0], allowing)
-    assert refused.num_inliers < 15 and allowed.num_inliers > 60 and allowed.significance > 10 * refused.significance
+    allowing = replace(
+        CONFIG, ransac=replace(CONFIG.ransac, plausible=Plausible(allow_mirror=True))
+    )
+    (refused,), (allowed,) = (
+        verify(mirrored, [gallery], [0], CONFIG),
+        verify(mirrored, [gallery], [0], allowing),
+    )
+    assert (
+        refused.num_inliers < 15
+        and allowed.num_inliers > 60
+        and allowed.significance > 10 * refused.significance
+    )
 
 
 def test_images_without_telling_features() -> None:
@@ -90,7 +131,11 @@ def test_images_without_telling_features() -> None:
     images = [empty, one, bare, uniform]
     for other in (query, *images):
         for found in verify(other, images, range(4), CONFIG):
-            assert found.num_inliers == 0 and found.gallery_from_query is None and found.significance == 0.0
+            assert (
+                found.num_inliers == 0
+                and found.gallery_from_query is None
+                and found.significance == 0.0
+            )
             assert found.matches.shape == (len(found.inliers), 2) and not found.inliers.any()
     assert verify(query, [], [], CONFIG) == []
 
@@ -108,13 +153,21 @@ def test_significance_equals_exact_fractions(n: int, k: int, m: int, alpha: floa
         assert significance(n, k, m, alpha) == 0.0
         return
     tests = (n - m) * comb(n, k) * comb(k, m)
-    exact = -(len(str(tests)) - 1) - log10(Fraction(tests, 10 ** (len(str(tests)) - 1))) - (k - m) * log10(alpha)
+    exact = (
+        -(len(str(tests)) - 1)
+        - log10(Fraction(tests, 10 ** (len(str(tests)) - 1)))
+        - (k - m) * log10(alpha)
+    )
     assert significance(n, k, m, alpha) == pytest.approx(max(0.0, exact), abs=2e-6, rel=1e-9)
 
 
 @given(st.integers(20, 500), st.integers(5, 19))
 def test_more_inliers_among_fewer_matches_mean_more(n: int, k: int) -> None:
-    assert significance(n, k + 1, 3, 1e-3) >= significance(n, k, 3, 1e-3) >= significance(n + 1, k, 3, 1e-3)
+    assert (
+        significance(n, k + 1, 3, 1e-3)
+        >= significance(n, k, 3, 1e-3)
+        >= significance(n + 1, k, 3, 1e-3)
+    )
 
 
 def test_refusals_say_what_came() -> None:
@@ -131,7 +184,9 @@ def test_refusals_say_what_came() -> None:
 @given(st.floats(0.0, 3.0), st.floats(0.05, 1.0), st.integers(0, 100))
 def test_spread_is_the_ratio_of_the_singular_values(angle: float, thin: float, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(30, 2)) * [1.0, thin]
-    points = points @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 100
+    points = (
+        points @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 100
+    )
     values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     assert spread(points) == pytest.approx(values[1] / values[0], abs=1e-6)
 
@@ -140,7 +195,10 @@ def test_a_strip_of_inliers_is_not_believed() -> None:
     """All on one line of text: many inliers of one transform, which any other line of text would have as well."""
     rng = np.random.default_rng(0)
     descriptors = rng.normal(size=(60, 32))
-    places = {height: np.stack([rng.uniform(20, 380, 60), 150 + height * rng.uniform(-1, 1, 60)], axis=1) for height in (4, 100)}
+    places = {
+        height: np.stack([rng.uniform(20, 380, 60), 150 + height * rng.uniform(-1, 1, 60)], axis=1)
+        for height in (4, 100)
+    }
     accepted = {}
     for height, keypoints in places.items():
         photo = image(keypoints, descriptors, (400, 300))

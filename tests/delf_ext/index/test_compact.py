@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from data_io.artifacts import save_record
 from data_io.records import GlobalFeatures
 from delf_ext.index import compact, exact
-from delf_ext.index.compact import CompactGallery, compacted, load_compact, save_compact, search_compact
+from delf_ext.index.compact import (
+    CompactGallery,
+    compacted,
+    load_compact,
+    save_compact,
+    search_compact,
+)
 from delf_ext.index.exact import search
 
 
@@ -23,17 +29,29 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((num_images, num_dims))
 
 
-def assert_same_as_search(query: GlobalFeatures, gallery: GlobalFeatures, held: CompactGallery, top_k: int) -> None:
+def assert_same_as_search(
+    query: GlobalFeatures, gallery: GlobalFeatures, held: CompactGallery, top_k: int
+) -> None:
     found, expected = search_compact(query, held, top_k), search(query, gallery, top_k)
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_array_equal(found.scores, expected.scores)
-    assert found.gallery_ids.tolist() == gallery.ids.tolist() and found.provenance == expected.provenance
+    assert (
+        found.gallery_ids.tolist() == gallery.ids.tolist()
+        and found.provenance == expected.provenance
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 @settings(max_examples=20)
-@given(st.integers(0, 10_000), st.sampled_from([1, 3, 40, 256]), st.integers(1, 300), st.sampled_from([0.0, 0.9, 0.999]))
-def test_the_result_of_search(dtype: str, seed: int, num_dims: int, top_k: int, likeness: float) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([1, 3, 40, 256]),
+    st.integers(1, 300),
+    st.sampled_from([0.0, 0.9, 0.999]),
+)
+def test_the_result_of_search(
+    dtype: str, seed: int, num_dims: int, top_k: int, likeness: float
+) -> None:
     """Also where all are much alike, and a few rows have one component far larger than the others: their codes are coarse."""
     vectors = (1 - likeness) * noise(seed, 270, num_dims) + likeness
     vectors[100:110, 0] += 30
@@ -55,7 +73,9 @@ def test_few_are_compared_exactly(monkeypatch: pytest.MonkeyPatch, dtype: str) -
         return np.zeros((0, k)), np.zeros((0, k))
 
     monkeypatch.setattr(exact, "search_everything", refused)
-    np.testing.assert_array_equal(search_compact(query, compacted(gallery, dtype), 10).rows, expected.rows)
+    np.testing.assert_array_equal(
+        search_compact(query, compacted(gallery, dtype), 10).rows, expected.rows
+    )
 
 
 @pytest.mark.parametrize(("dtype", "bytes_each"), [("float16", 2), ("int8", 1)])
@@ -63,7 +83,9 @@ def test_no_similarity_is_off_by_more_than_its_error(dtype: str, bytes_each: int
     query, gallery = features(noise(3, 500, 24)), features(noise(4, 300, 24) ** 3)
     held = compacted(gallery, dtype)
     (decoded,) = held.tiles(300)
-    off = np.abs(query.embeddings.astype(np.float64) @ (decoded - gallery.embeddings.astype(np.float64)).T)
+    off = np.abs(
+        query.embeddings.astype(np.float64) @ (decoded - gallery.embeddings.astype(np.float64)).T
+    )
     assert (off <= held.errors).all() and off.max() > held.errors.max() / 10
     assert held.codes.nbytes == bytes_each * gallery.embeddings.size
 
@@ -77,7 +99,10 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(held, name))
     assert isinstance(loaded.embeddings.base, np.memmap)
     assert_same_as_search(query, gallery, loaded, 9)
-    assert sorted(path.name for path in (tmp_path / "held").iterdir()) == ["codes.npz", "embeddings.npy"]
+    assert sorted(path.name for path in (tmp_path / "held").iterdir()) == [
+        "codes.npz",
+        "embeddings.npy",
+    ]
 
 
 def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
@@ -93,7 +118,9 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
             load_compact(tmp_path)
     for other in (noise(8, 200, 16), noise(7, 200, 15), noise(7, 201, 16)):
         np.save(tmp_path / "embeddings.npy", features(other).embeddings)
-        with pytest.raises(ValueError, match="embeddings.npy: not the embeddings that codes.npz was made of"):
+        with pytest.raises(
+            ValueError, match="embeddings.npy: not the embeddings that codes.npz was made of"
+        ):
             load_compact(tmp_path)
     np.save(tmp_path / "embeddings.npy", gallery.embeddings.astype(np.float64))
     with pytest.raises(ValueError, match="not the embeddings that codes.npz was made of"):
@@ -119,7 +146,9 @@ def test_refusals_say_what_came() -> None:
     query, gallery = features(noise(9, 2, 4), "aaa"), features(noise(10, 3, 4), "bbb")
     with pytest.raises(ValueError, match="codes must be float16 or int8. Received float64"):
         compacted(gallery, "float64")
-    with pytest.raises(ValueError, match="query features were made by config aaa, gallery features by bbb"):
+    with pytest.raises(
+        ValueError, match="query features were made by config aaa, gallery features by bbb"
+    ):
         search_compact(query, compacted(gallery), 1)
     with pytest.raises(ValueError, match=r"Received shapes \(2, 5\) and \(3, 4\)"):
         search_compact(features(noise(9, 2, 5)), compacted(gallery), 1)

@@ -22,8 +22,13 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
 
 def slow_search(query: GlobalFeatures, gallery: GlobalFeatures) -> tuple[np.ndarray, np.ndarray]:
     """The definition: a full stable argsort of the similarities, summed as Python integers."""
-    units = [[[round(float(x) * 2**26) for x in row] for row in record.embeddings] for record in (query, gallery)]
-    exact_sums = [[sum(a * b for a, b in zip(q, g, strict=True)) / 2**52 for g in units[1]] for q in units[0]]
+    units = [
+        [[round(float(x) * 2**26) for x in row] for row in record.embeddings]
+        for record in (query, gallery)
+    ]
+    exact_sums = [
+        [sum(a * b for a, b in zip(q, g, strict=True)) / 2**52 for g in units[1]] for q in units[0]
+    ]
     scores = np.array(exact_sums).astype(np.float32)
     order = np.argsort(-scores, axis=1, kind="stable")
     return order, np.take_along_axis(scores, order, axis=1)
@@ -58,15 +63,26 @@ def test_scores_are_cosines_as_numpy_computes_them() -> None:
     query, gallery = features(noise(3, 7, 300), "q"), features(noise(4, 50, 300), "g")
     found = exact.search(query, gallery)
     cosine = query.embeddings.astype(np.float64) @ gallery.embeddings.T.astype(np.float64)
-    np.testing.assert_allclose(found.scores, np.take_along_axis(cosine, found.rows, axis=1), atol=1e-7)
+    np.testing.assert_allclose(
+        found.scores, np.take_along_axis(cosine, found.rows, axis=1), atol=1e-7
+    )
     np.testing.assert_array_equal(found.rows, np.argsort(-cosine, axis=1, kind="stable"))
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 700), st.sampled_from([1, 3, 64, 513]))
-def test_300_duplicates_keep_the_order_of_the_gallery(seed: int, queries_per_block: int, top_k: int, num_dims: int) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 40),
+    st.integers(1, 700),
+    st.sampled_from([1, 3, 64, 513]),
+)
+def test_300_duplicates_keep_the_order_of_the_gallery(
+    seed: int, queries_per_block: int, top_k: int, num_dims: int
+) -> None:
     rng = np.random.default_rng(seed)
-    vectors = np.concatenate([noise(seed + 1, 200, num_dims), np.repeat(noise(seed + 2, 1, num_dims), 300, axis=0)])
+    vectors = np.concatenate(
+        [noise(seed + 1, 200, num_dims), np.repeat(noise(seed + 2, 1, num_dims), 300, axis=0)]
+    )
     shuffled = rng.permutation(500)
     query, gallery = features(noise(seed + 3, 13, num_dims), "q"), features(vectors[shuffled], "g")
     copies = np.flatnonzero(shuffled >= 200)
@@ -121,14 +137,25 @@ def test_memory_stays_below_the_score_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top_k", "num_gallery", "few"), [(10, 2048, True), (10, 2047, False), (200, 3200, True), (200, 3199, False)]
+    ("top_k", "num_gallery", "few"),
+    [(10, 2048, True), (10, 2047, False), (200, 3200, True), (200, 3199, False)],
 )
-def test_a_shortlist_where_it_saves_time(monkeypatch: pytest.MonkeyPatch, top_k: int, num_gallery: int, few: bool) -> None:
+def test_a_shortlist_where_it_saves_time(
+    monkeypatch: pytest.MonkeyPatch, top_k: int, num_gallery: int, few: bool
+) -> None:
     monkeypatch.undo()
     taken = []
     for name in ("search_shortlist", "search_everything"):
-        monkeypatch.setattr(exact, name, lambda q, g, k, name=name: taken.append(name) or (np.zeros((1, 1)), np.zeros((1, 1))))
-    list(exact._blocks(features(noise(16, 1, 2), "q"), features(noise(17, num_gallery, 2), "g"), top_k, None))
+        monkeypatch.setattr(
+            exact,
+            name,
+            lambda q, g, k, name=name: taken.append(name) or (np.zeros((1, 1)), np.zeros((1, 1))),
+        )
+    list(
+        exact._blocks(
+            features(noise(16, 1, 2), "q"), features(noise(17, num_gallery, 2), "g"), top_k, None
+        )
+    )
     assert taken == ["search_shortlist" if few else "search_everything"]
 
 
@@ -136,11 +163,15 @@ def test_refusals_say_what_came() -> None:
     query, gallery = features(noise(13, 2, 4), "q", "aaa"), features(noise(14, 3, 4), "g", "bbb")
     unknown, other = features(noise(15, 3, 4), "g"), features(noise(15, 3, 5), "g")
     nothing = GlobalFeatures([], np.zeros((0, 4), np.float32))
-    with pytest.raises(ValueError, match="query features were made by config aaa, gallery features by bbb"):
+    with pytest.raises(
+        ValueError, match="query features were made by config aaa, gallery features by bbb"
+    ):
         exact.search(query, gallery)
     with pytest.raises(ValueError, match=r"same D. Received shapes \(2, 4\) and \(3, 5\)"):
         exact.search(query, other)
-    with pytest.raises(ValueError, match="at least one query and one gallery image. Received 2 and 0"):
+    with pytest.raises(
+        ValueError, match="at least one query and one gallery image. Received 2 and 0"
+    ):
         exact.search(query, nothing)
     with pytest.raises(ValueError, match="Received 0 and 3"):
         next(exact.search_blocks(nothing, unknown))

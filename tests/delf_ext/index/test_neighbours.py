@@ -24,7 +24,9 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
 
 def slow_neighbours(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The definition: a stable full argsort of exact similarities, rows and similarities [N, N]."""
-    units = np.rint(embeddings.astype(np.float64) * 2**26).astype(np.int64).astype(object)  # Python's integers
+    units = (
+        np.rint(embeddings.astype(np.float64) * 2**26).astype(np.int64).astype(object)
+    )  # Python's integers
     similarities = (units @ units.T / 2**52).astype(np.float32)
     order = np.argsort(-similarities, axis=1, kind="stable")
     return order, np.take_along_axis(similarities, order, axis=1)
@@ -55,7 +57,9 @@ def test_equals_slow_twin(small_tiles: None, k: int, num_dims: int) -> None:
 
 @pytest.mark.parametrize("k", [1, 20, 70])
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-5])
-def test_equals_slow_twin_with_copies_and_near_copies(small_tiles: None, k: int, distance: float) -> None:
+def test_equals_slow_twin_with_copies_and_near_copies(
+    small_tiles: None, k: int, distance: float
+) -> None:
     vectors = noise(2, 140, 16)
     vectors[50:] = vectors[0] + distance * noise(3, 90, 16)
     vectors[60:90] = -vectors[60:90]  # crowds the farthest as well
@@ -70,9 +74,19 @@ def test_of_300_copies_the_first_rows_are_neighbours() -> None:
     np.testing.assert_array_equal(found.rows[copies], np.tile(copies[:21], (300, 1)))
 
 
-@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 40), st.integers(1, 70), st.integers(1, 4))
-def test_no_tile_and_no_thread_changes_the_result(seed: int, num_images: int, k: int, tile: int, threads: int) -> None:
-    embeddings = unit(np.random.default_rng(seed).integers(-1, 2, (num_images, 5)) + [0, 0, 0, 0, 0.5])
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 60),
+    st.integers(1, 40),
+    st.integers(1, 70),
+    st.integers(1, 4),
+)
+def test_no_tile_and_no_thread_changes_the_result(
+    seed: int, num_images: int, k: int, tile: int, threads: int
+) -> None:
+    embeddings = unit(
+        np.random.default_rng(seed).integers(-1, 2, (num_images, 5)) + [0, 0, 0, 0, 0.5]
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "TILE_ROWS", tile)
         patch.setattr(neighbours, "NUM_THREADS", threads)
@@ -95,10 +109,14 @@ def test_products_are_as_near_as_the_bound_says(seed: int, num_dims: int) -> Non
 
 
 def test_pair_similarities_are_those_of_search() -> None:
-    query, gallery = (GlobalFeatures(np.arange(30).astype(str), unit(noise(seed, 30, 100))) for seed in (7, 8))
+    query, gallery = (
+        GlobalFeatures(np.arange(30).astype(str), unit(noise(seed, 30, 100))) for seed in (7, 8)
+    )
     found = search(query, gallery)
     pairs = np.repeat(np.arange(30), 30), found.rows.ravel()
-    np.testing.assert_array_equal(pair_similarities(query.embeddings, gallery.embeddings, *pairs), found.scores.ravel())
+    np.testing.assert_array_equal(
+        pair_similarities(query.embeddings, gallery.embeddings, *pairs), found.scores.ravel()
+    )
 
 
 def test_memory_stays_below_the_matrix() -> None:

@@ -23,13 +23,18 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
 
 def slow_search(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The definition: a stable full argsort of exact similarities."""
-    query, gallery = (np.rint(part.astype(np.float64) * 2**26).astype(np.int64).astype(object) for part in (query, gallery))
+    query, gallery = (
+        np.rint(part.astype(np.float64) * 2**26).astype(np.int64).astype(object)
+        for part in (query, gallery)
+    )
     scores = (query @ gallery.T / 2**52).astype(np.float32)  # Python's integers
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return order, np.take_along_axis(scores, order, axis=1)
 
 
-def assert_same(found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]) -> None:
+def assert_same(
+    found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]
+) -> None:
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
@@ -62,7 +67,9 @@ def test_equals_slow_twin(small_tiles: None, k: int, num_dims: int) -> None:
 
 
 @pytest.mark.parametrize("num_dims", [128, 512, 2048])
-def test_float32_is_enough_for_vectors_that_are_not_copies(compared_with_everything: list[int], num_dims: int) -> None:
+def test_float32_is_enough_for_vectors_that_are_not_copies(
+    compared_with_everything: list[int], num_dims: int
+) -> None:
     query, gallery = unit(noise(3, 40, num_dims)), unit(noise(4, 5000, num_dims))
     assert_same(search_shortlist(query, gallery, 50), search_everything(query, gallery, 50))
     assert compared_with_everything == [0]
@@ -77,9 +84,13 @@ def test_equals_slow_twin_with_copies_and_near_copies(
     vectors = noise(5, 300, 16)
     vectors[:90] = vectors[0] + distance * noise(6, 90, 16)
     gallery = unit(vectors)[np.random.default_rng(7).permutation(300)]
-    query = unit(np.concatenate([vectors[:1] + 0.1 * noise(8, 5, 16), -vectors[:1] + 0.1 * noise(9, 5, 16)]))
+    query = unit(
+        np.concatenate([vectors[:1] + 0.1 * noise(8, 5, 16), -vectors[:1] + 0.1 * noise(9, 5, 16)])
+    )
     assert_same(search_shortlist(query, gallery, k), slow_search(query, gallery, k))
-    assert compared_with_everything == ([5] if k < 90 and distance < 1e-5 else [0]) or distance == 1e-5
+    assert (
+        compared_with_everything == ([5] if k < 90 and distance < 1e-5 else [0]) or distance == 1e-5
+    )
 
 
 @settings(max_examples=50)
@@ -88,11 +99,19 @@ def test_equals_slow_twin_with_copies_and_near_copies(
     st.integers(1, 6),
 )
 def test_no_tile_and_no_thread_changes_the_result(
-    seed: int, num_queries: int, num_gallery: int, k: int, products: int, threads: int, num_dims: int
+    seed: int,
+    num_queries: int,
+    num_gallery: int,
+    k: int,
+    products: int,
+    threads: int,
+    num_dims: int,
 ) -> None:
     """Whole numbers as components: many are equally near."""
     rng = np.random.default_rng(seed)
-    query, gallery = (unit(rng.integers(-1, 2, (num, num_dims)) + 0.5) for num in (num_queries, num_gallery))
+    query, gallery = (
+        unit(rng.integers(-1, 2, (num, num_dims)) + 0.5) for num in (num_queries, num_gallery)
+    )
     k = min(k, num_gallery)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shortlist, "PRODUCTS_PER_TILE", products)
@@ -107,7 +126,9 @@ def test_products_may_be_off_by_what_their_row_says(seed: int, error: float, k: 
     """A tile of vectors other than the gallery's, each by no more than its error: the list still holds the nearest."""
     rng = np.random.default_rng(seed)
     query, gallery = unit(rng.standard_normal((5, 8))), unit(rng.standard_normal((150, 8)))
-    moves = unit(rng.standard_normal((150, 8))) * (error * rng.random((150, 1)) ** 4).astype(np.float32)
+    moves = unit(rng.standard_normal((150, 8))) * (error * rng.random((150, 1)) ** 4).astype(
+        np.float32
+    )
     errors = np.linalg.norm(moves.astype(np.float64), axis=1).astype(np.float32) + np.float32(2e-7)
     lists = Lists.empty(5, 8, k, errors, room=130)
     fill(lists, query, [gallery + moves])

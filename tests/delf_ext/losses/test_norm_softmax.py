@@ -21,15 +21,21 @@ def test_norm_softmax_equals_its_formula() -> None:
     cosines = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32)
     labels = np.array([0, 1, 2, 3, 0, 1])
     for temperature in (0.05, 0.5):
-        found = float(norm_softmax(tf.constant(cosines), tf.constant(labels), NormSoftmax(temperature)))
+        found = float(
+            norm_softmax(tf.constant(cosines), tf.constant(labels), NormSoftmax(temperature))
+        )
         assert found == pytest.approx(by_hand(cosines, labels, temperature), rel=1e-5)
 
 
 def test_norm_softmax_has_the_golden_value_of_two_classes() -> None:
     """ln(1 + exp(-0.1 / 0.05)) = ln(1 + exp(-2)) for cosines .6 and .5, and 2 more when the other class is right."""
     cosines = tf.constant([[0.6, 0.5]])
-    assert float(norm_softmax(cosines, tf.constant([0]), NormSoftmax())) == pytest.approx(0.1269280, abs=1e-6)
-    assert float(norm_softmax(cosines, tf.constant([1]), NormSoftmax())) == pytest.approx(2.1269280, abs=1e-6)
+    assert float(norm_softmax(cosines, tf.constant([0]), NormSoftmax())) == pytest.approx(
+        0.1269280, abs=1e-6
+    )
+    assert float(norm_softmax(cosines, tf.constant([1]), NormSoftmax())) == pytest.approx(
+        2.1269280, abs=1e-6
+    )
 
 
 def test_gradients_are_finite_at_cosines_of_one() -> None:
@@ -40,5 +46,7 @@ def test_gradients_are_finite_at_cosines_of_one() -> None:
 
 
 def test_a_temperature_of_zero_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"NormSoftmax\.temperature must be above 0\. Received 0\.0\."):
+    with pytest.raises(
+        UsageError, match=r"NormSoftmax\.temperature must be above 0\. Received 0\.0\."
+    ):
         NormSoftmax(0.0)

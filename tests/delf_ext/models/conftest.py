@@ -15,7 +15,9 @@ from pretrained.convert import from_torchvision
 @pytest.fixture(scope="session")
 def twins(root: Path) -> ModuleType:
     """tests/pretrained/test_convert.py: ResNet-50 in plain tf.nn (`slim_forward`), torchvision's arithmetic, random weights."""
-    spec = importlib.util.spec_from_file_location("convert_twins", root / "tests" / "pretrained" / "test_convert.py")
+    spec = importlib.util.spec_from_file_location(
+        "convert_twins", root / "tests" / "pretrained" / "test_convert.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -28,13 +28,17 @@ def values_of(trunk: SlimTrunk) -> dict[str, np.ndarray]:
 
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
-    return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+    return found.keys() == expected.keys() and all(
+        np.array_equal(found[name], expected[name]) for name in found
+    )
 
 
 def write_v1(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """A single-file checkpoint, as TF-Slim's models were published in 2016."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        variables = [tf.compat.v1.get_variable(name, initializer=value) for name, value in tensors.items()]
+        variables = [
+            tf.compat.v1.get_variable(name, initializer=value) for name, value in tensors.items()
+        ]
         session.run([variable.initializer for variable in variables])
         saver = tf.compat.v1.train.Saver(variables, write_version=tf.compat.v1.train.SaverDef.V1)
         saver.save(session, str(path), write_meta_graph=False, write_state=False)
@@ -49,8 +53,14 @@ def trunk() -> SlimTrunk:
 def tensors(trunk: SlimTrunk) -> dict[str, np.ndarray]:
     """Values for each variable of the trunk, and two that it has not."""
     rng = np.random.default_rng(0)
-    wanted = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in values_of(trunk).items()}
-    return wanted | {"resnet_v1_50/logits/biases": np.ones(3, np.float32), "global_step": np.array(7, np.int64)}
+    wanted = {
+        name: rng.normal(size=value.shape).astype(np.float32)
+        for name, value in values_of(trunk).items()
+    }
+    return wanted | {
+        "resnet_v1_50/logits/biases": np.ones(3, np.float32),
+        "global_step": np.array(7, np.int64),
+    }
 
 
 @pytest.mark.parametrize("write", [write_v1, write_checkpoint], ids=["V1", "V2"])
@@ -67,7 +77,9 @@ def test_both_formats_load_to_equal_values_with_a_report(
         variable.assign(tf.zeros_like(variable))
     report = trunk.load(str(path))
     unused = ("global_step", "resnet_v1_50/logits/biases")
-    assert same(values_of(trunk), {name: value for name, value in tensors.items() if name not in unused})
+    assert same(
+        values_of(trunk), {name: value for name, value in tensors.items() if name not in unused}
+    )
     assert report == LoadReport(str(path), tuple(sorted(values_of(trunk))), (), unused, ())
     assert str(report) == (
         f"{path}: 55 variables matched, 0 missing, 2 unused, 0 of another shape\n"
@@ -76,10 +88,14 @@ def test_both_formats_load_to_equal_values_with_a_report(
 
 
 def test_half_precision_files_load_as_float32(tmp_path: Path, trunk: SlimTrunk, tensors):
-    write_checkpoint(tmp_path / "half.ckpt", {name: value.astype(np.float16) for name, value in tensors.items()})
+    write_checkpoint(
+        tmp_path / "half.ckpt", {name: value.astype(np.float16) for name, value in tensors.items()}
+    )
     trunk.load(f"{tmp_path}/half.ckpt.index")
     name = "resnet_v1_50/conv1/weights"
-    assert np.array_equal(values_of(trunk)[name], tensors[name].astype(np.float16).astype(np.float32))
+    assert np.array_equal(
+        values_of(trunk)[name], tensors[name].astype(np.float16).astype(np.float32)
+    )
 
 
 SHORTCUT = "resnet_v1_50/block1/unit_1/bottleneck_v1/shortcut/weights"
@@ -106,7 +122,9 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded(
     with pytest.raises(ValueError) as caught:
         trunk.load(str(path))
     message = str(caught.value)
-    assert message.startswith(f"{path} does not fit the backbone resnet_v1_50; choose another with --resnet_type.\n")
+    assert message.startswith(
+        f"{path} does not fit the backbone resnet_v1_50; choose another with --resnet_type.\n"
+    )
     assert counts in message and named in message
     assert ("and 50 more" in message) is counts.startswith("0 ")
     assert same(values_of(trunk), before)
@@ -125,11 +143,17 @@ def cut(path: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda prefix: cut(Path(f"{prefix}{DATA}"), 1000), "damaged (Read less bytes than requested)"),
+        (
+            lambda prefix: cut(Path(f"{prefix}{DATA}"), 1000),
+            "damaged (Read less bytes than requested)",
+        ),
         (lambda prefix: flip(Path(f"{prefix}{DATA}"), 100), "Checksum does not match"),
         (lambda prefix: Path(f"{prefix}{DATA}").unlink(), "No such file or directory"),
         (lambda prefix: cut(Path(f"{prefix}{INDEX}"), 50), "not a readable TensorFlow checkpoint"),
-        (lambda prefix: Path(f"{prefix}{INDEX}").write_bytes(b""), "not a readable TensorFlow checkpoint (file is too short"),
+        (
+            lambda prefix: Path(f"{prefix}{INDEX}").write_bytes(b""),
+            "not a readable TensorFlow checkpoint (file is too short",
+        ),
     ],
     ids=["data cut", "data flipped", "data missing", "index cut", "index empty"],
 )
@@ -174,7 +198,11 @@ def assert_refused(trunk: SlimTrunk, path: Path, reason: str) -> None:
     with pytest.raises(ValueError) as caught:
         trunk.load(str(path))
     message = str(caught.value)
-    assert message.startswith(f"{path}: ") and reason in message and message.endswith("; fetch or copy it again.")
+    assert (
+        message.startswith(f"{path}: ")
+        and reason in message
+        and message.endswith("; fetch or copy it again.")
+    )
     assert "\n" not in message
     assert same(values_of(trunk), before)
 
@@ -185,14 +213,20 @@ def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
     for path in (tmp_path / "resnet.ckpt", tmp_path):
         with pytest.raises(ValueError) as caught:
             open_checkpoint(path)
-        assert str(caught.value) == f"{path}: no such checkpoint. In that folder: new.ckpt, old.ckpt."
+        assert (
+            str(caught.value) == f"{path}: no such checkpoint. In that folder: new.ckpt, old.ckpt."
+        )
     with pytest.raises(ValueError) as caught:
         open_checkpoint(tmp_path / "absent" / "resnet.ckpt")
-    assert str(caught.value).endswith(": no such checkpoint. `python -m pretrained.fetch --list` shows what can be had.")
+    assert str(caught.value).endswith(
+        ": no such checkpoint. `python -m pretrained.fetch --list` shows what can be had."
+    )
     part = tmp_path / f"new.ckpt{DATA}"
     with pytest.raises(ValueError) as caught:
         open_checkpoint(part)
-    assert str(caught.value) == f"{part}: is a part of a checkpoint; pass new.ckpt without the ending."
+    assert (
+        str(caught.value) == f"{part}: is a part of a checkpoint; pass new.ckpt without the ending."
+    )
 
 
 def test_a_trunk_without_variables_is_our_own_mistake(tmp_path: Path):
@@ -220,12 +254,18 @@ def test_keras_weights_compute_here_what_they_compute_in_keras(
     for variable in keras.weights:
         scale = np.sqrt(2 / np.prod(variable.shape[:-1])) if "kernel" in variable.name else 0.2
         positive = "gamma" in variable.name or "variance" in variable.name
-        variable.assign(rng.uniform(0.3, 0.8, variable.shape) if positive else rng.normal(0, scale, variable.shape))
+        variable.assign(
+            rng.uniform(0.3, 0.8, variable.shape)
+            if positive
+            else rng.normal(0, scale, variable.shape)
+        )
     keras.save_weights(tmp_path / "keras.h5")
     info = convert(tmp_path / "keras.h5", tmp_path / "converted.ckpt")
     trunk = new_trunk("resnet_v1_50", info.layout)
     assert len(trunk.load(str(tmp_path / "converted.ckpt")).matched) == 265
-    expected = keras(tf.keras.applications.resnet50.preprocess_input(images.copy()), training=False).numpy()
+    expected = keras(
+        tf.keras.applications.resnet50.preprocess_input(images.copy()), training=False
+    ).numpy()
     assert twins.relative_difference(trunk(images)[trunk.endpoint].numpy(), expected) < 1e-4
 
 

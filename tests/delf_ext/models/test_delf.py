@@ -23,13 +23,17 @@ def test_without_attention_the_length_of_the_features_counts() -> None:
     features = _features(backbone)
     assert attention.shape == (2, 16, 24) and descriptors.shape == (2, 16, 24, 128)
     np.testing.assert_allclose(attention, np.linalg.norm(features, axis=-1), rtol=1e-5)
-    np.testing.assert_allclose(descriptors, features / np.linalg.norm(features, axis=-1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(
+        descriptors, features / np.linalg.norm(features, axis=-1, keepdims=True), atol=1e-5
+    )
 
 
 def test_a_trained_attention_is_used() -> None:
     backbone, attention = SlimTrunk("vgg_16/pool2"), Attention(hidden=8)
     scores, _ = Delf(backbone, "vgg_16/pool2", attention)(PIXELS)
-    np.testing.assert_allclose(scores, attention(tf.constant(_features(backbone)))[..., 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        scores, attention(tf.constant(_features(backbone)))[..., 0], rtol=1e-5
+    )
 
 
 def test_an_end_point_on_the_way_will_do() -> None:

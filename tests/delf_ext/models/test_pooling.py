@@ -22,19 +22,30 @@ maps = hnp.arrays(np.float32, (2, 3, 2, 4), elements=st.floats(0.015625, 4, widt
 
 
 @settings(max_examples=15)
-@given(features=maps, attention=hnp.arrays(np.float32, (2, 3, 2, 1), elements=st.floats(0, 4, width=32)))
+@given(
+    features=maps,
+    attention=hnp.arrays(np.float32, (2, 3, 2, 1), elements=st.floats(0, 4, width=32)),
+)
 def test_poolings_agree_with_their_twins(features: np.ndarray, attention: np.ndarray):
     exact = features.astype(np.float64)
     np.testing.assert_allclose(average_pool(features), exact.mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(generalized_mean_pool(features), (exact**3).mean((1, 2)) ** (1 / 3), rtol=1e-4)
-    np.testing.assert_allclose(attention_pool(features, attention), (exact * attention).sum((1, 2)), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(norm_attention(features)[..., 0], np.linalg.norm(exact, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(
+        generalized_mean_pool(features), (exact**3).mean((1, 2)) ** (1 / 3), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        attention_pool(features, attention), (exact * attention).sum((1, 2)), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        norm_attention(features)[..., 0], np.linalg.norm(exact, axis=-1), rtol=1e-5
+    )
 
 
 @settings(max_examples=15)
 @given(features=maps)
 def test_gem_lies_between_average_and_maximum(features: np.ndarray):
-    np.testing.assert_allclose(generalized_mean_pool(features, p=1.0), average_pool(features), rtol=1e-5)
+    np.testing.assert_allclose(
+        generalized_mean_pool(features, p=1.0), average_pool(features), rtol=1e-5
+    )
     assert np.all(generalized_mean_pool(features) >= average_pool(features) * (1 - 1e-5))
     assert np.all(generalized_mean_pool(features) <= features.max((1, 2)) * (1 + 1e-5))
 
@@ -42,7 +53,9 @@ def test_gem_lies_between_average_and_maximum(features: np.ndarray):
 def test_gem_of_a_large_power_comes_near_the_maximum():
     """Of n positions never below max * n^(-1/p): here 6^(-1/60) = 0.97."""
     features = np.random.default_rng(0).uniform(0.5, 2.0, (2, 3, 2, 4)).astype(np.float32)
-    np.testing.assert_allclose(generalized_mean_pool(features, p=60.0), features.max((1, 2)), rtol=0.03)
+    np.testing.assert_allclose(
+        generalized_mean_pool(features, p=60.0), features.max((1, 2)), rtol=0.03
+    )
 
 
 def test_golden_gem_of_one_and_two():

@@ -21,7 +21,12 @@ def restored() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("choice", "processor_has_it", "chosen"),
-    [("off", True, "off"), ("bfloat16", False, "bfloat16"), ("auto", True, "bfloat16"), ("auto", False, "off")],
+    [
+        ("off", True, "off"),
+        ("bfloat16", False, "bfloat16"),
+        ("auto", True, "bfloat16"),
+        ("auto", False, "off"),
+    ],
 )
 def test_the_choice_is_applied_and_named(
     monkeypatch: pytest.MonkeyPatch,
@@ -44,13 +49,20 @@ def test_tensorflow_is_told_only_when_the_choice_changes(monkeypatch: pytest.Mon
 
 
 def test_another_choice_is_refused():
-    with pytest.raises(ValueError, match=r"unknown --mixed_precision=float16\. Known: auto, off, bfloat16\."):
+    with pytest.raises(
+        ValueError, match=r"unknown --mixed_precision=float16\. Known: auto, off, bfloat16\."
+    ):
         precision.set_mixed_precision("float16")
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [("flags : avx2 avx512_bf16", True), ("flags : amx_bf16 amx_tile", True), ("flags : avx2 avx512f", False), (None, False)],
+    [
+        ("flags : avx2 avx512_bf16", True),
+        ("flags : amx_bf16 amx_tile", True),
+        ("flags : avx2 avx512f", False),
+        (None, False),
+    ],
 )
 def test_the_processor_decides_what_auto_means(
     monkeypatch: pytest.MonkeyPatch,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-BATCH_NORM = "import tensorflow as tf; print('shape', slim.batch_norm(tf.zeros([1, 2, 2, 3])).shape)"
+BATCH_NORM = (
+    "import tensorflow as tf; print('shape', slim.batch_norm(tf.zeros([1, 2, 2, 3])).shape)"
+)
 WITHOUT = f"import tf_slim as slim; {BATCH_NORM}"
 WITH = f"""
 import sys
@@ -40,7 +42,9 @@ print('done')
 def run(root: Path, code: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-W", "always::UserWarning", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=root, check=False
+    )
 
 
 def test_without_the_mending_the_first_batch_norm_fails(root: Path):
@@ -60,7 +64,9 @@ def test_with_it_batch_norm_works_and_twice_is_once(mended: subprocess.Completed
     assert "idempotent True" in mended.stdout
 
 
-def test_building_tracing_and_fitting_warn_of_nothing_that_a_user_cannot_mend(mended: subprocess.CompletedProcess[str]):
+def test_building_tracing_and_fitting_warn_of_nothing_that_a_user_cannot_mend(
+    mended: subprocess.CompletedProcess[str],
+):
     assert "done" in mended.stdout
     assert "layer.apply" not in mended.stderr and "layer.updates" not in mended.stderr
     assert "`layer.call` is another thing" in mended.stderr

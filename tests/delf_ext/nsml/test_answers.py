@@ -12,12 +12,20 @@ from delf_ext.nsml.answers import BadAnswer, score, validated
 
 QUERIES = ["query_0", "query_1", "query_10"]
 REFERENCES = ["refer_0", "refer_1", "refer_2"]
-GOOD = list(zip(range(3), {"query_10": ["refer_2"], "query_0": ["refer_1", "refer_0"], "query_1": REFERENCES}.items()))
+GOOD = list(
+    zip(
+        range(3),
+        {"query_10": ["refer_2"], "query_0": ["refer_1", "refer_0"], "query_1": REFERENCES}.items(),
+    )
+)
 
 
 def refused(answer: Any) -> list[str]:
     """The lines of the refusal below the first."""
-    with pytest.raises(BadAnswer, match=r"^the answer is not of the form \[\(0, \('query_0', \['refer_12', ...\]\)\)") as caught:
+    with pytest.raises(
+        BadAnswer,
+        match=r"^the answer is not of the form \[\(0, \('query_0', \['refer_12', ...\]\)\)",
+    ) as caught:
         validated(answer, QUERIES, REFERENCES)
     return str(caught.value).splitlines()[1:]
 
@@ -29,18 +37,29 @@ def changed(place: int, item: Any) -> list[Any]:
 # --- what the contract allows
 
 
-@pytest.mark.parametrize("answer", [GOOD, tuple(GOOD), json.loads(json.dumps(GOOD))], ids=["list", "tuple", "json"])
+@pytest.mark.parametrize(
+    "answer", [GOOD, tuple(GOOD), json.loads(json.dumps(GOOD))], ids=["list", "tuple", "json"]
+)
 def test_an_answer_becomes_a_ranking_in_the_order_of_the_data_set(answer: Any) -> None:
     ranking = validated(answer, np.array(QUERIES), np.array(REFERENCES))
     assert ranking.query_ids.tolist() == QUERIES and ranking.gallery_ids.tolist() == REFERENCES
     assert ranking.rows.tolist() == [[1, 0, -1], [0, 1, 2], [2, -1, -1]]
 
 
-@given(st.permutations(QUERIES), st.lists(st.permutations(REFERENCES), min_size=3, max_size=3), st.integers(1, 3))
-def test_every_answer_of_the_official_form_is_taken(queries: list[str], references: list[list[str]], k: int) -> None:
+@given(
+    st.permutations(QUERIES),
+    st.lists(st.permutations(REFERENCES), min_size=3, max_size=3),
+    st.integers(1, 3),
+)
+def test_every_answer_of_the_official_form_is_taken(
+    queries: list[str], references: list[list[str]], k: int
+) -> None:
     given = {query: names[:k] for query, names in zip(queries, references, strict=True)}
     ranking = validated(list(zip(range(3), given.items())), QUERIES, REFERENCES)
-    found = {query: ranking.gallery_ids[rows].tolist() for query, rows in zip(ranking.query_ids, ranking.rows)}
+    found = {
+        query: ranking.gallery_ids[rows].tolist()
+        for query, rows in zip(ranking.query_ids, ranking.rows)
+    }
     assert found == given
 
 
@@ -54,28 +73,56 @@ def test_every_answer_of_the_official_form_is_taken(queries: list[str], referenc
         (None, ["- the answer is a list. Broken 1x: it is None"]),
         (
             changed(0, GOOD[0][1]),
-            ["- every item is (number, (query, [references])). Broken 1x: item 0 is ('query_10', ['refer_2'])"],
+            [
+                "- every item is (number, (query, [references])). Broken 1x: item 0 is ('query_10', ['refer_2'])"
+            ],
         ),
-        (changed(0, [0, ["query_10", "refer_2"]]), ["- every item is (number, (query, [references])). Broken 1x: item 0 is"]),
-        (changed(0, "ab"), ["- every item is (number, (query, [references])). Broken 1x: item 0 is 'ab'"]),
-        (changed(1, (True, GOOD[1][1])), ["- the numbers are 0, 1, 2, .... Broken 1x: item 1 has True"]),
+        (
+            changed(0, [0, ["query_10", "refer_2"]]),
+            ["- every item is (number, (query, [references])). Broken 1x: item 0 is"],
+        ),
+        (
+            changed(0, "ab"),
+            ["- every item is (number, (query, [references])). Broken 1x: item 0 is 'ab'"],
+        ),
+        (
+            changed(1, (True, GOOD[1][1])),
+            ["- the numbers are 0, 1, 2, .... Broken 1x: item 1 has True"],
+        ),
         (changed(1, (2, GOOD[1][1])), ["- the numbers are 0, 1, 2, .... Broken 1x: item 1 has 2"]),
-        (changed(2, (2, ("query_0", REFERENCES))), ["- a query is answered once. Broken 1x: 'query_0' (item 2)"]),
-        (changed(2, (2, ("query_2", REFERENCES))), ["- a query is one of the data set's. Broken 1x: 'query_2' (item 2)"]),
+        (
+            changed(2, (2, ("query_0", REFERENCES))),
+            ["- a query is answered once. Broken 1x: 'query_0' (item 2)"],
+        ),
+        (
+            changed(2, (2, ("query_2", REFERENCES))),
+            ["- a query is one of the data set's. Broken 1x: 'query_2' (item 2)"],
+        ),
         (
             changed(2, (2, ("query_1.jpg", REFERENCES))),
             ["- a query is named without folder and extension. Broken 1x: 'query_1.jpg'"],
         ),
-        (changed(2, (2, ("query_1", []))), ["- a query has at least one reference. Broken 1x: 'query_1'"]),
-        (changed(2, (2, ("query_1", [0]))), ["- a reference is a string. Broken 1x: 0 ('query_1', place 0)"]),
-        (changed(2, (2, ("query_1", [["refer_0"]]))), ["- a reference is a string. Broken 1x: ['refer_0'] ('query_1', place 0)"]),
+        (
+            changed(2, (2, ("query_1", []))),
+            ["- a query has at least one reference. Broken 1x: 'query_1'"],
+        ),
+        (
+            changed(2, (2, ("query_1", [0]))),
+            ["- a reference is a string. Broken 1x: 0 ('query_1', place 0)"],
+        ),
+        (
+            changed(2, (2, ("query_1", [["refer_0"]]))),
+            ["- a reference is a string. Broken 1x: ['refer_0'] ('query_1', place 0)"],
+        ),
         (
             changed(2, (2, ("query_1", ["refer_7"]))),
             ["- a reference is one of the data set's. Broken 1x: 'refer_7' ('query_1', place 0)"],
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "reference/refer_1.jpg"]))),
-            ["- a reference is named without folder and extension. Broken 1x: 'reference/refer_1.jpg' ('query_1', place 1)"],
+            [
+                "- a reference is named without folder and extension. Broken 1x: 'reference/refer_1.jpg' ('query_1', place 1)"
+            ],
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "refer_1", "refer_0"]))),
@@ -94,7 +141,13 @@ def test_missing_queries_are_named() -> None:
 
 
 def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> None:
-    lines = refused([(5, ("query_0", ["x", 1])), "b", *[(2, ("query_1", [f"refer_{i}.png" for i in range(3)] * 4))]])
+    lines = refused(
+        [
+            (5, ("query_0", ["x", 1])),
+            "b",
+            *[(2, ("query_1", [f"refer_{i}.png" for i in range(3)] * 4))],
+        ]
+    )
     assert [line.split(". Broken ")[0] for line in lines] == [
         "- the numbers are 0, 1, 2, ...",
         "- a reference is one of the data set's",
@@ -110,7 +163,14 @@ def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> N
 
 
 def test_the_score_by_hand() -> None:
-    labels = {"query_0": "a", "query_1": "b", "query_10": "c", "refer_0": "a", "refer_1": "b", "refer_2": "b"}
+    labels = {
+        "query_0": "a",
+        "query_1": "b",
+        "query_10": "c",
+        "refer_0": "a",
+        "refer_1": "b",
+        "refer_2": "b",
+    }
     metrics = score(validated(GOOD, QUERIES, REFERENCES), labels)
     # query_0: its one relevant image comes second; query_1: two, second and third; query_10 has none
     assert metrics["mAP@1000"] == metrics["mAP"] == pytest.approx((1 / 2 + (1 / 2 + 2 / 3) / 2) / 2)
@@ -127,7 +187,9 @@ def test_the_challenge_cuts_at_a_thousand_and_the_full_figure_does_not() -> None
 
 def test_labels_that_cannot_score_are_refused() -> None:
     ranking = validated(GOOD, QUERIES, REFERENCES)
-    with pytest.raises(ValueError, match="the answers have no label of refer_1: push the data set again"):
+    with pytest.raises(
+        ValueError, match="the answers have no label of refer_1: push the data set again"
+    ):
         score(ranking, {"refer_0": "a"})
     with pytest.raises(ValueError, match="none of 3 queries has a relevant image in the gallery"):
         score(ranking, dict.fromkeys(QUERIES, "a") | dict.fromkeys(REFERENCES, "b"))

@@ -17,7 +17,9 @@ IS_ON_NSML, DATASET_PATH, SESSION_NAME = True, "/data/ir_ph1_v2", "KR1/ir_ph1_v2
 def bind(save=None, load=None, infer=None, **kwargs): print("real bind")
 save = load = report = paused = print
 """
-REPORT = "from delf_ext import nsml; print(nsml.bind.__module__, nsml.IS_ON_NSML, nsml.DATASET_PATH)"
+REPORT = (
+    "from delf_ext import nsml; print(nsml.bind.__module__, nsml.IS_ON_NSML, nsml.DATASET_PATH)"
+)
 
 
 @pytest.fixture

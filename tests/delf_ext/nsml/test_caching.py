@@ -44,7 +44,10 @@ def test_the_second_call_copies_what_the_first_wrote(dataset: Path) -> None:
     cached(dataset)
     in_another_session()
     cached(dataset)
-    assert calls == ["doubled"] and Path("a.pkl").read_text() == Path("below/b.pkl").read_text() == "42"
+    assert (
+        calls == ["doubled"]
+        and Path("a.pkl").read_text() == Path("below/b.pkl").read_text() == "42"
+    )
 
 
 def test_a_copy_may_be_changed_without_harm(dataset: Path) -> None:
@@ -54,7 +57,9 @@ def test_a_copy_may_be_changed_without_harm(dataset: Path) -> None:
     assert Path("a.pkl").read_text() == "42"
 
 
-def test_other_arguments_another_data_set_and_another_function_are_other_calls(dataset: Path) -> None:
+def test_other_arguments_another_data_set_and_another_function_are_other_calls(
+    dataset: Path,
+) -> None:
     def outer(offset: int) -> Callable[..., None]:
         def added(output_path: list[str], number: int) -> None:
             for path in output_path:
@@ -77,7 +82,12 @@ def test_other_arguments_another_data_set_and_another_function_are_other_calls(d
 def test_what_cannot_be_told_from_other_calls_is_called_with_a_warning(dataset: Path) -> None:
     for _ in range(2):
         with pytest.warns(UserWarning, match="called anew, since it cannot be told"):
-            caching.cached(doubled, ["a"], dataset, {"output_path": ["a"], "number": 1, "data_path": lambda: None})
+            caching.cached(
+                doubled,
+                ["a"],
+                dataset,
+                {"output_path": ["a"], "number": 1, "data_path": lambda: None},
+            )
     assert len(calls) == 2 and not (store.home() / "cache").exists()
 
 

@@ -13,7 +13,11 @@ def test_names_of_classes_are_safe_and_differ(class_names: list[str]) -> None:
     names = folder_names(class_names)
     assert len({name.casefold() for name in names}) == len(class_names)
     for name in names:
-        assert name not in (".", "..") and not name.startswith(".") and not set(name) & set('/\\:*?"<>|\0\n')
+        assert (
+            name not in (".", "..")
+            and not name.startswith(".")
+            and not set(name) & set('/\\:*?"<>|\0\n')
+        )
         assert 0 < len(os.fsencode(name)) <= 255
 
 

@@ -32,10 +32,15 @@ def test_a_checkpoint_is_what_was_saved_and_a_note(tmp_path: Path) -> None:
 def test_one_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     for text in ("first", "second"):
         checkpoints.write(tmp_path, "best", writes(text), {})
-    assert (tmp_path / "best" / "model" / "weights").read_text() == "second" and names(tmp_path) == ["best"]
+    assert (tmp_path / "best" / "model" / "weights").read_text() == "second" and names(
+        tmp_path
+    ) == ["best"]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()],
+)
 def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, error: BaseException) -> None:
     def fails(folder: str) -> None:
         Path(folder, "weights").write_text("half")
@@ -44,10 +49,14 @@ def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, error: BaseExc
     checkpoints.write(tmp_path, "1", writes("first"), {})
     with pytest.raises(type(error)):
         checkpoints.write(tmp_path, "1", fails, {})
-    assert (tmp_path / "1" / "model" / "weights").read_text() == "first" and names(tmp_path) == ["1"]
+    assert (tmp_path / "1" / "model" / "weights").read_text() == "first" and names(tmp_path) == [
+        "1"
+    ]
 
 
-def test_killed_while_saving_leaves_the_earlier_one_and_the_next_save_cleans_up(tmp_path: Path) -> None:
+def test_killed_while_saving_leaves_the_earlier_one_and_the_next_save_cleans_up(
+    tmp_path: Path,
+) -> None:
     checkpoints.write(tmp_path, "1", writes("first"), {})
     code = f"""
 import os
@@ -64,7 +73,9 @@ checkpoints.write(Path({str(tmp_path)!r}), "1", save, {{}})
     assert (tmp_path / "1" / "model" / "weights").read_text() == "first"
     assert [name for name in names(tmp_path) if not name.startswith(".")] == ["1"]
     checkpoints.write(tmp_path, "1", writes("second"), {})
-    assert (tmp_path / "1" / "model" / "weights").read_text() == "second" and names(tmp_path) == ["1"]
+    assert (tmp_path / "1" / "model" / "weights").read_text() == "second" and names(tmp_path) == [
+        "1"
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-1"])

@@ -55,8 +55,13 @@ def add_checkpoint(session: str, name: str, note: str) -> None:
 
 
 def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("main.py").write_text("import sys; print(sys.argv[1:]); sys.exit(' '.join(sys.argv[2:]) or 0)")
-    assert nsml(capsys, "run -d toy -i -a --only-one") == "Session you/toy/1 started.\n['--only-one']\n"
+    Path("main.py").write_text(
+        "import sys; print(sys.argv[1:]); sys.exit(' '.join(sys.argv[2:]) or 0)"
+    )
+    assert (
+        nsml(capsys, "run -d toy -i -a --only-one")
+        == "Session you/toy/1 started.\n['--only-one']\n"
+    )
     failed = "Session you/toy/2 failed. too bad"
     assert nsml(capsys, "run -d toy -m 시도 -i -v --args '--first too bad'", status=1) == failed
     assert nsml(capsys, "logs -f you/toy/2") == "['--first', 'too', 'bad']\ntoo bad\n"
@@ -66,15 +71,22 @@ def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None
         ["you/toy/1", "just", "now", "--only-one", "exited"],
         ["you/toy/2", "just", "now", "--first", "too", "bad", "failed", "too", "bad;", "시도"],
     ]
-    assert nsml(capsys, "rm you/toy/1 you/toy/2") == "Session you/toy/1 deleted.\nSession you/toy/2 deleted.\n"
+    assert (
+        nsml(capsys, "rm you/toy/1 you/toy/2")
+        == "Session you/toy/1 deleted.\nSession you/toy/2 deleted.\n"
+    )
     assert nsml(capsys, "ps -a").count("\n") == 1
 
 
-def test_ps_shows_what_was_reported_and_names_the_damaged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ps_shows_what_was_reported_and_names_the_damaged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     damaged, name = add_session(State("exited")), add_session(State("starting"), memo="first")
     (store.session_folder(damaged) / "session.json").write_text("{")
     values = {"epoch": 3, "epoch_total": 10, "loss": 0.25}
-    (store.session_folder(name) / "report.jsonl").write_text(json.dumps({"summary": True, "values": values}) + "\n")
+    (store.session_folder(name) / "report.jsonl").write_text(
+        json.dumps({"summary": True, "values": values}) + "\n"
+    )
     with open(store.session_folder(name) / "log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
         _, first, second = nsml(capsys, "ps").splitlines()
@@ -84,7 +96,13 @@ def test_ps_shows_what_was_reported_and_names_the_damaged(capsys: pytest.Capture
 
 def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     name = add_session(State("exited"))
-    note = {"iteration": "10", "saved": 0, "seconds": 2.25, "summary": {"loss": 0.5}, "bytes": 3 * 2**20}
+    note = {
+        "iteration": "10",
+        "saved": 0,
+        "seconds": 2.25,
+        "summary": {"loss": 0.5},
+        "bytes": 3 * 2**20,
+    }
     add_checkpoint(name, "10", json.dumps(note))
     add_checkpoint(name, "20", "{")
     header, first, second = nsml(capsys, f"model ls {name}").splitlines()
@@ -93,10 +111,17 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     nsml(capsys, f"model pull {name} 10 {tmp_path / 'new/pulled'}")
     assert (tmp_path / "new/pulled/weights").read_text() == "10"
     assert os.listdir(tmp_path / "new") == ["pulled"]
-    assert "is there already: name a new folder" in nsml(capsys, f"model pull {name} 10 {tmp_path}", status=1)
+    assert "is there already: name a new folder" in nsml(
+        capsys, f"model pull {name} 10 {tmp_path}", status=1
+    )
     nsml(capsys, f"model rm {name} 10")
-    assert store.checkpoint_names(name) == ["20"] and os.listdir(store.session_folder(name) / "checkpoints") == ["20"]
-    assert nsml(capsys, f"model rm {name} 10", status=1) == f"error: {name} has no checkpoint '10'. It has: 20."
+    assert store.checkpoint_names(name) == ["20"] and os.listdir(
+        store.session_folder(name) / "checkpoints"
+    ) == ["20"]
+    assert (
+        nsml(capsys, f"model rm {name} 10", status=1)
+        == f"error: {name} has no checkpoint '10'. It has: 20."
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +134,11 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         ('run -d toy -a "it\'s"', 2, "usage error: --args: No closing quotation"),
         ("dataset push toy", 2, "usage error: push either a PATH or --draw"),
         ("dataset push toy photos --draw", 2, "usage error: push either a PATH or --draw"),
-        ("dataset push toy photos --seed 1", 2, "usage error: --classes and --seed belong to --draw"),
+        (
+            "dataset push toy photos --seed 1",
+            2,
+            "usage error: --classes and --seed belong to --draw",
+        ),
         ("run -d other", 1, "error: no data set other: there are toy"),
         ("run -d toy -e nowhere.py", 1, "no such entry file"),
         ("logs you/toy/1", 1, "error: no session you/toy/1: `nsml ps -a` lists all."),
@@ -120,25 +149,40 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         ("leaderboard other", 1, "error: no data set other"),
     ],
 )
-def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], command: str, status: int, message: str) -> None:
+def test_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], command: str, status: int, message: str
+) -> None:
     assert message in nsml(capsys, command, status)
 
 
-def test_the_briefs_commands_are_understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_briefs_commands_are_understood(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked: list[tuple[Any, ...]] = []
 
     def remember(*values: Any) -> store.Session:
         asked.append(values)
-        return store.Session("you/ir_ph1_v2/1", *values[:3], parent="you/ir_ph1_v2/3", checkpoint="20")
+        return store.Session(
+            "you/ir_ph1_v2/1", *values[:3], parent="you/ir_ph1_v2/3", checkpoint="20"
+        )
 
     monkeypatch.setattr(runner, "run", remember)
     monkeypatch.setattr(runner, "fork", remember)
-    nsml(capsys, 'run -d ir_ph1_v2 -e dual_main.py --args "--batch_size=128 --dev_percent=0.05 --train_logits"')
+    nsml(
+        capsys,
+        'run -d ir_ph1_v2 -e dual_main.py --args "--batch_size=128 --dev_percent=0.05 --train_logits"',
+    )
     nsml(capsys, "run -d ir_ph1_v2 -a --train_logits -g 2 -m memo")
     nsml(capsys, "fork you/ir_ph1_v2/3 20 -a --lr=1")
     nsml(capsys, "fork you/ir_ph1_v2/3")
     assert asked == [
-        ("ir_ph1_v2", "dual_main.py", ("--batch_size=128", "--dev_percent=0.05", "--train_logits"), 1, ""),
+        (
+            "ir_ph1_v2",
+            "dual_main.py",
+            ("--batch_size=128", "--dev_percent=0.05", "--train_logits"),
+            1,
+            "",
+        ),
         ("ir_ph1_v2", "main.py", ("--train_logits",), 2, "memo"),
         ("you/ir_ph1_v2/3", "20", ("--lr=1",), None),
         ("you/ir_ph1_v2/3", "", (), None),
@@ -152,41 +196,64 @@ def test_submit_prints_what_became_of_it(
     def answer(*values: Any) -> submission.Result:
         assert values == ("you/toy/1", "10", 60.0, True, False)
         metrics = {"mAP@1000": 0.25} if status == "scored" else {}
-        return submission.Result("you/toy/1", "10", 4, True, status, "why", metrics, 1.25, 60.0, 0.0, "")
+        return submission.Result(
+            "you/toy/1", "10", 4, True, status, "why", metrics, 1.25, 60.0, 0.0, ""
+        )
 
     monkeypatch.setattr(submission, "submit", answer)
     told = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
     if status == "failed":
         assert told == f"what it printed: {store.session_folder('you/toy/1')}/submissions/4/log"
     else:
-        assert told == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000             0.2500\n"
+        assert (
+            told
+            == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000             0.2500\n"
+        )
 
 
-def test_data_sets_are_pushed_listed_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_sets_are_pushed_listed_and_deleted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked: list[Any] = []
     pushed = datasets.Pushed(30, 4, 2, 5, (("a.jpg", "damaged"),), ("no labels",))
     listed = datasets.Listed("toy", 30, 4, 2, 5, True, 0.0)
     monkeypatch.setattr(datasets, "push", lambda *values: asked.append(values) or pushed)
-    monkeypatch.setattr(datasets, "draw", lambda *values, **others: asked.append((*values, others)) or pushed)
+    monkeypatch.setattr(
+        datasets, "draw", lambda *values, **others: asked.append((*values, others)) or pushed
+    )
     monkeypatch.setattr(datasets, "listing", lambda: [listed])
     assert nsml(capsys, "dataset push covers photos --overwrite") == (
         "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\nleft out: a.jpg: damaged\nnote: no labels\n"
     )
     nsml(capsys, "dataset push drawn --draw --seed 7")
     assert asked == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
-    assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == ["toy", "30", "4", "2", "5", "yes"]
-    assert nsml(capsys, "dataset rm toy") == "Data set toy deleted.\n" and not store.dataset_folder("toy").exists()
+    assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == [
+        "toy",
+        "30",
+        "4",
+        "2",
+        "5",
+        "yes",
+    ]
+    assert (
+        nsml(capsys, "dataset rm toy") == "Data set toy deleted.\n"
+        and not store.dataset_folder("toy").exists()
+    )
 
 
 @pytest.mark.parametrize("verb", ["dataset board", "leaderboard"])
-def test_the_leaderboard_has_two_names(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+def test_the_leaderboard_has_two_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
     monkeypatch.setattr(commands, "show", lambda *values: print(values))
     assert nsml(capsys, f"{verb} toy --full --json x") == "('toy', True, 'x')\n"
 
 
 def test_help_teaches_without_tensorflow(root: Path) -> None:
     code = "import sys; from delf_ext.nsml import cli; cli.build_parser().print_help(); print('tensorflow' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
     assert told.endswith("\nFalse\n") and "nsml dataset push ir_ph1_v2 --draw" in told
 
 
@@ -211,7 +278,9 @@ def test_a_failures_reason_comes_before_a_long_memo(capsys: pytest.CaptureFixtur
     assert "  no such layer; 메모 " in nsml(capsys, "ps -a")
 
 
-def test_a_full_disk_has_a_remedy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_has_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*values: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -225,11 +294,18 @@ def test_without_stdout_and_on_a_terminal_of_other_letters(root: Path) -> None:
     command = f"PYTHONIOENCODING=ascii {sys.executable} -m delf_ext.nsml ps -a"
     told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
     assert told.stdout.endswith("? ??\n") and told.stderr == ""
-    assert subprocess.run(f"{command} >&-", shell=True, cwd=root, capture_output=True, check=True).stderr == b""
+    assert (
+        subprocess.run(
+            f"{command} >&-", shell=True, cwd=root, capture_output=True, check=True
+        ).stderr
+        == b""
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_submission_that_is_ended_takes_all_of_it_along(root: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_submission_that_is_ended_takes_all_of_it_along(
+    root: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     for image in ("query/q.jpg", "reference/r.jpg"):
         (tmp_path / "store/datasets/toy/test/test_data" / image).parent.mkdir(parents=True)
         (tmp_path / "store/datasets/toy/test/test_data" / image).touch()
@@ -240,7 +316,9 @@ def test_a_submission_that_is_ended_takes_all_of_it_along(root: Path, tmp_path: 
     entry = store.session_folder(name) / "code/main.py"
     entry.write_text("import time; open('../pid', 'w').write('.'); time.sleep(60)")
     heard = partial(signal.signal, number, signal.SIG_DFL)  # these tests may run under `nohup`
-    submitting = subprocess.Popen([sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root, preexec_fn=heard)
+    submitting = subprocess.Popen(
+        [sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root, preexec_fn=heard
+    )
     folder, give_up = store.session_folder(name) / "submissions/1", time.monotonic() + 20
     while not (folder / "pid").exists() and time.monotonic() < give_up:
         time.sleep(0.02)

@@ -15,7 +15,13 @@ from delf_ext.nsml import curves
 from delf_ext.nsml.curves import Curves, last_summary, read_reports
 
 NAMES = st.text(st.characters(exclude_characters="_", exclude_categories=["Cs"]), max_size=10)
-VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text()
+)
 
 
 def values_of(folder: Path) -> list[dict]:
@@ -41,7 +47,10 @@ def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
         def __float__(self) -> float:
             return 0.25
 
-    Curves(tmp_path).add({"a": np.float32(0.5), "b": np.int64(3), "c": np.array(2.0), "d": Tensor(), "e": math.nan}, False)
+    Curves(tmp_path).add(
+        {"a": np.float32(0.5), "b": np.int64(3), "c": np.array(2.0), "d": Tensor(), "e": math.nan},
+        False,
+    )
     (values,) = values_of(tmp_path)
     assert math.isnan(values.pop("e")) and values == {"a": 0.5, "b": 3, "c": 2.0, "d": 0.25}
     assert isinstance(values["b"], int)
@@ -49,13 +58,18 @@ def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.zeros(2), object(), {1, 2}, b"text", print])
 def test_what_is_neither_text_nor_a_number_is_named(tmp_path: Path, value: object) -> None:
-    with pytest.raises(TypeError, match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$"):
+    with pytest.raises(
+        TypeError,
+        match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$",
+    ):
         Curves(tmp_path).add({"epoch": 1, "loss": value}, True)
     assert read_reports(tmp_path) == []
 
 
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=3), st.integers(1, 60))
-def test_a_half_written_last_line_costs_that_line_only(tmp_path_factory, reported: list[dict], cut: int) -> None:
+def test_a_half_written_last_line_costs_that_line_only(
+    tmp_path_factory, reported: list[dict], cut: int
+) -> None:
     folder = tmp_path_factory.mktemp("session")
     for values in reported:
         Curves(folder).add(values, False)
@@ -78,8 +92,15 @@ def test_tensorboard_reads_the_numbers_back(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("events.out.tfevents.*")
     head, *events = EventFileLoader(str(path)).Load()
     assert head.file_version == "brain.Event:2"
-    read = [(event.step, {value.tag: value.tensor.float_val[0] for value in event.summary.value}) for event in events]
-    assert read == [(3, {"epoch": 3, "loss": 0.5}), (40, {"epoch": 4, "train/loss": 0.25}), (2, {"loss": 1})]
+    read = [
+        (event.step, {value.tag: value.tensor.float_val[0] for value in event.summary.value})
+        for event in events
+    ]
+    assert read == [
+        (3, {"epoch": 3, "loss": 0.5}),
+        (40, {"epoch": 4, "train/loss": 0.25}),
+        (2, {"loss": 1}),
+    ]
 
 
 def test_reporting_does_without_tensorflow(tmp_path: Path) -> None:
@@ -90,7 +111,9 @@ def test_reporting_does_without_tensorflow(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_what_a_full_disk_cuts_short_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_full_disk_cuts_short_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class FullDisk:
         """A file of which the next write fits only in part, and none after it."""
 
@@ -112,7 +135,11 @@ def test_what_a_full_disk_cuts_short_is_taken_back(tmp_path: Path, monkeypatch: 
     reports = Curves(tmp_path)
     reports.add({"epoch": 1}, True)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(curves, "open", lambda *args, **options: FullDisk(open(*args, **options)), raising=False)  # noqa: SIM115
+
+    def open_full(*args, **options):
+        return FullDisk(open(*args, **options))
+
+    monkeypatch.setattr(curves, "open", open_full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         reports.add({"epoch": 2}, True)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

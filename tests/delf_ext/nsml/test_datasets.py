@@ -34,7 +34,9 @@ def make_images(root: Path, *names: str) -> Path:
 
 def challenge(root: Path, labels: str | None = "query_7,milk\nrefer_1,milk\nrefer_x,tea\n") -> Path:
     names = [f"{TRAIN}/{name}" for name in ("milk/a.jpg", "milk/b.png", "oat milk/a.jpg")]
-    make_images(root, *names, f"{QUERY}/query_7.jpg", f"{REFERENCE}/refer_1.png", f"{REFERENCE}/refer_x.jpg")
+    make_images(
+        root, *names, f"{QUERY}/query_7.jpg", f"{REFERENCE}/refer_1.png", f"{REFERENCE}/refer_x.jpg"
+    )
     if labels is not None:
         (root / "test" / "test_labels.csv").write_text(f"id,label\n{labels}")
     (root / "geometry.csv").write_text("id,label\nquery_7,milk\n")
@@ -42,12 +44,19 @@ def challenge(root: Path, labels: str | None = "query_7,milk\nrefer_1,milk\nrefe
 
 
 def split_folders(root: Path) -> Path:
-    names = [f"{split}/{name}/{i}.png" for split in ("train", "query", "gallery") for name in ("a/b", "c") for i in range(4)]
+    names = [
+        f"{split}/{name}/{i}.png"
+        for split in ("train", "query", "gallery")
+        for name in ("a/b", "c")
+        for i in range(4)
+    ]
     return make_images(root, *names)
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 # --- what sessions see, and what they do not
@@ -56,11 +65,20 @@ def files_below(folder: Path) -> list[str]:
 def test_a_challenge_tree_keeps_its_names_and_loses_its_labels(tmp_path: Path, home: Path) -> None:
     source = challenge(tmp_path / "source")
     pushed = push("round", source)
-    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (3, 2, 1, 2)
+    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (
+        3,
+        2,
+        1,
+        2,
+    )
     assert pushed.skipped == () and pushed.notes == ()
     folder = home / "datasets" / "round"
-    assert files_below(folder) == [name for name in files_below(source) if not name.endswith(".csv")]
-    assert all((folder / name).read_bytes() == (source / name).read_bytes() for name in files_below(folder))
+    assert files_below(folder) == [
+        name for name in files_below(source) if not name.endswith(".csv")
+    ]
+    assert all(
+        (folder / name).read_bytes() == (source / name).read_bytes() for name in files_below(folder)
+    )
     assert answers_of("round") == {"query_7": "milk", "refer_1": "milk", "refer_x": "tea"}
 
 
@@ -68,9 +86,14 @@ def test_answers_lie_apart_and_are_private(tmp_path: Path, home: Path) -> None:
     push("round", challenge(tmp_path / "source"))
     answers = store.answers_file("round")
     assert home / "datasets" not in answers.parents
-    assert (stat.S_IMODE(answers.stat().st_mode), stat.S_IMODE(answers.parent.stat().st_mode)) == (0o600, 0o700)
+    assert (stat.S_IMODE(answers.stat().st_mode), stat.S_IMODE(answers.parent.stat().st_mode)) == (
+        0o600,
+        0o700,
+    )
     data = load_dataset(home / "datasets" / "round")
-    assert data.query.labels is None and data.gallery.labels is None and data.train.labels is not None
+    assert (
+        data.query.labels is None and data.gallery.labels is None and data.train.labels is not None
+    )
 
 
 def test_other_forms_are_numbered_so_that_numbers_tell_nothing(tmp_path: Path, home: Path) -> None:
@@ -79,12 +102,19 @@ def test_other_forms_are_numbered_so_that_numbers_tell_nothing(tmp_path: Path, h
     folder = home / "datasets" / "own"
     assert files_below(folder) == sorted(
         [f"{TRAIN}/{name}/{name}_{i}.png" for name in ("a_b", "c") for i in range(4)]
-        + [f"{place}_{i}.png" for place in (f"{QUERY}/query", f"{REFERENCE}/refer") for i in range(8)]
+        + [
+            f"{place}_{i}.png"
+            for place in (f"{QUERY}/query", f"{REFERENCE}/refer")
+            for i in range(8)
+        ]
     )
     labels = answers_of("own")
     of_query = [labels[f"query_{i}"] for i in range(8)]
     assert of_query != sorted(of_query) and sorted(of_query) == ["a_b"] * 4 + ["c"] * 4
-    class_of = {path.read_bytes(): path.parent.relative_to(source / "query").as_posix() for path in source.glob("query/**/*.png")}
+    class_of = {
+        path.read_bytes(): path.parent.relative_to(source / "query").as_posix()
+        for path in source.glob("query/**/*.png")
+    }
     for i, label in enumerate(of_query):
         assert folder_names([class_of[(folder / QUERY / f"query_{i}.png").read_bytes()]]) == [label]
     written = [(folder / QUERY / f"query_{i}.png").stat().st_mtime_ns for i in range(8)]
@@ -100,9 +130,15 @@ def test_pushed_twice_it_is_the_same(tmp_path: Path, home: Path) -> None:
 
 def test_a_csv_with_wild_class_names(tmp_path: Path, home: Path) -> None:
     make_images(tmp_path, "x/1.png", "y/1.png", "q.png", "r.png")
-    rows = [("x/1.png", "../../evil", "train"), ("y/1.png", "../../evil", "train"), ("q.png", "김치/맵다", "query")]
+    rows = [
+        ("x/1.png", "../../evil", "train"),
+        ("y/1.png", "../../evil", "train"),
+        ("q.png", "김치/맵다", "query"),
+    ]
     with open(tmp_path / "list.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("path", "label", "split"), *rows, ("r.png", "김치/맵다", "gallery")])
+        csv.writer(file).writerows(
+            [("path", "label", "split"), *rows, ("r.png", "김치/맵다", "gallery")]
+        )
     push("wild", tmp_path / "list.csv")
     assert files_below(home / "datasets") == [
         "wild/test/test_data/query/query_0.png",
@@ -130,13 +166,17 @@ def test_unreadable_files_are_left_out_with_their_reason(tmp_path: Path) -> None
 
 def test_without_test_labels_it_is_pushed_and_said(tmp_path: Path) -> None:
     pushed = push("round", challenge(tmp_path / "source", labels=None))
-    assert pushed.notes == ("no labels of the test images: submissions are checked and timed, but cannot be scored",)
+    assert pushed.notes == (
+        "no labels of the test images: submissions are checked and timed, but cannot be scored",
+    )
     assert answers_of("round") == {} and not listing()[0].has_answers
 
 
 def test_class_folders_alone_can_only_be_trained_on(tmp_path: Path) -> None:
     pushed = push("own", make_images(tmp_path / "source", "a/1.png", "b/1.png"))
-    assert pushed.notes == ("no queries or no references: sessions can train on it, but nothing can be submitted",)
+    assert pushed.notes == (
+        "no queries or no references: sessions can train on it, but nothing can be submitted",
+    )
     assert existing("own").joinpath(QUERY).is_dir()
 
 
@@ -163,7 +203,9 @@ def test_grocery_says_that_its_gallery_is_its_training_list(tmp_path: Path) -> N
 # --- drawn
 
 
-def test_a_drawn_data_set_has_the_shape_of_the_first_round(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drawn_data_set_has_the_shape_of_the_first_round(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[Any] = []
 
     def small(out: Path, num_classes: int, seed: int) -> Path:
@@ -172,14 +214,23 @@ def test_a_drawn_data_set_has_the_shape_of_the_first_round(home: Path, monkeypat
 
     monkeypatch.setattr(datasets, "draw_tree", small)
     draw("ir_ph1_v2")
-    assert sizes == [(1000, 0)] and [path.name for path in (home / "datasets").iterdir()] == ["ir_ph1_v2"]
+    assert sizes == [(1000, 0)] and [path.name for path in (home / "datasets").iterdir()] == [
+        "ir_ph1_v2"
+    ]
 
 
 def test_drawn_for_real_and_no_copy_of_the_labels_stays(home: Path) -> None:
     drawn = draw("small", num_classes=6, seed=3)
-    assert (drawn.num_train, drawn.num_classes, drawn.num_queries, drawn.num_references) == (43, 6, 1, 7)
+    assert (drawn.num_train, drawn.num_classes, drawn.num_queries, drawn.num_references) == (
+        43,
+        6,
+        1,
+        7,
+    )
     assert sorted(answers_of("small")) == sorted(["query_0", *(f"refer_{i}" for i in range(7))])
-    assert [path.relative_to(home).as_posix() for path in home.rglob("*.csv")] == ["answers/small.csv"]
+    assert [path.relative_to(home).as_posix() for path in home.rglob("*.csv")] == [
+        "answers/small.csv"
+    ]
 
 
 # --- the store
@@ -189,19 +240,28 @@ def test_listing_counts_and_remove_deletes_answers_too(tmp_path: Path, home: Pat
     source = challenge(tmp_path / "source")
     push("b", source)
     push("a", source)
-    assert [(found.name, found.num_train, found.num_classes, found.has_answers) for found in listing()] == [
+    assert [
+        (found.name, found.num_train, found.num_classes, found.has_answers) for found in listing()
+    ] == [
         ("a", 3, 2, True),
         ("b", 3, 2, True),
     ]
     remove("a")
-    assert files_below(home / "answers") == ["b.csv"] and [found.name for found in listing()] == ["b"]
-    with pytest.raises(ValueError, match=r"no data set a: there are b\. `nsml dataset push a PATH` or `--draw` makes it"):
+    assert files_below(home / "answers") == ["b.csv"] and [found.name for found in listing()] == [
+        "b"
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r"no data set a: there are b\. `nsml dataset push a PATH` or `--draw` makes it",
+    ):
         remove("a")
 
 
 def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
     push("own", challenge(tmp_path / "source"))
-    with pytest.raises(ValueError, match="data set own is there already: pass --overwrite to replace it"):
+    with pytest.raises(
+        ValueError, match="data set own is there already: pass --overwrite to replace it"
+    ):
         push("own", split_folders(tmp_path / "other"))
     with pytest.raises(ValueError, match="data set own is there already"):
         draw("own")
@@ -209,7 +269,9 @@ def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert listing()[0].num_train == 8 and len(answers_of("own")) == 16
 
 
-def test_of_two_pushes_at_once_the_first_stays(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_pushes_at_once_the_first_stays(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy, first = datasets._copy, challenge(tmp_path / "first")
     second = challenge(tmp_path / "second", "query_7,tea\nrefer_1,tea\nrefer_x,tea\n")
 
@@ -231,13 +293,18 @@ def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
     with open(store.session_folder(session.name) / "log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor does
         for forbidden in (lambda: push("own", source, overwrite=True), lambda: remove("own")):
-            with pytest.raises(ValueError, match=f"data set own is in use by {session.name}: stop the session first"):
+            with pytest.raises(
+                ValueError,
+                match=f"data set own is in use by {session.name}: stop the session first",
+            ):
                 forbidden()
     remove("own")
 
 
 @pytest.mark.parametrize("full_at", ["copy", "answers"])
-def test_a_full_disk_leaves_the_old_one(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, full_at: str) -> None:
+def test_a_full_disk_leaves_the_old_one(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, full_at: str
+) -> None:
     push("own", challenge(tmp_path / "source"))
     before = {name: (home / name).read_bytes() for name in files_below(home)}
 
@@ -247,10 +314,17 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, home: Path, monkeypatch:
     if full_at == "copy":
         copied: list[Any] = []
         usual = shutil.copyfile
-        monkeypatch.setattr(shutil, "copyfile", lambda *files: copied.append(usual(*files)) if len(copied) < 3 else fails())
+        monkeypatch.setattr(
+            shutil,
+            "copyfile",
+            lambda *files: copied.append(usual(*files)) if len(copied) < 3 else fails(),
+        )
     else:
         monkeypatch.setattr(Path, "write_text", fails)
-    with pytest.raises(ValueError, match=r"own: cannot be written \(No space left on device\); it is as it was\. Make room"):
+    with pytest.raises(
+        ValueError,
+        match=r"own: cannot be written \(No space left on device\); it is as it was\. Make room",
+    ):
         push("own", split_folders(tmp_path / "other"), overwrite=True)
     assert {name: (home / name).read_bytes() for name in files_below(home)} == before
 
@@ -266,6 +340,11 @@ def test_bad_names_and_bad_sources_are_refused(tmp_path: Path, home: Path) -> No
 @pytest.mark.shared
 def test_real_photographs_of_groceries(shared: Path) -> None:
     pushed = push("grocery", shared / "data" / "grocery")
-    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (2640, 81, 296, 2640)
+    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (
+        2640,
+        81,
+        296,
+        2640,
+    )
     assert pushed.notes == ("2640 of 2640 references are training images too",)
     assert len(answers_of("grocery")) == 2936

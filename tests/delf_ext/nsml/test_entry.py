@@ -484,24 +484,37 @@ def test_a_resumed_session_keeps_best_weights_that_are_not_of_a_later_step(
         (tmp_path / "saved" / name).write_text(name)
     TrainingSession(tmp_path / "run", epochs=1).load(str(tmp_path / "saved"))
     found = {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()}
-    assert found == {"last-7.index", "last.json", *([f"best-{best}.index", "best.json"] if stays else [])}
+    assert found == {
+        "last-7.index",
+        "last.json",
+        *([f"best-{best}.index", "best.json"] if stays else []),
+    }
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nsml, "bind", lambda **functions: None)
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="an earlier version of mandoo saved this checkpoint: start a new session"):
+    with pytest.raises(
+        ValueError, match="an earlier version of mandoo saved this checkpoint: start a new session"
+    ):
         TrainingSession(tmp_path / "run", epochs=1).load(str(tmp_path / "saved"))
 
 
 def test_an_ensemble_is_refused_on_the_platform(
-    products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    products: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DATASET_PATH", str(products))
     monkeypatch.setattr(nsml, "IS_ON_NSML", True)
     members = tuple(schema.Member(name, RECIPES["demo"]) for name in ("a", "b"))
-    (tmp_path / "both.json").write_text(json.dumps(codec.to_json(schema.EnsembleRecipe("both", members))))
+    (tmp_path / "both.json").write_text(
+        json.dumps(codec.to_json(schema.EnsembleRecipe("both", members)))
+    )
     with pytest.raises(SystemExit) as ended:
         dual_main.main([f"--recipe={tmp_path}/both.json"])
     assert ended.value.code == 2

@@ -12,7 +12,10 @@ from delf_ext.nsml.leaderboard import board, show
 from delf_ext.nsml.submission import Result
 
 ANSWERS = {"query_0": "a", "refer_0": "a"}
-METRICS = dict.fromkeys(["mAP@1000", "mAP", "mAP@R", "recall_at_1", "recall_at_5", "recall_at_10", "mean_last_rank"], 0.25)
+METRICS = dict.fromkeys(
+    ["mAP@1000", "mAP", "mAP@R", "recall_at_1", "recall_at_5", "recall_at_10", "mean_last_rank"],
+    0.25,
+)
 
 
 @pytest.fixture
@@ -24,11 +27,27 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return store.create("products", "main.py", ()).name
 
 
-def record(session: str, number: int, mean_ap: float = 0.5, recall: float = 0.5, **changes: object) -> Result:
+def record(
+    session: str, number: int, mean_ap: float = 0.5, recall: float = 0.5, **changes: object
+) -> Result:
     metrics = METRICS | {"mAP@1000": mean_ap, "recall_at_1": recall}
-    result = Result(session, "best", number, False, "scored", "", metrics, 12.34, 3600.0, 1e9 - number, digest_of(ANSWERS))
+    result = Result(
+        session,
+        "best",
+        number,
+        False,
+        "scored",
+        "",
+        metrics,
+        12.34,
+        3600.0,
+        1e9 - number,
+        digest_of(ANSWERS),
+    )
     result = replace(result, **changes)
-    write_json(store.session_folder(session) / "submissions" / str(number) / "result.json", asdict(result))
+    write_json(
+        store.session_folder(session) / "submissions" / str(number) / "result.json", asdict(result)
+    )
     return result
 
 
@@ -48,35 +67,68 @@ def test_failed_ones_are_counted_and_trials_are_not(session: str) -> None:
     assert (found.rows, found.num_failed, found.num_outdated) == ((), 1, 0)
 
 
-def test_scores_on_what_the_data_set_was_before_are_left_out(session: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_on_what_the_data_set_was_before_are_left_out(
+    session: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     record(session, 1)
     write_text(store.answers_file("products"), "id,label\nquery_0,b\nrefer_0,b\n")
     new = record(session, 2, answers=digest_of({"query_0": "b", "refer_0": "b"}))
     assert (board("products").rows, board("products").num_outdated) == ((new,), 1)
     show("products")
-    assert "1 scored before products was pushed again: not comparable, left out\n" in capsys.readouterr().out
+    assert (
+        "1 scored before products was pushed again: not comparable, left out\n"
+        in capsys.readouterr().out
+    )
 
 
-def test_a_damaged_result_is_named_and_the_others_are_shown(session: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_result_is_named_and_the_others_are_shown(
+    session: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = record(session, 1)
-    numbers = json.dumps(asdict(good) | {"metrics": METRICS | {"mAP@1000": "best"}}), json.dumps(asdict(good) | {"metrics": None})
-    for number, text in ((6, numbers[0]), (7, numbers[1]), (2, "{"), (3, "[]"), (4, '{"session": "x"}'), (5, '{"unknown": 1}')):
-        write_text(store.session_folder(session) / "submissions" / str(number) / "result.json", text)
+    numbers = (
+        json.dumps(asdict(good) | {"metrics": METRICS | {"mAP@1000": "best"}}),
+        json.dumps(asdict(good) | {"metrics": None}),
+    )
+    for number, text in (
+        (6, numbers[0]),
+        (7, numbers[1]),
+        (2, "{"),
+        (3, "[]"),
+        (4, '{"session": "x"}'),
+        (5, '{"unknown": 1}'),
+    ):
+        write_text(
+            store.session_folder(session) / "submissions" / str(number) / "result.json", text
+        )
     assert board("products").rows == (good,)
     assert capsys.readouterr().out.count("result.json: left out, damaged (") == 6
 
 
-def test_what_is_shown_and_written(session: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_what_is_shown_and_written(
+    session: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     record(session, 1, 0.98765, 1.0)
     record(session, 2, status="failed", metrics={})
     show("products", json_path=tmp_path / "board.json")
     header, line, counts = capsys.readouterr().out.splitlines()
     assert header.split("  ")[0] == "Rank" and header.split() == [
-        *("Rank", "Session", "Checkpoint", "mAP@1000", "Recall@1", "Recall@5", "Recall@10", "Elapsed", "Submitted")
+        *(
+            "Rank",
+            "Session",
+            "Checkpoint",
+            "mAP@1000",
+            "Recall@1",
+            "Recall@5",
+            "Recall@10",
+            "Elapsed",
+            "Submitted",
+        )
     ]
     expected = ["1", "you/products/1", "best", "0.9877", "1.0000", "0.2500", "0.2500", "12.3", "s"]
     assert line.split()[: len(expected)] == expected and counts == "1 scored, 1 failed"
-    assert [entry["metrics"]["mAP@1000"] for entry in json.loads((tmp_path / "board.json").read_text())] == [0.98765]
+    assert [
+        entry["metrics"]["mAP@1000"] for entry in json.loads((tmp_path / "board.json").read_text())
+    ] == [0.98765]
     show("products", full=True)
     assert capsys.readouterr().out.splitlines()[0].split()[7:10] == ["mAP", "mAP@R", "Last"]
 

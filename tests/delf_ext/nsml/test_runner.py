@@ -65,9 +65,17 @@ def test_a_session_runs_the_code_as_it_was(code: Path) -> None:
     Path("main.py").write_text("raise SystemExit('edited')")
     folder = store.session_folder("you/toy/1")
     assert log_at_end(session.name) == f"{folder / 'code'} ['--epochs=3', 'two words'] None\n"
-    assert store.read_session("you/toy/1") == session and (session.entry, session.gpus, session.memo) == ("main.py", 2, "first")
+    assert store.read_session("you/toy/1") == session and (
+        session.entry,
+        session.gpus,
+        session.memo,
+    ) == ("main.py", 2, "first")
     state = store.read_state("you/toy/1")
-    assert (state.status, state.exit_code, state.reason) == ("exited", 0, "") and session.created < state.started < state.ended
+    assert (state.status, state.exit_code, state.reason) == (
+        "exited",
+        0,
+        "",
+    ) and session.created < state.started < state.ended
 
 
 def test_a_failed_session_says_why(code: Path) -> None:
@@ -75,7 +83,11 @@ def test_a_failed_session_says_why(code: Path) -> None:
     name = runner.run("toy", "main.py").name
     assert "Traceback" in log_at_end(name)
     state = store.read_state(name)
-    assert (state.status, state.exit_code, state.reason) == ("failed", 1, "ModuleNotFoundError: No module named 'nowhere'")
+    assert (state.status, state.exit_code, state.reason) == (
+        "failed",
+        1,
+        "ModuleNotFoundError: No module named 'nowhere'",
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,9 @@ def test_what_cannot_run_leaves_nothing(code: Path, dataset: str, entry: str, me
     assert not (store.home() / "sessions").exists()
 
 
-def test_a_disk_that_is_full_while_code_is_copied_leaves_nothing(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_while_code_is_copied_leaves_nothing(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -110,7 +124,9 @@ def test_two_at_once_are_two(code: Path) -> None:
 
 
 def test_stop_lets_it_end_on_its_own(code: Path) -> None:
-    name, pid = running("import signal, sys\nsignal.signal(15, lambda *_: sys.exit(print('saved')))\n" + RUN_ON)
+    name, pid = running(
+        "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(print('saved')))\n" + RUN_ON
+    )
     with pytest.raises(ValueError, match=f"{name} still runs: `nsml stop {name}` first"):
         runner.remove(name)
     runner.stop(name)
@@ -135,7 +151,9 @@ def test_a_session_whose_supervisor_is_killed_ends_with_it_and_can_be_removed(co
         runner.remove(name)
 
 
-def test_a_supervisor_that_does_not_answer_is_killed(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_does_not_answer_is_killed(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, pid = running()
     supervisor = store.read_state(name).pid
     os.kill(supervisor, signal.SIGSTOP)
@@ -143,7 +161,10 @@ def test_a_supervisor_that_does_not_answer_is_killed(code: Path, monkeypatch: py
     runner.stop(name)
     os.waitpid(supervisor, 0)
     state = store.read_state(name)
-    assert (state.status, state.reason) == ("stopped", "its supervisor did not answer") and not store.is_running(name)
+    assert (state.status, state.reason) == (
+        "stopped",
+        "its supervisor did not answer",
+    ) and not store.is_running(name)
     assert sys.platform != "linux" or eventually(lambda: _has_ended(pid))
 
 
@@ -154,8 +175,16 @@ def test_a_fork_goes_on_from_a_checkpoint_with_the_code_of_its_parent(code: Path
     Path("main.py").write_text("raise SystemExit('edited')")
     fork = runner.fork(parent, "10", ("--lr=2",))
     model = store.checkpoint_folder(parent, "10") / "model"
-    assert log_at_end(fork.name).endswith(f"['--lr=1', '--lr=2', '--pause=1', '--iteration=10'] {model}\n")
-    assert (fork.name, fork.parent, fork.checkpoint, fork.gpus, fork.memo) == ("you/toy/2", parent, "10", 3, "first")
+    assert log_at_end(fork.name).endswith(
+        f"['--lr=1', '--lr=2', '--pause=1', '--iteration=10'] {model}\n"
+    )
+    assert (fork.name, fork.parent, fork.checkpoint, fork.gpus, fork.memo) == (
+        "you/toy/2",
+        parent,
+        "10",
+        3,
+        "first",
+    )
     assert runner.fork(parent, gpus=0).checkpoint == "20"
 
 
@@ -165,7 +194,11 @@ def test_a_resumed_session_goes_on_in_its_place(code: Path) -> None:
     add_checkpoint(name, "10", "20")
     assert runner.resume(name) == "20"
     model = store.checkpoint_folder(name, "20") / "model"
-    assert log_at_end(name) == first + f"{store.session_folder(name)}/code ['--lr=1', '--pause=1', '--iteration=20'] {model}\n"
+    assert (
+        log_at_end(name)
+        == first
+        + f"{store.session_folder(name)}/code ['--lr=1', '--pause=1', '--iteration=20'] {model}\n"
+    )
     assert store.read_state(name).status == "exited"
 
 
@@ -189,9 +222,13 @@ def test_a_checkpoint_that_is_not_there_lists_those_that_are(code: Path) -> None
             use("you/toy/9", "10")
 
 
-def test_a_supervisor_that_does_not_start_is_told(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_does_not_start_is_told(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ValueError, match="you/toy/1: its supervisor did not start; `nsml logs you/toy/1` says why"):
+    with pytest.raises(
+        ValueError, match="you/toy/1: its supervisor did not start; `nsml logs you/toy/1` says why"
+    ):
         runner.run("toy", "main.py")
     assert store.read_state("you/toy/1").status == "failed" and not store.is_running("you/toy/1")
 

@@ -53,7 +53,11 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     name = store.create("ir_ph1_v2", "main.py", ()).name
     above = store.session_folder(name) / "checkpoints"
     checkpoints.write(above, "7", lambda folder: Path(folder, "model").write_text("of 7"), {})
-    variables = {"NSML_SESSION_DIR": store.session_folder(name), "NSML_SESSION_NAME": name, "NSML_GPU_NUM": 2}
+    variables = {
+        "NSML_SESSION_DIR": store.session_folder(name),
+        "NSML_SESSION_NAME": name,
+        "NSML_GPU_NUM": 2,
+    }
     variables |= {"NSML_DATASET_PATH": dataset, "NSML_DATASET_NAME": "ir_ph1_v2"}
     return {key: str(value) for key, value in variables.items()}
 
@@ -74,15 +78,24 @@ def nsml(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Module
     return started(environment, monkeypatch)
 
 
-def submit(environment: dict[str, str], infer: str = "", limit_s: float = 60) -> tuple[subprocess.CompletedProcess[str], Path]:
+def submit(
+    environment: dict[str, str], infer: str = "", limit_s: float = 60
+) -> tuple[subprocess.CompletedProcess[str], Path]:
     """What became of the process, and its answer. infer: lines of the function's body."""
     folder = Path(environment["NSML_SESSION_DIR"])
-    (folder / "main.py").write_text(ENTRY.format(infer="\n".join(f"    {line}" for line in infer.splitlines())))
-    more = {"NSML_CHECKPOINT_DIR": str(folder / "checkpoints" / "7" / "model"), "NSML_ANSWER": str(folder / "answer.json")}
+    (folder / "main.py").write_text(
+        ENTRY.format(infer="\n".join(f"    {line}" for line in infer.splitlines()))
+    )
+    more = {
+        "NSML_CHECKPOINT_DIR": str(folder / "checkpoints" / "7" / "model"),
+        "NSML_ANSWER": str(folder / "answer.json"),
+    }
     more |= {"NSML_TIME_LIMIT_S": str(limit_s), "NSML_STARTED": str(time.time())}
     shim, root = Path(session.__file__).with_name("shim"), Path(session.__file__).parents[2]
     env = {**os.environ, **environment, **more, "PYTHONPATH": f"{shim}{os.pathsep}{root}"}
-    process = subprocess.run([sys.executable, "main.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "main.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+    )
     return process, folder / "answer.json"
 
 
@@ -93,7 +106,12 @@ def test_outside_a_session_nothing_happens(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("NSML_SESSION_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     nsml = started({}, monkeypatch)
-    assert (nsml.IS_ON_NSML, nsml.HAS_DATASET, nsml.DATASET_PATH, nsml.SESSION_NAME) == (False, False, "", "")
+    assert (nsml.IS_ON_NSML, nsml.HAS_DATASET, nsml.DATASET_PATH, nsml.SESSION_NAME) == (
+        False,
+        False,
+        "",
+        "",
+    )
     nsml.bind(save=print, load=print, infer=print)
     nsml.save(1)
     nsml.load(1)
@@ -105,11 +123,16 @@ def test_outside_a_session_nothing_happens(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_session_is_told_what_it_is(nsml: ModuleType) -> None:
     assert (nsml.IS_ON_NSML, nsml.HAS_DATASET, nsml.GPU_NUM) == (True, True, 2)
-    assert Path(nsml.DATASET_PATH) == store.dataset_folder("ir_ph1_v2") and nsml.DATASET_NAME == "ir_ph1_v2"
+    assert (
+        Path(nsml.DATASET_PATH) == store.dataset_folder("ir_ph1_v2")
+        and nsml.DATASET_NAME == "ir_ph1_v2"
+    )
     assert nsml.SESSION_NAME == "you/ir_ph1_v2/1" and nsml.time_left_s() == math.inf
 
 
-def test_the_time_left_of_a_submission_ends_at_zero(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_of_a_submission_ends_at_zero(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NSML_TIME_LIMIT_S", "100")
     monkeypatch.setenv("NSML_STARTED", str(time.time() - 40))
     nsml = started(environment, monkeypatch)
@@ -126,7 +149,8 @@ def test_what_was_saved_is_loaded_with_the_last_summary_beside_it(nsml: ModuleTy
     nsml.report(summary=True, epoch=1, loss=0.5)
     nsml.report(step=9)
     nsml.bind(
-        save=lambda folder: Path(folder, "w").write_text("8"), load=lambda folder: loaded.append(Path(folder, "w").read_text())
+        save=lambda folder: Path(folder, "w").write_text("8"),
+        load=lambda folder: loaded.append(Path(folder, "w").read_text()),
     )
     nsml.save(8)
     nsml.load(8)
@@ -139,7 +163,11 @@ def test_functions_given_at_the_call_come_before_those_bound(nsml: ModuleType) -
     used: list[str] = []
     nsml.bind(save=pytest.fail, load=pytest.fail)
     nsml.save(None, save_fn=lambda folder: used.append("save"))
-    nsml.load("7", load_fn=lambda folder: used.append(Path(folder, "model").read_text()), session="you/ir_ph1_v2/1")
+    nsml.load(
+        "7",
+        load_fn=lambda folder: used.append(Path(folder, "model").read_text()),
+        session="you/ir_ph1_v2/1",
+    )
     assert used == ["save", "of 7"]
     assert time.strptime(store.checkpoint_names(nsml.SESSION_NAME)[-1], "%Y%m%d_%H%M%S")
 
@@ -159,7 +187,9 @@ def test_what_is_not_bound_is_named(nsml: ModuleType) -> None:
         nsml.load(7)
 
 
-def test_a_report_that_cannot_be_kept_costs_a_warning(nsml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_cannot_be_kept_costs_a_warning(
+    nsml: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -176,7 +206,9 @@ def test_a_report_that_cannot_be_kept_costs_a_warning(nsml: ModuleType, monkeypa
         ({"output_path": ["./one.pkl", "./two.pkl"]}, ["one.pkl", "two.pkl"]),
     ],
 )
-def test_cache_passes_all_arguments(nsml: ModuleType, tmp_path: Path, monkeypatch, given: dict, files: list[str]) -> None:
+def test_cache_passes_all_arguments(
+    nsml: ModuleType, tmp_path: Path, monkeypatch, given: dict, files: list[str]
+) -> None:
     def preprocess(output_path: str | list[str], data_path: str, img_size: tuple[int, int]) -> None:
         for path in [output_path] if isinstance(output_path, str) else output_path:
             Path(path).write_text(f"{data_path} {img_size}")
@@ -194,9 +226,13 @@ def test_a_session_without_a_checkpoint_goes_on(nsml: ModuleType) -> None:
     nsml.paused(scope=locals())
 
 
-def test_a_fork_goes_on_with_its_checkpoint(nsml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_goes_on_with_its_checkpoint(
+    nsml: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded: list[str] = []
-    monkeypatch.setenv("NSML_CHECKPOINT_DIR", str(store.checkpoint_folder(nsml.SESSION_NAME, "7") / "model"))
+    monkeypatch.setenv(
+        "NSML_CHECKPOINT_DIR", str(store.checkpoint_folder(nsml.SESSION_NAME, "7") / "model")
+    )
     nsml.bind(load=lambda dir_name: loaded.append(Path(dir_name, "model").read_text()))
     nsml.paused(scope=locals())
     assert loaded == ["of 7"]
@@ -205,16 +241,24 @@ def test_a_fork_goes_on_with_its_checkpoint(nsml: ModuleType, monkeypatch: pytes
 def test_a_submission_loads_answers_and_ends(environment: dict[str, str]) -> None:
     process, answer = submit(environment)
     assert (process.returncode, process.stdout, process.stderr) == (0, "loaded of 7\n", "")
-    assert json.loads(answer.read_text()) == [[row, [query, REFERENCES]] for row, query in enumerate(QUERIES)]
+    assert json.loads(answer.read_text()) == [
+        [row, [query, REFERENCES]] for row, query in enumerate(QUERIES)
+    ]
 
 
 def test_numbers_and_names_of_numpy_become_plain(environment: dict[str, str]) -> None:
-    process, answer = submit(environment, "return [(np.int64(0), (np.str_('query_0'), list(np.array(references))))]")
-    assert process.returncode == 0 and json.loads(answer.read_text()) == [[0, ["query_0", REFERENCES]]]
+    process, answer = submit(
+        environment, "return [(np.int64(0), (np.str_('query_0'), list(np.array(references))))]"
+    )
+    assert process.returncode == 0 and json.loads(answer.read_text()) == [
+        [0, ["query_0", REFERENCES]]
+    ]
 
 
 @pytest.mark.parametrize("value", [None, "text", {"query_0": ["refer_0"]}, []])
-def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(environment: dict[str, str], value: object) -> None:
+def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(
+    environment: dict[str, str], value: object
+) -> None:
     process, answer = submit(environment, f"return {value!r}")
     assert process.returncode == 0 and json.loads(answer.read_text()) == value
 
@@ -224,22 +268,35 @@ def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(environ
     [
         ("raise ValueError('no images')", "ValueError: no images"),
         ("sys.exit(0)", "SystemExit: 0"),
-        ("return [(0, ('query_0', references)), (1, ('query_1', np.zeros(3)))]", "item 1: .*ndarray.*neither text nor a whole"),
+        (
+            "return [(0, ('query_0', references)), (1, ('query_1', np.zeros(3)))]",
+            "item 1: .*ndarray.*neither text nor a whole",
+        ),
         ("return [(0, {('query_0', 1): references})]", "item 0: keys must be str"),
-        ("return zip(names, names)", "the whole, which must be a list: .*zip.*neither text nor a whole number"),
+        (
+            "return zip(names, names)",
+            "the whole, which must be a list: .*zip.*neither text nor a whole number",
+        ),
     ],
 )
-def test_an_infer_that_fails_ends_with_its_traceback_and_no_answer(environment: dict[str, str], infer: str, message: str) -> None:
+def test_an_infer_that_fails_ends_with_its_traceback_and_no_answer(
+    environment: dict[str, str], infer: str, message: str
+) -> None:
     process, answer = submit(environment, infer)
     last = process.stderr.splitlines()[-1]
-    assert process.returncode == 1 and "Traceback" in process.stderr and re.search(message, last), process.stderr
+    assert process.returncode == 1 and "Traceback" in process.stderr and re.search(message, last), (
+        process.stderr
+    )
     assert "training goes on" not in process.stdout and not answer.exists()
 
 
 def test_only_the_process_that_bound_answers(environment: dict[str, str]) -> None:
     infer = "child = os.fork() == 0\nif child: names = ['of the child']\nelse: time.sleep(0.5)"
     process, answer = submit(environment, infer)
-    assert process.returncode == 0 and [item[1][0] for item in json.loads(answer.read_text())] == QUERIES
+    assert (
+        process.returncode == 0
+        and [item[1][0] for item in json.loads(answer.read_text())] == QUERIES
+    )
     assert "training goes on" not in process.stdout and process.stderr == ""
     answer.unlink()
     process, answer = submit(environment, "if os.fork(): time.sleep(0.5); os._exit(0)")
@@ -247,5 +304,7 @@ def test_only_the_process_that_bound_answers(environment: dict[str, str]) -> Non
 
 
 def test_threads_left_over_do_not_hold_the_process(environment: dict[str, str]) -> None:
-    process, answer = submit(environment, "threading.Thread(target=time.sleep, args=(300,)).start()\nprint('x' * 100)")
+    process, answer = submit(
+        environment, "threading.Thread(target=time.sleep, args=(300,)).start()\nprint('x' * 100)"
+    )
     assert process.returncode == 0 and answer.exists() and process.stdout.endswith("x\n")

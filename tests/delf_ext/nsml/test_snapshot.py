@@ -28,16 +28,31 @@ def names_of(folder: Path, entry: str = "main.py") -> list[str]:
 
 def test_what_no_session_needs_is_left_out(folder: Path) -> None:
     everything = names_of(folder)
-    write(folder, ".git/HEAD", ".secret", "__pycache__/main.pyc", "package/__pycache__/a.pyc", "runs/first/model")
+    write(
+        folder,
+        ".git/HEAD",
+        ".secret",
+        "__pycache__/main.pyc",
+        "package/__pycache__/a.pyc",
+        "runs/first/model",
+    )
     write(folder, "package/runs/x", "env/pyvenv.cfg", "env/lib/site.py", "store/datasets/toy/x.jpg")
     os.symlink(folder / "nowhere", folder / "broken")
     os.mkfifo(folder / "pipe")
-    assert names_of(folder) == everything == ["main.py", "package/__init__.py", "package/weights.bin"]
+    assert (
+        names_of(folder) == everything == ["main.py", "package/__init__.py", "package/weights.bin"]
+    )
 
 
 def test_an_entry_may_be_a_package_and_stubs_of_the_platform_are_left_out(folder: Path) -> None:
     write(folder, "package/__main__.py", "nsml.py", "nsml/__init__.py", "package/nsml.py")
-    expected = ["main.py", "package/__init__.py", "package/__main__.py", "package/nsml.py", "package/weights.bin"]
+    expected = [
+        "main.py",
+        "package/__init__.py",
+        "package/__main__.py",
+        "package/nsml.py",
+        "package/weights.bin",
+    ]
     assert names_of(folder, "package") == expected
 
 
@@ -56,7 +71,9 @@ def test_what_numba_compiled_comes_along(folder: Path) -> None:
         ("", ["main.py", "package/__init__.py", "package/weights.bin"]),
     ],
 )
-def test_the_lines_of_nsmlignore_are_patterns_of_names_or_paths(folder: Path, lines: str, left: list[str]) -> None:
+def test_the_lines_of_nsmlignore_are_patterns_of_names_or_paths(
+    folder: Path, lines: str, left: list[str]
+) -> None:
     write(folder, ".nsmlignore", text=lines)
     assert names_of(folder) == left
 
@@ -66,9 +83,18 @@ def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> 
     os.symlink(tmp_path / "elsewhere", folder / "lib")
     os.symlink(folder, tmp_path / "elsewhere" / "back")
     os.symlink(tmp_path / "weights.ckpt", folder / "weights.ckpt")
-    assert names_of(folder) == ["lib/helper.py", "main.py", "package/__init__.py", "package/weights.bin", "weights.ckpt"]
+    assert names_of(folder) == [
+        "lib/helper.py",
+        "main.py",
+        "package/__init__.py",
+        "package/weights.bin",
+        "weights.ckpt",
+    ]
     snapshot.copy_code(folder, snapshot.code_files(folder, "main.py"), tmp_path / "out")
-    assert not (tmp_path / "out/weights.ckpt").is_symlink() and (tmp_path / "out/lib/helper.py").read_text() == "text"
+    assert (
+        not (tmp_path / "out/weights.ckpt").is_symlink()
+        and (tmp_path / "out/lib/helper.py").read_text() == "text"
+    )
 
 
 @pytest.mark.parametrize("can_link", [True, False])
@@ -85,29 +111,43 @@ def test_large_files_are_linked_where_possible(
     os.utime(folder / "main.py", (1e9, 1e9))
     files, out = snapshot.code_files(folder, "main.py"), tmp_path / "out"
     snapshot.copy_code(folder, files, out)
-    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == {
-        path: (folder / path).read_bytes() for path in files
-    }
+    assert {
+        path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    } == {path: (folder / path).read_bytes() for path in files}
     assert (out / "package/weights.bin").samefile(folder / "package/weights.bin") == can_link
-    assert not (out / "main.py").samefile(folder / "main.py") and (out / "main.py").stat().st_mtime == 1e9
+    assert (
+        not (out / "main.py").samefile(folder / "main.py")
+        and (out / "main.py").stat().st_mtime == 1e9
+    )
 
 
-def test_too_much_to_copy_is_refused_with_a_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_to_copy_is_refused_with_a_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(snapshot, "LINK_BYTES", 10**6)
     monkeypatch.setattr(snapshot, "MOST_BYTES", 1000)
     write(folder, "linked.ckpt", text="x" * 10**6)
     assert "linked.ckpt" in names_of(folder)
     write(folder, "photo.jpg", text="x" * 1000)
-    with pytest.raises(ValueError, match=r"more than .* GB of files to copy; name those .* \S+/\.nsmlignore, one pattern a line"):
+    with pytest.raises(
+        ValueError,
+        match=r"more than .* GB of files to copy; name those .* \S+/\.nsmlignore, one pattern a line",
+    ):
         names_of(folder)
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("other.py", r"other.py: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY"),
+        (
+            "other.py",
+            r"other.py: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY",
+        ),
         ("package", r"package/__main__.py: no such entry file"),
-        (".hidden.py", r"entry '.hidden.py' must be a file below .* neither hidden nor named in .nsmlignore"),
+        (
+            ".hidden.py",
+            r"entry '.hidden.py' must be a file below .* neither hidden nor named in .nsmlignore",
+        ),
         ("ignored.py", r"entry 'ignored.py' must be a file below"),
         ("../outside.py", r"entry '../outside.py' must be a file below"),
     ],
@@ -129,5 +169,9 @@ def test_a_snapshot_of_this_repository_holds_all_its_code(root: Path) -> None:
     """A folder named `runs` is left out unless it is a package: delf_ext/runs is code."""
     found = {path.as_posix() for path in snapshot.code_files(root, "dual_main.py")}
     packages = ("data_io", "delf_ext", "baseline_keras", "pretrained")
-    code = {path.relative_to(root).as_posix() for name in packages for path in (root / name).rglob("*.py")}
+    code = {
+        path.relative_to(root).as_posix()
+        for name in packages
+        for path in (root / name).rglob("*.py")
+    }
     assert code <= found and "delf_ext/runs/opening.py" in found

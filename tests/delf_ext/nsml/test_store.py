@@ -23,7 +23,9 @@ def new_session(dataset: str = "ir_ph1_v2") -> store.Session:
 
 
 def test_a_session_is_read_as_it_was_made() -> None:
-    session = store.create("ir_ph1_v2", "main.py", ("--lr", "0.1"), gpus=2, memo="a try", parent="you/ir_ph1_v2/7")
+    session = store.create(
+        "ir_ph1_v2", "main.py", ("--lr", "0.1"), gpus=2, memo="a try", parent="you/ir_ph1_v2/7"
+    )
     assert session.name == "you/ir_ph1_v2/1" and session.created > 0
     assert store.read_session(session.name) == session
     with open(store.session_folder(session.name) / "log", "ab") as log:
@@ -50,7 +52,11 @@ def test_sessions_are_listed_by_number(home: Path) -> None:
         new_session()
     new_session("other")
     (home / "sessions" / "you" / "other" / "notes").mkdir()
-    assert list(store.session_names())[-3:] == ["you/ir_ph1_v2/10", "you/ir_ph1_v2/11", "you/other/1"]
+    assert list(store.session_names())[-3:] == [
+        "you/ir_ph1_v2/10",
+        "you/ir_ph1_v2/11",
+        "you/other/1",
+    ]
     assert list(store.session_names("other")) == ["you/other/1"]
 
 
@@ -59,7 +65,9 @@ def test_the_users_name_is_made_a_files_name(monkeypatch: pytest.MonkeyPatch) ->
     assert store.user() == "__you_x"
 
 
-@pytest.mark.parametrize("name", ["", "..", ".hidden", "-x", "a/b", "a b", "x" * 101, "../up", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", "..", ".hidden", "-x", "a/b", "a b", "x" * 101, "../up", "a\n"]
+)
 def test_names_that_cannot_be_files_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="^data set .*letters, digits"):
         store.dataset_folder(name)
@@ -67,7 +75,9 @@ def test_names_that_cannot_be_files_are_refused(name: str) -> None:
         store.checkpoint_folder("you/x/1", name)
 
 
-@pytest.mark.parametrize("name", ["", "you/x", "you/x/y", "you/../1", "a/you/x/1", "you/x/-1", "you/x/²"])
+@pytest.mark.parametrize(
+    "name", ["", "you/x", "you/x/y", "you/../1", "a/you/x/1", "you/x/-1", "you/x/²"]
+)
 def test_names_that_are_no_session_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="named USER/DATASET/N"):
         store.session_folder(name)
@@ -94,13 +104,17 @@ def test_a_session_that_nobody_watches_was_killed() -> None:
         with open(store.session_folder(name) / "log", "ab") as log:
             fcntl.flock(log, fcntl.LOCK_EX)
             assert store.is_running(name) and store.read_state(name).status == status
-        assert store.read_state(name) == store.State("killed", os.getpid(), 1.0, reason="its process has vanished")
+        assert store.read_state(name) == store.State(
+            "killed", os.getpid(), 1.0, reason="its process has vanished"
+        )
     ended = store.State("exited", os.getpid(), 1.0, ended=2.0)
     store.write_state(name, ended)
     assert store.read_state(name) == ended
 
 
-def test_a_full_disk_leaves_no_half_of_a_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_of_a_session(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, value: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -130,7 +144,9 @@ def test_a_damaged_record_names_its_remedy_and_what_is_wrong() -> None:
     name = new_session().name
     for content in ('{"status": 5}', '{"pid": "1"}', '{"ended": null}', "{"):
         (store.session_folder(name) / "state.json").write_text(content)
-        with pytest.raises(ValueError, match=f"state.json: damaged [(].*[)]; `nsml rm {name}` deletes the session"):
+        with pytest.raises(
+            ValueError, match=f"state.json: damaged [(].*[)]; `nsml rm {name}` deletes the session"
+        ):
             store.read_state(name)
 
 

@@ -47,7 +47,10 @@ def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) ->
     """infer's source -> the name of a session with one checkpoint, `best`, on a pushed data set of two queries."""
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(root))
-    for name in (f"{TRAIN}/a/1.png", *(f"{QUERY if name[0] == 'q' else REFERENCE}/{name}.png" for name in LABELS)):
+    for name in (
+        f"{TRAIN}/a/1.png",
+        *(f"{QUERY if name[0] == 'q' else REFERENCE}/{name}.png" for name in LABELS),
+    ):
         (tmp_path / "products" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "products" / name)
 
@@ -70,7 +73,9 @@ def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def log_of(result: Result) -> str:
-    return (store.session_folder(result.session) / "submissions" / str(result.number) / "log").read_text()
+    return (
+        store.session_folder(result.session) / "submissions" / str(result.number) / "log"
+    ).read_text()
 
 
 # --- scored
@@ -78,7 +83,12 @@ def log_of(result: Result) -> str:
 
 def test_a_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
     result = submit(make_session(), "best")
-    assert (result.status, result.reason, result.number, result.checkpoint) == ("scored", "", 1, "best")
+    assert (result.status, result.reason, result.number, result.checkpoint) == (
+        "scored",
+        "",
+        1,
+        "best",
+    )
     # both answer refer_0, refer_1, refer_2: for query_0 the second and third are right, for query_1 the first
     assert result.metrics["mAP@1000"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
     assert result.metrics["recall_at_1"] == 0.5 and 0 < result.seconds < result.limit_s == 3600
@@ -88,21 +98,39 @@ def test_a_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
     assert log_of(result) == "loaded ['weights.txt']\n"
 
 
-def test_what_the_process_is_told(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_process_is_told(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: dict[str, Any] = {}
 
-    def watch(command: list[str], cwd: Path, env: dict[str, str], log_path: Path, limit_s: float) -> submission.Outcome:
+    def watch(
+        command: list[str], cwd: Path, env: dict[str, str], log_path: Path, limit_s: float
+    ) -> submission.Outcome:
         told.update(env, command=command, cwd=cwd, limit_s=limit_s)
         return submission.Outcome(0, False, "", 1.0)
 
     monkeypatch.setattr(submission, "watch", watch)
     name, before = make_session(), time.time()
     submit(name, "best", limit_s=60)
-    assert told["command"] == [sys.executable, "main.py", "--lr=0.1", "--mode=test", "--iteration=best", "--pause=1"]
-    assert told["cwd"] == store.session_folder(name) / "submissions" / "1" / "code" and told["limit_s"] == 60
+    assert told["command"] == [
+        sys.executable,
+        "main.py",
+        "--lr=0.1",
+        "--mode=test",
+        "--iteration=best",
+        "--pause=1",
+    ]
+    assert (
+        told["cwd"] == store.session_folder(name) / "submissions" / "1" / "code"
+        and told["limit_s"] == 60
+    )
     assert told["NSML_CHECKPOINT_DIR"] == str(store.checkpoint_folder(name, "best") / "model")
-    assert told["NSML_ANSWER"] == str(store.session_folder(name) / "submissions" / "1" / "answer.json")
-    assert told["NSML_TIME_LIMIT_S"] == "60" and before <= float(told["NSML_STARTED"]) <= time.time()
+    assert told["NSML_ANSWER"] == str(
+        store.session_folder(name) / "submissions" / "1" / "answer.json"
+    )
+    assert (
+        told["NSML_TIME_LIMIT_S"] == "60" and before <= float(told["NSML_STARTED"]) <= time.time()
+    )
 
 
 WRITES = """references):
@@ -117,7 +145,10 @@ def test_it_runs_in_a_copy_that_leaves_only_what_numba_compiled(make_session: Ma
     name = make_session(GOOD.replace("references):\n", WRITES))
     assert [submit(name, "best").reason for _ in range(2)] == ["", ""]
     code = store.session_folder(name) / "code"
-    assert {path.relative_to(code).as_posix() for path in code.rglob("*.*")} == {"main.py", "__pycache__/main.f-1.nbi"}
+    assert {path.relative_to(code).as_posix() for path in code.rglob("*.*")} == {
+        "main.py",
+        "__pycache__/main.f-1.nbi",
+    }
     assert not list(store.session_folder(name).glob("submissions/*/code"))
 
 
@@ -131,14 +162,19 @@ def test_without_test_labels_an_answer_is_only_checked(make_session: MakeSession
     assert (result.status, result.metrics) == ("valid", {})
 
 
-def test_the_newest_checkpoint_and_a_log_that_is_shown(make_session: MakeSession, capfdbinary: Any) -> None:
+def test_the_newest_checkpoint_and_a_log_that_is_shown(
+    make_session: MakeSession, capfdbinary: Any
+) -> None:
     assert submit(make_session(), "", verbose=True).checkpoint == "best"
     assert capfdbinary.readouterr().out == b"loaded ['weights.txt']\n"
 
 
 def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
     code = f"from delf_ext.nsml.submission import submit; print(submit({make_session()!r}, 'best').number)"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     assert sorted(process.communicate(timeout=60)[0] for process in both) == ["1\n", "2\n"]
 
 
@@ -148,11 +184,23 @@ def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
 @pytest.mark.parametrize(
     ("infer", "reason"),
     [
-        ("def infer(queries, references):\n    raise KeyError('no such layer')", "KeyError: 'no such layer'"),
+        (
+            "def infer(queries, references):\n    raise KeyError('no such layer')",
+            "KeyError: 'no such layer'",
+        ),
         ("def infer(queries, references):\n    sys.exit(3)", "SystemExit: 3"),
-        ("def infer(queries, references):\n    os.kill(os.getpid(), 9)", "signal 9 (out of memory?)"),
-        ("def infer(queries, references):\n    return dict.fromkeys(queries)", "the answer is not of the form [(0, ('query_0',"),
-        ("def infer(queries, references):\n    return [(0, (queries[0], references))]", "the answer is not of the form [(0, "),
+        (
+            "def infer(queries, references):\n    os.kill(os.getpid(), 9)",
+            "signal 9 (out of memory?)",
+        ),
+        (
+            "def infer(queries, references):\n    return dict.fromkeys(queries)",
+            "the answer is not of the form [(0, ('query_0',",
+        ),
+        (
+            "def infer(queries, references):\n    return [(0, (queries[0], references))]",
+            "the answer is not of the form [(0, ",
+        ),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
     ],
     ids=["raises", "exits", "killed", "a dict", "paths", "import"],
@@ -165,24 +213,36 @@ def test_an_infer_that_goes_wrong(make_session: MakeSession, infer: str, reason:
 
 
 def test_every_broken_rule_is_in_the_reason(make_session: MakeSession) -> None:
-    result = submit(make_session("def infer(queries, references):\n    return [(0, (queries[0], references))]"), "best")
+    result = submit(
+        make_session("def infer(queries, references):\n    return [(0, (queries[0], references))]"),
+        "best",
+    )
     assert "- a query is named without folder and extension. Broken 1x: '" in result.reason
     assert "- every query is answered. Broken 2x: 'query_0', 'query_1'" in result.reason
 
 
 def test_one_that_hangs_is_failed_at_the_limit(make_session: MakeSession) -> None:
-    result = submit(make_session("def infer(queries, references):\n    time.sleep(600)"), "best", limit_s=2)
-    assert (result.status, result.reason) == ("failed", "not done at the limit of 2 s") and 2 <= result.seconds < 10
+    result = submit(
+        make_session("def infer(queries, references):\n    time.sleep(600)"), "best", limit_s=2
+    )
+    assert (result.status, result.reason) == (
+        "failed",
+        "not done at the limit of 2 s",
+    ) and 2 <= result.seconds < 10
 
 
 def test_one_that_prints_megabytes(make_session: MakeSession) -> None:
-    noisy = GOOD.replace("    names", "    for _ in range(20):\n        print('x' * 2**20)\n    names", 1)
+    noisy = GOOD.replace(
+        "    names", "    for _ in range(20):\n        print('x' * 2**20)\n    names", 1
+    )
     result = submit(make_session(noisy), "best")
     assert result.status == "scored" and 20 * 2**20 < len(log_of(result)) < 70 * 2**20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the watcher")
-def test_one_that_forks_answers_once_and_its_child_ends_with_it(make_session: MakeSession, tmp_path: Path) -> None:
+def test_one_that_forks_answers_once_and_its_child_ends_with_it(
+    make_session: MakeSession, tmp_path: Path
+) -> None:
     forks = f"""
     if os.fork() == 0:
         open({str(tmp_path / "child")!r}, "w").write(str(os.getpid()))
@@ -190,18 +250,29 @@ def test_one_that_forks_answers_once_and_its_child_ends_with_it(make_session: Ma
     while not os.path.exists({str(tmp_path / "child")!r}):
         time.sleep(0.01)
 """
-    result = submit(make_session(GOOD.replace("    names", forks.lstrip("\n") + "    names", 1)), "best", limit_s=60)
+    result = submit(
+        make_session(GOOD.replace("    names", forks.lstrip("\n") + "    names", 1)),
+        "best",
+        limit_s=60,
+    )
     assert result.status == "scored" and result.seconds < 60
-    pid, status = os.waitpid(int((tmp_path / "child").read_text()), os.WNOHANG)  # orphans become ours: prctl(2), subreaper
+    pid, status = os.waitpid(
+        int((tmp_path / "child").read_text()), os.WNOHANG
+    )  # orphans become ours: prctl(2), subreaper
     assert pid and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def test_an_entry_that_never_pauses(make_session: MakeSession) -> None:
     result = submit(make_session(tail=""), "best")
-    assert result.status == "failed" and "must accept --mode=test, --iteration and --pause=1" in result.reason
+    assert (
+        result.status == "failed"
+        and "must accept --mode=test, --iteration and --pause=1" in result.reason
+    )
 
 
-def test_an_answer_written_by_hand(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_written_by_hand(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     by_hand = "open(os.environ['NSML_ANSWER'], 'w').write({})\nos._exit(0)"
     half = submit(make_session(by_hand.format("'[[0, '")), "best")
     assert half.status == "failed" and "answer.json: not readable as JSON" in half.reason
@@ -209,7 +280,9 @@ def test_an_answer_written_by_hand(make_session: MakeSession, monkeypatch: pytes
     assert nested.status == "failed" and "recursion" in nested.reason
     monkeypatch.setattr(submission, "MAX_ANSWER_BYTES", 10)
     large = submit(make_session(), "best")
-    assert large.status == "failed" and "2 GB are enough: cut its lists of references" in large.reason
+    assert (
+        large.status == "failed" and "2 GB are enough: cut its lists of references" in large.reason
+    )
 
 
 # --- refused before anything runs
@@ -226,13 +299,18 @@ def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path
     for limit_s in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="--limit must be a number of seconds above 0"):
             submit(name, "best", limit_s=limit_s)
-    (store.checkpoint_folder(name, "best") / "checkpoint.json").unlink()  # killed while it was saved
+    (
+        store.checkpoint_folder(name, "best") / "checkpoint.json"
+    ).unlink()  # killed while it was saved
     with pytest.raises(ValueError, match="has saved no checkpoint"):
         submit(name, "best")
     for image in (tmp_path / "products" / REFERENCE).iterdir():
         image.unlink()
     datasets.push("products", tmp_path / "products", overwrite=True)
-    with pytest.raises(ValueError, match="data set products has no queries or no references: there is nothing to answer"):
+    with pytest.raises(
+        ValueError,
+        match="data set products has no queries or no references: there is nothing to answer",
+    ):
         submit(other, "later")
     datasets.remove("products")
     with pytest.raises(ValueError, match="no data set products"):
@@ -240,7 +318,9 @@ def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path
     assert not list((tmp_path / "home").glob("sessions/*/*/*/submissions"))
 
 
-def test_a_full_disk_leaves_the_store_readable(make_session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_store_readable(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -37,7 +37,10 @@ def watched(code: str, folder: Path, limit_s: float = math.inf, log: str = "log"
 
 def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
-    outcome = watched("import sys; print('out', flush=True); print('err', file=sys.stderr); sys.stdout.write('half')", tmp_path)
+    outcome = watched(
+        "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.stdout.write('half')",
+        tmp_path,
+    )
     assert (tmp_path / "log").read_text() == "before\nout\nerr\nhalf"
     assert outcome == Outcome(0, False, "", outcome.seconds) and outcome.seconds > 0
 
@@ -46,7 +49,11 @@ def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
     ("code", "exit_code", "reason"),
     [
         ("raise ValueError('first\\nsecond')", 1, "ValueError: first"),
-        ("try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise OSError(28, 'No space')", 1, "OSError: [Errno 28] No space"),
+        (
+            "try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise OSError(28, 'No space')",
+            1,
+            "OSError: [Errno 28] No space",
+        ),
         ("print('epoch 1'); raise SystemExit('error: no such flag')", 1, "error: no such flag"),
         ("raise SystemExit(3)", 3, "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", -9, "signal 9 (out of memory?)"),
@@ -55,34 +62,55 @@ def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
         ("import os; os.abort()", -6, "signal 6 (Aborted)"),
     ],
 )
-def test_a_failure_has_a_reason_in_one_line(tmp_path: Path, code: str, exit_code: int, reason: str) -> None:
+def test_a_failure_has_a_reason_in_one_line(
+    tmp_path: Path, code: str, exit_code: int, reason: str
+) -> None:
     outcome = watched(code, tmp_path)
     assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (exit_code, False, reason)
 
 
 def test_the_limit_ends_it(tmp_path: Path) -> None:
-    outcome = watched("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)", tmp_path, limit_s=0.2)
-    assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (-9, True, "not done at the limit of 0.2 s")
+    outcome = watched(
+        "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)",
+        tmp_path,
+        limit_s=0.2,
+    )
+    assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (
+        -9,
+        True,
+        "not done at the limit of 0.2 s",
+    )
     assert 0.2 <= outcome.seconds < 10
 
 
 @linux
 @pytest.mark.parametrize("ending", ["", "time.sleep(60)"])
-def test_what_it_left_behind_ends_with_it_and_nothing_else_does(tmp_path: Path, ending: str) -> None:
+def test_what_it_left_behind_ends_with_it_and_nothing_else_does(
+    tmp_path: Path, ending: str
+) -> None:
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     outcome = watched(IN_A_SESSION_OF_ITS_OWN + ending, tmp_path, limit_s=1.0)
     assert outcome.timed_out == bool(ending)
     orphan = int((tmp_path / "orphan").read_text())
-    assert os.waitpid(orphan, 0) == (orphan, signal.SIGKILL)  # it had become a child of this process
+    assert os.waitpid(orphan, 0) == (
+        orphan,
+        signal.SIGKILL,
+    )  # it had become a child of this process
     assert other.poll() is None
     other.communicate(b"\n")
 
 
 def test_a_full_log_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "LOG_BYTES", 2**20)
-    outcome = watched("for _ in range(300): print('x' * 9999)\nprint('told', flush=True); raise SystemExit(1)", tmp_path)
+    outcome = watched(
+        "for _ in range(300): print('x' * 9999)\nprint('told', flush=True); raise SystemExit(1)",
+        tmp_path,
+    )
     log = (tmp_path / "log").read_text()
-    assert log[: 2**20].count("x") > 0.99 * 2**20 and log[2**20 :] == "\n[nsml] the log ends here: 1 MB are enough.\n"
+    assert (
+        log[: 2**20].count("x") > 0.99 * 2**20
+        and log[2**20 :] == "\n[nsml] the log ends here: 1 MB are enough.\n"
+    )
     assert outcome.reason == "told"
 
 
@@ -101,7 +129,9 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("on_term", "printed"), [("raise SystemExit(print('saved'))", "saved\n"), ("None", "")])
+@pytest.mark.parametrize(
+    ("on_term", "printed"), [("raise SystemExit(print('saved'))", "saved\n"), ("None", "")]
+)
 def test_interrupted_it_may_end_on_its_own_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_term: str, printed: str
 ) -> None:
@@ -127,13 +157,17 @@ def test_interrupted_it_may_end_on_its_own_for_a_while(
         os.kill(int(pid), 0)
 
 
-def test_the_environment_says_what_the_session_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_says_what_the_session_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     monkeypatch.setenv("NSML_ANSWER", "of a session around this one")
     monkeypatch.setenv("PYTHONPATH", "mine")
     session = store.Session("you/toy/1", "toy", "main.py", (), gpus=2)
     found = supervisor.environment(session, tmp_path / "code")
-    assert {name: value for name, value in found.items() if "NSML" in name or "DATASET" in name} == {
+    assert {
+        name: value for name, value in found.items() if "NSML" in name or "DATASET" in name
+    } == {
         "NSML_SESSION_DIR": str(tmp_path / "sessions/you/toy/1"),
         "NSML_SESSION_NAME": "you/toy/1",
         "NSML_DATASET_PATH": str(tmp_path / "datasets/toy"),
@@ -145,15 +179,24 @@ def test_the_environment_says_what_the_session_is(tmp_path: Path, monkeypatch: p
     shim, code, mine, ours = found["PYTHONPATH"].split(os.pathsep)
     assert Path(shim, "nsml.py").is_file() and Path(ours, "delf_ext").is_dir()
     assert (code, mine) == (str(tmp_path / "code"), "mine")
-    assert supervisor.environment(session, tmp_path, tmp_path / "model")["NSML_CHECKPOINT_DIR"] == str(tmp_path / "model")
-    assert supervisor.environment(store.Session("you/toy/1", "toy", "main.py", ()), tmp_path)["CUDA_VISIBLE_DEVICES"] == ""
+    assert supervisor.environment(session, tmp_path, tmp_path / "model")[
+        "NSML_CHECKPOINT_DIR"
+    ] == str(tmp_path / "model")
+    assert (
+        supervisor.environment(store.Session("you/toy/1", "toy", "main.py", ()), tmp_path)[
+            "CUDA_VISIBLE_DEVICES"
+        ]
+        == ""
+    )
 
 
 def test_the_state_is_kept_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     name = store.create("toy", "main.py", ()).name
     (store.session_folder(name) / "code").mkdir()
-    (store.session_folder(name) / "code/main.py").write_text("raise OSError(28, 'No space left on device')")
+    (store.session_folder(name) / "code/main.py").write_text(
+        "raise OSError(28, 'No space left on device')"
+    )
     write_state = store.write_state
 
     def full(name: str, state: store.State) -> None:

@@ -6,7 +6,9 @@ from delf_ext.nsml import tables
 
 
 def test_korean_takes_two_columns_and_a_cell_one_line() -> None:
-    assert tables.table(["Memo", "Size"], [["첫 시도", "1\n B"], ["second", "2 B"]]).splitlines() == [
+    assert tables.table(
+        ["Memo", "Size"], [["첫 시도", "1\n B"], ["second", "2 B"]]
+    ).splitlines() == [
         "Memo     Size",
         "첫 시도  1 B",
         "second   2 B",
@@ -27,11 +29,17 @@ def test_a_table_without_rows_has_its_header() -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 120, 160])
-def test_the_longest_cells_give_way_to_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_the_longest_cells_give_way_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     row = ["you/ir_ph1_v2/12", "17 minutes ago", "--lr " * 50, "가" * 10**6, "short"]
-    header, line = tables.table(["Name", "Created", "Args", "Summary", "Description"], [row]).splitlines()
-    assert columns - 8 <= tables._width(line) <= columns and line.startswith("you/ir_ph1_v2/12  17 minutes ago  --lr --lr")
+    header, line = tables.table(
+        ["Name", "Created", "Args", "Summary", "Description"], [row]
+    ).splitlines()
+    assert columns - 8 <= tables._width(line) <= columns and line.startswith(
+        "you/ir_ph1_v2/12  17 minutes ago  --lr --lr"
+    )
     assert line.endswith(" short") and line.count("…") == 2 and header.endswith("  Description")
 
 

@@ -392,7 +392,9 @@ def test_settings_are_applied_in_order_and_change_nothing_else() -> None:
 
 
 def test_a_loss_without_a_name_is_named_by_its_class() -> None:
-    recipe = dataclasses.replace(DUAL, losses=(schema.LossTerm(schema.SoftmaxCrossEntropy(), "logits"),))
+    recipe = dataclasses.replace(
+        DUAL, losses=(schema.LossTerm(schema.SoftmaxCrossEntropy(), "logits"),)
+    )
     changed = with_settings(recipe, ["losses.softmax_cross_entropy.loss.label_smoothing=0.5"])
     assert changed.losses[0].loss == schema.SoftmaxCrossEntropy(0.5)
 
@@ -416,7 +418,10 @@ def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
             "lrr=1",
             "--set: the recipe (Recipe) has no 'lrr'. Known: name, model, losses, optimizer, ",
         ),
-        ("optimizer.lrr=1", "--set: optimizer (Adam) has no 'lrr'. Known: lr, factors, weight_decay."),
+        (
+            "optimizer.lrr=1",
+            "--set: optimizer (Adam) has no 'lrr'. Known: lr, factors, weight_decay.",
+        ),
         ("optimizer.lr.x=1", "--set: optimizer.lr is 0.0001 and has no part 'x'."),
         ("reduction.dims=1", "--set: reduction is None and has no part 'dims'."),
         ("optimizer..lr=1", "--set: optimizer (Adam) has no ''. Known: lr, factors, weight_decay."),

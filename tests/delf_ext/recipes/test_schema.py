@@ -291,7 +291,10 @@ def test_every_augmentation_of_data_io_has_a_record() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: schema.Crop(0.0), "Crop.min_side_share must be above 0 and at most 1. Received 0.0."),
+        (
+            lambda: schema.Crop(0.0),
+            "Crop.min_side_share must be above 0 and at most 1. Received 0.0.",
+        ),
         (lambda: schema.Noise(1.5), "Noise.max_share must be above 0 and at most 1. Received 1.5."),
         (lambda: schema.Rotate(-1.0), "Rotate.max_deg must be above 0. Received -1.0."),
     ],
@@ -304,7 +307,10 @@ def test_an_augmentation_out_of_range_is_refused(make: Callable[[], object], mes
 
 def test_a_stage_without_the_trunk_needs_batch_statistics_that_stay() -> None:
     stages = (Stage(1, trains=("classifier",)), Stage(1))
-    with pytest.raises(UsageError, match="stage 1 does not train the whole trunk, but all its batch statistics would move"):
+    with pytest.raises(
+        UsageError,
+        match="stage 1 does not train the whole trunk, but all its batch statistics would move",
+    ):
         recipe(stages=stages)
     assert recipe(model=Model(Trunk(batch_norm="inference")), stages=stages).epochs == 2
 
@@ -315,11 +321,15 @@ def test_a_margin_loss_needs_cosines_as_logits() -> None:
     with pytest.raises(UsageError) as caught:
         recipe(losses=(term,))
     assert str(caught.value) == message
-    assert recipe(model=Model(heads=(Head("main", classifier=schema.Cosine()),)), losses=(term,)).losses == (term,)
+    assert recipe(
+        model=Model(heads=(Head("main", classifier=schema.Cosine()),)), losses=(term,)
+    ).losses == (term,)
 
 
 @pytest.mark.parametrize(("frozen", "size_px"), [((), 16), (("trunk",), 64)])
-def test_the_size_of_a_stage_is_refused_where_it_cannot_be(frozen: tuple[str, ...], size_px: int) -> None:
+def test_the_size_of_a_stage_is_refused_where_it_cannot_be(
+    frozen: tuple[str, ...], size_px: int
+) -> None:
     message = rf"^stage 1: size_px must be 0, or at least 32 with a trunk that is trained\. Received {size_px}\.$"
     with pytest.raises(UsageError, match=message):
         recipe(model=Model(Trunk(frozen=frozen)), stages=(Stage(1, size_px=size_px),))
@@ -328,19 +338,28 @@ def test_the_size_of_a_stage_is_refused_where_it_cannot_be(frozen: tuple[str, ..
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: schema.Member("../evil", run="r"), "Member.name must be a word. Received '../evil'."),
         (
-            lambda: schema.EnsembleRecipe("e", tuple(schema.Member(n, run="r") for n in "ab"), schema.Concatenate((1.0,))),
+            lambda: schema.Member("../evil", run="r"),
+            "Member.name must be a word. Received '../evil'.",
+        ),
+        (
+            lambda: schema.EnsembleRecipe(
+                "e", tuple(schema.Member(n, run="r") for n in "ab"), schema.Concatenate((1.0,))
+            ),
             "Concatenate.weights needs 2 numbers above 0, or none. Received [1.0].",
         ),
         (
-            lambda: schema.EnsembleRecipe("e", tuple(schema.Member(n, run="r") for n in "ab"), schema.Concatenate((1.0, 0.0))),
+            lambda: schema.EnsembleRecipe(
+                "e", tuple(schema.Member(n, run="r") for n in "ab"), schema.Concatenate((1.0, 0.0))
+            ),
             "Concatenate.weights needs 2 numbers above 0, or none. Received [1.0, 0.0].",
         ),
         (lambda: schema.Input(10**9), "Input.size_px must be at most 4096. Received 1000000000."),
     ],
 )
-def test_mistakes_that_showed_only_after_training_are_refused(make: Callable[[], object], message: str) -> None:
+def test_mistakes_that_showed_only_after_training_are_refused(
+    make: Callable[[], object], message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value) == message

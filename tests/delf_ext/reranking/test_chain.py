@@ -28,9 +28,13 @@ ALL_METHODS = ("dba:4", "aqe:3@3", "k_reciprocal:8,3,0.3", "diffusion:6,20", "ge
 def clustered(seed: int, num_images: int, prefix: str) -> GlobalFeatures:
     rng, num_dims = np.random.default_rng(seed), 8
     centres = np.random.default_rng(7).standard_normal((5, num_dims))
-    vectors = centres[rng.integers(0, 5, num_images)] + 0.8 * rng.standard_normal((num_images, num_dims))
+    vectors = centres[rng.integers(0, 5, num_images)] + 0.8 * rng.standard_normal(
+        (num_images, num_dims)
+    )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return GlobalFeatures([f"{prefix}{row}" for row in range(num_images)], vectors.astype(np.float32))
+    return GlobalFeatures(
+        [f"{prefix}{row}" for row in range(num_images)], vectors.astype(np.float32)
+    )
 
 
 class Clock:
@@ -50,7 +54,13 @@ class Clock:
         return worked
 
 
-def turned(ranking: Ranking, top_k: int, deadline: Deadline, clock: Clock | None = None, query_s: float = 0.0) -> Ranking:
+def turned(
+    ranking: Ranking,
+    top_k: int,
+    deadline: Deadline,
+    clock: Clock | None = None,
+    query_s: float = 0.0,
+) -> Ranking:
     """Stands for geometric verification: the first candidates in reverse, a query at a time."""
     rows, reached = ranking.rows.copy(), np.zeros(len(ranking.rows), bool)
     for block in deadline.blocks(len(rows), 1):
@@ -58,7 +68,10 @@ def turned(ranking: Ranking, top_k: int, deadline: Deadline, clock: Clock | None
         if clock is not None:
             clock.now_s += query_s
     return dataclasses.replace(
-        ranking, rows=rows, complete=ranking.complete & reached, provenance=f"{ranking.provenance}; turned"
+        ranking,
+        rows=rows,
+        complete=ranking.complete & reached,
+        provenance=f"{ranking.provenance}; turned",
     )
 
 
@@ -95,23 +108,38 @@ def test_equals_its_methods_by_hand(images: Images) -> None:
     assert same(run_chain(parse_chain("dba:4"), *images), after_dba)
     assert same(run_chain(parse_chain("dba:4,aqe:3@3"), *images), after_aqe)
     after_k_reciprocal = rerank_k_reciprocal(after_aqe, expanded, augmented, 8, 3, 0.3)
-    assert same(run_chain(parse_chain("dba:4,aqe:3@3,k_reciprocal:8,3"), *images), after_k_reciprocal)
-    after_diffusion = rerank_by_diffusion(after_aqe, expanded, augmented, DiffusionConfig(k=6, top_k=20))
+    assert same(
+        run_chain(parse_chain("dba:4,aqe:3@3,k_reciprocal:8,3"), *images), after_k_reciprocal
+    )
+    after_diffusion = rerank_by_diffusion(
+        after_aqe, expanded, augmented, DiffusionConfig(k=6, top_k=20)
+    )
     assert same(run_chain(parse_chain("dba:4,aqe:3@3,diffusion:6,20"), *images), after_diffusion)
     verified = turned(ranking, 7, Deadline(None))
     expanded = expand_queries(query, gallery, verified, 3)
     chained = run_chain(parse_chain("geometric:7,aqe:3"), *images, geometric=turned)
-    assert same(chained, exact.search(expanded, gallery)) and not same(chained, run_chain(parse_chain("aqe:3"), *images))
+    assert same(chained, exact.search(expanded, gallery)) and not same(
+        chained, run_chain(parse_chain("aqe:3"), *images)
+    )
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 99), st.lists(st.sampled_from(ALL_METHODS), max_size=4), st.integers(1, 12), st.integers(1, 40))
-def test_every_chain_permutes_the_candidates(seed: int, names: list[str], num_queries: int, num_gallery: int) -> None:
+@given(
+    st.integers(0, 99),
+    st.lists(st.sampled_from(ALL_METHODS), max_size=4),
+    st.integers(1, 12),
+    st.integers(1, 40),
+)
+def test_every_chain_permutes_the_candidates(
+    seed: int, names: list[str], num_queries: int, num_gallery: int
+) -> None:
     query, gallery = clustered(seed, num_queries, "q"), clustered(seed + 100, num_gallery, "g")
     before = exact.search(query, gallery)
     for deadline in (None, Deadline(1e9)):
         after = run_chain(parse_chain(",".join(names)), query, gallery, before, deadline, turned)
-        assert (np.sort(after.rows, axis=1) == np.sort(before.rows, axis=1)).all() and after.complete.all()
+        assert (
+            np.sort(after.rows, axis=1) == np.sort(before.rows, axis=1)
+        ).all() and after.complete.all()
     if names and names[-1] == "geometric:7":
         earlier = run_chain(parse_chain(",".join(names[:-1])), query, gallery, before, None, turned)
         assert (np.sort(after.rows[:, :7]) == np.sort(earlier.rows[:, :7])).all() and (
@@ -121,9 +149,14 @@ def test_every_chain_permutes_the_candidates(seed: int, names: list[str], num_qu
 
 def test_identical_images_keep_their_order() -> None:
     ones = np.full((9, 4), 0.5, np.float32)
-    query, gallery = GlobalFeatures(["q0", "q1"], ones[:2]), GlobalFeatures([f"g{row}" for row in range(9)], ones)
+    query, gallery = (
+        GlobalFeatures(["q0", "q1"], ones[:2]),
+        GlobalFeatures([f"g{row}" for row in range(9)], ones),
+    )
     before = exact.search(query, gallery)
-    after = run_chain(parse_chain("dba:3,aqe:3@3,k_reciprocal:4,2,diffusion:4,9,aqe:20"), query, gallery, before)
+    after = run_chain(
+        parse_chain("dba:3,aqe:3@3,k_reciprocal:4,2,diffusion:4,9,aqe:20"), query, gallery, before
+    )
     assert (after.rows == before.rows).all()
 
 
@@ -136,8 +169,15 @@ def test_a_cut_ranking_keeps_its_width_and_padding(images: Images) -> None:
         np.pad(ranking.scores, ((0, 0), (0, 2))),
     )
     after = run_chain(parse_chain("aqe:3,diffusion:6,20"), query, gallery, wide)
-    assert after.rows.shape == (20, 62) and (after.rows[:, 60:] == -1).all() and (after.rows[:, :60] >= 0).all()
-    assert run_chain(parse_chain("dba:3,aqe:3"), query, gallery, ranking.cut(5)).rows.shape == (20, 5)
+    assert (
+        after.rows.shape == (20, 62)
+        and (after.rows[:, 60:] == -1).all()
+        and (after.rows[:, :60] >= 0).all()
+    )
+    assert run_chain(parse_chain("dba:3,aqe:3"), query, gallery, ranking.cut(5)).rows.shape == (
+        20,
+        5,
+    )
 
 
 def test_provenance_tells_each_step(images: Images) -> None:
@@ -158,7 +198,9 @@ def test_an_earlier_cut_stays_told(images: Images) -> None:
 class Costly:
     """Work that takes time by an injected clock: a search 5 ms and 1 ms a query, neighbours 20 steps, a verification 10 ms."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: float = 0.004, verify_s: float = 0.01) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, step_s: float = 0.004, verify_s: float = 0.01
+    ) -> None:
         self.clock, self.verify_s = Clock(), verify_s
 
         def neighbours(embeddings: np.ndarray, k: int, give_up: Callable[[float], bool]) -> Any:
@@ -180,14 +222,21 @@ class Costly:
         return turned(ranking, top_k, deadline, self.clock, self.verify_s)
 
 
-@pytest.mark.parametrize("text", ["dba:4,aqe:3@3,geometric:7", "geometric:7,diffusion:6,20,aqe:3", "aqe:3,aqe:3,geometric:7"])
-def test_cut_at_every_moment_a_valid_ranking_is_there_in_time(images: Images, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["dba:4,aqe:3@3,geometric:7", "geometric:7,diffusion:6,20,aqe:3", "aqe:3,aqe:3,geometric:7"],
+)
+def test_cut_at_every_moment_a_valid_ranking_is_there_in_time(
+    images: Images, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     query, gallery, plain = images
     whole, num_reached = run_chain(parse_chain(text), *images, geometric=turned), []
     costly = Costly(monkeypatch)
     for budget_s in (0.0, *np.arange(0.13, 2.0, 0.05)):
         costly.clock.now_s = 0.0
-        after = run_chain(parse_chain(text), *images, Deadline(budget_s, costly.clock), costly.geometric)
+        after = run_chain(
+            parse_chain(text), *images, Deadline(budget_s, costly.clock), costly.geometric
+        )
         assert costly.clock.now_s <= budget_s
         assert (np.sort(after.rows, axis=1) == np.sort(plain.rows, axis=1)).all()
         counts = [int(count) for count in re.findall(r"\((\d+) of 20 queries\)", after.provenance)]
@@ -199,21 +248,34 @@ def test_cut_at_every_moment_a_valid_ranking_is_there_in_time(images: Images, mo
     assert num_reached[-1] == 60 and same(after, whole) and len(set(num_reached)) > 6
 
 
-def test_a_cheap_step_is_not_starved_by_a_dear_one_before_it(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cheap_step_is_not_starved_by_a_dear_one_before_it(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
     costly = Costly(monkeypatch, verify_s=0.1)
-    after = run_chain(parse_chain("geometric:7,aqe:3"), *images, Deadline(2.0, costly.clock), costly.geometric)
+    after = run_chain(
+        parse_chain("geometric:7,aqe:3"), *images, Deadline(2.0, costly.clock), costly.geometric
+    )
     verified, expanded = map(int, re.findall(r"\((\d+) of 20 queries\)", after.provenance))
     assert expanded == 20 and 8 <= verified < 20 and costly.clock.now_s <= 2.0
 
 
-def test_what_cannot_end_takes_no_time_from_the_rest(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_end_takes_no_time_from_the_rest(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
     costly = Costly(monkeypatch, step_s=0.1)
-    after = run_chain(parse_chain("dba:4,geometric:7"), *images, Deadline(1.2, costly.clock), costly.geometric)
-    assert [int(count) for count in re.findall(r"\((\d+) of 20 queries\)", after.provenance)] == [0, 20]
+    after = run_chain(
+        parse_chain("dba:4,geometric:7"), *images, Deadline(1.2, costly.clock), costly.geometric
+    )
+    assert [int(count) for count in re.findall(r"\((\d+) of 20 queries\)", after.provenance)] == [
+        0,
+        20,
+    ]
     assert not after.complete.any() and same(after, turned(images[2], 7, Deadline(None)))
 
 
-def test_later_steps_see_what_earlier_ones_made_of_each_query(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_steps_see_what_earlier_ones_made_of_each_query(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
     query, gallery, ranking = images
     expanded = expand_queries(query, gallery, ranking, 3)
     costly = Costly(monkeypatch)
@@ -227,7 +289,9 @@ def test_later_steps_see_what_earlier_ones_made_of_each_query(images: Images, mo
     after = run_chain(parse_chain("aqe:3,diffusion"), *images, Deadline(0.16, costly.clock))
     reached = int(after.complete.sum())
     assert 0 < reached < 20
-    np.testing.assert_array_equal(seen[0], np.concatenate([expanded.embeddings[:reached], query.embeddings[reached:]]))
+    np.testing.assert_array_equal(
+        seen[0], np.concatenate([expanded.embeddings[:reached], query.embeddings[reached:]])
+    )
 
 
 def test_nothing_is_called_where_no_time_is_left(images: Images) -> None:
@@ -236,10 +300,15 @@ def test_nothing_is_called_where_no_time_is_left(images: Images) -> None:
 
     after = run_chain(parse_chain("geometric:7,aqe:3"), *images, Deadline(0), never)
     assert same(after, images[2]) and not after.complete.any()
-    assert after.provenance == "exact cosine, top 60; geometric:7 (0 of 20 queries); aqe:3@0 (0 of 20 queries)"
+    assert (
+        after.provenance
+        == "exact cosine, top 60; geometric:7 (0 of 20 queries); aqe:3@0 (0 of 20 queries)"
+    )
 
 
-def test_what_has_to_be_compiled_too_long_is_not_waited_for(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_to_be_compiled_too_long_is_not_waited_for(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
     released = threading.Event()
     monkeypatch.setattr(chain, "_compile", lambda *_: released.wait(5.0))
     after = run_chain(parse_chain("aqe:3"), *images, Deadline(0.5))
@@ -247,7 +316,9 @@ def test_what_has_to_be_compiled_too_long_is_not_waited_for(images: Images, monk
     assert same(after, images[2]) and not after.complete.any()
 
 
-def test_a_search_before_query_expansion_fills_what_that_looks_at(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_before_query_expansion_fills_what_that_looks_at(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, widths = run_chain(parse_chain("dba:4,aqe:3"), *images, Deadline(1e9)), []
     search = exact.search
 
@@ -261,7 +332,10 @@ def test_a_search_before_query_expansion_fills_what_that_looks_at(images: Images
 
 def test_refusals(images: Images) -> None:
     query, gallery, ranking = images
-    with pytest.raises(ValueError, match="the geometric step needs local features of queries and gallery. Received none."):
+    with pytest.raises(
+        ValueError,
+        match="the geometric step needs local features of queries and gallery. Received none.",
+    ):
         run_chain(parse_chain("geometric"), *images)
     with pytest.raises(ValueError, match="the ranking has other gallery images than the features"):
         run_chain((), query, clustered(2, 61, "g"), ranking)

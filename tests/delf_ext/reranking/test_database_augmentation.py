@@ -14,7 +14,9 @@ from delf_ext.reranking.database_augmentation import augment_database
 
 def named(vectors: np.ndarray) -> GlobalFeatures:
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return GlobalFeatures([f"g{row}" for row in range(len(vectors))], vectors.astype(np.float32), "digest")
+    return GlobalFeatures(
+        [f"g{row}" for row in range(len(vectors))], vectors.astype(np.float32), "digest"
+    )
 
 
 def gallery_of(seed: int, num_images: int, num_dims: int = 6) -> GlobalFeatures:
@@ -27,31 +29,40 @@ def slow_augment(gallery: GlobalFeatures, num_expand: int, alpha: float) -> np.n
     for own in vectors:
         similarities = (vectors @ own).astype(np.float32)
         nearest = np.argsort(-similarities, kind="stable")[:num_expand]
-        weights = np.ones(len(nearest)) if alpha == 0 else np.maximum(similarities[nearest], 0.0) ** alpha
+        weights = (
+            np.ones(len(nearest)) if alpha == 0 else np.maximum(similarities[nearest], 0.0) ** alpha
+        )
         total = weights @ vectors[nearest]
         result.append(total / np.linalg.norm(total))
     return np.array(result)
 
 
-@given(st.integers(0, 999), st.integers(1, 30), st.integers(1, 40), st.sampled_from([0.0, 1.0, 3.0]))
+@given(
+    st.integers(0, 999), st.integers(1, 30), st.integers(1, 40), st.sampled_from([0.0, 1.0, 3.0])
+)
 def test_equals_slow_twin(seed: int, num_images: int, num_expand: int, alpha: float) -> None:
     gallery = gallery_of(seed, num_images)
     found = augment_database(gallery, num_expand, alpha)
     if num_expand < num_images or alpha > 0:  # the sum of all may have next to no length
-        np.testing.assert_allclose(found.embeddings, slow_augment(gallery, num_expand, alpha), atol=1e-5)
+        np.testing.assert_allclose(
+            found.embeddings, slow_augment(gallery, num_expand, alpha), atol=1e-5
+        )
     assert found.ids is gallery.ids and found.digest == "digest"
 
 
 def test_one_neighbour_is_the_image_itself() -> None:
     gallery = gallery_of(1, 20)
-    np.testing.assert_allclose(augment_database(gallery, 1, 3.0).embeddings, gallery.embeddings, atol=1e-7)
+    np.testing.assert_allclose(
+        augment_database(gallery, 1, 3.0).embeddings, gallery.embeddings, atol=1e-7
+    )
 
 
 def test_known_neighbours_may_be_more_than_needed() -> None:
     gallery = gallery_of(2, 30)
     known = nearest_neighbours(gallery.embeddings, 12)
     np.testing.assert_array_equal(
-        augment_database(gallery, 5, 1.0, known).embeddings, augment_database(gallery, 5, 1.0).embeddings
+        augment_database(gallery, 5, 1.0, known).embeddings,
+        augment_database(gallery, 5, 1.0).embeddings,
     )
 
 
@@ -60,7 +71,9 @@ def test_copies_stay_copies() -> None:
     gallery = named(np.repeat(np.random.default_rng(3).standard_normal((2, 6)), 10, axis=0))
     found = augment_database(gallery, 4)
     np.testing.assert_allclose(found.embeddings, gallery.embeddings, atol=1e-6)
-    np.testing.assert_array_equal(search(found, found).rows[:, :10], search(gallery, gallery).rows[:, :10])
+    np.testing.assert_array_equal(
+        search(found, found).rows[:, :10], search(gallery, gallery).rows[:, :10]
+    )
 
 
 def test_noisy_views_of_an_object_move_together() -> None:
@@ -81,7 +94,11 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="alpha must be at least 0. Received -1."):
         augment_database(gallery, 3, -1.0)
     known = nearest_neighbours(gallery.embeddings, 3)
-    with pytest.raises(ValueError, match=r"neighbours must be \[8, 4\] or wider. Received shape=\(8, 3\)."):
+    with pytest.raises(
+        ValueError, match=r"neighbours must be \[8, 4\] or wider. Received shape=\(8, 3\)."
+    ):
         augment_database(gallery, 4, neighbours=known)
-    with pytest.raises(ValueError, match=r"neighbours must be \[9, 3\] or wider. Received shape=\(8, 3\)."):
+    with pytest.raises(
+        ValueError, match=r"neighbours must be \[9, 3\] or wider. Received shape=\(8, 3\)."
+    ):
         augment_database(gallery_of(5, 9), 3, neighbours=known)

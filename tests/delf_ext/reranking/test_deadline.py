@@ -26,7 +26,14 @@ class Clock:
         self.now_s += seconds
 
 
-def walk(deadline: Deadline, clock: Clock, num_queries: int, block_size: int, query_s: float, call_s: float = 0.0) -> list[slice]:
+def walk(
+    deadline: Deadline,
+    clock: Clock,
+    num_queries: int,
+    block_size: int,
+    query_s: float,
+    call_s: float = 0.0,
+) -> list[slice]:
     blocks = []
     for block in deadline.blocks(num_queries, block_size):
         clock.work(call_s + query_s * (block.stop - block.start))
@@ -42,13 +49,20 @@ def reached(blocks: list[slice]) -> int:
 def test_without_pressure_everything_is_done(seconds: float | None) -> None:
     clock = Clock()
     blocks = walk(Deadline(seconds, clock), clock, 1000, 100, 7.0)
-    assert [block.start for block in blocks] == [0, *(block.stop for block in blocks[:-1])] and reached(blocks) == 1000
+    assert [block.start for block in blocks] == [
+        0,
+        *(block.stop for block in blocks[:-1]),
+    ] and reached(blocks) == 1000
     assert max(block.stop - block.start for block in blocks) == 100
 
 
 def test_without_a_limit_blocks_have_their_full_size_at_once() -> None:
     assert list(Deadline(None).blocks(25, 10)) == [slice(0, 10), slice(10, 20), slice(20, 25)]
-    assert Deadline(None).remaining_s() == math.inf and not Deadline(None).expired() and not Deadline(None).give_up()(0.1)
+    assert (
+        Deadline(None).remaining_s() == math.inf
+        and not Deadline(None).expired()
+        and not Deadline(None).give_up()(0.1)
+    )
 
 
 def test_blocks_grow_from_one_query() -> None:
@@ -60,17 +74,30 @@ def test_blocks_grow_from_one_query() -> None:
 def test_a_budget_of_nothing_does_nothing() -> None:
     clock = Clock()
     deadline = Deadline(0, clock)
-    assert walk(deadline, clock, 10, 1, 0.0) == [] and deadline.expired() and deadline.remaining_s() == 0
+    assert (
+        walk(deadline, clock, 10, 1, 0.0) == []
+        and deadline.expired()
+        and deadline.remaining_s() == 0
+    )
     assert walk(Deadline(5, clock), clock, 0, 4, 1.0) == []
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.5, math.nan, -math.inf])
 def test_a_negative_budget_is_refused(seconds: float) -> None:
-    with pytest.raises(UsageError, match=f"--time_budget must be at least 0 seconds. Received {seconds}."):
+    with pytest.raises(
+        UsageError, match=f"--time_budget must be at least 0 seconds. Received {seconds}."
+    ):
         Deadline(seconds)
 
 
-def slow_down(seconds: float, num_queries: int, block_size: int, reserve_s: float, first: float, growths: list[float]) -> None:
+def slow_down(
+    seconds: float,
+    num_queries: int,
+    block_size: int,
+    reserve_s: float,
+    first: float,
+    growths: list[float],
+) -> None:
     """Each block costs its growth times the most that blocks like it have cost; it has to end in time."""
     clock = Clock()
     deadline, done, seen = Deadline(seconds, clock), 0, []
@@ -80,7 +107,10 @@ def slow_down(seconds: float, num_queries: int, block_size: int, reserve_s: floa
         done, clock_before = block.stop, clock.now_s
         like_it = [took * max(1, count / size) for size, took in seen if 2 * size >= count]
         clock.work(growth * max(like_it) if seen else first * deadline.first_s)
-        seen = [*seen[block.start == 1 :], (count, clock.now_s - clock_before)]  # the first counts until there is a second
+        seen = [
+            *seen[block.start == 1 :],
+            (count, clock.now_s - clock_before),
+        ]  # the first counts until there is a second
     assert clock.now_s <= max(100.0 + seconds - reserve_s, 100.0) + 1e-9
 
 
@@ -93,7 +123,12 @@ def slow_down(seconds: float, num_queries: int, block_size: int, reserve_s: floa
     growths=st.lists(st.floats(0, SLOWDOWN), min_size=60, max_size=60),
 )
 def test_ends_in_time_though_each_block_is_slower_than_any_before(
-    seconds: float, num_queries: int, block_size: int, reserve_s: float, first: float, growths: list[float]
+    seconds: float,
+    num_queries: int,
+    block_size: int,
+    reserve_s: float,
+    first: float,
+    growths: list[float],
 ) -> None:
     slow_down(seconds, num_queries, block_size, reserve_s, first, growths)
 
@@ -104,7 +139,13 @@ def test_ends_in_time_in_the_worst_case(block_size: int) -> None:
         slow_down(hundredths / 100, 60, block_size, 0.0, 0.1, [SLOWDOWN] * 60)
 
 
-@given(st.floats(1, 100), st.integers(1, 500), st.integers(1, 64), st.floats(0, 0.09), st.floats(0, 0.01))
+@given(
+    st.floats(1, 100),
+    st.integers(1, 500),
+    st.integers(1, 64),
+    st.floats(0, 0.09),
+    st.floats(0, 0.01),
+)
 def test_at_an_even_pace_little_is_wasted(
     seconds: float, num_queries: int, block_size: int, call_s: float, query_s: float
 ) -> None:
@@ -112,14 +153,19 @@ def test_at_an_even_pace_little_is_wasted(
     clock = Clock()
     deadline = Deadline(seconds, clock)
     done = reached(walk(deadline, clock, num_queries, block_size, query_s, call_s))
-    assert done == num_queries or deadline.remaining_s() <= 2 * SLOWDOWN * (call_s + query_s * block_size) + 1e-6
+    assert (
+        done == num_queries
+        or deadline.remaining_s() <= 2 * SLOWDOWN * (call_s + query_s * block_size) + 1e-6
+    )
 
 
 def test_the_first_block_is_begun_only_with_time_for_it() -> None:
     clock = Clock()
     deadline = Deadline(100.0, clock)
     clock.work(99.5)
-    assert walk(deadline, clock, 10, 1, 0.1) == []  # half a second: an unknown method might need all of it
+    assert (
+        walk(deadline, clock, 10, 1, 0.1) == []
+    )  # half a second: an unknown method might need all of it
     quick = Deadline(0.5, clock)
     assert reached(walk(quick, clock, 10, 1, 0.01)) == 10
 
@@ -156,8 +202,13 @@ def test_what_will_not_end_is_given_up_early() -> None:
     clock = Clock()
     assert asked_until_it_gives_up(Deadline(200.0, clock), clock, [1.0] * 100) == 1.0
     deadline = Deadline(50.0, clock)
-    assert asked_until_it_gives_up(deadline, clock, [1.0] * 100) == pytest.approx(0.07) and deadline.remaining_s() > 40
-    assert asked_until_it_gives_up(Deadline(145.0, clock), clock, [15.0] + [1.0] * 99) == 1.0  # compiled, and 30 s to spare
+    assert (
+        asked_until_it_gives_up(deadline, clock, [1.0] * 100) == pytest.approx(0.07)
+        and deadline.remaining_s() > 40
+    )
+    assert (
+        asked_until_it_gives_up(Deadline(145.0, clock), clock, [15.0] + [1.0] * 99) == 1.0
+    )  # compiled, and 30 s to spare
     late = Deadline(10.0, clock)
     give_up = late.give_up()
     clock.work(11.0)
@@ -169,7 +220,13 @@ def test_what_is_given_up_ends_in_time(seconds: float, growths: list[float]) -> 
     clock = Clock()
     deadline, slowest_s, steps = Deadline(seconds, clock), 0.0, []
     for number, growth in enumerate(growths):
-        steps.append(min(0.1, seconds / 10) if number == 0 else steps[0] * growth if number == 1 else slowest_s * growth)
+        steps.append(
+            min(0.1, seconds / 10)
+            if number == 0
+            else steps[0] * growth
+            if number == 1
+            else slowest_s * growth
+        )
         slowest_s = steps[-1] if number <= 1 else max(slowest_s, steps[-1])
     asked_until_it_gives_up(deadline, clock, steps)
     assert clock.now_s <= 100.0 + seconds + 1e-9
@@ -194,7 +251,9 @@ def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stderr", stream)
         clock = Clock()
         walk(Deadline(80.0, clock), clock, 16, 1, 1.0)
-        assert ("64 s left" in stream.getvalue()) == told and ("re-ranking" in stream.getvalue()) == told
+        assert ("64 s left" in stream.getvalue()) == told and (
+            "re-ranking" in stream.getvalue()
+        ) == told
 
 
 def test_parts_are_begun_only_where_one_twice_as_slow_would_end() -> None:
@@ -212,6 +271,8 @@ def test_work_in_a_thread_is_waited_for_until_time_is_short() -> None:
     assert Deadline(60.0).ends_in_time(done.set) and done.is_set()
     assert not Deadline(0.3).ends_in_time(lambda: done.wait(2.0) if not done.clear() else None)
     assert not Deadline(0).ends_in_time(lambda: None)
-    assert Deadline(None).ends_in_time(lambda: pytest.fail("without a limit nothing has to be tried"))
+    assert Deadline(None).ends_in_time(
+        lambda: pytest.fail("without a limit nothing has to be tried")
+    )
     with pytest.raises(ZeroDivisionError):
         Deadline(60.0).ends_in_time(lambda: 1 / 0)

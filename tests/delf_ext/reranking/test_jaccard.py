@@ -31,7 +31,11 @@ def encodings_of(seed: int, num_images: int, num_columns: int) -> np.ndarray:
 
 
 def slow_distances(
-    own: np.ndarray, gallery: np.ndarray, similarities: np.ndarray, farthest: np.ndarray, lambda_: float
+    own: np.ndarray,
+    gallery: np.ndarray,
+    similarities: np.ndarray,
+    farthest: np.ndarray,
+    lambda_: float,
 ) -> np.ndarray:
     """The definition, dense [b, G]: 1 - sum of minima / sum of maxima."""
     least = np.array([[np.minimum(a, b).sum() for b in gallery] for a in own]).round(9)
@@ -42,28 +46,43 @@ def slow_distances(
 
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("lambda_", [0.0, 0.3, 1.0])
-def test_equals_slow_twin(monkeypatch: pytest.MonkeyPatch, num_threads: int, lambda_: float) -> None:
+def test_equals_slow_twin(
+    monkeypatch: pytest.MonkeyPatch, num_threads: int, lambda_: float
+) -> None:
     monkeypatch.setattr("delf_ext.reranking.jaccard.NUM_THREADS", num_threads)
-    rows, own, gallery = candidates_of(1, 7, 40, 30), encodings_of(2, 7, 50), encodings_of(3, 40, 50)
+    rows, own, gallery = (
+        candidates_of(1, 7, 40, 30),
+        encodings_of(2, 7, 50),
+        encodings_of(3, 40, 50),
+    )
     gallery[5], gallery[20:23] = own[0], own[1]
     every, farthest = all_similarities(unit(4, 7), unit(5, 40)), np.linspace(1.5, 4.0, 7)
     similarities = np.take_along_axis(every, np.maximum(rows, 0), axis=1)
-    found, order = final_distances(csr_matrix(own), csr_matrix(gallery).tocsc(), rows, similarities, farthest, lambda_)
-    expected = np.take_along_axis(slow_distances(own, gallery, every, farthest, lambda_), np.maximum(rows, 0), axis=1)
+    found, order = final_distances(
+        csr_matrix(own), csr_matrix(gallery).tocsc(), rows, similarities, farthest, lambda_
+    )
+    expected = np.take_along_axis(
+        slow_distances(own, gallery, every, farthest, lambda_), np.maximum(rows, 0), axis=1
+    )
     np.testing.assert_allclose(found[rows >= 0], expected[rows >= 0], atol=2e-9)
     assert np.isposinf(found[rows < 0]).all()
     np.testing.assert_array_equal(order, np.lexsort((np.where(rows < 0, 0, rows), found)))
 
 
 def test_images_that_share_nothing_have_the_largest_jaccard_distance() -> None:
-    own, gallery = csr_matrix([[1.0, 0.0, 0.0]]), csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    own, gallery = (
+        csr_matrix([[1.0, 0.0, 0.0]]),
+        csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]),
+    )
     rows, similarities = np.array([[0, 1, 2]], np.int32), np.zeros((1, 3), np.float32)
     found, order = final_distances(own, gallery.tocsc(), rows, similarities, np.ones(1), 0.0)
     assert found.tolist() == [[1.0, 0.0, 1.0]] and order.tolist() == [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 256])
-def test_similarities_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch, chunk_rows: int) -> None:
+def test_similarities_do_not_depend_on_chunks(
+    monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
     monkeypatch.setattr(index_similarities, "CHUNK_ROWS", chunk_rows)
     monkeypatch.setattr(index_similarities, "PAIRS_PER_CHUNK", 0)
     query, gallery, rows = unit(6, 5), unit(7, 90), candidates_of(8, 5, 90, 60)

@@ -18,16 +18,22 @@ from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 
 def features(vectors: np.ndarray, prefix: str) -> GlobalFeatures:
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return GlobalFeatures([f"{prefix}{row}" for row in range(len(vectors))], vectors.astype(np.float32))
+    return GlobalFeatures(
+        [f"{prefix}{row}" for row in range(len(vectors))], vectors.astype(np.float32)
+    )
 
 
 def clustered(seed: int, num_images: int, num_dims: int = 16, spread: float = 0.8) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(2, num_images // 8), num_dims))
-    return centres[rng.integers(len(centres), size=num_images)] + spread * rng.standard_normal((num_images, num_dims))
+    return centres[rng.integers(len(centres), size=num_images)] + spread * rng.standard_normal(
+        (num_images, num_dims)
+    )
 
 
-def slow_distances(query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float) -> np.ndarray:
+def slow_distances(
+    query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float
+) -> np.ndarray:
     """The paper, dense, float64: final distances [Q, G]."""
     vectors = np.concatenate([query.embeddings, gallery.embeddings])
     units = np.rint(vectors.astype(np.float64) * 2**26)  # exact products, so that copies tie
@@ -43,39 +49,62 @@ def slow_distances(query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: 
     for image in range(num_images):
         core = mutual(image, k1)
         halves = [mutual(other, int(np.around(k1 / 2))) for other in core]
-        members = sorted(core.union(*(half for half in halves if 3 * len(half & core) > 2 * len(half))))
+        members = sorted(
+            core.union(*(half for half in halves if 3 * len(half & core) > 2 * len(half)))
+        )
         weights = np.exp(-distances[image, members])
         encodings[image, members] = weights / weights.sum()
     if k2 > 1:
-        encodings = np.array([encodings[order[image, :k2]].mean(axis=0) for image in range(num_images)])
+        encodings = np.array(
+            [encodings[order[image, :k2]].mean(axis=0) for image in range(num_images)]
+        )
     own, others = encodings[: len(query)], encodings[len(query) :]
     shared = np.array([[np.minimum(a, b).sum() for b in others] for a in own])
     shared = np.round(shared, 9)  # what is equal but for float64's rounding shall tie
-    return (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * distances[: len(query), len(query) :]
+    return (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * distances[
+        : len(query), len(query) :
+    ]
 
 
-def assert_same_as_slow_twin(query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float) -> None:
+def assert_same_as_slow_twin(
+    query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float
+) -> None:
     expected = slow_distances(query, gallery, k1, k2, lambda_)
     found = rerank_k_reciprocal(search(query, gallery), query, gallery, k1, k2, lambda_)
     np.testing.assert_array_equal(found.rows, np.argsort(expected, axis=1, kind="stable"))
-    np.testing.assert_allclose(found.scores, 1 - np.take_along_axis(expected, found.rows, axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        found.scores, 1 - np.take_along_axis(expected, found.rows, axis=1), atol=1e-6
+    )
     assert found.complete.all()
 
 
-CASES = [(20, 6, 0.3), (20, 1, 0.3), (5, 3, 0.0), (7, 9, 0.3), (20, 6, 1.0), (1, 1, 0.5), (200, 6, 0.3), (9, 300, 0.1)]
+CASES = [
+    (20, 6, 0.3),
+    (20, 1, 0.3),
+    (5, 3, 0.0),
+    (7, 9, 0.3),
+    (20, 6, 1.0),
+    (1, 1, 0.5),
+    (200, 6, 0.3),
+    (9, 300, 0.1),
+]
 
 
 @pytest.mark.parametrize(("k1", "k2", "lambda_"), CASES)
 @pytest.mark.parametrize("spread", [0.5, 1.0, 50.0])
 def test_equals_slow_twin(k1: int, k2: int, lambda_: float, spread: float) -> None:
     vectors = clustered(1, 100, spread=spread)
-    assert_same_as_slow_twin(features(vectors[:15], "q"), features(vectors[15:], "g"), k1, k2, lambda_)
+    assert_same_as_slow_twin(
+        features(vectors[:15], "q"), features(vectors[15:], "g"), k1, k2, lambda_
+    )
 
 
 @pytest.mark.parametrize("k1", [4, 20])
 def test_equals_slow_twin_with_copies_and_ties(k1: int) -> None:
     vectors = clustered(2, 60)
-    copies = np.concatenate([vectors, np.repeat(vectors[:1], 40, axis=0), np.repeat(vectors[3:7], 3, axis=0)])
+    copies = np.concatenate(
+        [vectors, np.repeat(vectors[:1], 40, axis=0), np.repeat(vectors[3:7], 3, axis=0)]
+    )
     copies = copies[np.random.default_rng(3).permutation(len(copies))]
     gallery = features(copies, "g")
     assert_same_as_slow_twin(features(vectors[:12], "q"), gallery, k1, 6, 0.3)
@@ -109,12 +138,17 @@ def test_images_that_are_all_equal_keep_the_order_of_the_gallery() -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 50, 2**19])
-def test_a_cut_ranking_is_ordered_as_in_the_whole(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+def test_a_cut_ranking_is_ordered_as_in_the_whole(
+    monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", entries)
     monkeypatch.setattr(jaccard, "NUM_THREADS", 3)
     vectors = clustered(7, 90)
     query, gallery = features(vectors[:11], "q"), features(vectors[11:], "g")
-    whole, first = rerank_k_reciprocal(search(query, gallery), query, gallery), search(query, gallery, 12)
+    whole, first = (
+        rerank_k_reciprocal(search(query, gallery), query, gallery),
+        search(query, gallery, 12),
+    )
     rows, scores = first.rows.copy(), first.scores.copy()
     rows[3, 8:], rows[5], scores[5] = -1, -1, -7.0  # as another re-ranker may leave them
     cut = rerank_k_reciprocal(dataclasses.replace(first, rows=rows, scores=scores), query, gallery)
@@ -126,8 +160,16 @@ def test_a_cut_ranking_is_ordered_as_in_the_whole(monkeypatch: pytest.MonkeyPatc
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 70), st.integers(1, 8), st.sampled_from([0.0, 0.3, 1.0]))
-def test_the_candidates_stay_and_lambda_1_keeps_their_order(seed: int, num: int, k1: int, k2: int, lambda_: float) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 60),
+    st.integers(1, 70),
+    st.integers(1, 8),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_the_candidates_stay_and_lambda_1_keeps_their_order(
+    seed: int, num: int, k1: int, k2: int, lambda_: float
+) -> None:
     vectors = clustered(seed, num)
     query, gallery = features(vectors[: num // 2], "q"), features(vectors[num // 2 :], "g")
     ranking = search(query, gallery, 25)
@@ -144,7 +186,10 @@ def test_shuffling_the_gallery_shuffles_the_result(seed: int, k1: int) -> None:
     vectors, order = clustered(seed, 60), np.random.default_rng(seed).permutation(50)
     query, gallery = features(vectors[:10], "q"), features(vectors[10:], "g")
     shuffled = GlobalFeatures(gallery.ids[order], gallery.embeddings[order])
-    found, other = (rerank_k_reciprocal(search(query, record), query, record, k1, 3) for record in (gallery, shuffled))
+    found, other = (
+        rerank_k_reciprocal(search(query, record), query, record, k1, 3)
+        for record in (gallery, shuffled)
+    )
     np.testing.assert_array_equal(found.gallery_ids[found.rows], other.gallery_ids[other.rows])
     np.testing.assert_array_equal(found.scores, other.scores)
 
@@ -160,7 +205,12 @@ def test_what_the_deadline_does_not_reach_is_as_it_was(monkeypatch: pytest.Monke
     reached = []
     for budget_s in range(0, 1000, 50):
         ticks = itertools.count()
-        found = rerank_k_reciprocal(before, query, gallery, deadline=Deadline(budget_s, lambda ticks=ticks: float(next(ticks))))
+        found = rerank_k_reciprocal(
+            before,
+            query,
+            gallery,
+            deadline=Deadline(budget_s, lambda ticks=ticks: float(next(ticks))),
+        )
         new = (found.rows == whole.rows).all(axis=1) & (found.scores == whole.scores).all(axis=1)
         old = (found.rows == before.rows).all(axis=1) & (found.scores == before.scores).all(axis=1)
         assert (new | old).all() and (new | ~found.complete).all() and next(ticks) <= budget_s + 3
@@ -177,9 +227,13 @@ def test_refusals_say_what_came() -> None:
         ((20, 6, 1.5), "and 1.5"),
         ((20, 6, np.nan), "nan"),
     ):
-        with pytest.raises(UsageError, match=f"k1 and k2 must be at least 1, lambda_ in .0, 1.. Received .*{told}"):
+        with pytest.raises(
+            UsageError, match=f"k1 and k2 must be at least 1, lambda_ in .0, 1.. Received .*{told}"
+        ):
             rerank_k_reciprocal(ranking, query, gallery, *settings_)
     with pytest.raises(ValueError, match="other gallery images than the features"):
         rerank_k_reciprocal(ranking, query, query)
-    nothing = Ranking(query.ids, gallery.ids, np.zeros((4, 0), np.int32), np.zeros((4, 0), np.float32))
+    nothing = Ranking(
+        query.ids, gallery.ids, np.zeros((4, 0), np.int32), np.zeros((4, 0), np.float32)
+    )
     assert rerank_k_reciprocal(nothing, query, gallery).rows.shape == (4, 0)

@@ -39,19 +39,31 @@ def test_what_is_written_is_read_again(names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dbaa:10", "--method names dba, aqe, k_reciprocal, diffusion, geometric, such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3"),
+        (
+            "dbaa:10",
+            "--method names dba, aqe, k_reciprocal, diffusion, geometric, such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3",
+        ),
         ("aqe:5,", "--method takes aqe:num_expand@alpha; too many numbers. Received 'aqe:5,'."),
         ("5,aqe", "such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100. Received '5'."),
         ("aqe 5", "Received 'aqe 5'."),
-        ("aqe:5:3", "--method takes aqe:num_expand@alpha; '5:3' is no whole number. Received 'aqe:5:3'."),
+        (
+            "aqe:5:3",
+            "--method takes aqe:num_expand@alpha; '5:3' is no whole number. Received 'aqe:5:3'.",
+        ),
         ("aqe:2.5", "'2.5' is no whole number. Received 'aqe:2.5'."),
         ("aqe:0", "0 is not from 1 to inf. Received 'aqe:0'."),
         ("aqe:5@-1", "-1.0 is not from 0 to 100. Received 'aqe:5@-1'."),
         ("aqe:5@x", "'x' is no number. Received 'aqe:5@x'."),
         ("aqe:5@nan", "nan is not from 0 to 100. Received 'aqe:5@nan'."),
         ("aqe:", "'' is no whole number. Received 'aqe:'."),
-        ("geometric:100@2", "--method takes geometric:top_k; there is no alpha. Received 'geometric:100@2'."),
-        ("k_reciprocal:20,6,1.5", "--method takes k_reciprocal:k1,k2,lambda_; 1.5 is not from 0 to 1. Received"),
+        (
+            "geometric:100@2",
+            "--method takes geometric:top_k; there is no alpha. Received 'geometric:100@2'.",
+        ),
+        (
+            "k_reciprocal:20,6,1.5",
+            "--method takes k_reciprocal:k1,k2,lambda_; 1.5 is not from 0 to 1. Received",
+        ),
         ("k_reciprocal:20,6,0.3,4", "too many numbers. Received 'k_reciprocal:20,6,0.3,4'."),
         ("diffusion:50,100@1", "1.0 is not from 0 to 0.999. Received 'diffusion:50,100@1'."),
     ],

@@ -29,7 +29,9 @@ def features_of(images: ImageList) -> LocalFeatures:
     total, sizes = 40 * len(images), np.tile((300, 300), (len(images), 1))
     ones, offsets = np.ones(total, np.float32), np.arange(0, total + 1, 40)
     stacked = [np.array(parts, np.float32).reshape(total, -1) for parts in (points, descriptors)]
-    return LocalFeatures(images.ids, offsets, sizes, stacked[0], ones, ones, stacked[1].astype(np.float16), "d")
+    return LocalFeatures(
+        images.ids, offsets, sizes, stacked[0], ones, ones, stacked[1].astype(np.float16), "d"
+    )
 
 
 class Extraction:
@@ -41,7 +43,9 @@ class Extraction:
     def clock(self) -> float:
         return self.now_s
 
-    def __call__(self, query: ImageList, gallery: ImageList, deadline: Deadline) -> list[tuple[LocalFeatures, LocalFeatures]]:
+    def __call__(
+        self, query: ImageList, gallery: ImageList, deadline: Deadline
+    ) -> list[tuple[LocalFeatures, LocalFeatures]]:
         fits, self.asked = deadline.part_fits(first_s=1.0), self.asked + 1
         for name in (*query.ids, *gallery.ids):
             if name not in self.known:
@@ -57,36 +61,66 @@ def ranking() -> Ranking:
     rng = np.random.default_rng(0)
     rows = np.stack([rng.permutation(NUM_GALLERY) for _ in range(NUM_QUERIES)])
     scores = -np.sort(-rng.uniform(0, 1, rows.shape), axis=1)
-    return Ranking(photographs("q", NUM_QUERIES).ids, photographs("g", NUM_GALLERY).ids, rows, scores, provenance="plain")
+    return Ranking(
+        photographs("q", NUM_QUERIES).ids,
+        photographs("g", NUM_GALLERY).ids,
+        rows,
+        scores,
+        provenance="plain",
+    )
 
 
 def verifier_for(extraction: Extraction) -> Verifier:
-    return Verifier(photographs("q", NUM_QUERIES), photographs("g", NUM_GALLERY), extraction, GeometricConfig())
+    return Verifier(
+        photographs("q", NUM_QUERIES), photographs("g", NUM_GALLERY), extraction, GeometricConfig()
+    )
 
 
-def test_without_a_limit_it_is_rerank_geometric_and_only_candidates_are_asked_for(ranking: Ranking) -> None:
+def test_without_a_limit_it_is_rerank_geometric_and_only_candidates_are_asked_for(
+    ranking: Ranking,
+) -> None:
     extraction = Extraction()
     verifier = verifier_for(extraction)
     after = verifier(ranking, 2, Deadline())
-    query, gallery = (features_of(photographs(prefix, number)) for prefix, number in (("q", NUM_QUERIES), ("g", NUM_GALLERY)))
+    query, gallery = (
+        features_of(photographs(prefix, number))
+        for prefix, number in (("q", NUM_QUERIES), ("g", NUM_GALLERY))
+    )
     expected, evidence = rerank_geometric(ranking, query, gallery, GeometricConfig(top_k=2))
-    assert (after.rows == expected.rows).all() and (after.scores == expected.scores).all() and after.complete.all()
-    assert verifier.evidence is not None and (verifier.evidence.num_inliers == evidence.num_inliers).all()
+    assert (
+        (after.rows == expected.rows).all()
+        and (after.scores == expected.scores).all()
+        and after.complete.all()
+    )
+    assert (
+        verifier.evidence is not None
+        and (verifier.evidence.num_inliers == evidence.num_inliers).all()
+    )
     candidates = {f"g{row:02}" for row in np.unique(ranking.rows[:, :2])}
-    assert extraction.asked == 1 and {name for name in extraction.known if name[0] == "g"} == candidates
+    assert (
+        extraction.asked == 1
+        and {name for name in extraction.known if name[0] == "g"} == candidates
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, 12.0, 17.0, 29.0, 35.0, 1000.0])
-def test_whatever_the_budget_the_reached_are_final_and_the_rest_untouched(ranking: Ranking, seconds: float) -> None:
+def test_whatever_the_budget_the_reached_are_final_and_the_rest_untouched(
+    ranking: Ranking, seconds: float
+) -> None:
     whole = verifier_for(Extraction())(ranking, 4, Deadline())
     extraction = Extraction()
     verifier = verifier_for(extraction)
     after = verifier(ranking, 4, Deadline(seconds, extraction.clock))
     reached = int(after.complete.sum())
     assert extraction.now_s <= seconds and after.complete[:reached].all()
-    assert (after.rows[:reached] == whole.rows[:reached]).all() and (after.rows[reached:] == ranking.rows[reached:]).all()
+    assert (after.rows[:reached] == whole.rows[:reached]).all() and (
+        after.rows[reached:] == ranking.rows[reached:]
+    ).all()
     assert reached == {0.0: 0, 1000.0: 20}.get(seconds, reached) and (seconds < 12 or reached > 0)
-    assert verifier.evidence is not None and verifier.evidence.reasons().get("no time left", 0) == NUM_QUERIES - reached
+    assert (
+        verifier.evidence is not None
+        and verifier.evidence.reasons().get("no time left", 0) == NUM_QUERIES - reached
+    )
 
 
 def test_an_earlier_cut_stays_told(ranking: Ranking) -> None:

@@ -163,7 +163,10 @@ def test_a_group_that_does_not_exist_is_refused_with_those_that_do(parameters: l
             "a learning-rate factor names parameter group 'head'.",
         ),
         (frozen, "model.trunk.frozen names parameter group 'trunk/block9'."),
-        (replace(usual, stages=(Stage(1, trains=("head",)),)), "a stage names parameter group 'head'."),
+        (
+            replace(usual, stages=(Stage(1, trains=("head",)),)),
+            "a stage names parameter group 'head'.",
+        ),
     ):
         with pytest.raises(UsageError) as caught:
             require_groups(recipe, parameters)

@@ -40,7 +40,9 @@ def test_the_runs_first_step_is_left_out_and_no_other() -> None:
 
 def test_what_happens_between_steps_does_not_count() -> None:
     throughput = Throughput(4, clock := Clock())
-    assert epoch(throughput, clock, [1.0, 0.5, 0.5], between_seconds=100.0)["images_per_s"] == pytest.approx(8 / 1)
+    assert epoch(throughput, clock, [1.0, 0.5, 0.5], between_seconds=100.0)[
+        "images_per_s"
+    ] == pytest.approx(8 / 1)
 
 
 def test_an_epoch_of_the_first_step_alone_has_no_figure() -> None:

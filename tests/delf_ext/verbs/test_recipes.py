@@ -75,7 +75,10 @@ def test_settings_also_change_the_network_of_the_originals_flags() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("optimizer.speed=1", "--set: optimizer (Adam) has no 'speed'. Known: lr, factors, weight_decay."),
+        (
+            "optimizer.speed=1",
+            "--set: optimizer (Adam) has no 'speed'. Known: lr, factors, weight_decay.",
+        ),
         ("optimzer.lr=1", "--set: the recipe (Recipe) has no 'optimzer'. Known: name, model,"),
         (
             "model.heads.main.pool=Gem",

@@ -155,7 +155,9 @@ def test_infer_cuts_where_everything_is_too_much(
     monkeypatch.setattr("delf_ext.pipeline.PLACES_IN_MEMORY", 6 * 15)
     monkeypatch.setattr("delf_ext.pipeline.KEPT_PER_QUERY", 5)
     run(place, "infer", CHAIN, f"--out={tmp_path}/a.json")
-    assert all(len(set(names)) == 5 for _, (_, names) in json.loads((tmp_path / "a.json").read_text()))
+    assert all(
+        len(set(names)) == 5 for _, (_, names) in json.loads((tmp_path / "a.json").read_text())
+    )
     assert "6 queries, each with 5 of 16 references" in capsys.readouterr().out
 
 
@@ -173,7 +175,9 @@ def test_no_time_after_embedding_leaves_the_plain_ranking(
     assert "6 of 6 queries keep an earlier ranking" in capsys.readouterr().out
     run(place, "rerank", method, f"--out={tmp_path}/much", "--time_budget=1e9")
     run(place, "rerank", method, f"--out={tmp_path}/all", "--noreport")
-    none, much, everything = (load_record(tmp_path / name / "ranking.npz", Ranking) for name in ("none", "much", "all"))
+    none, much, everything = (
+        load_record(tmp_path / name / "ranking.npz", Ranking) for name in ("none", "much", "all")
+    )
     assert not none.complete.any()
     assert none.provenance.startswith("exact cosine, top 16; ")
     assert (none.scores <= 1.001).all()
@@ -193,7 +197,10 @@ def test_no_time_to_embed_is_said_in_one_line(
     with pytest.raises(SystemExit) as ended:
         run(place, verb, CHAIN, f"--out={tmp_path}", "--time_budget=0")
     assert ended.value.code == 1
-    assert capsys.readouterr().err.strip() == "error: no time left to embed the first of 6 images: the time budget is too short."
+    assert (
+        capsys.readouterr().err.strip()
+        == "error: no time left to embed the first of 6 images: the time budget is too short."
+    )
 
 
 def test_what_was_not_embedded_in_time_is_said(
@@ -208,7 +215,10 @@ def test_what_was_not_embedded_in_time_is_said(
         lambda _: Deadline(3.5, lambda: next(clock)),
     )
     run(place, "evaluate", f"--json={tmp_path}/cut.json")
-    assert "8 photographs were not embedded in time: everything that follows is of the others" in capsys.readouterr().out
+    assert (
+        "8 photographs were not embedded in time: everything that follows is of the others"
+        in capsys.readouterr().out
+    )
     figures = json.loads((tmp_path / "cut.json").read_text())
     assert figures["num_skipped"] == 8 and figures["num_gallery"] == 8
 

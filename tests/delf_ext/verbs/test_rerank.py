@@ -299,7 +299,10 @@ def test_the_whitening_that_a_store_needs_is_not_replaced(
     learned = (tmp_path / "whitening.npz").read_bytes()
     with pytest.raises(SystemExit):
         run(place, "extract", *flags, "--descriptor_dim=8")
-    assert "whitening.npz was learned for another model, layer or --descriptor_dim. Pass --overwrite." in capsys.readouterr().err
+    assert (
+        "whitening.npz was learned for another model, layer or --descriptor_dim. Pass --overwrite."
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "whitening.npz").read_bytes() == learned
     run(place, "extract", *flags, "--descriptor_dim=8", "--overwrite")
     assert load_local(tmp_path / "delf").descriptors.shape[1] == 8

@@ -32,7 +32,9 @@ def make_positive(backbone: SlimTrunk) -> None:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape) / np.prod(variable.shape[:3]))
 
 
-def seen_pixels(backbone: SlimTrunk, cell: int, size_px: int, axis: int, breadth_px: int) -> np.ndarray:
+def seen_pixels(
+    backbone: SlimTrunk, cell: int, size_px: int, axis: int, breadth_px: int
+) -> np.ndarray:
     """The lines of pixels along `axis` (0: y, 1: x) that `cell` depends on, in a strip of an image: quick, and no less true.
 
     A max-pool passes gradients to one input only: the last of its window where brightness rises along the axis, the first
@@ -52,7 +54,9 @@ def predicted_pixels(field: ReceptiveField, cell: int) -> np.ndarray:
     return cell * field.stride_px - field.padding_px + np.arange(field.size_px)
 
 
-def check_by_gradient(backbone: SlimTrunk, cell: int, size_px: tuple[int, int], breadth_px: int = 8) -> ReceptiveFields:
+def check_by_gradient(
+    backbone: SlimTrunk, cell: int, size_px: tuple[int, int], breadth_px: int = 8
+) -> ReceptiveFields:
     fields = receptive_field(backbone, backbone.endpoint, *size_px)
     make_positive(backbone)
     for axis, field in enumerate(fields):
@@ -75,7 +79,9 @@ PUBLISHED = "tensorflow/models, research/delf/delf/python/feature_extractor.py: 
         ("v1.5", 10, ReceptiveField(267, 16, 133), ReceptiveField(267, 16, 133)),
     ],
 )
-def test_block3_sees_the_pixels_that_its_gradient_reaches(layout: str, cell: int, odd: ReceptiveField, even: ReceptiveField):
+def test_block3_sees_the_pixels_that_its_gradient_reaches(
+    layout: str, cell: int, odd: ReceptiveField, even: ReceptiveField
+):
     fields = check_by_gradient(SlimTrunk("resnet_v1_50/block3", layout), cell, (ODD_PX, EVEN_PX))
     assert (fields.y, fields.x) == (odd, even), PUBLISHED
 
@@ -88,7 +94,9 @@ def test_block3_sees_the_pixels_that_its_gradient_reaches(layout: str, cell: int
         ("inception_v3/Mixed_6a", 7, (230, 231), 96),
     ],
 )
-def test_other_end_points_see_what_their_gradients_reach(endpoint: str, cell: int, size_px: tuple[int, int], breadth_px: int):
+def test_other_end_points_see_what_their_gradients_reach(
+    endpoint: str, cell: int, size_px: tuple[int, int], breadth_px: int
+):
     check_by_gradient(SlimTrunk(endpoint), cell, size_px, breadth_px)
 
 
@@ -98,7 +106,9 @@ def test_sides_of_1_or_2_modulo_4_are_delfs_and_others_lie_two_pixels_further():
     concrete = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
     for side in range(224, 232):
         fields = receptive_field_of(concrete.outputs[0], concrete.inputs[0], side, 225)
-        assert fields.y == ReceptiveField(35, 8, 17 if side % 4 in (1, 2) else 15) and fields.x == ReceptiveField(35, 8, 17)
+        assert fields.y == ReceptiveField(
+            35, 8, 17 if side % 4 in (1, 2) else 15
+        ) and fields.x == ReceptiveField(35, 8, 17)
         assert list(fields.y.centers_px(3)) == ([0, 8, 16] if side % 4 in (1, 2) else [2, 10, 18])
 
 
@@ -107,17 +117,23 @@ def test_sides_of_1_or_2_modulo_4_are_delfs_and_others_lie_two_pixels_further():
 
 def reached(layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, axis: int) -> np.ndarray:
     """bool [n, size_px]: which cell along `axis` answers to which bright line of pixels. Kernels must be above zero."""
-    images = np.eye(size_px, dtype=np.float32)[:, :, None, None] * np.ones([1, 1, size_px, 1], np.float32)
+    images = np.eye(size_px, dtype=np.float32)[:, :, None, None] * np.ones(
+        [1, 1, size_px, 1], np.float32
+    )
     answers = np.asarray(layers(tf.constant(images if axis == 1 else images.swapaxes(1, 2))))
     return np.any(answers != 0, axis=(3 - axis, 3)).T
 
 
-def fields_of(layers: Callable[[tf.Tensor], tf.Tensor], height_px: int, width_px: int) -> ReceptiveFields:
+def fields_of(
+    layers: Callable[[tf.Tensor], tf.Tensor], height_px: int, width_px: int
+) -> ReceptiveFields:
     concrete = tf.function(layers).get_concrete_function(tf.TensorSpec([None, None, None, 1]))
     return receptive_field_of(concrete.outputs[0], concrete.inputs[0], height_px, width_px)
 
 
-def check_by_impulses(layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, mirrors: bool = False) -> None:
+def check_by_impulses(
+    layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, mirrors: bool = False
+) -> None:
     """Exact where a cell sees the image only. Zeros beyond the border may hide an end, never add a pixel; mirrors add some."""
     for axis, field in zip((1, 2), fields_of(layers, size_px, size_px), strict=True):
         for cell, seen in enumerate(reached(layers, size_px, axis)):
@@ -128,7 +144,9 @@ def check_by_impulses(layers: Callable[[tf.Tensor], tf.Tensor], size_px: int, mi
                 assert mirrors or np.isin(pixels, expected).all()
 
 
-def conv(x: tf.Tensor, kernel: tuple[int, int], stride: int, padding: str | list, dilation: int = 1) -> tf.Tensor:
+def conv(
+    x: tf.Tensor, kernel: tuple[int, int], stride: int, padding: str | list, dilation: int = 1
+) -> tf.Tensor:
     return tf.nn.conv2d(x, tf.ones([*kernel, x.shape[-1], 2]), stride, padding, dilations=dilation)
 
 
@@ -138,13 +156,19 @@ LAYERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "conv 1x1 stride 3 same": partial(conv, kernel=(1, 1), stride=3, padding="SAME"),
     "conv 2x5 stride 2 valid": partial(conv, kernel=(2, 5), stride=2, padding="VALID"),
     "conv 3x2 dilated": partial(conv, kernel=(3, 2), stride=1, padding="SAME", dilation=2),
-    "conv explicit": partial(conv, kernel=(3, 3), stride=2, padding=[[0, 0], [2, 1], [0, 1], [0, 0]]),
-    "depthwise": lambda x: tf.nn.depthwise_conv2d(x, tf.ones([3, 5, x.shape[-1], 1]), [1, 2, 2, 1], "SAME"),
+    "conv explicit": partial(
+        conv, kernel=(3, 3), stride=2, padding=[[0, 0], [2, 1], [0, 1], [0, 0]]
+    ),
+    "depthwise": lambda x: tf.nn.depthwise_conv2d(
+        x, tf.ones([3, 5, x.shape[-1], 1]), [1, 2, 2, 1], "SAME"
+    ),
     "max 3x3 stride 2 same": lambda x: tf.nn.max_pool2d(x, 3, 2, "SAME"),
     "average 2x2 stride 2": lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID"),
     "zeros around": lambda x: tf.nn.relu(tf.pad(x, [[0, 0], [2, 0], [1, 3], [0, 0]])),
     "mirrored around": lambda x: tf.pad(x, [[0, 0], [1, 1], [0, 1], [0, 0]], "REFLECT"),
-    "side by side": lambda x: tf.concat([conv(x, (5, 3), 2, "SAME"), tf.nn.max_pool2d(x, 1, 2, "SAME")], 3),
+    "side by side": lambda x: tf.concat(
+        [conv(x, (5, 3), 2, "SAME"), tf.nn.max_pool2d(x, 1, 2, "SAME")], 3
+    ),
     "residual": lambda x: conv(x, (3, 3), 1, "SAME") + conv(x, (1, 1), 1, "SAME") * 2.0,
 }
 
@@ -169,7 +193,10 @@ def strides_apart(x: tf.Tensor) -> tf.Tensor:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (lambda x: tf.image.resize(tf.nn.relu(x), [4, 4]), "receptive field: unknown operation ResizeBilinear (resize/ResizeBil"),
+        (
+            lambda x: tf.image.resize(tf.nn.relu(x), [4, 4]),
+            "receptive field: unknown operation ResizeBilinear (resize/ResizeBil",
+        ),
         (
             lambda x: x * tf.reduce_mean(x, [1, 2], keepdims=True),
             "receptive field: unknown operation Mean (Mean). Known: Conv2D, ",
@@ -185,7 +212,9 @@ def strides_apart(x: tf.Tensor) -> tf.Tensor:
         (lambda x: tf.ones([1, 2, 2, 1], name="ones"), "is not computed from x."),
     ],
 )
-def test_what_is_not_known_is_refused_by_name(layers: Callable[[tf.Tensor], tf.Tensor], message: str):
+def test_what_is_not_known_is_refused_by_name(
+    layers: Callable[[tf.Tensor], tf.Tensor], message: str
+):
     with pytest.raises(ValueError) as caught:
         fields_of(layers, 8, 8)
     assert message in str(caught.value)
@@ -208,5 +237,8 @@ def test_channels_first_is_refused():
 
 
 def test_an_end_point_out_of_reach_is_refused():
-    with pytest.raises(ValueError, match="vgg_16/conv3 does not lie on the way to the backbone's end point vgg_16/pool1"):
+    with pytest.raises(
+        ValueError,
+        match="vgg_16/conv3 does not lie on the way to the backbone's end point vgg_16/pool1",
+    ):
         receptive_field(SlimTrunk("vgg_16/pool1"), "vgg_16/conv3", 64, 64)

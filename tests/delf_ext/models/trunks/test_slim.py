@@ -21,7 +21,11 @@ from delf_ext.models.trunks.slim import (
     split_endpoint,
 )
 
-MEANS = {"slim": (123.68, 116.779, 103.939), "keras": (123.68, 116.779, 103.939), "v1.5": (123.675, 116.28, 103.53)}
+MEANS = {
+    "slim": (123.68, 116.779, 103.939),
+    "keras": (123.68, 116.779, 103.939),
+    "v1.5": (123.675, 116.28, 103.53),
+}
 
 
 def names_of(layer: tf.keras.layers.Layer) -> set[str]:
@@ -71,7 +75,10 @@ def test_resnet50_has_the_variables_of_the_published_checkpoint(
         "resnet_v1_50/block2/unit_4/bottleneck_v1/conv2/BatchNorm/beta",
         "resnet_v1_50/block4/unit_3/bottleneck_v1/conv3/BatchNorm/moving_mean",
     }
-    assert set(resnet50_tensors) - names == {"resnet_v1_50/logits/weights", "resnet_v1_50/logits/biases"}
+    assert set(resnet50_tensors) - names == {
+        "resnet_v1_50/logits/weights",
+        "resnet_v1_50/logits/biases",
+    }
 
 
 def test_each_layout_computes_what_plain_arithmetic_computes(
@@ -88,7 +95,9 @@ def test_layouts_differ_in_where_resolution_is_lost(layout: str, endpoints):
     assert sides == ([16, 8, 4, 2] if layout == "v1.5" else [8, 4, 2, 2])
     first_unit = endpoints["resnet_v1_50/block2/unit_1/bottleneck_v1"]
     assert first_unit.shape == (2, 8, 8, 512)
-    assert list(endpoints) == [f"resnet_v1_50/{name}" for name in ARCHITECTURES["resnet_v1_50"].layers]
+    assert list(endpoints) == [
+        f"resnet_v1_50/{name}" for name in ARCHITECTURES["resnet_v1_50"].layers
+    ]
 
 
 def test_an_image_of_the_channel_means_is_zero_to_the_network(
@@ -100,9 +109,13 @@ def test_an_image_of_the_channel_means_is_zero_to_the_network(
 
 
 def test_224_pixels_become_7_by_7(layout: str, resnet50: SlimTrunk):
-    graph = tf.function(resnet50).get_concrete_function(tf.TensorSpec([None, 224, 224, 3], tf.uint8))
+    graph = tf.function(resnet50).get_concrete_function(
+        tf.TensorSpec([None, 224, 224, 3], tf.uint8)
+    )
     assert graph.structured_outputs["resnet_v1_50/block4"].shape.as_list() == [None, 7, 7, 2048]
-    assert graph.structured_outputs["resnet_v1_50/block3"].shape[1] == (14 if layout == "v1.5" else 7)
+    assert graph.structured_outputs["resnet_v1_50/block3"].shape[1] == (
+        14 if layout == "v1.5" else 7
+    )
 
 
 def test_whole_numbers_and_floats_are_the_same_image(images: np.ndarray):
@@ -111,17 +124,29 @@ def test_whole_numbers_and_floats_are_the_same_image(images: np.ndarray):
     assert np.array_equal(found, backbone(images)[backbone.endpoint])
 
 
-@pytest.mark.parametrize(("layer", "without"), [("block2", "block3"), ("block2/unit_3/bottleneck_v1", "unit_4")])
+@pytest.mark.parametrize(
+    ("layer", "without"), [("block2", "block3"), ("block2/unit_3/bottleneck_v1", "unit_4")]
+)
 def test_a_trunk_ends_at_its_end_point_whatever_ran_before(
-    resnet50: SlimTrunk, endpoints, layout: str, images: np.ndarray, resnet50_tensors, layer: str, without: str
+    resnet50: SlimTrunk,
+    endpoints,
+    layout: str,
+    images: np.ndarray,
+    resnet50_tensors,
+    layer: str,
+    without: str,
 ):
     """TF-Slim's own loop would list the end points of every network that ran eagerly before it."""
     short = built(f"resnet_v1_50/{layer}", layout=layout)
     assign(short, resnet50_tensors)
     found = short(images)
     assert list(found)[-1] == short.endpoint == f"resnet_v1_50/{layer}"
-    assert names_of(short) < names_of(resnet50) and not any(without in name for name in names_of(short))
-    np.testing.assert_allclose(found[short.endpoint], endpoints[short.endpoint], rtol=1e-5, atol=1e-5)
+    assert names_of(short) < names_of(resnet50) and not any(
+        without in name for name in names_of(short)
+    )
+    np.testing.assert_allclose(
+        found[short.endpoint], endpoints[short.endpoint], rtol=1e-5, atol=1e-5
+    )
     graph = tf.compat.v1.get_default_graph()
     assert not any(graph.get_collection(key) for key in graph.get_all_collection_keys())
 
@@ -129,31 +154,54 @@ def test_a_trunk_ends_at_its_end_point_whatever_ran_before(
 def build_with_tf_slim(backbone: str, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """TF-Slim's own function for the network, in a TF1 graph: layer -> feature map."""
     if backbone == "inception_v3":
-        normalizer = {"normalizer_fn": slim.batch_norm, "normalizer_params": {"epsilon": 0.001, "is_training": False}}
+        normalizer = {
+            "normalizer_fn": slim.batch_norm,
+            "normalizer_params": {"epsilon": 0.001, "is_training": False},
+        }
         with slim.arg_scope([slim.conv2d], **normalizer):
             return inception_v3.inception_v3_base(images, scope="InceptionV3")[1]
     if backbone == "vgg_16":
         with slim.arg_scope(vgg.vgg_arg_scope()):
             found = vgg.vgg_16(images, is_training=False)[1]
-        return {name.removeprefix("vgg_16/").split("/")[-1]: tensor for name, tensor in found.items()}
+        return {
+            name.removeprefix("vgg_16/").split("/")[-1]: tensor for name, tensor in found.items()
+        }
     module = resnet_v2 if backbone == "resnet_v2_50" else resnet_v1
     with slim.arg_scope(resnet_utils.resnet_arg_scope()):
         net, found = getattr(module, backbone)(images, is_training=False, global_pool=False)
-    return {name.removeprefix(f"{backbone}/"): tensor for name, tensor in found.items()} | {"block4": net}
+    return {name.removeprefix(f"{backbone}/"): tensor for name, tensor in found.items()} | {
+        "block4": net
+    }
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_names_and_shapes_are_those_of_tf_slim(name: str):
-    size_px = 224 if name == "vgg_16" else 96  # TF-Slim's VGG has fully connected layers, which need 224
+    size_px = (
+        224 if name == "vgg_16" else 96
+    )  # TF-Slim's VGG has fully connected layers, which need 224
     with tf.Graph().as_default():
-        expected = build_with_tf_slim(name, tf.compat.v1.placeholder(tf.float32, [1, size_px, size_px, 3]))
+        expected = build_with_tf_slim(
+            name, tf.compat.v1.placeholder(tf.float32, [1, size_px, size_px, 3])
+        )
         shapes = {layer: tensor.shape for layer, tensor in expected.items()}
-        expected_names = {variable.name.removesuffix(":0") for variable in tf.compat.v1.global_variables()}
+        expected_names = {
+            variable.name.removesuffix(":0") for variable in tf.compat.v1.global_variables()
+        }
     backbone = SlimTrunk(name)
     graph = tf.function(backbone).get_concrete_function(tf.TensorSpec([1, size_px, size_px, 3]))
-    found = {layer.removeprefix(f"{name}/"): tensor.shape for layer, tensor in graph.structured_outputs.items()}
-    kept = {layer for layer in ARCHITECTURES[name].layers if f"{name}/{layer}" in graph.structured_outputs}
-    assert kept == set(found) and {layer: shapes[_tf_slim_name(name, layer)] for layer in kept} == found
+    found = {
+        layer.removeprefix(f"{name}/"): tensor.shape
+        for layer, tensor in graph.structured_outputs.items()
+    }
+    kept = {
+        layer
+        for layer in ARCHITECTURES[name].layers
+        if f"{name}/{layer}" in graph.structured_outputs
+    }
+    assert (
+        kept == set(found)
+        and {layer: shapes[_tf_slim_name(name, layer)] for layer in kept} == found
+    )
     assert set(ARCHITECTURES[name].layers) - kept == ({"pool5"} if name == "vgg_16" else set())
     assert names_of(backbone) == {variable for variable in expected_names if "/fc" not in variable}
 
@@ -187,7 +235,10 @@ def test_the_scaled_networks_compute_what_tf_slim_computes(name: str):
 def test_batch_statistics_move_by_their_decay_and_not_when_frozen(images: np.ndarray):
     backbone = built("resnet_v1_50/block1", batch_norm_decay=0.9)
     by_name = {variable.name: variable for variable in backbone.variables}
-    mean, kernel = by_name["resnet_v1_50/conv1/BatchNorm/moving_mean:0"], by_name["resnet_v1_50/conv1/weights:0"]
+    mean, kernel = (
+        by_name["resnet_v1_50/conv1/BatchNorm/moving_mean:0"],
+        by_name["resnet_v1_50/conv1/weights:0"],
+    )
     padded = tf.pad(images - np.float32(MEANS["slim"]), [[0, 0], [3, 3], [3, 3], [0, 0]])
     batch_mean = tf.reduce_mean(tf.nn.conv2d(padded, kernel, 2, "VALID"), [0, 1, 2]).numpy()
     mean.assign(np.full(64, 5.0))
@@ -195,28 +246,44 @@ def test_batch_statistics_move_by_their_decay_and_not_when_frozen(images: np.nda
     np.testing.assert_allclose(mean.numpy(), 0.9 * 5.0 + 0.1 * batch_mean, rtol=1e-4, atol=1e-4)
     after = [variable.numpy() for variable in backbone.variables]
     backbone(images, training=False)
-    assert all(np.array_equal(variable, before) for variable, before in zip(backbone.variables, after, strict=True))
+    assert all(
+        np.array_equal(variable, before)
+        for variable, before in zip(backbone.variables, after, strict=True)
+    )
 
 
-@pytest.mark.parametrize("name", ["resnet_v1_50/block1", "inception_v3/Conv2d_2b_3x3", "resnet_v2_50/block1"])
+@pytest.mark.parametrize(
+    "name", ["resnet_v1_50/block1", "inception_v3/Conv2d_2b_3x3", "resnet_v2_50/block1"]
+)
 def test_frozen_statistics_stay_and_are_used_in_training(name: str, images: np.ndarray):
     backbone = built(name, freeze_batch_norm=True)
     before = [variable.numpy() for variable in backbone.variables]
     in_training = backbone(images, training=True)[backbone.endpoint]
-    assert all(np.array_equal(variable, value) for variable, value in zip(backbone.variables, before, strict=True))
+    assert all(
+        np.array_equal(variable, value)
+        for variable, value in zip(backbone.variables, before, strict=True)
+    )
     assert np.array_equal(in_training, backbone(images, training=False)[backbone.endpoint])
     free = built(name)
     statistics = [variable for variable in free.variables if "moving_mean" in variable.name]
     free(images, training=True)
-    assert len(statistics) >= 3 and all(np.abs(variable.numpy()).max() > 0 for variable in statistics)
+    assert len(statistics) >= 3 and all(
+        np.abs(variable.numpy()).max() > 0 for variable in statistics
+    )
 
 
 def test_weight_decay_arrives_as_losses():
     """TF-Slim's l2_regularizer: decay * sum(w^2) / 2, on kernels only."""
     backbone = built("resnet_v1_50/block1", weight_decay=0.5)
-    kernels = [variable.numpy().astype(np.float64) for variable in backbone.variables if variable.name.endswith("weights:0")]
+    kernels = [
+        variable.numpy().astype(np.float64)
+        for variable in backbone.variables
+        if variable.name.endswith("weights:0")
+    ]
     assert len(backbone.losses) == len(kernels) == 11
-    assert float(tf.add_n(backbone.losses)) == pytest.approx(0.5 * sum((kernel**2).sum() / 2 for kernel in kernels), rel=1e-5)
+    assert float(tf.add_n(backbone.losses)) == pytest.approx(
+        0.5 * sum((kernel**2).sum() / 2 for kernel in kernels), rel=1e-5
+    )
     assert built("resnet_v1_50/block1", weight_decay=0.0).losses == []
 
 
@@ -225,7 +292,10 @@ def test_weight_decay_arrives_as_losses():
     [
         ("resnet_v1_50", ("resnet_v1_50", "block4")),
         ("resnet_v1_50/block3", ("resnet_v1_50", "block3")),
-        ("resnet_v1_50/block3/unit_2/bottleneck_v1", ("resnet_v1_50", "block3/unit_2/bottleneck_v1")),
+        (
+            "resnet_v1_50/block3/unit_2/bottleneck_v1",
+            ("resnet_v1_50", "block3/unit_2/bottleneck_v1"),
+        ),
         ("inception_v3", ("inception_v3", "Mixed_7c")),
         ("vgg_16", ("vgg_16", "conv5")),
         ("vgg_16/pool5", ("vgg_16", "pool5")),
@@ -241,7 +311,10 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SlimTrunk("resnet_50"), f"unknown backbone 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}."),
+        (
+            lambda: SlimTrunk("resnet_50"),
+            f"unknown backbone 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}.",
+        ),
         (
             lambda: SlimTrunk("resnet_v1_50/block5"),
             f"unknown end point 'resnet_v1_50/block5' (--resnet_type). Known of resnet_v1_50: {RESNET_KNOWN}1.",
@@ -251,7 +324,10 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
             "unknown end point 'resnet_v1_50/block3/unit_7/bottleneck_v1' (--resnet_type). Known of resnet_v1_50: block1, ",
         ),
         (lambda: SlimTrunk("resnet_v2_50/conv1"), f"Known of resnet_v2_50: {RESNET_KNOWN}2."),
-        (lambda: SlimTrunk("inception_v3/Mixed_8a"), f"Known of inception_v3: {', '.join(INCEPTION_LAYERS)}."),
+        (
+            lambda: SlimTrunk("inception_v3/Mixed_8a"),
+            f"Known of inception_v3: {', '.join(INCEPTION_LAYERS)}.",
+        ),
         (lambda: SlimTrunk("vgg_16/fc6"), f"Known of vgg_16: {', '.join(VGG_LAYERS)}."),
         (lambda: SlimTrunk(layout="v2"), "unknown layout 'v2'. Known: slim, keras, v1.5."),
         (
