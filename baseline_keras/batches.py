@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from baseline_keras.network import PIXEL_SCALE
-from data_io.pixel_cache import image_loader
 from data_io.records import ImageList
+from data_io.stores.pixels import image_loader
 
 # The official settings. Keras' shear_range is in degrees, so 0.2 hardly shears; that is what the baseline was trained with.
 AUGMENTATION = tf.keras.preprocessing.image.ImageDataGenerator(

@@ -18,9 +18,9 @@ from baseline_keras.run_directory import KIND, Settings, latest_checkpoint, rest
 from data_io.artifacts import digest_of
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
-from delf_ext.features.embedder import Embedder as OpenedEmbedder
+from delf_ext.features.embedder import Embedder
 from delf_ext.runs.records import Run
-from delf_ext.runs.run_directory import read_run, weights_digest
+from delf_ext.runs.run_directory import checkpoint_digest, read_run
 
 LOADING_THREADS = 2
 
@@ -35,7 +35,7 @@ def unit_rows(logits: np.ndarray) -> np.ndarray:
     return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
 
 
-class Embedder:
+class BaselineEmbedder:
     """The last dense layer's output before the softmax, L2-normalised.
 
     image_size: S in pixels. dimension: D, one per trained class. digest: changes with the weights. embed: images -> embeddings.
@@ -79,7 +79,7 @@ class Embedder:
         return unit_rows(logits)
 
 
-def load_embedder(run_dir: str | Path) -> Embedder:
+def load_embedder(run_dir: str | Path) -> BaselineEmbedder:
     """Load the baseline of a run directory after its last finished epoch.
 
     Raises: ValueError naming the file when the directory is not a baseline run or holds no finished epoch.
@@ -88,10 +88,10 @@ def load_embedder(run_dir: str | Path) -> Embedder:
     return _loaded(settings_of(run), _newest(run))
 
 
-def _loaded(settings: Settings, prefix: Path) -> Embedder:
+def _loaded(settings: Settings, prefix: Path) -> BaselineEmbedder:
     network = build_network(settings.num_classes, settings.image_size)
     restore(tf.train.Checkpoint(network=network), prefix)
-    return Embedder(network)
+    return BaselineEmbedder(network)
 
 
 def _newest(run: Run) -> Path:
@@ -103,18 +103,18 @@ def _newest(run: Run) -> Path:
     return latest[0]
 
 
-def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> OpenedEmbedder:
+def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> Embedder:
     """Open a baseline run for `runs.opening`: its network is loaded at the first batch. It runs in TensorFlow alone."""
     settings = settings_of(run)
     prefix = _newest(run)
-    digest = digest_of([weights_digest(prefix), KIND, settings.image_size])
+    digest = digest_of([checkpoint_digest(prefix), KIND, settings.image_size])
     loaded = cache(lambda: _loaded(settings, prefix))
     name = f"{KIND} {run.path.name}"
-    return OpenedEmbedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
+    return Embedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
 
 
 def extract(
-    embedder: Embedder, images: ImageList, batch_size: int = 64, quiet: bool = False
+    embedder: BaselineEmbedder, images: ImageList, batch_size: int = 64, quiet: bool = False
 ) -> GlobalFeatures:
     """Embeds every image of a list, in the list's order and with its ids. Raises: ImageError for a file that does not decode."""
     blocks = [np.zeros((0, embedder.dimension), np.float32)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from baseline_keras import binding
-from baseline_keras.features import Embedder, extract, load_embedder
+from baseline_keras.features import BaselineEmbedder, extract, load_embedder
 from data_io.images import check_images
 from data_io.records import ImageList
 
@@ -29,7 +29,7 @@ class Session:
 
     def __init__(self, run_dir: str | Path, epochs: int) -> None:
         self.run_dir, self.epochs = Path(run_dir), epochs
-        self.embedder: Embedder | None = None
+        self.embedder: BaselineEmbedder | None = None
         binding.bind(save=self.save, load=self.load, infer=self.infer)
 
     def save(self, dir_name: str, *_: Any) -> None:
@@ -52,7 +52,7 @@ class Session:
         return infer(self.embedder, queries, db)
 
 
-def infer(embedder: Embedder, queries: Sequence[str], db: Sequence[str]) -> Answer:
+def infer(embedder: BaselineEmbedder, queries: Sequence[str], db: Sequence[str]) -> Answer:
     """`[(0, ('query_0', ['refer_12', ...])), ...]` for two lists of paths; names without extension, nearest first.
 
     An unreadable reference comes last, an unreadable query gets the references in their own order; both are printed.

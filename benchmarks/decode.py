@@ -27,7 +27,7 @@ from measuring import Seconds, medians, timed, write_results
 from PIL import Image
 
 from data_io.images import load_image, sufficient_px
-from data_io.pixel_cache import PixelCache
+from data_io.stores.pixels import PixelCache
 
 SEED, QUALITY = 0, 90
 FILES, PIXELS_PER_ROUND = 4, 24e6

@@ -22,9 +22,9 @@ import numpy as np
 import tensorflow as tf
 from measuring import Seconds, medians, timed, write_results
 
-from delf_ext.features.fast_runtime import open_network
-from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
-from delf_ext.features.quantization import quantize
+from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.int8 import quantize
+from delf_ext.features.runtimes.networks import open_network
 from delf_ext.models.pooling import average_pool
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
 from delf_ext.models.trunks.slim import SlimTrunk

@@ -25,13 +25,13 @@ import tensorflow as tf
 from measuring import Seconds, medians, timed, write_results
 
 from data_io.datasets import list_images
-from data_io.feature_parts import content_digest
 from data_io.records import ImageList
+from data_io.stores.embedding_parts import content_digest
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.embedders import in_openvino
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.extraction_job import extract_in_parts
-from delf_ext.features.quantization import in_openvino_int8, spread
+from delf_ext.features.network_embedders import in_openvino
+from delf_ext.features.runtimes.int8 import in_openvino_int8, spread
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes.schema import Trunk
 from delf_ext.runs.opening import open_model

@@ -23,9 +23,9 @@ from measuring import medians, timed, write_results
 from PIL import Image
 
 from delf_ext.config import DelfConfig
-from delf_ext.features.delf import DelfExtractor
-from delf_ext.features.keypoints import select
-from delf_ext.features.whitening import Whitening
+from delf_ext.features.local.delf import DelfExtractor
+from delf_ext.features.local.keypoints import select
+from delf_ext.features.local.whitening import Whitening
 from delf_ext.models.delf import Delf
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
 from delf_ext.models.trunks.slim import SlimTrunk

@@ -28,7 +28,7 @@ from measuring import Seconds, medians, timed, write_results
 from data_io.batches import feature_batches
 from data_io.datasets import load_dataset
 from data_io.sampling import epoch_batches
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.features.feature_maps import stored_feature_maps
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision

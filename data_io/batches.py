@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from data_io.augmentation import BEFORE_RESIZE, Changes, augment, side_before
 from data_io.images import decode_image, sufficient_px
-from data_io.pixel_cache import image_loader
 from data_io.records import ImageList
+from data_io.stores.pixels import image_loader
 
 
 def image_batches(

@@ -6,7 +6,7 @@ that do not fit) with the message that the command line prints.
 Examples:
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from data_io.synthetic import DrawConfig, draw_dataset
+    >>> from data_io.synthetic.dataset import DrawConfig, draw_dataset
     >>> import delf_ext as mandoo
 
     Drawn products stand in for your photographs, and the mean colour for a trained network:

@@ -10,9 +10,9 @@ import numpy as np
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
-from delf_ext.features.copies import changed
-from delf_ext.features.embedder import Embeds, Ensemble
+from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import extract_global
+from delf_ext.features.query_copies import with_copy
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import run_chain
@@ -42,7 +42,7 @@ class Retrieval:
 
 
 def embed(
-    model: Embeds | Ensemble,
+    model: EmbedsImages | Ensemble,
     query: ImageList,
     gallery: ImageList,
     batch_size: int = 32,
@@ -60,7 +60,7 @@ def embed(
             'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
         )
     copied = {
-        name: changed(model, name) for name in test_time.copies
+        name: with_copy(model, name) for name in test_time.copies
     }  # an unknown one is refused before the work
     fits = (deadline or Deadline()).part_fits()
     query_features, kept_query = extract_global(model, query, batch_size, "embedding queries", fits)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 import dual_main
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.runs.opening import recipe_of
 from delf_ext.runs.run_directory import read_run
 

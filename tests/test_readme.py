@@ -19,7 +19,7 @@ import baseline_keras.__main__
 import dual_main
 import pretrained.convert
 import pretrained.fetch
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.config import UsageError
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.nsml import cli as nsml

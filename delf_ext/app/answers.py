@@ -13,7 +13,7 @@ from delf_ext.app.reranking import (
     Reranker,
     first_skipped,
     for_embedding,
-    how_it_came,
+    ranking_notes,
     reserve,
 )
 from delf_ext.features.embedder import Model
@@ -52,7 +52,7 @@ def answers(
         )
     except TimeoutError as error:
         log(f"references stand in their own order: {error}")
-        yield in_their_own_order(query, gallery)
+        yield in_gallery_order(query, gallery)
         return
     for line in first_skipped(retrieval.skipped, "placed last"):
         log(line)
@@ -60,12 +60,12 @@ def answers(
     yield _answer(query, gallery, ranking)
     if chain:
         ranking, _ = reranker(retrieval, ranking, chain, reserve(deadline, begun_s, times=1))
-        for line in how_it_came(ranking, deadline):
+        for line in ranking_notes(ranking, deadline):
             log(line)
         yield _answer(query, gallery, ranking)
 
 
-def in_their_own_order(query: ImageList, gallery: ImageList) -> Answer:
+def in_gallery_order(query: ImageList, gallery: ImageList) -> Answer:
     """Return the answer without any embedding."""
     return [(i, (str(name), gallery.ids.tolist())) for i, name in enumerate(query.ids)]
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from data_io.artifacts import digest_of
 from data_io.datasets import DataSet
-from data_io.feature_parts import contents_of
 from data_io.folders import cache_folder
 from data_io.records import ImageList
 from data_io.splits import k_fold, query_and_gallery, split_classes
+from data_io.stores.embedding_parts import contents_of
 from delf_ext.recipes import schema
 
 # Images per class as in the hackathon's first round: 7,104 training images of 1,000 classes, 195 queries, 1,127 references.
@@ -22,7 +22,7 @@ TRAIN_PER_CLASS, QUERIES_PER_CLASS, GALLERY_PER_CLASS = 7.104, 0.195, 1.127
 
 def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: int = 256) -> Path:
     """Draw a data set in the challenge's proportions, once; in the cache folder unless `out` says where."""
-    from data_io.synthetic import DrawConfig, draw_dataset
+    from data_io.synthetic.dataset import DrawConfig, draw_dataset
 
     config = DrawConfig(
         num_classes,

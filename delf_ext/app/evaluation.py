@@ -11,17 +11,17 @@ import numpy as np
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet, load_dataset
-from data_io.feature_parts import contents_of
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
+from data_io.stores.embedding_parts import contents_of
 from delf_ext.app.data import evaluation_lists
 from delf_ext.app.reranking import (
     Chain,
     Request,
     Reranker,
     for_embedding,
-    how_it_came,
     name_of,
+    ranking_notes,
     require_folder,
     reserve,
 )
@@ -223,7 +223,7 @@ def evaluate(
     result = plain.figures(data_name, seed)
     if chain:
         final = improve(plain, reranker, chain, reserve(request.deadline, begun_s, times=3))
-        for line in how_it_came(final.ranking, request.deadline):
+        for line in ranking_notes(final.ranking, request.deadline):
             log(line)
         result = final.figures(data_name, seed)
     return Evaluation(plain, final, result)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from data_io.records import ImageList
 from delf_ext.evaluation.metrics import summarize
-from delf_ext.features.embedder import Embeds, Ensemble
+from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import Part, not_built
@@ -19,7 +19,7 @@ class Evaluator(Protocol):
 
     select_by: str
 
-    def __call__(self, model: Embeds | Ensemble) -> Iterator[tuple[str, float]]: ...
+    def __call__(self, model: EmbedsImages | Ensemble) -> Iterator[tuple[str, float]]: ...
 
 
 @singledispatch
@@ -40,6 +40,6 @@ class RetrievalEvaluator:
         self.select_by = config.select_by
         self._query, self._gallery, self._batch_size = query, gallery, batch_size
 
-    def __call__(self, model: Embeds | Ensemble) -> Iterator[tuple[str, float]]:
+    def __call__(self, model: EmbedsImages | Ensemble) -> Iterator[tuple[str, float]]:
         retrieval = embed(model, self._query, self._gallery, self._batch_size)
         yield from summarize(score(retrieval, truth_of(retrieval)))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import StaleArtifact
-from data_io.local_store import is_store, load_local
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
+from data_io.stores.local_features import is_store, load_local
 from delf_ext.config import DelfConfig, UsageError
 from delf_ext.geometry.matching import MatchConfig
 from delf_ext.geometry.ransac import RansacConfig
@@ -138,7 +138,7 @@ class LocalStores:
     def __call__(
         self, query: ImageList, gallery: ImageList, deadline: Deadline
     ) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        from delf_ext.features.local_extraction import extract_local
+        from delf_ext.features.local.extraction import extract_local
 
         fits, settings = deadline.part_fits(FIRST_BATCH_S), self._settings
         if not fits():
@@ -180,7 +180,7 @@ def raw_delf(settings: LocalSettings, log: Log = quiet) -> Any:
 
     Raises: UsageError without a model, ValueError when it cannot be used.
     """
-    from delf_ext.features.delf import DelfExtractor, checkpoint_delf, trained_delf
+    from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
     from delf_ext.models.precision import set_mixed_precision
 
     set_mixed_precision(settings.mixed_precision)
@@ -207,7 +207,7 @@ def _delf(
     fits: Callable[[], bool],
     log: Log,
 ) -> Extractor:
-    from delf_ext.features.delf import DelfExtractor
+    from delf_ext.features.local.delf import DelfExtractor
 
     raw = raw_delf(settings, log)
     turns = settings.delf.rotations_deg
@@ -236,7 +236,7 @@ def whitening_of(
     There it is learned first where there is none.
     Raises: StaleArtifact where the one in `folder` does not fit, unless `overwrite` is set.
     """
-    from delf_ext.features.whitening import load_whitening
+    from delf_ext.features.local.whitening import load_whitening
 
     if settings.whitening:
         found = load_whitening(settings.whitening)
@@ -274,8 +274,8 @@ def learn_whitening(
     log: Log = quiet,
 ) -> Any:
     """Learn a whitening on random ones of the images, and keep it in `path`."""
-    from delf_ext.features import whitening
-    from delf_ext.features.local_extraction import sample_descriptors
+    from delf_ext.features.local import whitening
+    from delf_ext.features.local.extraction import sample_descriptors
 
     sample = sample_descriptors(raw, images, SAMPLED_IMAGES, SAMPLED_PER_IMAGE, settings.seed, fits)
     learned = whitening.learn_whitening(
@@ -289,7 +289,7 @@ def learn_whitening(
 
 
 def _sift(settings: LocalSettings) -> Extractor:
-    from delf_ext.features.sift import SiftConfig, SiftExtractor
+    from delf_ext.features.local.sift import SiftConfig, SiftExtractor
 
     sift = SiftExtractor(SiftConfig(max_features=settings.delf.max_features))
     return Extractor("sift", sift, sift)

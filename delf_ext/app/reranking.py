@@ -119,7 +119,7 @@ class Reranker:
         return self.stores.kept() if self.stores else []
 
 
-def how_it_came(ranking: Ranking, deadline: Deadline) -> Iterator[str]:
+def ranking_notes(ranking: Ranking, deadline: Deadline) -> Iterator[str]:
     """Yield lines: how a ranking was made, and for how many queries time was short."""
     yield f"ranking: {ranking.provenance}"
     unfinished = int(np.sum(~np.asarray(ranking.complete)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import Log, quiet
-from delf_ext.app.training_job import USUAL, Job, Settings, parent_recipe, require_built
+from delf_ext.app.training_job import USUAL, Job, Settings, parent_recipe, require_trainable
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import find_recipe
@@ -171,7 +171,7 @@ def _require_members(recipe: schema.EnsembleRecipe) -> None:
         if member.recipe is None:
             read_run(member.run)
         else:
-            require_built(member.recipe)
+            require_trainable(member.recipe)
     if isinstance(recipe.join, schema.MeanSimilarity):
         raise UsageError("MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.")
     if recipe.label is not None:

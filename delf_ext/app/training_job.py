@@ -15,14 +15,14 @@ from data_io.augmentation import AUGMENTATIONS, Changes, side_before
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.images import check_images
-from data_io.pixel_cache import PixelCache
 from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels
+from data_io.stores.pixels import PixelCache
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.config import UsageError
-from delf_ext.features.copies import CHANGES
+from delf_ext.features.query_copies import COPIES
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.part import snake_case
@@ -67,7 +67,7 @@ class Settings:
 USUAL = Settings()
 
 
-def require_built(recipe: schema.Recipe) -> None:
+def require_trainable(recipe: schema.Recipe) -> None:
     """Raise UsageError for a part that cannot be trained yet, before any image is read."""
     from delf_ext.models.embedding_model import EmbeddingModel
     from delf_ext.training.objective import Objective
@@ -85,10 +85,10 @@ def require_built(recipe: schema.Recipe) -> None:
         raise UsageError(
             f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}."
         )
-    copies = [name for name in recipe.test_time.copies if name not in CHANGES]
+    copies = [name for name in recipe.test_time.copies if name not in COPIES]
     if copies:
         raise UsageError(
-            f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(CHANGES)}."
+            f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(COPIES)}."
         )
     if recipe.test_time.scales or recipe.test_time.join != "mean":
         raise UsageError(
@@ -132,7 +132,7 @@ class Job:
     held_out: tuple[str, ...] = ()  # what the run has held back already, when it is continued
 
     def __post_init__(self) -> None:
-        require_built(self.recipe)
+        require_trainable(self.recipe)
         images = self._readable(self.data.train)
         parts = split(images, self.data, self.recipe.validation, self.settings.seed, self.held_out)
         self.images, originals = dense_labels(parts.train)
@@ -356,7 +356,7 @@ class Job:
         if not len(self.split.query):
             return None
         from delf_ext.app.evaluators import build_evaluator
-        from delf_ext.features.embedders import live_embedder
+        from delf_ext.features.network_embedders import live_embedder
 
         embedder = live_embedder(model, self.recipe.final_size_px, "validation")
         evaluator = build_evaluator(

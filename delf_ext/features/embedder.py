@@ -16,7 +16,7 @@ from delf_ext.recipes import schema
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
-class Embeds(Protocol):
+class EmbedsImages(Protocol):
     """What extraction asks of a model: an Embedder, or your own."""
 
     @property

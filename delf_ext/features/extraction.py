@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.feature_parts import contents_of
 from data_io.images import ImageError
-from data_io.pixel_cache import image_loader
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
+from data_io.stores.embedding_parts import contents_of
 from data_io.stores.embeddings import EmbeddingStore
-from delf_ext.features.embedder import Embeds, Ensemble
+from data_io.stores.pixels import image_loader
+from delf_ext.features.embedder import EmbedsImages, Ensemble
 
 NO_TIME_LEFT = "no time left"
 STORED_TOGETHER = 256  # images whose embeddings a kill can cost
@@ -58,7 +58,7 @@ def decoded_batches(
 
 
 def extract_global(
-    model: Embeds | Ensemble,
+    model: EmbedsImages | Ensemble,
     images: ImageList,
     batch_size: int = 32,
     description: str = "embedding",
@@ -103,7 +103,7 @@ def extract_global(
 
 
 def _embedded(
-    model: Embeds,
+    model: EmbedsImages,
     images: ImageList,
     batch_size: int,
     description: str,
@@ -178,7 +178,7 @@ def _extract_ensemble(
 
 
 def embed_readable(
-    model: Embeds, batch: list[np.ndarray | str], batch_size: int
+    model: EmbedsImages, batch: list[np.ndarray | str], batch_size: int
 ) -> list[np.ndarray | str]:
     """Embeds the readable images of a batch at a fixed batch shape: a second shape would be traced and tuned anew."""
     readable = [item for item in batch if not isinstance(item, str)]

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.feature_parts import FeaturePart, FeatureParts, contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
-from delf_ext.features.embedder import Embeds
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of
+from delf_ext.features.embedder import EmbedsImages
 from delf_ext.features.extraction import decoded_batches, embed_readable
 
 PART_IMAGES = 256  # what a kill can cost
@@ -31,7 +31,7 @@ Found = dict[int, np.ndarray | str]  # row -> its embedding, or why there is non
 
 
 def extract_in_parts(
-    model: Embeds,
+    model: EmbedsImages,
     images: ImageList,
     folder: str | Path,
     batch_size: int,
@@ -70,7 +70,7 @@ def _contents(images: ImageList, rows: list[int]) -> dict[int, str]:
 
 
 def _complete(
-    model: Embeds,
+    model: EmbedsImages,
     images: ImageList,
     contents: dict[int, str],
     parts: FeatureParts,
@@ -165,7 +165,9 @@ def _packed(rows: list[int], batch_size: int) -> list[list[int]]:
     return batches
 
 
-def _embedded(model: Embeds, decoded: Found, contents: dict[int, str], batch_size: int) -> Found:
+def _embedded(
+    model: EmbedsImages, decoded: Found, contents: dict[int, str], batch_size: int
+) -> Found:
     """Each image at its place; the others are black. decoded: row -> pixels, or why there are none."""
     items = {
         row: item if contents[row] or isinstance(item, str) else CHANGED
@@ -185,7 +187,7 @@ def _embedded(model: Embeds, decoded: Found, contents: dict[int, str], batch_siz
 
 
 def _joined(
-    model: Embeds, images: ImageList, contents: dict[int, str], parts: FeatureParts
+    model: EmbedsImages, images: ImageList, contents: dict[int, str], parts: FeatureParts
 ) -> tuple[GlobalFeatures, ImageList] | None:
     """All parts as one record, and the list of what is in it; None, and a line that says so, while some are missing or stale."""
     num_missing = sum(not parts.path(part).exists() for part in range(parts.num_parts))

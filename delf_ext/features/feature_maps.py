@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from data_io.artifacts import atomic_path, digest_of, read_json, write_json
-from data_io.feature_parts import contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import ImageList
-from delf_ext.features.embedders import weights_digest
+from data_io.stores.embedding_parts import contents_of
 from delf_ext.features.extraction import decoded_batches
+from delf_ext.features.network_embedders import variables_digest
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import codec
 
@@ -37,7 +37,12 @@ def stored_feature_maps(
         ValueError: when an image can no longer be read.
     """
     trunk = model.trunk
-    made_of = [weights_digest(trunk), codec.to_json(model.config.trunk), size_px, DECODING_VERSION]
+    made_of = [
+        variables_digest(trunk),
+        codec.to_json(model.config.trunk),
+        size_px,
+        DECODING_VERSION,
+    ]
     identity = digest_of([*made_of, images.ids.tolist(), contents_of(images.paths.tolist())])
     path, note = folder / "trunk.npy", folder / "trunk.json"
     if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):

@@ -18,7 +18,7 @@ import numpy as np
 from data_io.artifacts import atomic_path
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index.exact import checked_top_k, provenance_of, ranked, shortlists_at_once
-from delf_ext.index.shortlist import Lists, tile_rows
+from delf_ext.index.shortlist import Shortlists, tile_rows
 
 INT8_STEPS = 127
 VALUES_PER_TILE = 2**20  # 4 MB decoded
@@ -89,7 +89,7 @@ def search_compact(query: GlobalFeatures, gallery: CompactGallery, top_k: int) -
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
         part = np.ascontiguousarray(query.embeddings[block])
-        lists = Lists.empty(
+        lists = Shortlists.empty(
             len(part), part.shape[1], k, gallery.errors, ROOMS[gallery.codes.dtype.name]
         )
         tiles = gallery.tiles(min(tile_rows(len(part)), max(1, VALUES_PER_TILE // part.shape[1])))

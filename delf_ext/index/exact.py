@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from data_io.records import GlobalFeatures, Ranking
-from delf_ext.index.shortlist import Lists, best, fill, tile_rows
+from delf_ext.index.shortlist import Shortlists, best, fill, tile_rows
 from delf_ext.index.similarities import all_similarities
 
 SCORES_PER_TILE = 2**22  # 16 MB of float32 scores, 64 MB with what selecting the best of them needs
@@ -116,7 +116,9 @@ def search_shortlist(
     query: np.ndarray, gallery: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and scores [Q, k] as of `search` for query [Q, D] and gallery [G, D]; fast where k is small against G."""
-    lists = Lists.empty(len(query), query.shape[1], k, errors=np.zeros(len(gallery), np.float32))
+    lists = Shortlists.empty(
+        len(query), query.shape[1], k, errors=np.zeros(len(gallery), np.float32)
+    )
     step = tile_rows(len(query))
     return ranked(
         query,
@@ -127,7 +129,7 @@ def search_shortlist(
 
 
 def ranked(
-    query: np.ndarray, gallery: np.ndarray, lists: Lists, tiles: Iterable[np.ndarray]
+    query: np.ndarray, gallery: np.ndarray, lists: Shortlists, tiles: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and scores [Q, k] by empty lists and tiles of what is as near to the gallery's rows as the lists' errors say.
 

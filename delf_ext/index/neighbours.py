@@ -15,7 +15,7 @@ import numpy as np
 
 from delf_ext.compiled import compiled
 from delf_ext.index.exact import search_everything
-from delf_ext.index.shortlist import Lists, add, best
+from delf_ext.index.shortlist import Shortlists, add, best
 from delf_ext.index.similarities import NUM_THREADS
 
 TILE_ROWS = 2048  # 16 MB of products
@@ -54,7 +54,7 @@ def nearest_neighbours(
     num_images, num_dims = embeddings.shape
     errors = np.zeros(num_images, np.float32)
     near, far = (
-        Lists.empty(num_images, num_dims, wanted, errors) for wanted in (min(k, num_images), 1)
+        Shortlists.empty(num_images, num_dims, wanted, errors) for wanted in (min(k, num_images), 1)
     )
 
     def go_on(share: float) -> None:
@@ -76,7 +76,7 @@ def nearest_neighbours(
 
 
 def _scanned(
-    embeddings: np.ndarray, near: Lists, far: Lists, pool: ThreadPoolExecutor
+    embeddings: np.ndarray, near: Shortlists, far: Shortlists, pool: ThreadPoolExecutor
 ) -> Iterator[float]:
     """Fills the lists; the share of tiles done, after each."""
     starts = range(0, len(embeddings), TILE_ROWS)
@@ -100,8 +100,8 @@ def _scan(
     area: tuple[int, int, int, int],
     top: int,
     side: int,
-    near: Lists,
-    far: Lists,
+    near: Shortlists,
+    far: Shortlists,
 ) -> None:
     """Adds what an area (rows from, to, columns from, to) holds to the lists of its rows and, off the diagonal, its columns."""
     columns = slice(side + area[2], side + area[3])

@@ -21,7 +21,7 @@ SLACK = 16  # room in a list beside its k
 PAIRS_PER_BLOCK = 2**18
 
 
-class Lists(NamedTuple):
+class Shortlists(NamedTuple):
     """Per image what may be among the k highest of its products, in no order: rows and products [N, C], the first counts [N].
 
     errors [G]: how far the products of a gallery row may be off, beside the margin. limits [N]: a product that does not reach it
@@ -39,11 +39,11 @@ class Lists(NamedTuple):
     @staticmethod
     def empty(
         num_images: int, num_dims: int, k: int, errors: np.ndarray, room: int = SLACK
-    ) -> Lists:
+    ) -> Shortlists:
         """For products in float32 of `num_dims` components; C is k + max(k, room)."""
         shape, margin = (num_images, k + max(k, room)), 2 * product_error(num_dims)
         counts, limits = np.zeros(num_images, np.int32), np.full(num_images, -np.inf, np.float32)
-        return Lists(
+        return Shortlists(
             np.empty(shape, np.int32),
             np.empty(shape, np.float32),
             counts,
@@ -58,7 +58,7 @@ class Lists(NamedTuple):
         return np.flatnonzero(np.isposinf(self.limits))
 
 
-def fill(lists: Lists, query: np.ndarray, tiles: Iterable[np.ndarray]) -> None:
+def fill(lists: Shortlists, query: np.ndarray, tiles: Iterable[np.ndarray]) -> None:
     """Adds the products of query [N, D] with a gallery that comes in tiles of up to `tile_rows(N)` rows, float32."""
     products, first = np.empty((len(query), tile_rows(len(query))), np.float32), 0
     bounds = np.linspace(0, len(query), NUM_THREADS + 1).astype(np.int64)
@@ -75,7 +75,7 @@ def tile_rows(num_queries: int) -> int:
 
 
 def best(
-    left: np.ndarray, right: np.ndarray, lists: Lists, sign: int = 1
+    left: np.ndarray, right: np.ndarray, lists: Shortlists, sign: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows [N, k] of the k highest by sign * similarity, ties by lowest row, and these; of crowded images they mean nothing.
 
@@ -106,7 +106,7 @@ def best(
 
 
 @compiled
-def add(lists: Lists, image: int, row: int, product: float) -> None:
+def add(lists: Shortlists, image: int, row: int, product: float) -> None:
     """A product that reaches the limit; where the list is full, the limit rises first."""
     if lists.counts[image] == lists.rows.shape[1]:
         _thin_out(lists, image)
@@ -120,7 +120,7 @@ def add(lists: Lists, image: int, row: int, product: float) -> None:
 
 
 @compiled
-def _thin_out(lists: Lists, image: int) -> None:
+def _thin_out(lists: Shortlists, image: int) -> None:
     """Keeps of a list what may be among the k highest; the limit becomes infinite where that is more than fits."""
     count, kept = lists.counts[image], 0
     rows, products = lists.rows[image, :count], lists.products[image, :count]
@@ -134,7 +134,7 @@ def _thin_out(lists: Lists, image: int) -> None:
 
 
 @compiled
-def _thin_out_all(lists: Lists) -> None:
+def _thin_out_all(lists: Shortlists) -> None:
     for image in range(len(lists.counts)):
         if lists.k < lists.counts[image] and lists.limits[image] < np.inf:
             _thin_out(lists, image)
@@ -142,7 +142,7 @@ def _thin_out_all(lists: Lists) -> None:
 
 @compiled
 def _scan(
-    products: np.ndarray, images: tuple[int, int], area: tuple[int, int], lists: Lists
+    products: np.ndarray, images: tuple[int, int], area: tuple[int, int], lists: Shortlists
 ) -> None:
     """Adds for some images what the products with gallery rows area[0] to area[1] hold."""
     errors = lists.errors[area[0] : area[1]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_io.datasets import DataSet
 from data_io.records import ImageList
-from data_io.synthetic import QUERY, REFERENCE, TRAIN
+from data_io.synthetic.dataset import QUERY, REFERENCE, TRAIN
 
 TEST = "test/test_data"
 UNSAFE = re.compile(

@@ -20,7 +20,7 @@ from data_io.checkpoint_folder import CheckpointFolder
 from data_io.progress import say
 from data_io.records import ImageList
 from delf_ext import nsml
-from delf_ext.app.answers import Answer, answers, in_their_own_order
+from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import Model
@@ -127,7 +127,7 @@ class Submission:
         request = self.request.of(self.model)
         reranker = Reranker(request, gallery, Path(RUN_DIR) / "local", say)
         found = answers(self.model, query, gallery, self.batch_size, request, reranker, say)
-        return last_in_time(found, request.deadline, in_their_own_order(query, gallery))
+        return last_in_time(found, request.deadline, in_gallery_order(query, gallery))
 
 
 def _listed(paths: Sequence[str]) -> ImageList:

@@ -167,7 +167,7 @@ Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder
 class TestTime(Part):
     """Further copies of a photograph that are embedded with it.
 
-    copies: names in `features.copies.CHANGES`. scales: of the input size.
+    copies: names in `features.query_copies.COPIES`. scales: of the input size.
     join: "mean" of the unit vectors or "concatenation". queries_only: the gallery is embedded once.
     """
 

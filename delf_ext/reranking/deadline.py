@@ -23,7 +23,7 @@ from tqdm import tqdm
 from delf_ext.config import UsageError
 
 SLOWDOWN = 2.0
-AFTERWARDS, TELLING_SHARE = (
+AFTERWARDS, MIN_SHARE_FOR_PACE = (
     0.25,
     0.05,
 )  # of work that only counts as a whole: what follows its steps; what tells its pace
@@ -173,7 +173,7 @@ class _GiveUp:
         begun, before = self._pace_from
         rest_s = (
             (now - begun) / (share - before) * (1 - share + AFTERWARDS)
-            if share - before > TELLING_SHARE
+            if share - before > MIN_SHARE_FOR_PACE
             else 0.0
         )
         next_s = SLOWDOWN * self._slowest_s if share < 1 else 0.0

@@ -20,7 +20,7 @@ from delf_ext.features.embedder import Embedder, Ensemble, HeldBack, Model
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.records import Run
-from delf_ext.runs.run_directory import read_run, weights_digest
+from delf_ext.runs.run_directory import checkpoint_digest, read_run
 from delf_ext.runs.sources import (
     POOLINGS,
     RUNTIMES,
@@ -147,7 +147,7 @@ def _in_runtime(
 
     graphs = cache_folder() / "graphs"
     if runtime.name == "openvino-int8":
-        from delf_ext.features.quantization import in_openvino_int8
+        from delf_ext.features.runtimes.int8 import in_openvino_int8
 
         if calibration is None:
             raise UsageError(
@@ -167,7 +167,7 @@ def _in_runtime(
 
         @cache
         def opened() -> Embedder:
-            from delf_ext.features.embedders import in_openvino
+            from delf_ext.features.network_embedders import in_openvino
 
             return in_openvino(plain, graphs, bfloat16)
 
@@ -197,7 +197,9 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
     trunk = with_layout(source.trunk, source.path, log)
     config = schema.Model(trunk, (schema.Head("pooled", source.pool),), ("pooled",))
     name = f"zero-shot {trunk.name}/{trunk.end_point} {_pool_name(source.pool)}"
-    digest = digest_of([weights_digest(Path(source.path)), codec.to_json(config), source.size_px])
+    digest = digest_of(
+        [checkpoint_digest(Path(source.path)), codec.to_json(config), source.size_px]
+    )
 
     def load() -> EmbeddingModel:
         from delf_ext.models.embedding_model import EmbeddingModel
@@ -218,7 +220,7 @@ def _lazy(name: str, size_px: int, digest: str, load: Callable[[], EmbeddingMode
 
     @cache
     def opened() -> Embedder:
-        from delf_ext.features.embedders import lazy_embedder
+        from delf_ext.features.network_embedders import lazy_embedder
 
         return lazy_embedder(name, size_px, digest, load)
 
@@ -231,8 +233,8 @@ def _lazy(name: str, size_px: int, digest: str, load: Callable[[], EmbeddingMode
 
 
 def _open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:
-    from delf_ext.features.fast_runtime import installed_runtime
-    from delf_ext.features.onnx_model import onnx_embedder
+    from delf_ext.features.runtimes.networks import installed_runtime
+    from delf_ext.features.runtimes.onnx_embedder import onnx_embedder
     from delf_ext.models.precision import uses_bfloat16
 
     if runtime.name in ("tensorflow", "openvino-int8"):
@@ -268,13 +270,13 @@ def load_model(run: Run, path: Path | None = None) -> tuple[EmbeddingModel, str]
     recipe = recipe_of(run)
     if not isinstance(recipe, schema.Recipe):
         raise ValueError(f"{run.path}: holds an ensemble; name one of its members.")
-    path = path or newest_weights(run)
+    path = path or best_weights(run)
     model = EmbeddingModel(recipe.model, len(run.facts.class_names)).build_variables()
     (load_old_weights if run.is_old else read_weights)(model, path)
     return model, path.name
 
 
-def newest_weights(run: Run) -> Path:
+def best_weights(run: Run) -> Path:
     """Return the path prefix of the best checkpoint, or of the last where no validation chose any.
 
     Raises: ValueError naming the folder when there is none.
@@ -297,12 +299,12 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     """Return the model that a finished or running training has kept."""
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.Recipe)
-    newest = newest_weights(run)
+    newest = best_weights(run)
     size_px = recipe.final_size_px
     plain = dataclasses.replace(
         recipe.model, trunk=dataclasses.replace(recipe.model.trunk, weights="")
     )
-    digest = digest_of([weights_digest(newest), codec.to_json(plain), size_px])
+    digest = digest_of([checkpoint_digest(newest), codec.to_json(plain), size_px])
     # The weights of the digest, though a run that trains on may have better ones by then.
     name = f"{recipe.name} {run.path.name} ({newest.name})"
     opened = _lazy(name, size_px, digest, lambda: load_model(run, newest)[0])

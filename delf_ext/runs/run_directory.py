@@ -86,7 +86,7 @@ def commit() -> str:
         return ""
 
 
-def weights_digest(path: Path) -> str:
+def checkpoint_digest(path: Path) -> str:
     """Return the digest of a checkpoint's files, given its path prefix, without reading them as weights.
 
     Raises: ValueError when there is no such checkpoint.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.hloc import export_hloc
-from data_io.local_store import load_local, paths_of
+from data_io.stores.local_features import load_local, paths_of
 from delf_ext.config import UsageError
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from data_io.artifacts import save_record, write_text
 from data_io.datasets import list_images
-from data_io.local_store import skipped_of
 from data_io.progress import say
 from data_io.records import ImageList
 from data_io.stores.embeddings import PARTS
+from data_io.stores.local_features import skipped_of
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.searching import extract
 from delf_ext.config import UsageError
@@ -58,7 +58,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 def save_local(flags: Any, images: ImageList, out: Path) -> None:
     """Complete the stores out/delf and out/sift; what they hold already is not extracted again."""
-    from delf_ext.features.local_extraction import extract_local
+    from delf_ext.features.local.extraction import extract_local
 
     for extractor in extractors_of(local_settings(flags), images, out, log=say):
         folder = out / extractor.name

@@ -39,11 +39,11 @@ def request_of(flags: Any, default: str | None = None, several: bool = False) ->
 
 
 def _copies(flags: Any) -> tuple[str, ...]:
-    from delf_ext.features.copies import CHANGES
+    from delf_ext.features.query_copies import COPIES
 
-    unknown = [name for name in flags.query_copies if name not in CHANGES]
+    unknown = [name for name in flags.query_copies if name not in COPIES]
     if unknown:
-        raise UsageError(f"--query_copies are of {', '.join(CHANGES)}. Received {unknown[0]!r}.")
+        raise UsageError(f"--query_copies are of {', '.join(COPIES)}. Received {unknown[0]!r}.")
     return tuple(flags.query_copies)
 
 

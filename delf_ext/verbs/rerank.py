@@ -15,7 +15,7 @@ from delf_ext.app.reranking import (
     ended_by,
     first_skipped,
     for_embedding,
-    how_it_came,
+    ranking_notes,
     reserve,
 )
 from delf_ext.app.verification import Pairs, match_drawer, verification_figures, verified_pairs
@@ -64,7 +64,7 @@ def run(flags: Any) -> None:
     with ended_by(deadline, result, say):
         reranked = improve(plain, reranker, chain, reserve(deadline, begun_s, times=4))
         save_record(result, reranked.ranking.cut(KEPT_PER_QUERY))
-        for line in how_it_came(reranked.ranking, deadline):
+        for line in ranking_notes(reranked.ranking, deadline):
             say(line)
         evidence = reranked.evaluated.evidence
         for reason, number in (evidence.reasons() if evidence else {}).items():

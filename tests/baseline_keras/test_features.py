@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from baseline_keras import features
-from baseline_keras.features import Embedder, extract, load_embedder, open_run, unit_rows
+from baseline_keras.features import BaselineEmbedder, extract, load_embedder, open_run, unit_rows
 from baseline_keras.network import build_embedding, build_network
 from baseline_keras.run_directory import Settings, claim, save_checkpoint
 from data_io.records import ImageList
@@ -30,7 +30,7 @@ def images() -> np.ndarray:
 
 
 def test_embeddings_are_the_normalised_logits(network: tf.keras.Sequential, images: np.ndarray):
-    embedder = Embedder(network)
+    embedder = BaselineEmbedder(network)
     logits = build_embedding(network)(images.astype(np.float32) / 255).numpy()
     expected = logits / np.linalg.norm(logits, axis=1, keepdims=True)
     found = embedder.embed(images)
@@ -60,13 +60,13 @@ def test_a_row_of_zeros_becomes_the_constant_row():
 
 
 def test_a_black_image_has_an_embedding(network: tf.keras.Sequential):
-    assert Embedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [
+    assert BaselineEmbedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [
         [0.5] * 4,
     ]  # biases are still zero
 
 
 def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, images: np.ndarray):
-    embedder = Embedder(network)
+    embedder = BaselineEmbedder(network)
     whole = embedder.embed(images)
     parts = np.concatenate([embedder.embed(images[:3]), embedder.embed(images[3:])])
     np.testing.assert_allclose(parts, whole, atol=1e-5)
@@ -77,14 +77,14 @@ def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, image
 def test_other_images_are_refused(network: tf.keras.Sequential, images: np.ndarray):
     for wrong in (images[0], images[:, :8], images.astype(np.float32)):
         with pytest.raises(ValueError, match=r"images must be uint8 \[B, 16, 16, 3\]. Received"):
-            Embedder(network).embed(wrong)
+            BaselineEmbedder(network).embed(wrong)
 
 
 def test_a_diverged_network_is_an_error(images: np.ndarray):
     network = build_network(2, 16)
     network.get_layer("logits").bias.assign([np.nan, 0.0])
     with pytest.raises(ValueError, match="not finite: its training diverged"):
-        Embedder(network).embed(images)
+        BaselineEmbedder(network).embed(images)
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def test_an_embedder_comes_back_from_disk_with_the_same_digest(
     images: np.ndarray,
     run_dir: Path,
 ):
-    embedder, loaded = Embedder(network), load_embedder(run_dir)
+    embedder, loaded = BaselineEmbedder(network), load_embedder(run_dir)
     assert np.array_equal(loaded.embed(images), embedder.embed(images))
     assert loaded.digest == embedder.digest and len(loaded.digest) == 12
-    assert Embedder(build_network(4, 16)).digest != embedder.digest
+    assert BaselineEmbedder(build_network(4, 16)).digest != embedder.digest
 
 
 def test_a_run_without_a_finished_epoch_is_named(tmp_path: Path):
@@ -129,7 +129,7 @@ def test_an_opened_run_loads_its_network_at_the_first_batch(
     assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
     assert opened.graph is None, "it is measured in TensorFlow alone"
     for _ in range(2):
-        assert np.array_equal(opened.embed(images), Embedder(network).embed(images))
+        assert np.array_equal(opened.embed(images), BaselineEmbedder(network).embed(images))
     assert [prefix.parent for prefix in loads] == [run_dir / "checkpoint"]
 
 
@@ -153,7 +153,7 @@ def test_extract_keeps_ids_with_rows(
     for name, pixels in zip(names, images, strict=True):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     paths = np.array([str(tmp_path / f"{name}.png") for name in names])
-    embedder = Embedder(network)
+    embedder = BaselineEmbedder(network)
     features = extract(embedder, ImageList(np.array(names), paths), batch_size=2, quiet=True)
     assert features.ids.tolist() == names and features.digest == embedder.digest
     np.testing.assert_allclose(features.embeddings, embedder.embed(images), atol=1e-5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_io.hloc import export_hloc
-from data_io.packed_features import in_memory
 from data_io.records import ImageKeypoints, LocalFeatures
+from data_io.stores.packed_local_features import in_memory
 
 
 def features(dtype: str = "float16") -> LocalFeatures:

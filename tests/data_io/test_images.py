@@ -24,7 +24,7 @@ from data_io.images import (
     sufficient_px,
 )
 from data_io.records import ImageList
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

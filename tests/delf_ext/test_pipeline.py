@@ -15,8 +15,8 @@ from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import hits_of
-from delf_ext.features.copies import CHANGES
 from delf_ext.features.embedder import Embedder, Ensemble
+from delf_ext.features.query_copies import COPIES
 from delf_ext.pipeline import embed, rank, rerank, score, truth_of, width_in_memory
 from delf_ext.recipes import schema
 from delf_ext.reranking.chain import parse_chain, run_chain
@@ -111,7 +111,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def twin(images: ImageList, copies: tuple[str, ...]) -> np.ndarray:
     """Mean of the unit vectors of the photograph and its copies, each changed by itself."""
     pixels = np.stack([load_image(path, 8) for path in images.paths])
-    views = [pixels, *(CHANGES[name](pixels) for name in copies)]
+    views = [pixels, *(COPIES[name](pixels) for name in copies)]
     return unit(np.mean([unit(corner(view).astype(np.float64)) for view in views], axis=0))
 
 

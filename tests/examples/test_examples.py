@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 
 SMALL = (
     "model.trunk.end_point=block1/unit_1/bottleneck_v1",

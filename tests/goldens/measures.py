@@ -12,9 +12,9 @@ import numpy as np
 
 from data_io.datasets import load_dataset
 from data_io.records import GlobalFeatures, Ranking
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.evaluation.metrics import summarize
-from delf_ext.features.local_extraction import extract_local
+from delf_ext.features.local.extraction import extract_local
 from delf_ext.index.exact import search
 from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.reranking.chain import parse_chain, run_chain
@@ -126,7 +126,7 @@ def verified(folder: Path) -> list[list[int]]:
 
     Raises: ValueError when OpenCV is missing.
     """
-    from delf_ext.features.sift import SiftExtractor  # OpenCV is not needed for the rest
+    from delf_ext.features.local.sift import SiftExtractor  # OpenCV is not needed for the rest
 
     data = load_dataset(
         draw_dataset(folder / "products", LARGE_PRODUCTS, progress=False, workers=1)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_io.artifacts import StaleArtifact, write_json
-from data_io.feature_parts import FeaturePart, FeatureParts
 from data_io.images import DECODING_VERSION
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts
 from data_io.stores.embeddings import PARTS, EmbeddingStore
 
 DIGEST = "0123456789ab"

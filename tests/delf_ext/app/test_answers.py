@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_io.datasets import DataSet
-from delf_ext.app.answers import Answer, answers, in_their_own_order
+from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.searching import search
 from delf_ext.features.embedder import Embedder
@@ -46,7 +46,7 @@ def test_a_better_answer_follows_the_plain_one(data: DataSet) -> None:
 def test_without_time_references_are_in_their_own_order(data: DataSet) -> None:
     said: list[str] = []
     (answer,) = answered(data, Request(Deadline(0.0)), said)
-    assert answer == in_their_own_order(data.query, data.gallery)
+    assert answer == in_gallery_order(data.query, data.gallery)
     assert [names for _, (_, names) in answer] == [data.gallery.ids.tolist()] * 3
     (line,) = said
     assert line.endswith(

@@ -15,7 +15,7 @@ from data_io.artifacts import load_record, read_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import load_image
 from data_io.records import ImageList, Ranking
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import split
 from delf_ext.app.evaluation import (
     compare,

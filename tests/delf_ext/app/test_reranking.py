@@ -20,8 +20,8 @@ from delf_ext.app.reranking import (
     ended_by,
     first_skipped,
     for_embedding,
-    how_it_came,
     name_of,
+    ranking_notes,
     require_folder,
     reserve,
 )
@@ -157,8 +157,8 @@ def ranking(complete: list[bool] | None = None) -> Ranking:
 
 
 def test_how_a_ranking_came_about() -> None:
-    assert list(how_it_came(ranking(), Deadline())) == ["ranking: by hand"]
-    lines = list(how_it_came(ranking([True, False]), Deadline(10.0, lambda: 3.0)))
+    assert list(ranking_notes(ranking(), Deadline())) == ["ranking: by hand"]
+    lines = list(ranking_notes(ranking([True, False]), Deadline(10.0, lambda: 3.0)))
     assert lines == [
         "ranking: by hand",
         "time budget: 1 of 2 queries keep an earlier ranking at some step",

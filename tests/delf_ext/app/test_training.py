@@ -16,7 +16,7 @@ import tensorflow as tf
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet, load_dataset
 from data_io.records import ImageList
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import content_of, split
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.training import resume, train
@@ -788,11 +788,11 @@ def test_a_part_that_is_not_built_is_refused_before_an_image_is_read(
 
 
 def test_the_whole_registry_is_built() -> None:
-    from delf_ext.app.training_job import require_built
+    from delf_ext.app.training_job import require_trainable
 
     for recipe in RECIPES.values():
         if isinstance(recipe, Recipe):
-            require_built(recipe)
+            require_trainable(recipe)
 
 
 def test_data_without_a_training_image_are_refused(

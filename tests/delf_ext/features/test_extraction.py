@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_io import pixel_cache
 from data_io.datasets import load_dataset
 from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
+from data_io.stores import pixels as pixel_cache
 from data_io.stores.embeddings import EmbeddingStore
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.evaluation.metrics import summarize
 from delf_ext.features import extraction
 from delf_ext.features.embedder import Embedder, Ensemble

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_io.artifacts import StaleArtifact, save_record
-from data_io.feature_parts import FeatureParts
 from data_io.images import DECODING_VERSION
 from data_io.records import ImageList
+from data_io.stores.embedding_parts import FeatureParts
 from delf_ext.features import extraction_job
 from delf_ext.features.extraction import extract_global
 from delf_ext.features.extraction_job import _packed, extract_in_parts
@@ -333,7 +333,7 @@ def test_a_full_disk_loses_nothing_that_was_written(
         savez(file, **columns)
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_io.feature_parts.np.savez", full)
+        patch.setattr("data_io.stores.embedding_parts.np.savez", full)
         with pytest.raises(OSError, match="No space left on device"):
             run(images, tmp_path)
     assert [path.name for path in sorted(parts_of(images, tmp_path).path(0).parent.iterdir())] == [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delf_ext.index import exact, shortlist
 from delf_ext.index.exact import search_everything, search_shortlist
-from delf_ext.index.shortlist import Lists, best, fill
+from delf_ext.index.shortlist import Shortlists, best, fill
 from delf_ext.index.similarities import product_error
 
 
@@ -130,7 +130,7 @@ def test_products_may_be_off_by_what_their_row_says(seed: int, error: float, k: 
         np.float32
     )
     errors = np.linalg.norm(moves.astype(np.float64), axis=1).astype(np.float32) + np.float32(2e-7)
-    lists = Lists.empty(5, 8, k, errors, room=130)
+    lists = Shortlists.empty(5, 8, k, errors, room=130)
     fill(lists, query, [gallery + moves])
     assert len(lists.crowded()) == 0
     assert_same(best(query, gallery, lists), slow_search(query, gallery, k))
@@ -138,7 +138,7 @@ def test_products_may_be_off_by_what_their_row_says(seed: int, error: float, k: 
 
 def test_the_margin_is_as_wide_as_needed() -> None:
     """Two whose exact order is the opposite of that of their products, as far apart as the bound allows."""
-    lists = Lists.empty(1, 4, 1, np.zeros(30, np.float32))
+    lists = Shortlists.empty(1, 4, 1, np.zeros(30, np.float32))
     error = np.float32(product_error(4))
     for row, product in enumerate([0.5, 0.5 - 1.99 * error, 0.5 - 2.01 * error] + [0.1] * 27):
         shortlist.add(lists, 0, row, np.float32(product))

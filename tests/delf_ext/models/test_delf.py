@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from delf_ext.features.whitening import learn_whitening
+from delf_ext.features.local.whitening import learn_whitening
 from delf_ext.models.attention import Attention
 from delf_ext.models.delf import Delf
 from delf_ext.models.trunks.slim import SlimTrunk

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import dual_main
 from data_io.artifacts import read_json
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext import nsml
 from delf_ext.app.answers import Answer
 from delf_ext.models.embedding_model import EmbeddingModel

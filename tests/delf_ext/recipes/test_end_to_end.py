@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_io.datasets import DataSet, load_dataset
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.evaluation import Evaluation, evaluate
 from delf_ext.app.training import Trained, train
 from delf_ext.app.training_job import Settings

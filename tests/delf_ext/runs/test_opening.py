@@ -72,7 +72,7 @@ def onnx_file(tmp_path: Path) -> Path:
     """[B, 3, S, S] to the mean colour, with its sidecar."""
     onnx = pytest.importorskip(
         "onnx",
-        reason="the network is written with onnx: pip install mandoo[dev]",
+        reason="the network is written with onnx: pip install -e '.[dev]'",
     )
     images, vector = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
@@ -204,7 +204,7 @@ def test_openvino_gives_the_same_embeddings_under_the_same_digest(
     expected: np.ndarray,
     photographs: np.ndarray,
 ) -> None:
-    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     write_tiny_run(tmp_path)
     fast = embedder(open_model(tmp_path, Runtime("openvino", "off")))
     np.testing.assert_allclose(fast.embed(photographs), expected, atol=1e-5)

@@ -18,11 +18,11 @@ from delf_ext.runs.run_directory import (
     FORMAT,
     Facts,
     Run,
+    checkpoint_digest,
     is_run,
     read_facts,
     read_run,
     result_name,
-    weights_digest,
     write_run,
 )
 
@@ -193,31 +193,31 @@ def write_weights(prefix: Path, content: bytes = b"weights") -> Path:
 
 @pytest.mark.parametrize("name", ["best-5", STRANGE, "a.b"])
 def test_weights_are_known_by_content_and_not_by_path(tmp_path: Path, name: str) -> None:
-    first = weights_digest(write_weights(tmp_path / "one" / name))
-    assert weights_digest(write_weights(tmp_path / STRANGE / "renamed")) == first
+    first = checkpoint_digest(write_weights(tmp_path / "one" / name))
+    assert checkpoint_digest(write_weights(tmp_path / STRANGE / "renamed")) == first
     assert len(first) == 24 and int(first, 16) >= 0
-    assert weights_digest(write_weights(tmp_path / "two" / name, b"weightz")) != first
+    assert checkpoint_digest(write_weights(tmp_path / "two" / name, b"weightz")) != first
 
 
 @pytest.mark.parametrize("name", ["best-5", STRANGE])
 def test_other_files_beside_the_weights_do_not_count(tmp_path: Path, name: str) -> None:
     prefix = write_weights(tmp_path / name)
-    first = weights_digest(prefix)
+    first = checkpoint_digest(prefix)
     write_weights(tmp_path / f"{name}0")  # best-50 is not best-5
     Path(f"{prefix}.json").write_text("{}")
-    assert weights_digest(prefix) == first
+    assert checkpoint_digest(prefix) == first
 
 
 def test_a_checkpoint_of_one_file_has_a_digest(tmp_path: Path) -> None:
     (tmp_path / "v1.ckpt").write_bytes(b"weights")
-    first = weights_digest(tmp_path / "v1.ckpt")
+    first = checkpoint_digest(tmp_path / "v1.ckpt")
     (tmp_path / "v1.ckpt").write_bytes(b"others")
-    assert weights_digest(tmp_path / "v1.ckpt") != first
+    assert checkpoint_digest(tmp_path / "v1.ckpt") != first
 
 
 def test_weights_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
-        weights_digest(tmp_path / "best-5")
+        checkpoint_digest(tmp_path / "best-5")
     assert str(caught.value) == f"{tmp_path / 'best-5'}: no such checkpoint."
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.models.trunks.slim import SlimTrunk
 from pretrained.convert import write_checkpoint
 

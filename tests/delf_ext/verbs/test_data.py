@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.verbs import data as verbs_data
 from delf_ext.verbs.flags import new_flags
 

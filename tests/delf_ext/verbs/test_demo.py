@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dual_main
-from data_io.synthetic import DrawConfig
+from data_io.synthetic.dataset import DrawConfig
 from delf_ext.recipes.codec import with_settings
 from delf_ext.verbs import demo
 

@@ -16,7 +16,7 @@ import pytest
 import dual_main
 from data_io.artifacts import load_record
 from data_io.records import GlobalFeatures, ImageList
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.config import UsageError
 from delf_ext.features import extraction_job
 from delf_ext.verbs.extract import shard_of, write_skipped
@@ -29,7 +29,7 @@ TINY += ["--mixed_precision=off"]
 HANGS = """
 import sys, time
 import numpy as np
-import data_io.feature_parts
+import data_io.stores.embedding_parts
 import dual_main
 from delf_ext.features import extraction_job
 
@@ -44,7 +44,7 @@ def save(file, **columns):
         time.sleep(600)
     written.append(savez(file, **columns))
 
-data_io.feature_parts.np.savez = save
+data_io.stores.embedding_parts.np.savez = save
 dual_main.main(sys.argv[1:])
 """
 

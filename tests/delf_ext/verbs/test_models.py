@@ -15,7 +15,7 @@ import dual_main
 from data_io.artifacts import load_record
 from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
-from delf_ext.features.fast_runtime import TOLERANCE
+from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.recipes import schema
 from delf_ext.runs.sources import CheckpointSource, OnnxSource, RunSource
 from delf_ext.verbs.flags import new_flags
@@ -60,7 +60,7 @@ def onnx_model(tmp_path: Path) -> Path:
     """[B, 3, S, S] to the mean colour, with its sidecar."""
     onnx = pytest.importorskip(
         "onnx",
-        reason="the network is written with onnx: pip install mandoo[dev]",
+        reason="the network is written with onnx: pip install -e '.[dev]'",
     )
     images, vector = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
@@ -95,7 +95,7 @@ def test_a_verb_gives_the_same_embeddings_in_openvino(
     tmp_path: Path,
     cache: Path,
 ):
-    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     plain = extracted(photos, tmp_path / "plain", *trunk)
     fast = extracted(photos, tmp_path / "fast", *trunk, "--runtime=openvino")
     assert np.linalg.norm(plain.embeddings - fast.embeddings, axis=1).max() < TOLERANCE
@@ -107,7 +107,7 @@ def test_a_verb_gives_the_same_embeddings_in_openvino(
 def test_a_verb_embeds_in_8_bit_integers(
     photos: Path, trunk: list[str], tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ):
-    pytest.importorskip("openvino"), pytest.importorskip("nncf", reason="pip install mandoo[int8]")
+    pytest.importorskip("openvino"), pytest.importorskip("nncf", reason="pip install -e '.[int8]'")
     plain = extracted(photos, tmp_path / "plain", *trunk)
     int8 = extracted(photos, tmp_path / "int8", *trunk, "--runtime=openvino-int8")
     assert np.multiply(plain.embeddings, int8.embeddings).sum(1).min() > 0.99

@@ -16,7 +16,7 @@ import pytest
 import dual_main
 from data_io.artifacts import load_record
 from data_io.records import Ranking
-from data_io.synthetic import DrawConfig
+from data_io.synthetic.dataset import DrawConfig
 from delf_ext.app.reranking import ended_by, name_of, reserve
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema

@@ -14,10 +14,10 @@ from PIL import Image
 
 import dual_main
 from data_io.artifacts import load_record
-from data_io.local_store import load_local
 from data_io.records import Ranking
-from data_io.synthetic import DrawConfig
-from delf_ext.features.delf import DelfExtractor
+from data_io.stores.local_features import load_local
+from data_io.synthetic.dataset import DrawConfig
+from delf_ext.features.local.delf import DelfExtractor
 from delf_ext.verbs.flags import VERBS
 
 TINY = [

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import dual_main
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.models.embedding_model import EmbeddingModel
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"

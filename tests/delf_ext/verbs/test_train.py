@@ -15,7 +15,7 @@ import tensorflow as tf
 import dual_main
 from baseline_keras.run_directory import KIND
 from data_io.checkpoint_folder import CheckpointFolder
-from data_io.synthetic import DrawConfig, draw_dataset
+from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app import training, training_job
 from delf_ext.app.training_job import Settings
 from delf_ext.models.embedding_model import EmbeddingModel

@@ -9,7 +9,12 @@ import pytest
 import tensorflow as tf
 
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.embedders import graph_file, lazy_embedder, live_embedder, weights_digest
+from delf_ext.features.network_embedders import (
+    graph_file,
+    lazy_embedder,
+    live_embedder,
+    variables_digest,
+)
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import schema
 
@@ -31,16 +36,16 @@ def model() -> EmbeddingModel:
 
 def test_the_digest_of_weights_changes_when_one_number_does(model: EmbeddingModel):
     trunk = model.trunk
-    before = weights_digest(trunk)
-    assert weights_digest(trunk) == before and len(before) == 12
+    before = variables_digest(trunk)
+    assert variables_digest(trunk) == before and len(before) == 12
     for variable in (trunk.variables[0], trunk.variables[-1]):
         value = variable.numpy()
         changed = value.copy()
         changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(9))
         variable.assign(changed)
-        assert weights_digest(trunk) != before
+        assert variables_digest(trunk) != before
         variable.assign(value)
-    assert weights_digest(trunk) == before
+    assert variables_digest(trunk) == before
 
 
 def test_a_live_embedder_embeds_what_the_network_computes_and_follows_its_weights(
@@ -102,7 +107,7 @@ def test_the_frozen_graph_is_kept_under_the_digest(
     embedder = lazy_embedder("mine", SIZE_PX, "digest-1", lambda: model)
     path = graph_file(embedder, tmp_path)
     assert path == tmp_path / "digest-1.pb" and path.stat().st_size > 1000
-    name = "delf_ext.features.embedders.frozen_graph"
+    name = "delf_ext.features.network_embedders.frozen_graph"
     monkeypatch.setattr(name, lambda graph: pytest.fail("frozen again"))
     assert graph_file(embedder, tmp_path) == path
     other = Embedder("other", SIZE_PX, "digest-2", lambda images: images)

@@ -13,15 +13,15 @@ from typing import Protocol
 import numpy as np
 
 from data_io.images import ImageError, decode_image
-from data_io.local_store import LocalStoreWriter, load_local
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
+from data_io.stores.local_features import LocalStoreWriter, load_local
 
 BATCH_IMAGES = 8
 WAITING_IMAGES = 32  # decoded photographs of other shapes that wait for company
 
 
-class Extracts(Protocol):
+class LocalExtractor(Protocol):
     """What extraction asks: `features.delf.DelfExtractor`, `features.sift.SiftExtractor`, or your own."""
 
     @property
@@ -35,7 +35,7 @@ class Extracts(Protocol):
 
 
 def extract_local(
-    extractor: Extracts,
+    extractor: LocalExtractor,
     images: ImageList,
     folder: str | Path,
     dtype: str = "float16",
@@ -82,7 +82,7 @@ def extract_local(
 
 
 def sample_descriptors(
-    extractor: Extracts,
+    extractor: LocalExtractor,
     images: ImageList,
     num_images: int,
     per_image: int,
@@ -115,7 +115,7 @@ Decoded = tuple[str, str, np.ndarray]  # id, path, pixels
 
 
 def _batches(
-    extractor: Extracts, images: ImageList, store: LocalStoreWriter | None
+    extractor: LocalExtractor, images: ImageList, store: LocalStoreWriter | None
 ) -> Iterator[list[Decoded]]:
     """Photographs of one shape class together; what cannot be read is noted in the store."""
     waiting: dict[Hashable, list[Decoded]] = {}

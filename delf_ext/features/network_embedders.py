@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from data_io.artifacts import atomic_path
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.fast_runtime import open_network
-from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.networks import open_network
 from delf_ext.models.embedding_model import EmbeddingModel
 
 Graph: TypeAlias = tf.types.experimental.GenericFunction
 
 
-def weights_digest(layer: tf.keras.layers.Layer) -> str:
+def variables_digest(layer: tf.keras.layers.Layer) -> str:
     """Return 12 hex digits that change when any weight does."""
     summary = hashlib.sha256()
     for variable in sorted(layer.variables, key=lambda variable: variable.name):
@@ -76,7 +76,7 @@ def graph_file(embedder: Embedder, folder: Path) -> Path:
 
 
 def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
-    """Return the same network run by OpenVINO; equal to `fast_runtime.TOLERANCE`, so the digest stays."""
+    """Return the same network run by OpenVINO; equal to `runtimes.networks.TOLERANCE`, so the digest stays."""
     run = cache(
         lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
     )

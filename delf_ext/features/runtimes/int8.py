@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from data_io.artifacts import digest_of
-from data_io.feature_parts import content_digest
 from data_io.records import ImageList
+from data_io.stores.embedding_parts import content_digest
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.embedders import graph_file
 from delf_ext.features.extraction import decoded_batches
-from delf_ext.features.fast_runtime import open_network
+from delf_ext.features.network_embedders import graph_file
+from delf_ext.features.runtimes.networks import open_network
 
 CALIBRATION_IMAGES = 300
 # Symmetric activations, and a bit of the first layer's weights unused. Mean cosine to float32 of ResNet-50's embeddings of 99
@@ -75,7 +75,7 @@ def quantize(graph: Path, samples: Sequence[np.ndarray], out: Path) -> None:
         import openvino
     except ImportError:
         raise ValueError(
-            "--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo[int8]"
+            "--runtime=openvino-int8 needs OpenVINO and NNCF: pip install -e '.[int8]'"
         ) from None
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_io.datasets import load_dataset
-from data_io.photographs import warp
-from data_io.synthetic import DrawConfig, draw_dataset, plan, share_out
+from data_io.synthetic.dataset import DrawConfig, draw_dataset, plan, share_out
+from data_io.synthetic.photographs import warp
 
 TINY = DrawConfig(
     num_classes=3, num_train=7, num_queries=3, num_gallery=11, image_size_px=48, seed=5
@@ -217,7 +217,7 @@ def test_an_interrupted_drawing_never_looks_complete(
 
 def test_a_killed_drawing_leaves_no_process_and_no_complete_folder(tmp_path: Path) -> None:
     config = "DrawConfig(num_classes=300, num_train=3000, num_queries=1, num_gallery=1)"
-    code = f"from data_io.synthetic import *\nif __name__ == '__main__':\n    draw_dataset({str(tmp_path)!r}, {config}, False, 2)\n"
+    code = f"from data_io.synthetic.dataset import *\nif __name__ == '__main__':\n    draw_dataset({str(tmp_path)!r}, {config}, False, 2)\n"
     root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

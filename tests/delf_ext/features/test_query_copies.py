@@ -7,8 +7,8 @@ import pytest
 
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.features.copies import CHANGES, Changed, changed, turned
 from delf_ext.features.embedder import Embedder, Ensemble
+from delf_ext.features.query_copies import COPIES, TransformedEmbedder, turned, with_copy
 from delf_ext.recipes.schema import Concatenate
 
 
@@ -34,14 +34,14 @@ GRAY = 127
     ],
 )
 def test_each_change_by_hand(name: str, expected: list[int]) -> None:
-    model = Changed(Pixels(), name)
+    model = TransformedEmbedder(Pixels(), name)
     assert model.embed(IMAGE)[0, ::3].tolist() == expected
     assert (model.image_size, model.digest) == (3, "pixels")
 
 
 def test_the_names_of_all_changes() -> None:
     turns = [f"turn{degrees}" for degrees in (45, 90, 180, 270, 315)]
-    assert list(CHANGES) == ["mirror", "flip", *turns]
+    assert list(COPIES) == ["mirror", "flip", *turns]
 
 
 def bar(size_px: int = 41) -> np.ndarray:
@@ -55,7 +55,7 @@ def bar(size_px: int = 41) -> np.ndarray:
 @pytest.mark.parametrize(("name", "degrees"), [("turn45", 45), ("turn90", 90), ("turn315", -45)])
 def test_turns_are_against_the_clock(name: str, degrees: int) -> None:
     """Against the clock a bar to the top comes to lie on the left."""
-    found = CHANGES[name](bar())[0, ..., 0].astype(int)
+    found = COPIES[name](bar())[0, ..., 0].astype(int)
     y, x = np.nonzero(found > 200)
     assert np.degrees(np.arctan2((20 - x).mean(), (20 - y).mean())) == pytest.approx(degrees, abs=1)
 
@@ -63,7 +63,7 @@ def test_turns_are_against_the_clock(name: str, degrees: int) -> None:
 @pytest.mark.parametrize("name", ["turn45", "turn315"])
 def test_corners_of_a_turned_copy_are_gray_and_its_middle_stays(name: str) -> None:
     white = np.full((2, 40, 40, 3), 255, np.uint8)
-    found = CHANGES[name](white)
+    found = COPIES[name](white)
     assert found.shape == white.shape and found.dtype == np.uint8
     for corner in (found[:, 0, 0], found[:, 0, -1], found[:, -1, 0], found[:, -1, -1]):
         assert (corner == GRAY).all()
@@ -81,7 +81,7 @@ def test_two_turns_of_opposite_direction_cancel_out() -> None:
 
 def test_every_image_of_a_batch_is_changed_by_itself() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    for change in CHANGES.values():
+    for change in COPIES.values():
         alone = np.concatenate([change(images[row : row + 1]) for row in range(3)])
         np.testing.assert_array_equal(change(images), alone)
 
@@ -93,7 +93,7 @@ def embedder(name: str, **options: object) -> Embedder:
 def test_an_ensemble_changes_for_each_of_its_members() -> None:
     members = embedder("a"), embedder("b")
     ensemble = Ensemble("both", members, Concatenate((1.0, 2.0)))
-    found = changed(ensemble, "flip")
+    found = with_copy(ensemble, "flip")
     assert isinstance(found, Ensemble)
     assert (found.name, found.join, found.digest) == ("both", ensemble.join, ensemble.digest)
     for member in found.members:
@@ -104,14 +104,14 @@ def test_an_ensemble_changes_for_each_of_its_members() -> None:
 def test_the_embeddings_of_copies_are_not_stored(tmp_path) -> None:
     """A store knows photographs by content: a copy would be taken for the photograph."""
     stored = embedder("a", store=EmbeddingStore(tmp_path, "digest a", print))
-    assert getattr(changed(stored, "mirror"), "store", None) is None
-    ensemble = changed(Ensemble("both", (stored, stored), Concatenate()), "mirror")
+    assert getattr(with_copy(stored, "mirror"), "store", None) is None
+    ensemble = with_copy(Ensemble("both", (stored, stored), Concatenate()), "mirror")
     assert isinstance(ensemble, Ensemble)
     assert [member.store for member in ensemble.members] == [None, None]
 
 
 def test_an_unknown_copy_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
-        changed(Pixels(), "turn30")
+        with_copy(Pixels(), "turn30")
     known = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
     assert str(caught.value) == f"unknown copy 'turn30' (TestTime.copies). Known: {known}."

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from data_io.artifacts import StaleArtifact
-from data_io.local_store import load_local, skipped_of
 from data_io.records import ImageKeypoints, ImageList
-from delf_ext.features.local_extraction import (
+from data_io.stores.local_features import load_local, skipped_of
+from delf_ext.features.local.extraction import (
     BATCH_IMAGES,
     WAITING_IMAGES,
     extract_local,

@@ -1,7 +1,7 @@
 """Draws a product data set in the challenge's tree, with known geometry: needs no download.
 
 The test products are of the same population as the training products but of other classes, numbered after them: what counts is
-to find products never trained on. `data_io.drawing` draws a product, `data_io.photographs` photographs it.
+to find products never trained on. `data_io.synthetic.products` draws a product, `data_io.synthetic.photographs` photographs it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, read_json, write_json, write_text
-from data_io.drawing import draw_product
-from data_io.photographs import photograph
+from data_io.synthetic.photographs import render_photograph
+from data_io.synthetic.products import draw_product
 
 DRAWING_VERSION = 1  # raise it when the same config draws other pictures
 REFERENCES_PER_CLASS = 5  # at least, where the sizes allow: the challenge has 1,127 for 195 queries
@@ -258,7 +258,9 @@ def take_class(out: Path, config: DrawConfig, shots: Iterable[Shot]) -> dict[str
         if product is None:
             product = draw_product(config.seed, shot.class_index, config.image_size_px)
         rng = np.random.default_rng([config.seed, shot.class_index, shot.view])
-        pixels, image_from_product = photograph(product, rng, config.image_size_px, shot.hard)
+        pixels, image_from_product = render_photograph(
+            product, rng, config.image_size_px, shot.hard
+        )
         with atomic_path(
             out / shot.path
         ) as temporary:  # another process may be reading the finished folder

@@ -31,7 +31,7 @@ class Port:
     dtype: str
 
 
-class Network(Protocol):
+class RuntimeNetwork(Protocol):
     """An opened file."""
 
     inputs: list[Port]
@@ -46,10 +46,10 @@ def installed_runtime() -> str:
     for name in RUNTIMES:
         if find_spec(name):
             return name
-    raise ValueError("an ONNX model needs OpenVINO or ONNX Runtime: pip install mandoo[fast]")
+    raise ValueError("an ONNX model needs OpenVINO or ONNX Runtime: pip install -e '.[fast]'")
 
 
-def open_network(path: Path, runtime: str, bfloat16: bool = False) -> Network:
+def open_network(path: Path, runtime: str, bfloat16: bool = False) -> RuntimeNetwork:
     """bfloat16: OpenVINO's arithmetic; ONNX Runtime keeps the file's own.
 
     Raises: ValueError when the runtime is missing, or refuses the file.
@@ -60,7 +60,7 @@ def open_network(path: Path, runtime: str, bfloat16: bool = False) -> Network:
         return _OpenVino(path, bfloat16) if runtime == "openvino" else _OnnxRuntime(path)
     except ImportError:
         raise ValueError(
-            f"--runtime={runtime} needs {RUNTIMES[runtime]}: pip install mandoo[fast]"
+            f"--runtime={runtime} needs {RUNTIMES[runtime]}: pip install -e '.[fast]'"
         ) from None
     except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
         raise ValueError(

@@ -11,8 +11,8 @@ from PIL import Image
 
 from data_io.records import ImageKeypoints
 from delf_ext.config import DelfConfig, UsageError
-from delf_ext.features.delf import DelfExtractor, checkpoint_delf, trained_delf
-from delf_ext.features.whitening import learn_whitening
+from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
+from delf_ext.features.local.whitening import learn_whitening
 from delf_ext.models.delf import Delf
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import SlimTrunk

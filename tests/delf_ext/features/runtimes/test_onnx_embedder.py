@@ -12,11 +12,16 @@ import pytest
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import extract_global
-from delf_ext.features.fast_runtime import RUNTIMES, installed_runtime, open_network
-from delf_ext.features.onnx_model import SIDECAR_EXAMPLE, Sidecar, onnx_embedder, read_sidecar
+from delf_ext.features.runtimes.networks import RUNTIMES, installed_runtime, open_network
+from delf_ext.features.runtimes.onnx_embedder import (
+    SIDECAR_EXAMPLE,
+    Sidecar,
+    onnx_embedder,
+    read_sidecar,
+)
 
 onnx = pytest.importorskip(
-    "onnx", reason="the networks are written with onnx: pip install mandoo[dev]"
+    "onnx", reason="the networks are written with onnx: pip install -e '.[dev]'"
 )
 
 SIZE_PX, DIM = 6, 4
@@ -82,7 +87,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(request.param, reason="pip install mandoo[fast]")
+    pytest.importorskip(request.param, reason="pip install -e '.[fast]'")
     return request.param
 
 
@@ -297,12 +302,12 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     for name, title in RUNTIMES.items():
         monkeypatch.setitem(__import__("sys").modules, name, None)
         with pytest.raises(
-            ValueError, match=rf"--runtime={name} needs {title}: pip install mandoo\[fast\]"
+            ValueError, match=rf"--runtime={name} needs {title}: pip install -e '\.\[fast\]'"
         ):
             open_network(tmp_path / "any.onnx", name)
-    monkeypatch.setattr("delf_ext.features.fast_runtime.find_spec", lambda name: None)
+    monkeypatch.setattr("delf_ext.features.runtimes.networks.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"needs OpenVINO or ONNX Runtime: pip install mandoo\[fast\]"
+        ValueError, match=r"needs OpenVINO or ONNX Runtime: pip install -e '\.\[fast\]'"
     ):
         installed_runtime()
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_io.augmentation import GRAY
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, Embeds, Ensemble
+from delf_ext.features.embedder import Embedder, EmbedsImages, Ensemble
 
 
 def turned(images: np.ndarray, degrees: float) -> np.ndarray:
@@ -28,7 +28,7 @@ def turned(images: np.ndarray, degrees: float) -> np.ndarray:
     )
 
 
-CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirror": lambda images: images[:, :, ::-1],
     "flip": lambda images: images[:, ::-1],
     "turn45": lambda images: turned(images, 45.0),
@@ -41,10 +41,10 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A model that sees each batch of photographs changed; change: a name in CHANGES."""
+class TransformedEmbedder:
+    """A model that sees each batch of photographs changed; change: a name in COPIES."""
 
-    model: Embeds
+    model: EmbedsImages
     change: str
 
     @property
@@ -56,21 +56,21 @@ class Changed:
         return self.model.digest
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        return self.model.embed(np.ascontiguousarray(CHANGES[self.change](images)))
+        return self.model.embed(np.ascontiguousarray(COPIES[self.change](images)))
 
 
-def changed(model: Embeds | Ensemble, change: str) -> Embeds | Ensemble:
+def with_copy(model: EmbedsImages | Ensemble, change: str) -> EmbedsImages | Ensemble:
     """Return the model that sees each photograph changed; the copies' embeddings are not stored.
 
     Raises: UsageError with the known changes for an unknown one.
     """
-    if change not in CHANGES:
-        raise UsageError(f"unknown copy {change!r} (TestTime.copies). Known: {', '.join(CHANGES)}.")
+    if change not in COPIES:
+        raise UsageError(f"unknown copy {change!r} (TestTime.copies). Known: {', '.join(COPIES)}.")
     if isinstance(model, Ensemble):
-        members = tuple(_changed(member, change) for member in model.members)
+        members = tuple(_transformed_member(member, change) for member in model.members)
         return dataclasses.replace(model, members=members)
-    return Changed(model, change)
+    return TransformedEmbedder(model, change)
 
 
-def _changed(member: Embedder, change: str) -> Embedder:
-    return dataclasses.replace(member, embed=Changed(member, change).embed, store=None)
+def _transformed_member(member: Embedder, change: str) -> Embedder:
+    return dataclasses.replace(member, embed=TransformedEmbedder(member, change).embed, store=None)

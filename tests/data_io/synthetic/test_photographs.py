@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from data_io.photographs import photograph, warp
+from data_io.synthetic.photographs import render_photograph, warp
 
 
 def spotted_product() -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,9 @@ def test_pattern_lands_where_the_homography_says(hard: bool) -> None:
     card, centres = spotted_product()
     errors, hidden = [], 0
     for view in range(12):
-        image, image_from_product = photograph(card, np.random.default_rng([view, hard]), 160, hard)
+        image, image_from_product = render_photograph(
+            card, np.random.default_rng([view, hard]), 160, hard
+        )
         assert image.shape == (160, 160, 3) and image.dtype == np.uint8
         assert image_from_product.dtype == np.float64 and image_from_product[2, 2] == 1.0
         for expected in project(image_from_product, centres):
@@ -80,7 +82,7 @@ def test_warp_agrees_with_its_slow_twin() -> None:
 def test_whole_product_is_in_the_picture_unmirrored(seed: int, hard: bool) -> None:
     product = np.zeros((64, 64, 4), np.uint8)
     product[5:60, 20:41] = 255
-    _, homography = photograph(product, np.random.default_rng(seed), 64, hard)
+    _, homography = render_photograph(product, np.random.default_rng(seed), 64, hard)
     corners = project(homography, np.array([[20, 5], [40, 5], [40, 59], [20, 59]]))
     assert corners.min() > -1 and corners.max() < 64
     edges = np.roll(corners, -1, axis=0) - corners
@@ -97,4 +99,4 @@ def test_photograph_refuses(product: np.ndarray) -> None:
         ValueError,
         match=r"product must be \[H, W, 4\] uint8, not all transparent. Received \(8, 8, ",
     ):
-        photograph(product, np.random.default_rng(0), 64, False)
+        render_photograph(product, np.random.default_rng(0), 64, False)

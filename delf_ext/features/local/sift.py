@@ -45,7 +45,7 @@ class SiftConfig:
 
 @dataclass(frozen=True)
 class SiftExtractor:
-    """RootSIFT as extraction asks for it (`features.local_extraction.Extracts`). Raises: ValueError when OpenCV is missing."""
+    """RootSIFT as extraction asks for it (`features.local.extraction.LocalExtractor`). Raises: ValueError when OpenCV is missing."""
 
     config: SiftConfig = SiftConfig()
     dimension: int = DIMENSION
@@ -143,5 +143,5 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise ValueError("RootSIFT needs OpenCV: pip install mandoo[geometry]") from None
+        raise ValueError("RootSIFT needs OpenCV: pip install -e '.[geometry]'") from None
     return cv2

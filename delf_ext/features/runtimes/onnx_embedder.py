@@ -15,7 +15,7 @@ import numpy as np
 from data_io.artifacts import digest_of, read_json
 from delf_ext.config import strict
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.fast_runtime import Port, Run, open_network
+from delf_ext.features.runtimes.networks import Port, Run, open_network
 
 SIDECAR_EXAMPLE = (
     '{"image_size": 224, "scaling": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, '
@@ -106,7 +106,7 @@ def read_sidecar(model: Path) -> Sidecar:
 
 
 def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Embedder:
-    """runtime: of `fast_runtime.RUNTIMES`. The digest changes with the file, weights beside it and the sidecar, not the runtime.
+    """runtime: of `runtimes.networks.RUNTIMES`. The digest changes with the file, weights beside it and the sidecar, not the runtime.
 
     Raises: ValueError in one line when file, sidecar and the network's inputs and outputs do not fit together.
     """

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io import pixel_cache
 from data_io.images import ImageError, load_image
-from data_io.pixel_cache import PixelCache, image_loader
+from data_io.stores import pixels
+from data_io.stores.pixels import PixelCache, image_loader
 
 SIZE_PX = 16
 
@@ -32,7 +32,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         paths.append(str(path))
         return load_image(path, size_px)
 
-    monkeypatch.setattr(pixel_cache, "load_image", counting)
+    monkeypatch.setattr(pixels, "load_image", counting)
     return paths
 
 
@@ -98,7 +98,7 @@ def test_another_size_or_decoding_has_entries_of_its_own(
     path = picture(tmp_path / "a.png")
     for size_px in (8, 16, 8):
         assert PixelCache(tmp_path / "cache", size_px).load(path).shape == (size_px, size_px, 3)
-    monkeypatch.setattr(pixel_cache, "DECODING_VERSION", "next")
+    monkeypatch.setattr(pixels, "DECODING_VERSION", "next")
     PixelCache(tmp_path / "cache", 8).load(path)
     assert len(decoded) == 3
 
@@ -165,7 +165,7 @@ def test_a_full_disk_ends_the_caching_and_says_so_once(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pixel_cache, "atomic_path", full)
+    monkeypatch.setattr(pixels, "atomic_path", full)
     cache = PixelCache(tmp_path / "cache", SIZE_PX)
     for seed in range(3):
         path = picture(tmp_path / f"{seed}.png", seed)

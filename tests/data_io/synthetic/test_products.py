@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.drawing import draw_product, family_of
+from data_io.synthetic.products import draw_product, family_of
 
 
 def test_families_are_runs_of_four_and_five() -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
 from delf_ext.config import DelfConfig
-from delf_ext.features.embedders import weights_digest
-from delf_ext.features.keypoints import pyramid, select, texture, to_original_px
-from delf_ext.features.whitening import Whitening
+from delf_ext.features.local.keypoints import pyramid, select, texture, to_original_px
+from delf_ext.features.local.whitening import Whitening
+from delf_ext.features.network_embedders import variables_digest
 from delf_ext.models.checkpoints import LoadReport
 from delf_ext.models.delf import Delf
 from delf_ext.models.embedding_model import EmbeddingModel
@@ -90,7 +90,11 @@ class DelfExtractor:
     ) -> None:
         self.network, self.config, self.whitening = network, config, whitening
         self.model_digest = digest_of(
-            [weights_digest(network), network.endpoint, dataclasses.asdict(network.backbone.layout)]
+            [
+                variables_digest(network),
+                network.endpoint,
+                dataclasses.asdict(network.backbone.layout),
+            ]
         )
         if whitening is not None and whitening.made_for != self.model_digest:
             raise ValueError(

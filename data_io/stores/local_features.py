@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_io.artifacts import StaleArtifact, read_json, write_json
-from data_io.packed_features import local_features, packed, record_dtype
 from data_io.records import ImageKeypoints, LocalFeatures
+from data_io.stores.packed_local_features import local_features, packed, record_dtype
 
 FORMAT = 1
 COMMIT_IMAGES = 32  # a commit waits for the disk twice

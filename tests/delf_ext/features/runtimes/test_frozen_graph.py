@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from data_io.images import load_image
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.embedders import in_openvino, lazy_embedder, live_embedder
-from delf_ext.features.fast_runtime import TOLERANCE
-from delf_ext.features.inference_graph import frozen_graph, tensorflow_function
+from delf_ext.features.network_embedders import in_openvino, lazy_embedder, live_embedder
+from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import schema
@@ -89,7 +89,7 @@ def test_openvino_embeds_what_tensorflow_does(
     plain: np.ndarray,
     tmp_path: Path,
 ):
-    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     fast = in_openvino(embedder, tmp_path)
     assert list(tmp_path.iterdir()) == []  # frozen at the first batch, not before
     found = fast.embed(PIXELS)
@@ -106,10 +106,11 @@ def test_a_graph_is_frozen_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     in_openvino(embedder, tmp_path).embed(PIXELS)
     monkeypatch.setattr(
-        "delf_ext.features.embedders.frozen_graph", lambda graph: pytest.fail("frozen again")
+        "delf_ext.features.network_embedders.frozen_graph",
+        lambda graph: pytest.fail("frozen again"),
     )
     assert in_openvino(embedder, tmp_path).embed(PIXELS).shape == (3, 2048)
     other = Embedder("other", SIZE_PX, "another digest", lambda images: images)
@@ -121,7 +122,7 @@ def test_a_graph_is_frozen_once(
 
 @pytest.mark.shared
 def test_resnet_50_embeds_real_photographs_alike_in_both(shared: Path, tmp_path: Path):
-    pytest.importorskip("openvino", reason="pip install mandoo[fast]")
+    pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::10]
     pixels = np.stack([load_image(path, 224) for path in paths])
     weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")

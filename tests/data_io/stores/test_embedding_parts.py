@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_io.artifacts import StaleArtifact
-from data_io.feature_parts import FeaturePart, FeatureParts, content_digest
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts, content_digest
 
 IDS = np.array(["a", "b/ü 2", "c", "d", "e"])
 

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delf_ext.features.whitening import Whitening, learn_whitening, load_whitening, save_whitening
+from delf_ext.features.local.whitening import (
+    Whitening,
+    learn_whitening,
+    load_whitening,
+    save_whitening,
+)
 
 SAMPLE = (
     np.random.default_rng(0).normal(size=(500, 6)) @ np.random.default_rng(1).normal(size=(6, 6))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from delf_ext.features.keypoints import DELF_SCALES, pyramid, select, texture, to_original_px
+from delf_ext.features.local.keypoints import DELF_SCALES, pyramid, select, texture, to_original_px
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_io.artifacts import StaleArtifact
-from data_io.local_store import COMMIT_IMAGES, LocalStoreWriter, load_local, paths_of, skipped_of
-from data_io.packed_features import in_memory
 from data_io.records import ImageKeypoints, LocalFeatures
+from data_io.stores.local_features import (
+    COMMIT_IMAGES,
+    LocalStoreWriter,
+    load_local,
+    paths_of,
+    skipped_of,
+)
+from data_io.stores.packed_local_features import in_memory
 
 FILES = ("features.bin", "images.jsonl")
 DIMENSION = 5

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data_io.drawing import draw_product
+from data_io.synthetic.products import draw_product
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ REFERENCE_LOOK = _Look(0.2, 0.35, (0.72, 0.97), (0, 4), 0.08, 0.08, 0.7, 4.0)
 QUERY_LOOK = _Look(0.6, 0.75, (0.58, 0.9), (2, 7), 0.4, 0.15, 1.2, 9.0)
 
 
-def photograph(
+def render_photograph(
     product: np.ndarray, rng: np.random.Generator, image_size_px: int, hard: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """One photograph of a flat product: view, clutter, light, blur, noise; `hard` as a customer's snapshot is.

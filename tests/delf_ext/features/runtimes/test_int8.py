@@ -15,10 +15,10 @@ from PIL import Image
 from data_io.datasets import list_images
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.quantization import in_openvino_int8, spread
+from delf_ext.features.runtimes.int8 import in_openvino_int8, spread
 
 SIZE_PX = 32
-EXTRA = "pip install mandoo[int8]"
+EXTRA = "pip install -e '.[int8]'"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_it_is_quantised_once_and_says_on_what(
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(
-        "delf_ext.features.quantization.quantize", lambda *_: pytest.fail("quantised again")
+        "delf_ext.features.runtimes.int8.quantize", lambda *_: pytest.fail("quantised again")
     )
     assert in_openvino_int8(embedder, photographs, folder).digest == int8.digest
     first, last = photographs.paths[[0, -1]]
@@ -98,9 +98,9 @@ def test_it_is_quantised_once_and_says_on_what(
 def test_weights_and_photographs_change_the_digest(
     embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("delf_ext.features.quantization.quantize", lambda *_: None)
+    monkeypatch.setattr("delf_ext.features.runtimes.int8.quantize", lambda *_: None)
     network = SimpleNamespace(compiled=lambda output: embedder.embed)
-    monkeypatch.setattr("delf_ext.features.quantization.open_network", lambda *_: network)
+    monkeypatch.setattr("delf_ext.features.runtimes.int8.open_network", lambda *_: network)
     other = dataclasses.replace(embedder, digest="other")
     asked = [(embedder, photographs), (other, photographs), (embedder, photographs.take(range(7)))]
     digests = [in_openvino_int8(model, images, tmp_path).digest for model, images in asked]
@@ -119,7 +119,7 @@ def test_without_the_package_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(
         ValueError,
-        match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install mandoo\[int8\]$",
+        match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install -e '\.\[int8\]'$",
     ):
         in_openvino_int8(embedder, photographs, tmp_path)
 

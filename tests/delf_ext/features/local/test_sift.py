@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from data_io.images import decode_image
 from data_io.records import ImageKeypoints
-from delf_ext.features.sift import SiftConfig, SiftExtractor, root_sift, sift_features
+from delf_ext.features.local.sift import SiftConfig, SiftExtractor, root_sift, sift_features
 
-cv2 = pytest.importorskip("cv2", reason="RootSIFT needs OpenCV: pip install mandoo[geometry]")
+cv2 = pytest.importorskip("cv2", reason="RootSIFT needs OpenCV: pip install -e '.[geometry]'")
 
 
 def blobs(
@@ -220,7 +220,7 @@ def test_without_opencv_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         lambda: SiftConfig().digest(),
     ):
         with pytest.raises(
-            ValueError, match=r"RootSIFT needs OpenCV: pip install mandoo\[geometry\]"
+            ValueError, match=r"RootSIFT needs OpenCV: pip install -e '\.\[geometry\]'"
         ):
             needs()
 

@@ -1,0 +1,1 @@
+"""Extract local features: DELF and SIFT keypoints, descriptors and their whitening."""
