@@ -11,7 +11,7 @@ from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
 from delf_ext.features.embedder import EmbedsImages, Ensemble
-from delf_ext.features.extraction import extract_global
+from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.features.query_copies import with_copy
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.recipes.schema import TestTime
@@ -45,7 +45,7 @@ def embed(
     model: EmbedsImages | Ensemble,
     query: ImageList,
     gallery: ImageList,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     test_time: TestTime = NO_COPIES,
     deadline: Deadline | None = None,
 ) -> Retrieval:

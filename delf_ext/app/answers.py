@@ -16,14 +16,14 @@ from delf_ext.app.reranking import (
     ranking_notes,
     reserve,
 )
-from delf_ext.features.embedder import Model
+from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import NO_COPIES, embed, rank, width_in_memory
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
 
 def answers(
-    model: Model,
+    model: AnyEmbedder,
     query: ImageList,
     gallery: ImageList,
     batch_size: int,

@@ -32,8 +32,8 @@ from delf_ext.evaluation.intervals import bootstrap_interval
 from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
-from delf_ext.features.embedder import HeldBack, Model, common_held_back
-from delf_ext.features.extraction import NO_TIME_LEFT
+from delf_ext.features.embedder import AnyEmbedder, HeldBack, common_held_back
+from delf_ext.features.extraction import BATCH_SIZE, NO_TIME_LEFT
 from delf_ext.pipeline import (
     KEPT_PER_QUERY,
     Retrieval,
@@ -47,8 +47,6 @@ from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import result_name
-
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,7 @@ class Comparison:
 
 
 def lists_of(
-    data: DataSet, models: Sequence[Model], log: Log = quiet
+    data: DataSet, models: Sequence[AnyEmbedder], log: Log = quiet
 ) -> tuple[ImageList, ImageList]:
     """Return queries and gallery for all models, and say which they are.
 
@@ -130,7 +128,7 @@ def lists_of(
 
 
 def measure(
-    model: Model,
+    model: AnyEmbedder,
     query: ImageList,
     gallery: ImageList,
     batch_size: int = BATCH_SIZE,
@@ -183,7 +181,7 @@ def improve(
 
 
 def evaluate(
-    model: Model,
+    model: AnyEmbedder,
     data: DataSet | str | Path,
     *,
     request: Request | None = None,
@@ -230,7 +228,7 @@ def evaluate(
 
 
 def compare(
-    models: Sequence[Model],
+    models: Sequence[AnyEmbedder],
     data: DataSet | str | Path,
     *,
     request: Request | None = None,

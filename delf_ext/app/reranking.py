@@ -16,7 +16,7 @@ from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures, Ranking
 from delf_ext.app.local_features import LocalSettings, LocalStores
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Model
+from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import Retrieval, rerank
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import Step, parse_chain
@@ -46,7 +46,7 @@ class Request:
     def needs_local_features(self) -> bool:
         return any(step.name == "geometric" for chain in self.chains or () for step in chain)
 
-    def of(self, model: Model) -> Request:
+    def of(self, model: AnyEmbedder) -> Request:
         """Return the request with what the model's recipe says in place of None."""
         chains = (parse_chain(model.ranking),) if self.chains is None else self.chains
         return replace(

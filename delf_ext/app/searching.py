@@ -11,11 +11,10 @@ from typing import NamedTuple
 from data_io.datasets import list_images
 from data_io.progress import Log, quiet
 from data_io.records import GlobalFeatures, ImageList, Ranking
-from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Model
-from delf_ext.features.extraction import extract_global
+from delf_ext.features.embedder import AnyEmbedder
+from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.pipeline import Retrieval, embed, rank
 from delf_ext.reranking.chain import parse_chain
 
@@ -59,7 +58,7 @@ def images_of(images: Images) -> ImageList:
 
 
 def search(
-    model: Model,
+    model: AnyEmbedder,
     query: Images,
     gallery: Images,
     *,
@@ -114,7 +113,7 @@ def rerank(
 
 
 def extract(
-    model: Model, images: Images, *, batch_size: int = BATCH_SIZE
+    model: AnyEmbedder, images: Images, *, batch_size: int = BATCH_SIZE
 ) -> tuple[GlobalFeatures, ImageList]:
     """Embed photographs.
 

@@ -121,10 +121,10 @@ class Ensemble:
         )
 
 
-Model = Embedder | Ensemble
+AnyEmbedder = Embedder | Ensemble
 
 
-def common_held_back(models: Sequence[Model], name: str) -> HeldBack:
+def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:
     """Return what the models that held anything back have in common.
 
     Raises: UsageError when they held back different images: each was trained on images that another one held back.

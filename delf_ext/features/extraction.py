@@ -17,6 +17,7 @@ from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.pixels import image_loader
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 
+BATCH_SIZE = 32
 NO_TIME_LEFT = "no time left"
 STORED_TOGETHER = 256  # images whose embeddings a kill can cost
 
@@ -60,7 +61,7 @@ def decoded_batches(
 def extract_global(
     model: EmbedsImages | Ensemble,
     images: ImageList,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     description: str = "embedding",
     fits: Callable[[], bool] = lambda: True,
 ) -> tuple[GlobalFeatures, ImageList]:

@@ -21,9 +21,9 @@ from data_io.progress import say
 from data_io.records import ImageList
 from delf_ext import nsml
 from delf_ext.app.answers import Answer, answers, in_gallery_order
-from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.app.reranking import Request, Reranker
-from delf_ext.features.embedder import Model
+from delf_ext.features.embedder import AnyEmbedder
+from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.records import FACTS, RECIPE
 
@@ -106,10 +106,10 @@ class Submission:
     """
 
     def __init__(
-        self, open_run: Callable[[str], Model], request: Request, batch_size: int = BATCH_SIZE
+        self, open_run: Callable[[str], AnyEmbedder], request: Request, batch_size: int = BATCH_SIZE
     ) -> None:
         self.open_run, self.request, self.batch_size = open_run, request, batch_size
-        self.model: Model | None = None
+        self.model: AnyEmbedder | None = None
         nsml.bind(load=self.load, infer=self.infer)
 
     def load(self, dir_name: str, *_: Any) -> None:

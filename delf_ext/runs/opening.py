@@ -16,7 +16,7 @@ from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, Ensemble, HeldBack, Model
+from delf_ext.features.embedder import AnyEmbedder, Embedder, Ensemble, HeldBack
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.records import Run
@@ -53,7 +53,7 @@ def open_model(
     features: Path | None = None,
     calibration: Callable[[], ImageList] | None = None,
     log: Log = quiet,
-) -> Model:
+) -> AnyEmbedder:
     """Open a model that turns photographs into embeddings.
 
     The weights are loaded at the first batch, so a model whose embeddings are all stored opens in no time.

@@ -17,7 +17,7 @@ from data_io.stores.local_features import skipped_of
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.searching import extract
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Ensemble, Model
+from delf_ext.features.embedder import AnyEmbedder, Ensemble
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
 from delf_ext.verbs.requests import local_settings
 
@@ -79,7 +79,7 @@ def save_local(flags: Any, images: ImageList, out: Path) -> None:
 
 
 def save_features(
-    model: Model,
+    model: AnyEmbedder,
     images: ImageList,
     out: Path,
     batch_size: int,

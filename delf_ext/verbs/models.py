@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from data_io.datasets import list_images, load_dataset
 from data_io.progress import say
 from data_io.records import ImageList
-from delf_ext.app.evaluation import BATCH_SIZE
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Model
+from delf_ext.features.embedder import AnyEmbedder
+from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.records import Run
@@ -29,7 +29,7 @@ from delf_ext.verbs.data import resolve_data
 class Opened(NamedTuple):
     """A model, and its run where it is one."""
 
-    model: Model
+    model: AnyEmbedder
     run: Run | None
 
 
