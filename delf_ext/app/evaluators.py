@@ -1,10 +1,9 @@
-"""Evaluators: a model in, named figures out. One for each task of a recipe."""
+"""Measure a model on the validation lists of a recipe: one evaluator for each task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import singledispatch
-from typing import Protocol
 
 from data_io.records import ImageList
 from delf_ext.evaluation.metrics import summarize
@@ -13,33 +12,37 @@ from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import Part, not_built
 
-
-class Evaluator(Protocol):
-    """Call: model -> (name, value) of each figure. select_by: the figure that chooses the best weights."""
-
-    select_by: str
-
-    def __call__(self, model: EmbedsImages | Ensemble) -> Iterator[tuple[str, float]]: ...
+Evaluator = Callable[[EmbedsImages | Ensemble], Iterator[tuple[str, float]]]
+"""Takes a model and yields (name, value) of each metric."""
 
 
 @singledispatch
 def build_evaluator(
     config: Part, query: ImageList, gallery: ImageList, batch_size: int
 ) -> Evaluator:
-    """Return the evaluator of a task on these lists. Raises: UsageError for a task that is not built yet."""
+    """Return the evaluator of a task.
+
+    Args:
+        config: the task of a recipe.
+        query: images to search with.
+        gallery: images to search in.
+        batch_size: images per call of the model.
+
+    Returns:
+        A function from a model to its metrics.
+
+    Raises:
+        UsageError: if no evaluator exists for this task yet.
+    """
     raise not_built(config, build_evaluator)
 
 
 @build_evaluator.register(schema.Retrieval)
-class RetrievalEvaluator:
-    """Ranks the gallery for every query; images of the query's class are relevant."""
-
-    def __init__(
-        self, config: schema.Retrieval, query: ImageList, gallery: ImageList, batch_size: int
-    ) -> None:
-        self.select_by = config.select_by
-        self._query, self._gallery, self._batch_size = query, gallery, batch_size
-
-    def __call__(self, model: EmbedsImages | Ensemble) -> Iterator[tuple[str, float]]:
-        retrieval = embed(model, self._query, self._gallery, self._batch_size)
+def _retrieval_evaluator(
+    config: schema.Retrieval, query: ImageList, gallery: ImageList, batch_size: int
+) -> Evaluator:
+    def evaluate(model: EmbedsImages | Ensemble) -> Iterator[tuple[str, float]]:
+        retrieval = embed(model, query, gallery, batch_size)
         yield from summarize(score(retrieval, truth_of(retrieval)))
+
+    return evaluate
