@@ -8,76 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import StaleArtifact
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
 from data_io.stores.local_features import is_store, load_local
-from delf_ext.config import DelfConfig, UsageError
-from delf_ext.geometry.matching import MatchConfig
-from delf_ext.geometry.ransac import RansacConfig
-from delf_ext.geometry.verification import VerifyConfig
-from delf_ext.recipes import schema
+from delf_ext.app.local_settings import USUAL_DIMS, LocalSettings
+from delf_ext.app.whitening import whitening_of
+from delf_ext.config import UsageError
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.opening import load_model
 from delf_ext.runs.run_directory import read_run
 
-WHITENING = "whitening.npz"
-SAMPLED_IMAGES, SAMPLED_PER_IMAGE = 200, 300  # what a whitening is learned on
 FIRST_BATCH_S = 20.0  # an extractor's first batch also traces its graph
-USUAL_DIMS = 128
-
-# DELF's cells overlap, so that the second nearest is often the same part of the same thing: no ratio test. And they are coarse.
-VERIFY = {
-    "delf": VerifyConfig(MatchConfig(max_ratio=1.0), max_error_fraction=0.02, accepted_from=23),
-    "sift": VerifyConfig(MatchConfig(max_ratio=0.9), accepted_from=12),
-}
-
-
-@dataclass(frozen=True)
-class LocalSettings:
-    """Which local features, and how pairs of photographs are verified with them.
-
-    kinds: "delf", "sift" or both. model: DELF's trunk, a run directory or a checkpoint. trunk: name and layout of a
-    checkpoint's trunk. delf: its pyramid; delf.rotations_deg are the turns of a query. descriptor_dim: dimensions kept
-    by PCA; 0 = 128, or what `whitening` keeps. descriptor_type: "float16" or "int8". whitening: a file made by
-    `whiten`; "" takes the model's, else one is learned. overwrite: replace what other settings made.
-    geometry_model: "similarity", "affine" or "homography". min_inliers: matches that agree, from which a pair is
-    accepted; 0 = 23 for DELF, 12 for SIFT. order_by: "inliers" or "combined".
-    """
-
-    kinds: tuple[str, ...] = ("delf",)
-    model: str = ""
-    trunk: schema.Trunk = schema.Trunk()
-    delf: DelfConfig = DelfConfig(rotations_deg=(0.0, 90.0, 180.0, 270.0))
-    descriptor_dim: int = 0
-    descriptor_type: str = "float16"
-    whitening: str = ""
-    overwrite: bool = False
-    geometry_model: str = "affine"
-    min_inliers: int = 0
-    order_by: str = "inliers"
-    seed: int = 0
-    mixed_precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.min_inliers < 0:
-            raise UsageError(f"--min_inliers must not be negative. Received {self.min_inliers}.")
-
-    @property
-    def geometric(self) -> GeometricConfig:
-        """How pairs are verified and ordered."""
-        return GeometricConfig(
-            order=self.order_by, verify=tuple(self._verify(kind) for kind in self.kinds)
-        )
-
-    def _verify(self, kind: str) -> VerifyConfig:
-        usual = VERIFY[kind]
-        ransac = RansacConfig(model=self.geometry_model, seed=self.seed)
-        return dataclasses.replace(
-            usual, ransac=ransac, accepted_from=self.min_inliers or usual.accepted_from
-        )
 
 
 @dataclass(frozen=True)
@@ -221,71 +163,6 @@ def _delf(
         raw.network, raw.config, whitening_of(settings, raw, images, folder, fits, log)
     )
     return Extractor("delf", whitened, whitened.turned(turns))
-
-
-def whitening_of(
-    settings: LocalSettings,
-    raw: Any,
-    images: ImageList,
-    folder: Path | None,
-    fits: Callable[[], bool] = lambda: True,
-    log: Log = quiet,
-) -> Any:
-    """Return the whitening named in the settings; else the one beside the model, where it fits; else the one in `folder`.
-
-    There it is learned first where there is none.
-    Raises: StaleArtifact where the one in `folder` does not fit, unless `overwrite` is set.
-    """
-    from delf_ext.features.local.whitening import load_whitening
-
-    if settings.whitening:
-        found = load_whitening(settings.whitening)
-        if settings.descriptor_dim and found.dimension != settings.descriptor_dim:
-            raise UsageError(
-                f"--whitening={settings.whitening} keeps {found.dimension} dimensions, "
-                f"not --descriptor_dim={settings.descriptor_dim}."
-            )
-        return found
-    dims = settings.descriptor_dim or USUAL_DIMS
-    beside = Path(settings.model) / WHITENING
-    for path in [beside, *([folder / WHITENING] if folder else [])]:
-        if path.exists():
-            found = load_whitening(path)
-            if found.made_for == raw.model_digest and found.dimension == dims:
-                log(f"whitening: {path}")
-                return found
-            if path != beside and not settings.overwrite:  # the features in the folder need it
-                raise StaleArtifact(
-                    f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
-                )
-    if folder is None:
-        raise UsageError(
-            "DELF needs a --whitening=FILE; `whiten` learns one on any photographs. --local_features=sift needs none."
-        )
-    return learn_whitening(settings, raw, images, folder / WHITENING, fits, log)
-
-
-def learn_whitening(
-    settings: LocalSettings,
-    raw: Any,
-    images: ImageList,
-    path: Path,
-    fits: Callable[[], bool] = lambda: True,
-    log: Log = quiet,
-) -> Any:
-    """Learn a whitening on random ones of the images, and keep it in `path`."""
-    from delf_ext.features.local import whitening
-    from delf_ext.features.local.extraction import sample_descriptors
-
-    sample = sample_descriptors(raw, images, SAMPLED_IMAGES, SAMPLED_PER_IMAGE, settings.seed, fits)
-    learned = whitening.learn_whitening(
-        sample, settings.descriptor_dim or USUAL_DIMS, raw.model_digest
-    )
-    whitening.save_whitening(path, learned)
-    log(
-        f"whitening: {path}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs"
-    )
-    return learned
 
 
 def _sift(settings: LocalSettings) -> Extractor:

@@ -14,7 +14,8 @@ import numpy as np
 
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures, Ranking
-from delf_ext.app.local_features import LocalSettings, LocalStores
+from delf_ext.app.local_features import LocalStores
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import Retrieval, rerank

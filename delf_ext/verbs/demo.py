@@ -11,7 +11,7 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.progress import say
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.evaluation import compare, write_page
-from delf_ext.app.local_features import LocalSettings
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
 from delf_ext.app.training import resume, train
 from delf_ext.app.training_job import Settings

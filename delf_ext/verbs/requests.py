@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from delf_ext.app.local_features import LocalSettings
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
-from delf_ext.config import DelfConfig, UsageError
+from delf_ext.config import UsageError
+from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline

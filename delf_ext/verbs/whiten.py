@@ -7,7 +7,8 @@ from typing import Any
 
 from data_io.datasets import list_images
 from data_io.progress import say
-from delf_ext.app.local_features import WHITENING, learn_whitening, raw_delf
+from delf_ext.app.local_features import raw_delf
+from delf_ext.app.whitening import WHITENING, learn_whitening
 from delf_ext.config import UsageError
 from delf_ext.verbs.requests import local_settings
 

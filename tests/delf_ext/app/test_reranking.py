@@ -13,7 +13,7 @@ import pytest
 
 from data_io.records import ImageList, Ranking
 from delf_ext.app import reranking
-from delf_ext.app.local_features import LocalSettings
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import (
     Request,
     Reranker,
