@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from delf_ext.recipes.part import Part, one_of, require, snake_case
+from delf_ext.config import require
+from delf_ext.recipes.part import Part, one_of, snake_case
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import coerced, require
+from delf_ext.recipes.part import coerced
 from delf_ext.recipes.schema import Head, LossTerm, Model, Recipe
 
 Value = bool | int | float | str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delf_ext.recipes.part import Part, one_of, require
+from delf_ext.config import require
+from delf_ext.recipes.part import Part, one_of
 
 # --- trunk --------------------------------------------------------------------------------------------------------
 

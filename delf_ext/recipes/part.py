@@ -52,12 +52,6 @@ def field_types(part: type[Part]) -> dict[str, Any]:
     return _TYPES[part]
 
 
-def require(holds: bool, message: str) -> None:
-    """Raise: UsageError(message) unless `holds`."""
-    if not holds:
-        raise UsageError(message)
-
-
 def alternatives(annotation: Any) -> tuple[Any, ...]:
     """Return the members of a union; any other annotation as the only member."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from delf_ext.config import require
 from delf_ext.recipes.evaluation_parts import *  # noqa: F403
 from delf_ext.recipes.evaluation_parts import (
     About,
@@ -26,7 +27,7 @@ from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
 from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
-from delf_ext.recipes.part import Part, require
+from delf_ext.recipes.part import Part
 from delf_ext.recipes.training_parts import *  # noqa: F403
 from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Sampling, Shuffled, Stage
 

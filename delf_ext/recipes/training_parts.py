@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from delf_ext.recipes.part import Part, require
+from delf_ext.config import require
+from delf_ext.recipes.part import Part
 
 
 @dataclass(frozen=True)
