@@ -6,9 +6,6 @@ Ids travel with rows, always: row i of an array belongs to `ids[i]`.
 
 from __future__ import annotations
 
-import dataclasses
-import weakref
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,27 +40,25 @@ def _texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
     return _readonly(np.asarray(values, dtype=str) if len(values) else np.zeros(0, "<U1"), None)
 
 
-# Records share arrays: the ids of a gallery, the rows and scores of a ranking that changed only its notes. To check them is slow.
-_FOUND_UNIQUE: deque[weakref.ref[np.ndarray]] = deque(maxlen=16)
-_FOUND_IN_ORDER: deque[tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray], int]] = deque(
-    maxlen=8
-)
-
-
 def _require_unique(ids: np.ndarray, what: str) -> None:
-    if any(known() is ids for known in tuple(_FOUND_UNIQUE)):
-        return
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
         raise ValueError(
             f"{what} must be unique. Received twice: {', '.join(unique[counts > 1][:3])}."
         )
-    _FOUND_UNIQUE.append(weakref.ref(ids))
 
 
 def _set(record: Any, **values: Any) -> None:
     for name, value in values.items():
         object.__setattr__(record, name, value)
+
+
+def _set_trusted(record: Any, **values: Any) -> None:
+    """Set fields without checking them; arrays become read-only in place, without a copy."""
+    for value in values.values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    _set(record, **values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +140,31 @@ class GlobalFeatures:
             raise ValueError(
                 f"embeddings must be of unit length. {self.ids[row]} has length {lengths[row]:.4g}."
             )
+
+    @classmethod
+    def trusted(
+        cls, *, ids: np.ndarray, embeddings: np.ndarray, digest: str = ""
+    ) -> GlobalFeatures:
+        """Build a record without checking its content.
+
+        Only for parts that were checked before or are right by construction. The arrays are not
+        copied; they become read-only in place.
+
+        Args:
+            ids: str [N], unique.
+            embeddings: float32 [N, D], unit length.
+            digest: of the model that made the embeddings.
+
+        Returns:
+            A record that shares the given arrays.
+        """
+        assert ids.dtype.kind == "U"
+        assert embeddings.dtype == np.float32
+        assert embeddings.ndim == 2
+        assert len(embeddings) == len(ids)
+        features = cls.__new__(cls)
+        _set_trusted(features, ids=ids, embeddings=embeddings, digest=digest)
+        return features
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -321,40 +341,96 @@ class Ranking:
                 f"rows and scores must be [Q, k] for {len(self.query_ids)} queries. "
                 f"Received {self.rows.shape} and {self.scores.shape}."
             )
-        self._check_order()
+        self._check_rows()
+        self._check_scores()
 
     def __len__(self) -> int:
         return len(self.query_ids)
 
+    @classmethod
+    def trusted(
+        cls,
+        *,
+        query_ids: np.ndarray,
+        gallery_ids: np.ndarray,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        complete: np.ndarray | None = None,
+        provenance: str = "",
+    ) -> Ranking:
+        """Build a record without checking its content.
+
+        Only for parts that were checked before or are right by construction. The arrays are not
+        copied; they become read-only in place.
+
+        Args:
+            query_ids: str [Q], unique.
+            gallery_ids: str [G], unique.
+            rows: int32 [Q, k], gallery rows; -1 pads the end.
+            scores: float32 [Q, k], never rising along a row.
+            complete: bool [Q]; None means that every query is complete.
+            provenance: how the ranking was made.
+
+        Returns:
+            A record that shares the given arrays.
+        """
+        if complete is None:
+            complete = np.ones(len(query_ids), bool)
+        assert query_ids.dtype.kind == gallery_ids.dtype.kind == "U"
+        assert (rows.dtype, scores.dtype, complete.dtype) == (np.int32, np.float32, bool)
+        assert rows.ndim == 2
+        assert rows.shape == scores.shape
+        assert len(rows) == len(query_ids) == len(complete)
+        ranking = cls.__new__(cls)
+        _set_trusted(
+            ranking,
+            query_ids=query_ids,
+            gallery_ids=gallery_ids,
+            rows=rows,
+            scores=scores,
+            complete=complete,
+            provenance=provenance,
+        )
+        return ranking
+
     def block(self, queries: slice) -> Ranking:
-        """The ranking of some of the queries."""
-        columns = {
-            name: getattr(self, name)[queries]
-            for name in ("query_ids", "rows", "scores", "complete")
-        }
-        return dataclasses.replace(self, **columns)
+        """Return the ranking of some of the queries; its arrays are views of this one's."""
+        return self.trusted(
+            query_ids=self.query_ids[queries],
+            gallery_ids=self.gallery_ids,
+            rows=self.rows[queries],
+            scores=self.scores[queries],
+            complete=np.asarray(self.complete)[queries],
+            provenance=self.provenance,
+        )
 
     def cut(self, k: int) -> Ranking:
-        """The first k of every query."""
-        return dataclasses.replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])
+        """Return the first `k` places of each query."""
+        return self.trusted(
+            query_ids=self.query_ids,
+            gallery_ids=self.gallery_ids,
+            rows=np.ascontiguousarray(self.rows[:, :k]),
+            scores=np.ascontiguousarray(self.scores[:, :k]),
+            complete=self.complete,
+            provenance=self.provenance,
+        )
 
     @classmethod
     def joined(cls, blocks: Sequence[Ranking]) -> Ranking:
-        """Blocks of queries over one gallery, one behind the other."""
+        """Join rankings of different queries over one gallery.
+
+        Args:
+            blocks: at least one; all have the same gallery and the same k, no query is in two.
+
+        Returns:
+            The ranking of the queries of all blocks, in order.
+        """
         columns = {
             name: np.concatenate([getattr(block, name) for block in blocks])
             for name in ("query_ids", "rows", "scores", "complete")
         }
-        return dataclasses.replace(blocks[0], **columns)
-
-    def _check_order(self) -> None:
-        num_gallery = len(self.gallery_ids)
-        for rows, scores, number in tuple(_FOUND_IN_ORDER):
-            if rows() is self.rows and scores() is self.scores and number == num_gallery:
-                return
-        self._check_rows()
-        self._check_scores()
-        _FOUND_IN_ORDER.append((weakref.ref(self.rows), weakref.ref(self.scores), num_gallery))
+        first = blocks[0]
+        return cls.trusted(gallery_ids=first.gallery_ids, provenance=first.provenance, **columns)
 
     def _check_rows(self) -> None:
         if self.rows.size == 0:

@@ -36,9 +36,8 @@ def search(
     Returns: Ranking, rows and scores [Q, min(top_k, G)]; `top_k=None` ranks the whole gallery.
     Guarantee: equal to the stable full argsort of -scores: images whose float32 scores are equal, exact duplicates among
     them, stand in the order of the gallery; the same whatever the block size, BLAS, thread count or `top_k`.
-    Memory: beside features and result about 200 MB at D = 2048 and 4 bytes per gallery image, and while the Ranking checks itself
-    as much as the result again; no Q x G matrix unless it is the result asked for. `queries_per_block` overrides the size that
-    keeps this bound.
+    Memory: beside features and result about 200 MB at D = 2048 and 4 bytes per gallery image; no Q x G
+    matrix unless it is the result asked for. `queries_per_block` overrides the size that keeps this bound.
     Raises: ValueError on no query, no gallery image, different D, or features made by different configurations.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
@@ -46,9 +45,7 @@ def search(
     scores = np.empty((len(query), k), np.float32)
     for block, block_rows, block_scores in _blocks(query, gallery, k, queries_per_block):
         rows[block], scores[block] = block_rows, block_scores
-    rows.setflags(write=False)  # a record copies only what could still be written
-    scores.setflags(write=False)
-    return Ranking(query.ids, gallery.ids, rows, scores, provenance=provenance_of(k))
+    return _ranking(query.ids, gallery.ids, rows, scores)
 
 
 def search_blocks(
@@ -60,7 +57,19 @@ def search_blocks(
     """As `search`, one Ranking per block of queries: for a full ranking that does not fit in memory."""
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
     for block, rows, scores in _blocks(query, gallery, k, queries_per_block):
-        yield Ranking(query.ids[block], gallery.ids, rows, scores, provenance=provenance_of(k))
+        yield _ranking(query.ids[block], gallery.ids, rows, scores)
+
+
+def _ranking(
+    query_ids: np.ndarray, gallery_ids: np.ndarray, rows: np.ndarray, scores: np.ndarray
+) -> Ranking:
+    return Ranking.trusted(
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        rows=rows,
+        scores=scores,
+        provenance=provenance_of(rows.shape[1]),
+    )
 
 
 def provenance_of(k: int) -> str:

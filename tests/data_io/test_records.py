@@ -363,16 +363,93 @@ def test_damaged_local_features_are_named_when_they_are_read() -> None:
         made.of("x")
 
 
-def test_what_was_found_in_order_is_not_checked_again_and_what_changed_is(
-    monkeypatch: pytest.MonkeyPatch,
+# --- records from checked parts
+
+
+def columns_of(record: GlobalFeatures | Ranking) -> dict[str, object]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def assert_same_record(left: GlobalFeatures | Ranking, right: GlobalFeatures | Ranking) -> None:
+    assert type(left) is type(right)
+    for name, value in columns_of(left).items():
+        np.testing.assert_array_equal(value, getattr(right, name), strict=True)
+        if isinstance(value, np.ndarray):
+            assert not value.flags.writeable
+
+
+def drawn_ranking(num_queries: int, num_gallery: int, k: int, seed: int) -> Ranking:
+    rng = np.random.default_rng(seed)
+    rows = np.argsort(rng.random((num_queries, num_gallery)), axis=1)[:, :k]
+    scores = -np.sort(rng.random(rows.shape), axis=1)
+    complete = rng.random(num_queries) < 0.5
+    return ranking(rows, scores, num_gallery, complete=complete, provenance="drawn")
+
+
+def test_trusted_features_equal_checked_features_without_a_copy() -> None:
+    checked = GlobalFeatures(["a", "b"], np.eye(2), "digest")
+    embeddings = np.eye(2, dtype=np.float32)
+    trusted = GlobalFeatures.trusted(
+        ids=np.array(["a", "b"]), embeddings=embeddings, digest="digest"
+    )
+    assert_same_record(checked, trusted)
+    assert trusted.embeddings is embeddings
+    assert_same_record(trusted, GlobalFeatures.trusted(**columns_of(trusted)))
+
+
+@FEW
+@given(st.integers(0, 5), st.integers(0, 6), st.integers(0, 6), st.integers(0, 99))
+def test_trusted_ranking_equals_checked_ranking_without_a_copy(
+    num_queries: int, num_gallery: int, k: int, seed: int
 ) -> None:
-    ranking = Ranking(["q"], ["a", "b", "c"], np.array([[2, 0]]), np.array([[0.9, 0.5]]))
-    with monkeypatch.context() as patch:
-        patch.setattr(Ranking, "_check_rows", lambda _: pytest.fail("checked again"))
-        assert dataclasses.replace(ranking, provenance="told").provenance == "told"
+    checked = drawn_ranking(num_queries, num_gallery, k, seed)
+    columns = columns_of(checked) | {"rows": checked.rows.copy(), "scores": checked.scores.copy()}
+    trusted = Ranking.trusted(**columns)
+    assert_same_record(checked, trusted)
+    assert trusted.rows is columns["rows"]
+    assert trusted.scores is columns["scores"]
+    assert_same_record(
+        Ranking.trusted(**columns | {"complete": None}),
+        dataclasses.replace(checked, complete=None),
+    )
+
+
+def test_trusted_records_assert_types_and_shapes() -> None:
+    made = ranking([[0, 1]], [[2.0, 1.0]])
+    wrong = {
+        "query_ids": np.array([1]),
+        "gallery_ids": np.array([b"g"]),
+        "rows": made.rows.astype(np.int64),
+        "scores": made.scores[:, :1],
+        "complete": np.array([True, True]),
+    }
+    for name, value in wrong.items():
+        with pytest.raises(AssertionError):
+            Ranking.trusted(**columns_of(made) | {name: value})
+    for embeddings in (np.eye(2), np.eye(3, dtype=np.float32), np.ones(2, np.float32)):
+        with pytest.raises(AssertionError):
+            GlobalFeatures.trusted(ids=np.array(["a", "b"]), embeddings=embeddings)
+
+
+@FEW
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 7), st.integers(0, 99))
+def test_parts_of_a_ranking_equal_checked_ones(
+    num_queries: int, num_gallery: int, k: int, seed: int
+) -> None:
+    whole = drawn_ranking(num_queries, num_gallery, num_gallery, seed)
+    cut = dataclasses.replace(whole, rows=whole.rows[:, :k], scores=whole.scores[:, :k])
+    assert_same_record(cut, whole.cut(k))
+    assert whole.cut(k).rows.flags.c_contiguous
+    blocks = [whole.block(slice(start, start + 2)) for start in range(0, num_queries, 2)]
+    assert [len(block) for block in blocks[:-1]] == [2] * (len(blocks) - 1)
+    assert_same_record(whole, Ranking.joined(blocks))
+    assert_same_record(blocks[0], Ranking(**columns_of(blocks[0])))
+
+
+def test_a_replaced_field_is_checked() -> None:
+    made = Ranking(["q"], ["a", "b", "c"], np.array([[2, 0]]), np.array([[0.9, 0.5]]))
+    assert dataclasses.replace(made, provenance="told").provenance == "told"
     with pytest.raises(ValueError, match="rows must lie in"):
-        dataclasses.replace(
-            ranking, gallery_ids=np.array(["a", "b"])
-        )  # the same rows, but of a smaller gallery
+        dataclasses.replace(made, gallery_ids=np.array(["a", "b"]))
     with pytest.raises(ValueError, match="never rise"):
-        dataclasses.replace(ranking, scores=np.array([[0.1, 0.5]], np.float32))
+        dataclasses.replace(made, scores=np.array([[0.1, 0.5]], np.float32))
