@@ -11,7 +11,9 @@ from typing import NoReturn
 from absl import flags
 
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import VERBS, help_text, new_flags, require_own_flags
+from delf_ext.verbs.flags import new_flags
+from delf_ext.verbs.help import help_text
+from delf_ext.verbs.verb_table import VERBS, require_own_flags
 
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 

@@ -27,7 +27,7 @@ from delf_ext.nsml import runner, store
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
 from delf_ext.recipes.registry import find_recipe
-from delf_ext.verbs.flags import VERBS
+from delf_ext.verbs.verb_table import VERBS
 from pretrained.convert import write_checkpoint
 
 LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,11 +27,11 @@ from delf_ext.runs.opening import open_model, recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
 from delf_ext.verbs.data import resolve_data
-from delf_ext.verbs.flags import INFER
 from delf_ext.verbs.hints import hint
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import show_figures
 from delf_ext.verbs.requests import request_of
+from delf_ext.verbs.verb_table import INFER
 
 KEPT_BY_A_RUN = (
     *("recipe", "set", "from_run", "pretrained_model", "seed", "deterministic", "mixed_precision"),
@@ -133,14 +132,11 @@ def _parent_of(run_dir: Path, recipe: schema.Recipe, settings: Settings) -> Path
     run = read_run(run_dir)
     old = recipe_of(run)
     assert isinstance(old, schema.Recipe)
-    # The stored recipe has the layout and the weights that were decided when it was made.
-    decided_trunk = {name: getattr(old.model.trunk, name) for name in ("layout", "weights")}
-    trunk = dataclasses.replace(recipe.model.trunk, **decided_trunk)
-    decided = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, trunk=trunk))
-    *earlier, last = decided.stages
-    stages = (*earlier, dataclasses.replace(last, epochs=old.stages[-1].epochs))
-    same_recipe = not changed_settings(old, dataclasses.replace(decided, stages=stages))
-    if same_recipe and settings.seed == run.facts.seed:
+    # The layout and the weights were decided when the run was made; more epochs continue it.
+    last = len(old.stages) - 1
+    ignored = ("model.trunk.layout:", "model.trunk.weights:", f"stages.{last}.epochs:")
+    changes = [line for line in changed_settings(old, recipe) if not line.startswith(ignored)]
+    if not changes and settings.seed == run.facts.seed:
         return None
     parent = run_dir.with_name(f"{run_dir.name}-parent")
     if parent.exists():

@@ -16,9 +16,9 @@ from delf_ext.config import UsageError
 from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
 from delf_ext.recipes.registry import overview
 from delf_ext.verbs import train
-from delf_ext.verbs.flags import FLAGS, GROUPS, VERBS, new_flags, require_own_flags
+from delf_ext.verbs.flags import FLAGS, GROUPS, new_flags
+from delf_ext.verbs.verb_table import VERBS, require_own_flags
 
-ALL = (*FLAGS, "set")
 EXAMPLES = [(name, example) for name, verb in VERBS.items() for example in verb.examples]
 
 
@@ -81,7 +81,7 @@ def test_help_shows_defaults_and_choices(capsys) -> None:
 def test_every_example_parses_to_its_verb(verb: str, example: str) -> None:
     parsed, values = dual_main.parse(words_of(example))
     assert parsed == verb
-    given = [name for name in ALL if values[name].present]
+    given = [name for name in FLAGS if values[name].present]
     assert set(given) <= set(VERBS[verb].flags)
 
 
@@ -142,7 +142,7 @@ def given(name: str) -> str:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_takes_its_flags_and_no_other(verb: str) -> None:
-    for name in ALL:
+    for name in FLAGS:
         values = new_flags()
         values(["mandoo", given(name)])
         if name in VERBS[verb].flags:
@@ -160,7 +160,7 @@ def test_a_default_that_is_written_out_is_refused_too() -> None:
 
 
 def test_every_flag_belongs_to_a_verb_and_every_verb_knows_its_flags() -> None:
-    assert {name for verb in VERBS.values() for name in verb.flags} == set(ALL)
+    assert {name for verb in VERBS.values() for name in verb.flags} == set(FLAGS)
     assert sum(map(len, GROUPS.values())) == len(FLAGS), "a name stands in two groups"
     for verb in VERBS.values():
         assert len(set(verb.flags)) == len(verb.flags)

@@ -22,8 +22,9 @@ from delf_ext.config import UsageError
 from delf_ext.recipes import schema
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.verbs.flags import VERBS, new_flags
+from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.requests import local_settings, request_of
+from delf_ext.verbs.verb_table import VERBS
 
 TINY = [
     "--image_size=32",

@@ -18,7 +18,7 @@ from data_io.records import Ranking
 from data_io.stores.local_features import load_local
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.features.local.delf import DelfExtractor
-from delf_ext.verbs.flags import VERBS
+from delf_ext.verbs.verb_table import VERBS
 
 TINY = [
     "--image_size=32",
