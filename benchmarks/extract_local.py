@@ -22,8 +22,8 @@ import tensorflow as tf
 from measuring import medians, timed, write_results
 from PIL import Image
 
-from delf_ext.config import DelfConfig
 from delf_ext.features.local.delf import DelfExtractor
+from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.keypoints import select
 from delf_ext.features.local.whitening import Whitening
 from delf_ext.models.delf import Delf

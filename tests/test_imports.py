@@ -121,6 +121,7 @@ IMPORTED_QUICKLY += (
     "delf_ext.pipeline",
     "delf_ext.runs",
     "delf_ext.app",
+    "delf_ext.features.local.delf_config",
     "delf_ext.features.local.sift",
     "delf_ext.features.embedder",
 )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
-from delf_ext.config import DelfConfig
+from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.keypoints import pyramid, select, texture, to_original_px
 from delf_ext.features.local.whitening import Whitening
 from delf_ext.features.network_embedders import variables_digest

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from data_io.records import ImageKeypoints
-from delf_ext.config import DelfConfig, UsageError
+from delf_ext.config import UsageError
 from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
+from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.whitening import learn_whitening
 from delf_ext.models.delf import Delf
 from delf_ext.models.embedding_model import EmbeddingModel
