@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_io.artifacts import read_json
 from data_io.checkpoint_folder import readable_prefix
 from delf_ext.recipes import codec, mandoo_dual
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.runs.records import Facts, Run
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def upgrade(path: Path) -> Run:
 def _flags(values: dict[str, Any]) -> dict[str, Any]:
     """Return the original's flags of a first-format configuration: its keys are their names."""
     model, loss, training = values["model"], values["loss"], values["training"]
-    own = {name: value for name, value in values.items() if name in mandoo_dual.FLAGS}
+    own = {name: value for name, value in values.items() if name in ORIGINAL_FLAGS}
     augmentation = {name: True for name in training["augmentation"]}
     return {
         **own,

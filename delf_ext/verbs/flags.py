@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from delf_ext.models import precision
-from delf_ext.recipes.mandoo_dual import ORIGINAL_FLAGS
+from delf_ext.recipes.original_flags import FLAG_GROUPS
 from delf_ext.runs.sources import POOLINGS, RUNTIMES
 
 
@@ -28,7 +28,7 @@ METHOD_HELP = (
 )
 ORIGINAL = {
     group: tuple(Flag(*flag[:3], flag.choices) for flag in entries)
-    for group, entries in ORIGINAL_FLAGS.items()
+    for group, entries in FLAG_GROUPS.items()
 }
 GROUPS: dict[str, tuple[Flag, ...]] = {
     "Data": (

@@ -9,7 +9,7 @@ from typing import Any
 
 from delf_ext.config import UsageError
 from delf_ext.recipes.codec import AnyRecipe, with_settings
-from delf_ext.recipes.mandoo_dual import FLAGS
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 
 SCHEDULES = {"constant": "Constant", "cosine": "CosineDecay"}
 SPLITS = {"block": "ClassBlock", "random": "RandomClasses"}
@@ -38,7 +38,7 @@ def settings_for(name: str, value: Any) -> list[str]:
     """Return the settings "PATH=VALUE" of a recipe that do what the flag does; empty when there are no simple ones."""
     if name in TRANSLATED:
         return TRANSLATED[name](value)
-    path = FLAGS[name].path
+    path = ORIGINAL_FLAGS[name].path
     if path in LISTS:
         return []
     return [f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
@@ -54,6 +54,6 @@ def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
     if settings:
         return "with --recipe pass " + " ".join(f"--set {shlex.quote(one)}" for one in settings)
     return (
-        f"a recipe has it in {FLAGS[name].path}: write `mandoo recipes --recipe={recipe.name} > mine.json`, "
+        f"a recipe has it in {ORIGINAL_FLAGS[name].path}: write `mandoo recipes --recipe={recipe.name} > mine.json`, "
         "change it there and pass --recipe=mine.json"
     )

@@ -14,14 +14,14 @@ from delf_ext import nsml
 from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate, keep_in_run
 from delf_ext.app.training import Trained
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
 from delf_ext.nsml.entry import RUN_DIR, Submission, TrainingSession, submission_budget_s
 from delf_ext.recipes import schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import AnyRecipe, with_settings
-from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
 from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs.opening import open_model, recipe_of
 from delf_ext.runs.run_directory import read_run

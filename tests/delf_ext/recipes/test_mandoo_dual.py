@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
 from delf_ext.recipes.codec import with_value
-from delf_ext.recipes.mandoo_dual import FLAGS, RECIPE, from_flags
+from delf_ext.recipes.mandoo_dual import RECIPE, from_flags
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import Dense, LossTerm
 
@@ -262,9 +263,11 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
     str: st.text(max_size=5),
 }
 ANY = st.one_of(*VALUES.values(), st.none(), st.just(10**400))
-USUAL = {name: st.sampled_from(flag.choices or [flag.default]) for name, flag in FLAGS.items()}
-SWITCHES = [name for name, flag in FLAGS.items() if isinstance(flag.default, bool)]
-DRAWN = {name: VALUES[type(flag.default)] | USUAL[name] for name, flag in FLAGS.items()}
+USUAL = {
+    name: st.sampled_from(flag.choices or [flag.default]) for name, flag in ORIGINAL_FLAGS.items()
+}
+SWITCHES = [name for name, flag in ORIGINAL_FLAGS.items() if isinstance(flag.default, bool)]
+DRAWN = {name: VALUES[type(flag.default)] | USUAL[name] for name, flag in ORIGINAL_FLAGS.items()}
 
 
 def assert_total(flags: dict[str, Any]) -> None:
@@ -287,7 +290,7 @@ def test_any_flags_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None
     assert_total({**flags, "train_logits": True})
 
 
-@given(flags=st.dictionaries(st.sampled_from([*FLAGS]), ANY, max_size=4))
+@given(flags=st.dictionaries(st.sampled_from([*ORIGINAL_FLAGS]), ANY, max_size=4))
 def test_values_of_other_types_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
     assert_total({"train_logits": True, **flags})
 
@@ -314,13 +317,15 @@ def has_path(recipe: schema.Recipe, path: str) -> bool:
 def test_the_table_says_where_each_value_is_in_a_recipe() -> None:
     every = {f"train_{name}": True for name in NAMES}
     recipes = [from_flags(every), from_flags({**LOGITS, "train_sim": True})]
-    for flag in FLAGS.values():
+    for flag in ORIGINAL_FLAGS.values():
         assert any(has_path(recipe, flag.path) for recipe in recipes), flag.name
 
 
 def test_the_table_has_no_flag_twice_and_its_defaults_are_in_range() -> None:
-    assert all(flag.name == name and flag.help for name, flag in FLAGS.items())
-    assert from_flags(LOGITS | {name: flag.default for name, flag in FLAGS.items()} | LOGITS)
+    assert all(flag.name == name and flag.help for name, flag in ORIGINAL_FLAGS.items())
+    assert from_flags(
+        LOGITS | {name: flag.default for name, flag in ORIGINAL_FLAGS.items()} | LOGITS
+    )
 
 
 # --- its variants

@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 import dual_main
 from delf_ext.config import UsageError
-from delf_ext.recipes.mandoo_dual import FLAGS as ORIGINAL
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import overview
 from delf_ext.verbs import train
 from delf_ext.verbs.flags import FLAGS, GROUPS, new_flags

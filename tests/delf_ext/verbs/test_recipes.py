@@ -12,6 +12,7 @@ import pytest
 import dual_main
 from delf_ext.recipes import codec, mandoo_dual, mandoo_triplet, schema
 from delf_ext.recipes.codec import with_settings
+from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES, overview
 from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.hints import LISTS, settings_for
@@ -202,10 +203,10 @@ OTHERS: dict[str, Any] = {
 LOSSES = ("train_logits", "train_sim", "train_sim_dist", "train_max_neg", "train_triplet")
 
 
-@pytest.mark.parametrize("name", mandoo_dual.FLAGS)
+@pytest.mark.parametrize("name", ORIGINAL_FLAGS)
 def test_what_is_suggested_does_what_the_flag_does(name: str) -> None:
     """Twin: the recipe that `from_flags` makes of the flag itself."""
-    flag = mandoo_dual.FLAGS[name]
+    flag = ORIGINAL_FLAGS[name]
     value = OTHERS.get(name, not flag.default)
     assert value != flag.default
     settings = settings_for(name, value)
