@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
-from delf_ext.config import UsageError
 from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
-from delf_ext.features.query_copies import with_copy
+from delf_ext.features.query_copies import require_built, with_copy
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import run_chain
@@ -55,13 +54,8 @@ def embed(
     deadline: photographs that it leaves no time for are skipped, and listed so; copies are made last, and all or none of each.
     Raises: UsageError for what `test_time` asks for and is not known or not built yet.
     """
-    if test_time.scales or test_time.join != "mean":
-        raise UsageError(
-            'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
-        )
-    copied = {
-        name: with_copy(model, name) for name in test_time.copies
-    }  # an unknown one is refused before the work
+    require_built(test_time)
+    copied = {name: with_copy(model, name) for name in test_time.copies}
     fits = (deadline or Deadline()).part_fits()
     query_features, kept_query = extract_global(model, query, batch_size, "embedding queries", fits)
     gallery_features, kept_gallery = query_features, kept_query

@@ -59,6 +59,12 @@ class Embedder:
     float32: bool = False
 
 
+def require_built_join(join: schema.Join) -> None:
+    """Raise UsageError if an ensemble cannot be joined in this way yet."""
+    if isinstance(join, schema.MeanSimilarity):
+        raise UsageError("MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.")
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Several models whose unit vectors are joined. Each embeds, and stores, by itself.
@@ -72,8 +78,7 @@ class Ensemble:
     ranking: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.join, schema.MeanSimilarity):
-            raise UsageError("MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.")
+        require_built_join(self.join)
         weights = self.join.weights if isinstance(self.join, schema.Concatenate) else ()
         if weights and len(weights) != len(self.members):
             raise UsageError(

@@ -6,7 +6,7 @@ Source: the original's query expansion from augmented copies of the query; the c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from data_io.augmentation import GRAY
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, EmbedsImages, Ensemble
+from delf_ext.recipes import schema
 
 
 def turned(images: np.ndarray, degrees: float) -> np.ndarray:
@@ -59,13 +60,28 @@ class TransformedEmbedder:
         return self.model.embed(np.ascontiguousarray(COPIES[self.change](images)))
 
 
-def with_copy(model: EmbedsImages | Ensemble, change: str) -> EmbedsImages | Ensemble:
-    """Return the model that sees each photograph changed; the copies' embeddings are not stored.
+def require_known_copies(names: Iterable[str]) -> None:
+    """Raise UsageError that lists the known copies if one of `names` is unknown."""
+    for name in names:
+        if name not in COPIES:
+            raise UsageError(
+                f"unknown copy {name!r} (--query_copies, TestTime.copies). "
+                f"Known: {', '.join(COPIES)}."
+            )
 
-    Raises: UsageError with the known changes for an unknown one.
-    """
-    if change not in COPIES:
-        raise UsageError(f"unknown copy {change!r} (TestTime.copies). Known: {', '.join(COPIES)}.")
+
+def require_built(test_time: schema.TestTime) -> None:
+    """Raise UsageError if `test_time` asks for something that is unknown or not built yet."""
+    require_known_copies(test_time.copies)
+    if test_time.scales or test_time.join != "mean":
+        raise UsageError(
+            'TestTime.scales and TestTime.join="concatenation" are not built yet. '
+            'Built: copies, "mean".'
+        )
+
+
+def with_copy(model: EmbedsImages | Ensemble, change: str) -> EmbedsImages | Ensemble:
+    """Return the model that sees each photograph changed; the copies' embeddings are not stored."""
     if isinstance(model, Ensemble):
         members = tuple(_transformed_member(member, change) for member in model.members)
         return dataclasses.replace(model, members=members)

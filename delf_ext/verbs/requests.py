@@ -40,11 +40,9 @@ def request_of(flags: Any, default: str | None = None, several: bool = False) ->
 
 
 def _copies(flags: Any) -> tuple[str, ...]:
-    from delf_ext.features.query_copies import COPIES
+    from delf_ext.features.query_copies import require_known_copies
 
-    unknown = [name for name in flags.query_copies if name not in COPIES]
-    if unknown:
-        raise UsageError(f"--query_copies are of {', '.join(COPIES)}. Received {unknown[0]!r}.")
+    require_known_copies(flags.query_copies)
     return tuple(flags.query_copies)
 
 

@@ -236,7 +236,7 @@ KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
         (schema.TestTime(("mirror",), join="concatenation"), NOT_BUILT),
         (
             schema.TestTime(("mirror", "turn30")),
-            f"unknown copy 'turn30' (TestTime.copies). Known: {KNOWN}.",
+            f"unknown copy 'turn30' (--query_copies, TestTime.copies). Known: {KNOWN}.",
         ),
     ],
 )

@@ -21,8 +21,6 @@ class Trunk(Protocol):
 
     endpoint: str
     variables: list[tf.Variable]
-    trainable_variables: list[tf.Variable]
-    losses: list[tf.Tensor]
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]: ...
 

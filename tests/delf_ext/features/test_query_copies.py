@@ -8,7 +8,13 @@ import pytest
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, Ensemble
-from delf_ext.features.query_copies import COPIES, TransformedEmbedder, turned, with_copy
+from delf_ext.features.query_copies import (
+    COPIES,
+    TransformedEmbedder,
+    require_known_copies,
+    turned,
+    with_copy,
+)
 from delf_ext.recipes.schema import Concatenate
 
 
@@ -112,6 +118,7 @@ def test_the_embeddings_of_copies_are_not_stored(tmp_path) -> None:
 
 def test_an_unknown_copy_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
-        with_copy(Pixels(), "turn30")
+        require_known_copies(["mirror", "turn30"])
     known = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
-    assert str(caught.value) == f"unknown copy 'turn30' (TestTime.copies). Known: {known}."
+    message = f"unknown copy 'turn30' (--query_copies, TestTime.copies). Known: {known}."
+    assert str(caught.value) == message

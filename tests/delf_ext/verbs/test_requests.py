@@ -258,7 +258,8 @@ def test_what_hangs_is_ended_at_the_deadline() -> None:
         (["infer", "--time_budget=soon"], "--time_budget"),
         (
             ["evaluate", "--query_copies=mirror,blur"],
-            "--query_copies are of mirror, flip, turn45, turn90, turn180, turn270, turn315. Received 'blur'.",
+            "unknown copy 'blur' (--query_copies, TestTime.copies). "
+            "Known: mirror, flip, turn45, turn90, turn180, turn270, turn315.",
         ),
         (
             ["evaluate", "--method=geometric:3", "--out=y", "--local_scales=1,big"],

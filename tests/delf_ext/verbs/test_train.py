@@ -17,7 +17,7 @@ from baseline_keras.run_directory import KIND
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app import training, training_job
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import LAYOUTS, Layout
 from delf_ext.recipes import demo, schema
@@ -133,7 +133,9 @@ def test_what_a_submission_would_refuse_is_refused_before_training(
 ) -> None:
     flags = ["--train_logits", f"--data={photos}"]
     assert "--method names dba, aqe" in refused(capsys, 2, *flags, "--method=magic")
-    assert "--query_copies are of" in refused(capsys, 2, *flags, "--query_copies=blur")
+    assert "unknown copy 'blur' (--query_copies" in refused(
+        capsys, 2, *flags, "--query_copies=blur"
+    )
     assert not calls
 
 
