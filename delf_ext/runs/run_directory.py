@@ -21,6 +21,7 @@ from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
 
+NO_RUN = "Pass the directory of a trained run, or train it first."
 PACKAGES = ("tensorflow", "tf-slim", "tensorflow-addons", "numpy", "pillow")
 
 
@@ -45,6 +46,8 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     if not (path / RECIPE).exists() and (path / "config.json").exists():
         return upgrade(path)
+    if not (path / RECIPE).exists():
+        raise ValueError(f"{path / RECIPE}: not found. {NO_RUN}")
     stored = read_json(path / RECIPE)
     if not isinstance(stored, dict) or set(stored) != {"format", "kind", "recipe"}:
         raise ValueError(

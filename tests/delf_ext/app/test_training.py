@@ -19,8 +19,10 @@ from data_io.records import ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import content_of, split
 from delf_ext.app.evaluation import evaluate
+from delf_ext.app.starting_weights import parent_recipe
+from delf_ext.app.trainable import augmentations, require_trainable
 from delf_ext.app.training import resume, train
-from delf_ext.app.training_job import Settings, augmentations, parent_recipe
+from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Ensemble
 from delf_ext.models.trunks.slim import SlimTrunk
@@ -31,7 +33,7 @@ from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import load_model, open_model, recipe_of
 from delf_ext.runs.records import Facts
-from delf_ext.runs.run_directory import is_run, read_run, write_run
+from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
 from pretrained.convert import write_checkpoint
 
@@ -340,7 +342,7 @@ def test_changed_classes_are_refused(trained: Any, products: Path, tmp_path: Pat
 
 
 def test_runs_that_cannot_be_continued_are_refused(tiny: Recipe, tmp_path: Path) -> None:
-    assert refusal(lambda: resume(tmp_path)) == f"{tmp_path / 'recipe.json'}: not found."
+    assert refusal(lambda: resume(tmp_path)) == f"{tmp_path / 'recipe.json'}: not found. {NO_RUN}"
     write_run(tmp_path, "keras_baseline", {}, Facts())
     message = "holds a run of kind 'keras_baseline', which continues by its own command."
     assert refusal(lambda: resume(tmp_path)) == f"{tmp_path}: {message}"
@@ -444,9 +446,9 @@ def test_a_run_does_not_start_from_another_trunk(
     found = refusal(
         lambda: train(other, data, tmp_path / "run", settings=SETTINGS, from_run=trained.run_dir)
     )
-    assert (
-        found
-        == f"{trained.run_dir}: no weight of its trunk fits that of mandoo_dual: they are other networks."
+    assert found == (
+        f"{trained.run_dir}: no weight of its trunk fits the trunk of mandoo_dual: "
+        "they are different networks. Choose another run to start from."
     )
     assert not is_run(tmp_path / "run")
 
@@ -574,7 +576,7 @@ def test_runs_that_have_no_weights_of_a_recipe_are_refused(
     def start() -> object:
         return train(tiny, data, tmp_path / "run", from_run=tmp_path / "parent")
 
-    assert refusal(start) == f"{tmp_path / 'parent' / 'recipe.json'}: not found."
+    assert refusal(start) == f"{tmp_path / 'parent' / 'recipe.json'}: not found. {NO_RUN}"
     write_run(tmp_path / "parent", "keras_baseline", {}, Facts())
     hint = "--from_run takes one that a recipe was trained in."
     message = f"holds a run of kind 'keras_baseline'; {hint}"
@@ -721,7 +723,7 @@ def test_a_member_that_cannot_be_had_is_refused_before_the_first_is_trained(
     gone = schema.Member("gone", run=str(tmp_path / "gone"))
     other = dataclasses.replace(pair, members=(*pair.members, gone))
     found = refusal(lambda: train(other, data, tmp_path / "run"))
-    assert found == f"{tmp_path / 'gone' / 'recipe.json'}: not found."
+    assert found == f"{tmp_path / 'gone' / 'recipe.json'}: not found. {NO_RUN}"
     unbuilt = schema.Member("unbuilt", dataclasses.replace(tiny, task=schema.Classification()))
     other = dataclasses.replace(pair, members=(*pair.members, unbuilt))
     found = refusal(lambda: train(other, data, tmp_path / "run"))
@@ -788,8 +790,6 @@ def test_a_part_that_is_not_built_is_refused_before_an_image_is_read(
 
 
 def test_the_whole_registry_is_built() -> None:
-    from delf_ext.app.training_job import require_trainable
-
     for recipe in RECIPES.values():
         if isinstance(recipe, Recipe):
             require_trainable(recipe)

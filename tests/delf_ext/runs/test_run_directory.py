@@ -83,8 +83,9 @@ def test_facts_that_are_missing_have_their_defaults(path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"{tmp_path / 'recipe.json'}: not found."
-    assert refusal(tmp_path / "none") == f"{tmp_path / 'none' / 'recipe.json'}: not found."
+    remedy = "Pass the directory of a trained run, or train it first."
+    for path in (tmp_path, tmp_path / "none"):
+        assert refusal(path) == f"{path / 'recipe.json'}: not found. {remedy}"
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "facts.json"])
