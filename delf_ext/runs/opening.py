@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,20 @@ from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import AnyEmbedder, Embedder, Ensemble, HeldBack
+from delf_ext.features.network_embedders import in_openvino, lazy_embedder
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import checkpoint_digest, read_run
 from delf_ext.runs.sources import (
     POOLINGS,
-    RUNTIMES,
     CheckpointSource,
     EnsembleSource,
     ModelSource,
     OnnxSource,
     RunSource,
     Runtime,
+    require_runtime,
     source_of,
 )
 from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
@@ -78,18 +78,11 @@ def open_model(
         ...
         delf_ext.config.UsageError: no/such/run: no run directory, checkpoint or ONNX file there.
     """
-    if runtime.name not in RUNTIMES:
-        raise UsageError(
-            f"--runtime must be one of {', '.join(RUNTIMES)}. Received {runtime.name!r}."
-        )
     if isinstance(source, (str, Path)):
         source = source_of(source)
     if not isinstance(source, ModelSource):
         raise UsageError(f"a model is opened from a path or a ModelSource. Received {source!r}.")
-    if runtime.name == "onnxruntime" and isinstance(source, (RunSource, CheckpointSource)):
-        raise UsageError(
-            "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out."
-        )
+    require_runtime(source, runtime)
     if isinstance(source, RunSource) and (run := read_run(source.path)).kind == ENSEMBLE:
         source = members_of(run)
     if isinstance(source, EnsembleSource):
@@ -163,15 +156,7 @@ def _in_runtime(
             raise ValueError(
                 '--runtime=openvino needs OpenVINO: pip install -e ".[fast]" in the clone.'
             )
-        plain = model
-
-        @cache
-        def opened() -> Embedder:
-            from delf_ext.features.network_embedders import in_openvino
-
-            return in_openvino(plain, graphs, bfloat16)
-
-        model = dataclasses.replace(model, embed=lambda images: opened().embed(images), graph=None)
+        model = in_openvino(model, graphs, bfloat16)
     else:
         model = dataclasses.replace(model, embed=_in_precision(model.embed, precision))
     return dataclasses.replace(model, digest=f"{model.digest}-bf16") if bfloat16 else model
@@ -208,28 +193,11 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
         log(str(model.trunk.load(source.path)))
         return model
 
-    return _lazy(name, source.size_px, digest, load)
+    return lazy_embedder(name, source.size_px, digest, load)
 
 
 def _pool_name(pool: schema.Pool) -> str:
     return next((name for name, known in POOLINGS.items() if known == pool), type(pool).__name__)
-
-
-def _lazy(name: str, size_px: int, digest: str, load: Callable[[], EmbeddingModel]) -> Embedder:
-    """Return an embedder that imports TensorFlow at its first batch."""
-
-    @cache
-    def opened() -> Embedder:
-        from delf_ext.features.network_embedders import lazy_embedder
-
-        return lazy_embedder(name, size_px, digest, load)
-
-    def graph() -> Any:
-        made = opened().graph
-        assert made is not None
-        return made()
-
-    return Embedder(name, size_px, digest, lambda images: opened().embed(images), graph)
 
 
 def _open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:
@@ -237,10 +205,6 @@ def _open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:
     from delf_ext.features.runtimes.onnx_embedder import onnx_embedder
     from delf_ext.models.precision import uses_bfloat16
 
-    if runtime.name in ("tensorflow", "openvino-int8"):
-        raise UsageError(
-            f"--runtime={runtime.name} does not run --onnx_model: pass openvino or onnxruntime, or leave it out."
-        )
     name = installed_runtime() if runtime.name == "auto" else runtime.name
     bfloat16 = name == "openvino" and uses_bfloat16(runtime.mixed_precision)
     model = onnx_embedder(source.path, name, bfloat16)
@@ -307,7 +271,7 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     digest = digest_of([checkpoint_digest(newest), codec.to_json(plain), size_px])
     # The weights of the digest, though a run that trains on may have better ones by then.
     name = f"{recipe.name} {run.path.name} ({newest.name})"
-    opened = _lazy(name, size_px, digest, lambda: load_model(run, newest)[0])
+    opened = lazy_embedder(name, size_px, digest, lambda: load_model(run, newest)[0])
     if recipe.reduction is not None:
         raise UsageError(
             f"{run.path}: its recipe asks for {type(recipe.reduction).__name__}, which is not built yet."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
 
 POOLINGS: dict[str, schema.Pool] = {
@@ -63,6 +63,22 @@ class Runtime:
 
     name: str = "auto"
     mixed_precision: str = "auto"
+
+
+def require_runtime(source: ModelSource, runtime: Runtime) -> None:
+    """Raise `UsageError` unless the runtime is known and runs models of this kind."""
+    name = runtime.name
+    require(name in RUNTIMES, f"--runtime must be one of {', '.join(RUNTIMES)}. Received {name!r}.")
+    require(
+        not (isinstance(source, OnnxSource) and name in ("tensorflow", "openvino-int8")),
+        f"--runtime={name} does not run --onnx_model: "
+        "pass openvino or onnxruntime, or leave it out.",
+    )
+    require(
+        not (isinstance(source, RunSource | CheckpointSource) and name == "onnxruntime"),
+        "--runtime=onnxruntime runs --onnx_model; "
+        "for runs and checkpoints pass openvino, or leave it out.",
+    )
 
 
 def source_of(path: str | Path) -> ModelSource:

@@ -22,6 +22,7 @@ from delf_ext.runs.sources import (
     OnnxSource,
     RunSource,
     Runtime,
+    require_runtime,
 )
 from delf_ext.verbs.data import resolve_data
 
@@ -43,18 +44,13 @@ def sources_of(flags: Any) -> list[ModelSource]:
         raise UsageError(
             "which model? Pass --run_dir=RUN, --pretrained_model=CHECKPOINT for the trunk as it is, or --onnx_model=FILE.onnx."
         )
-    if flags.runtime in ("tensorflow", "openvino-int8") and flags.onnx_model:
-        raise UsageError(
-            f"--runtime={flags.runtime} does not run --onnx_model: pass openvino or onnxruntime, or leave it out."
-        )
-    if flags.runtime == "onnxruntime" and (run_dirs or flags.pretrained_model):
-        raise UsageError(
-            "--runtime=onnxruntime runs --onnx_model; for runs and checkpoints pass openvino, or leave it out."
-        )
     sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
     if flags.pretrained_model:
         sources.append(_checkpoint(flags))
-    return [*sources, *(RunSource(str(run_dir)) for run_dir in run_dirs)]
+    sources += [RunSource(str(run_dir)) for run_dir in run_dirs]
+    for source in sources:
+        require_runtime(source, Runtime(flags.runtime))
+    return sources
 
 
 def _checkpoint(flags: Any) -> CheckpointSource:
