@@ -1,4 +1,4 @@
-"""Every flag of the front door, and which verb takes which. Flags of the original keep name and meaning."""
+"""Define every flag of the command line. Flags of the 2018 original keep their names and meanings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from delf_ext.runs.sources import POOLINGS, RUNTIMES
 
 
 class Flag(NamedTuple):
-    """A flag: its default, whose type it has, and one line of help."""
+    """One flag of the command line.
+
+    Attributes:
+        name: without the leading dashes.
+        default: its type is the type of the flag; None means a string without a default.
+        help: one line for `--help`.
+        choices: all values that the flag accepts; empty if any value of the type is accepted.
+    """
 
     name: str
     default: Any
@@ -21,81 +28,133 @@ class Flag(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-DATA_HELP = "class folders, CSV path,label,split[,group], challenge tree or Grocery Store tree"
-METHOD_HELP = (
-    "re-rankers in order: geometric:TOP_K, aqe:IMAGES@ALPHA, dba:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, "
-    "diffusion:K,TOP_K@ALPHA; such as dba:10,aqe:5@3,geometric:100. compare takes several, separated by semicolons"
-)
 ORIGINAL = {
     group: tuple(Flag(*flag[:3], flag.choices) for flag in entries)
     for group, entries in FLAG_GROUPS.items()
 }
 GROUPS: dict[str, tuple[Flag, ...]] = {
     "Data": (
-        Flag("data", None, f"{DATA_HELP}; without it NSML's DATASET_PATH, else a drawn data set"),
+        Flag(
+            "data",
+            None,
+            "class folders, a CSV file path,label,split[,group], a challenge tree or a Grocery Store "
+            "tree (default: NSML's DATASET_PATH, else drawn products)",
+        ),
         Flag(
             "query_split",
             "val",
-            "which list of the Grocery Store tree gives the queries",
+            "which split of a Grocery Store tree holds the queries",
             ("val", "test"),
         ),
+        Flag("image", None, "a photo, or a folder of photos"),
+        Flag("candidate", None, "the photo that --image is compared with"),
+        Flag("local_store", None, "folder of local features, written by `extract` or `rerank`"),
     ),
     "Model": (
-        Flag("run_dir", None, "directory of a run; train makes a new one under runs/ without it"),
+        Flag(
+            "run_dir",
+            None,
+            "run directory of a trained model; or pass --pretrained_model or --onnx_model",
+        ),
         Flag(
             "pretrained_model",
             None,
-            "TensorFlow checkpoint, V1 or V2: the trunk starts from it, or is used as it is",
+            "TensorFlow checkpoint (V1 or V2) of a trunk that is used without training",
         ),
-        Flag("pooling", "avg", "of --pretrained_model without a run", tuple(POOLINGS)),
+        Flag(
+            "pooling",
+            "avg",
+            "how to pool the feature map of --pretrained_model",
+            tuple(POOLINGS),
+        ),
         Flag(
             "onnx_model",
             None,
-            "any image-embedding network, FILE.onnx; FILE.onnx.json says how it wants its photographs",
+            "FILE.onnx of any network that turns an image into a vector; FILE.onnx.json describes "
+            "its input",
         ),
-        Flag("runs", [], "run directories, separated by commas"),
+        Flag("runs", [], "several run directories, separated by commas"),
         Flag(
             "runtime",
             "auto",
-            "what computes embeddings; openvino-int8 is calibrated on --data",
+            "library that computes embeddings; openvino is faster, openvino-int8 is fastest and "
+            "calibrates on --data; auto: TensorFlow, or what is installed for --onnx_model",
             RUNTIMES,
         ),
         Flag(
             "mixed_precision",
             "auto",
-            "bfloat16; auto: where the processor has it",
+            "compute in bfloat16; auto: only if the processor supports it",
             precision.CHOICES,
         ),
         Flag(
             "features",
             None,
-            "a folder that extract filled: embeddings are taken from it where it holds them",
+            "folder written by `extract`; embeddings are read from it instead of computed",
         ),
         Flag(
             "store_features",
             True,
-            "keep embeddings for the next call, in the run or in the cache folder",
+            "keep embeddings for the next call, in the run directory or the cache folder",
         ),
     ),
+    "Recipe": (
+        Flag(
+            "recipe",
+            None,
+            "name of a recipe (`mandoo recipes` lists them), or a JSON file (default: the "
+            "recipe mandoo_dual, with the values of the flags below)",
+        ),
+        Flag(
+            "set",
+            (),
+            "change one setting of the recipe, such as optimizer.lr=1e-3; may be repeated",
+        ),
+        Flag(
+            "from_run", None, "run directory of an earlier run; the new run starts from its weights"
+        ),
+    ),
+    **ORIGINAL,
+    "Run": (
+        Flag("resume", False, "continue the run in --run_dir; a larger --epochs extends it"),
+        Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps"),
+        Flag(
+            "pixel_cache",
+            None,
+            "folder for decoded images, so that later epochs do not decode them again; needs "
+            "3 * image_size**2 bytes for each image",
+        ),
+        Flag("deterministic", False, "give bit-equal results in every run; slower"),
+        Flag("debug", False, "quick test: 240 images, 2 epochs, an evaluation every 5 steps"),
+        Flag("debug_data", "./debug_data", "data for --debug; products are drawn if it is missing"),
+    ),
     "Re-ranking": (
-        Flag("method", None, METHOD_HELP),
+        Flag(
+            "method",
+            None,
+            "re-ranking steps in order, such as dba:10,aqe:5@3,geometric:100; steps: dba:IMAGES@ALPHA, "
+            "aqe:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, diffusion:K,TOP_K@ALPHA, geometric:TOP_K "
+            "(default: the steps of the recipe)",
+        ),
         Flag(
             "time_budget",
             math.inf,
-            "seconds from the start to the result; the plain ranking is ready first",
+            "seconds until the result must be on disk (default: no limit)",
         ),
         Flag(
             "query_copies",
             [],
-            "copies of a query whose embeddings are averaged with its own: mirror, flip, turn45, turn90, turn180, ...",
+            "average the embeddings of each query and these copies of it: mirror, flip, turn45, "
+            "turn90, turn180, turn270, turn315",
         ),
     ),
     "Local features and geometric verification": (
-        Flag("local_features", "delf", "which kind", ("delf", "sift", "both")),
+        Flag("local_features", "delf", "kind of local features", ("delf", "sift", "both")),
         Flag(
             "local_model",
             None,
-            "DELF's trunk: a run or a checkpoint; without it --run_dir or --pretrained_model",
+            "DELF: run directory or checkpoint of its trunk (default: --run_dir, else "
+            "--pretrained_model)",
         ),
         Flag(
             "local_layer",
@@ -105,81 +164,72 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "local_image_size",
             640,
-            "DELF: longer side of a photograph at scale 1, in pixels; smaller ones stay",
+            "DELF: longer side of an image at scale 1, in pixels; smaller images are not enlarged",
         ),
-        Flag("local_scales", ["0.3536", "0.5", "0.7071", "1", "1.4142"], "DELF: image pyramid"),
+        Flag(
+            "local_scales",
+            ["0.3536", "0.5", "0.7071", "1", "1.4142"],
+            "DELF: scales of the image pyramid, separated by commas",
+        ),
         Flag(
             "local_rotations",
             ["0", "90", "180", "270"],
-            "DELF: turns of a query in degrees; 0: upright, quicker",
+            "DELF: rotations of each query, in degrees; 0 alone is four times faster, for data "
+            "without rotated images",
         ),
-        Flag("max_features", 1000, "most local features of a photograph, or of each of its turns"),
-        Flag("descriptor_dim", 128, "DELF: dimensions kept by PCA; published: 40"),
-        Flag("descriptor_type", "float16", "how descriptors are stored", ("float16", "int8")),
+        Flag("max_features", 1000, "maximum number of local features per image and rotation"),
+        Flag("descriptor_dim", 128, "DELF: dimensions kept by PCA; the paper uses 40"),
+        Flag(
+            "descriptor_type",
+            "float16",
+            "how descriptors are stored; int8 needs half the space",
+            ("float16", "int8"),
+        ),
         Flag(
             "whitening",
             None,
-            "DELF: file made by `whiten`; without it one is learned on the gallery",
+            "DELF: file written by `whiten` (default: the one of the run, else learned on the "
+            "gallery)",
         ),
         Flag(
             "geometry_model",
             "affine",
-            "transform between two photographs",
+            "transform between two images; use homography for flat objects",
             ("similarity", "affine", "homography"),
         ),
         Flag(
-            "min_inliers", 0, "minimum RANSAC inliers to accept a pair; 0: 23 for DELF, 12 for SIFT"
+            "min_inliers",
+            0,
+            "minimum RANSAC inliers to accept a pair; 0: 23 for DELF, 12 for SIFT",
         ),
         Flag(
             "order_by",
             "inliers",
-            "order by number of inliers, or by a calibrated score",
+            "order accepted candidates by number of inliers, or by the significance of that number",
             ("inliers", "combined"),
         ),
-        Flag("overwrite", False, "replace features that other settings made"),
-        Flag("local_store", None, "a folder that extract or rerank filled with local features"),
-        Flag("candidate", None, "the photograph that --image is compared with"),
-    ),
-    "Recipe": (
-        Flag("recipe", None, "a recipe by name (`mandoo recipes` lists them), or a JSON file"),
-        Flag("set", (), "a setting of the recipe, such as optimizer.lr=1e-3; may be repeated"),
-        Flag("from_run", None, "start from the weights of another run"),
-    ),
-    **ORIGINAL,
-    "Run": (
-        Flag("debug", False, "small local run: 240 images, 2 epochs, evaluation every 5 steps"),
-        Flag("debug_data", "./debug_data", "the data under --debug; drawn when it does not exist"),
-        Flag("resume", False, "continue the run in --run_dir; --epochs may be raised"),
-        Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps"),
-        Flag(
-            "pixel_cache",
-            None,
-            "folder that keeps decoded photographs for later epochs; 3 * image_size**2 bytes each",
-        ),
-        Flag("deterministic", False, "bit-equal runs, slower"),
-        Flag("seed", 0, "of every random choice"),
+        Flag("overwrite", False, "replace stored features that were made with other settings"),
     ),
     "Results": (
-        Flag("out", None, "where the result goes"),
-        Flag("json", None, "file for the figures"),
-        Flag("report", True, "write a page with pictures"),
+        Flag("out", None, "file or folder for the result"),
+        Flag("json", None, "also write the figures to this JSON file"),
+        Flag("report", True, "write an HTML page with pictures"),
+        Flag("seed", 0, "seed of every random choice"),
         Flag(
             "shard",
             "1/1",
-            "i/n: the i-th of n processes that fill one --out; whichever ends last joins the parts",
+            "i/n: do the i-th of n shares; start one process per share with the same --out",
         ),
-        Flag("image", None, "a photograph, or a folder of them"),
-        Flag("top_k", 10, "results per photograph"),
-        Flag("draw_classes", 1000, "training classes; the rest in the challenge's proportions"),
+        Flag("top_k", 10, "number of results per photo"),
+        Flag("draw_classes", 1000, "number of products in the training images"),
     ),
-    "Reserved by NSML": (
-        Flag("mode", "train", "train or test", ("train", "test")),
-        Flag("iteration", "0", "checkpoint to test"),
-        Flag("pause", 0, "1 when the platform wants `infer` bound"),
+    "Set by NSML (do not pass these yourself)": (
+        Flag("mode", "train", "train, or answer a submission", ("train", "test")),
+        Flag("iteration", "0", "name of the checkpoint to test"),
+        Flag("pause", 0, "1 if the platform will call `infer`"),
     ),
 }
 FLAGS = {flag.name: flag for entries in GROUPS.values() for flag in entries}
-
 KINDS = {
     bool: "boolean",
     int: "integer",
@@ -192,7 +242,7 @@ KINDS = {
 
 
 def new_flags() -> flags.FlagValues:
-    """Return all flags with their defaults; values of their own, so that one process can run several verbs."""
+    """Return a new set of all flags with their defaults; one process can run several verbs."""
     values = flags.FlagValues()
     for flag in FLAGS.values():
         if flag.choices:

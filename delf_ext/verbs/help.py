@@ -1,40 +1,105 @@
-"""The text of --help."""
+"""Format the text of `mandoo --help` and `mandoo VERB --help`."""
 
 from __future__ import annotations
 
-from delf_ext.verbs.flags import GROUPS, Flag
-from delf_ext.verbs.verb_table import VERBS
+import math
+import textwrap
+
+from delf_ext.verbs.flags import GROUPS, ORIGINAL, Flag
+from delf_ext.verbs.verb_table import TRAIN, VERBS, Verb
+
+WIDTH = 100
+INDENT = 27
+VERB_GROUPS = {
+    "Use": "Use a model",
+    "Train": "Train a model",
+    "Measure": "Measure models",
+    "NSML": "NSML, the platform of the hackathon (it has its own command: nsml --help)",
+}
+SUBMISSION = "Used by `nsml submit` (training only stores them in the run)"
+EXAMPLES = (
+    ("mandoo demo", "try it on drawn products"),
+    ("mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg", "find similar photos"),
+)
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def help_text(verb: str | None = None) -> str:
-    """Return the verbs on one screen; for a verb its flags, by group, with examples."""
-    return _help_of(verb) if verb else _help_of_all()
+    """Return the overview of all verbs, or the flags and examples of one.
 
-
-def _help_of_all() -> str:
-    lines = ["usage: mandoo [VERB] [--flags]     (the same as: python dual_main.py ...)", ""]
-    lines += [f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()]
-    lines += ["", "examples:"]
-    lines += [
-        f"  {VERBS[name].examples[0]}"
-        for name in ("train", "evaluate", "search", "compare", "demo")
-    ]
-    return "\n".join([*lines, "", "mandoo VERB --help lists the flags of a verb."])
-
-
-def _help_of(name: str) -> str:
-    verb = VERBS[name]
-    lines = [f"usage: mandoo {name} [--flags]", f"  {verb.summary}", "", "examples:"]
-    lines += [f"  {example}" for example in verb.examples]
-    for group, entries in GROUPS.items():
-        own = [flag for flag in entries if flag.name in verb.flags]
-        if own:
-            lines += ["", f"{group}:", *map(_line_of, own)]
+    Args:
+        verb: key of `VERBS`; None for the overview.
+    """
+    lines = _overview() if verb is None else _verb_help(verb)
     return "\n".join(lines)
 
 
-def _line_of(flag: Flag) -> str:
-    values = f" ({', '.join(flag.choices)})" if flag.choices else ""
-    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
-    shown = "" if flag.default in (None, False, [], ()) else f" [{default}]"
-    return f"  --{flag.name:<22} {flag.help}{values}{shown}"
+def _overview() -> list[str]:
+    lines = [
+        "usage: mandoo [VERB] [--flags]     (the same as: python dual_main.py [VERB] [--flags])",
+        "",
+        "Find the same product in a large collection of photos.",
+    ]
+    for group, title in VERB_GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [
+            f"  {name:<10} {verb.summary}" for name, verb in VERBS.items() if verb.group == group
+        ]
+    lines += ["", "examples:"]
+    lines += [f"  {command:<68} # {purpose}" for command, purpose in EXAMPLES]
+    return [*lines, "", "mandoo VERB --help lists the flags of a verb, with examples."]
+
+
+def _verb_help(name: str) -> list[str]:
+    verb = VERBS[name]
+    lines = [f"usage: mandoo {name} [--flags]", f"  {verb.summary}"]
+    for title, flags in _flags_by_group(name).items():
+        lines += ["", f"{title}:"]
+        for flag in flags:
+            lines += _flag_lines(flag, verb)
+    return [*lines, "", "examples:", *(f"  {example}" for example in verb.examples)]
+
+
+def _flags_by_group(name: str) -> dict[str, list[Flag]]:
+    """Return title -> flags of a verb. Only `train` shows the groups of the 2018 original."""
+    groups: dict[str, list[Flag]] = {}
+    stored = []
+    for group, entries in GROUPS.items():
+        title = "Model" if group in ORIGINAL and name != "train" else group
+        for flag in entries:
+            if flag.name not in VERBS[name].flags:
+                continue
+            if name == "train" and flag.name not in TRAIN:
+                stored.append(flag)
+            else:
+                groups.setdefault(title, []).append(flag)
+    return groups | {SUBMISSION: stored} if stored else groups
+
+
+def _flag_lines(flag: Flag, verb: Verb) -> list[str]:
+    text = verb.help.get(flag.name) or _describe(flag)
+    for label in ("default: ", "one of: "):
+        text = text.replace(label, label.replace(" ", NO_BREAK_SPACE))
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"  --{flag.name}".ljust(INDENT),
+        subsequent_indent=" " * INDENT,
+        break_on_hyphens=False,
+    )
+    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
+
+
+def _describe(flag: Flag) -> str:
+    """Return help, choices and default. A flag without a default says in its help what happens."""
+    default = flag.default
+    if default is True:
+        return f"{flag.help} (default: on; switch off: --no{flag.name})"
+    if default is False:
+        return f"{flag.help} (default: off)"
+    if default in (None, math.inf, [], ()):
+        return flag.help
+    if isinstance(default, list):
+        default = ",".join(default)
+    choices = f"one of: {', '.join(flag.choices)}; " if flag.choices else ""
+    return f"{flag.help} ({choices}default: {default})"

@@ -1,7 +1,9 @@
-"""The verbs: which flags each takes, and examples."""
+"""Define the verbs of the command line: group, summary, flags, examples."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from absl import flags
@@ -12,154 +14,231 @@ from delf_ext.verbs.flags import FLAGS, GROUPS, ORIGINAL
 DATA = ("data", "query_split")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
 MODEL = (
-    "run_dir",
-    *TRUNK,
-    "pooling",
-    "image_size",
-    "onnx_model",
-    "runtime",
-    "mixed_precision",
-    "batch_size",
+    *("run_dir", *TRUNK, "pooling", "image_size", "onnx_model"),
+    *("runtime", "mixed_precision", "batch_size"),
 )
 STORED = ("features", "store_features")
 RERANKING = ("method", "time_budget", "query_copies")
 DELF = (
-    "local_model",
-    "local_layer",
-    "local_image_size",
-    "local_scales",
-    "max_features",
-    "descriptor_dim",
+    *("local_model", "local_layer", "local_image_size", "local_scales"),
+    *("max_features", "descriptor_dim"),
 )
 GALLERY_SIDE = ("local_features", *DELF, "whitening", "descriptor_type", "overwrite")
 PAIRS = ("local_rotations", "geometry_model", "min_inliers")
 LOCAL = (*GALLERY_SIDE, *PAIRS, "order_by")
+EVALUATION = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "report", "out")
 INFER = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "out")
+NSML_GROUP = "Set by NSML (do not pass these yourself)"
+TRAINING_GROUPS = ("Recipe", *ORIGINAL, "Run", NSML_GROUP)
 TRAIN = (
-    "recipe",
-    "set",
-    "from_run",
-    *(flag.name for entries in ORIGINAL.values() for flag in entries),
+    *(flag.name for group in TRAINING_GROUPS for flag in GROUPS[group]),
+    *(*DATA, "run_dir", "pretrained_model", "mixed_precision", "seed", "report"),
 )
-TRAIN += tuple(flag.name for group in ("Run", "Reserved by NSML") for flag in GROUPS[group])
+
+EMBEDDING_HELP = {
+    "batch_size": "images per call of the model (default: 32)",
+    "image_size": "for --pretrained_model: side of the square input, in pixels (default: 224)",
+}
+FOLDER_HELP = {**EMBEDDING_HELP, "data": "folder of photos, with or without sub-folders; required"}
 
 
 class Verb(NamedTuple):
-    """What a verb does in one line, the flags it takes, and examples."""
+    """One verb of the command line.
 
+    Attributes:
+        group: the heading of `mandoo --help` that lists the verb.
+        summary: one line that says what the verb does.
+        flags: names of the flags that it accepts.
+        examples: complete command lines.
+        help: help of a flag, if it has another meaning or default here than in `FLAGS`.
+    """
+
+    group: str
     summary: str
     flags: tuple[str, ...]
     examples: tuple[str, ...]
+    help: Mapping[str, str] = MappingProxyType({})
 
 
 VERBS: dict[str, Verb] = {
     "train": Verb(
-        "train a recipe, or the original's network by its flags (the default verb)",
-        # The platform trains and submits with one command line, so training takes and keeps the flags of infer.
-        (*TRAIN, *(name for name in INFER if name not in TRAIN), "report"),
+        "Train",
+        "train a recipe, or the 2018 original by its flags (used if no verb is given)",
+        # NSML trains and submits with one command line, so train accepts the flags of infer.
+        (*TRAIN, *(name for name in INFER if name not in TRAIN)),
         (
             "mandoo --train_logits --train_sim --stop_gradient_sim",
-            "mandoo --data=photos/ --pretrained_model=resnet_v1_50.ckpt --train_logits --train_sim --run_dir=runs/first",
-            "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/second",
-            "mandoo --run_dir=runs/first --resume",
+            "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/first",
+            "mandoo --resume --run_dir=runs/first",
         ),
+        {
+            "run_dir": "new directory for the run (default: runs/ and the time)",
+            "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from (default: random weights)",
+        },
     ),
     "evaluate": Verb(
-        "mAP and Recall@k of a model",
-        (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "json", "report", "out"),
+        "Measure",
+        "measure mAP and Recall@k of a model, with 95 % intervals",
+        (*EVALUATION, "json"),
         (
             "mandoo evaluate --data=products.csv --run_dir=runs/first --json=first.json",
+            "mandoo evaluate --data=products.csv --run_dir=runs/first --method=aqe:5@3,k_reciprocal",
             "mandoo evaluate --data=products.csv --pretrained_model=resnet_v1_50.ckpt --pooling=gem",
         ),
+        {**EMBEDDING_HELP, "out": "folder for local features (default: local/ in --run_dir)"},
     ),
     "compare": Verb(
-        "several models side by side, with a paired test and a page of pictures",
-        (*DATA, *MODEL, "runs", *STORED, *RERANKING, *LOCAL, "seed", "json", "report", "out"),
+        "Measure",
+        "compare models or re-ranking methods on the same queries, with a paired test",
+        (*EVALUATION, "runs", "json"),
         (
-            "mandoo compare --data=products.csv --runs=runs/first,runs/baseline --pretrained_model=resnet_v1_50.ckpt",
-            'mandoo compare --data=products.csv --run_dir=runs/first --method="aqe:5@3;dba:10;k_reciprocal:20,6,0.3"',
+            "mandoo compare --data=products.csv --runs=runs/first,runs/second",
+            'mandoo compare --data=products.csv --run_dir=runs/first --method="aqe:5;dba:10,aqe:5"',
         ),
+        {
+            **EMBEDDING_HELP,
+            "method": "re-ranking methods to compare, separated by semicolons; each is a list of "
+            "steps, as for `rerank` (default: no re-ranking)",
+            "out": "folder for the page and for local features (default: report)",
+        },
     ),
     "infer": Verb(
-        "the challenge's answer: every reference for every query, nearest first",
+        "NSML",
+        "write the answer of the challenge: all references for each query, best first",
         INFER,
         (
-            "mandoo infer --data=challenge/ --run_dir=runs/first --method=dba:10,aqe:5@3,k_reciprocal --time_budget=3000",
+            "mandoo infer --data=challenge/ --run_dir=runs/first --out=answer.json",
+            "mandoo infer --data=challenge/ --run_dir=runs/first --method=aqe:5 --time_budget=3000",
         ),
+        {
+            **EMBEDDING_HELP,
+            "out": "JSON file for the answer (default: answer.json in --run_dir, else here); the "
+            "same answer as a Python literal is in the .txt file beside it",
+        },
     ),
     "extract": Verb(
-        "embeddings of a folder, or with --local_features its local features",
+        "Use",
+        "write the embeddings, or the local features, of a folder of photos",
         ("data", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
-        ("mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",),
+        (
+            "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",
+            "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings --shard=1/2",
+            "mandoo extract --data=photos/ --local_features=sift --out=features",
+        ),
+        {
+            **FOLDER_HELP,
+            "out": "folder for the result; required",
+            "local_features": "write local features of this kind instead of embeddings "
+            "(one of: delf, sift, both)",
+        },
     ),
     "search": Verb(
-        "the photographs most like yours",
+        "Use",
+        "find the photos in a folder that are most similar to yours",
         ("data", "image", "top_k", *MODEL, *STORED),
-        ("mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",),
+        (
+            "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
+            "mandoo search --data=photos/ --pretrained_model=resnet_v1_50.ckpt --image=phone.jpg",
+        ),
+        {**FOLDER_HELP, "image": "your photo, or a folder of photos; required"},
     ),
     "rerank": Verb(
-        "better rankings by local features or other re-rankers, before and after",
-        (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "report", "out"),
+        "Use",
+        "improve the rankings of a model, and show the figures before and after",
+        EVALUATION,
         (
-            "mandoo rerank --data=products.csv --run_dir=runs/first --method=geometric:100 --out=reranked",
+            "mandoo rerank --data=products.csv --run_dir=runs/first --out=verified",
+            "mandoo rerank --data=products.csv --run_dir=runs/first --method=dba:10,aqe:5 --out=dba",
         ),
+        {
+            **EMBEDDING_HELP,
+            "method": FLAGS["method"].help.replace("the steps of the recipe", "geometric:100"),
+            "out": "folder for ranking, figures, page and local features; required",
+        },
     ),
     "match": Verb(
-        "two photographs and what local features find in common, as a picture",
+        "Use",
+        "draw the matching local features of two photos",
         (
-            "image",
-            "candidate",
-            "out",
-            "run_dir",
-            *TRUNK,
-            "mixed_precision",
-            "local_features",
-            *DELF,
-            "whitening",
-            *PAIRS,
-            "seed",
+            *("image", "candidate", "out", "run_dir", *TRUNK, "mixed_precision"),
+            *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
             "mandoo match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png",
+            "mandoo match --image=phone.jpg --candidate=cover.jpg --run_dir=runs/first --out=match.png",
         ),
+        {
+            "image": "the first photo; required",
+            "candidate": "the second photo; required",
+            "out": "PNG file for the picture; required",
+        },
     ),
     "whiten": Verb(
-        "learn the PCA and whitening of DELF's local features",
+        "Train",
+        "learn the PCA and whitening of DELF descriptors",
         ("data", "out", "run_dir", *TRUNK, "mixed_precision", *DELF, "seed"),
-        ("mandoo whiten --data=photos/ --run_dir=runs/attention",),
+        (
+            "mandoo whiten --data=photos/ --run_dir=runs/attention",
+            "mandoo whiten --data=photos/ --pretrained_model=resnet_v1_50.ckpt --out=whitening.npz",
+        ),
+        {
+            **FOLDER_HELP,
+            "out": "file for the result (default: whitening.npz in --local_model or --run_dir)",
+        },
     ),
     "export": Verb(
-        "local features in hloc's layout (HDF5)",
+        "Use",
+        "write stored local features as an HDF5 file for hloc",
         ("local_store", "out"),
-        ("mandoo export --local_store=reranked/local/delf/gallery --out=features.h5",),
+        (
+            "mandoo export --local_store=features/delf --out=features.h5",
+            "mandoo export --local_store=verified/local/delf/gallery --out=gallery.h5",
+        ),
+        {
+            "local_store": "folder of local features, written by `extract` or `rerank`; required",
+            "out": "HDF5 file for the result; required",
+        },
     ),
     "recipes": Verb(
-        "the systems that can be trained, or one of them as JSON",
+        "Train",
+        "list the recipes, or print one of them as JSON",
         ("recipe", "set"),
         (
             "mandoo recipes",
+            "mandoo recipes --recipe=mandoo_dual",
             "mandoo recipes --recipe=mandoo_dual --set optimizer.lr=1e-3 > mine.json",
         ),
+        {"recipe": "name of the recipe to print, or a JSON file (default: list all recipes)"},
     ),
     "draw": Verb(
-        "a drawn product data set; needs no download",
+        "Train",
+        "draw a data set of products to try things out; needs no download",
         ("out", "draw_classes", "seed"),
-        ("mandoo draw --out=drawn",),
+        ("mandoo draw --out=drawn", "mandoo draw --out=small --draw_classes=40 --seed=1"),
+        {"out": "folder for the data set (default: a folder in the cache)"},
     ),
     "demo": Verb(
+        "Train",
         "train, compare and verify on drawn products, in a few minutes",
         ("out", "seed"),
-        ("mandoo demo",),
+        ("mandoo demo", "mandoo demo --out=demo1 --seed=1"),
+        {"out": "folder for all results; a second call continues there (default: .demo)"},
     ),
 }
 
 
 def require_own_flags(verb: str, values: flags.FlagValues) -> None:
-    """Raise UsageError when a flag was given that the verb does not use."""
-    given = [name for name in FLAGS if values[name].present]
-    foreign = [name for name in given if name not in VERBS[verb].flags]
+    """Raise UsageError if a flag was passed that the verb does not use.
+
+    Args:
+        verb: key of `VERBS`.
+        values: the flags, after parsing.
+
+    Raises:
+        UsageError: naming the flag and the verbs that use it.
+    """
+    passed = [name for name in FLAGS if values[name].present]
+    foreign = [name for name in passed if name not in VERBS[verb].flags]
     if foreign:
-        takers = [other for other in VERBS if foreign[0] in VERBS[other].flags]
-        raise UsageError(
-            f"{verb} does not use --{foreign[0]}; it is a flag of {', '.join(takers)}."
-        )
+        users = [other for other in VERBS if foreign[0] in VERBS[other].flags]
+        raise UsageError(f"{verb} does not use --{foreign[0]}; it is a flag of {', '.join(users)}.")

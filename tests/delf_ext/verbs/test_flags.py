@@ -13,11 +13,14 @@ from absl import flags as absl_flags
 
 import dual_main
 from delf_ext.config import UsageError
+from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import overview
 from delf_ext.verbs import train
 from delf_ext.verbs.flags import FLAGS, GROUPS, new_flags
-from delf_ext.verbs.verb_table import VERBS, require_own_flags
+from delf_ext.verbs.help import EXAMPLES as HELP_EXAMPLES
+from delf_ext.verbs.help import VERB_GROUPS
+from delf_ext.verbs.verb_table import EMBEDDING_HELP, VERBS, require_own_flags
 
 EXAMPLES = [(name, example) for name, verb in VERBS.items() for example in verb.examples]
 
@@ -52,29 +55,62 @@ def words_of(example: str) -> list[str]:
 # --- help
 
 
-def test_the_help_fits_a_screen_and_lists_every_verb(capsys) -> None:
-    text = helped(capsys)
-    lines = text.splitlines()
-    assert len(lines) <= 40 and max(map(len, lines)) <= 120
-    for name, verb in VERBS.items():
-        assert f"  {name:<10} {verb.summary}" in lines
-    assert "mandoo VERB --help lists the flags of a verb." in lines
+def test_help_fits_one_screen_and_lists_each_verb_once_under_its_group(capsys) -> None:
+    lines = helped(capsys).splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 100
+    group = None
+    listed = {}
+    for line in lines:
+        if line.endswith(":") and not line.startswith(" "):
+            group = line[:-1]
+        elif re.match(r"  \w+ ", line) and not line.startswith("  mandoo "):
+            name, summary = line.split(maxsplit=1)
+            assert name not in listed
+            listed[name] = (group, summary)
+    assert listed == {name: (VERB_GROUPS[verb.group], verb.summary) for name, verb in VERBS.items()}
+    assert "mandoo VERB --help lists the flags of a verb, with examples." in lines
+
+
+@pytest.mark.parametrize("command", [command for command, _ in HELP_EXAMPLES])
+def test_every_example_of_the_overview_parses(command: str) -> None:
+    verb, _ = dual_main.parse(words_of(command))
+    assert verb in VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_lists_its_flags_and_examples_alone(verb: str, capsys) -> None:
+def test_help_of_a_verb_lists_only_its_flags_and_ends_with_examples(verb: str, capsys) -> None:
     text = helped(capsys, verb)
+    assert text.startswith(f"usage: mandoo {verb} [--flags]\n  {VERBS[verb].summary}\n")
+    assert max(map(len, text.splitlines())) <= 100
     listed = re.findall(r"^  --(\w+) ", text, re.MULTILINE)
     assert len(listed) == len(set(listed)) and set(listed) == set(VERBS[verb].flags)
-    examples = re.findall(r"^  (mandoo.*)", text, re.MULTILINE)
-    assert tuple(examples) == VERBS[verb].examples
-    assert text.startswith(f"usage: mandoo {verb} [--flags]\n  {VERBS[verb].summary}\n")
+    flags, _, examples = text.partition("\nexamples:\n")
+    assert "\n  mandoo " not in flags
+    assert tuple(line.strip() for line in examples.splitlines()) == VERBS[verb].examples
+    assert 2 <= len(VERBS[verb].examples) <= 3
 
 
-def test_help_shows_defaults_and_choices(capsys) -> None:
-    text = helped(capsys, "evaluate")
-    assert "(avg, gem, attention) [avg]" in text
-    assert "[0.3536,0.5,0.7071,1,1.4142]" in text
+def test_help_shows_choices_and_defaults(capsys) -> None:
+    text = " ".join(helped(capsys, "evaluate").split())
+    assert "(one of: avg, gem, attention; default: avg)" in text
+    assert "(default: 0.3536,0.5,0.7071,1,1.4142)" in text
+    assert "seed of every random choice (default: 0)" in text
+    assert "(default: on; switch off: --noreport)" in text
+
+
+def test_help_of_a_verb_shows_its_own_default(capsys) -> None:
+    """The default of --batch_size is 64 in training and 32 in a verb that only embeds."""
+    training = re.search(r"--batch_size .*", helped(capsys, "train"))
+    embedding = re.search(r"--batch_size .*", helped(capsys, "search"))
+    assert training is not None and "(default: 64)" in training[0]
+    assert embedding is not None and "(default: 32)" in embedding[0]
+    assert BATCH_SIZE == 32
+
+
+def test_a_verb_explains_only_flags_that_it_takes() -> None:
+    for verb in VERBS.values():
+        own = set(verb.help) - set(EMBEDDING_HELP)
+        assert own <= set(verb.flags)
 
 
 @pytest.mark.parametrize(("verb", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
