@@ -24,7 +24,7 @@ BELOW_RUNS = f"data_io pretrained delf_ext.config {SCHEMA} delf_ext.models delf_
 BELOW_RUNS += " delf_ext.reranking delf_ext.evaluation numpy PIL"
 RULES: dict[str, tuple[str, str]] = {
     "data_io": ("data_io numpy PIL scipy tqdm", "h5py"),
-    "data_io.records": ("numpy", ""),
+    "data_io.records": ("data_io.records numpy", ""),
     "data_io.batches": ("data_io numpy tensorflow", ""),
     "delf_ext": ("", "delf_ext data_io"),
     "delf_ext.config": ("", ""),
@@ -66,7 +66,7 @@ RULES: dict[str, tuple[str, str]] = {
         f"delf_ext.app delf_ext.runs delf_ext.recipes delf_ext.pipeline delf_ext.training {BELOW_RUNS}",
         "tensorflow",
     ),
-    "delf_ext.nsml": ("data_io delf_ext numpy tqdm", "nsml tensorboard"),
+    "delf_ext.nsml": ("data_io delf_ext numpy psutil tabulate tqdm wcwidth", "nsml tensorboard"),
     "delf_ext.web": (f"delf_ext.web {EVERYTHING}", "fastapi starlette uvicorn jinja2 multipart"),
     "delf_ext.verbs": (f"{EVERYTHING} absl", ""),
     "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
@@ -124,6 +124,7 @@ IMPORTED_QUICKLY += (
     "delf_ext.features.local.delf_config",
     "delf_ext.features.local.sift",
     "delf_ext.features.embedder",
+    "delf_ext.features.network_embedders",
 )
 
 

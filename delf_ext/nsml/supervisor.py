@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
+
+import psutil
 
 import delf_ext
 from delf_ext.nsml import store
@@ -61,7 +62,7 @@ def watch(
     Raises: OSError when it cannot be started or the log not be opened; KeyboardInterrupt, once all have ended, when
     interrupted: the command is then asked to end (SIGTERM) and has GRACE_S to do so.
     """
-    spared = _children()[os.getpid()]
+    spared = _children()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the command orphans becomes ours
     tail, timed_out = bytearray(), False
     with open(log_path, "ab", buffering=0) as log:
@@ -201,38 +202,45 @@ def _reason(exit_code: int, tail: bytes) -> str:
     return printable(lines[0][:500]) if lines else f"exit code {exit_code}"
 
 
-def _end_all(leader: int, spared: Iterable[int]) -> None:
-    """Kills the leader's process group and all descendants of this process but the spared. What forks meanwhile, again."""
+def _end_all(leader: int, spared: Iterable[psutil.Process]) -> None:
+    """Kill the leader's process group and all descendants of this process except `spared`.
+
+    Repeat until none is left, because a process may fork while the others are killed.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     give_up = time.monotonic() + GRACE_S
     while (left := _descendants(spared)) and time.monotonic() < give_up:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         time.sleep(0.01)
 
 
-def _descendants(spared: Iterable[int]) -> list[int]:
-    children, found = _children(), []
-    waiting = [pid for pid in children[os.getpid()] if pid not in spared]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += children[found[-1]]
-    return found
+def _descendants(spared: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return the living descendants of this process, without `spared` and their descendants."""
+    descendants = []
+    for child in _children():
+        if child not in spared:
+            descendants += [child, *_children(child, recursive=True)]
+    return [process for process in descendants if _is_alive(process)]
 
 
-def _children() -> defaultdict[int, list[int]]:
-    """Process id -> those of its living children; empty where there is no /proc."""
-    children = defaultdict(list)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            status, parent = (
-                stat.read_text(errors="replace").rpartition(")")[2].split()[:2]
-            )  # proc(5)
-            if status not in "ZX":
-                children[int(parent)].append(int(stat.parent.name))
-    return children
+def _children(
+    process: psutil.Process | None = None, recursive: bool = False
+) -> list[psutil.Process]:
+    """Return the children of a process (default: this one); none on a system without /proc."""
+    try:
+        return (process or psutil.Process()).children(recursive)
+    except (psutil.Error, OSError):
+        return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _die_with(watcher: int) -> None:
