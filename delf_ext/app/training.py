@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import Log, quiet
-from delf_ext.app.training_job import USUAL, Job, Settings, parent_recipe, require_trainable
+from delf_ext.app.starting_weights import parent_recipe
+from delf_ext.app.trainable import require_trainable
+from delf_ext.app.training_job import Job
+from delf_ext.app.training_settings import USUAL, Settings, settings_of
 from delf_ext.config import UsageError
+from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
@@ -152,16 +156,6 @@ def require_resumable(run: Run) -> None:
         )
 
 
-def settings_of(run: Run) -> Settings:
-    """Return how a run was made."""
-    known = {
-        name: value
-        for name, value in run.facts.settings.items()
-        if name in Settings.__dataclass_fields__
-    }
-    return Settings(**known)
-
-
 # --- ensembles ----------------------------------------------------------------------------------------------------
 
 
@@ -172,8 +166,7 @@ def _require_members(recipe: schema.EnsembleRecipe) -> None:
             read_run(member.run)
         else:
             require_trainable(member.recipe)
-    if isinstance(recipe.join, schema.MeanSimilarity):
-        raise UsageError("MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.")
+    require_built_join(recipe.join)
     if recipe.label is not None:
         raise UsageError("LabelVote is not built yet. Built: none of its kind.")
 

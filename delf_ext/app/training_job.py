@@ -11,113 +11,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_io.artifacts import write_text
-from data_io.augmentation import AUGMENTATIONS, Changes, side_before
+from data_io.augmentation import side_before
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.images import check_images
+from data_io.messages import skipped_lines
 from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels
 from data_io.stores.pixels import PixelCache
 from delf_ext.app.data import Split, content_of, split
+from delf_ext.app.starting_weights import copy_weights, parent_recipe
+from delf_ext.app.trainable import augmentations, require_trainable
+from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
-from delf_ext.features.query_copies import COPIES
 from delf_ext.recipes import codec, schema
-from delf_ext.recipes.changes import changed_settings, with_epochs
-from delf_ext.recipes.part import snake_case
-from delf_ext.reranking.chain import parse_chain
+from delf_ext.recipes.changes import with_epochs
 from delf_ext.runs import run_directory
 from delf_ext.runs.layouts import with_layout
-from delf_ext.runs.opening import load_model, recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
     from delf_ext.training.loop import Evaluate, Listener
-
-SHOWN_SKIPPED = 5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run is made, beside its recipe.
-
-    seed: of every random choice. deterministic: bit-equal runs, slower. mixed_precision: "auto", "off" or "bfloat16".
-    checkpoint_every_steps: steps between two checkpoints. max_images: use so many training images; 0 = all.
-    pixel_cache: folder that keeps decoded photographs for later epochs; "" keeps none.
-    """
-
-    seed: int = 0
-    deterministic: bool = False
-    mixed_precision: str = "auto"
-    checkpoint_every_steps: int = 50
-    max_images: int = 0
-    pixel_cache: str = ""
-
-    def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("checkpoint_every_steps", 1), ("max_images", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"--{name} must be at least {least}. Received {getattr(self, name)}."
-                )
-
-
-USUAL = Settings()
-
-
-def require_trainable(recipe: schema.Recipe) -> None:
-    """Raise UsageError for a part that cannot be trained yet, before any image is read."""
-    from delf_ext.models.embedding_model import EmbeddingModel
-    from delf_ext.training.objective import Objective
-    from delf_ext.training.optimizers import build_optimizer
-    from delf_ext.training.schedules import learning_rate
-
-    if not isinstance(recipe.task, schema.Retrieval):
-        raise UsageError(f"task {type(recipe.task).__name__} is not built yet. Built: Retrieval.")
-    if recipe.task.ranked_by != "similarity":
-        raise UsageError(
-            f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".'
-        )
-    unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
-    if unknown:
-        raise UsageError(
-            f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}."
-        )
-    copies = [name for name in recipe.test_time.copies if name not in COPIES]
-    if copies:
-        raise UsageError(
-            f"unknown copy {copies[0]!r} (TestTime.copies). Known: {', '.join(COPIES)}."
-        )
-    if recipe.test_time.scales or recipe.test_time.join != "mean":
-        raise UsageError(
-            'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
-        )
-    parse_chain(recipe.ranking)
-    if recipe.reduction is not None:
-        raise UsageError(
-            f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none."
-        )
-    if recipe.limits.max_gmac:
-        raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
-    Objective(
-        EmbeddingModel(recipe.model, num_classes=2), recipe.losses
-    )  # layers without variables
-    build_optimizer(
-        recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
-    )
-
-
-def parent_recipe(from_run: str | Path) -> schema.Recipe:
-    """Return the recipe of a run whose weights another starts from. Raises: ValueError when it has none."""
-    run = read_run(from_run)
-    recipe = recipe_of(run) if run.kind == "recipe" else None
-    if not isinstance(recipe, schema.Recipe):
-        raise ValueError(
-            f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in."
-        )
-    return recipe
 
 
 @dataclass
@@ -146,10 +64,8 @@ class Job:
             raise ValueError("the data have no training images.")
         most = self.settings.max_images
         images = check_images(images.take(np.arange(most)) if 0 < most < len(images) else images)
-        for path, reason in images.skipped[:SHOWN_SKIPPED]:
-            self.log(f"skipped {path}: {reason}")
-        if images.skipped:
-            self.log(f"skipped {len(images.skipped)} files in all")
+        for line in skipped_lines(images.skipped):
+            self.log(line)
         if not len(images):
             raise ValueError("none of the training images could be read.")
         return images
@@ -201,7 +117,7 @@ class Job:
         history = [f"made with seed {self.settings.seed}"]
         report = ""
         if from_run is not None:
-            history += self._start_from(model, read_run(from_run))
+            history += copy_weights(read_run(from_run), model, self.recipe, self.log)
         elif weights:
             report = str(model.trunk.load(weights))
             self.log(report)
@@ -228,34 +144,6 @@ class Job:
         self.recipe = dataclasses.replace(
             self.recipe, model=dataclasses.replace(self.recipe.model, trunk=trunk)
         )
-
-    def _start_from(self, model: EmbeddingModel, run: Run) -> list[str]:
-        """Copy the weights of another run by name; return what that changed, in lines."""
-        old, which = load_model(run)
-        values, variables = old.named_variables(), model.named_variables()
-        fitting = [
-            name
-            for name in variables
-            if name in values and values[name].shape == variables[name].shape
-        ]
-        for name in fitting:
-            variables[name].assign(values[name])
-        if not any(
-            parameter.name in fitting
-            for parameter in model.parameters()
-            if parameter.group.startswith("trunk/")
-        ):
-            raise ValueError(
-                f"{run.path}: no weight of its trunk fits that of {self.recipe.name}: they are other networks."
-            )
-        lines = [f"starts from {run.path} ({which}): {len(fitting)} of {len(variables)} variables"]
-        if others := [name for name in variables if name not in fitting]:
-            more = f" and {len(others) - SHOWN_SKIPPED} more" if len(others) > SHOWN_SKIPPED else ""
-            lines.append(f"not in it, and so random: {', '.join(others[:SHOWN_SKIPPED])}{more}")
-        lines += changed_settings(parent_recipe(run.path), self.recipe)
-        for line in lines:
-            self.log(line)
-        return lines
 
     def open(self, run: Run, epochs: int | None) -> EmbeddingModel:
         """Return the model of the run that is continued, with the weights that it has saved last.
@@ -363,13 +251,3 @@ class Job:
             self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size
         )
         return lambda: dict(evaluator(embedder))
-
-
-def augmentations(config: schema.Input) -> Changes:
-    """Return the augmentations of a recipe by the names and parameters of `data_io.augmentation`."""
-    return {
-        snake_case(type(one).__name__): {
-            name.name: getattr(one, name.name) for name in dataclasses.fields(one)
-        }
-        for one in config.augment
-    }

@@ -14,7 +14,7 @@ from delf_ext.app.evaluation import compare, write_page
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
 from delf_ext.app.training import resume, train
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import demo
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs.opening import open_model

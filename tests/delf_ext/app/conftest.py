@@ -12,7 +12,7 @@ import pytest
 from data_io.datasets import DataSet, load_dataset
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.training import Trained, train
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.schema import Recipe
 

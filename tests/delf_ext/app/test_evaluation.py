@@ -27,7 +27,7 @@ from delf_ext.app.evaluation import (
 )
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.training import train
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, Ensemble, HeldBack
 from delf_ext.recipes import schema

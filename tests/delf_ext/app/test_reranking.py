@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import (
     Request,
     Reranker,
-    ended_by,
+    finish_in_time,
     first_skipped,
     for_embedding,
     name_of,
@@ -110,11 +112,13 @@ def test_the_reserve_is_a_multiple_of_what_was_needed_before() -> None:
     assert reserve(Deadline(5.0, lambda: 7.0), 4.0, times=2) == 2.0 * 2 * (7.0 - 4.0)
 
 
-def test_what_hangs_is_ended_at_the_deadline() -> None:
+def test_finish_in_time_ends_a_process_that_hangs() -> None:
     script = (
         "import time; from pathlib import Path; from delf_ext.reranking.deadline import Deadline\n"
-        "from delf_ext.app.reranking import ended_by\n"
-        "with ended_by(Deadline(1.0), Path('ranking.npz'), print): time.sleep(60)"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from delf_ext.app.reranking import finish_in_time\n"
+        "work = lambda: ThreadPoolExecutor().submit(time.sleep, 60).result()\n"
+        "finish_in_time(work, Deadline(1.0), Path('ranking.npz'), print)"
     )
     begun = time.monotonic()
     done = subprocess.run(
@@ -128,17 +132,24 @@ def test_what_hangs_is_ended_at_the_deadline() -> None:
     assert time.monotonic() - begun < 40
 
 
-def test_what_ends_in_time_or_has_no_limit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finish_in_time_lets_work_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(code: int) -> None:
         raise AssertionError("ended")
 
     monkeypatch.setattr(reranking.os, "_exit", ended)
-    said: list[str] = []
-    for deadline in (Deadline(0.2), Deadline(), Deadline(0.0)):
-        with ended_by(deadline, Path("x"), said.append):
-            pass
-    time.sleep(0.3)
-    assert said == []
+    finished: list[float] = []
+    messages: list[str] = []
+    for deadline in (Deadline(0.5), Deadline(), Deadline(0.0)):
+        work = partial(finished.append, deadline.seconds)
+        finish_in_time(work, deadline, Path("x"), messages.append)
+    time.sleep(0.6)
+    assert finished == [0.5, math.inf, 0.0] and messages == []
+
+
+def test_finish_in_time_raises_what_work_raises() -> None:
+    for deadline in (Deadline(60.0), Deadline()):
+        with pytest.raises(ZeroDivisionError):
+            finish_in_time(lambda: 1 / 0, deadline, Path("x"), print)
 
 
 # --- in words

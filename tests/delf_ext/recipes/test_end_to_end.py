@@ -13,7 +13,7 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.evaluation import Evaluation, evaluate
 from delf_ext.app.training import Trained, train
-from delf_ext.app.training_job import Settings
+from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import schema
 from delf_ext.recipes.codec import AnyRecipe
 from delf_ext.recipes.registry import RECIPES

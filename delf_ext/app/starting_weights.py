@@ -1,0 +1,76 @@
+"""Start a training run from the weights of another run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_io.progress import Log
+from delf_ext.recipes import schema
+from delf_ext.recipes.changes import changed_settings
+from delf_ext.runs.opening import load_model, recipe_of
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import read_run
+
+if TYPE_CHECKING:
+    from delf_ext.models.embedding_model import EmbeddingModel
+
+NUM_SHOWN_VARIABLES = 5
+
+
+def parent_recipe(from_run: str | Path) -> schema.Recipe:
+    """Return the recipe of a run whose weights another starts from. Raises: ValueError when it has none."""
+    run = read_run(from_run)
+    recipe = recipe_of(run) if run.kind == "recipe" else None
+    if not isinstance(recipe, schema.Recipe):
+        raise ValueError(
+            f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in."
+        )
+    return recipe
+
+
+def copy_weights(run: Run, model: EmbeddingModel, recipe: schema.Recipe, log: Log) -> list[str]:
+    """Copy the weights of a run into a model, by name and shape.
+
+    Args:
+        run: the run to copy from.
+        model: the new model; it is changed.
+        recipe: the recipe of the new model.
+        log: called with each line of the result.
+
+    Returns:
+        Lines for the history of the new run: which weights were copied, and which settings differ.
+
+    Raises:
+        ValueError: if no weight of the trunk fits.
+    """
+    old_model, checkpoint_name = load_model(run)
+    old_variables = old_model.named_variables()
+    variables = model.named_variables()
+    fitting = [
+        name
+        for name, variable in variables.items()
+        if name in old_variables and old_variables[name].shape == variable.shape
+    ]
+    for name in fitting:
+        variables[name].assign(old_variables[name])
+    trunk = [item.name for item in model.parameters() if item.group.startswith("trunk/")]
+    if not set(trunk) & set(fitting):
+        raise ValueError(
+            f"{run.path}: no weight of its trunk fits the trunk of {recipe.name}: "
+            "they are different networks. Choose another run to start from."
+        )
+    lines = [
+        f"starts from {run.path} ({checkpoint_name}): "
+        f"{len(fitting)} of {len(variables)} variables"
+    ]
+    random = [name for name in variables if name not in fitting]
+    if random:
+        shown = ", ".join(random[:NUM_SHOWN_VARIABLES])
+        num_more = len(random) - NUM_SHOWN_VARIABLES
+        more = f" and {num_more} more" if num_more > 0 else ""
+        lines.append(f"random weights, not copied: {shown}{more}")
+    lines += changed_settings(parent_recipe(run.path), recipe)
+    for line in lines:
+        log(line)
+    return lines

@@ -1,0 +1,56 @@
+"""Check that every part of a recipe can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from data_io.augmentation import AUGMENTATIONS, Changes
+from delf_ext.config import UsageError
+from delf_ext.features.query_copies import require_built
+from delf_ext.recipes import schema
+from delf_ext.recipes.part import snake_case
+from delf_ext.reranking.chain import parse_chain
+
+
+def require_trainable(recipe: schema.Recipe) -> None:
+    """Raise UsageError for a part that cannot be trained yet, before any image is read."""
+    from delf_ext.models.embedding_model import EmbeddingModel
+    from delf_ext.training.objective import Objective
+    from delf_ext.training.optimizers import build_optimizer
+    from delf_ext.training.schedules import learning_rate
+
+    if not isinstance(recipe.task, schema.Retrieval):
+        raise UsageError(f"task {type(recipe.task).__name__} is not built yet. Built: Retrieval.")
+    if recipe.task.ranked_by != "similarity":
+        raise UsageError(
+            f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".'
+        )
+    unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
+    if unknown:
+        raise UsageError(
+            f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}."
+        )
+    require_built(recipe.test_time)
+    parse_chain(recipe.ranking)
+    if recipe.reduction is not None:
+        raise UsageError(
+            f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none."
+        )
+    if recipe.limits.max_gmac:
+        raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
+    Objective(
+        EmbeddingModel(recipe.model, num_classes=2), recipe.losses
+    )  # layers without variables
+    build_optimizer(
+        recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
+    )
+
+
+def augmentations(config: schema.Input) -> Changes:
+    """Return the augmentations of a recipe by the names and parameters of `data_io.augmentation`."""
+    return {
+        snake_case(type(one).__name__): {
+            name.name: getattr(one, name.name) for name in dataclasses.fields(one)
+        }
+        for one in config.augment
+    }
