@@ -218,7 +218,7 @@ def test_an_interrupted_drawing_never_looks_complete(
 def test_a_killed_drawing_leaves_no_process_and_no_complete_folder(tmp_path: Path) -> None:
     config = "DrawConfig(num_classes=300, num_train=3000, num_queries=1, num_gallery=1)"
     code = f"from data_io.synthetic.dataset import *\nif __name__ == '__main__':\n    draw_dataset({str(tmp_path)!r}, {config}, False, 2)\n"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -1,0 +1,92 @@
+"""Define the list of images that a data set, a split or a folder consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_io.records.checked_arrays import readonly, readonly_texts, require_unique, set_fields
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """Frozen list of images in a fixed order.
+
+    Attributes:
+        ids: str [N], unique.
+        paths: str [N], the image files.
+        labels: int64 [N], or None if they are unknown.
+        groups: str [N], or None. The part of the data that an image belongs to (a camera, a shop);
+            metrics are also reported for each group.
+        skipped: (path, reason) of each file that was left out.
+    """
+
+    ids: np.ndarray
+    paths: np.ndarray
+    labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self,
+            ids=readonly_texts(self.ids),
+            paths=readonly_texts(self.paths),
+            skipped=tuple(map(tuple, self.skipped)),
+        )
+        if self.labels is not None:
+            set_fields(self, labels=readonly(self.labels, np.int64))
+        if self.groups is not None:
+            set_fields(self, groups=readonly_texts(self.groups))
+        for name in ("paths", "labels", "groups"):
+            column = getattr(self, name)
+            if column is not None and column.shape != self.ids.shape:
+                raise ValueError(
+                    f"{name} must have one entry per id. "
+                    f"Received {column.shape} for {self.ids.shape} ids."
+                )
+        require_unique(self.ids, "image ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def known_labels(self, purpose: str) -> np.ndarray:
+        """Return the labels, or fail if they are unknown.
+
+        Args:
+            purpose: what needs the labels, for the error.
+
+        Returns:
+            int64 [N].
+
+        Raises:
+            ValueError: the images have no labels.
+        """
+        if self.labels is None:
+            raise ValueError(f"{purpose} needs labels; these images have none.")
+        return self.labels
+
+    def take(
+        self, rows: Iterable[int] | np.ndarray, skipped: Iterable[tuple[str, str]] | None = None
+    ) -> ImageList:
+        """Return some of the images.
+
+        Args:
+            rows: int [n] in the wanted order, or a bool mask [N].
+            skipped: the skipped files of the result; None keeps those of this list.
+
+        Returns:
+            The list of these images.
+        """
+        rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+        if rows.dtype != bool:
+            rows = rows.astype(np.int64)
+        return ImageList(
+            self.ids[rows],
+            self.paths[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.groups is None else self.groups[rows],
+            self.skipped if skipped is None else tuple(skipped),
+        )
