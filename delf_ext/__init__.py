@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_io.datasets import load_dataset as load_dataset
     from delf_ext import recipes as recipes
-    from delf_ext.app.evaluation import compare as compare
+    from delf_ext.app.comparison import compare as compare
     from delf_ext.app.evaluation import evaluate as evaluate
     from delf_ext.app.searching import extract as extract
     from delf_ext.app.searching import rerank as rerank
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 EXPORTS = {
     "Embedder": "delf_ext.features.embedder:Embedder",
     "UsageError": "delf_ext.config:UsageError",
-    "compare": "delf_ext.app.evaluation:compare",
+    "compare": "delf_ext.app.comparison:compare",
     "evaluate": "delf_ext.app.evaluation:evaluate",
     "extract": "delf_ext.app.searching:extract",
     "load_dataset": "data_io.datasets:load_dataset",

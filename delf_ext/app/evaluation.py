@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
-from data_io.stores.embedding_parts import contents_of
 from delf_ext.app.data import evaluation_lists
 from delf_ext.app.reranking import (
     Chain,
@@ -25,17 +23,12 @@ from delf_ext.app.reranking import (
     require_folder,
     reserve,
 )
-from delf_ext.config import UsageError
-from delf_ext.evaluation import comparison
-from delf_ext.evaluation.comparison import ComparisonRow, Evaluated
+from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.intervals import bootstrap_interval
 from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
-from delf_ext.evaluation.pictures import DrawMatch
-from delf_ext.evaluation.report import write_report
 from delf_ext.features.embedder import AnyEmbedder, HeldBack, common_held_back
 from delf_ext.features.extraction import BATCH_SIZE, NO_TIME_LEFT
 from delf_ext.pipeline import (
-    KEPT_PER_QUERY,
     Retrieval,
     embed,
     rank,
@@ -45,8 +38,6 @@ from delf_ext.pipeline import (
 )
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.runs.records import Run
-from delf_ext.runs.run_directory import result_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +86,6 @@ class Evaluation:
     def __getitem__(self, name: str) -> Any:
         """Return a figure, such as "mAP"."""
         return self.figures[name] if name in self.figures else self.figures["metrics"][name]
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What `compare` returns: one row and one set of figures per model and chain, in order."""
-
-    rows: list[ComparisonRow]
-    figures: list[dict[str, Any]]
-    measured: list[Measured]
-
-    def __str__(self) -> str:
-        """Return the table."""
-        return comparison.format_table(self.rows)
 
 
 def lists_of(
@@ -210,7 +188,7 @@ def evaluate(
     request = (request or Request()).of(model)
     chain = request.chain
     require_folder(request, folder)
-    data, data_name = _loaded(data, data_name)
+    data, data_name = loaded_data(data, data_name)
     query, gallery = lists_of(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
@@ -227,109 +205,11 @@ def evaluate(
     return Evaluation(plain, final, result)
 
 
-def compare(
-    models: Sequence[AnyEmbedder],
-    data: DataSet | str | Path,
-    *,
-    request: Request | None = None,
-    folder: Path | None = None,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
-    data_name: str = "",
-    log: Log = quiet,
-) -> Comparison:
-    """Measure several models on the same queries, each as it is and with each chain of re-rankers.
-
-    Args:
-        models: from `open_model`.
-        data: as in `evaluate`.
-        request: the chains of re-rankers; () is a model as it is.
-        folder: where geometric steps keep local features.
-        batch_size: images per call of a model.
-        seed: of the bootstrap.
-        data_name: as it is written into the figures.
-        log: called with each line worth reading.
-
-    Returns:
-        The rows of the table, in which every difference is to the first row.
-
-    Raises:
-        ValueError: when there is no common query with a relevant image.
-    """
-    request = request or Request()
-    data, data_name = _loaded(data, data_name)
-    chains = [chain for chain in request.chains or () if chain]
-    require_two(len(models), chains)
-    require_folder(request, folder)
-    query, gallery = lists_of(data, models, log)
-    reranker = Reranker(request, gallery, folder, log)
-    measured: list[Measured] = []
-    for model in models:
-        plain = measure(model, query, gallery, batch_size, request.test_time, log=log)
-        measured += [plain, *(improve(plain, reranker, chain) for chain in chains)]
-    rows = comparison.compare([one.evaluated for one in measured], seed)
-    return Comparison(rows, [one.figures(data_name, seed) for one in measured], measured)
-
-
-def _loaded(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
+def loaded_data(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
     """Return the data set, and its name in the figures: `name`, else the path, else its own."""
     if isinstance(data, DataSet):
         return data, name or data.name
     return load_dataset(data), name or str(data)
-
-
-def require_two(num_models: int, chains: Sequence[Chain]) -> None:
-    """Raise UsageError when there is nothing to compare."""
-    if num_models + sum(map(bool, chains)) < 2:
-        raise UsageError(
-            "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
-        )
-
-
-def keep_in_run(
-    run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool
-) -> list[Path]:
-    """Write metrics/NAME.json, ranking/NAME.npz and, with `report`, report/NAME/index.html; return what was written.
-
-    NAME is that of the data set and the method: the results of several data sets stay side by side.
-    """
-    lists = (measured.retrieval.query, measured.retrieval.gallery)
-    contents = [content for images in lists for content in contents_of(images.paths.tolist())]
-    name = result_name(data.name, contents, method)
-    written = [run.path / "metrics" / f"{name}.json", run.path / "ranking" / f"{name}.npz"]
-    save_record(written[1], measured.ranking.cut(KEPT_PER_QUERY))
-    write_json(written[0], figures)
-    if report:
-        page = run.path / "report" / name / "index.html"
-        written.append(write_page(page, [measured], data, figures["data"], figures["seed"]))
-    return written
-
-
-def write_page(
-    path: Path,
-    measured: list[Measured],
-    data: DataSet,
-    data_name: str,
-    seed: int,
-    draw_match: DrawMatch | None = None,
-) -> Path:
-    """Write the report over the queries and gallery of the first model. draw_match: pictures of matches."""
-    retrieval, facts = measured[0].retrieval, {"data": data_name, "seed": str(seed)}
-    results = [one.evaluated for one in measured]
-    title = f"mandoo on {data.name}"
-    truth, names = measured[0].truth, data.class_names
-    return write_report(
-        path,
-        title,
-        results,
-        retrieval.query,
-        retrieval.gallery,
-        truth,
-        names,
-        seed=seed,
-        facts=facts,
-        draw_match=draw_match,
-    )
 
 
 def _by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""compare: several models on the same queries, with a paired test and a page of pictures."""
+"""Compare models or re-ranking methods on the same queries."""
 
 from __future__ import annotations
 
@@ -7,33 +7,39 @@ from typing import Any
 
 from data_io.artifacts import write_json
 from data_io.progress import say
-from delf_ext.app.evaluation import compare, require_two, write_page
+from delf_ext.app.comparison import compare, require_two
+from delf_ext.app.results import write_page
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_models, sources_of
 from delf_ext.verbs.requests import request_of
 
 
 def run(flags: Any) -> None:
+    """Print a table with a paired test; write a page with pictures and, with --json, the figures.
+
+    Raises:
+        UsageError: if the flags name less than two systems.
+    """
     request = request_of(flags, default="", several=True)
     require_two(len(sources_of(flags)), request.chains or ())
     out = Path(flags.out or "report")
-    data, opened = load(flags), open_models(flags)
-    name = str(flags.data or data.name)
-    models = [model for model, _ in opened]
-    found = compare(
+    data = load(flags)
+    models = [opened.model for opened in open_models(flags)]
+    data_name = str(flags.data or data.name)
+    comparison = compare(
         models,
         data,
         request=request,
         folder=out / "local",
         batch_size=batch_size_of(flags),
         seed=flags.seed,
-        data_name=name,
+        data_name=data_name,
         log=say,
     )
-    say(f"\n{found}")
+    say(f"\n{comparison}")
     if flags.report:
-        page = write_page(out / "index.html", found.measured, data, name, flags.seed)
+        page = write_page(out / "index.html", comparison.measured, data, data_name, flags.seed)
         say(f"report: {page.absolute()}")
     if flags.json:
-        write_json(flags.json, found.figures)
+        write_json(flags.json, comparison.figures)
         say(f"figures: {flags.json}")

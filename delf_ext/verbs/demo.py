@@ -10,9 +10,10 @@ from typing import Any
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import say
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
-from delf_ext.app.evaluation import compare, write_page
+from delf_ext.app.comparison import compare
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
+from delf_ext.app.results import write_page
 from delf_ext.app.training import resume, train
 from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import demo

@@ -12,7 +12,8 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app import training
-from delf_ext.app.evaluation import evaluate, keep_in_run
+from delf_ext.app.evaluation import evaluate
+from delf_ext.app.results import keep_in_run
 from delf_ext.app.training import Trained
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -23,7 +24,8 @@ from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import find_recipe
-from delf_ext.runs.opening import open_model, recipe_of
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
 from delf_ext.verbs.data import resolve_data

@@ -16,16 +16,11 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.images import load_image
 from data_io.records import ImageList, Ranking
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
+from delf_ext.app.comparison import compare
 from delf_ext.app.data import split
-from delf_ext.app.evaluation import (
-    compare,
-    evaluate,
-    improve,
-    keep_in_run,
-    lists_of,
-    measure,
-)
+from delf_ext.app.evaluation import evaluate, improve, lists_of, measure
 from delf_ext.app.reranking import Request, Reranker
+from delf_ext.app.results import keep_in_run
 from delf_ext.app.training import train
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -377,7 +372,7 @@ def test_only_the_first_places_of_a_ranking_are_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("delf_ext.app.evaluation.KEPT_PER_QUERY", 4)
+    monkeypatch.setattr("delf_ext.app.results.KEPT_PER_QUERY", 4)
     found = evaluate(COLOUR, several)
     written: Any = keep_in_run(
         run_in(tmp_path),
