@@ -1,4 +1,7 @@
-"""Networks of ours as embedders: a model in memory, one that is loaded when it is needed, and other runtimes."""
+"""Make embedders of TensorFlow models: in memory, loaded at the first batch, or run by OpenVINO.
+
+Importing this module does not import TensorFlow: the functions import it when they run.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,40 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+import numpy as np
 
 from data_io.artifacts import atomic_path
-from delf_ext.features.embedder import Embedder
-from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.embedder import Embed, Embedder
 from delf_ext.features.runtimes.networks import open_network
-from delf_ext.models.embedding_model import EmbeddingModel
 
-Graph: TypeAlias = tf.types.experimental.GenericFunction
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from delf_ext.models.embedding_model import EmbeddingModel
 
 
 def variables_digest(layer: tf.keras.layers.Layer) -> str:
-    """Return 12 hex digits that change when any weight does."""
+    """Return 12 hex digits that change if any weight of `layer` changes."""
     summary = hashlib.sha256()
     for variable in sorted(layer.variables, key=lambda variable: variable.name):
         summary.update(variable.name.encode() + variable.numpy().tobytes())
     return summary.hexdigest()[:12]
 
 
-def embedding_graph(model: EmbeddingModel, size_px: int) -> Graph:
-    """Return the function uint8 [B, S, S, 3] -> float32 [B, D] of a built model, with the weights it has at each call."""
+def embedding_graph(model: EmbeddingModel, size_px: int) -> tf.types.experimental.GenericFunction:
+    """Return the embedding of a built model as a graph; each call uses the weights of that moment.
+
+    Args:
+        model: built, with its weights.
+        size_px: side S of the input.
+
+    Returns:
+        Function of uint8 images [B, S, S, 3] to float32 embeddings [B, D].
+    """
+    import tensorflow as tf
+
     signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.uint8)]
     return tf.function(
         lambda images: model(images, training=False).embedding, input_signature=signature
@@ -37,46 +51,86 @@ def embedding_graph(model: EmbeddingModel, size_px: int) -> Graph:
 
 
 def live_embedder(model: EmbeddingModel, size_px: int, name: str) -> Embedder:
-    """Return an embedder of a model that trains on: each batch uses the weights of the moment, and nothing is stored."""
+    """Return an embedder of a model in training, without digest and store.
+
+    Args:
+        model: built; each batch uses the weights of that moment.
+        size_px: side of the input.
+        name: shown to the user.
+    """
     graph = embedding_graph(model, size_px)
-    return Embedder(
-        name, size_px, "", lambda images: graph(tf.constant(images)).numpy(), lambda: graph
-    )
+    return Embedder(name, size_px, "", _with_numpy(graph), lambda: graph)
 
 
 def lazy_embedder(
     name: str, size_px: int, digest: str, load: Callable[[], EmbeddingModel]
 ) -> Embedder:
-    """Return an embedder whose model is loaded, and its batch norms folded, at the first batch.
+    """Return an embedder that loads its model, and folds the batch norms, at the first batch.
 
     Args:
-        name: as it is shown.
+        name: shown to the user.
         size_px: side of the input.
         digest: known before the model is loaded.
-        load: returns the built model with its weights.
+        load: returns the built model with its weights; called once.
     """
     graph = cache(lambda: embedding_graph(load(), size_px))
-    folded = cache(lambda: tensorflow_function(frozen_graph(graph())))
-    return Embedder(
-        name, size_px, digest, lambda images: folded()(tf.constant(images)).numpy(), graph
-    )
+
+    @cache
+    def folded() -> Embed:
+        from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+
+        return _with_numpy(tensorflow_function(frozen_graph(graph())))
+
+    return Embedder(name, size_px, digest, lambda images: folded()(images), graph)
+
+
+def _with_numpy(graph: tf.types.experimental.GenericFunction) -> Embed:
+    import tensorflow as tf
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        return graph(tf.constant(images)).numpy()
+
+    return embed
 
 
 def graph_file(embedder: Embedder, folder: Path) -> Path:
-    """Return the frozen graph, kept in `folder` under the digest. Raises: ValueError when there is no graph of ours."""
+    """Write the frozen graph of an embedder unless it exists; the file is named by its digest.
+
+    Args:
+        embedder: one with a TensorFlow graph.
+        folder: folder of frozen graphs.
+
+    Returns:
+        Path of the `.pb` file.
+
+    Raises:
+        ValueError: the embedder has no TensorFlow graph.
+    """
     path = folder / f"{embedder.digest}.pb"
-    if not path.is_file():
-        if embedder.graph is None:
-            raise ValueError(
-                f"{embedder.name} is no TensorFlow network of ours: leave --runtime out."
-            )
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(frozen_graph(embedder.graph()).SerializeToString())
+    if path.is_file():
+        return path
+    if embedder.graph is None:
+        raise ValueError(
+            f"{embedder.name} is not a TensorFlow network of this project: leave --runtime out."
+        )
+    from delf_ext.features.runtimes.frozen_graph import frozen_graph
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(frozen_graph(embedder.graph()).SerializeToString())
     return path
 
 
 def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Embedder:
-    """Return the same network run by OpenVINO; equal to `runtimes.networks.TOLERANCE`, so the digest stays."""
+    """Return the same network run by OpenVINO, opened at the first batch.
+
+    Args:
+        embedder: one with a TensorFlow graph.
+        folder: folder of frozen graphs.
+        bfloat16: let OpenVINO compute in bfloat16.
+
+    Returns:
+        Embedder with the same digest: embeddings differ by at most `networks.TOLERANCE`.
+    """
     run = cache(
         lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
     )

@@ -107,10 +107,10 @@ def test_the_frozen_graph_is_kept_under_the_digest(
     embedder = lazy_embedder("mine", SIZE_PX, "digest-1", lambda: model)
     path = graph_file(embedder, tmp_path)
     assert path == tmp_path / "digest-1.pb" and path.stat().st_size > 1000
-    name = "delf_ext.features.network_embedders.frozen_graph"
+    name = "delf_ext.features.runtimes.frozen_graph.frozen_graph"
     monkeypatch.setattr(name, lambda graph: pytest.fail("frozen again"))
     assert graph_file(embedder, tmp_path) == path
     other = Embedder("other", SIZE_PX, "digest-2", lambda images: images)
-    message = r"^other is no TensorFlow network of ours: leave --runtime out\.$"
+    message = r"^other is not a TensorFlow network of this project: leave --runtime out\.$"
     with pytest.raises(ValueError, match=message):
         graph_file(other, tmp_path)

@@ -109,13 +109,13 @@ def test_a_graph_is_frozen_once(
     pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     in_openvino(embedder, tmp_path).embed(PIXELS)
     monkeypatch.setattr(
-        "delf_ext.features.network_embedders.frozen_graph",
+        "delf_ext.features.runtimes.frozen_graph.frozen_graph",
         lambda graph: pytest.fail("frozen again"),
     )
     assert in_openvino(embedder, tmp_path).embed(PIXELS).shape == (3, 2048)
     other = Embedder("other", SIZE_PX, "another digest", lambda images: images)
     with pytest.raises(
-        ValueError, match="other is no TensorFlow network of ours: leave --runtime out"
+        ValueError, match="other is not a TensorFlow network of this project: leave --runtime out"
     ):
         in_openvino(other, tmp_path).embed(PIXELS)
 
