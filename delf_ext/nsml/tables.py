@@ -1,19 +1,33 @@
-"""What the console command prints: tables, ages and sizes in words."""
+"""Format the tables, ages and sizes that the console command prints."""
 
 from __future__ import annotations
 
 import shutil
 import time
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDEST, NARROWEST = 60, 16  # columns of a cell, as the terminal allows; a Korean letter takes two
-COLUMNS = 120  # where no terminal says
+from tabulate import tabulate
+from wcwidth import wcswidth
+
+# Limits of a cell's width in terminal columns. A Korean letter takes two columns.
+MAX_CELL_WIDTH = 60
+MIN_CELL_WIDTH = 16
+# Used if the width of the terminal is unknown.
+DEFAULT_TERMINAL_WIDTH = 120
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; cells on one line, the longest cut to fit the terminal, but for the first: the next command needs it.
+    """Format an aligned table and cut long cells so that it fits the terminal.
+
+    The first column is never cut, because its names are needed for the next command.
+
+    Args:
+        header: column names.
+        rows: cells of each row, as many as there are column names.
+
+    Returns:
+        The table as text, without spaces at the ends of lines.
 
     >>> print(table(["Name", "Description"], [["you/covers/1", "first try"], ["you/covers/12", ""]]))
     Name           Description
@@ -21,27 +35,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     you/covers/12
     """
     cells = [[printable(" ".join(cell.split())) for cell in row] for row in [header, *rows]]
-    first, *others = (max(map(_width, column)) for column in zip(*cells, strict=True))
-    room = shutil.get_terminal_size((COLUMNS, 0)).columns - first - 2 * len(others)
-    fits = (
-        widest
-        for widest in range(WIDEST, NARROWEST, -1)
-        if sum(min(width, widest) for width in others) <= room
-    )
-    widest = next(fits, NARROWEST)
-    cells = [[row[0], *(_cut(cell, widest) for cell in row[1:])] for row in cells]
-    widths = [first, *(min(width, widest) for width in others)]
-    lines = [
-        "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
-        )
-        for row in cells
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    first, *others = (max(map(wcswidth, column)) for column in zip(*cells, strict=True))
+    limit = _cell_width_limit(others, first)
+    cells = [[row[0], *(_cut(cell, limit) for cell in row[1:])] for row in cells]
+    text = tabulate(cells, tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def printable(text: str) -> str:
-    """Without what would do something to a terminal.
+    """Replace control characters by "?", because they could change the terminal's state.
 
     >>> printable("\x1b[31mred"), printable("첫 시도")
     ('?[31mred', '첫 시도')
@@ -50,7 +52,7 @@ def printable(text: str) -> str:
 
 
 def ago(then: float, now: float | None = None) -> str:
-    """Unix seconds in words.
+    """Format the time since `then` (both in Unix seconds).
 
     >>> ago(100, now=130), ago(100, now=170), ago(0, now=7300), ago(0, now=172800)
     ('just now', '1 minute ago', '2 hours ago', '2 days ago')
@@ -64,19 +66,21 @@ def ago(then: float, now: float | None = None) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """
+    """Format a number of bytes with a unit.
+
     >>> size(900), size(94_371_840)
     ('900 B', '90.0 MB')
     """
     unit = "B"
-    for larger in ("KB", "MB", "GB"):
+    for larger_unit in ("KB", "MB", "GB"):
         if num_bytes >= 1024:
-            num_bytes, unit = num_bytes / 1024, larger
+            num_bytes /= 1024
+            unit = larger_unit
     return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
 
 
 def summary(reported: Mapping[str, Any]) -> str:
-    """What a session last reported, on one line.
+    """Format the values of a report on one line.
 
     >>> summary({"epoch": 3, "epoch_total": 10, "train/loss": 0.123456, "step": 300})
     'epoch 3/10, train/loss 0.1235, step 300'
@@ -90,14 +94,21 @@ def summary(reported: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+def _cell_width_limit(widths: Sequence[int], first_width: int) -> int:
+    """Return the largest cell width at which all columns fit the terminal."""
+    terminal_width = shutil.get_terminal_size((DEFAULT_TERMINAL_WIDTH, 0)).columns
+    available = terminal_width - first_width - 2 * len(widths)
+    for limit in range(MAX_CELL_WIDTH, MIN_CELL_WIDTH, -1):
+        if sum(min(width, limit) for width in widths) <= available:
+            return limit
+    return MIN_CELL_WIDTH
 
 
-def _cut(text: str, widest: int) -> str:
-    if _width(text) <= widest:
+def _cut(text: str, limit: int) -> str:
+    """Cut a text to a width in terminal columns; "…" marks the cut."""
+    if wcswidth(text) <= limit:
         return text
-    text = text[:widest]
-    while _width(text) >= widest:
+    text = text[:limit]
+    while wcswidth(text) >= limit:
         text = text[:-1]
     return text + "…"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from wcwidth import wcswidth
 
 from delf_ext.nsml import tables
 
@@ -37,7 +38,7 @@ def test_the_longest_cells_give_way_to_the_terminal(
     header, line = tables.table(
         ["Name", "Created", "Args", "Summary", "Description"], [row]
     ).splitlines()
-    assert columns - 8 <= tables._width(line) <= columns and line.startswith(
+    assert columns - 8 <= wcswidth(line) <= columns and line.startswith(
         "you/ir_ph1_v2/12  17 minutes ago  --lr --lr"
     )
     assert line.endswith(" short") and line.count("…") == 2 and header.endswith("  Description")
