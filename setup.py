@@ -57,6 +57,9 @@ setup(
         "absl-py>=1.4,<3",
         "tqdm>=4.64,<5",
         "numba>=0.59,<1",
+        "psutil>=5.9,<8",
+        "tabulate>=0.9,<1",
+        "wcwidth>=0.2.5,<1",  # lets tabulate align Korean text
     ],
     extras_require=EXTRAS,
 )
