@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.schema import Recipe
-from delf_ext.runs.opening import load_model, open_model, recipe_of
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import write_run
 from delf_ext.runs.sources import CheckpointSource, EnsembleSource, OnnxSource, RunSource, Runtime
@@ -65,29 +65,6 @@ def photos(tmp_path: Path, photographs: np.ndarray) -> ImageList:
     for path, pixels in zip(paths, photographs, strict=True):
         Image.fromarray(pixels).save(path)
     return ImageList(["0", "1", "2"], paths)
-
-
-@pytest.fixture
-def onnx_file(tmp_path: Path) -> Path:
-    """[B, 3, S, S] to the mean colour, with its sidecar."""
-    onnx = pytest.importorskip(
-        "onnx",
-        reason="the network is written with onnx: pip install -e '.[dev]'",
-    )
-    images, vector = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name, shape in (("images", ["B", 3, SIZE_PX, SIZE_PX]), ("vector", ["B", 3]))
-    )
-    nodes = [
-        onnx.helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-        onnx.helper.make_node("Flatten", ["pooled"], ["vector"]),
-    ]
-    graph = onnx.helper.make_graph(nodes, "mean", [images], [vector])
-    opset = [onnx.helper.make_opsetid("", 17)]
-    path = tmp_path / "mean.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
-    Path(f"{path}.json").write_text(json.dumps({"image_size": SIZE_PX, "scaling": "0..1"}))
-    return path
 
 
 def mean_colour(photographs: np.ndarray) -> np.ndarray:
@@ -248,7 +225,7 @@ def test_a_run_whose_recipe_asks_for_what_is_not_built_is_refused(
     tiny: Recipe,
 ) -> None:
     write_tiny_run(tmp_path, dataclasses.replace(tiny, reduction=schema.Lda()))
-    message = f"{tmp_path}: its recipe asks for Lda, which is not built yet."
+    message = f"{tmp_path}: reduction Lda is not built yet. Built: none."
     assert refusal(lambda: open_model(tmp_path)) == message
 
 
@@ -385,13 +362,13 @@ def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["auto", "openvino", "onnxruntime"])
 def test_an_onnx_file_is_opened(
-    onnx_file: Path,
+    onnx_model: Path,
     photographs: np.ndarray,
     cache: Path,
     runtime: str,
 ) -> None:
     pytest.importorskip("openvino"), pytest.importorskip("onnxruntime")
-    opened = embedder(open_model(onnx_file, Runtime(runtime, "off")))
+    opened = embedder(open_model(onnx_model, Runtime(runtime, "off")))
     np.testing.assert_allclose(opened.embed(photographs), mean_colour(photographs), atol=1e-5)
     assert (opened.name, opened.image_size, opened.graph) == ("mean.onnx", SIZE_PX, None)
     assert opened.store is not None and opened.store.folder.parent == cache / "features"

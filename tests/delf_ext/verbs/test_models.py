@@ -55,35 +55,6 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def onnx_model(tmp_path: Path) -> Path:
-    """[B, 3, S, S] to the mean colour, with its sidecar."""
-    onnx = pytest.importorskip(
-        "onnx",
-        reason="the network is written with onnx: pip install -e '.[dev]'",
-    )
-    images, vector = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name, shape in (("images", ["B", 3, SIZE_PX, SIZE_PX]), ("vector", ["B", 3]))
-    )
-    nodes = [
-        onnx.helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-        onnx.helper.make_node("Flatten", ["pooled"], ["vector"]),
-    ]
-    graph = onnx.helper.make_graph(nodes, "mean", [images], [vector])
-    path = tmp_path / "mean.onnx"
-    onnx.save(
-        onnx.helper.make_model(
-            graph,
-            opset_imports=[onnx.helper.make_opsetid("", 17)],
-            ir_version=8,
-        ),
-        str(path),
-    )
-    Path(f"{path}.json").write_text(json.dumps({"image_size": SIZE_PX, "scaling": "0..1"}))
-    return path
-
-
 def extracted(photos: Path, out: Path, *arguments: str) -> GlobalFeatures:
     dual_main.main(["extract", f"--data={photos}", f"--out={out}", "--batch_size=2", *arguments])
     return load_record(out / "features.npz", GlobalFeatures)
