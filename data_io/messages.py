@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+NUM_SHOWN = 5
+"""Number of skipped files that get a line each."""
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path as users read it: relative to the current folder if it is below, else absolute.
+
+    >>> shown_path(Path.cwd() / "runs" / "first")
+    'runs/first'
+    >>> shown_path("runs/../../elsewhere") == str(Path.cwd().parent / "elsewhere")
+    True
+    """
+    absolute = Path(os.path.abspath(path))
+    current = Path.cwd()
+    return str(absolute.relative_to(current) if absolute.is_relative_to(current) else absolute)
 
 
 def skipped_lines(
-    skipped: Sequence[tuple[str, str]], verb: str = "skipped", num_shown: int = 5
+    skipped: Sequence[tuple[str, str]], verb: str = "skipped", num_shown: int = NUM_SHOWN
 ) -> Iterator[str]:
-    """Yield one line for each of the first skipped files, and one with the number of all if there are more.
+    """Yield a line for each of the first skipped files, and the number of all if there are more.
 
     Args:
         skipped: (path, reason) of each file.

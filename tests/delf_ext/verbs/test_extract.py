@@ -17,9 +17,10 @@ import dual_main
 from data_io.artifacts import load_record
 from data_io.records import GlobalFeatures, ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
+from delf_ext.app.extraction import write_skipped
 from delf_ext.config import UsageError
 from delf_ext.features import extraction_job
-from delf_ext.verbs.extract import shard_of, write_skipped
+from delf_ext.verbs.extract import shard_of
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=4", "--layout=slim"]
@@ -126,7 +127,7 @@ def test_killed_in_the_middle_and_resumed(
         with pytest.raises(SystemExit):
             extract(place, tmp_path)
         process.send_signal(signal.SIGKILL)
-    assert "another run is extracting shard 1/1; let it end first." in capsys.readouterr().err
+    assert "another run is extracting shard 1/1; wait until it ends." in capsys.readouterr().err
     names = [path.name for path in tmp_path.rglob("*.npz*")]
     assert len(names) == 3 and sum(name.startswith(".") for name in names) == 1
     extract(place, tmp_path)
@@ -156,7 +157,7 @@ def test_another_model_needs_overwrite(
     assert ended.value.code == 1
     assert error.count("\n") == 1
     assert "features.parts was made by model " in error
-    assert error.endswith(". Pass --overwrite.\n")
+    assert error.endswith(". Pass --overwrite (overwrite=True).\n")
     extract(place, tmp_path, "--overwrite")
     assert results(tmp_path) == results(place / "out")
 

@@ -1,0 +1,121 @@
+"""Extract embeddings or local features of a list of images into files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from data_io.artifacts import save_record, write_text
+from data_io.messages import NUM_SHOWN, shown_path, skipped_lines
+from data_io.progress import Log, quiet
+from data_io.records import ImageList
+from data_io.stores.embeddings import PARTS_FOLDER
+from data_io.stores.local_features import skipped_of
+from delf_ext.app.local_features import extractors_of
+from delf_ext.app.local_settings import LocalSettings
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import AnyEmbedder, Ensemble
+from delf_ext.features.extraction import BATCH_SIZE, extract_global
+
+WHOLE = (1, 1)
+"""The only shard of work that is not divided."""
+
+
+def save_embeddings(
+    model: AnyEmbedder,
+    images: ImageList,
+    out: Path,
+    batch_size: int = BATCH_SIZE,
+    shard: tuple[int, int] = WHOLE,
+    overwrite: bool = False,
+    log: Log = quiet,
+) -> None:
+    """Embed images in parts that survive a kill, and join the parts when all of them exist.
+
+    Writes out/features.npz (GlobalFeatures), out/images.npz (ImageList) and out/skipped.csv.
+
+    Args:
+        model: an embedder or an ensemble; an ensemble is embedded at once, without parts.
+        images: the images to embed.
+        out: folder for the results.
+        batch_size: images per call of the model.
+        shard: (i, n), the i-th of n equal shares, counted from 1.
+        overwrite: replace parts that another model made.
+        log: called with each line of the result.
+
+    Raises:
+        UsageError: if an ensemble is to be embedded in shards.
+        StaleArtifact: if the parts in `out` were made by another model, unless `overwrite` is set.
+        ValueError: if no image can be read, or another process works on this shard.
+    """
+    from delf_ext.features.extraction_job import extract_in_parts
+
+    if isinstance(model, Ensemble):
+        if shard != WHOLE:
+            raise UsageError(
+                "an ensemble cannot be extracted with --shard: extract each member on its own."
+            )
+        features, kept = extract_global(model, images, batch_size)
+    else:
+        joined = extract_in_parts(model, images, out / PARTS_FOLDER, batch_size, shard, overwrite)
+        if joined is None:
+            return
+        features, kept = joined
+    save_record(out / "images.npz", kept)
+    save_record(out / "features.npz", features)
+    write_skipped(out / "skipped.csv", kept.skipped)
+    num_images, size = features.embeddings.shape
+    path = shown_path(out / "features.npz")
+    log(f"{path}: {num_images} embeddings of {size} numbers; {len(kept.skipped)} skipped")
+    for line in skipped_lines(kept.skipped):
+        log(line)
+    if len(kept.skipped) > NUM_SHOWN:
+        log(f"list of all skipped files: {shown_path(out / 'skipped.csv')}")
+
+
+def save_local_features(
+    settings: LocalSettings, images: ImageList, out: Path, log: Log = quiet
+) -> None:
+    """Extract local features into the stores out/delf and out/sift.
+
+    Images that a store holds already are not extracted again.
+
+    Args:
+        settings: which local features.
+        images: the images to extract from.
+        out: folder of the stores.
+        log: called with each line of the result.
+
+    Raises:
+        UsageError: if a model or a setting does not fit.
+        StaleArtifact: if a store was made with other settings, unless `settings.overwrite` is set.
+    """
+    from delf_ext.features.local.extraction import extract_local
+
+    for extractor in extractors_of(settings, images, out, log=log):
+        folder = out / extractor.name
+        features = extract_local(
+            extractor.gallery,
+            images,
+            folder,
+            settings.descriptor_type,
+            settings.overwrite,
+            extractor.name,
+        )
+        skipped = (*images.skipped, *skipped_of(folder))
+        log(
+            f"{shown_path(folder)}: {features.offsets[-1]} local features of {len(features)} images; "
+            f"{len(skipped)} skipped"
+        )
+        for line in skipped_lines(skipped):
+            log(line)
+
+
+def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Write a CSV file with the columns "path" and "reason"."""
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *skipped])
+    # A file name can hold bytes that are not UTF-8.
+    write_text(path, text.getvalue().encode(errors="backslashreplace").decode())
