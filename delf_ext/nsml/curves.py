@@ -12,7 +12,7 @@ import numbers
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,36 +44,25 @@ class Curves:
         self.count += 1
 
 
-def read_reports(folder: Path) -> list[dict[str, Any]]:
-    """All lines that are whole, in order; empty when nothing was reported."""
-    return list(_records(_lines(folder)))
-
-
-def last_summary(folder: Path) -> dict[str, Any]:
-    """The values that were last reported with `summary`; empty when there are none."""
-    return next(
-        (
-            record["values"]
-            for record in _records(reversed(_lines(folder)))
-            if record.get("summary")
-        ),
-        {},
-    )
-
-
-def _lines(folder: Path) -> list[bytes]:
+def newest_reports(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the reports of a session, newest first, without lines that are cut short."""
     path = folder / "report.jsonl"
-    return path.read_bytes().splitlines() if path.exists() else []
-
-
-def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for line in reversed(lines):
         try:
             record = json.loads(line)
         except ValueError:  # half-written: its process was killed
             continue
         if isinstance(record, dict) and isinstance(record.get("values"), dict):
             yield record
+
+
+def last_summary(folder: Path) -> dict[str, Any]:
+    """Return the values that were last reported with `summary`; empty if there are none."""
+    for record in newest_reports(folder):
+        if record.get("summary"):
+            return dict(record["values"])
+    return {}
 
 
 def _plain(name: str, value: Any) -> Any:

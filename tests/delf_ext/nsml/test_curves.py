@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delf_ext.nsml import curves
-from delf_ext.nsml.curves import Curves, last_summary, read_reports
+from delf_ext.nsml.curves import Curves, last_summary, newest_reports
 
 NAMES = st.text(st.characters(exclude_characters="_", exclude_categories=["Cs"]), max_size=10)
 VALUES = (
@@ -25,21 +25,21 @@ VALUES = (
 
 
 def values_of(folder: Path) -> list[dict]:
-    return [record["values"] for record in read_reports(folder)]
+    return [record["values"] for record in newest_reports(folder)][::-1]
 
 
 def test_reports_are_read_as_they_were_made(tmp_path: Path) -> None:
     reports = Curves(tmp_path)
     reports.add({"epoch": 1, "epoch_total": 2, "train__loss": 0.5, "note": "first"}, True)
     reports.add({"step": 7, "lr": 0.1}, False)
-    first, second = read_reports(tmp_path)
+    second, first = newest_reports(tmp_path)
     assert first["summary"] and not second["summary"] and first["time"] <= second["time"]
     assert first["values"] == {"epoch": 1, "epoch_total": 2, "train/loss": 0.5, "note": "first"}
     assert last_summary(tmp_path) == first["values"]
 
 
 def test_nothing_reported_is_no_report(tmp_path: Path) -> None:
-    assert read_reports(tmp_path) == [] and last_summary(tmp_path) == {}
+    assert list(newest_reports(tmp_path)) == [] and last_summary(tmp_path) == {}
 
 
 def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_what_is_neither_text_nor_a_number_is_named(tmp_path: Path, value: objec
         match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$",
     ):
         Curves(tmp_path).add({"epoch": 1, "loss": value}, True)
-    assert read_reports(tmp_path) == []
+    assert list(newest_reports(tmp_path)) == []
 
 
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=3), st.integers(1, 60))
