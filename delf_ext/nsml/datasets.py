@@ -29,19 +29,10 @@ from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, Challeng
 
 @dataclass(frozen=True)
 class Pushed:
-    """What is in a data set now. skipped: (path, reason) of every file left out; notes: what its owner should know, in lines."""
+    """What is in a data set. has_answers: submissions can be scored; pushed: Unix seconds.
 
-    num_train: int
-    num_classes: int
-    num_queries: int
-    num_references: int
-    skipped: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One line of `nsml dataset ls`. has_answers: submissions can be scored; pushed: Unix seconds."""
+    skipped: (path, reason) of every file left out; notes: what its owner should know, in lines.
+    """
 
     name: str
     num_train: int
@@ -50,6 +41,8 @@ class Listed:
     num_references: int
     has_answers: bool
     pushed: float
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def push(name: str, path: str | Path, overwrite: bool = False) -> Pushed:
@@ -63,11 +56,8 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Pushed:
     data = _readable(load_dataset(path))
     tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
     _put(name, tree, overwrite)
-    num_classes = len(np.unique(data.train.known_labels("training")))
     notes = tuple(_notes(data, bool(tree.labels)))
-    return Pushed(
-        len(data.train), num_classes, len(data.query), len(data.gallery), data.skipped, notes
-    )
+    return dataclasses.replace(_listed(name), skipped=data.skipped, notes=notes)
 
 
 def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = False) -> Pushed:
@@ -79,12 +69,12 @@ def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = Fa
         return push(name, draw_tree(room / name, num_classes, seed), overwrite)
 
 
-def listing() -> list[Listed]:
+def listing() -> list[Pushed]:
     """All data sets by name, counted anew."""
     folders = sorted(
         path for path in (store.home() / "datasets").glob("*") if store.NAME.fullmatch(path.name)
     )
-    return [_listed(folder) for folder in folders]
+    return [_listed(folder.name) for folder in folders]
 
 
 def existing(name: str) -> Path:
@@ -210,15 +200,15 @@ def _copy(sources: dict[str, str], folder: Path) -> None:
         shutil.copyfile(source, folder / place)
 
 
-def _listed(folder: Path) -> Listed:
+def _listed(name: str) -> Pushed:
+    folder, answers = store.dataset_folder(name), store.answers_file(name)
     num_train, num_classes, num_queries, num_references = (
         sum(1 for _ in folder.glob(pattern))
         for pattern in (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
     )
-    answers = store.answers_file(folder.name)
     has_answers = answers.exists() and answers.stat().st_size > len("id,label\n")
-    return Listed(
-        folder.name,
+    return Pushed(
+        name,
         num_train,
         num_classes,
         num_queries,

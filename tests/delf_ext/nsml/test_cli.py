@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,8 +216,8 @@ def test_data_sets_are_pushed_listed_and_deleted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
-    pushed = datasets.Pushed(30, 4, 2, 5, (("a.jpg", "damaged"),), ("no labels",))
-    listed = datasets.Listed("toy", 30, 4, 2, 5, True, 0.0)
+    listed = datasets.Pushed("toy", 30, 4, 2, 5, True, 0.0)
+    pushed = replace(listed, skipped=(("a.jpg", "damaged"),), notes=("no labels",))
     monkeypatch.setattr(datasets, "push", lambda *values: asked.append(values) or pushed)
     monkeypatch.setattr(
         datasets, "draw", lambda *values, **others: asked.append((*values, others)) or pushed
