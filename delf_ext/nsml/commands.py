@@ -214,9 +214,7 @@ def _split(args: str) -> tuple[str, ...]:
 
 
 def _print_log(name: str, follow: bool) -> None:
-    for chunk in runner.read_log(name, follow):
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+    runner.print_chunks(runner.read_log(name, follow))
     state = store.read_state(name)
     if follow and state.status != "exited":
         print(f"Session {name} {state.status}. {state.reason}".rstrip(), file=sys.stderr)
@@ -224,5 +222,5 @@ def _print_log(name: str, follow: bool) -> None:
 
 def _checkpoint_folder(args: Namespace) -> Path:
     return store.checkpoint_folder(
-        args.session, runner.find_checkpoint(args.session, args.checkpoint)
+        args.session, store.find_checkpoint(args.session, args.checkpoint)
     )

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import queue
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
-from delf_ext.reranking.deadline import Deadline
+from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.runs.records import FACTS, RECIPE
 
 RUN_DIR = "runs/session"  # below the session's own folder, where a resumed session finds it again
@@ -135,33 +133,31 @@ def _listed(paths: Sequence[str]) -> ImageList:
     return ImageList(ids, np.array([str(path) for path in paths]))
 
 
-def last_in_time(found: Iterator[Answer], deadline: Deadline, fallback: Answer) -> Answer:
-    """Return the last answer that comes before the deadline, or the fallback. What hangs is left behind in a thread."""
-    arrived: queue.Queue[Answer | BaseException | None] = queue.Queue()
+def last_in_time(improving: Iterator[Answer], deadline: Deadline, fallback: Answer) -> Answer:
+    """Return the last answer that is ready at the deadline, or the fallback.
 
-    def fetch() -> None:
-        try:
-            for answer in found:
-                arrived.put(answer)
-            arrived.put(None)
-        except BaseException as error:
-            arrived.put(error)
+    Args:
+        improving: answers, each better than the one before.
+        deadline: answers that take longer, or hang, are abandoned.
+        fallback: answer if none is ready.
 
-    threading.Thread(target=fetch, daemon=True).start()
-    best = fallback
-    while True:
-        try:
-            item = arrived.get(timeout=deadline.remaining_s() if deadline.is_limited else None)
-        except queue.Empty:
-            say(
-                f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready."
-            )
-            return best
-        if isinstance(item, BaseException):
-            if best is fallback:
-                raise item
-            say(f"re-ranking failed ({item}); the answer is the plain ranking.")
-            return best
-        if item is None:
-            return best
-        best = item
+    Raises:
+        Exception: `improving` raised it before its first answer.
+    """
+    ready = [fallback]
+
+    def collect() -> None:
+        for answer in improving:
+            ready.append(answer)
+
+    try:
+        deadline.run(collect)
+    except Abandoned:
+        say(
+            f"time budget: {deadline.seconds:.0f} s are over; the answer is the last one that was ready."
+        )
+    except Exception as error:
+        if len(ready) == 1:
+            raise
+        say(f"re-ranking failed ({error}); the answer is the plain ranking.")
+    return ready[-1]

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -46,7 +46,7 @@ def fork(
 
     Raises: ValueError when session, checkpoint or data set do not exist.
     """
-    parent, checkpoint = store.read_session(name), find_checkpoint(name, checkpoint)
+    parent, checkpoint = store.read_session(name), store.find_checkpoint(name, checkpoint)
     datasets.existing(parent.dataset)
     code = store.session_folder(name) / "code"
     files = snapshot.code_files(code, parent.entry)
@@ -62,7 +62,7 @@ def resume(name: str, checkpoint: str = "") -> str:
 
     Raises: ValueError when session or checkpoint do not exist, or it still runs.
     """
-    session, checkpoint = store.read_session(name), find_checkpoint(name, checkpoint)
+    session, checkpoint = store.read_session(name), store.find_checkpoint(name, checkpoint)
     datasets.existing(session.dataset)
     with _locked_log(name) as log:
         store.write_state(name, State())
@@ -75,7 +75,7 @@ def stop(name: str) -> None:
 
     Raises: ValueError when it does not run.
     """
-    _existing(name)
+    store.existing_session(name)
     state = store.read_state(name)
     if not store.is_running(name):
         raise ValueError(f"{name} does not run ({state.status}).")
@@ -95,7 +95,7 @@ def stop(name: str) -> None:
 
 def remove(name: str) -> None:
     """Deletes a session that has ended, with its checkpoints and submissions. Raises: ValueError when it runs or is not there."""
-    folder = _existing(name)
+    folder = store.existing_session(name)
     with _locked_log(name):
         discard(folder)
 
@@ -108,35 +108,29 @@ def discard(folder: Path) -> None:
 
 
 def read_log(name: str, follow: bool = False) -> Iterator[bytes]:
-    """What a session has printed; follow: and goes on to print, until it has ended. Raises: ValueError without such a session."""
-    with open(_existing(name) / "log", "rb") as log:
+    """Yield what a session has printed; with `follow` also what it prints until it ends."""
+    log = store.existing_session(name) / "log"
+    return read_growing(log, lambda: follow and store.is_running(name))
+
+
+def print_chunks(chunks: Iterable[bytes]) -> None:
+    """Print chunks of a log as they come."""
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+def read_growing(path: Path, is_growing: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield the content of a file in chunks, and what is appended as long as `is_growing()`."""
+    with open(path, "rb") as file:
         while True:
-            running = follow and store.is_running(
-                name
-            )  # asked first: what is read after it ended is all
-            while chunk := log.read(2**16):
+            # Ask before reading: everything that was written before the end is then read.
+            growing = is_growing()
+            while chunk := file.read(2**16):
                 yield chunk
-            if not running:
+            if not growing:
                 return
             time.sleep(4 * POLL_S)
-
-
-def find_checkpoint(session: str, checkpoint: str = "") -> str:
-    """The checkpoint's name; the newest without one. Raises: ValueError that lists those that there are."""
-    _existing(session)
-    names = store.checkpoint_names(session)
-    if not names:
-        raise ValueError(f"{session} has saved no checkpoint.")
-    if checkpoint and checkpoint not in names:
-        raise ValueError(f"{session} has no checkpoint {checkpoint!r}. It has: {', '.join(names)}.")
-    return checkpoint or names[-1]
-
-
-def _existing(name: str) -> Path:
-    folder = store.session_folder(name)
-    if not folder.is_dir():
-        raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
-    return folder
 
 
 def _begin(session: Session, source: Path, files: list[Path]) -> Session:

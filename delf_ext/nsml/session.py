@@ -87,10 +87,7 @@ def load(
     if not IS_ON_NSML:
         return
     session = session or SESSION_NAME
-    folder = store.checkpoint_folder(session, str(iteration))
-    if not (folder / "checkpoint.json").exists():
-        known = ", ".join(store.checkpoint_names(session)) or "none"
-        raise ValueError(f"{session} has no checkpoint {iteration}; it has: {known}.")
+    folder = store.checkpoint_folder(session, store.find_checkpoint(session, str(iteration)))
     checkpoints.read(folder / "model", load_fn or _function("load"))
 
 

@@ -23,9 +23,9 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from data_io.artifacts import read_json, write_json
 from delf_ext.config import strict
@@ -33,17 +33,11 @@ from delf_ext.config import strict
 NAME = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 )  # of users, data sets and checkpoints: safe as a file's name anywhere
-STATUSES = ("starting", "running", "exited", "failed", "stopped", "killed")
-ENDED = STATUSES[2:]
+ENDED = ("exited", "failed", "stopped", "killed")
 
 Kind = TypeVar("Kind")
-PLAIN: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-}  # annotation -> what JSON has for it
-PLAIN |= {"tuple[str, ...]": list, "dict[str, float]": dict}
+# Types of a record's fields that JSON stores as other types.
+JSON_TYPES: dict[Any, Any] = {float: (int, float), tuple[str, ...]: list, dict[str, float]: dict}
 
 
 @dataclass(frozen=True)
@@ -123,6 +117,14 @@ def session_folder(name: str) -> Path:
     return home() / "sessions" / Path(*parts)
 
 
+def existing_session(name: str) -> Path:
+    """Return the folder of a session. Raises: ValueError if there is none."""
+    folder = session_folder(name)
+    if not folder.is_dir():
+        raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
+    return folder
+
+
 def checkpoint_folder(session: str, checkpoint: str) -> Path:
     return session_folder(session) / "checkpoints" / checked(checkpoint, "checkpoint")
 
@@ -157,10 +159,7 @@ def next_folder(above: Path) -> Path:
 
 def read_session(name: str) -> Session:
     """Raises: ValueError when there is no such session, or its record is damaged."""
-    folder = session_folder(name)
-    if not folder.is_dir():
-        raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
-    session = _read(Session, folder / "session.json")
+    session = _read(Session, existing_session(name) / "session.json")
     return replace(session, args=tuple(map(str, session.args)))
 
 
@@ -208,10 +207,10 @@ def _read(kind: type[Kind], path: Path) -> Kind:
 def typed(kind: type[Kind], values: Any) -> Kind:
     """A record of the store from plain data. Raises: TypeError or ValueError naming what is missing, unknown or wrong."""
     record = strict(kind, values)
-    for field in fields(record):  # type: ignore[arg-type]
-        value = values.get(field.name, getattr(record, field.name))
-        if not isinstance(value, PLAIN[str(field.type)]):
-            raise ValueError(f"{field.name} is {value!r}")
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        if not isinstance(value, JSON_TYPES.get(types[name], types[name])):
+            raise ValueError(f"{name} is {value!r}")
     return record
 
 
@@ -231,3 +230,14 @@ def checkpoint_names(session: str) -> list[str]:
     folder = session_folder(session) / "checkpoints"
     notes = sorted(folder.glob("*/checkpoint.json"), key=lambda path: path.stat().st_mtime_ns)
     return [path.parent.name for path in notes if NAME.fullmatch(path.parent.name)]
+
+
+def find_checkpoint(session: str, checkpoint: str = "") -> str:
+    """Return the checkpoint's name; the newest if none is given. Raises: ValueError that lists the known ones."""
+    existing_session(session)
+    names = checkpoint_names(session)
+    if not names:
+        raise ValueError(f"{session} has saved no checkpoint.")
+    if checkpoint and checkpoint not in names:
+        raise ValueError(f"{session} has no checkpoint {checkpoint!r}. It has: {', '.join(names)}.")
+    return checkpoint or names[-1]

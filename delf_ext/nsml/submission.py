@@ -19,7 +19,7 @@ from delf_ext.config import UsageError
 from delf_ext.nsml import snapshot, store
 from delf_ext.nsml.answers import score, validated
 from delf_ext.nsml.datasets import answers_of, existing
-from delf_ext.nsml.runner import find_checkpoint
+from delf_ext.nsml.runner import print_chunks, read_growing
 from delf_ext.nsml.store import Session
 from delf_ext.nsml.supervisor import Outcome, environment, watch
 
@@ -67,7 +67,7 @@ def submit(
     """
     if not 0 < limit_s < math.inf:
         raise UsageError(f"--limit must be a number of seconds above 0. Received {limit_s:g}.")
-    asked, checkpoint = store.read_session(session), find_checkpoint(session, checkpoint)
+    asked, checkpoint = store.read_session(session), store.find_checkpoint(session, checkpoint)
     data, labels = load_dataset(existing(asked.dataset)), answers_of(asked.dataset)
     if not len(data.query) or not len(data.gallery):
         raise ValueError(
@@ -141,17 +141,8 @@ def _own_copy(session: Session, folder: Path) -> Iterator[Path]:
 def _printed(log: Path) -> Iterator[None]:
     """Prints a file while it grows."""
     ended = threading.Event()
-
-    def copy() -> None:
-        with open(log, "rb") as lines:
-            while True:
-                last = ended.wait(0.2)  # asked first: what is read after the end is all
-                sys.stdout.buffer.write(lines.read())
-                sys.stdout.flush()
-                if last:
-                    return
-
-    thread = threading.Thread(target=copy, daemon=True)
+    chunks = read_growing(log, lambda: not ended.is_set())
+    thread = threading.Thread(target=print_chunks, args=(chunks,), daemon=True)
     thread.start()
     try:
         yield

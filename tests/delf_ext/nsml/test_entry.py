@@ -25,7 +25,7 @@ from delf_ext.nsml.entry import RUN_DIR, TrainingSession, last_in_time, submissi
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.runs.opening import recipe_of
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 from pretrained.convert import write_checkpoint
@@ -518,4 +518,4 @@ def test_an_ensemble_is_refused_on_the_platform(
     with pytest.raises(SystemExit) as ended:
         dual_main.main([f"--recipe={tmp_path}/both.json"])
     assert ended.value.code == 2
-    assert "train its members, each in a session of its own" in capsys.readouterr().err
+    assert "train each member in its own session" in capsys.readouterr().err

@@ -212,8 +212,8 @@ def test_what_runs_is_not_resumed(code: Path) -> None:
 def test_a_checkpoint_that_is_not_there_lists_those_that_are(code: Path) -> None:
     first, second = (store.create("toy", "main.py", ()).name for _ in range(2))
     add_checkpoint(first, "10", "20")
-    assert runner.find_checkpoint(first) == "20" and runner.find_checkpoint(first, "10") == "10"
-    for use in (runner.fork, runner.resume, runner.find_checkpoint):
+    assert store.find_checkpoint(first) == "20" and store.find_checkpoint(first, "10") == "10"
+    for use in (runner.fork, runner.resume, store.find_checkpoint):
         with pytest.raises(ValueError, match=rf"{first} has no checkpoint '30'. It has: 10, 20."):
             use(first, "30")
         with pytest.raises(ValueError, match=f"{second} has saved no checkpoint"):
