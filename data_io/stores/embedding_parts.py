@@ -1,8 +1,9 @@
-"""Embeddings on disk, part by part: what an extraction has done survives it, and is known again by the content of the files.
+"""Store the embeddings of a list of images in parts, so that a killed extraction can be resumed.
 
-`parts.json` names the model. Beside it lies one folder per list of images, named by a digest of its ids, with one .npz file per
-part; a part is a fixed stretch of the list. Folders of earlier lists are kept until the present one is complete: an image that
-was renamed or moved is found there.
+The folder contains `parts.json`, which names the model, and one folder per list of images. The name
+of that folder is a digest of the ids. It contains one .npz file per part; a part is a fixed range
+of the list. Folders of earlier lists are kept until the current list is complete: the embedding of
+an image that was renamed or moved is found there by the content of its file.
 """
 
 from __future__ import annotations
@@ -20,23 +21,34 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_io.artifacts import StaleArtifact, atomic_path, digest_of, read_json, write_json
+from data_io.artifacts import (
+    StaleArtifact,
+    atomic_path,
+    digest_of,
+    one_line,
+    read_json,
+    write_json,
+)
+from data_io.images import DECODING_VERSION
 from data_io.records import UNIT_LENGTH_TOLERANCE
 
-HEAD, LOCK = "parts.json", ".lock"
+MODEL_FILE = "parts.json"
+LOCK_FILE = ".lock"
 READ_BYTES = 1 << 20
 
 
 def content_digest(path: str | Path) -> str:
-    """32 hex digits of SHA-256 over a file's bytes; "" for what cannot be read. Threads run it side by side."""
+    """Return 32 hex digits of SHA-256 over a file's bytes, "" if the file cannot be read."""
     digest = hashlib.sha256()
     try:
+        # Opening a pipe would wait for ever.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return ""  # opening a pipe would wait for ever
+            return ""
         with open(path, "rb", buffering=0) as file:
             while block := file.read(READ_BYTES):
                 digest.update(block)
@@ -46,164 +58,219 @@ def content_digest(path: str | Path) -> str:
 
 
 def contents_of(paths: Sequence[str], num_threads: int = 2) -> list[str]:
-    """Return the digest of each file, in order; "" for what cannot be read. Shows a bar on a terminal."""
+    """Return the digest of each file's content; show a progress bar on a terminal.
+
+    Args:
+        paths: the files.
+        num_threads: number of files that are read at the same time.
+
+    Returns:
+        One digest per file, in order; "" for a file that cannot be read.
+    """
+    quiet = not sys.stderr.isatty()
     with ThreadPoolExecutor(num_threads) as pool:
         digests = pool.map(content_digest, paths)
-        return list(
-            tqdm(
-                digests,
-                "reading",
-                len(paths),
-                unit="image",
-                leave=False,
-                disable=not sys.stderr.isatty(),
-            )
-        )
+        bar = tqdm(digests, "reading", len(paths), unit="image", leave=False, disable=quiet)
+        return list(bar)
+
+
+def made_by(digest: str) -> str:
+    """Return the text that names a model and the version of image decoding in a stored file."""
+    return f"{digest}, decoding {DECODING_VERSION}"
+
+
+def stored_model(folder: Path) -> Any:
+    """Return what `parts.json` in a folder names as the model; None if the file names none."""
+    stored = read_json(folder / MODEL_FILE)
+    return stored.get("digest") if isinstance(stored, dict) else stored
 
 
 @dataclass(frozen=True, eq=False)
 class FeaturePart:
-    """contents [n] str: digest of each image's file, "" where unreadable. reasons [n] str: why an image has no embedding, ""
-    where it has one. embeddings [m, D] float32 of unit length, of the images that have one, in order."""
+    """Embeddings of a range of a list of images.
+
+    Attributes:
+        contents: str [n], the digest of each image's file; "" if the file cannot be read.
+        reasons: str [n], why an image has no embedding; "" if it has one.
+        embeddings: float32 [m, D], unit length, of the images that have one, in order.
+    """
 
     contents: np.ndarray
     reasons: np.ndarray
     embeddings: np.ndarray
 
     def __post_init__(self) -> None:
-        shapes = self.contents.shape, self.reasons.shape, self.embeddings.shape
-        if self.contents.ndim != 1 or shapes[1] != shapes[0] or self.embeddings.ndim != 2:
+        shapes = (self.contents.shape, self.reasons.shape, self.embeddings.shape)
+        if len(shapes[0]) != 1 or shapes[1] != shapes[0] or len(shapes[2]) != 2:
             raise ValueError(
                 f"contents and reasons must be [n], embeddings [m, D]. Received {shapes}."
             )
-        if (self.reasons == "").sum() != len(
-            self.embeddings
-        ) or self.embeddings.dtype != np.float32:
-            raise ValueError(
-                f"{(self.reasons == '').sum()} float32 embeddings belong here. Received {shapes[2]}."
-            )
-        if not (
-            np.abs(np.linalg.norm(self.embeddings, axis=1) - 1.0) <= UNIT_LENGTH_TOLERANCE
-        ).all():
+        num_embedded = int((self.reasons == "").sum())
+        if len(self.embeddings) != num_embedded or self.embeddings.dtype != np.float32:
+            raise ValueError(f"expected {num_embedded} float32 embeddings. Received {shapes[2]}.")
+        lengths = np.linalg.norm(self.embeddings, axis=1)
+        if not (np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all():
             raise ValueError("embeddings must be of unit length.")
 
     @classmethod
-    def of(cls, contents: np.ndarray, found: Sequence[np.ndarray | str]) -> FeaturePart:
-        """found: per image its embedding [D], or why there is none."""
-        embeddings = [item for item in found if not isinstance(item, str)]
-        reasons = np.array([item if isinstance(item, str) else "" for item in found], str)
+    def of(cls, contents: np.ndarray, results: Sequence[np.ndarray | str]) -> FeaturePart:
+        """Build a part from the result for each image.
+
+        Args:
+            contents: str [n], the digest of each image's file.
+            results: for each image its embedding, float32 [D], or the reason why it has none.
+
+        Returns:
+            The part of these n images.
+        """
+        embeddings = [result for result in results if not isinstance(result, str)]
+        reasons = [result if isinstance(result, str) else "" for result in results]
+        shape = (len(embeddings), -1 if embeddings else 0)
         return cls(
-            contents,
-            reasons,
-            np.array(embeddings, np.float32).reshape(len(embeddings), -1 if embeddings else 0),
+            contents, np.array(reasons, str), np.array(embeddings, np.float32).reshape(shape)
         )
 
-    def known(self) -> list[np.ndarray | None]:
-        """Per image its embedding, or None."""
+    def per_image(self) -> list[np.ndarray | None]:
+        """Return for each image its embedding, float32 [D], or None if it has none.
+
+        Returns:
+            One entry per image, in order.
+        """
         embeddings = iter(self.embeddings)
         return [None if reason else next(embeddings) for reason in self.reasons]
 
 
 class FeatureParts:
-    """The parts of one list of images: part k holds its rows k * part_images up to the next part's.
+    """The parts of one list of images.
 
-    digest: of the model that makes the embeddings. overwrite: parts that another model made are dropped; those of the same model
-    stay, since what a file's content vouches for is not made better by doing it again, and another shard may just have made it.
-    Raises: StaleArtifact when another model made what is in the folder, ValueError when the folder is damaged.
+    Part k has the rows k * part_images up to the first row of the next part.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        digest: str,
+        model: str,
         ids: np.ndarray,
         part_images: int,
         overwrite: bool = False,
     ) -> None:
-        self.folder, self.digest = Path(folder), digest
-        self.num_images, self.part_images = len(ids), part_images
+        """Open or create a folder of parts.
+
+        Args:
+            folder: where the parts are stored.
+            model: `made_by` of the model that makes the embeddings.
+            ids: str [N], of the images.
+            part_images: number of images in a part.
+            overwrite: delete parts of another model. Parts of the same model are kept: they are
+                checked by content, and another shard may just have written them.
+
+        Raises:
+            StaleArtifact: the folder has parts of another model.
+            ValueError: `parts.json` is damaged.
+        """
+        self.folder = Path(folder)
+        self.model = model
+        self.num_images = len(ids)
+        self.part_images = part_images
         self.num_parts = math.ceil(len(ids) / part_images)
-        self._own = self.folder / digest_of([part_images, *map(str, ids)])
+        self._own_folder = self.folder / digest_of([part_images, *map(str, ids)])
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / LOCK, "wb") as file:
-            fcntl.flock(
-                file, fcntl.LOCK_EX
-            )  # shards that start together: one drops what is stale, the others find it done
+        # Of shards that start together, the first one deletes stale parts and the others wait.
+        with open(self.folder / LOCK_FILE, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             self._claim(overwrite)
 
     def _claim(self, overwrite: bool) -> None:
-        head = self.folder / HEAD
-        stored = read_json(head) if head.exists() else None
-        made_by = stored.get("digest") if isinstance(stored, dict) else stored
-        if stored is not None and made_by != self.digest:
+        path = self.folder / MODEL_FILE
+        if path.exists() and (model := stored_model(self.folder)) != self.model:
             if not overwrite:
                 raise StaleArtifact(
-                    f"{self.folder} was made by model {made_by}; now {self.digest}. Pass --overwrite."
+                    f"{self.folder} was made by model {model}; now {self.model}. "
+                    "Pass --overwrite (overwrite=True)."
                 )
-            for folder in self._lists():
+            for folder in self._list_folders():
                 shutil.rmtree(folder)
-        write_json(head, {"digest": self.digest})
+        write_json(path, {"digest": self.model})
 
     @contextlib.contextmanager
     def locked(self, index: int, count: int) -> Iterator[None]:
-        """Holds one shard, index of count. Raises: ValueError when another process holds it."""
-        with open(self.folder / f"{LOCK}-{index}-of-{count}", "wb") as file:
+        """Lock one shard while the context is open.
+
+        Args:
+            index: of the shard, from 1.
+            count: number of shards.
+
+        Raises:
+            ValueError: another process extracts this shard.
+        """
+        with open(self.folder / f"{LOCK_FILE}-{index}-of-{count}", "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(
-                    f"{self.folder}: another run is extracting shard {index}/{count}; let it end first."
+                    f"{self.folder}: another run is extracting shard {index}/{count}; "
+                    "wait until it ends."
                 ) from None
             yield
 
     def rows(self, part: int) -> range:
+        """Return the rows of the list that a part has."""
         return range(part * self.part_images, min((part + 1) * self.part_images, self.num_images))
 
     def path(self, part: int) -> Path:
-        return self._own / f"{part:06}.npz"
+        """Return the file of a part."""
+        return self._own_folder / f"{part:06}.npz"
 
     def earlier(self) -> list[Path]:
-        """Files of parts of other lists, in order."""
-        return sorted(
-            path for folder in self._lists() if folder != self._own for path in folder.glob("*.npz")
-        )
+        """Return the files of parts of other lists, sorted."""
+        others = [folder for folder in self._list_folders() if folder != self._own_folder]
+        return sorted(path for folder in others for path in folder.glob("*.npz"))
 
     def read(self, path: Path) -> FeaturePart | None:
-        """None when there is no such part. Raises: ValueError naming one that is damaged, or another model's."""
+        """Read a part.
+
+        Args:
+            path: a file from `path` or `earlier`.
+
+        Returns:
+            The part; None if there is no such file.
+
+        Raises:
+            ValueError: the file is damaged, or another model made it.
+        """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                if str(stored["digest"]) != self.digest:
+                if str(stored["digest"]) != self.model:
                     raise ValueError("another model made it")
                 return FeaturePart(stored["contents"], stored["reasons"], stored["embeddings"])
         except FileNotFoundError:
             return None
-        except (
-            Exception
-        ) as error:  # a damaged archive raises anything from KeyError to NotImplementedError
-            raise ValueError(
-                f"{path}: not a whole part ({' '.join(str(error).split()) or type(error).__name__})"
-            ) from error
+        # A damaged archive raises many types, from KeyError to NotImplementedError.
+        except Exception as error:
+            raise ValueError(f"{path}: not a valid part ({one_line(error)})") from error
 
     def save(self, part: int, content: FeaturePart) -> None:
-        for abandoned in self._own.glob(
-            f".{self.path(part).name}.*"
-        ):  # of a run that was killed while it wrote this part
+        """Write a part, and delete what a killed run left of it."""
+        path = self.path(part)
+        for abandoned in self._own_folder.glob(f".{path.name}.*"):
             abandoned.unlink(missing_ok=True)
-        columns = {
-            "contents": content.contents,
-            "reasons": content.reasons,
-            "embeddings": content.embeddings,
-        }
-        with atomic_path(self.path(part)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, digest=np.asarray(self.digest), **columns)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                digest=np.asarray(self.model),
+                contents=content.contents,
+                reasons=content.reasons,
+                embeddings=content.embeddings,
+            )
 
     def drop_earlier(self) -> None:
-        """For when this list is complete."""
-        for folder in self._lists():
-            if folder != self._own:
-                shutil.rmtree(folder, ignore_errors=True)  # two shards that end together both do it
+        """Delete the parts of other lists; call this when the own list is complete."""
+        for folder in self._list_folders():
+            if folder != self._own_folder:
+                # Two shards that end together both try to delete it.
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _lists(self) -> list[Path]:
+    def _list_folders(self) -> list[Path]:
         return sorted(
             path
             for path in self.folder.iterdir()

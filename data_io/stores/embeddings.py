@@ -1,8 +1,8 @@
-"""Embeddings on disk, found by the content of the photograph: the same file has one embedding, whatever its name.
+"""Store embeddings on disk and find them by the content of the image file.
 
-A store holds the embeddings of one model. It is a folder of .npz files, each with `digest`, `contents [n]` and
-`embeddings [n, D]`; the parts that `extract` writes have these columns too, so a store also reads those. Every save
-adds a file of its own, so several processes may share a folder.
+A store has the embeddings of one model. It is a folder of .npz files, each with `digest`,
+`contents [n]` and `embeddings [n, D]`. The parts that `extract` writes have these columns too, so a
+store can also read those. Each `add` writes a new file, so several processes can share a folder.
 """
 
 from __future__ import annotations
@@ -13,69 +13,75 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, atomic_path, read_json
+from data_io.artifacts import StaleArtifact, atomic_path, one_line
 from data_io.images import DECODING_VERSION
 from data_io.progress import Log
+from data_io.stores.embedding_parts import MODEL_FILE, made_by, stored_model
 
-PARTS, PARTS_NOTE = "features.parts", "parts.json"  # what `extract` writes
+# Folder in which `extract` writes parts.
+PARTS_FOLDER = "features.parts"
 
 
 class EmbeddingStore:
-    """The embeddings of one model.
-
-    Args:
-        folder: where new embeddings are written, in a folder named by the digest.
-        digest: of the model; embeddings of another model or another way of decoding are never read.
-        log: called with one line for a file that is damaged.
-        named: a folder that the user named, with results of `extract` or another store; only read.
-        keeps: write what is added; else it is known to this object only.
-
-    Raises:
-        StaleArtifact: with both digests, when `named` holds embeddings of another model.
-        ValueError: when `named` holds no embeddings at all.
-    """
+    """The embeddings of one model."""
 
     def __init__(
-        self, folder: Path, digest: str, log: Log, named: Path | None = None, keeps: bool = True
+        self,
+        folder: Path,
+        digest: str,
+        log: Log,
+        extra_folder: Path | None = None,
+        writes: bool = True,
     ) -> None:
-        self.made_by = f"{digest}, decoding {DECODING_VERSION}"
+        """Open a store and read what it has.
+
+        Args:
+            folder: new embeddings are written to a subfolder that is named by the digest.
+            digest: of the model; embeddings of another model or decoding are never read.
+            log: called with one line about each damaged file.
+            extra_folder: a folder that the user gave, which is only read: a result of `extract` or
+                another store.
+            writes: write added embeddings to disk; otherwise only this object has them.
+
+        Raises:
+            StaleArtifact: `extra_folder` has embeddings of another model.
+            ValueError: `extra_folder` has no embeddings.
+        """
+        self.made_by = made_by(digest)
         self.folder = folder / f"{digest}-{DECODING_VERSION}"
-        self.log, self.keeps = log, keeps
-        self._files: list[np.ndarray] = []
-        self._place: dict[str, tuple[int, int]] = {}
+        self.log = log
+        self.writes = writes
+        self._blocks: list[np.ndarray] = []
+        self._place_of: dict[str, tuple[int, int]] = {}
         files = list(self.folder.glob("*.npz")) if self.folder.is_dir() else []
-        if named is not None:
-            files += self._files_of(named)
+        if extra_folder is not None:
+            files += self._files_of(extra_folder)
         for path in sorted(files):
             self._read(path)
 
-    def _files_of(self, named: Path) -> list[Path]:
-        if not named.is_dir():
-            raise ValueError(
-                f"{named}: no such folder of features; `mandoo extract --out={named}` makes one."
-            )
-        parts = named / PARTS
-        if (parts / PARTS_NOTE).is_file():
-            stored = read_json(parts / PARTS_NOTE)
-            made_by = stored.get("digest") if isinstance(stored, dict) else stored
-            if made_by != self.made_by:
-                raise StaleArtifact(
-                    f"{named} was made by model {made_by}; this model is {self.made_by}. Extract again."
-                )
+    def _files_of(self, folder: Path) -> list[Path]:
+        command = f"`mandoo extract --out={folder}`"
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder of features; {command} makes one.")
+        parts = folder / PARTS_FOLDER
+        if (parts / MODEL_FILE).is_file():
+            if (model := stored_model(parts)) != self.made_by:
+                raise self._stale(folder, model, self.made_by)
             return list(parts.rglob("*.npz"))
-        own = named / self.folder.name
+        own = folder / self.folder.name
         if own.is_dir():
             return list(own.glob("*.npz"))
-        others = sorted(
-            path.name for path in named.iterdir() if path.is_dir() and any(path.glob("*.npz"))
-        )
+        others = [
+            path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.npz"))
+        ]
         if others:
-            found = ", ".join(others)
-            raise StaleArtifact(
-                f"{named} was made by model {found}; this model is {self.folder.name}. Extract again."
-            )
-        raise ValueError(
-            f"{named}: no stored features in it; `mandoo extract --out={named}` makes them."
+            raise self._stale(folder, ", ".join(sorted(others)), self.folder.name)
+        raise ValueError(f"{folder}: no stored features in it; {command} makes them.")
+
+    @staticmethod
+    def _stale(folder: Path, other_model: object, model: str) -> StaleArtifact:
+        return StaleArtifact(
+            f"{folder} was made by model {other_model}; this model is {model}. Extract again."
         )
 
     def _read(self, path: Path) -> None:
@@ -83,43 +89,57 @@ class EmbeddingStore:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 if str(stored["digest"]) != self.made_by:
                     return
-                contents, embeddings = stored["contents"], stored["embeddings"]
+                contents = stored["contents"]
+                embeddings = stored["embeddings"]
                 if "reasons" in stored.files:
                     contents = contents[stored["reasons"] == ""]
                 if embeddings.ndim != 2 or len(contents) != len(embeddings):
                     raise ValueError("contents and embeddings differ in number")
-        except (
-            Exception
-        ) as error:  # a damaged archive raises anything from KeyError to NotImplementedError
-            reason = " ".join(str(error).split()) or type(error).__name__
+        # A damaged archive raises many types, from KeyError to NotImplementedError.
+        except Exception as error:
             self.log(
-                f"{path}: not a whole file of embeddings ({reason}); its photographs are embedded again"
+                f"{path}: damaged file of embeddings ({one_line(error)}); "
+                "its photographs are embedded again"
             )
             return
-        self._keep(contents.tolist(), embeddings)
+        self._remember(contents.tolist(), embeddings)
 
-    def _keep(self, contents: Sequence[str], embeddings: np.ndarray) -> None:
-        self._files.append(embeddings)
+    def _remember(self, contents: Sequence[str], embeddings: np.ndarray) -> None:
         for row, content in enumerate(contents):
-            self._place[content] = (len(self._files) - 1, row)
+            self._place_of[content] = (len(self._blocks), row)
+        self._blocks.append(embeddings)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._place_of)
 
     def get(self, content: str) -> np.ndarray | None:
-        """Return the embedding [D] of a photograph by the digest of its file; None when it is not stored."""
-        place = self._place.get(content)
-        return None if place is None else self._files[place[0]][place[1]]
+        """Return the embedding of an image.
+
+        Args:
+            content: the digest of the image's file.
+
+        Returns:
+            float32 [D], or None if it is not stored.
+        """
+        if content not in self._place_of:
+            return None
+        block, row = self._place_of[content]
+        return self._blocks[block][row]
 
     def add(self, contents: Sequence[str], embeddings: np.ndarray) -> None:
-        """Write embeddings [n, D] to a new file. A disk that refuses costs the storing, not the work."""
+        """Store embeddings; if the disk refuses, log it and keep them in memory only.
+
+        Args:
+            contents: the digests of n image files.
+            embeddings: float32 [n, D], unit length.
+        """
         if not contents:
             return
-        self._keep(contents, embeddings)
-        if not self.keeps:
+        self._remember(contents, embeddings)
+        if not self.writes:
             return
+        path = self.folder / f"{uuid.uuid4().hex}.npz"
         try:
-            path = self.folder / f"{uuid.uuid4().hex}.npz"
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 digest = np.asarray(self.made_by)
                 np.savez(file, digest=digest, contents=np.asarray(contents), embeddings=embeddings)

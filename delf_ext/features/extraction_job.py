@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
-from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of, made_by
 from delf_ext.features.embedder import EmbedsImages
 from delf_ext.features.extraction import decoded_batches, embed_readable
 
@@ -48,9 +47,8 @@ def extract_in_parts(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
-    made_by = f"{model.digest}, decoding {DECODING_VERSION}"
     parts = FeatureParts(
-        folder, made_by, images.ids, math.ceil(PART_IMAGES / batch_size) * batch_size, overwrite
+        folder, made_by(model.digest), images.ids, math.ceil(PART_IMAGES / batch_size) * batch_size, overwrite
     )
     index, count = shard
     own = range(index - 1, parts.num_parts, count)
@@ -116,7 +114,7 @@ def _plan(
         before = (
             {}
             if stored is None
-            else dict(zip(rows, zip(stored.contents, stored.known()), strict=True))
+            else dict(zip(rows, zip(stored.contents, stored.per_image()), strict=True))
         )
         unchanged = {
             row: vector
@@ -139,7 +137,7 @@ def _earlier(parts: FeatureParts) -> dict[str, np.ndarray]:
     """Content -> embedding, of the parts of other lists."""
     read = (part for part in (_read(parts, path) for path in parts.earlier()) if part is not None)
     pairs = (
-        pair for part in read for pair in zip(part.contents.tolist(), part.known(), strict=True)
+        pair for part in read for pair in zip(part.contents.tolist(), part.per_image(), strict=True)
     )
     return {content: vector for content, vector in pairs if vector is not None}
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from data_io.artifacts import (
-    StaleArtifact,
     atomic_path,
     digest_of,
     load_record,
@@ -49,44 +48,30 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
-def test_records_come_back_as_they_were(tmp_path: Path, name: str) -> None:
+def test_load_record_returns_what_save_record_wrote(tmp_path: Path, name: str) -> None:
     record = RECORDS[name]
     save_record(tmp_path / "new" / "record.npz", record)
     loaded = load_record(tmp_path / "new" / "record.npz", type(record))
     for field in dataclasses.fields(record):
-        before, after = getattr(record, field.name), getattr(loaded, field.name)
+        before = getattr(record, field.name)
+        after = getattr(loaded, field.name)
         if isinstance(before, np.ndarray):
-            np.testing.assert_array_equal(before, after)
-            assert (
-                before.dtype == after.dtype
-                and before.shape == after.shape
-                and not after.flags.writeable
-            )
+            np.testing.assert_array_equal(before, after, strict=True)
+            assert not after.flags.writeable
         else:
             assert before == after
 
 
-def test_another_type_of_record_is_named(tmp_path: Path) -> None:
+def test_load_record_refuses_another_type_of_record(tmp_path: Path) -> None:
     save_record(tmp_path / "r.npz", RECORDS["images"])
-    with pytest.raises(ValueError, match="r.npz: holds ImageList, not Ranking"):
+    with pytest.raises(ValueError, match="r.npz: contains ImageList, not Ranking"):
         load_record(tmp_path / "r.npz", Ranking)
     np.savez(tmp_path / "foreign.npz", ids=IDS)
-    with pytest.raises(ValueError, match="foreign.npz: holds nothing known, not Ranking"):
+    with pytest.raises(ValueError, match="foreign.npz: contains an unknown record, not Ranking"):
         load_record(tmp_path / "foreign.npz", Ranking)
 
 
-def test_features_of_another_config_are_stale(tmp_path: Path) -> None:
-    path = tmp_path / "features.npz"
-    save_record(path, RECORDS["features"])
-    assert load_record(path, GlobalFeatures, digest="0123456789ab").digest == "0123456789ab"
-    with pytest.raises(
-        StaleArtifact,
-        match="features.npz was made by config 0123456789ab; now ffff. Pass --overwrite",
-    ):
-        load_record(path, GlobalFeatures, digest="ffff")
-
-
-def test_damaged_files_are_named_with_the_remedy(tmp_path: Path) -> None:
+def test_load_record_names_damaged_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
     save_record(path, RECORDS["features"])
     whole = path.read_bytes()
@@ -117,7 +102,7 @@ def test_damaged_files_are_named_with_the_remedy(tmp_path: Path) -> None:
         ({"ids": np.array(["a", "a"])}, "image ids must be unique"),
     ],
 )
-def test_a_record_changed_by_hand_is_refused(
+def test_load_record_refuses_a_record_changed_by_hand(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     columns = {
@@ -138,7 +123,7 @@ def test_a_record_changed_by_hand_is_refused(
 
 
 class Trap:
-    """Unpickling it would leave a trace."""
+    """Object that makes a folder when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -147,10 +132,11 @@ class Trap:
         return os.mkdir, (str(self.trace),)
 
 
-def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
+def test_load_record_never_unpickles(tmp_path: Path) -> None:
     trap = Trap(tmp_path / "trace")
     pickle.loads(pickle.dumps(trap))
-    assert trap.trace.is_dir()  # the trap works
+    # The trap works.
+    assert trap.trace.is_dir()
     trap.trace.rmdir()
     for name, value in (("ids", np.array([trap], object)), ("extra", np.array(trap, object))):
         columns = {
@@ -169,18 +155,19 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     assert not trap.trace.exists()
 
 
-def test_a_writer_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_atomic_path_keeps_the_old_file_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "result.txt"
     write_text(path, "old")
     with pytest.raises(KeyError), atomic_path(path) as temporary:
         temporary.write_text("half of the n")
-        assert temporary.parent == path.parent  # a rename works inside one file system only
+        # A rename works only inside one file system.
+        assert temporary.parent == path.parent
         raise KeyError("disk full")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["result.txt"]
 
 
-def test_a_record_that_cannot_be_written_leaves_nothing(
+def test_save_record_leaves_no_file_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Any, **_: Any) -> None:
@@ -193,14 +180,14 @@ def test_a_record_that_cannot_be_written_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_result_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
+def test_written_files_have_the_usual_permissions(tmp_path: Path) -> None:
     write_text(tmp_path / "ours", "x")
     (tmp_path / "usual").write_text("x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "usual")]
     assert modes[0] == modes[1]
 
 
-def test_json_round_trip_and_errors(tmp_path: Path) -> None:
+def test_read_json_returns_what_write_json_wrote_and_names_bad_files(tmp_path: Path) -> None:
     value = {"mAP": 0.5, "names": ["만두", None], "nested": {"k": [1, 2]}}
     write_json(tmp_path / "deep" / "m.json", value)
     assert read_json(tmp_path / "deep" / "m.json") == value
@@ -219,12 +206,9 @@ def test_json_round_trip_and_errors(tmp_path: Path) -> None:
     assert not (tmp_path / "set.json").exists()
 
 
-def test_digest_depends_on_the_value_and_not_on_the_order_of_keys() -> None:
+def test_digest_depends_on_values_but_not_on_key_order() -> None:
     assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
-    assert (
-        len({digest_of(value) for value in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, [1], None)})
-        == 6
-    )
-    assert (
-        digest_of({}) == "44136fa355b3"
-    )  # first digits of SHA-256 of the two bytes {}, as sha256sum prints them
+    values = ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, [1], None)
+    assert len({digest_of(value) for value in values}) == 6
+    # The first digits of SHA-256 of the two bytes {}, as sha256sum prints them.
+    assert digest_of({}) == "44136fa355b3"

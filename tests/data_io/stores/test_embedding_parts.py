@@ -17,7 +17,7 @@ IDS = np.array(["a", "b/ü 2", "c", "d", "e"])
 
 
 def part(seed: int = 0) -> FeaturePart:
-    """Two embeddings, and between them an image that has none."""
+    """Return a part of three images; the second one has no embedding."""
     vectors = np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return FeaturePart.of(
@@ -26,51 +26,48 @@ def part(seed: int = 0) -> FeaturePart:
 
 
 def assert_same(one: FeaturePart | None, other: FeaturePart) -> None:
-    assert (
-        one is not None
-        and one.contents.tolist() == other.contents.tolist()
-        and one.reasons.tolist() == other.reasons.tolist()
-    )
+    assert one is not None
+    assert one.contents.tolist() == other.contents.tolist()
+    assert one.reasons.tolist() == other.reasons.tolist()
     np.testing.assert_array_equal(one.embeddings, other.embeddings)
 
 
-def test_the_digest_is_of_the_bytes_and_nothing_else(tmp_path: Path) -> None:
+def test_content_digest_depends_only_on_the_bytes(tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     for name in ("a.jpg", "b.png"):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "c").write_bytes(data[:-1])
-    assert (
-        content_digest(tmp_path / "a.jpg")
-        == content_digest(str(tmp_path / "b.png"))
-        == hashlib.sha256(data).hexdigest()[:32]
-    )
+    expected = hashlib.sha256(data).hexdigest()[:32]
+    assert content_digest(tmp_path / "a.jpg") == expected
+    assert content_digest(str(tmp_path / "b.png")) == expected
     assert content_digest(tmp_path / "c") not in ("", content_digest(tmp_path / "a.jpg"))
 
 
-def test_what_cannot_be_read_has_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_content_digest_of_unreadable_files_and_pipes_is_empty(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert [
         content_digest(path) for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing")
     ] == ["", "", ""]
 
 
-def test_a_part_comes_back(tmp_path: Path) -> None:
+def test_read_returns_the_saved_part(tmp_path: Path) -> None:
     parts = FeatureParts(tmp_path / "p", "d1", IDS, 3)
-    assert parts.num_parts == 2 and [list(parts.rows(k)) for k in range(2)] == [[0, 1, 2], [3, 4]]
+    assert parts.num_parts == 2
+    assert [list(parts.rows(k)) for k in range(2)] == [[0, 1, 2], [3, 4]]
     assert parts.read(parts.path(0)) is None
     parts.save(0, part())
     assert_same(FeatureParts(tmp_path / "p", "d1", IDS, 3).read(parts.path(0)), part())
-    first, none, last = part().known()
+    first, second, last = part().per_image()
     np.testing.assert_array_equal([first, last], part().embeddings)
-    assert none is None
+    assert second is None
 
 
-def test_a_part_without_any_embedding(tmp_path: Path) -> None:
+def test_a_part_can_have_no_embedding(tmp_path: Path) -> None:
     parts = FeatureParts(tmp_path, "d1", IDS, 3)
     empty = FeaturePart.of(np.array(["", "ab"]), ["is a folder", "truncated"])
     parts.save(1, empty)
     assert_same(parts.read(parts.path(1)), empty)
-    assert empty.known() == [None, None]
+    assert empty.per_image() == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +83,9 @@ def test_a_part_without_any_embedding(tmp_path: Path) -> None:
             ["a", "b"],
             ["", ""],
             np.eye(3, dtype=np.float32),
-            r"^2 float32 embeddings belong here. Received \(3, 3\)\.$",
+            r"^expected 2 float32 embeddings. Received \(3, 3\)\.$",
         ),
-        (["a", "b"], ["", ""], np.eye(2), "^2 float32 embeddings belong here"),
+        (["a", "b"], ["", ""], np.eye(2), "^expected 2 float32 embeddings"),
         (
             ["a", "b"],
             ["", "bad"],
@@ -97,7 +94,7 @@ def test_a_part_without_any_embedding(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_part_checks_itself(
+def test_a_part_refuses_wrong_columns(
     contents: list, reasons: list, embeddings: np.ndarray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -106,7 +103,7 @@ def test_a_part_checks_itself(
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_damaged_file_is_never_taken_for_another_part(data: st.DataObject) -> None:
+def test_read_never_returns_wrong_content_of_a_damaged_file(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = FeatureParts(folder, "d1", IDS, 3)
         parts.save(0, part())
@@ -118,40 +115,39 @@ def test_a_damaged_file_is_never_taken_for_another_part(data: st.DataObject) -> 
             whole[position] ^= 1 << data.draw(st.integers(0, 7))
         parts.path(0).write_bytes(whole)
         try:
-            assert_same(
-                parts.read(parts.path(0)), part()
-            )  # a time stamp, for example, may be wrong
+            # Damage to a time stamp, for example, changes no content.
+            assert_same(parts.read(parts.path(0)), part())
         except ValueError as error:
-            assert str(error).startswith(f"{parts.path(0)}: not a whole part (")
+            assert str(error).startswith(f"{parts.path(0)}: not a valid part (")
 
 
-def test_a_part_that_another_model_left_is_named(tmp_path: Path) -> None:
+def test_read_names_a_part_of_another_model(tmp_path: Path) -> None:
     FeatureParts(tmp_path / "p", "d1", IDS, 3).save(0, part())
     (tmp_path / "p" / "parts.json").write_text('{"digest": "d2"}')
     parts = FeatureParts(tmp_path / "p", "d2", IDS, 3)
     with pytest.raises(
-        ValueError, match=r"000000\.npz: not a whole part \(another model made it\)$"
+        ValueError, match=r"000000\.npz: not a valid part \(another model made it\)$"
     ):
         parts.read(parts.path(0))
 
 
-def test_another_model_is_refused_and_overwrite_drops_only_what_it_made(tmp_path: Path) -> None:
+def test_another_model_is_refused_and_overwrite_deletes_only_its_parts(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     FeatureParts(tmp_path, "d1", IDS, 3).save(0, part())
     with pytest.raises(
-        StaleArtifact, match=rf"^{tmp_path} was made by model d1; now d2\. Pass --overwrite\.$"
+        StaleArtifact,
+        match=rf"^{tmp_path} was made by model d1; now d2\. Pass --overwrite \(overwrite=True\)\.$",
     ):
         FeatureParts(tmp_path, "d2", IDS, 3)
     parts = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)
     assert parts.read(parts.path(0)) is None and (tmp_path / "mine").is_dir()
     parts.save(0, part())
-    again = FeatureParts(
-        tmp_path, "d2", IDS, 3, overwrite=True
-    )  # the second shard says --overwrite too
+    # The second shard is called with --overwrite too.
+    again = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)
     assert_same(again.read(parts.path(0)), part())
 
 
-def test_a_damaged_head_is_named(tmp_path: Path) -> None:
+def test_a_damaged_parts_file_is_named(tmp_path: Path) -> None:
     FeatureParts(tmp_path, "d1", IDS, 3)
     (tmp_path / "parts.json").write_text("{")
     with pytest.raises(ValueError, match=r"parts\.json: not readable as JSON"):
@@ -173,10 +169,10 @@ def test_parts_of_an_earlier_list_are_found_until_they_are_dropped(tmp_path: Pat
     assert not before.path(0).exists() and other.earlier() == []
 
 
-def test_one_process_per_shard(tmp_path: Path) -> None:
+def test_only_one_process_can_extract_a_shard(tmp_path: Path) -> None:
     one, two = (FeatureParts(tmp_path, "d1", IDS, 3) for _ in range(2))
     refused = pytest.raises(
-        ValueError, match=r": another run is extracting shard 1/2; let it end first\.$"
+        ValueError, match=r": another run is extracting shard 1/2; wait until it ends\.$"
     )
     with one.locked(1, 2), two.locked(2, 2), refused, two.locked(1, 2):
         pass
@@ -184,12 +180,12 @@ def test_one_process_per_shard(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_run_left_half_written_is_swept_when_its_part_is_made(tmp_path: Path) -> None:
+def test_save_deletes_what_a_killed_run_left_of_the_part(tmp_path: Path) -> None:
     parts = FeatureParts(tmp_path, "d1", IDS, 3)
     parts.save(0, part())
-    left = [parts.path(k).with_name(f".{parts.path(k).name}.x1y2") for k in range(2)]
-    for path in left:
+    abandoned = [parts.path(k).with_name(f".{parts.path(k).name}.x1y2") for k in range(2)]
+    for path in abandoned:
         path.touch()
     parts.save(0, part(1))
-    assert [path.exists() for path in left] == [False, True]
+    assert [path.exists() for path in abandoned] == [False, True]
     assert_same(parts.read(parts.path(0)), part(1))

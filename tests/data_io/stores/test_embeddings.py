@@ -1,4 +1,4 @@
-"""Embeddings on disk: found by content, never another model's, and no reason for a run to fail."""
+"""Test that a store finds embeddings by content, only of its model, and never makes a run fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_io.artifacts import StaleArtifact, write_json
 from data_io.images import DECODING_VERSION
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts
-from data_io.stores.embeddings import PARTS, EmbeddingStore
+from data_io.stores.embeddings import PARTS_FOLDER, EmbeddingStore
 
 DIGEST = "0123456789ab"
 MADE_BY = f"{DIGEST}, decoding {DECODING_VERSION}"
@@ -23,16 +23,16 @@ VECTORS = np.eye(4, dtype=np.float32)
 
 
 def refuse(line: str) -> None:
-    raise AssertionError(f"nothing was to be said: {line}")
+    raise AssertionError(f"unexpected line in the log: {line}")
 
 
 def store(
     folder: Path,
     digest: str = DIGEST,
     log: Callable[[str], None] = refuse,
-    named: Path | None = None,
+    extra_folder: Path | None = None,
 ) -> EmbeddingStore:
-    return EmbeddingStore(folder, digest, log, named)
+    return EmbeddingStore(folder, digest, log, extra_folder)
 
 
 @pytest.fixture(params=["features", "[2024] w*?"])
@@ -40,7 +40,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / request.param
 
 
-def test_an_embedding_is_found_by_the_content_of_its_photograph(folder: Path) -> None:
+def test_get_finds_an_embedding_by_content(folder: Path) -> None:
     first = store(folder)
     assert len(first) == 0 and first.get("a") is None and not folder.exists()
     first.add(["a", "b"], VECTORS[:2])
@@ -50,7 +50,7 @@ def test_an_embedding_is_found_by_the_content_of_its_photograph(folder: Path) ->
     assert [path.parent for path in folder.rglob("*.npz")] == [folder / OWN]
 
 
-def test_a_later_embedding_of_one_content_takes_the_place_of_the_first(folder: Path) -> None:
+def test_get_returns_the_latest_embedding_of_a_content(folder: Path) -> None:
     known = store(folder)
     known.add(["a"], VECTORS[:1])
     known.add(["a"], VECTORS[1:2])
@@ -58,14 +58,14 @@ def test_a_later_embedding_of_one_content_takes_the_place_of_the_first(folder: P
     assert len(known) == 1
 
 
-def test_a_store_that_keeps_nothing_writes_nothing(folder: Path) -> None:
-    known = EmbeddingStore(folder, DIGEST, refuse, keeps=False)
+def test_a_store_that_does_not_write_keeps_embeddings_in_memory(folder: Path) -> None:
+    known = EmbeddingStore(folder, DIGEST, refuse, writes=False)
     known.add(["a"], VECTORS[:1])
     np.testing.assert_array_equal(known.get("a"), VECTORS[0])
     assert not folder.exists()
 
 
-def test_nothing_to_store_writes_nothing(folder: Path) -> None:
+def test_add_of_nothing_writes_no_file(folder: Path) -> None:
     store(folder).add([], np.zeros((0, 4), np.float32))
     assert not folder.exists()
 
@@ -77,16 +77,19 @@ def test_embeddings_of_another_model_are_never_read(folder: Path) -> None:
     (path,) = (folder / OWN).iterdir()
     moved = folder / f"ba9876543210-{DECODING_VERSION}" / path.name
     moved.parent.mkdir()
-    moved.write_bytes(path.read_bytes())  # even where somebody puts them there
+    # Even if a user copies the file to the folder of the other model.
+    moved.write_bytes(path.read_bytes())
     assert store(folder, "ba9876543210").get("a") is None
 
 
-def test_embeddings_of_another_way_of_decoding_are_never_read(
+def test_embeddings_of_another_decoding_version_are_never_read(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store(folder).add(["a"], VECTORS[:1])
-    monkeypatch.setattr("data_io.stores.embeddings.DECODING_VERSION", DECODING_VERSION + 1)
+    for module in ("embeddings", "embedding_parts"):
+        name = f"data_io.stores.{module}.DECODING_VERSION"
+        monkeypatch.setattr(name, DECODING_VERSION + 1)
     assert store(folder).get("a") is None
 
 
@@ -133,7 +136,7 @@ DAMAGES = [value for name, value in globals().items() if name.startswith("damage
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_logged_and_passed_over(
+def test_a_damaged_file_is_logged_and_ignored(
     folder: Path,
     damage: Callable[[Path], None],
 ) -> None:
@@ -141,18 +144,18 @@ def test_a_damaged_file_is_logged_and_passed_over(
     (bad,) = (folder / OWN).iterdir()
     store(folder).add(["c"], VECTORS[2:3])
     damage(bad)
-    said: list[str] = []
-    known = store(folder, log=said.append)
+    messages: list[str] = []
+    known = store(folder, log=messages.append)
     assert known.get("a") is None and known.get("c") is not None
-    (line,) = said
-    assert line.startswith(f"{bad}: not a whole file of embeddings (") and "\n" not in line
+    (line,) = messages
+    assert line.startswith(f"{bad}: damaged file of embeddings (") and "\n" not in line
     assert line.endswith("); its photographs are embedded again")
     known.add(["a"], VECTORS[:1])
     assert known.get("a") is not None
 
 
 @given(data=st.data())
-def test_any_bytes_in_a_file_are_no_reason_to_fail(
+def test_any_bytes_in_a_file_never_raise_an_error(
     data: st.DataObject,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -163,8 +166,8 @@ def test_any_bytes_in_a_file_are_no_reason_to_fail(
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    said: list[str] = []
-    found = store(folder, log=said.append).get("a")
+    messages: list[str] = []
+    found = store(folder, log=messages.append).get("a")
     assert found is None or found.shape == (4,)
 
 
@@ -172,28 +175,29 @@ def test_any_bytes_in_a_file_are_no_reason_to_fail(
 
 
 def extracted(out: Path, made_by: str = MADE_BY) -> None:
-    """As `extract` leaves it: two photographs, the second of which cannot be read, and one more."""
-    parts = FeatureParts(out / PARTS, made_by, np.array(["x", "y", "z"]), part_images=2)
-    broken = [VECTORS[0], "not an image"]
-    parts.save(0, FeaturePart.of(np.array(["a", "b"]), broken))
+    """Write what `extract` writes for three photographs; the second one cannot be read."""
+    parts = FeatureParts(out / PARTS_FOLDER, made_by, np.array(["x", "y", "z"]), part_images=2)
+    results = [VECTORS[0], "not an image"]
+    parts.save(0, FeaturePart.of(np.array(["a", "b"]), results))
     parts.save(1, FeaturePart.of(np.array(["c"]), [VECTORS[2]]))
 
 
-def test_what_extract_has_embedded_is_found(folder: Path, tmp_path: Path) -> None:
+def test_embeddings_that_extract_wrote_are_found(folder: Path, tmp_path: Path) -> None:
     extracted(folder)
-    known = store(tmp_path / "own", named=folder)
+    known = store(tmp_path / "own", extra_folder=folder)
     assert len(known) == 2 and known.get("b") is None
     np.testing.assert_array_equal(known.get("a"), VECTORS[0])
     np.testing.assert_array_equal(known.get("c"), VECTORS[2])
-    known.add(["b"], VECTORS[1:2])  # only the own folder is written to
+    # Only the own folder is written to.
+    known.add(["b"], VECTORS[1:2])
     assert len(list((tmp_path / "own").rglob("*.npz"))) == 1
     assert len(list(folder.rglob("*.npz"))) == 2
 
 
-def test_another_store_is_read_and_not_written_to(folder: Path, tmp_path: Path) -> None:
+def test_another_store_is_read_but_not_written_to(folder: Path, tmp_path: Path) -> None:
     store(folder).add(["a"], VECTORS[:1])
     store(tmp_path / "own").add(["b"], VECTORS[1:2])
-    known = store(tmp_path / "own", named=folder)
+    known = store(tmp_path / "own", extra_folder=folder)
     assert known.get("a") is not None and known.get("b") is not None
     known.add(["c"], VECTORS[2:3])
     assert len(list(folder.rglob("*.npz"))) == 1
@@ -202,7 +206,7 @@ def test_another_store_is_read_and_not_written_to(folder: Path, tmp_path: Path) 
 def test_parts_of_another_model_are_refused_with_both_digests(folder: Path, tmp_path: Path) -> None:
     extracted(folder, "ffff, decoding 1")
     with pytest.raises(StaleArtifact) as caught:
-        store(tmp_path / "own", named=folder)
+        store(tmp_path / "own", extra_folder=folder)
     both = f"model ffff, decoding 1; this model is {MADE_BY}"
     assert str(caught.value) == f"{folder} was made by {both}. Extract again."
 
@@ -213,37 +217,37 @@ def test_a_store_of_another_model_is_refused_with_both_digests(
 ) -> None:
     store(folder, "ffff").add(["a"], VECTORS[:1])
     with pytest.raises(StaleArtifact) as caught:
-        store(tmp_path / "own", named=folder)
+        store(tmp_path / "own", extra_folder=folder)
     both = f"model ffff-{DECODING_VERSION}; this model is {OWN}"
     assert str(caught.value) == f"{folder} was made by {both}. Extract again."
 
 
-def test_a_folder_without_embeddings_is_refused_with_the_command(
+def test_a_folder_without_embeddings_is_refused_with_the_command_to_run(
     folder: Path,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError) as missing:
-        store(tmp_path / "own", named=folder)
+        store(tmp_path / "own", extra_folder=folder)
     makes = f"`mandoo extract --out={folder}`"
     assert str(missing.value) == f"{folder}: no such folder of features; {makes} makes one."
     (folder / "empty").mkdir(parents=True)
     with pytest.raises(ValueError) as empty:
-        store(tmp_path / "own", named=folder)
+        store(tmp_path / "own", extra_folder=folder)
     assert str(empty.value) == f"{folder}: no stored features in it; {makes} makes them."
 
 
 @pytest.mark.parametrize("note", [[], None, {}, {"digest": 3}])
-def test_a_note_that_names_no_model_is_refused(tmp_path: Path, note: object) -> None:
+def test_a_parts_file_that_names_no_model_is_refused(tmp_path: Path, note: object) -> None:
     extracted(tmp_path / "out")
-    write_json(tmp_path / "out" / PARTS / "parts.json", note)
+    write_json(tmp_path / "out" / PARTS_FOLDER / "parts.json", note)
     with pytest.raises(StaleArtifact, match=f"this model is {MADE_BY}"):
-        store(tmp_path / "own", named=tmp_path / "out")
+        store(tmp_path / "own", extra_folder=tmp_path / "out")
 
 
 # --- several writers, and a disk that refuses
 
 
-def test_two_writers_share_a_folder(folder: Path) -> None:
+def test_two_writers_can_share_a_folder(folder: Path) -> None:
     first, second = store(folder), store(folder)
     first.add(["a"], VECTORS[:1])
     second.add(["b"], VECTORS[1:2])
@@ -252,7 +256,7 @@ def test_two_writers_share_a_folder(folder: Path) -> None:
     assert [store(folder).get(content) is not None for content in "abc"] == [True] * 3
 
 
-def test_many_writers_at_once_lose_nothing(folder: Path) -> None:
+def test_many_writers_at_once_lose_no_embedding(folder: Path) -> None:
     def write(number: int) -> None:
         own = store(folder)
         for row in range(5):
@@ -266,23 +270,23 @@ def test_many_writers_at_once_lose_nothing(folder: Path) -> None:
     assert not [path for path in (folder / OWN).iterdir() if path.suffix != ".npz"]
 
 
-def test_a_folder_that_cannot_be_written_costs_the_storing_only(folder: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_only_logged(folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    said: list[str] = []
-    known = store(folder, log=said.append)
+    messages: list[str] = []
+    known = store(folder, log=messages.append)
     known.add(["a"], VECTORS[:1])
     np.testing.assert_array_equal(known.get("a"), VECTORS[0])
-    (line,) = said
+    (line,) = messages
     assert line.startswith(f"{folder / OWN}: embeddings are not stored (") and "\n" not in line
 
 
-def test_a_full_disk_costs_the_storing_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_only_logged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    said: list[str] = []
-    known = store(folder, log=said.append)
+    messages: list[str] = []
+    known = store(folder, log=messages.append)
     monkeypatch.setattr("data_io.stores.embeddings.np.savez", full)
     known.add(["a"], VECTORS[:1])
-    assert said == [f"{folder / OWN}: embeddings are not stored (No space left on device)"]
+    assert messages == [f"{folder / OWN}: embeddings are not stored (No space left on device)"]
     assert known.get("a") is not None and list((folder / OWN).iterdir()) == []

@@ -18,6 +18,7 @@ from PIL import Image
 from data_io.artifacts import StaleArtifact, save_record
 from data_io.images import DECODING_VERSION
 from data_io.records import ImageList
+from data_io.stores import embedding_parts
 from data_io.stores.embedding_parts import FeatureParts
 from delf_ext.features import extraction_job
 from delf_ext.features.extraction import extract_global
@@ -286,7 +287,7 @@ def test_a_damaged_part_is_made_again(
     assert run(images, tmp_path, model) == before and path.read_bytes() == whole
     assert model.embedded == list(range(7, 13))
     lines = [line for line in capsys.readouterr().out.splitlines() if "000001.npz" in line]
-    assert len(lines) == 1 and lines[0].startswith(f"{path}: not a whole part (")
+    assert len(lines) == 1 and lines[0].startswith(f"{path}: not a valid part (")
     assert lines[0].endswith("); its images are embedded again")
 
 
@@ -297,14 +298,14 @@ def test_what_is_stale_is_refused_before_a_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str, decoding: int, now: str
 ) -> None:
     images, model = gallery(tmp_path / "g", 8), Model(digest)
-    monkeypatch.setattr(extraction_job, "DECODING_VERSION", 1)
+    monkeypatch.setattr(embedding_parts, "DECODING_VERSION", 1)
     run(images, tmp_path)
-    monkeypatch.setattr(extraction_job, "DECODING_VERSION", decoding)
+    monkeypatch.setattr(embedding_parts, "DECODING_VERSION", decoding)
     with monkeypatch.context() as patch:
         patch.setattr(extraction_job, "contents_of", lambda paths: pytest.fail("read"))
         with pytest.raises(
             StaleArtifact,
-            match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite\.$",
+            match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite \(overwrite=True\)\.$",
         ):
             run(images, tmp_path, model)
     assert run(images, tmp_path, model, overwrite=True) is not None and len(model.embedded) == 8
@@ -314,7 +315,7 @@ def test_two_processes_on_one_shard(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 8)
     with parts_of(images, tmp_path).locked(1, 2):
         with pytest.raises(
-            ValueError, match="another run is extracting shard 1/2; let it end first"
+            ValueError, match="another run is extracting shard 1/2; wait until it ends"
         ):
             run(images, tmp_path, shard=(1, 2))
         assert run(images, tmp_path, shard=(2, 2)) is None
