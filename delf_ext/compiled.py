@@ -1,4 +1,7 @@
-"""numba as this project uses it: no lock held, no arithmetic reordered, so the same bits on every machine with any threads."""
+"""Compile functions with numba so that results are the same bits on every machine.
+
+Compiled code releases the GIL and never reorders arithmetic (no fastmath, no parallel loops).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,19 @@ from numba import njit
 
 
 def compiled(function: Callable, **options: Any) -> Any:
-    """Compiled at its first call and kept beside its file, or in the user's cache folder; where neither can be written, for this
-    process alone."""
+    """Compile a function at its first call; keep the machine code on disk if possible.
+
+    Args:
+        function: code that numba can compile.
+        **options: passed to `numba.njit`.
+
+    Returns:
+        The compiled function. Its cache is beside the source file or in the user's cache folder;
+        if neither is writable, each process compiles again.
+    """
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # "no locator available": a read-only container without a home
+    except RuntimeError:
+        # "no locator available": a read-only container without a home directory.
         return njit(**options)(function)

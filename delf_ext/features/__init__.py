@@ -1,1 +1,1 @@
-"""Images to features: what embeds, and the extraction of whole lists."""
+"""Extract features of images: embedders, and their use on whole lists of images."""

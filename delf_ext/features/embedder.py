@@ -1,4 +1,7 @@
-"""What turns a batch of photographs into embeddings, as all verbs see it. Imports no TensorFlow."""
+"""Define what the rest of the program sees of a model: images in, embeddings out.
+
+This module does not import TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,34 @@ from delf_ext.config import UsageError
 from delf_ext.recipes import schema
 
 Embed = Callable[[np.ndarray], np.ndarray]
+"""uint8 images [B, S, S, 3], RGB -> float32 embeddings [B, D]."""
 
 
 class EmbedsImages(Protocol):
-    """What extraction asks of a model: an Embedder, or your own."""
+    """Interface of a model that extraction can use: an Embedder or a class of the user."""
 
     @property
-    def image_size(self) -> int: ...
+    def image_size(self) -> int:
+        """Side of the input in pixels."""
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """String that changes if the embeddings can change."""
+
     @property
-    def embed(self) -> Embed: ...
+    def embed(self) -> Embed:
+        """Function of a batch of images to their embeddings."""
 
 
 @dataclass(frozen=True)
 class HeldBack:
-    """What training held back: the validation of its recipe, its seed, and the names that it held back."""
+    """Images that training held back for validation.
+
+    Attributes:
+        validation: rule of the recipe; None if nothing was held back.
+        seed: seed of the random choice.
+        names: names of the classes or images that were held back.
+    """
 
     validation: schema.Validation | None = None
     seed: int = 0
@@ -38,13 +53,19 @@ class HeldBack:
 
 @dataclass(frozen=True)
 class Embedder:
-    """A model that is ready to embed. Its weights may be loaded at the first batch only.
+    """Model that is ready to embed; its weights may be loaded at the first batch.
 
-    name: as it is shown. image_size: S, the side of its input in pixels. digest: changes with weights, preprocessing
-    and precision. embed: uint8 [B, S, S, 3] RGB -> float32 [B, D]. graph: returns what TensorFlow runs, for other
-    runtimes; None where there is none. store: where its embeddings are kept; None keeps nothing. test_time: further
-    copies of a photograph that its recipe asks for. ranking: the recipe's chain of re-rankers. held_back: what its
-    training did not see. float32: its recipe allows no lower precision.
+    Attributes:
+        name: shown to the user.
+        image_size: side S of the input in pixels.
+        digest: changes with weights, preprocessing and precision.
+        embed: uint8 images [B, S, S, 3], RGB -> float32 embeddings [B, D].
+        graph: returns the TensorFlow graph, for other runtimes; None if there is none.
+        store: keeps embeddings on disk; None keeps nothing.
+        test_time: copies of an image that the recipe embeds as well.
+        ranking: chain of re-ranking steps of the recipe.
+        held_back: images that training did not see.
+        float32: whether the recipe forbids lower precision.
     """
 
     name: str
@@ -67,9 +88,16 @@ def require_built_join(join: schema.Join) -> None:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several models whose unit vectors are joined. Each embeds, and stores, by itself.
+    """Several models whose embeddings are joined; each one embeds and stores for itself.
 
-    Raises: UsageError for a join that is not built yet.
+    Attributes:
+        name: shown to the user.
+        members: the models.
+        join: how embeddings are joined.
+        ranking: chain of re-ranking steps of the recipe.
+
+    Raises:
+        UsageError: the join is not built yet, or does not fit the number of members.
     """
 
     name: str
@@ -87,7 +115,11 @@ class Ensemble:
 
     @property
     def test_time(self) -> schema.TestTime:
-        """What the members' recipes ask for. Raises: UsageError when they differ."""
+        """Copies of an image that the recipes of all members embed as well.
+
+        Raises:
+            UsageError: the members' recipes differ.
+        """
         first, *others = [member.test_time for member in self.members]
         if any(other != first for other in others):
             raise UsageError(
@@ -97,48 +129,62 @@ class Ensemble:
 
     @property
     def held_back(self) -> HeldBack:
-        """What all members held back. Raises: UsageError when they differ: each image was seen by one of them."""
+        """Images that no member saw in training; see `common_held_back`."""
         return common_held_back(self.members, self.name)
 
     @property
     def digest(self) -> str:
+        """Digest of the join and of the members' digests."""
         return digest_of([repr(self.join), [member.digest for member in self.members]])
 
     def joined(self, embeddings: list[np.ndarray]) -> np.ndarray:
-        """Return the embeddings [N, D] of unit length from the members' [N, Di].
+        """Join the members' embeddings of the same images.
 
-        Raises: UsageError when their mean is asked for and they differ in length.
+        Args:
+            embeddings: [N, Di] of each member, unit length.
+
+        Returns:
+            [N, D], unit length (zero if the mean is zero).
+
+        Raises:
+            UsageError: the join is a mean, and the members' dimensions differ.
         """
         if isinstance(self.join, schema.Concatenate):
             weights = self.join.weights or (1.0,) * len(embeddings)
-            joined = np.concatenate(
-                [weight * one for weight, one in zip(weights, embeddings, strict=True)], axis=1
-            )
+            weighted = [weight * one for weight, one in zip(weights, embeddings, strict=True)]
+            joined = np.concatenate(weighted, axis=1)
         else:
-            lengths = [one.shape[1] for one in embeddings]
-            if len(set(lengths)) > 1:
+            dimensions = [one.shape[1] for one in embeddings]
+            if len(set(dimensions)) > 1:
                 raise UsageError(
-                    f"MeanEmbedding needs members of one dimension. Received {lengths}."
+                    f"MeanEmbedding needs members of one dimension. Received {dimensions}."
                 )
             joined = np.mean(embeddings, axis=0)
-        return joined / np.maximum(
-            np.linalg.norm(joined, axis=1, keepdims=True), np.finfo(np.float32).tiny
-        )
+        lengths = np.linalg.norm(joined, axis=1, keepdims=True)
+        return joined / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 AnyEmbedder = Embedder | Ensemble
 
 
 def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:
-    """Return what the models that held anything back have in common.
+    """Return what was held back from the training of all models.
 
-    Raises: UsageError when they held back different images: each was trained on images that another one held back.
+    Args:
+        models: models without held-back images are ignored.
+        name: of the evaluation or ensemble, for the message.
+
+    Returns:
+        The common record; an empty one if no model held anything back.
+
+    Raises:
+        UsageError: models held back different images, so each image was seen by one of them.
     """
-    found = list(
-        dict.fromkeys(one for model in models if (one := model.held_back).validation is not None)
-    )
-    if len(found) > 1:
+    records = [model.held_back for model in models]
+    distinct = list({record for record in records if record.validation is not None})
+    if len(distinct) > 1:
         raise UsageError(
-            f"{name}: the models held back different images: evaluate them on data that name queries."
+            f"{name}: the models held back different images; evaluate them on data that has "
+            "its own queries."
         )
-    return found[0] if found else HeldBack()
+    return distinct[0] if distinct else HeldBack()

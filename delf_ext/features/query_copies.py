@@ -1,6 +1,7 @@
-"""Copies of a query, mirrored or turned: their mean embedding looks past how a photograph was taken.
+"""Embed transformed copies of a query, so that the mean embedding ignores how it was photographed.
 
-Source: the original's query expansion from augmented copies of the query; the copies here are the same at every run.
+Source: the 2018 original, which expands a query by augmented copies. The copies here are fixed, not
+random.
 """
 
 from __future__ import annotations
@@ -18,46 +19,67 @@ from delf_ext.features.embedder import Embedder, EmbedsImages, Ensemble
 from delf_ext.recipes import schema
 
 
-def turned(images: np.ndarray, degrees: float) -> np.ndarray:
-    """Return the images turned against the clock; the corners become gray."""
-    pictures = (Image.fromarray(image) for image in images)
-    return np.stack(
-        [
-            np.asarray(one.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=GRAY))
-            for one in pictures
-        ]
-    )
+def rotate_on_gray(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Rotate images counter-clockwise; the corners become gray.
+
+    Args:
+        images: uint8 [B, S, S, 3].
+        degrees: angle of the rotation.
+
+    Returns:
+        uint8 [B, S, S, 3].
+    """
+    rotated = [
+        Image.fromarray(image).rotate(degrees, Image.Resampling.BILINEAR, fillcolor=GRAY)
+        for image in images
+    ]
+    return np.stack([np.asarray(image) for image in rotated])
 
 
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirror": lambda images: images[:, :, ::-1],
     "flip": lambda images: images[:, ::-1],
-    "turn45": lambda images: turned(images, 45.0),
+    "turn45": lambda images: rotate_on_gray(images, 45.0),
     "turn90": lambda images: np.rot90(images, 1, (1, 2)),
     "turn180": lambda images: np.rot90(images, 2, (1, 2)),
     "turn270": lambda images: np.rot90(images, 3, (1, 2)),
-    "turn315": lambda images: turned(images, 315.0),
+    "turn315": lambda images: rotate_on_gray(images, 315.0),
 }
-"""Name of a copy -> uint8 [B, S, S, 3] to the same. Turns are against the clock."""
+"""Name of a copy -> function of uint8 images [B, S, S, 3]; turns are counter-clockwise."""
 
 
 @dataclass(frozen=True)
 class TransformedEmbedder:
-    """A model that sees each batch of photographs changed; change: a name in COPIES."""
+    """Embedder that transforms each batch of images first.
+
+    Attributes:
+        model: embeds the transformed images.
+        transform: a name in COPIES.
+    """
 
     model: EmbedsImages
-    change: str
+    transform: str
 
     @property
     def image_size(self) -> int:
+        """Side of the input in pixels."""
         return self.model.image_size
 
     @property
     def digest(self) -> str:
+        """Digest of the model; the transform does not change it."""
         return self.model.digest
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        return self.model.embed(np.ascontiguousarray(COPIES[self.change](images)))
+        """Embed the transformed images.
+
+        Args:
+            images: uint8 [B, S, S, 3], before the transform.
+
+        Returns:
+            float32 [B, D].
+        """
+        return self.model.embed(np.ascontiguousarray(COPIES[self.transform](images)))
 
 
 def require_known_copies(names: Iterable[str]) -> None:
@@ -80,13 +102,17 @@ def require_built(test_time: schema.TestTime) -> None:
         )
 
 
-def with_copy(model: EmbedsImages | Ensemble, change: str) -> EmbedsImages | Ensemble:
-    """Return the model that sees each photograph changed; the copies' embeddings are not stored."""
+def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensemble:
+    """Return the model that embeds a transformed copy of each image, without storing embeddings.
+
+    Stores know images by the content of their files, so an embedding of a copy would be taken
+    for the embedding of the image itself.
+    """
     if isinstance(model, Ensemble):
-        members = tuple(_transformed_member(member, change) for member in model.members)
+        members = tuple(_transformed_member(member, name) for member in model.members)
         return dataclasses.replace(model, members=members)
-    return TransformedEmbedder(model, change)
+    return TransformedEmbedder(model, name)
 
 
-def _transformed_member(member: Embedder, change: str) -> Embedder:
-    return dataclasses.replace(member, embed=TransformedEmbedder(member, change).embed, store=None)
+def _transformed_member(member: Embedder, name: str) -> Embedder:
+    return dataclasses.replace(member, embed=TransformedEmbedder(member, name).embed, store=None)

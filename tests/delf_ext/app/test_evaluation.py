@@ -253,7 +253,10 @@ def test_models_that_held_back_different_images_are_compared_on_queries_alone(
 ) -> None:
     assert tiny.validation is not None
     one, other = (held_back(COLOUR, tiny.validation, 3, name) for name in "ab")
-    message = f"{only_train.name}: the models held back different images: evaluate them on data that name queries."
+    message = (
+        f"{only_train.name}: the models held back different images; "
+        "evaluate them on data that has its own queries."
+    )
     assert refusal(lambda: compare([one, other], only_train)) == message
     ensemble = Ensemble("both", (one, other), Concatenate())
     assert "held back different images" in refusal(lambda: evaluate(ensemble, only_train))

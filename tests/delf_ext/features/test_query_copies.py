@@ -1,4 +1,4 @@
-"""Changed copies of photographs, by hand, and the models that see them."""
+"""Test the copies of images against values by hand, and the models that embed them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from delf_ext.features.query_copies import (
     COPIES,
     TransformedEmbedder,
     require_known_copies,
-    turned,
+    rotate_on_gray,
     with_copy,
 )
 from delf_ext.recipes.schema import Concatenate
@@ -39,19 +39,19 @@ GRAY = 127
         ("turn270", [6, 3, 0, 7, 4, 1, 8, 5, 2]),
     ],
 )
-def test_each_change_by_hand(name: str, expected: list[int]) -> None:
+def test_copies_equal_pixels_by_hand(name: str, expected: list[int]) -> None:
     model = TransformedEmbedder(Pixels(), name)
     assert model.embed(IMAGE)[0, ::3].tolist() == expected
     assert (model.image_size, model.digest) == (3, "pixels")
 
 
-def test_the_names_of_all_changes() -> None:
+def test_names_of_all_copies() -> None:
     turns = [f"turn{degrees}" for degrees in (45, 90, 180, 270, 315)]
     assert list(COPIES) == ["mirror", "flip", *turns]
 
 
 def bar(size_px: int = 41) -> np.ndarray:
-    """A white bar on black from the centre to the top."""
+    """Draw a white bar from the centre to the top of a black image."""
     image = np.zeros((1, size_px, size_px, 3), np.uint8)
     centre = size_px // 2
     image[0, 3:centre, centre - 1 : centre + 2] = 255
@@ -59,56 +59,56 @@ def bar(size_px: int = 41) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "degrees"), [("turn45", 45), ("turn90", 90), ("turn315", -45)])
-def test_turns_are_against_the_clock(name: str, degrees: int) -> None:
-    """Against the clock a bar to the top comes to lie on the left."""
-    found = COPIES[name](bar())[0, ..., 0].astype(int)
-    y, x = np.nonzero(found > 200)
+def test_turns_are_counter_clockwise(name: str, degrees: int) -> None:
+    # A bar that points up points left after a quarter turn.
+    copy = COPIES[name](bar())[0, ..., 0].astype(int)
+    y, x = np.nonzero(copy > 200)
     assert np.degrees(np.arctan2((20 - x).mean(), (20 - y).mean())) == pytest.approx(degrees, abs=1)
 
 
 @pytest.mark.parametrize("name", ["turn45", "turn315"])
-def test_corners_of_a_turned_copy_are_gray_and_its_middle_stays(name: str) -> None:
+def test_rotation_makes_corners_gray_and_keeps_the_middle(name: str) -> None:
     white = np.full((2, 40, 40, 3), 255, np.uint8)
-    found = COPIES[name](white)
-    assert found.shape == white.shape and found.dtype == np.uint8
-    for corner in (found[:, 0, 0], found[:, 0, -1], found[:, -1, 0], found[:, -1, -1]):
+    copy = COPIES[name](white)
+    assert copy.shape == white.shape and copy.dtype == np.uint8
+    for corner in (copy[:, 0, 0], copy[:, 0, -1], copy[:, -1, 0], copy[:, -1, -1]):
         assert (corner == GRAY).all()
-    assert (found[:, 10:30, 10:30] == 255).all()
-    np.testing.assert_array_equal(found[0], found[1])
+    assert (copy[:, 10:30, 10:30] == 255).all()
+    np.testing.assert_array_equal(copy[0], copy[1])
 
 
-def test_two_turns_of_opposite_direction_cancel_out() -> None:
-    """A smooth picture, where interpolating twice costs little."""
+def test_opposite_rotations_cancel_out() -> None:
+    # Interpolating a smooth image twice changes it little.
     y, x = np.mgrid[0:41, 0:41]
     picture = np.clip(100 + 2 * y + x, 0, 255).astype(np.uint8)[None, ..., None].repeat(3, axis=3)
-    back = turned(turned(picture, 45.0), -45.0).astype(int)
+    back = rotate_on_gray(rotate_on_gray(picture, 45.0), -45.0).astype(int)
     assert np.abs(back - picture)[0, 13:28, 13:28].max() <= 2
 
 
-def test_every_image_of_a_batch_is_changed_by_itself() -> None:
+def test_copies_of_a_batch_equal_copies_of_single_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    for change in COPIES.values():
-        alone = np.concatenate([change(images[row : row + 1]) for row in range(3)])
-        np.testing.assert_array_equal(change(images), alone)
+    for transform in COPIES.values():
+        alone = np.concatenate([transform(images[row : row + 1]) for row in range(3)])
+        np.testing.assert_array_equal(transform(images), alone)
 
 
 def embedder(name: str, **options: object) -> Embedder:
     return Embedder(name, 3, f"digest {name}", Pixels().embed, **options)  # type: ignore[arg-type]
 
 
-def test_an_ensemble_changes_for_each_of_its_members() -> None:
+def test_copy_of_an_ensemble_transforms_each_member() -> None:
     members = embedder("a"), embedder("b")
     ensemble = Ensemble("both", members, Concatenate((1.0, 2.0)))
-    found = with_copy(ensemble, "flip")
-    assert isinstance(found, Ensemble)
-    assert (found.name, found.join, found.digest) == ("both", ensemble.join, ensemble.digest)
-    for member in found.members:
+    copied = with_copy(ensemble, "flip")
+    assert isinstance(copied, Ensemble)
+    assert (copied.name, copied.join, copied.digest) == ("both", ensemble.join, ensemble.digest)
+    for member in copied.members:
         assert member.embed(IMAGE)[0, ::3].tolist() == [6, 7, 8, 3, 4, 5, 0, 1, 2]
-    assert members[0].embed(IMAGE)[0, ::3].tolist() == list(range(9))  # the ensemble itself stays
+    # The given ensemble is unchanged.
+    assert members[0].embed(IMAGE)[0, ::3].tolist() == list(range(9))
 
 
-def test_the_embeddings_of_copies_are_not_stored(tmp_path) -> None:
-    """A store knows photographs by content: a copy would be taken for the photograph."""
+def test_embeddings_of_copies_are_not_stored(tmp_path) -> None:
     stored = embedder("a", store=EmbeddingStore(tmp_path, "digest a", print))
     assert getattr(with_copy(stored, "mirror"), "store", None) is None
     ensemble = with_copy(Ensemble("both", (stored, stored), Concatenate()), "mirror")
@@ -116,7 +116,7 @@ def test_the_embeddings_of_copies_are_not_stored(tmp_path) -> None:
     assert [member.store for member in ensemble.members] == [None, None]
 
 
-def test_an_unknown_copy_is_refused_with_the_known_ones() -> None:
+def test_unknown_copy_raises_usage_error_listing_known_copies() -> None:
     with pytest.raises(UsageError) as caught:
         require_known_copies(["mirror", "turn30"])
     known = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
