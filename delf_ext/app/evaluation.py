@@ -69,7 +69,10 @@ class Measured:
             "skipped": [list(item) for item in self.retrieval.skipped],
         }
         groups = self.retrieval.query.groups
-        return result if groups is None else {**result, "groups": _by_group(hits, groups)}
+        by_group = {} if groups is None else _figures_by_group(hits, groups)
+        if by_group:
+            result["groups"] = by_group
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,16 +215,14 @@ def loaded_data(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
     return load_dataset(data), name or str(data)
 
 
-def _by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return mAP and Recall@1 of each group of queries (a camera, a shop) that has a scored query."""
-    rows_of = {
-        str(group): np.flatnonzero((groups == group) & (hits.num_relevant > 0))
-        for group in np.unique(groups)
-    }
-    parts = {
-        group: dict(summarize(hits.take(rows))) for group, rows in rows_of.items() if len(rows)
-    }
-    return {
-        group: {name: part[name] for name in ("mAP", "recall_at_1", "num_queries")}
-        for group, part in parts.items()
-    }
+def _figures_by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return mAP and Recall@1 of each named group (a camera, a shop) with a scored query."""
+    figures = {}
+    for group in np.unique(groups):
+        rows = np.flatnonzero((groups == group) & (hits.num_relevant > 0))
+        if group.strip() and len(rows):
+            metrics = dict(summarize(hits.take(rows)))
+            figures[str(group)] = {
+                name: metrics[name] for name in ("mAP", "recall_at_1", "num_queries")
+            }
+    return figures

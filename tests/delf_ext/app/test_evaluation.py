@@ -172,6 +172,22 @@ def test_figures_by_group(several: DataSet) -> None:
     assert "groups" not in parts["a"].figures
 
 
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [(["", "b", "", "b", " ", "b"], {"b": 3}), ([""] * 6, None), (["a"] * 6, {"a": 6})],
+)
+def test_queries_with_an_empty_group_belong_to_no_group(
+    several: DataSet, groups: list[str], expected: dict[str, int] | None
+) -> None:
+    query = dataclasses.replace(several.query, groups=np.array(groups))
+    figures = evaluate(COLOUR, dataclasses.replace(several, query=query)).figures
+    if expected is None:
+        assert "groups" not in figures
+    else:
+        sizes = {name: part["num_queries"] for name, part in figures["groups"].items()}
+        assert sizes == expected
+
+
 def test_a_ranking_too_large_for_memory_is_scored_whole_and_kept_in_part(
     several: DataSet,
     monkeypatch: pytest.MonkeyPatch,
