@@ -20,7 +20,7 @@ from PIL import Image
 
 import dual_main
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
-from delf_ext.runs.opening import recipe_of
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"

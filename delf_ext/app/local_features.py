@@ -16,7 +16,7 @@ from delf_ext.app.whitening import whitening_of
 from delf_ext.config import UsageError
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.layouts import with_layout
-from delf_ext.runs.opening import load_model
+from delf_ext.runs.recipe_run import load_model
 from delf_ext.runs.run_directory import read_run
 
 FIRST_BATCH_S = 20.0  # an extractor's first batch also traces its graph

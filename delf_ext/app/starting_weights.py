@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from data_io.progress import Log
 from delf_ext.recipes import schema
 from delf_ext.recipes.changes import changed_settings
-from delf_ext.runs.opening import load_model, recipe_of
+from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 
@@ -61,8 +61,7 @@ def copy_weights(run: Run, model: EmbeddingModel, recipe: schema.Recipe, log: Lo
             "they are different networks. Choose another run to start from."
         )
     lines = [
-        f"starts from {run.path} ({checkpoint_name}): "
-        f"{len(fitting)} of {len(variables)} variables"
+        f"starts from {run.path} ({checkpoint_name}): {len(fitting)} of {len(variables)} variables"
     ]
     random = [name for name in variables if name not in fitting]
     if random:

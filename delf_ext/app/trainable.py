@@ -10,6 +10,7 @@ from delf_ext.features.query_copies import require_built
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import snake_case
 from delf_ext.reranking.chain import parse_chain
+from delf_ext.runs.recipe_run import require_no_reduction
 
 
 def require_trainable(recipe: schema.Recipe) -> None:
@@ -32,10 +33,7 @@ def require_trainable(recipe: schema.Recipe) -> None:
         )
     require_built(recipe.test_time)
     parse_chain(recipe.ranking)
-    if recipe.reduction is not None:
-        raise UsageError(
-            f"reduction {type(recipe.reduction).__name__} is not built yet. Built: none."
-        )
+    require_no_reduction(recipe)
     if recipe.limits.max_gmac:
         raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
     Objective(

@@ -18,7 +18,7 @@ from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
-from delf_ext.runs.opening import recipe_of
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource

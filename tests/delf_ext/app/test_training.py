@@ -31,7 +31,8 @@ from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import Recipe
-from delf_ext.runs.opening import load_model, open_model, recipe_of
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from delf_ext.recipes import codec
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.runs import run_directory
-from delf_ext.runs.opening import open_model, recipe_of
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import (
     FORMAT,
     Facts,
@@ -96,7 +97,7 @@ def test_a_half_written_file_is_refused_by_name(path: Path, name: str, share: fl
     (path / name).write_text(content[: int(share * len(content))])
     found = refusal(path)
     assert found.startswith(f"{path / name}: not ") and found.count(str(path)) == 1
-    assert "it may be half-written: delete it and run again" in found
+    assert "it may be half-written" in found
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 2, "kind": "recipe"}'])

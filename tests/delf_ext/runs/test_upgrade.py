@@ -16,7 +16,8 @@ from delf_ext.app.training import resume
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import schema
 from delf_ext.recipes.schema import Recipe
-from delf_ext.runs.opening import load_model, open_model, recipe_of
+from delf_ext.runs.opening import open_model
+from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import Runtime
 from delf_ext.runs.upgrade import new_name, old_checkpoint

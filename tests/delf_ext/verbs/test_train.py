@@ -22,12 +22,12 @@ from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import LAYOUTS, Layout
 from delf_ext.recipes import demo, schema
 from delf_ext.recipes.codec import to_json, with_settings
-from delf_ext.runs.opening import recipe_of
+from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.verbs import train
 from delf_ext.verbs.flags import new_flags
-from delf_ext.verbs.train import recipe_from_flags, settings_from_flags
+from delf_ext.verbs.training_flags import recipe_from_flags, settings_from_flags
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=8", "--mixed_precision=off"]
@@ -92,7 +92,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return training.Trained(run_dir, recipe)
 
     monkeypatch.setattr(training, "train", record)
-    monkeypatch.setattr("delf_ext.verbs.train._end", lambda *_: None)
+    monkeypatch.setattr("delf_ext.verbs.train._measure", lambda *_: None)
     return found
 
 
@@ -113,7 +113,8 @@ def test_the_first_command_says_what_it_will_do(
     dual_main.main(["--train_logits", "--train_sim", "--stop_gradient_sim"])
     assert capsys.readouterr().out.splitlines() == [
         f"data: {drawn} (drawn products; pass --data for your own)",
-        "no --data: 200 epochs on drawn products; after a few steps a line says how long an epoch takes here",
+        "no --data: training 200 epochs on drawn products. After a few steps a line says how long "
+        "an epoch takes on this machine.",
     ]
     (call,) = calls
     assert asked == [(None, 100)] and call["data_path"] == str(drawn)
@@ -341,7 +342,7 @@ def test_a_finished_run_is_continued_with_more_epochs(run_dir: Path, capsys) -> 
 def test_a_resumed_run_names_the_flags_that_it_does_not_use(run_dir: Path, capsys) -> None:
     flags = ["--lr=1e-3", "--image_size=64", "--seed=4", "--epochs=1"]
     dual_main.main(["--resume", f"--run_dir={run_dir}", *flags])
-    said = "--resume: recipe and settings are the run's own; not used: --image_size, --lr, --seed"
+    said = "--resume takes recipe and settings from the run; ignored: --image_size, --lr, --seed"
     assert said in capsys.readouterr().out.splitlines()
     run = read_run(run_dir)
     assert recipe_of(run).optimizer.lr == 1e-4 and run.facts.seed == 0

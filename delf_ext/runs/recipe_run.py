@@ -1,0 +1,143 @@
+"""Open runs that a recipe was trained in."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_io.artifacts import digest_of
+from data_io.checkpoint_folder import CheckpointFolder
+from data_io.progress import Log
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embedder, HeldBack
+from delf_ext.features.network_embedders import lazy_embedder
+from delf_ext.recipes import codec, schema
+from delf_ext.runs.records import RECIPE, Run
+from delf_ext.runs.run_directory import checkpoint_digest
+from delf_ext.runs.sources import EnsembleSource, RunSource, Runtime
+from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
+
+if TYPE_CHECKING:
+    from delf_ext.models.embedding_model import EmbeddingModel
+
+
+def recipe_of(run: Run) -> codec.AnyRecipe:
+    """Return the recipe of a run.
+
+    Raises:
+        ValueError: recipe.json does not hold a recipe; the message names the place in the file.
+    """
+    try:
+        return codec.recipe_from_json(run.recipe, str(run.path / RECIPE))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def require_no_reduction(recipe: schema.Recipe, where: str = "") -> None:
+    """Raise `UsageError` if the recipe has a reduction: none is built yet."""
+    if recipe.reduction is not None:
+        kind = type(recipe.reduction).__name__
+        raise UsageError(f"{where}reduction {kind} is not built yet. Built: none.")
+
+
+def best_weights(run: Run) -> Path:
+    """Return the path prefix of the best checkpoint, or of the last one if none was chosen as best.
+
+    Raises:
+        ValueError: the run has saved no checkpoint.
+    """
+    path: Path | None
+    if run.is_old:
+        path = old_checkpoint(run.checkpoints)
+    else:
+        best = CheckpointFolder(run.checkpoints, "best").newest()
+        path = best or CheckpointFolder(run.checkpoints, "last").newest()
+    if path is None:
+        raise ValueError(
+            f"{run.checkpoints}: no checkpoint; the run has saved nothing yet. "
+            "Train it further with --resume."
+        )
+    return path
+
+
+def load_model(run: Run, path: Path | None = None) -> tuple[EmbeddingModel, str]:
+    """Build the model of a trained recipe and load its weights.
+
+    Args:
+        run: a run of one recipe, not of an ensemble.
+        path: path prefix of the checkpoint; None: the best one.
+
+    Returns:
+        The model, and the name of the checkpoint, such as "best-5".
+
+    Raises:
+        ValueError: a file is missing or damaged, or the weights do not fit the recipe.
+    """
+    from delf_ext.models.embedding_model import EmbeddingModel, read_weights
+
+    recipe = recipe_of(run)
+    if not isinstance(recipe, schema.Recipe):
+        raise ValueError(f"{run.path}: holds an ensemble; name one of its members.")
+    path = path or best_weights(run)
+    model = EmbeddingModel(recipe.model, len(run.facts.class_names)).build_variables()
+    if run.is_old:
+        load_old_weights(model, path)
+    else:
+        read_weights(model, path)
+    return model, path.name
+
+
+def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
+    """Open the model of a finished or running training.
+
+    Args:
+        run: a run of one recipe.
+        runtime: not used here; `open_model` passes it to each function in `KINDS`.
+        log: not used here, as `runtime`.
+
+    Returns:
+        The embedder; its weights are loaded at the first batch.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+        UsageError: the recipe has a part that is not built yet.
+    """
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.Recipe)
+    require_no_reduction(recipe, f"{run.path}: ")
+    # Fixed here, with the digest: a running training may save better weights before the first batch.
+    checkpoint = best_weights(run)
+    size_px = recipe.final_size_px
+    trunk = dataclasses.replace(recipe.model.trunk, weights="")
+    config = dataclasses.replace(recipe.model, trunk=trunk)
+    opened = lazy_embedder(
+        name=f"{recipe.name} {run.path.name} ({checkpoint.name})",
+        size_px=size_px,
+        digest=digest_of([checkpoint_digest(checkpoint), codec.to_json(config), size_px]),
+        load=lambda: load_model(run, checkpoint)[0],
+    )
+    return dataclasses.replace(
+        opened,
+        test_time=recipe.test_time,
+        ranking=recipe.ranking,
+        held_back=HeldBack(recipe.validation, run.facts.seed, run.facts.held_out),
+        float32=recipe.limits.float32,
+    )
+
+
+def members_of(run: Run) -> EnsembleSource:
+    """Return the members of a trained ensemble as a source of `open_model`.
+
+    Raises:
+        ValueError: recipe.json does not hold a recipe.
+    """
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.EnsembleRecipe)
+    folders = [member.run or str(run.path / "members" / member.name) for member in recipe.members]
+    return EnsembleSource(
+        members=tuple(RunSource(folder) for folder in folders),
+        join=recipe.join,
+        name=f"{recipe.name} {run.path.name}",
+        ranking=recipe.ranking,
+    )

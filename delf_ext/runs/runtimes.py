@@ -1,0 +1,73 @@
+"""Let another runtime or precision compute the embeddings of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+
+from data_io.folders import cache_folder
+from data_io.records import ImageList
+from delf_ext.config import UsageError
+from delf_ext.features.embedder import Embed, Embedder
+from delf_ext.features.network_embedders import in_openvino
+from delf_ext.features.runtimes.int8 import in_openvino_int8
+from delf_ext.models.precision import set_mixed_precision, uses_bfloat16
+from delf_ext.runs.sources import Runtime
+
+
+def in_runtime(
+    model: Embedder, runtime: Runtime, calibration: Callable[[], ImageList] | None
+) -> Embedder:
+    """Return a model of this project in the given runtime.
+
+    Args:
+        model: a model that runs in TensorFlow.
+        runtime: library and precision.
+        calibration: returns the images that the 8-bit runtime is calibrated on.
+
+    Returns:
+        The model; its digest differs if the runtime changes the embeddings.
+
+    Raises:
+        UsageError: the 8-bit runtime has no images to calibrate on.
+        ValueError: OpenVINO is not installed.
+    """
+    # The official baseline has no graph: it always runs in TensorFlow, in float32.
+    if model.graph is None:
+        return dataclasses.replace(model, embed=_with_precision(model.embed, "off"))
+    graphs = cache_folder() / "graphs"
+    if runtime.name == "openvino-int8":
+        if calibration is None:
+            raise UsageError(
+                "--runtime=openvino-int8 needs photographs to calibrate on: pass --data."
+            )
+        return in_openvino_int8(model, calibration(), graphs)
+    precision = "off" if model.float32 else runtime.mixed_precision
+    bfloat16 = uses_bfloat16(precision)
+    if runtime.name != "openvino":
+        model = dataclasses.replace(model, embed=_with_precision(model.embed, precision))
+    elif find_spec("openvino") is None:
+        raise ValueError(
+            '--runtime=openvino needs OpenVINO: pip install -e ".[fast]" in the clone.'
+        )
+    else:
+        model = in_openvino(model, graphs, bfloat16)
+    return mark_bfloat16(model) if bfloat16 else model
+
+
+def mark_bfloat16(model: Embedder) -> Embedder:
+    """Return the model with a digest that says that it computes in bfloat16."""
+    return dataclasses.replace(model, digest=f"{model.digest}-bf16")
+
+
+def _with_precision(embed: Embed, choice: str) -> Embed:
+    """Set TensorFlow's precision before each call, because models of both precisions may alternate."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        set_mixed_precision(choice)
+        return embed(images)
+
+    return run
