@@ -1,4 +1,4 @@
-"""Local features as rows of packed records: what a store keeps on disk, and how descriptors are rounded."""
+"""Pack local features into the records that a store keeps on disk."""
 
 from __future__ import annotations
 
@@ -12,33 +12,59 @@ DTYPES = ("float16", "int8")
 
 
 def record_dtype(dimension: int, dtype: str) -> np.dtype:
-    """One feature on disk, little-endian and packed. Raises: ValueError for a dtype or a dimension that cannot be."""
+    """Return the dtype of one feature on disk, little-endian and packed.
+
+    Args:
+        dimension: of the descriptors.
+        dtype: of the descriptors, "float16" or "int8".
+
+    Returns:
+        A structured dtype with the columns of LocalFeatures.
+
+    Raises:
+        ValueError: `dtype` is unknown or `dimension` is below 1.
+    """
     if dtype not in DTYPES or dimension < 1:
         raise ValueError(
-            f"descriptors must be {' or '.join(DTYPES)}, of at least 1 dimension. Received {dtype}, {dimension}."
+            f"descriptors must be {' or '.join(DTYPES)}, of at least 1 dimension. "
+            f"Received {dtype}, {dimension}."
         )
     columns = [("keypoints_px", "<f4", (2,)), ("scales_px", "<f4"), ("attention", "<f4")]
     return np.dtype([*columns, ("descriptors", np.dtype(dtype).newbyteorder("<"), (dimension,))])
 
 
 def packed(features: ImageKeypoints, record: np.dtype) -> np.ndarray:
-    """The features of one image [M] as records, descriptors rounded to the nearest step.
+    """Pack the features of one image; descriptors are rounded to the nearest step.
 
-    Raises: ValueError for another dimension, or where rounding leaves less than a reader accepts (int8, very many dimensions).
+    Args:
+        features: of one image, M of them.
+        record: the dtype from `record_dtype`.
+
+    Returns:
+        record [M].
+
+    Raises:
+        ValueError: the dimension differs, or rounding changes the length of a descriptor too much
+            (int8 with very many dimensions).
     """
     rows = np.zeros(len(features), record)
     stored = rows["descriptors"]
     if features.descriptors.shape != stored.shape:
         raise ValueError(
-            f"descriptors must be {list(stored.shape)}. Received {list(features.descriptors.shape)}."
+            f"descriptors must be {list(stored.shape)}. "
+            f"Received {list(features.descriptors.shape)}."
         )
-    steps = INT8_STEPS if stored.dtype == np.int8 else 1
-    scaled = features.descriptors * np.float32(steps)
-    stored[:] = np.clip(np.rint(scaled), -steps, steps) if steps > 1 else scaled
+    if stored.dtype == np.int8:
+        steps = INT8_STEPS
+        stored[:] = np.clip(np.rint(features.descriptors * np.float32(steps)), -steps, steps)
+    else:
+        steps = 1
+        stored[:] = features.descriptors
     lengths = np.linalg.norm(stored.astype(np.float32) / np.float32(steps), axis=1)
     if (np.abs(lengths - 1.0) > DESCRIPTOR_TOLERANCE).any():
         raise ValueError(
-            f"descriptors lose their unit length as {stored.dtype}; choose float16, or fewer dimensions."
+            f"descriptors lose their unit length as {stored.dtype}; "
+            "choose float16, or fewer dimensions."
         )
     for name in ("keypoints_px", "scales_px", "attention"):
         rows[name] = getattr(features, name)
@@ -52,7 +78,18 @@ def local_features(
     rows: np.ndarray,
     digest: str,
 ) -> LocalFeatures:
-    """The records of many images, one behind the other, as columns: views of `rows` where these are read-only."""
+    """Unpack the records of many images into columns, without a copy if `rows` is read-only.
+
+    Args:
+        ids: of N images.
+        counts: number of features of each image.
+        sizes_px: (width, height) of each image.
+        rows: record [T], the features of the first image, then of the second, and so on.
+        digest: of the extractor.
+
+    Returns:
+        The local features of N images.
+    """
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     columns = {name: rows[name] for name in rows.dtype.names or ()}
     return LocalFeatures(
@@ -61,15 +98,4 @@ def local_features(
         np.reshape(np.array(sizes_px, np.int32), (-1, 2)),
         **columns,
         digest=digest,
-    )
-
-
-def in_memory(
-    ids: Sequence[str], features: Sequence[ImageKeypoints], digest: str = "", dtype: str = "float16"
-) -> LocalFeatures:
-    """The same record without a folder, rounded as a store rounds. Raises: ValueError when dimensions differ."""
-    record = record_dtype(features[0].descriptors.shape[1] if features else 1, dtype)
-    rows = np.concatenate([np.zeros(0, record), *(packed(one, record) for one in features)])
-    return local_features(
-        ids, [len(one) for one in features], [one.size_px for one in features], rows, digest
     )

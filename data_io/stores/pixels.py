@@ -1,4 +1,4 @@
-"""Decoded small photographs on disk, for epochs after the first: one file each, written whole or not at all."""
+"""Keep decoded, small images on disk for later epochs, one file per image, written atomically."""
 
 from __future__ import annotations
 
@@ -21,40 +21,74 @@ CHECKSUM_BYTES = 4
 def image_loader(
     size_px: int, pixel_cache: str | Path | None
 ) -> Callable[[str | Path], np.ndarray]:
-    """path -> `load_image(path, size_px)`, through the cache in the folder `pixel_cache` if there is one."""
-    return (
-        PixelCache(pixel_cache, size_px).load
-        if pixel_cache
-        else functools.partial(load_image, size_px=size_px)
-    )
+    """Return a function that loads an image file.
+
+    Args:
+        size_px: side of the square.
+        pixel_cache: the folder of a pixel cache; None decodes each time.
+
+    Returns:
+        path -> uint8 [size_px, size_px, 3], as `load_image`.
+    """
+    if pixel_cache:
+        return PixelCache(pixel_cache, size_px).load
+    return functools.partial(load_image, size_px=size_px)
 
 
 class PixelCache:
-    """What `load_image` gives, kept: 3 * size_px**2 bytes (and 4) per photograph and size, never evicted; delete it at will.
+    """Cache of what `load_image` returns: 3 * size_px**2 + 4 bytes per image and size.
 
-    An entry is found by the photograph's absolute path, length and time of change, size_px and DECODING_VERSION: a photograph
-    that changed is decoded anew. Its checksum tells one that a power failure damaged. Threads and processes may share a folder.
-    Raises: ValueError when the folder cannot be made.
+    An entry is found by the image's absolute path, length, time of change, size_px and
+    DECODING_VERSION, so a changed image is decoded again. A checksum detects entries that a power
+    failure damaged. Threads and processes can share a folder. Nothing is ever removed; the user can
+    delete the folder at any time.
     """
 
     def __init__(self, folder: str | Path, size_px: int) -> None:
-        self.folder, self.size_px, self._writes = Path(folder), size_px, True
+        """Create the folder.
+
+        Args:
+            folder: of the cache.
+            size_px: side of the square.
+
+        Raises:
+            ValueError: the folder cannot be created.
+        """
+        self.folder = Path(folder)
+        self.size_px = size_px
+        self._writes = True
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"{folder}: cannot be the pixel cache: {error.strerror}.") from None
+            raise ValueError(
+                f"{folder}: cannot create this folder for the pixel cache: {error.strerror}."
+            ) from None
 
     def statement(self, num_images: int) -> str:
-        """One line that says how much disk the cache can take for so many photographs."""
-        most_gb = num_images * (3 * self.size_px**2 + CHECKSUM_BYTES) / 1e9
-        return f"pixel cache {self.folder}: {num_images:,} photographs at {self.size_px} px take up to {most_gb:.2f} GB"
+        """Return one line that says how much disk space so many images can take."""
+        max_gb = num_images * (3 * self.size_px**2 + CHECKSUM_BYTES) / 1e9
+        return (
+            f"pixel cache {self.folder}: {num_images:,} photographs at {self.size_px} px "
+            f"take up to {max_gb:.2f} GB"
+        )
 
     def load(self, path: str | Path) -> np.ndarray:
-        """uint8 [size_px, size_px, 3]. Raises: ImageError as load_image does; errors are not kept."""
+        """Load an image from the cache; decode and store it if it is not there.
+
+        Args:
+            path: the image file.
+
+        Returns:
+            uint8 [size_px, size_px, 3].
+
+        Raises:
+            ImageError: as `load_image`; errors are not cached.
+        """
         try:
             entry = self._entry(path)
         except (OSError, ValueError):
-            return load_image(path, self.size_px)  # which says what is wrong with the path
+            # load_image raises an error that says what is wrong with the path.
+            return load_image(path, self.size_px)
         pixels = self._read(entry)
         if pixels is None:
             pixels = load_image(path, self.size_px)
@@ -78,13 +112,13 @@ class PixelCache:
             content = entry.read_bytes()
         except OSError:
             return None
-        side, pixels = self.size_px, content[CHECKSUM_BYTES:]
-        if len(pixels) != 3 * side**2 or _checksum(pixels) != content[:CHECKSUM_BYTES]:
+        pixels = content[CHECKSUM_BYTES:]
+        if len(pixels) != 3 * self.size_px**2 or _checksum(pixels) != content[:CHECKSUM_BYTES]:
             return None
-        return np.frombuffer(pixels, np.uint8).reshape(side, side, 3)
+        return np.frombuffer(pixels, np.uint8).reshape(self.size_px, self.size_px, 3)
 
     def _write(self, entry: Path, pixels: np.ndarray) -> None:
-        """A full disk ends the caching, not the training."""
+        """Write an entry; after an error (a full disk) nothing more is written."""
         if not self._writes:
             return
         try:
@@ -93,7 +127,7 @@ class PixelCache:
         except OSError as error:
             self._writes = False
             print(
-                f"pixel cache {self.folder}: nothing more is kept: {error.strerror}",
+                f"pixel cache {self.folder}: no more images are stored: {error.strerror}",
                 file=sys.stderr,
                 flush=True,
             )

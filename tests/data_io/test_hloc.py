@@ -9,20 +9,24 @@ import pytest
 
 from data_io.hloc import export_hloc
 from data_io.records import ImageKeypoints, LocalFeatures
-from data_io.stores.packed_local_features import in_memory
+from data_io.stores.packed_local_features import local_features, packed, record_dtype
 
 
 def features(dtype: str = "float16") -> LocalFeatures:
-    one = ImageKeypoints(
+    """Return an image of 9 x 6 pixels with three features, and one without features."""
+    first = ImageKeypoints(
         [[0.25, 1], [7, 5], [3, 3]], [4, 5, 6], [0.9, 0.5, 0.1], np.eye(4)[:3], (9, 6)
     )
-    none = ImageKeypoints(np.zeros((0, 2)), [], [], np.zeros((0, 4)), (20, 10))
-    return in_memory(["q0", "q1"], [one, none], dtype=dtype)
+    rows = packed(first, record_dtype(4, dtype))
+    return local_features(["q0", "q1"], [3, 0], [(9, 6), (20, 10)], rows, "")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_layout_of_hloc(tmp_path: Path, dtype: str) -> None:
-    """hloc/extract_features.py: N x 2 keypoints, D x N descriptors, (width, height), 0 the centre of the first pixel."""
+def test_export_writes_the_layout_of_hloc(tmp_path: Path, dtype: str) -> None:
+    """hloc: N x 2 keypoints, D x N descriptors, (width, height); 0 is the first pixel's centre.
+
+    Source: hloc/extract_features.py.
+    """
     path = tmp_path / "new" / "features.h5"
     export_hloc(
         features(dtype), path, {"q0": "query/a ü.jpg", "q1": "/query/deep/b.jpg", "unused": ""}
@@ -44,26 +48,25 @@ def test_layout_of_hloc(tmp_path: Path, dtype: str) -> None:
             "image_size": np.int64,
         }
         empty = file["query/deep/b.jpg"]
-        assert (empty["keypoints"].shape, empty["descriptors"].shape, empty["scores"].shape) == (
-            (0, 2),
-            (4, 0),
-            (0,),
-        )
+        assert empty["keypoints"].shape == (0, 2)
+        assert empty["descriptors"].shape == (4, 0)
+        assert empty["scores"].shape == (0,)
     assert [path.name for path in path.parent.iterdir()] == ["features.h5"]
 
 
-def test_every_image_needs_a_name_of_its_own(tmp_path: Path) -> None:
+def test_export_refuses_missing_and_repeated_names(tmp_path: Path) -> None:
     path = tmp_path / "features.h5"
     with pytest.raises(
-        ValueError, match="q1: cannot be exported, no name; hloc knows an image by its name"
+        ValueError,
+        match="q1: cannot be exported: it has no name, and hloc identifies images by name",
     ):
         export_hloc(features(), path, {"q0": "a.jpg"})
-    with pytest.raises(ValueError, match="q1: cannot be exported, q0 has the name 'a.jpg' already"):
+    with pytest.raises(ValueError, match="q1: cannot be exported: q0 already has the name 'a.jpg'"):
         export_hloc(features(), path, {"q0": "a.jpg", "q1": "a.jpg"})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_export_keeps_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "features.h5").write_text("old")
     stored = features()
     damaged = LocalFeatures(
@@ -80,9 +83,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_without_h5py_it_says_what_to_install(
+def test_export_without_h5py_names_the_package_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ValueError, match="exporting to hloc needs h5py: pip install h5py"):
+    with pytest.raises(ValueError, match="exporting to hloc needs h5py: run `pip install h5py`"):
         export_hloc(features(), tmp_path / "x.h5", {"q0": "a", "q1": "b"})

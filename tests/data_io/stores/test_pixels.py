@@ -17,15 +17,14 @@ SIZE_PX = 16
 
 
 def picture(path: Path, seed: int = 0, height: int = 90) -> Path:
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, 120, 3), np.uint8)).save(
-        path
-    )
+    content = np.random.default_rng(seed).integers(0, 256, (height, 120, 3), np.uint8)
+    Image.fromarray(content).save(path)
     return path
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that were decoded, in order."""
+    """Return the paths that were decoded, in order."""
     paths: list[str] = []
 
     def counting(path: str | Path, size_px: int) -> np.ndarray:
@@ -40,22 +39,22 @@ def entries(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.rgb"))
 
 
-def test_a_photograph_is_decoded_once_and_its_pixels_are_load_image_s(
+def test_load_decodes_an_image_once_and_equals_load_image(
     tmp_path: Path, decoded: list[str]
 ) -> None:
     paths = [picture(tmp_path / f"{seed}.jpg", seed) for seed in range(3)]
     for _ in range(3):
         cache = PixelCache(tmp_path / "cache", SIZE_PX)
         for path in (*paths, *map(str, paths)):
-            pixels = cache.load(path)
-            assert pixels.dtype == np.uint8
-            np.testing.assert_array_equal(pixels, load_image(path, SIZE_PX))
+            loaded = cache.load(path)
+            assert loaded.dtype == np.uint8
+            np.testing.assert_array_equal(loaded, load_image(path, SIZE_PX))
     assert decoded == [str(path) for path in paths]
     sizes = [entry.stat().st_size for entry in entries(tmp_path / "cache")]
     assert sizes == [3 * SIZE_PX**2 + 4] * 3
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
+def test_image_loader_without_a_folder_stores_nothing(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     np.testing.assert_array_equal(image_loader(SIZE_PX, None)(path), load_image(path, SIZE_PX))
     assert os.listdir(tmp_path) == ["a.png"]
@@ -66,7 +65,8 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
 def test_a_relative_path_finds_the_same_entry(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
+    cache = PixelCache(tmp_path / "cache", SIZE_PX)
+    path = picture(tmp_path / "a.png")
     cache.load(path)
     monkeypatch.chdir(tmp_path)
     cache.load("a.png")
@@ -82,17 +82,18 @@ def another_time(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_pixels, another_time])
-def test_a_changed_photograph_is_decoded_anew(
+def test_a_changed_image_is_decoded_again(
     tmp_path: Path, decoded: list[str], change: Callable[[Path], None]
 ) -> None:
-    cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
+    cache = PixelCache(tmp_path / "cache", SIZE_PX)
+    path = picture(tmp_path / "a.png")
     cache.load(path)
     change(path)
     np.testing.assert_array_equal(cache.load(path), load_image(path, SIZE_PX))
     assert len(decoded) == 2
 
 
-def test_another_size_or_decoding_has_entries_of_its_own(
+def test_another_size_or_decoding_version_has_other_entries(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = picture(tmp_path / "a.png")
@@ -114,10 +115,11 @@ def test_another_size_or_decoding_has_entries_of_its_own(
     ],
     ids=["empty", "cut", "longer", "zeros", "one bit"],
 )
-def test_a_damaged_entry_is_made_anew(
+def test_a_damaged_entry_is_replaced(
     tmp_path: Path, decoded: list[str], damage: Callable[[bytes], bytes]
 ) -> None:
-    cache, path = PixelCache(tmp_path / "cache", SIZE_PX), picture(tmp_path / "a.png")
+    cache = PixelCache(tmp_path / "cache", SIZE_PX)
+    path = picture(tmp_path / "a.png")
     cache.load(path)
     (entry,) = entries(tmp_path / "cache")
     entry.write_bytes(damage(entry.read_bytes()))
@@ -126,7 +128,7 @@ def test_a_damaged_entry_is_made_anew(
     assert len(decoded) == 2
 
 
-def test_what_cannot_be_read_is_refused_with_load_image_s_reason_and_not_kept(
+def test_unreadable_images_raise_as_load_image_and_are_not_cached(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
@@ -145,21 +147,19 @@ def test_what_cannot_be_read_is_refused_with_load_image_s_reason_and_not_kept(
     cache.load(tmp_path / "gone.jpg")
 
 
-def test_threads_share_a_cache(tmp_path: Path) -> None:
+def test_threads_can_share_a_cache(tmp_path: Path) -> None:
     paths = [picture(tmp_path / f"{seed}.png", seed) for seed in range(4)] * 8
     expected = [load_image(path, SIZE_PX) for path in paths]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(2):
-            np.testing.assert_array_equal(
-                list(pool.map(PixelCache(tmp_path / "cache", SIZE_PX).load, paths)), expected
-            )
+            loaded = list(pool.map(PixelCache(tmp_path / "cache", SIZE_PX).load, paths))
+            np.testing.assert_array_equal(loaded, expected)
     assert len(entries(tmp_path / "cache")) == 4
-    assert (
-        len([file for file in (tmp_path / "cache").rglob("*") if file.is_file()]) == 4
-    )  # no temporary file is left
+    # No temporary file is left.
+    assert len([file for file in (tmp_path / "cache").rglob("*") if file.is_file()]) == 4
 
 
-def test_a_full_disk_ends_the_caching_and_says_so_once(
+def test_a_full_disk_stops_the_caching_with_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -170,18 +170,17 @@ def test_a_full_disk_ends_the_caching_and_says_so_once(
     for seed in range(3):
         path = picture(tmp_path / f"{seed}.png", seed)
         np.testing.assert_array_equal(cache.load(path), load_image(path, SIZE_PX))
-    said = capsys.readouterr().err
-    assert (
-        said == f"pixel cache {tmp_path / 'cache'}: nothing more is kept: No space left on device\n"
-    )
+    reason = "no more images are stored: No space left on device"
+    assert capsys.readouterr().err == f"pixel cache {tmp_path / 'cache'}: {reason}\n"
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"file: cannot be the pixel cache: File exists\.$"):
+    message = r"file: cannot create this folder for the pixel cache: File exists\.$"
+    with pytest.raises(ValueError, match=message):
         PixelCache(tmp_path / "file", SIZE_PX)
 
 
-def test_the_statement_of_its_size(tmp_path: Path) -> None:
-    said = PixelCache(tmp_path, 224).statement(7104)
-    assert said == f"pixel cache {tmp_path}: 7,104 photographs at 224 px take up to 1.07 GB"
+def test_statement_names_the_disk_space(tmp_path: Path) -> None:
+    statement = PixelCache(tmp_path, 224).statement(7104)
+    assert statement == f"pixel cache {tmp_path}: 7,104 photographs at 224 px take up to 1.07 GB"

@@ -110,7 +110,7 @@ def test_another_extractor_or_path_is_refused_unless_overwritten(
     few = images.take(np.arange(3))
     extract_local(MeanColors(), few, tmp_path / "store")
     with pytest.raises(
-        StaleArtifact, match="was made by config mean colours; now other. Pass --overwrite."
+        StaleArtifact, match="was made by config mean colours; now other. Pass --overwrite"
     ):
         extract_local(MeanColors("other"), few, tmp_path / "store")
     moved = ImageList(few.ids, few.paths[::-1])
