@@ -1,9 +1,9 @@
-"""A list of images to one record of embeddings; unreadable files are skipped, counted and named."""
+"""Embed a list of images; unreadable files are skipped, counted and listed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +19,13 @@ from delf_ext.features.embedder import EmbedsImages, Ensemble
 
 BATCH_SIZE = 32
 NO_TIME_LEFT = "no time left"
-STORED_TOGETHER = 256  # images whose embeddings a kill can cost
+# A killed process loses at most this many new embeddings.
+STORED_TOGETHER = 256
 
 
-def _load_or_reason(load: Callable[[str], np.ndarray], path: str) -> np.ndarray | str:
-    try:
-        return load(path)
-    except ImageError as error:
-        return error.reason
+def always_fits() -> bool:
+    """Return True: the check of the time for work without a deadline."""
+    return True
 
 
 def decoded_batches(
@@ -36,9 +35,20 @@ def decoded_batches(
     num_threads: int = os.cpu_count() or 2,
     pixel_cache: str | Path | None = None,
 ) -> Iterator[list[np.ndarray | str]]:
-    """Per batch and image its pixels, uint8 [size_px, size_px, 3], or why there are none. Decodes one batch ahead.
+    """Decode images in batches, one batch ahead of the consumer.
 
-    pixel_cache: folder that keeps the pixels for the next time. Who stops early does not wait for the batch ahead.
+    A consumer that stops early does not wait for the batch ahead.
+
+    Args:
+        images: the list.
+        size_px: side of the decoded images.
+        batch_size: images in a batch; the last batch may have fewer.
+        num_threads: images that are decoded at the same time.
+        pixel_cache: folder that keeps decoded images for the next time; None keeps nothing.
+
+    Yields:
+        For each image of a batch its pixels, uint8 [size_px, size_px, 3], or the reason why it
+        cannot be read.
     """
     load = image_loader(size_px, pixel_cache)
     pool = ThreadPoolExecutor(num_threads)
@@ -50,12 +60,20 @@ def decoded_batches(
         ]
 
     try:
-        pending = submit(0)
+        ahead = submit(0)
         for start in range(0, len(images), batch_size):
-            current, pending = pending, submit(start + batch_size)
+            current = ahead
+            ahead = submit(start + batch_size)
             yield [future.result() for future in current]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _load_or_reason(load: Callable[[str], np.ndarray], path: str) -> np.ndarray | str:
+    try:
+        return load(path)
+    except ImageError as error:
+        return error.reason
 
 
 def extract_global(
@@ -63,84 +81,85 @@ def extract_global(
     images: ImageList,
     batch_size: int = BATCH_SIZE,
     description: str = "embedding",
-    fits: Callable[[], bool] = lambda: True,
+    fits: Callable[[], bool] = always_fits,
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed the images of a list; what the model's store holds is taken from there, and the rest is added to it.
+    """Embed a list of images; embeddings that the model's store has are not computed again.
 
     Args:
-        model: an embedder, an ensemble of embedders, or your own.
-        images: the photographs, N of them.
+        model: an embedder, an ensemble of embedders, or a class of the user.
+        images: N images.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
-        fits: asked before each batch; after the first False all others are skipped.
+        fits: called before each batch; after the first False the other images are skipped.
 
     Returns:
-        The embeddings in list order, and the list of the images that have one; its `skipped` names the others.
+        The embeddings in the order of the list, and the list of the images that have one. Its
+        `skipped` lists the others.
 
     Raises:
-        ValueError: when no image at all is readable.
-        TimeoutError: when no batch fits.
+        ValueError: no image is readable, or `batch_size` is below 1.
+        TimeoutError: there is no time for the first batch.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     if isinstance(model, Ensemble):
         return _extract_ensemble(model, images, batch_size, description, fits)
     store: EmbeddingStore | None = getattr(model, "store", None)
-    contents: list[str] = []
-    known: dict[int, np.ndarray] = {}
+    contents = [""] * len(images)
+    items: dict[int, np.ndarray | str] = {}
     if store is not None:
         contents = contents_of(images.paths.tolist())
         stored = [store.get(content) for content in contents]
-        known = {row: vector for row, vector in enumerate(stored) if vector is not None}
-        if known:
-            store.log(f"{description}: {len(known)} of {len(images)} are stored in {store.folder}")
-    missing = np.array([row not in known for row in range(len(images))], bool)
-    own_contents = [contents[row] for row in np.flatnonzero(missing)] if store is not None else []
-    found = iter(
-        _embedded(model, images.take(missing), batch_size, description, fits, store, own_contents)
+        items = {row: vector for row, vector in enumerate(stored) if vector is not None}
+        if items:
+            store.log(f"{description}: {len(items)} of {len(images)} are stored in {store.folder}")
+    missing = [row for row in range(len(images)) if row not in items]
+    missing_contents = [contents[row] for row in missing]
+    embedded = _embed_list(
+        model, images.take(missing), missing_contents, store, batch_size, description, fits
     )
-    items = [known[row] if row in known else next(found) for row in range(len(images))]
-    return _kept(model.digest, images, items)
+    items |= dict(zip(missing, embedded, strict=True))
+    return _collect(model.digest, images, [items[row] for row in range(len(images))])
 
 
-def _embedded(
+def _embed_list(
     model: EmbedsImages,
     images: ImageList,
+    contents: Sequence[str],
+    store: EmbeddingStore | None,
     batch_size: int,
     description: str,
     fits: Callable[[], bool],
-    store: EmbeddingStore | None,
-    contents: list[str],
 ) -> list[np.ndarray | str]:
-    """Return per image its embedding, or why there is none; adds them to the store as it goes."""
+    """Return each image's embedding or the reason why it has none; store the embeddings."""
     items: list[np.ndarray | str] = []
-    stored = 0
-
-    def save() -> None:
-        if store is not None:
-            rows = [
-                row
-                for row in range(stored, len(items))
-                if not isinstance(items[row], str) and contents[row]
-            ]
-            vectors = [items[row] for row in rows]
-            store.add([contents[row] for row in rows], np.array(vectors, np.float32))
-
+    num_saved = 0
     with progress(len(images), description) as bar:
         for batch in decoded_batches(images, model.image_size, batch_size):
             if not fits():
                 break
             items += embed_readable(model, batch, batch_size)
             bar.update(len(batch))
-            if len(items) - stored >= STORED_TOGETHER:
-                save()
-                stored = len(items)
-    save()
+            if len(items) - num_saved >= STORED_TOGETHER:
+                _save(store, contents[num_saved:], items[num_saved:])
+                num_saved = len(items)
+    _save(store, contents[num_saved:], items[num_saved:])
     return items + [NO_TIME_LEFT] * (len(images) - len(items))
 
 
-def _kept(
-    digest: str, images: ImageList, items: list[np.ndarray | str]
+def _save(
+    store: EmbeddingStore | None, contents: Sequence[str], items: Sequence[np.ndarray | str]
+) -> None:
+    """Store the embeddings among `items`; `contents` may be longer than `items`."""
+    if store is None:
+        return
+    rows = [row for row, item in enumerate(items) if contents[row] and not isinstance(item, str)]
+    vectors = np.array([items[row] for row in rows], np.float32)
+    store.add([contents[row] for row in rows], vectors)
+
+
+def _collect(
+    digest: str, images: ImageList, items: Sequence[np.ndarray | str]
 ) -> tuple[GlobalFeatures, ImageList]:
     reasons = [item if isinstance(item, str) else "" for item in items]
     embeddings = [item for item in items if not isinstance(item, str)]
@@ -148,52 +167,77 @@ def _kept(
         raise TimeoutError(
             f"no time left to embed the first of {len(images)} images: the time budget is too short."
         )
-    bad = [
+    readable = without_skipped(images, reasons)
+    return GlobalFeatures(readable.ids, np.stack(embeddings), digest), readable
+
+
+def without_skipped(images: ImageList, reasons: Sequence[str]) -> ImageList:
+    """Return the images that have no reason to be skipped; `skipped` lists the others.
+
+    Args:
+        images: N images.
+        reasons: for each image why it is skipped; "" if it is not.
+
+    Returns:
+        The images that are left, in order.
+
+    Raises:
+        ValueError: no image is left.
+    """
+    skipped = [
         (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
     ]
-    kept = images.take(
-        np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad)
-    )
-    if not len(kept):
-        raise ValueError(
-            f"none of {len(images)} images could be read; the first: {': '.join(bad[0]) if bad else 'the list is empty'}."
-        )
-    return GlobalFeatures(kept.ids, np.stack(embeddings), digest), kept
+    if len(skipped) == len(images):
+        first = ": ".join(skipped[0]) if skipped else "the list is empty"
+        raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
+    is_left = np.array([not reason for reason in reasons], bool)
+    return images.take(is_left, skipped=(*images.skipped, *skipped))
 
 
 def _extract_ensemble(
     model: Ensemble, images: ImageList, batch_size: int, description: str, fits: Callable[[], bool]
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed with each member; an image that one of them could not embed is left out."""
-    features, kept = [], images
+    """Embed with each member; an image that one of them could not embed is skipped."""
+    features = []
+    readable = images
     for member in model.members:
-        found, kept = extract_global(
-            member, kept, batch_size, f"{description}, {member.name}", fits
+        of_member, readable = extract_global(
+            member, readable, batch_size, f"{description}, {member.name}", fits
         )
-        features.append(found)
-    rows = [np.flatnonzero(np.isin(found.ids, kept.ids)) for found in features]
-    joined = model.joined(
-        [found.embeddings[own] for found, own in zip(features, rows, strict=True)]
-    )
-    return GlobalFeatures(kept.ids, joined.astype(np.float32), model.digest), kept
+        features.append(of_member)
+    embeddings = [
+        of_member.embeddings[np.isin(of_member.ids, readable.ids)] for of_member in features
+    ]
+    joined = model.joined(embeddings).astype(np.float32)
+    return GlobalFeatures(readable.ids, joined, model.digest), readable
 
 
 def embed_readable(
-    model: EmbedsImages, batch: list[np.ndarray | str], batch_size: int
+    model: EmbedsImages, batch: Sequence[np.ndarray | str], batch_size: int
 ) -> list[np.ndarray | str]:
-    """Embeds the readable images of a batch at a fixed batch shape: a second shape would be traced and tuned anew."""
+    """Embed the readable images of a batch.
+
+    The batch is filled with black images to a fixed shape, because TensorFlow would trace and tune
+    the graph again for a second shape.
+
+    Args:
+        model: embeds the images.
+        batch: for each image its pixels, uint8 [S, S, 3], or the reason why it cannot be read.
+        batch_size: at least the length of the batch.
+
+    Returns:
+        For each image its embedding, float32 [D] of unit length, or the reason why it has none.
+    """
     readable = [item for item in batch if not isinstance(item, str)]
     if not readable:
-        return batch
-    blank = [np.zeros_like(readable[0])] * (batch_size - len(readable))
-    vectors = iter(np.asarray(model.embed(np.stack(readable + blank)), np.float32))
+        return list(batch)
+    black = [np.zeros_like(readable[0])] * (batch_size - len(readable))
+    vectors = iter(np.asarray(model.embed(np.stack(readable + black)), np.float32))
     return [item if isinstance(item, str) else _unit_or_reason(next(vectors)) for item in batch]
 
 
 def _unit_or_reason(vector: np.ndarray) -> np.ndarray | str:
     length = np.linalg.norm(vector)
-    return (
-        vector / length
-        if np.isfinite(length) and length > 0
-        else "the model's embedding is zero or not a number"
-    )
+    if np.isfinite(length) and length > 0:
+        return vector / length
+    return "the model's embedding is zero or not a number"

@@ -1,10 +1,13 @@
-"""Extraction as a job: killed, resumed or cut into shards, it ends with the same bytes; what is done and valid is not done again.
+"""Embed a list of images as a job that can be killed, resumed and split into shards.
 
-Equal bytes need care, because an embedding's last bits depend on the batch's shape and on the image's place in it (seen: a
-ResNet-50 at 224 px in TensorFlow; what lies in the other places has no influence). So an image is always embedded at the place
-that its row has in the list: row r at place r % batch_size of a batch of fixed shape, and parts hold whole batches. What is
-missing here and there is packed together, each image at its own place. Only another batch size or machine, or files added or
-removed in front of an image that is embedded already, can change its last bits.
+The result has the same bytes in all these cases, and valid work is never repeated.
+
+The last bits of an embedding depend on the shape of the batch and on the image's place in it (seen
+with a ResNet-50 at 224 px in TensorFlow; the other images in the batch have no influence). So an
+image always has the place that follows from its row in the list: row r has place r % batch_size in
+a batch of fixed shape, and a part holds whole batches. Missing images of several parts share
+batches, each image at its own place. The last bits can change only with another batch size, another
+machine, or when files are added or removed in front of an image in the list.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of, made_by
 from delf_ext.features.embedder import EmbedsImages
-from delf_ext.features.extraction import decoded_batches, embed_readable
+from delf_ext.features.extraction import decoded_batches, embed_readable, without_skipped
 
-PART_IMAGES = 256  # what a kill can cost
+# Images in a part, rounded up to whole batches. A killed process loses at most one part.
+PART_IMAGES = 256
 CHANGED = "changed while it was read"
 
-Found = dict[int, np.ndarray | str]  # row -> its embedding, or why there is none
+Items = dict[int, np.ndarray | str]
+"""Row of the list -> embedding [D] or pixels [S, S, 3], or the reason why there is none."""
 
 
 def extract_in_parts(
@@ -37,33 +42,46 @@ def extract_in_parts(
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
 ) -> tuple[GlobalFeatures, ImageList] | None:
-    """What `extract_global` returns, joined from the parts in `folder`; None while parts of other shards are missing.
+    """Embed one shard of a list, and join all parts if no other shard is missing.
 
-    shard: (i, n), the i-th of n, from 1: every n-th part. Files are read once to know them by content: an image is done when its
-    part, or one of an earlier list, holds its content's embedding by this model. What cannot be read is tried at each call.
-    overwrite: parts that another model or way of decoding made are dropped.
-    Raises: StaleArtifact for such parts without overwrite; ValueError when another process has the shard, or no image at all is
-    readable.
+    An image is known by the content of its file. It is not embedded again if its part, or a part of
+    an earlier list, has an embedding of the same content by the same model. Unreadable files are
+    tried again at each call.
+
+    Args:
+        model: embeds the images.
+        images: N images; the same list in each shard.
+        folder: where the parts are written.
+        batch_size: images per call of the model.
+        shard: (i, n): shard i of n, counted from 1, has every n-th part.
+        overwrite: delete parts that another model or version of decoding made.
+
+    Returns:
+        The same as `extract_global`; None while parts of other shards are missing.
+
+    Raises:
+        StaleArtifact: another model made the parts, and `overwrite` is not set.
+        ValueError: another process extracts this shard, or no image is readable, or `batch_size`
+            is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
-    parts = FeatureParts(
-        folder, made_by(model.digest), images.ids, math.ceil(PART_IMAGES / batch_size) * batch_size, overwrite
-    )
+    part_images = math.ceil(PART_IMAGES / batch_size) * batch_size
+    parts = FeatureParts(folder, made_by(model.digest), images.ids, part_images, overwrite)
     index, count = shard
-    own = range(index - 1, parts.num_parts, count)
+    own_parts = range(index - 1, parts.num_parts, count)
     with parts.locked(index, count):
-        contents = _contents(images, _rows(parts, own))
-        _complete(model, images, contents, parts, own, batch_size)
-    return _joined(model, images, contents, parts)
+        contents = _contents(images, _rows(parts, own_parts))
+        _complete(model, images, contents, parts, own_parts, batch_size)
+    return _join(model, images, contents, parts)
 
 
-def _rows(parts: FeatureParts, which: Iterable[int]) -> list[int]:
-    return [row for part in which for row in parts.rows(part)]
+def _rows(parts: FeatureParts, numbers: Iterable[int]) -> list[int]:
+    return [row for part in numbers for row in parts.rows(part)]
 
 
 def _contents(images: ImageList, rows: list[int]) -> dict[int, str]:
-    """row -> digest of its file."""
+    """Return row -> digest of the image's file."""
     return dict(zip(rows, contents_of(images.paths[rows].tolist()), strict=True))
 
 
@@ -72,74 +90,84 @@ def _complete(
     images: ImageList,
     contents: dict[int, str],
     parts: FeatureParts,
-    own: range,
+    own_parts: range,
     batch_size: int,
 ) -> None:
-    """Embeds what is missing, and writes every part of this shard that is not there or not up to date."""
-    groups, found = _plan(contents, parts, own)
-    batches = [
-        _packed([row for row in _rows(parts, group) if row not in found], batch_size)
-        for group in groups
-    ]
-    todo = [row for of_group in batches for batch in of_group for row in batch]
+    """Embed the missing images, and write each part that is missing or out of date."""
+    groups, items = _plan(contents, parts, own_parts)
+    batches_of_groups = []
+    for group in groups:
+        missing = [row for row in _rows(parts, group) if row not in items]
+        batches_of_groups.append(_pack(missing, batch_size))
+    todo = [row for batches in batches_of_groups for rows in batches for row in rows]
     if len(todo) < len(contents):
-        print(
-            f"{parts.folder}: {len(contents) - len(todo)} of {len(contents)} images are embedded already"
-        )
+        num_embedded = len(contents) - len(todo)
+        print(f"{parts.folder}: {num_embedded} of {len(contents)} images are already embedded")
     decoded = chain.from_iterable(decoded_batches(images.take(todo), model.image_size, batch_size))
     with progress(len(todo), "embedding") as bar:
-        for group, of_group in zip(groups, batches, strict=True):
-            for rows in of_group:
-                found |= _embedded(model, dict(zip(rows, decoded)), contents, batch_size)
+        for group, batches in zip(groups, batches_of_groups, strict=True):
+            for rows in batches:
+                items |= _embed_batch(model, dict(zip(rows, decoded)), contents, batch_size)
                 bar.update(len(rows))
             for part in group:
-                own_rows = parts.rows(part)
-                saved = FeaturePart.of(
-                    np.array([contents[row] for row in own_rows]),
-                    [found.pop(row) for row in own_rows],
-                )
-                parts.save(part, saved)
+                part_rows = parts.rows(part)
+                part_contents = np.array([contents[row] for row in part_rows])
+                part_items = [items.pop(row) for row in part_rows]
+                parts.save(part, FeaturePart.of(part_contents, part_items))
 
 
 def _plan(
-    contents: dict[int, str], parts: FeatureParts, own: range
-) -> tuple[list[list[int]], Found]:
-    """Parts to write, in groups that miss about as many images as a part has; and what they hold that is known already."""
+    contents: dict[int, str], parts: FeatureParts, own_parts: range
+) -> tuple[list[list[int]], Items]:
+    """Choose the parts to write.
+
+    Returns:
+        Groups of parts that miss about as many images as a part holds, and the embeddings that
+        are already known.
+    """
     earlier = _earlier(parts)
     groups: list[list[int]] = []
-    known: Found = {}
+    known: Items = {}
     num_missing = parts.part_images
-    for part in own:
-        rows, stored = parts.rows(part), _read(parts, parts.path(part))
-        before = (
-            {}
-            if stored is None
-            else dict(zip(rows, zip(stored.contents, stored.per_image()), strict=True))
-        )
-        unchanged = {
-            row: vector
-            for row, (content, vector) in before.items()
-            if content == contents[row] and vector is not None
-        }
+    for part in own_parts:
+        rows = parts.rows(part)
+        unchanged = _unchanged(_read(parts, parts.path(part)), rows, contents)
         if len(unchanged) == len(rows):
             continue
         moved = {row: earlier[contents[row]] for row in rows if contents[row] in earlier}
-        known |= moved | unchanged
+        reused = moved | unchanged
+        known |= reused
         if num_missing >= parts.part_images:
             groups.append([])
             num_missing = 0
         groups[-1].append(part)
-        num_missing += len(rows) - len(moved | unchanged)
+        num_missing += len(rows) - len(reused)
     return groups, known
 
 
+def _unchanged(stored: FeaturePart | None, rows: range, contents: dict[int, str]) -> Items:
+    """Return the stored embeddings of images whose files have not changed."""
+    if stored is None:
+        return {}
+    columns = zip(rows, stored.contents, stored.per_image(), strict=True)
+    return {
+        row: vector
+        for row, content, vector in columns
+        if content == contents[row] and vector is not None
+    }
+
+
 def _earlier(parts: FeatureParts) -> dict[str, np.ndarray]:
-    """Content -> embedding, of the parts of other lists."""
-    read = (part for part in (_read(parts, path) for path in parts.earlier()) if part is not None)
-    pairs = (
-        pair for part in read for pair in zip(part.contents.tolist(), part.per_image(), strict=True)
-    )
-    return {content: vector for content, vector in pairs if vector is not None}
+    """Return content -> embedding of the parts of other lists."""
+    embeddings: dict[str, np.ndarray] = {}
+    for path in parts.earlier():
+        part = _read(parts, path)
+        if part is None:
+            continue
+        for content, vector in zip(part.contents.tolist(), part.per_image(), strict=True):
+            if vector is not None:
+                embeddings[content] = vector
+    return embeddings
 
 
 def _read(parts: FeatureParts, path: Path) -> FeaturePart | None:
@@ -150,23 +178,36 @@ def _read(parts: FeatureParts, path: Path) -> FeaturePart | None:
         return None
 
 
-def _packed(rows: list[int], batch_size: int) -> list[list[int]]:
-    """The rows in as few batches as give each its own place, row % batch_size; rows that follow each other stay together."""
-    taken: Counter[int] = Counter()
+def _pack(rows: list[int], batch_size: int) -> list[list[int]]:
+    """Return the fewest batches in which each row has its place, row % batch_size.
+
+    Rows that follow each other stay together.
+    """
+    num_at_place: Counter[int] = Counter()
     batches: list[list[int]] = []
     for row in rows:
         place = row % batch_size
-        if taken[place] == len(batches):
+        if num_at_place[place] == len(batches):
             batches.append([])
-        batches[taken[place]].append(row)
-        taken[place] += 1
+        batches[num_at_place[place]].append(row)
+        num_at_place[place] += 1
     return batches
 
 
-def _embedded(
-    model: EmbedsImages, decoded: Found, contents: dict[int, str], batch_size: int
-) -> Found:
-    """Each image at its place; the others are black. decoded: row -> pixels, or why there are none."""
+def _embed_batch(
+    model: EmbedsImages, decoded: Items, contents: dict[int, str], batch_size: int
+) -> Items:
+    """Embed decoded images, each at its own place; the other places are black.
+
+    Args:
+        model: embeds the images.
+        decoded: row -> pixels, or the reason why there are none.
+        contents: row -> digest of the file before it was decoded; "" if it could not be read.
+        batch_size: images per call of the model.
+
+    Returns:
+        Row -> embedding, or the reason why there is none.
+    """
     items = {
         row: item if contents[row] or isinstance(item, str) else CHANGED
         for row, item in decoded.items()
@@ -174,49 +215,45 @@ def _embedded(
     readable = {row % batch_size: item for row, item in items.items() if not isinstance(item, str)}
     if not readable:
         return items
-    blank = np.zeros_like(next(iter(readable.values())))
-    vectors = embed_readable(
-        model, [readable.get(place, blank) for place in range(batch_size)], batch_size
-    )
+    black = np.zeros_like(next(iter(readable.values())))
+    batch = [readable.get(place, black) for place in range(batch_size)]
+    vectors = embed_readable(model, batch, batch_size)
     return {
         row: item if isinstance(item, str) else vectors[row % batch_size]
         for row, item in items.items()
     }
 
 
-def _joined(
+def _join(
     model: EmbedsImages, images: ImageList, contents: dict[int, str], parts: FeatureParts
 ) -> tuple[GlobalFeatures, ImageList] | None:
-    """All parts as one record, and the list of what is in it; None, and a line that says so, while some are missing or stale."""
+    """Return all parts as one record with its list; None if a part is missing or out of date."""
     num_missing = sum(not parts.path(part).exists() for part in range(parts.num_parts))
     stored: list[FeaturePart] = []
     if not num_missing:
         contents |= _contents(images, [row for row in range(len(images)) if row not in contents])
-        for part in range(parts.num_parts):
-            content = _read(parts, parts.path(part))
-            if content is not None and content.contents.tolist() == [
-                contents[row] for row in parts.rows(part)
-            ]:
-                stored.append(content)
+        stored = _up_to_date(contents, parts)
         num_missing = parts.num_parts - len(stored)
     if num_missing:
         print(
-            f"{parts.folder}: {num_missing} of {parts.num_parts} parts are still to come; the shard that ends last joins them"
+            f"{parts.folder}: {num_missing} of {parts.num_parts} parts are still missing; "
+            "the shard that ends last joins them"
         )
         return None
-    reasons = [str(reason) for content in stored for reason in content.reasons]
-    bad = [
-        (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
-    ]
-    if len(bad) == len(images):
-        first = ": ".join(bad[0]) if bad else "the list is empty"
-        raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
-    kept = images.take(
-        np.array([not reason for reason in reasons], bool), skipped=(*images.skipped, *bad)
-    )
-    embeddings = np.concatenate(
-        [content.embeddings for content in stored if len(content.embeddings)]
-    )
-    embeddings.setflags(write=False)  # or the record would copy it
+    readable = without_skipped(images, [str(reason) for part in stored for reason in part.reasons])
+    embeddings = np.concatenate([part.embeddings for part in stored if len(part.embeddings)])
+    # The record copies writable arrays.
+    embeddings.setflags(write=False)
     parts.drop_earlier()
-    return GlobalFeatures(kept.ids, embeddings, model.digest), kept
+    return GlobalFeatures(readable.ids, embeddings, model.digest), readable
+
+
+def _up_to_date(contents: dict[int, str], parts: FeatureParts) -> list[FeaturePart]:
+    """Return the parts that have the present content of their images."""
+    stored = []
+    for number in range(parts.num_parts):
+        part = _read(parts, parts.path(number))
+        present = [contents[row] for row in parts.rows(number)]
+        if part is not None and part.contents.tolist() == present:
+            stored.append(part)
+    return stored

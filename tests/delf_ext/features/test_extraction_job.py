@@ -22,7 +22,7 @@ from data_io.stores import embedding_parts
 from data_io.stores.embedding_parts import FeatureParts
 from delf_ext.features import extraction_job
 from delf_ext.features.extraction import extract_global
-from delf_ext.features.extraction_job import _packed, extract_in_parts
+from delf_ext.features.extraction_job import _pack, extract_in_parts
 
 SIZE_PX, BATCH = 4, 3
 
@@ -184,14 +184,14 @@ def test_a_kill_costs_the_part_it_fell_into(tmp_path: Path, capsys: pytest.Captu
     killed_after(2, images, tmp_path)
     assert run(images, tmp_path, model) == fresh(images)
     assert model.embedded == list(range(13, 21))
-    assert f"{tmp_path}/parts: 12 of 20 images are embedded already" in capsys.readouterr().out
+    assert f"{tmp_path}/parts: 12 of 20 images are already embedded" in capsys.readouterr().out
 
 
 def test_the_last_shard_joins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     images, models = gallery(tmp_path / "g", 20), (Model(), Model())
     assert run(images, tmp_path, models[1], shard=(2, 2)) is None
     assert (
-        f"{tmp_path}/parts: 2 of 4 parts are still to come; the shard that ends last joins them"
+        f"{tmp_path}/parts: 2 of 4 parts are still missing; the shard that ends last joins them"
         in capsys.readouterr().out
     )
     assert run(images, tmp_path, models[0], shard=(1, 2)) == fresh(images)
@@ -387,8 +387,8 @@ def greedy(rows: list[int], batch_size: int) -> Iterator[list[int]]:
 
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
 def test_packing(rows: set[int], batch_size: int) -> None:
-    assert _packed(sorted(rows), batch_size) == list(greedy(sorted(rows), batch_size))
+    assert _pack(sorted(rows), batch_size) == list(greedy(sorted(rows), batch_size))
 
 
-def test_a_whole_part_is_packed_in_list_order() -> None:
-    assert _packed(list(range(6, 14)), 3) == [[6, 7, 8], [9, 10, 11], [12, 13]]
+def test_a_whole_part_is_pack_in_list_order() -> None:
+    assert _pack(list(range(6, 14)), 3) == [[6, 7, 8], [9, 10, 11], [12, 13]]

@@ -132,14 +132,14 @@ def test_killed_in_the_middle_and_resumed(
     assert len(names) == 3 and sum(name.startswith(".") for name in names) == 1
     extract(place, tmp_path)
     # two parts of four, and one of these is no picture
-    assert "7 of 18 images are embedded already" in capsys.readouterr().out
+    assert "7 of 18 images are already embedded" in capsys.readouterr().out
     assert results(tmp_path) == results(place / "out")
     assert not [path for path in tmp_path.rglob(".*") if ".npz" in path.name]
 
 
 def test_two_shards(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     extract(place, tmp_path, "--shard=2/2")
-    assert "3 of 5 parts are still to come" in capsys.readouterr().out
+    assert "3 of 5 parts are still missing" in capsys.readouterr().out
     assert not (tmp_path / "features.npz").exists()
     extract(place, tmp_path, "--shard=1/2")
     assert results(tmp_path) == results(place / "out")
