@@ -1,4 +1,4 @@
-"""The front door of mandoo: flags in, one verb out. `python dual_main.py --help` teaches."""
+"""Run mandoo from the command line: parse the flags and call one verb. See `--help`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
 def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
-    """The verb and its flags. Exits 0 after --help, 2 on a usage error, naming the flag."""
+    """Return the verb and its flags. Exit with 0 after `--help`, with 2 after a usage error."""
     values = new_flags()
     if any(argument in HELP for argument in arguments):
         print(help_text(next((word for word in arguments if word in VERBS), None)))
@@ -31,44 +31,55 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
             raise flags.Error(f"unknown word {words[-1]!r}. Verbs: {', '.join(VERBS)}.")
         require_own_flags(verb, values)
     except (flags.Error, UsageError) as error:
-        _end(
+        _exit(
             f"usage error: {error} (mandoo --help lists the verbs, mandoo VERB --help its flags)", 2
         )
     return verb, values
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one verb. What a user can mend ends in one line and exit 1; MANDOO_TRACEBACK=1 shows where it came from."""
+    """Run one verb.
+
+    An error that the user can correct is printed as one line. Set MANDOO_TRACEBACK=1 to see the
+    whole traceback.
+
+    Args:
+        arguments: the words of the command line; None reads `sys.argv`.
+
+    Raises:
+        SystemExit: 1 after such an error, 2 after a usage error, 130 after Ctrl-C.
+    """
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "3"
-    )  # before TensorFlow is imported: it greets with three lines on CUDA
+    # TensorFlow prints three lines about CUDA when it is imported, unless this is set before.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
     except KeyboardInterrupt:
-        _end("\nstopped. A training run continues with --run_dir=... --resume.", 130)
+        _exit("\nstopped. To continue a training run, pass --run_dir=RUN --resume.", 130)
     except UsageError as error:
-        _end(f"usage error: {error} (mandoo {verb} --help lists its flags)", 2)
+        _exit(f"usage error: {error} (mandoo {verb} --help lists its flags)", 2)
     except Exception as error:
-        if os.environ.get("MANDOO_TRACEBACK") or not _is_users_business(error):
+        if os.environ.get("MANDOO_TRACEBACK") or not _can_be_corrected(error):
             raise
-        _end(f"error: {_first_line(error)}", 1)
+        _exit(f"error: {_first_line(error)}", 1)
 
 
-def _end(message: str, status: int) -> NoReturn:
+def _exit(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr)
     sys.exit(status)
 
 
-def _is_users_business(error: Exception) -> bool:
-    """Bad input, unreadable files, full disks; TensorFlow reports the latter as its own errors."""
-    return isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith(
-        "tensorflow.python.framework.errors"
-    )
+def _can_be_corrected(error: Exception) -> bool:
+    """Return whether the user can correct it: bad input, an unreadable file, a full disk.
+
+    TensorFlow has its own error classes for files and disks.
+    """
+    from_tensorflow = type(error).__module__.startswith("tensorflow.python.framework.errors")
+    return isinstance(error, (ValueError, OSError)) or from_tensorflow
 
 
 def _first_line(error: Exception) -> str:
-    """Ours are one line, or a line and a report; TensorFlow's begin with a node of its graph and end with a stack."""
+    """Return the message of an error; of a TensorFlow error without graph node and stack."""
     text = str(error).strip()
     if not type(error).__module__.startswith("tensorflow"):
         return text

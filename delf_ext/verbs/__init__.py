@@ -1,1 +1,1 @@
-"""What `dual_main.py` can do, one file per verb: each has `run(flags)` and reads only the flags it needs."""
+"""Run the verbs of the command line: one module per verb, each with a function `run(flags)`."""

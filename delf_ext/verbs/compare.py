@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import write_json
+from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.comparison import compare, require_two
 from delf_ext.app.results import write_page
@@ -18,14 +19,14 @@ def run(flags: Any) -> None:
     """Print a table with a paired test; write a page with pictures and, with --json, the figures.
 
     Raises:
-        UsageError: if the flags name less than two systems.
+        UsageError: if the flags name fewer than two systems.
     """
     request = request_of(flags, default="", several=True)
     require_two(len(sources_of(flags)), request.chains or ())
     out = Path(flags.out or "report")
     data = load(flags)
     models = [opened.model for opened in open_models(flags)]
-    data_name = str(flags.data or data.name)
+    data_name = shown_path(flags.data) if flags.data else data.name
     comparison = compare(
         models,
         data,
@@ -39,7 +40,7 @@ def run(flags: Any) -> None:
     say(f"\n{comparison}")
     if flags.report:
         page = write_page(out / "index.html", comparison.measured, data, data_name, flags.seed)
-        say(f"report: {page.absolute()}")
+        say(f"report: {shown_path(page)}")
     if flags.json:
         write_json(flags.json, comparison.figures)
-        say(f"figures: {flags.json}")
+        say(f"figures: {shown_path(flags.json)}")

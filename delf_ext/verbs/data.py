@@ -1,4 +1,4 @@
-"""Flags to the data that a verb works on."""
+"""Load the data that the flags name."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app.data import draw_products
 
 
 def resolve_data(flags: Any) -> str:
-    """Return the path of the data: --data, NSML's, under --debug --debug_data, else drawn; say so where it is not --data."""
+    """Return the path of the data, and print it unless it is --data.
+
+    The first of these that exists: --data; NSML's DATASET_PATH; with --debug: --debug_data. If
+    none exists, products are drawn into the cache folder.
+    """
     if flags.data:
         return str(flags.data)
     platform_path = os.environ.get("DATASET_PATH") or nsml.DATASET_PATH
     if platform_path:
-        say(f"data: {platform_path} (NSML's DATASET_PATH)")
+        say(f"data: {shown_path(platform_path)} (NSML's DATASET_PATH)")
         return platform_path
     if flags.debug and Path(flags.debug_data).exists():
-        say(f"data: {flags.debug_data} (--debug_data)")
+        say(f"data: {shown_path(flags.debug_data)} (--debug_data)")
         return str(flags.debug_data)
     path = draw_products(None, 40 if flags.debug else 100, seed=0)
-    say(f"data: {path} (drawn products; pass --data for your own)")
+    say(f"data: {shown_path(path)} (drawn products; pass --data for your own)")
     return str(path)
 
 
 def load(flags: Any) -> DataSet:
-    """Return the data set of a verb. Raises: ValueError as `load_dataset`."""
+    """Return the data set of a verb. Raises ValueError if it cannot be read."""
     return load_dataset(resolve_data(flags), flags.query_split)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import write_json
+from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.reranking import name_of, require_folder
-from delf_ext.app.results import keep_in_run
+from delf_ext.app.results import write_to_run
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
 from delf_ext.verbs.printing import show_figures
@@ -36,15 +37,17 @@ def run(flags: Any) -> None:
         folder=folder,
         batch_size=batch_size_of(flags),
         seed=flags.seed,
-        data_name=str(flags.data or data.name),
+        data_name=shown_path(flags.data) if flags.data else data.name,
         log=say,
     )
     show_figures(evaluation.figures)
     if flags.json:
         write_json(flags.json, evaluation.figures)
-        say(f"figures: {flags.json}")
+        say(f"figures: {shown_path(flags.json)}")
     if run is not None:
         report = flags.report and not request.deadline.is_limited
         method = ", ".join(filter(None, [name_of(request.chain), " ".join(flags.query_copies)]))
-        written = keep_in_run(run, evaluation.final, evaluation.figures, data, method, report)
-        say(f"figures: {written[0]}" + (f"; report: {written[-1]}" if report else ""))
+        written = write_to_run(run, evaluation.final, evaluation.figures, data, method, report)
+        say(f"figures: {shown_path(written[0])}")
+        if report:
+            say(f"report: {shown_path(written[-1])}")

@@ -1,4 +1,4 @@
-"""Define every flag of the command line. Flags of the 2018 original keep their names and meanings."""
+"""Define all flags of the command line. Flags of the 2018 original keep name and meaning."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "data",
             None,
-            "class folders, a CSV file path,label,split[,group], a challenge tree or a Grocery Store "
-            "tree (default: NSML's DATASET_PATH, else drawn products)",
+            "class folders, a CSV file path,label,split[,group], a challenge tree or a Grocery "
+            "Store tree (default: NSML's DATASET_PATH, else drawn products)",
         ),
         Flag(
             "query_split",
@@ -132,9 +132,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "method",
             None,
-            "re-ranking steps in order, such as dba:10,aqe:5@3,geometric:100; steps: dba:IMAGES@ALPHA, "
-            "aqe:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, diffusion:K,TOP_K@ALPHA, geometric:TOP_K "
-            "(default: the steps of the recipe)",
+            "re-ranking steps in order, such as dba:10,aqe:5@3,geometric:100; steps: "
+            "dba:IMAGES@ALPHA, aqe:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, "
+            "diffusion:K,TOP_K@ALPHA, geometric:TOP_K (default: the steps of the recipe)",
         ),
         Flag(
             "time_budget",

@@ -1,10 +1,12 @@
-"""From a flag of the original to what does the same in a recipe: for users who pass it together with --recipe."""
+"""Suggest settings of a recipe in place of flags of the 2018 original.
+
+For users who pass such a flag together with --recipe.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from typing import Any
 
 from delf_ext.config import UsageError
@@ -13,47 +15,71 @@ from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 
 SCHEDULES = {"constant": "Constant", "cosine": "CosineDecay"}
 SPLITS = {"block": "ClassBlock", "random": "RandomClasses"}
-FACTOR = "optimizer.factors.{}.factor={}"
-TRANSLATED: dict[str, Callable[[Any], list[str]]] = {
-    "resnet_type": lambda name: [
-        f"model.trunk.name={name.partition('/')[0]}",
-        f"model.trunk.end_point={name.partition('/')[2]}",
-    ],
-    "freeze_backbone": lambda on: [f"model.trunk.frozen={'trunk' if on else '[]'}"],
-    "freeze_batch_norm": lambda on: [f"model.trunk.batch_norm={'inference' if on else 'training'}"],
-    "logit_concat_sim": lambda on: [f"model.heads.similarity.append={'logits' if on else '[]'}"],
-    "classifier_lr_factor": lambda factor: [
-        FACTOR.format(group, factor) for group in ("attention", "classifier")
-    ],
-    "lr_schedule": lambda name: [f"stages.0.schedule={SCHEDULES[name]}"],
-    "dev_percent": lambda share: [f"validation.share={share}" if share else "validation=None"],
-    "dev_split": lambda name: [f"validation={SPLITS[name]}"],
-    "images_per_class": lambda _: [],  # the number of classes would have to change with it
-}
-"""Name of a flag -> value -> settings, where the value in the recipe is not that of the flag."""
+# Flags that add or remove list entries, or whose value depends on others: no simple setting.
 LISTS = ("losses", "input.augment")
+WITHOUT_SETTING = ("images_per_class",)
 
 
 def settings_for(name: str, value: Any) -> list[str]:
-    """Return the settings "PATH=VALUE" of a recipe that do what the flag does; empty when there are no simple ones."""
-    if name in TRANSLATED:
-        return TRANSLATED[name](value)
+    """Return settings of a recipe that do the same as a flag of the original.
+
+    Args:
+        name: of the flag.
+        value: of the flag.
+
+    Returns:
+        "PATH=VALUE", as --set takes them; empty if there are no simple ones.
+    """
     path = ORIGINAL_FLAGS[name].path
-    if path in LISTS:
+    if path in LISTS or name in WITHOUT_SETTING:
         return []
-    return [f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
+    if name == "resnet_type":
+        trunk, _, end_point = value.partition("/")
+        return [f"model.trunk.name={trunk}", f"model.trunk.end_point={end_point}"]
+    if name == "classifier_lr_factor":
+        groups = ("attention", "classifier")
+        return [f"optimizer.factors.{group}.factor={value}" for group in groups]
+    if name == "dev_percent" and not value:
+        return ["validation=None"]
+    return [f"{path}={_recipe_value(name, value)}"]
+
+
+def _recipe_value(name: str, value: Any) -> str:
+    """Return the value in a recipe that means the same as the value of the flag."""
+    if name == "freeze_backbone":
+        return "trunk" if value else "[]"
+    if name == "freeze_batch_norm":
+        return "inference" if value else "training"
+    if name == "logit_concat_sim":
+        return "logits" if value else "[]"
+    if name == "lr_schedule":
+        return SCHEDULES[value]
+    if name == "dev_split":
+        return SPLITS[value]
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
-    """Return in words what to pass instead of the flag, with a recipe that has what it changes or has not."""
+    """Return what to pass in place of a flag of the original.
+
+    Args:
+        name: of the flag.
+        value: of the flag.
+        recipe: the recipe that is to be changed.
+
+    Returns:
+        The end of a sentence: --set with settings that the recipe accepts, or how to edit it.
+    """
     settings = settings_for(name, value)
     try:
         with_settings(recipe, settings)
     except UsageError:
         settings = []
     if settings:
-        return "with --recipe pass " + " ".join(f"--set {shlex.quote(one)}" for one in settings)
+        words = [f"--set {shlex.quote(setting)}" for setting in settings]
+        return f"with --recipe pass {' '.join(words)}"
     return (
-        f"a recipe has it in {ORIGINAL_FLAGS[name].path}: write `mandoo recipes --recipe={recipe.name} > mine.json`, "
-        "change it there and pass --recipe=mine.json"
+        f"in a recipe it is part of {ORIGINAL_FLAGS[name].path}: write "
+        f"`mandoo recipes --recipe={recipe.name} > mine.json`, change it there and pass "
+        "--recipe=mine.json"
     )

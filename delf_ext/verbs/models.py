@@ -1,4 +1,4 @@
-"""Flags to models: run directories, a pretrained trunk as it is, an ONNX network."""
+"""Open the models that the flags name: runs, a pretrained trunk, an ONNX network."""
 
 from __future__ import annotations
 
@@ -28,21 +28,28 @@ from delf_ext.verbs.data import resolve_data
 
 
 class Opened(NamedTuple):
-    """A model, and its run where it is one."""
+    """An open model.
+
+    Attributes:
+        model: computes embeddings.
+        run: the run directory that it comes from; None for a checkpoint or an ONNX file.
+    """
 
     model: AnyEmbedder
     run: Run | None
 
 
 def sources_of(flags: Any) -> list[ModelSource]:
-    """Return what the flags name, untrained ones first: they are what training has to beat.
+    """Return the models that the flags name, untrained ones first.
 
-    Raises: UsageError when nothing is named, or the runtime does not fit.
+    Raises:
+        UsageError: if no model is named, or the runtime cannot run one of them.
     """
     run_dirs = [*flags.runs, *([flags.run_dir] if flags.run_dir else [])]
     if not (run_dirs or flags.pretrained_model or flags.onnx_model):
         raise UsageError(
-            "which model? Pass --run_dir=RUN, --pretrained_model=CHECKPOINT for the trunk as it is, or --onnx_model=FILE.onnx."
+            "which model? Pass --run_dir=RUN, --onnx_model=FILE.onnx, or "
+            "--pretrained_model=CHECKPOINT for a trunk without training."
         )
     sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
     if flags.pretrained_model:
@@ -62,19 +69,28 @@ def _checkpoint(flags: Any) -> CheckpointSource:
 
 
 def trunk_of(flags: Any) -> schema.Trunk:
-    """Return the trunk that --resnet_type and --layout name."""
+    """Return the trunk that --resnet_type and --layout describe."""
     name, _, end_point = flags.resnet_type.partition("/")
     return schema.Trunk(name, end_point=end_point, layout=flags.layout)
 
 
 def open_models(flags: Any) -> list[Opened]:
-    """Open every model that the flags name. Raises: ValueError in one line when one cannot be used."""
+    """Open all models that the flags name.
+
+    Returns:
+        The models in the order of `sources_of`.
+
+    Raises:
+        UsageError: if the flags do not fit together.
+        ValueError: if a model cannot be opened.
+    """
     sources = sources_of(flags)
     runtime = Runtime(flags.runtime, flags.mixed_precision)
     features = Path(flags.features) if flags.features else None
     if features is not None and len(sources) > 1:
         raise UsageError(
-            "--features belongs to one model; compare finds the features of each run by itself."
+            "--features belongs to one model. For several models leave it out: "
+            "each run stores its own embeddings."
         )
     opened = []
     for source in sources:
@@ -86,14 +102,21 @@ def open_models(flags: Any) -> list[Opened]:
             calibration=lambda: calibration_images(flags),
             log=say,
         )
-        opened.append(
-            Opened(model, read_run(source.path) if isinstance(source, RunSource) else None)
-        )
+        run = read_run(source.path) if isinstance(source, RunSource) else None
+        opened.append(Opened(model, run))
     return opened
 
 
 def open_one(flags: Any) -> Opened:
-    """Open the model of a verb that uses a single one. Raises: UsageError when several are given."""
+    """Open the model of a verb that uses a single one.
+
+    Returns:
+        The model, and its run if it has one.
+
+    Raises:
+        UsageError: if the flags name several models, or none.
+        ValueError: if the model cannot be opened.
+    """
     require_one(flags)
     return open_models(flags)[0]
 
@@ -102,19 +125,24 @@ def require_one(flags: Any) -> None:
     """Raise UsageError unless the flags name exactly one model."""
     if len(sources_of(flags)) > 1:
         raise UsageError(
-            "this verb uses one model: pass one of --run_dir, --pretrained_model and --onnx_model; `compare` takes several."
+            "this verb uses one model: pass only one of --run_dir, --pretrained_model and "
+            "--onnx_model. `compare` takes several."
         )
 
 
 def batch_size_of(flags: Any) -> int:
-    """Return --batch_size where it is given, else what suits embedding."""
+    """Return --batch_size, or the default for embedding if it was not passed.
+
+    Raises:
+        UsageError: if the value is below 1.
+    """
     if flags.batch_size < 1:
         raise UsageError(f"--batch_size must be at least 1. Received {flags.batch_size}.")
     return int(flags.batch_size) if flags["batch_size"].present else BATCH_SIZE
 
 
 def calibration_images(flags: Any) -> ImageList:
-    """Return those of the data that are searched in: the gallery, or all of a plain folder."""
+    """Return the images to calibrate 8-bit inference on: the gallery, or a whole plain folder."""
     path = resolve_data(flags)
     try:
         data = load_dataset(path, flags.query_split)

@@ -1,4 +1,4 @@
-"""recipes: the systems that can be trained, as a table; or one of them as JSON."""
+"""List the recipes, or print one of them as JSON."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from delf_ext.recipes.registry import find_recipe, overview
 
 
 def run(flags: Any) -> None:
+    """Print all recipes, or with --recipe one of them as JSON, changed by --set.
+
+    Raises:
+        UsageError: if --set is passed without --recipe, or does not fit the recipe.
+    """
     if flags.recipe:
-        print(
-            json.dumps(
-                to_json(with_settings(find_recipe(flags.recipe), flags["set"].value)), indent=1
-            )
-        )
+        recipe = with_settings(find_recipe(flags.recipe), flags["set"].value)
+        print(json.dumps(to_json(recipe), indent=1))
         return
     if flags["set"].value:
         raise UsageError("--set changes a recipe: name it with --recipe.")
     for name, about in overview().items():
         print(f"{name}\n  {about.summary}")
-        for what in ("source", "command", "cost", "expected"):
-            print(f"  {what:<9} {getattr(about, what)}")
+        for field in ("source", "command", "cost", "expected"):
+            print(f"  {field:<9} {getattr(about, field)}")
     print(
-        "\nmandoo recipes --recipe=NAME prints one as JSON; --set PATH=VALUE changes it; docs/recipes.md has them all."
+        "\nmandoo recipes --recipe=NAME prints one as JSON; add --set PATH=VALUE to change it. "
+        "docs/recipes.md explains all of them."
     )

@@ -1,4 +1,4 @@
-"""Flags to a re-ranking request: --method, --time_budget, --query_copies and the local features."""
+"""Turn the flags for re-ranking and local features into a request."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from delf_ext.verbs.models import trunk_of
 
 
 def request_of(flags: Any, default: str | None = None, several: bool = False) -> Request:
-    """Return what a verb was asked to do to rankings; its time budget counts from this call.
+    """Return the re-ranking that the flags ask for. Its time budget starts with this call.
 
     Args:
-        flags: of the verb.
-        default: what a missing --method means; None = as the model's recipe says.
-        several: --method may hold several chains, separated by semicolons.
+        flags: the flags of a verb.
+        default: value of --method if it is missing; None leaves the choice to the model's recipe.
+        several: whether --method may hold several chains, separated by semicolons.
+
+    Returns:
+        The request.
 
     Raises:
         UsageError: naming the flag that does not fit.
@@ -33,13 +36,13 @@ def request_of(flags: Any, default: str | None = None, several: bool = False) ->
         raise UsageError(
             f"this verb takes one --method; `compare` takes several. Received {flags.method!r}."
         )
-    test_time = (
-        TestTime(_copies(flags), queries_only=True) if flags["query_copies"].present else None
-    )
+    test_time = None
+    if flags["query_copies"].present:
+        test_time = TestTime(_query_copies(flags), queries_only=True)
     return Request(deadline, chains, test_time, local_settings(flags))
 
 
-def _copies(flags: Any) -> tuple[str, ...]:
+def _query_copies(flags: Any) -> tuple[str, ...]:
     from delf_ext.features.query_copies import require_known_copies
 
     require_known_copies(flags.query_copies)
@@ -47,7 +50,11 @@ def _copies(flags: Any) -> tuple[str, ...]:
 
 
 def local_settings(flags: Any) -> LocalSettings:
-    """Return the local features that the flags ask for. Raises: UsageError naming the flag that does not fit."""
+    """Return the settings of local features that the flags ask for.
+
+    Raises:
+        UsageError: naming the flag that does not fit.
+    """
     if flags.max_features < 1:
         raise UsageError(f"--max_features must be at least 1. Received {flags.max_features}.")
     delf = DelfConfig(

@@ -1,4 +1,4 @@
-"""search: the photographs of a folder that show the same product as yours."""
+"""Find the images of a folder that show the same product as a query image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from delf_ext.verbs.models import batch_size_of, open_one, require_one
 
 
 def run(flags: Any) -> None:
+    """Print the most similar images of --data for each image of --image.
+
+    Raises:
+        UsageError: if --data, --image or the model is missing.
+    """
     if not flags.data or not flags.image:
         raise UsageError(
-            "search looks for --image=PHOTO in the photographs of --data=FOLDER: pass both."
+            "search looks for --image=PHOTO in the photos of --data=FOLDER: pass both."
         )
     require_one(flags)
     hits = search(
@@ -22,9 +27,9 @@ def run(flags: Any) -> None:
         top_k=flags.top_k,
         batch_size=batch_size_of(flags),
     )
-    for query, found in hits:
-        print(f"{query}:")
-        for place, hit in enumerate(found, start=1):
-            print(f"  {place:>3}. {hit.score:.4f}  {hit.path}")
+    for query_path, results in hits:
+        print(f"{query_path}:")
+        for rank, hit in enumerate(results, start=1):
+            print(f"  {rank:>3}. {hit.score:.4f}  {hit.path}")
     for path, reason in hits.retrieval.skipped:
         print(f"skipped {path}: {reason}")

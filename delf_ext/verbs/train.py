@@ -14,7 +14,7 @@ from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate
-from delf_ext.app.results import keep_in_run
+from delf_ext.app.results import write_to_run
 from delf_ext.app.training import Trained
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -187,7 +187,7 @@ def _measure(trained: Trained, data: DataSet, data_name: str, flags: Any) -> Non
         log=say,
     )
     show_figures(evaluation.figures)
-    written = keep_in_run(run, evaluation.final, evaluation.figures, data, "", report=flags.report)
+    written = write_to_run(run, evaluation.final, evaluation.figures, data, "", report=flags.report)
     say(f"figures: {shown_path(written[0])}")
     if flags.report:
         say(f"report: {shown_path(written[-1])}")

@@ -68,12 +68,13 @@ VERBS: dict[str, Verb] = {
         (*TRAIN, *(name for name in INFER if name not in TRAIN)),
         (
             "mandoo --train_logits --train_sim --stop_gradient_sim",
-            "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/first",
-            "mandoo --resume --run_dir=runs/first",
+            "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/a",
+            "mandoo --resume --run_dir=runs/a",
         ),
         {
             "run_dir": "new directory for the run (default: runs/ and the time)",
-            "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from (default: random weights)",
+            "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from "
+            "(default: random weights)",
         },
     ),
     "evaluate": Verb(
@@ -82,8 +83,8 @@ VERBS: dict[str, Verb] = {
         (*EVALUATION, "json"),
         (
             "mandoo evaluate --data=products.csv --run_dir=runs/first --json=first.json",
-            "mandoo evaluate --data=products.csv --run_dir=runs/first --method=aqe:5@3,k_reciprocal",
-            "mandoo evaluate --data=products.csv --pretrained_model=resnet_v1_50.ckpt --pooling=gem",
+            "mandoo evaluate --data=products.csv --run_dir=runs/first --method=aqe:5,k_reciprocal",
+            "mandoo evaluate --data=photos/ --pretrained_model=resnet_v1_50.ckpt --pooling=gem",
         ),
         {**EMBEDDING_HELP, "out": "folder for local features (default: local/ in --run_dir)"},
     ),
@@ -148,7 +149,7 @@ VERBS: dict[str, Verb] = {
         EVALUATION,
         (
             "mandoo rerank --data=products.csv --run_dir=runs/first --out=verified",
-            "mandoo rerank --data=products.csv --run_dir=runs/first --method=dba:10,aqe:5 --out=dba",
+            "mandoo rerank --data=products.csv --run_dir=runs/first --method=dba,aqe:5 --out=dba",
         ),
         {
             **EMBEDDING_HELP,
@@ -164,8 +165,8 @@ VERBS: dict[str, Verb] = {
             *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
-            "mandoo match --image=phone.jpg --candidate=cover.jpg --local_features=sift --out=match.png",
-            "mandoo match --image=phone.jpg --candidate=cover.jpg --run_dir=runs/first --out=match.png",
+            "mandoo match --image=a.jpg --candidate=b.jpg --local_features=sift --out=match.png",
+            "mandoo match --image=a.jpg --candidate=b.jpg --run_dir=runs/first --out=match.png",
         ),
         {
             "image": "the first photo; required",

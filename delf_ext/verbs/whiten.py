@@ -1,4 +1,4 @@
-"""whiten: learns the PCA and whitening of DELF's descriptors on any photographs."""
+"""Learn the PCA and whitening of DELF descriptors on a folder of images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from delf_ext.verbs.requests import local_settings
 
 
 def run(flags: Any) -> None:
+    """Write the whitening to --out, or into the run directory.
+
+    Raises:
+        UsageError: if --data is missing, or there is neither --out nor a run directory.
+    """
     run_dir = flags.local_model or flags.run_dir
-    out = flags.out or (
-        str(Path(run_dir) / WHITENING) if run_dir and Path(run_dir).is_dir() else None
-    )
+    out = flags.out
+    if not out and run_dir and Path(run_dir).is_dir():
+        out = str(Path(run_dir) / WHITENING)
     if not flags.data or not out:
         raise UsageError(
-            "whiten learns on the photographs of --data=FOLDER and writes --out=FILE, or into --run_dir: pass both."
+            "whiten learns on the photos of --data=FOLDER and writes --out=FILE, or into "
+            "--run_dir: pass both."
         )
     settings = local_settings(flags)
     learn_whitening(settings, raw_delf(settings, say), list_images(flags.data), Path(out), log=say)

@@ -16,10 +16,10 @@ from delf_ext.config import UsageError
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import overview
-from delf_ext.verbs import train
 from delf_ext.verbs.flags import FLAGS, GROUPS, new_flags
 from delf_ext.verbs.help import EXAMPLES as HELP_EXAMPLES
 from delf_ext.verbs.help import VERB_GROUPS
+from delf_ext.verbs.training_flags import recipe_from_flags
 from delf_ext.verbs.verb_table import EMBEDDING_HELP, VERBS, require_own_flags
 
 EXAMPLES = [(name, example) for name, verb in VERBS.items() for example in verb.examples]
@@ -125,7 +125,7 @@ def test_every_example_of_training_is_a_recipe_that_can_be_built() -> None:
     for example in VERBS["train"].examples:
         _, values = dual_main.parse(words_of(example))
         if not values.resume:
-            assert train.recipe_from_flags(values).losses
+            assert recipe_from_flags(values).losses
 
 
 @pytest.mark.parametrize("name", overview())
@@ -133,7 +133,7 @@ def test_the_command_of_every_recipe_parses(name: str) -> None:
     command = overview()[name].command
     if command.startswith("mandoo "):
         verb, values = dual_main.parse(words_of(command))
-        assert verb == "train" and train.recipe_from_flags(values).losses
+        assert verb == "train" and recipe_from_flags(values).losses
     else:
         assert command.startswith(("make ", "python -m ")), command
 

@@ -16,7 +16,7 @@ from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES, overview
 from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.hints import LISTS, settings_for
-from delf_ext.verbs.train import recipe_from_flags
+from delf_ext.verbs.training_flags import recipe_from_flags
 
 
 def flags_of(*arguments: str) -> Any:
@@ -160,13 +160,16 @@ def test_a_system_with_a_trainer_of_its_own_is_named_with_its_command(capsys) ->
         ),
         (
             "--train_triplet",
-            "a recipe has it in losses: write `mandoo recipes --recipe=mandoo_dual > mine.json`, "
+            "in a recipe it is part of losses: write `mandoo recipes --recipe=mandoo_dual > mine.json`, "
             "change it there and pass --recipe=mine.json",
         ),
-        ("--margin=0.5", "a recipe has it in losses.triplet.loss.margin: write `mandoo recipes"),
+        (
+            "--margin=0.5",
+            "in a recipe it is part of losses.triplet.loss.margin: write `mandoo recipes",
+        ),
         (
             "--augmentation",
-            "a recipe has it in input.augment: write `mandoo recipes --recipe=mandoo_dual",
+            "in a recipe it is part of input.augment: write `mandoo recipes --recipe=mandoo_dual",
         ),
     ],
 )
@@ -224,7 +227,7 @@ def test_a_suggestion_that_a_recipe_cannot_follow_is_not_made(capsys) -> None:
     """Batches of P x K have no size of their own."""
     assert isinstance(mandoo_triplet.RECIPE.sampling, schema.PxK)
     error = refused(capsys, "--recipe=mandoo_triplet", "--batch_size=8")
-    assert "a recipe has it in sampling.batch_size: write `mandoo recipes" in error
+    assert "in a recipe it is part of sampling.batch_size: write `mandoo recipes" in error
 
 
 def test_a_value_with_spaces_or_brackets_is_quoted(capsys) -> None:
