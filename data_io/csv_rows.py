@@ -1,4 +1,4 @@
-"""Reads the lines of a CSV file by the names of its columns."""
+"""Read the lines of a CSV file by the names of its columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from pathlib import Path
 
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of every line below the header that is not blank. Raises: ValueError naming the line."""
+    """Read the lines below the header that are not blank.
+
+    Args:
+        path: the file, in UTF-8.
+        required: names of columns that must exist.
+
+    Yields:
+        (line number, cells by column).
+
+    Raises:
+        ValueError: a column is missing, or a line cannot be read; the message names the line.
+    """
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
@@ -18,22 +29,18 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
             if missing:
                 found = ", ".join(header) or "nothing"
                 raise ValueError(
-                    f"{path}: no column {missing}. The first line must name the columns; found {found}."
+                    f"{path}: no column {missing}. "
+                    f"The first line must name the columns; found {found}."
                 )
             for cells in reader:
                 if len(cells) > len(header):
-                    counts = f"{len(cells)} cells for {len(header)} columns"
                     raise ValueError(
-                        f"{path}, line {reader.line_num}: {counts}; put a value with a comma in quotes."
+                        f"{path}, line {reader.line_num}: {len(cells)} cells for "
+                        f"{len(header)} columns; put a value with a comma in quotes."
                     )
                 if any(cell.strip() for cell in cells):
-                    yield (
-                        reader.line_num,
-                        {
-                            name: cell.strip()
-                            for name, cell in zip_longest(header, cells, fillvalue="")
-                        },
-                    )
+                    named = zip_longest(header, cells, fillvalue="")
+                    yield reader.line_num, {name: cell.strip() for name, cell in named}
         except csv.Error as error:
             raise ValueError(
                 f"{path}, line {reader.line_num}: not readable as CSV ({error})."

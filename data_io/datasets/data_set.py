@@ -1,0 +1,159 @@
+"""Define a data set, and build it from the rows that a reader found."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_io.records import ImageList
+
+SPLITS = ("train", "query", "gallery")
+ACCEPTED_FORMS = (
+    "Give a folder with one sub-folder of images per class (or train/, query/, gallery/ of such), "
+    "a CSV with the columns path,label,split[,group], "
+    "the challenge tree (train/train_data, test/test_data), "
+    "or the Grocery Store tree (train.txt, classes.csv)."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Three lists of images with common labels; a list that the data do not have is empty.
+
+    Attributes:
+        name: of the folder or the CSV file.
+        train: images to train on.
+        query: images to search with.
+        gallery: images to search in.
+        class_names: label i is class_names[i].
+    """
+
+    name: str
+    train: ImageList
+    query: ImageList
+    gallery: ImageList
+    class_names: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """(path, reason) of each file that was left out of any list, without repetition."""
+        skipped = (*self.train.skipped, *self.query.skipped, *self.gallery.skipped)
+        return tuple(dict.fromkeys(skipped))
+
+
+class ImageRow(NamedTuple):
+    """One image of a list that is being read."""
+
+    path: str
+    class_name: str
+    group: str
+
+
+@dataclass
+class ImageRows:
+    """The images of one list while it is being read.
+
+    Attributes:
+        labelled: the images have classes.
+        grouped: the images have groups.
+        sorted_by_class: sort by label, then by id; otherwise by id only.
+        rows: id -> image.
+        skipped: (path, reason) of each file that was left out.
+    """
+
+    labelled: bool = True
+    grouped: bool = False
+    sorted_by_class: bool = True
+    rows: dict[str, ImageRow] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, image_id: str, path: str | Path, class_name: str = "", group: str = "") -> None:
+        """Add an image; skip it if its id is used already.
+
+        Args:
+            image_id: id of the image.
+            path: of the image file.
+            class_name: of its class, if the list is labelled.
+            group: of the image, if the list is grouped.
+        """
+        if image_id in self.rows:
+            self.skipped.append((str(path), f"same id as {self.rows[image_id].path}"))
+        else:
+            self.rows[image_id] = ImageRow(str(path), class_name, group)
+
+    def build(self, label_of: dict[str, int]) -> ImageList:
+        """Return the sorted list of images; `label_of` gives the label of each class name."""
+        items = sorted(self.rows.items())
+        if self.labelled and self.sorted_by_class:
+            items.sort(key=lambda item: label_of[item[1].class_name])
+        rows = [row for _, row in items]
+        labels = np.array([label_of[row.class_name] for row in rows]) if self.labelled else None
+        return ImageList(
+            ids=np.array([image_id for image_id, _ in items]),
+            paths=np.array([row.path for row in rows]),
+            labels=labels,
+            groups=np.array([row.group for row in rows]) if self.grouped else None,
+            skipped=tuple(self.skipped),
+        )
+
+
+def build_data_set(
+    path: Path, splits: dict[str, ImageRows], class_names: Sequence[str] | None = None
+) -> DataSet:
+    """Build a data set from the rows of its lists.
+
+    Args:
+        path: the folder or file that was read.
+        splits: the rows of "train", "query" and "gallery"; any of them can be missing.
+        class_names: in the order of the labels; None sorts the names of all rows.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: no list has an image.
+    """
+    if class_names is None:
+        labelled = [rows for rows in splits.values() if rows.labelled]
+        names = {row.class_name for rows in labelled for row in rows.rows.values()}
+        class_names = sorted(names, key=_natural_order)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    lists = {split: rows.build(label_of) for split, rows in splits.items()}
+    if not any(len(images) for images in lists.values()):
+        skipped = [entry for rows in splits.values() for entry in rows.skipped]
+        details = ""
+        if skipped:
+            details = f" ({len(skipped)} left out; the first: {': '.join(skipped[0])})"
+        raise ValueError(f"{path}: no image found{details}. {ACCEPTED_FORMS}")
+    if "gallery" not in lists and "query" in lists and "train" in lists:
+        lists["gallery"] = lists["train"]
+    empty = ImageRows().build({})
+    absolute = Path(os.path.abspath(path))
+    return DataSet(
+        name=absolute.stem if path.is_file() else absolute.name,
+        train=lists.get("train", empty),
+        query=lists.get("query", empty),
+        gallery=lists.get("gallery", empty),
+        class_names=tuple(class_names),
+    )
+
+
+def id_below(folder: Path, file: Path) -> str:
+    """Return the path of a file below a folder, without suffix."""
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def without_suffix(name: str) -> str:
+    """Return a path without the suffix of the file."""
+    return os.path.splitext(name)[0]
+
+
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key that puts 2 before 10, and milk-2 before milk-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
