@@ -1,4 +1,7 @@
-"""The trunk's feature maps of a whole list, computed once and kept on disk: a frozen trunk trains its heads from them."""
+"""Compute the trunk's feature maps of a list of images once, and keep them on disk.
+
+Training uses them to train the heads of a frozen trunk.
+"""
 
 from __future__ import annotations
 
@@ -21,40 +24,44 @@ from delf_ext.recipes import codec
 def stored_feature_maps(
     model: EmbeddingModel, size_px: int, images: ImageList, folder: Path, batch_size: int
 ) -> np.ndarray:
-    """Return the trunk's feature maps, computed again unless the stored ones are of these images and weights.
+    """Return the trunk's feature maps; compute them unless they are stored.
+
+    Stored maps are used only if they were made of the same images, weights, size and decoding.
 
     Args:
         model: built, with its weights.
-        size_px: side of the photographs.
-        images: the list, N of them.
-        folder: where trunk.npy is kept.
+        size_px: side of the images.
+        images: N images.
+        folder: where `trunk.npy` is kept.
         batch_size: images per call of the trunk.
 
     Returns:
         float16 [N, h, w, C], memory-mapped; row i is of images.ids[i].
 
     Raises:
-        ValueError: when an image can no longer be read.
+        ValueError: an image can no longer be read.
     """
     trunk = model.trunk
-    made_of = [
-        variables_digest(trunk),
-        codec.to_json(model.config.trunk),
-        size_px,
-        DECODING_VERSION,
-    ]
-    identity = digest_of([*made_of, images.ids.tolist(), contents_of(images.paths.tolist())])
-    path, note = folder / "trunk.npy", folder / "trunk.json"
+    identity = digest_of(
+        [
+            variables_digest(trunk),
+            codec.to_json(model.config.trunk),
+            size_px,
+            DECODING_VERSION,
+            images.ids.tolist(),
+            contents_of(images.paths.tolist()),
+        ]
+    )
+    path = folder / "trunk.npy"
+    note = folder / "trunk.json"
     if not (path.exists() and note.exists() and read_json(note)["digest"] == identity):
         graph = tf.function(
             lambda batch: tf.cast(trunk(batch, training=False)[trunk.endpoint], tf.float16)
         )
-        shape = trunk(tf.zeros([1, size_px, size_px, 3]), training=False)[trunk.endpoint].shape[1:]
         with atomic_path(path) as temporary:
-            _write_maps(graph, images, size_px, batch_size, temporary, tuple(shape))
-            note.unlink(
-                missing_ok=True
-            )  # a kill before the next note must not leave an old one beside new maps
+            _write_maps(graph, images, size_px, batch_size, temporary)
+            # A killed process must not leave an old note beside new maps.
+            note.unlink(missing_ok=True)
         write_json(note, {"digest": identity})
     return np.load(path, mmap_mode="r")
 
@@ -62,31 +69,30 @@ def stored_feature_maps(
 def _write_maps(
     graph: tf.types.experimental.GenericFunction,
     images: ImageList,
-    size: int,
+    size_px: int,
     batch_size: int,
     path: Path,
-    shape: tuple,
 ) -> None:
+    signature = tf.TensorSpec([batch_size, size_px, size_px, 3], tf.uint8)
+    shape = graph.get_concrete_function(signature).output_shapes[1:]
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
         "fortran_order": False,
         "shape": (len(images), *shape),
     }
     start = 0
-    with (
-        open(path, "wb") as file,
-        progress(len(images), "feature maps") as bar,
-    ):  # not mapped: a full disk would end the process
+    # Not memory-mapped: a full disk would then kill the process instead of raising an error.
+    with open(path, "wb") as file, progress(len(images), "feature maps") as bar:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in decoded_batches(images, size, batch_size):
-            pixels = _all_readable(batch, images.paths[start : start + len(batch)])
-            blank = [np.zeros_like(pixels[0])] * (batch_size - len(pixels))
-            file.write(graph(np.stack(pixels + blank)).numpy()[: len(batch)].tobytes())
+        for batch in decoded_batches(images, size_px, batch_size):
+            pixels = _require_readable(batch, images.paths[start : start + len(batch)])
+            black = [np.zeros_like(pixels[0])] * (batch_size - len(pixels))
+            file.write(graph(np.stack(pixels + black)).numpy()[: len(batch)].tobytes())
             start += len(batch)
             bar.update(len(batch))
 
 
-def _all_readable(batch: list[np.ndarray | str], paths: np.ndarray) -> list[np.ndarray]:
+def _require_readable(batch: list[np.ndarray | str], paths: np.ndarray) -> list[np.ndarray]:
     pixels = []
     for item, path in zip(batch, paths, strict=True):
         if isinstance(item, str):

@@ -1,4 +1,7 @@
-"""From dense cells of a feature map to the keypoints of an image: pyramid sizes, coordinates, and which cells are kept."""
+"""Turn the dense cells of feature maps into keypoints of an image.
+
+Sizes of the pyramid's levels, coordinates, texture, and the choice of the best cells.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import numpy as np
 
 from delf_ext.compiled import compiled
 
-# Source: Noh et al. 2017, section 4.1, and tensorflow/models, research/delf/delf/python/examples/delf_config_example.pbtxt.
+# Source: Noh et al. 2017, section 4.1, and tensorflow/models,
+# research/delf/delf/python/examples/delf_config_example.pbtxt.
 DELF_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 
 
@@ -19,69 +23,97 @@ def pyramid(
     multiple_px: int = 32,
     min_side_px: int = 64,
 ) -> list[tuple[int, int]]:
-    """(width, height) of an image's levels, in the order of `scales`, each once; at least one level, however small the image.
+    """Compute the sizes of an image's pyramid levels.
 
-    At scale 1 the longer side is longer_side_px, or the image's own where that is shorter: only scales above 1 enlarge.
-    Sides are rounded to multiples of multiple_px, of which the smallest allowed is the first not below min_side_px. So images
-    of similar shape share few sizes and can be batched; `to_original_px` maps back per axis, so the aspect that rounding
-    changes costs no precision.
+    At scale 1 the longer side is `longer_side_px`, or the image's own if that is shorter, so only
+    scales above 1 enlarge an image. Sides are rounded to multiples, so that images of similar shape
+    share few sizes and can be batched. Rounding changes the aspect ratio slightly, but costs no
+    precision: `to_original_px` converts each axis by itself.
 
     >>> pyramid((4000, 3000), 640, (0.25, 0.5, 1))
     [(160, 128), (320, 256), (640, 480)]
 
-    Raises: ValueError for sides, multiples or scales that are not above zero, and for no scale at all.
+    Args:
+        size_px: (width, height) of the image.
+        longer_side_px: longer side at scale 1.
+        scales: sizes of the levels relative to scale 1.
+        multiple_px: sides are multiples of this.
+        min_side_px: sides are at least this, rounded up to a multiple.
+
+    Returns:
+        (width, height) of each level in the order of `scales`, without repetitions.
+
+    Raises:
+        ValueError: a size or a scale is not positive, or `scales` is empty.
     """
-    if (
-        min(*size_px, longer_side_px, multiple_px, min_side_px) < 1
-        or not scales
-        or min(scales) <= 0
-    ):
+    smallest_px = min(*size_px, longer_side_px, multiple_px, min_side_px)
+    if smallest_px < 1 or not scales or min(scales) <= 0:
         raise ValueError(
-            f"a pyramid needs sides of at least one pixel and scales above 0. Received an image of {size_px}, "
-            f"longer side {longer_side_px}, multiples of {multiple_px}, at least {min_side_px}, scales {tuple(scales)}."
+            "a pyramid needs sides of at least one pixel and scales above 0. "
+            f"Received an image of {size_px}, longer side {longer_side_px}, multiples of "
+            f"{multiple_px}, at least {min_side_px}, scales {tuple(scales)}."
         )
     shrink = min(1.0, longer_side_px / max(size_px))
-    smallest = -(-min_side_px // multiple_px)
+    min_multiples = -(-min_side_px // multiple_px)
 
     def rounded(side_px: float) -> int:
-        return max(int(side_px / multiple_px + 0.5), smallest) * multiple_px
+        return max(int(side_px / multiple_px + 0.5), min_multiples) * multiple_px
 
     width, height = size_px
-    return list(
-        dict.fromkeys(
-            (rounded(width * shrink * scale), rounded(height * shrink * scale)) for scale in scales
-        )
-    )
+    levels = [
+        (rounded(width * shrink * scale), rounded(height * shrink * scale)) for scale in scales
+    ]
+    return list(dict.fromkeys(levels))
 
 
 def to_original_px(
     centers_px: np.ndarray, level_px: tuple[int, int], original_px: tuple[int, int]
 ) -> np.ndarray:
-    """Points [M, 2] (x, y) of a level of size level_px to the original image of size original_px, both (width, height).
+    """Convert points of a resized image to points of the original image.
 
-    Pixel centres: (x + 0.5) * W / w - 0.5, so that corners of images fall on each other. Clipped to 0..W - 1, 0..H - 1. float32.
+    Coordinates are pixel centres: (x + 0.5) * W / w - 0.5, which maps corners to corners.
+
+    Args:
+        centers_px: [M, 2] (x, y) in the resized image.
+        level_px: (width, height) of the resized image.
+        original_px: (width, height) of the original image.
+
+    Returns:
+        float32 [M, 2] (x, y), clipped to 0..W - 1 and 0..H - 1.
     """
     original = np.asarray(original_px, np.float64)
-    points = (np.asarray(centers_px, np.float64) + 0.5) * (
-        original / np.asarray(level_px, np.float64)
-    ) - 0.5
+    scale = original / np.asarray(level_px, np.float64)
+    points = (np.asarray(centers_px, np.float64) + 0.5) * scale - 0.5
     return np.clip(points, 0, original - 1).astype(np.float32)
 
 
 def texture(gray: np.ndarray, centers_px: np.ndarray, side_px: float) -> np.ndarray:
-    """[T] standard deviation of uint8 [H, W] in a square of side_px around each centre [T, 2] (x, y), cut at the border."""
+    """Compute the standard deviation of the pixels around each point.
+
+    Args:
+        gray: uint8 [H, W].
+        centers_px: [T, 2] (x, y).
+        side_px: side of the square around a point; the image's border cuts it.
+
+    Returns:
+        float64 [T], from 0 to 127.5.
+    """
+    # Sums over squares from integral images of the values and of their squares.
     values = np.pad(gray.astype(np.int64), ((1, 0), (1, 0)))
-    sums, squares = values.cumsum(0).cumsum(1), (values * values).cumsum(0).cumsum(1)
+    sums = values.cumsum(0).cumsum(1)
+    squares = (values * values).cumsum(0).cumsum(1)
     size = np.array(gray.shape[::-1])
     first = np.clip(np.floor(centers_px - side_px / 2 + 0.5).astype(np.int64), 0, size - 1)
     last = np.clip(np.floor(centers_px + side_px / 2 + 0.5).astype(np.int64), first + 1, size)
-    (left, top), (right, bottom) = first.T, last.T
+    left, top = first.T
+    right, bottom = last.T
+
+    def sum_over(table: np.ndarray) -> np.ndarray:
+        return table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+
     count = (right - left) * (bottom - top)
-    total, square = (
-        table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-        for table in (sums, squares)
-    )
-    return np.sqrt(np.maximum(square * count - total * total, 0)) / count
+    total = sum_over(sums)
+    return np.sqrt(np.maximum(sum_over(squares) * count - total * total, 0)) / count
 
 
 def select(
@@ -90,35 +122,36 @@ def select(
     attention: np.ndarray,
     max_features: int,
     nms_iou: float = 1.0,
-    min_attention: float = 0.0,
 ) -> np.ndarray:
-    """The rows to keep, int64 [<= max_features], highest attention first, equal ones by row.
+    """Choose the cells with the highest attention that do not overlap too much.
 
-    centers_px [T, 2] (x, y) and sizes_px [T]: squares in pixels of the original image. attention [T]: at least min_attention
-    or left out. Greedy: a row is suppressed when its square overlaps a kept one by more than nms_iou (intersection over
-    union). DELF's published 1.0 suppresses nothing. Source: tensorflow/models, delf/feature_extractor.py.
+    Greedy: a cell is dropped if its square overlaps the square of a kept cell by more than
+    `nms_iou` (intersection over union). DELF's published 1.0 drops nothing.
+    Source: tensorflow/models, delf/feature_extractor.py.
 
-    Raises: ValueError for shapes that do not fit, values that are not finite, and max_features below 0.
+    Args:
+        centers_px: [T, 2] (x, y) in the original image.
+        sizes_px: [T], sides of the squares.
+        attention: [T].
+        max_features: most rows to keep.
+        nms_iou: largest overlap of two kept cells.
+
+    Returns:
+        int64 [<= max_features] rows, highest attention first, ties by row.
+
+    Raises:
+        ValueError: shapes do not fit, values are not finite, or `max_features` is negative.
     """
     count = len(attention)
-    if (
-        centers_px.shape != (count, 2)
-        or sizes_px.shape != (count,)
-        or attention.shape != (count,)
-        or max_features < 0
-    ):
+    shapes = (centers_px.shape, sizes_px.shape, attention.shape)
+    if shapes != ((count, 2), (count,), (count,)) or max_features < 0:
         raise ValueError(
-            f"keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0. Received shapes "
-            f"{centers_px.shape}, {sizes_px.shape}, {attention.shape} and {max_features}."
+            "keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0. "
+            f"Received shapes {shapes[0]}, {shapes[1]}, {shapes[2]} and {max_features}."
         )
-    if not (
-        np.isfinite(centers_px).all()
-        and np.isfinite(sizes_px).all()
-        and np.isfinite(attention).all()
-    ):
+    if not all(np.isfinite(values).all() for values in (centers_px, sizes_px, attention)):
         raise ValueError("centers, sizes and attention of keypoints must be finite.")
     order = np.argsort(-attention, kind="stable")
-    order = order[attention[order] >= min_attention]
     half = sizes_px[order, None].astype(np.float64) / 2
     boxes = np.hstack([centers_px[order] - half, centers_px[order] + half])
     return order[_suppress(boxes, max_features, float(nms_iou))]
@@ -126,7 +159,16 @@ def select(
 
 @compiled
 def _suppress(boxes: np.ndarray, max_features: int, nms_iou: float) -> np.ndarray:
-    """Greedy non-max suppression of boxes [T, 4] (left, top, right, bottom), best first -> rows kept, int64."""
+    """Suppress overlapping boxes greedily.
+
+    Args:
+        boxes: float64 [T, 4] (left, top, right, bottom), best first.
+        max_features: most boxes to keep.
+        nms_iou: largest overlap of two kept boxes.
+
+    Returns:
+        int64 rows of the kept boxes, in order.
+    """
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept = np.empty(min(max_features, len(boxes)), np.int64)
     count = 0

@@ -1,4 +1,4 @@
-"""Stored feature maps: right, reused, remade when they must be, and never taken for whole when they are not."""
+"""Test that stored feature maps are right, are reused, and are computed again if they must be."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one each time that maps are computed."""
+    """Return a list that grows by one each time that maps are computed."""
     calls: list[int] = []
     write = feature_maps._write_maps
 
@@ -71,7 +71,9 @@ def twin(network: EmbeddingModel, images: ImageList) -> np.ndarray:
     return network.trunk(pixels, training=False)[ENDPOINT].numpy()
 
 
-def test_row_i_is_the_trunk_of_image_i(tmp_path: Path, network: EmbeddingModel, images: ImageList):
+def test_row_i_is_the_feature_map_of_image_i(
+    tmp_path: Path, network: EmbeddingModel, images: ImageList
+):
     maps = stored(network, images, tmp_path, batch_size=2)
     assert maps.dtype == np.float16 and maps.shape == (5, 4, 4, 256) and isinstance(maps, np.memmap)
     np.testing.assert_allclose(maps, twin(network, images), rtol=2e-3, atol=1e-3)
@@ -79,7 +81,7 @@ def test_row_i_is_the_trunk_of_image_i(tmp_path: Path, network: EmbeddingModel, 
         maps[0] = 0
 
 
-def test_maps_are_made_once_for_the_same_images_and_weights(
+def test_maps_of_the_same_images_and_weights_are_computed_once(
     tmp_path: Path, network: EmbeddingModel, images: ImageList, made: list
 ):
     first = np.array(stored(network, images, tmp_path, batch_size=2))
@@ -87,23 +89,19 @@ def test_maps_are_made_once_for_the_same_images_and_weights(
     assert len(made) == 1 and np.array_equal(first, again)
     fewer = stored(network, images.take([3, 1]), tmp_path, batch_size=2)
     assert len(made) == 2
-    np.testing.assert_allclose(
-        fewer, first[[3, 1]], rtol=2e-3, atol=0.1
-    )  # the last bits differ with an image's batch
+    # The last bits depend on the other images of a batch.
+    np.testing.assert_allclose(fewer, first[[3, 1]], rtol=2e-3, atol=0.1)
 
 
-def test_maps_are_remade_when_a_weight_or_the_layout_changes(
+def test_maps_are_computed_again_if_a_weight_or_the_layout_changes(
     tmp_path: Path,
     images: ImageList,
     made: list,
 ):
     network = built()
     stored(network, images, tmp_path, batch_size=5)
-    bias = next(
-        v
-        for v in network.trunk.variables
-        if v.name == f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0"
-    )
+    name = f"{ENDPOINT}/unit_3/bottleneck_v1/conv3/BatchNorm/beta:0"
+    (bias,) = (variable for variable in network.trunk.variables if variable.name == name)
     bias.assign_add(np.ones(256))
     np.testing.assert_allclose(
         stored(network, images, tmp_path, batch_size=5), twin(network, images), rtol=2e-3, atol=1e-3
@@ -113,18 +111,18 @@ def test_maps_are_remade_when_a_weight_or_the_layout_changes(
     assert len(made) == 2
     other = built(layout="keras")
     other.set_weights(network.get_weights())
-    found = stored(other, images, tmp_path, batch_size=5)
+    maps = stored(other, images, tmp_path, batch_size=5)
     assert len(made) == 3
-    np.testing.assert_allclose(found, twin(other, images), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(maps, twin(other, images), rtol=2e-3, atol=1e-3)
 
 
-def test_maps_are_remade_when_a_photograph_is_replaced_and_not_when_it_is_renamed(
+def test_maps_are_computed_again_if_an_image_is_replaced_but_not_if_it_is_renamed(
     tmp_path: Path,
     images: ImageList,
     made: list,
 ):
     network = built()
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     paths = [
         shutil.copy(path, folder / f"{row}{Path(path).suffix}")
@@ -141,7 +139,7 @@ def test_maps_are_remade_when_a_photograph_is_replaced_and_not_when_it_is_rename
     assert len(made) == 2
 
 
-def test_maps_of_another_size_are_others(
+def test_maps_are_computed_again_for_another_size(
     tmp_path: Path,
     network: EmbeddingModel,
     images: ImageList,
@@ -152,7 +150,7 @@ def test_maps_of_another_size_are_others(
     assert len(made) == 2
 
 
-def test_a_run_killed_while_writing_leaves_nothing_and_starts_again(
+def test_killed_write_leaves_no_file_and_the_next_run_computes_maps(
     tmp_path: Path, network: EmbeddingModel, images: ImageList, monkeypatch: pytest.MonkeyPatch
 ):
     write = feature_maps._write_maps
@@ -171,7 +169,7 @@ def test_a_run_killed_while_writing_leaves_nothing_and_starts_again(
     )
 
 
-def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(
+def test_kill_between_maps_and_note_leaves_no_old_note_beside_new_maps(
     tmp_path: Path, network: EmbeddingModel, images: ImageList, monkeypatch: pytest.MonkeyPatch
 ):
     before = np.array(stored(network, images, tmp_path, batch_size=5))
@@ -186,7 +184,7 @@ def test_a_run_killed_between_maps_and_note_leaves_no_old_note_beside_new_maps(
     assert np.array_equal(stored(network, images, tmp_path, batch_size=5), before)
 
 
-def test_an_image_that_has_become_unreadable_is_named(
+def test_error_names_an_image_that_has_become_unreadable(
     tmp_path: Path,
     network: EmbeddingModel,
     images: ImageList,

@@ -1,4 +1,4 @@
-"""Which cells become keypoints, against a slow twin; pyramid sizes; coordinates, against an image that is drawn and resized."""
+"""Test the choice of keypoints against a slow twin; pyramid sizes; coordinates; texture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def iou(centers_px: np.ndarray, sizes_px: np.ndarray, first: int, second: int) -> float:
-    """Intersection over union of two squares, pixel by definition: lengths of overlap along x and y."""
+    """Return the intersection over union of two squares, computed from their overlaps."""
     low = np.maximum(
         centers_px[first] - sizes_px[first] / 2, centers_px[second] - sizes_px[second] / 2
     )
@@ -28,19 +28,19 @@ def iou(centers_px: np.ndarray, sizes_px: np.ndarray, first: int, second: int) -
     return shared / (float(sizes_px[first]) ** 2 + float(sizes_px[second]) ** 2 - shared)
 
 
-def slow_select(cells: Cells, max_features: int, nms_iou: float, min_attention: float) -> list[int]:
+def slow_select(cells: Cells, max_features: int, nms_iou: float) -> list[int]:
     centers_px, sizes_px, attention = cells
     kept: list[int] = []
     for row in sorted(range(len(attention)), key=lambda row: (-attention[row], row)):
         free = all(iou(centers_px, sizes_px, row, other) <= nms_iou for other in kept)
-        if len(kept) < max_features and attention[row] >= min_attention and free:
+        if len(kept) < max_features and free:
             kept.append(row)
     return kept
 
 
 @st.composite
 def some_cells(draw: st.DrawFn, distinct: bool = False) -> Cells:
-    """Whole pixels and few sizes: float32 holds all of it exactly, and equal attention and equal squares do occur."""
+    """Draw cells whose values float32 holds exactly; equal attention and equal squares occur."""
     count = draw(st.integers(0, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     attention = rng.permutation(count) if distinct else rng.integers(0, 6, count)
@@ -55,17 +55,15 @@ def some_cells(draw: st.DrawFn, distinct: bool = False) -> Cells:
 IOUS = st.sampled_from([0.0, 0.1, 0.3, 0.7, 1.0])
 
 
-@given(some_cells(), st.integers(0, 45), IOUS, st.sampled_from([0.0, 2.0, 9.0]))
-def test_the_slow_twin_keeps_the_same_rows(
-    cells: Cells, max_features: int, nms_iou: float, min_attention: float
-):
-    rows = select(*cells, max_features, nms_iou, min_attention)
+@given(some_cells(), st.integers(0, 45), IOUS)
+def test_select_keeps_the_rows_of_its_slow_twin(cells: Cells, max_features: int, nms_iou: float):
+    rows = select(*cells, max_features, nms_iou)
     assert rows.dtype == np.int64
-    assert rows.tolist() == slow_select(cells, max_features, nms_iou, min_attention)
+    assert rows.tolist() == slow_select(cells, max_features, nms_iou)
 
 
 @given(some_cells(), st.integers(0, 45), IOUS)
-def test_what_is_kept_is_ordered_apart_and_the_rest_had_a_reason(
+def test_kept_cells_are_ordered_and_apart_and_dropped_cells_overlap_a_better_one(
     cells: Cells, max_features: int, nms_iou: float
 ):
     centers_px, sizes_px, attention = cells
@@ -83,7 +81,7 @@ def test_what_is_kept_is_ordered_apart_and_the_rest_had_a_reason(
 
 
 @given(some_cells(distinct=True), st.integers(0, 45), IOUS, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(
+def test_selection_does_not_depend_on_the_order_of_rows(
     cells: Cells, max_features: int, nms_iou: float, random: Any
 ):
     order = np.array(random.sample(range(len(cells[2])), len(cells[2])), np.int64)
@@ -91,7 +89,7 @@ def test_the_order_of_rows_does_not_matter(
     np.testing.assert_array_equal(order[shuffled], select(*cells, max_features, nms_iou))
 
 
-def test_fewer_features_are_the_first_of_more():
+def test_fewer_features_are_the_first_of_more_features():
     rng = np.random.default_rng(0)
     cells = rng.uniform(0, 640, (3000, 2)), rng.choice([99.0, 198.0], 3000), rng.uniform(0, 1, 3000)
     cells = tuple(column.astype(np.float32) for column in cells)
@@ -100,8 +98,8 @@ def test_fewer_features_are_the_first_of_more():
     np.testing.assert_array_equal(select(*cells, 50, 0.5), more[:50])
 
 
-def test_delfs_iou_of_1_suppresses_not_even_the_same_square():
-    """Source of 1.0: tensorflow/models, delf_config_example.pbtxt; a square goes when its IoU is *greater*."""
+def test_nms_iou_of_1_keeps_even_equal_squares():
+    # Source of 1.0: tensorflow/models, delf_config_example.pbtxt. Only a larger IoU drops a cell.
     rng = np.random.default_rng(1)
     centers_px = np.repeat(rng.uniform(0, 999, (50, 2)), 3, axis=0).astype(np.float32)
     sizes_px = np.repeat(rng.uniform(1, 999, 50), 3).astype(np.float32)
@@ -111,17 +109,16 @@ def test_delfs_iou_of_1_suppresses_not_even_the_same_square():
     assert len(select(centers_px, sizes_px, attention, 1000, nms_iou=0.99)) <= 50
 
 
-def test_a_third_of_overlap_by_hand():
-    """Two squares of 10, 5 apart: 50 of 150 square pixels."""
+def test_overlap_of_a_third_by_hand():
+    # Two squares of 10 pixels, 5 pixels apart: they share 50 of 150 square pixels.
     cells = np.float32([[5, 5], [10, 5], [15, 5]]), np.float32([10, 10, 10]), np.float32([1, 3, 2])
     assert select(*cells, 9, nms_iou=0.33).tolist() == [1]
     assert select(*cells, 9, nms_iou=0.34).tolist() == [1, 2, 0]
     assert select(*cells, 9, nms_iou=0.0).tolist() == [1]
     assert select(*cells, 2).tolist() == [1, 2]
-    assert select(*cells, 9, min_attention=2.0).tolist() == [1, 2]
 
 
-def test_no_cell_gives_no_row():
+def test_select_without_cells_returns_no_rows():
     rows = select(
         np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), 1000
     )
@@ -148,7 +145,8 @@ ONE = np.ones((1, 2), np.float32), np.ones(1, np.float32), np.ones(1, np.float32
         ),
         (
             lambda: pyramid((0, 9), 640),
-            "a pyramid needs sides of at least one pixel and scales above 0. Received an image of (0, 9)",
+            "a pyramid needs sides of at least one pixel and scales above 0. "
+            "Received an image of (0, 9)",
         ),
         (
             lambda: pyramid((9, 9), 640, ()),
@@ -157,7 +155,7 @@ ONE = np.ones((1, 2), np.float32), np.ones(1, np.float32), np.ones(1, np.float32
         (lambda: pyramid((9, 9), 640, (1, 0)), "scales (1, 0)."),
     ],
 )
-def test_bad_input_is_refused(call: Callable[[], Any], message: str):
+def test_bad_input_raises_value_error(call: Callable[[], Any], message: str):
     with pytest.raises(ValueError) as caught:
         call()
     assert message in str(caught.value)
@@ -166,8 +164,9 @@ def test_bad_input_is_refused(call: Callable[[], Any], message: str):
 # --- pyramid
 
 
-def test_delfs_pyramid():
-    """Golden: tensorflow/models, research/delf/delf/python/examples/delf_config_example.pbtxt, image_scales; 2^(k/2)."""
+def test_pyramid_has_the_published_levels_of_delf():
+    # Source: tensorflow/models, research/delf/delf/python/examples/delf_config_example.pbtxt,
+    # image_scales; powers of the square root of 2.
     assert DELF_SCALES == (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
     np.testing.assert_allclose(DELF_SCALES, 2.0 ** (np.arange(7) / 2 - 2), rtol=2e-4)
     levels = [(160, 128), (224, 160), (320, 256), (448, 352), (640, 480), (896, 672), (1280, 960)]
@@ -175,11 +174,11 @@ def test_delfs_pyramid():
     assert pyramid((2448, 3264), 640) == [level[::-1] for level in levels]
 
 
-def test_similar_shapes_share_their_levels():
+def test_images_of_similar_shape_share_their_levels():
     assert pyramid((4000, 3000), 640) == pyramid((1024, 768), 640) == pyramid((1000, 755), 640)
 
 
-def test_a_small_image_is_enlarged_by_scales_above_1_only_and_levels_that_fall_together_are_one():
+def test_small_image_is_enlarged_only_by_scales_above_1_and_equal_levels_are_merged():
     assert pyramid((320, 196), 640, (0.5, 1, 2)) == [(160, 96), (320, 192), (640, 384)]
     assert pyramid((20, 9), 640, (0.25, 0.5, 1, 2)) == [(64, 64)]
     assert pyramid((50, 50), 640, (1, 2, 0.25), 32, 70) == [(96, 96)]
@@ -190,7 +189,7 @@ SIDES = st.integers(1, 6000)
 
 
 @given(SIDES, SIDES, st.integers(1, 2000), st.integers(1, 64), st.integers(1, 300))
-def test_levels_are_close_to_their_scale(
+def test_levels_differ_from_their_scale_by_less_than_a_multiple(
     width: int, height: int, longer_side_px: int, multiple_px: int, min_side_px: int
 ):
     levels = pyramid((width, height), longer_side_px, DELF_SCALES, multiple_px, min_side_px)
@@ -208,7 +207,7 @@ def test_levels_are_close_to_their_scale(
 
 
 @given(SIDES, SIDES, st.integers(1, 2000), st.integers(1, 2000))
-def test_corners_fall_on_corners_and_the_middle_on_the_middle(
+def test_to_original_px_maps_corners_to_corners_and_middle_to_middle(
     width: int, height: int, level_width: int, level_height: int
 ):
     level, original = np.array([level_width, level_height]), np.array([width, height])
@@ -221,13 +220,13 @@ def test_corners_fall_on_corners_and_the_middle_on_the_middle(
     np.testing.assert_array_equal(corners, [[0, 0], [width - 1, height - 1]])
 
 
-def test_by_hand():
+def test_to_original_px_by_hand():
     found = to_original_px(np.float32([[0, 0], [1, 1], [-50, 3]]), (4, 4), (8, 16))
     np.testing.assert_array_equal(found, [[0.5, 1.5], [2.5, 5.5], [0, 13.5]])
 
 
-def test_a_dot_is_found_where_it_was_drawn():
-    """A blurred dot in a photograph of 600 x 400, resized by Pillow to a level of another aspect."""
+def test_dot_in_a_resized_image_maps_to_its_original_place():
+    # A blurred dot in an image of 600 x 400, resized by Pillow to another aspect ratio.
     place = np.array([417.0, 133.0])
     y, x = np.mgrid[0:400, 0:600]
     dot = np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 12.0**2)).astype(np.float32)
