@@ -15,7 +15,7 @@ from data_io.augmentation import side_before
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.images import check_images
-from data_io.messages import skipped_lines
+from data_io.messages import shown_path, skipped_lines
 from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
@@ -76,7 +76,7 @@ class Job:
             raise ValueError(
                 f"training needs at least 2 classes. Received {len(counts)} (after validation took its share)."
             )
-        self.log(f"run directory: {self.run_dir}")
+        self.log(f"run directory: {shown_path(self.run_dir)}")
         dev = (
             f"{len(self.split.query)} queries, {self.split.what}"
             if len(self.split.query)

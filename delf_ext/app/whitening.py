@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import StaleArtifact
+from data_io.messages import shown_path
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from delf_ext.app.local_settings import USUAL_DIMS, LocalSettings
@@ -47,7 +48,7 @@ def whitening_of(
         if path.exists():
             found = load_whitening(path)
             if found.made_for == raw.model_digest and found.dimension == dims:
-                log(f"whitening: {path}")
+                log(f"whitening: {shown_path(path)}")
                 return found
             if path != beside and not settings.overwrite:  # the features in the folder need it
                 raise StaleArtifact(
@@ -78,6 +79,6 @@ def learn_whitening(
     )
     whitening.save_whitening(path, learned)
     log(
-        f"whitening: {path}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs"
+        f"whitening: {shown_path(path)}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs"
     )
     return learned
