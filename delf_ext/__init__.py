@@ -1,7 +1,21 @@
-"""mandoo in Python: open a model, search, re-rank, evaluate, train.
+"""Search images by content: open a model, search, re-rank, evaluate and train.
 
-The names below are imported when they are first used. Errors are exceptions (`ValueError`; `UsageError` for arguments
-that do not fit) with the message that the command line prints.
+Start here. `import delf_ext as mandoo` gives the whole Python API:
+
+    open_model      open a run directory, a checkpoint or an ONNX file
+    load_dataset    read a folder, a CSV file or the challenge's folders
+    search          rank the images of a gallery for each query
+    rerank          improve a ranking with a chain of steps
+    extract         embed images
+    evaluate        measure a model on labelled queries
+    compare         measure several models on the same queries
+    train, resume   train a recipe; continue a run
+    recipes         the recipes that come with the package
+    Embedder        wrap your own function from images to embeddings
+    UsageError      error for arguments that do not fit (a ValueError)
+
+A name is imported when it is first used, so `import delf_ext` is fast. Errors have the same
+one-line messages as on the command line.
 
 Examples:
     >>> import tempfile
@@ -9,23 +23,32 @@ Examples:
     >>> from data_io.synthetic.dataset import DrawConfig, draw_dataset
     >>> import delf_ext as mandoo
 
-    Drawn products stand in for your photographs, and the mean colour for a trained network:
+    The program can draw products, so this example needs no photographs:
 
-    >>> drawn = draw_dataset(Path(tempfile.mkdtemp()) / "products", DrawConfig(6, 24, 4, 12, 48), progress=False)
-    >>> data = mandoo.load_dataset(drawn)
-    >>> model = mandoo.Embedder("mean colour", 32, "v1", lambda images: images.mean(axis=(1, 2)) - 127.0)
+    >>> config = DrawConfig(
+    ...     num_classes=6, num_train=24, num_queries=4, num_gallery=12, image_size_px=48
+    ... )
+    >>> folder = draw_dataset(Path(tempfile.mkdtemp()) / "products", config, progress=False)
+    >>> data = mandoo.load_dataset(folder)
+
+    The mean colour of an image takes the place of a trained network:
+
+    >>> def mean_colour(images):
+    ...     return images.mean(axis=(1, 2)) - 127.0
+    >>> model = mandoo.Embedder("mean colour", image_size=32, digest="v1", embed=mean_colour)
+
+    Rank the 12 gallery images for each of the 4 queries, re-rank, and measure:
+
     >>> hits = mandoo.search(model, data.query, data.gallery, top_k=None)
     >>> len(hits), len(hits.of(0))
     (4, 12)
-    >>> better = mandoo.rerank(hits, "k_reciprocal:4,2")
-    >>> figures = mandoo.evaluate(model, data).figures
-    >>> figures["num_queries"], figures["num_gallery"]
-    (4, 12)
+    >>> reranked = mandoo.rerank(hits, "k_reciprocal:4,2")
+    >>> evaluation = mandoo.evaluate(model, data)
+    >>> 0 < evaluation["mAP"] <= 1
+    True
 
-    A network is opened from a run directory, a checkpoint or an ONNX file, and trained from a recipe:
+    A trained network is opened from its run directory:
 
-    >>> mandoo.recipes.find_recipe("mandoo_dual").model.embedding
-    ('similarity',)
     >>> mandoo.open_model("runs/nothing")
     Traceback (most recent call last):
     ...
@@ -65,7 +88,7 @@ EXPORTS = {
     "search": "delf_ext.app.searching:search",
     "train": "delf_ext.app.training:train",
 }
-"""Name -> module:attribute; a module alone is the module itself."""
+"""Public name -> "module:attribute"; without an attribute, the name is the module itself."""
 __all__ = [*EXPORTS]
 
 
@@ -74,9 +97,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(
             f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(EXPORTS)}."
         )
-    module, _, attribute = EXPORTS[name].partition(":")
-    found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else found
+    module_name, _, attribute = EXPORTS[name].partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,16 @@
-"""The main path on one screen: photographs -> features -> ranking -> re-ranked. Front door, report and demo all call it."""
+"""The main path: images to embeddings, a ranking, a re-ranked ranking, and a score.
+
+Each step takes the result of the one before:
+
+    retrieval = embed(model, query, gallery)
+    ranking = rank(retrieval, top_k=None)
+    ranking = rerank(retrieval, ranking, parse_chain("k_reciprocal:20,6,0.3"))
+    hits = score(retrieval, truth_of(retrieval))
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +28,26 @@ from delf_ext.reranking.query_expansion import average_copies
 from delf_ext.reranking.steps import Step
 from delf_ext.reranking.verifier import Verifier
 
-KEPT_PER_QUERY = 1000  # on disk, and of a ranking too large for memory; the challenge's official code cut there too
-PLACES_IN_MEMORY = 5 * 10**7  # 400 MB of rows and scores
+# The official evaluation of the 2018 challenge also read 1,000 places of each ranking.
+KEPT_PER_QUERY = 1000
+"""Places of a ranking that are written to disk, or kept if all are too many for memory."""
+PLACES_IN_MEMORY = 5 * 10**7
+"""Places of all rankings together that fit in memory (400 MB of rows and scores)."""
 NO_COPIES = TestTime()
 
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """One model's embeddings of queries and gallery; the image lists hold exactly the images that have one."""
+    """Embeddings of queries and gallery by one model.
+
+    The lists hold exactly the images that have an embedding, in the order of the embeddings.
+
+    Attributes:
+        query: the Q images to search with.
+        gallery: the N images to search in.
+        query_features: embeddings float32 [Q, D], unit length.
+        gallery_features: embeddings float32 [N, D], unit length.
+    """
 
     query: ImageList
     gallery: ImageList
@@ -36,7 +56,7 @@ class Retrieval:
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason), each file once."""
+        """(path, reason) of each file without an embedding; each file once."""
         return tuple(dict.fromkeys((*self.query.skipped, *self.gallery.skipped)))
 
 
@@ -48,57 +68,98 @@ def embed(
     test_time: TestTime = NO_COPIES,
     deadline: Deadline | None = None,
 ) -> Retrieval:
-    """Photographs to features. Queries that are the gallery are embedded once.
+    """Embed queries and gallery. If both are the same list, it is embedded once.
 
-    test_time: copies of a photograph whose embeddings are averaged with its own, of the queries alone or of all.
-    deadline: photographs that it leaves no time for are skipped, and listed so; copies are made last, and all or none of each.
-    Raises: UsageError for what `test_time` asks for and is not known or not built yet.
+    Args:
+        model: an embedder or an ensemble.
+        query: images to search with.
+        gallery: images to search in.
+        batch_size: images per call of the model.
+        test_time: copies of each image (mirrored, turned, ...); their embeddings are averaged
+            with that of the image. For the queries only, or for the gallery too.
+        deadline: images that are not embedded in time are skipped and listed. Copies are embedded
+            last; a copy that is incomplete at the deadline is not used.
+
+    Returns:
+        The embeddings, and the lists of the embedded images.
+
+    Raises:
+        UsageError: if `test_time` asks for something that is unknown or not built yet.
+        ValueError: if no query, or no gallery image, can be read.
+        TimeoutError: if no query, or no gallery image, is embedded in time.
     """
     require_built(test_time)
-    copied = {name: with_copy(model, name) for name in test_time.copies}
-    fits = (deadline or Deadline()).part_fits()
-    query_features, kept_query = extract_global(model, query, batch_size, "embedding queries", fits)
-    gallery_features, kept_gallery = query_features, kept_query
-    if query is not gallery:
-        gallery_features, kept_gallery = extract_global(
-            model, gallery, batch_size, "embedding gallery", fits
+    has_time = (deadline or Deadline()).part_fits()
+    is_one_list = query is gallery
+    query_features, query = extract_global(model, query, batch_size, "embedding queries", has_time)
+    if is_one_list:
+        gallery_features = query_features
+        gallery = query
+    else:
+        gallery_features, gallery = extract_global(
+            model, gallery, batch_size, "embedding gallery", has_time
         )
 
-    def averaged(features: GlobalFeatures, images: ImageList, what: str) -> GlobalFeatures:
-        copies = [features]
-        for name, changed_model in copied.items():
-            if not fits():
-                break
-            try:
-                copy, kept = extract_global(
-                    changed_model, images, batch_size, f"embedding {what}, {name}", fits
-                )
-            except TimeoutError:  # a copy is worth less than what is embedded already
-                break
-            copies += [copy] * (len(kept) == len(images))
-        return average_copies(copies) if test_time.copies else features
+    def with_copies(features: GlobalFeatures, images: ImageList, side: str) -> GlobalFeatures:
+        names = test_time.copies
+        return _average_with_copies(model, features, images, names, batch_size, side, has_time)
 
-    if query is not gallery and not test_time.queries_only:
-        gallery_features = averaged(gallery_features, kept_gallery, "gallery")
-    query_features = averaged(query_features, kept_query, "queries")
-    if query is gallery and not test_time.queries_only:
+    if not is_one_list and not test_time.queries_only:
+        gallery_features = with_copies(gallery_features, gallery, "gallery")
+    query_features = with_copies(query_features, query, "queries")
+    if is_one_list and not test_time.queries_only:
         gallery_features = query_features
-    return Retrieval(kept_query, kept_gallery, query_features, gallery_features)
+    return Retrieval(query, gallery, query_features, gallery_features)
+
+
+def _average_with_copies(
+    model: EmbedsImages | Ensemble,
+    features: GlobalFeatures,
+    images: ImageList,
+    names: Sequence[str],
+    batch_size: int,
+    side: str,
+    has_time: Callable[[], bool],
+) -> GlobalFeatures:
+    """Return the mean of `features` and the embeddings of the copies that are ready in time."""
+    if not names:
+        return features
+    copies = [features]
+    for name in names:
+        if not has_time():
+            break
+        description = f"embedding {side}, {name}"
+        try:
+            copy, embedded = extract_global(
+                with_copy(model, name), images, batch_size, description, has_time
+            )
+        except TimeoutError:
+            # The images themselves are embedded: use them without this copy.
+            break
+        if len(embedded) == len(images):
+            copies.append(copy)
+    return average_copies(copies)
 
 
 def rank(retrieval: Retrieval, top_k: int | None = KEPT_PER_QUERY) -> Ranking:
-    """Features to the first `top_k` of the gallery per query, nearest first; None ranks all of it."""
+    """Rank the gallery for each query, nearest first.
+
+    Args:
+        retrieval: embeddings of Q queries and N gallery images.
+        top_k: places to keep for each query; None = the whole gallery.
+
+    Returns:
+        Gallery rows and scores [Q, min(top_k, N)].
+    """
     return search(retrieval.query_features, retrieval.gallery_features, top_k)
 
 
-def width_in_memory(retrieval: Retrieval) -> int:
-    """How many places of each ranking are re-ranked: the whole gallery, or where that is too much KEPT_PER_QUERY."""
+def num_ranked(retrieval: Retrieval) -> int:
+    """Return how many places of each ranking fit in memory: the whole gallery, or fewer."""
     num_gallery = len(retrieval.gallery)
-    return (
-        num_gallery
-        if len(retrieval.query) * num_gallery <= PLACES_IN_MEMORY
-        else min(num_gallery, KEPT_PER_QUERY)
-    )
+    if len(retrieval.query) * num_gallery <= PLACES_IN_MEMORY:
+        return num_gallery
+    return min(num_gallery, KEPT_PER_QUERY)
 
 
 def rerank(
@@ -108,25 +169,55 @@ def rerank(
     deadline: Deadline | None = None,
     verifier: Verifier | None = None,
 ) -> Ranking:
-    """A ranking to a better one, by several re-rankers in turn; `verifier` does the geometric steps."""
+    """Re-rank with a chain of steps; each works on the result of the one before.
+
+    Args:
+        retrieval: embeddings of queries and gallery.
+        ranking: the ranking to improve.
+        steps: the chain, for example from `parse_chain`.
+        deadline: queries that a step does not reach in time keep their ranking.
+        verifier: compares local features; needed by geometric steps only.
+
+    Returns:
+        A new ranking.
+    """
     return run_chain(
         steps, retrieval.query_features, retrieval.gallery_features, ranking, deadline, verifier
     )
 
 
 def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:
-    """What should have been found: images of a query's label; nothing where there are no labels and none are asked for.
+    """Return the relevant gallery rows of each query: those with the same label.
 
-    Raises: ValueError when queries or gallery have no labels, and `labelled`.
+    Args:
+        retrieval: Q queries and N gallery images.
+        labelled: whether labels are required; if not, images without labels have none relevant.
+
+    Returns:
+        The relevant rows of each query.
+
+    Raises:
+        ValueError: if labels are required and missing.
     """
-    query, gallery = retrieval.query, retrieval.gallery
+    query = retrieval.query
+    gallery = retrieval.gallery
     if labelled or (query.labels is not None and gallery.labels is not None):
         return GroundTruth.from_labels(query, gallery)
-    nothing = tuple(np.zeros(0, np.int64) for _ in range(len(query)))
-    return GroundTruth(query.ids, len(gallery), nothing, nothing)
+    no_rows = tuple(np.zeros(0, np.int64) for _ in range(len(query)))
+    return GroundTruth(query.ids, len(gallery), no_rows, no_rows)
 
 
 def score(retrieval: Retrieval, truth: GroundTruth) -> Hits:
-    """Where the relevant images stand in the full ranking, one block of queries at a time."""
+    """Find the positions of the relevant images in the full ranking.
+
+    Works on one block of queries at a time, so the full ranking need not fit in memory.
+
+    Args:
+        retrieval: embeddings of Q queries and N gallery images.
+        truth: the relevant gallery rows of each query.
+
+    Returns:
+        The positions of the relevant images of each query.
+    """
     blocks = search_blocks(retrieval.query_features, retrieval.gallery_features)
     return concatenate([hits_of(ranking, truth.of(ranking.query_ids)) for ranking in blocks])

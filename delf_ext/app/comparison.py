@@ -1,4 +1,4 @@
-"""Compare models on the same queries."""
+"""Compare models, or re-ranking methods, on the same queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from data_io.datasets import DataSet
 from data_io.progress import Log, quiet
-from delf_ext.app.evaluation import Measured, improve, lists_of, loaded_data, measure
+from delf_ext.app.evaluation import Measured, common_lists, load_named, measure, measure_reranked
 from delf_ext.app.reranking import Chain, Request, Reranker, require_folder
 from delf_ext.config import UsageError
 from delf_ext.evaluation import comparison
@@ -20,7 +20,13 @@ from delf_ext.features.extraction import BATCH_SIZE
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` returns: one row and one set of figures per model and chain, in order."""
+    """Result of `compare`: for each model, its plain ranking and then each chain.
+
+    Attributes:
+        rows: rows of the table; each difference is to the first row.
+        figures: figures of each row, as `--json` writes them.
+        measured: measurement of each row.
+    """
 
     rows: list[ComparisonRow]
     figures: list[dict[str, Any]]
@@ -42,42 +48,46 @@ def compare(
     data_name: str = "",
     log: Log = quiet,
 ) -> Comparison:
-    """Measure several models on the same queries, each as it is and with each chain of re-rankers.
+    """Measure models on the same queries, each without re-ranking and with each chain.
 
     Args:
         models: from `open_model`.
-        data: as in `evaluate`.
-        request: the chains of re-rankers; () is a model as it is.
-        folder: where geometric steps keep local features.
+        data: a data set or its path, used as in `evaluate`.
+        request: the chains of re-ranking steps.
+        folder: where geometric steps store local features.
         batch_size: images per call of a model.
-        seed: of the bootstrap.
-        data_name: as it is written into the figures.
-        log: called with each line worth reading.
+        seed: seed of the bootstrap.
+        data_name: name of the data in the figures; "" = its path or own name.
+        log: called with each line of the result.
 
     Returns:
-        The rows of the table, in which every difference is to the first row.
+        The table, the figures and the measurements.
 
     Raises:
-        ValueError: when there is no common query with a relevant image.
+        UsageError: if there is only one row to measure, or the request does not fit.
+        ValueError: if no query that all models ranked has a relevant image.
     """
     request = request or Request()
-    data, data_name = loaded_data(data, data_name)
+    data, data_name = load_named(data, data_name)
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
     require_folder(request, folder)
-    query, gallery = lists_of(data, models, log)
+    query, gallery = common_lists(data, models, log)
     reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []
     for model in models:
         plain = measure(model, query, gallery, batch_size, request.test_time, log=log)
-        measured += [plain, *(improve(plain, reranker, chain) for chain in chains)]
-    rows = comparison.compare([one.evaluated for one in measured], seed)
-    return Comparison(rows, [one.figures(data_name, seed) for one in measured], measured)
+        measured.append(plain)
+        measured += [measure_reranked(plain, reranker, chain) for chain in chains]
+    rows = comparison.compare([item.evaluated for item in measured], seed)
+    return Comparison(rows, [item.figures(data_name, seed) for item in measured], measured)
 
 
 def require_two(num_models: int, chains: Sequence[Chain]) -> None:
-    """Raise UsageError when there is nothing to compare."""
-    if num_models + sum(map(bool, chains)) < 2:
+    """Raise UsageError unless there are two models, or one model and a chain."""
+    num_chains = sum(1 for chain in chains if chain)
+    if num_models + num_chains < 2:
         raise UsageError(
-            "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
+            "compare needs two models, or one model and a re-ranking method "
+            "(--runs=RUN,RUN, --pretrained_model, --method)."
         )

@@ -1,4 +1,4 @@
-"""Evaluate and compare: the figures of models on labelled queries, before and after re-ranking."""
+"""Measure a model on labelled queries, before and after re-ranking."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.messages import shown_path
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
 from delf_ext.app.data import evaluation_lists
@@ -31,10 +32,10 @@ from delf_ext.features.extraction import BATCH_SIZE, NO_TIME_LEFT
 from delf_ext.pipeline import (
     Retrieval,
     embed,
+    num_ranked,
     rank,
     score,
     truth_of,
-    width_in_memory,
 )
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
@@ -42,7 +43,14 @@ from delf_ext.reranking.deadline import Deadline
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One model on one data set: what it retrieved, how good that was, and against which truth."""
+    """Result of one model, with or without re-ranking, on one data set.
+
+    Attributes:
+        evaluated: name of the model and positions of its relevant images.
+        retrieval: embeddings of queries and gallery.
+        ranking: gallery rows for each query; only the first places if all are too many for memory.
+        truth: relevant gallery rows of each query.
+    """
 
     evaluated: Evaluated
     retrieval: Retrieval
@@ -50,10 +58,18 @@ class Measured:
     truth: GroundTruth
 
     def figures(self, data_name: str, seed: int) -> dict[str, Any]:
-        """Return the main figures on top, every other metric under "metrics"."""
+        """Return the figures as they are written to JSON.
+
+        Args:
+            data_name: name or path of the data set.
+            seed: seed of the bootstrap.
+
+        Returns:
+            The main figures, all metrics under "metrics", and figures by group under "groups".
+        """
         hits = self.evaluated.hits
         metrics = dict(summarize(hits))
-        result = {
+        figures = {
             "mAP": metrics["mAP"],
             "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
             **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
@@ -71,15 +87,18 @@ class Measured:
         groups = self.retrieval.query.groups
         by_group = {} if groups is None else _figures_by_group(hits, groups)
         if by_group:
-            result["groups"] = by_group
-        return result
+            figures["groups"] = by_group
+        return figures
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` returns. plain: before re-ranking; final: after it, the same without a chain.
+    """Result of `evaluate`.
 
-    figures: of `final`, as `--json` writes them.
+    Attributes:
+        plain: before re-ranking.
+        final: after re-ranking; equal to `plain` without a chain.
+        figures: the figures of `final`, as `--json` writes them.
     """
 
     plain: Measured
@@ -91,20 +110,31 @@ class Evaluation:
         return self.figures[name] if name in self.figures else self.figures["metrics"][name]
 
 
-def lists_of(
+def common_lists(
     data: DataSet, models: Sequence[AnyEmbedder], log: Log = quiet
 ) -> tuple[ImageList, ImageList]:
-    """Return queries and gallery for all models, and say which they are.
+    """Return the queries and the gallery that all models are measured on.
 
-    Raises: UsageError when the data name no queries and the models held back different images.
+    Args:
+        data: its queries and gallery are used if it has them; else the images that training held
+            back; else each image is searched in all others.
+        models: the models to measure.
+        log: called with one line for each model.
+
+    Returns:
+        Queries and gallery.
+
+    Raises:
+        UsageError: if the data has no queries and the models held back different images.
+        ValueError: if there is nothing to find.
     """
     has_lists = len(data.query) and len(data.gallery)
     held_back = HeldBack() if has_lists else common_held_back(models, data.name)
-    query, gallery, what = evaluation_lists(
+    query, gallery, source = evaluation_lists(
         data, held_back.validation, held_back.seed, held_back.names
     )
     for model in models:
-        log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {what}")
+        log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {source}")
     return query, gallery
 
 
@@ -118,46 +148,63 @@ def measure(
     deadline: Deadline | None = None,
     log: Log = quiet,
 ) -> Measured:
-    """Embed, rank and score. A ranking too large for memory is scored whole, and kept in its first places.
+    """Embed, rank and score. A ranking too large for memory is scored in blocks, then cut.
 
     Args:
         model: an embedder or an ensemble.
         query: images to search with.
         gallery: images to search in.
         batch_size: images per call of the model.
-        test_time: copies of the photographs; None = as the model's recipe says.
-        labelled: labels are needed; without them nothing is relevant.
-        deadline: what it leaves no time to embed is skipped, and a line says that all that follows is of the rest.
-        log: called with each line worth reading.
+        test_time: which copies of the images are embedded too; None = as the model's recipe says.
+        labelled: whether labels are required; if not, unlabelled images have no relevant image.
+        deadline: images that are not embedded in time are skipped.
+        log: called with each line of the result.
+
+    Returns:
+        The measurement.
 
     Raises:
-        ValueError: without labels where they are needed. TimeoutError: where nothing is embedded in time.
+        ValueError: if labels are required and missing.
+        TimeoutError: if nothing was embedded in time.
     """
     test_time = model.test_time if test_time is None else test_time
     retrieval = embed(model, query, gallery, batch_size, test_time, deadline)
-    late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
-    if late:
+    num_late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
+    if num_late:
         log(
-            f"time budget: {late} photographs were not embedded in time: everything that follows is of the others"
+            f"time budget: {num_late} photographs were not embedded in time; "
+            "all figures are of the others"
         )
-    ranking, truth = rank(retrieval, width_in_memory(retrieval)), truth_of(retrieval, labelled)
-    hits = (
-        hits_of(ranking, truth)
-        if ranking.rows.shape[1] == len(retrieval.gallery)
-        else score(retrieval, truth)
-    )
-    return Measured(
-        Evaluated(model.name, hits, len(retrieval.skipped), ranking), retrieval, ranking, truth
-    )
+    ranking = rank(retrieval, num_ranked(retrieval))
+    truth = truth_of(retrieval, labelled)
+    is_complete = ranking.rows.shape[1] == len(retrieval.gallery)
+    hits = hits_of(ranking, truth) if is_complete else score(retrieval, truth)
+    evaluated = Evaluated(model.name, hits, len(retrieval.skipped), ranking)
+    return Measured(evaluated, retrieval, ranking, truth)
 
 
-def improve(
+def measure_reranked(
     measured: Measured, reranker: Reranker, chain: Chain, reserve_s: float = 0.0
 ) -> Measured:
-    """Re-rank with a chain; where the ranking is cut, figures after it are of the part that is kept."""
+    """Re-rank with a chain and measure again.
+
+    Args:
+        measured: the measurement before re-ranking.
+        reranker: applies the chain.
+        chain: the steps.
+        reserve_s: seconds to leave before the deadline.
+
+    Returns:
+        A new measurement; if its ranking is cut, the figures are of the part that is kept.
+    """
     ranking, evidence = reranker(measured.retrieval, measured.ranking, chain, reserve_s)
-    name, skipped = f"{measured.evaluated.name} + {name_of(chain)}", measured.evaluated.num_skipped
-    evaluated = Evaluated(name, hits_of(ranking, measured.truth), skipped, ranking, evidence)
+    evaluated = Evaluated(
+        f"{measured.evaluated.name} + {name_of(chain)}",
+        hits_of(ranking, measured.truth),
+        measured.evaluated.num_skipped,
+        ranking,
+        evidence,
+    )
     return replace(measured, evaluated=evaluated, ranking=ranking)
 
 
@@ -176,43 +223,48 @@ def evaluate(
 
     Args:
         model: from `open_model`.
-        data: a data set or the path of one; its queries and gallery, else what the model's training held back, else
-            each image against all others.
-        request: a chain of re-rankers and a deadline.
-        folder: where geometric steps keep local features.
+        data: a data set or its path. Its queries and gallery are used if it has them; else the
+            images that training held back; else each image is searched in all others.
+        request: a chain of re-ranking steps and a deadline; None = as the model's recipe says.
+        folder: where geometric steps store local features.
         batch_size: images per call of the model.
-        seed: of the bootstrap.
-        data_name: as it is written into the figures.
-        log: called with each line worth reading.
+        seed: seed of the bootstrap.
+        data_name: name of the data in the figures; "" = its path or own name.
+        log: called with each line of the result.
+
+    Returns:
+        Measurements before and after re-ranking, and the figures.
 
     Raises:
-        ValueError: in one line, when data and model do not fit.
+        UsageError: if the request does not fit the model.
+        ValueError: if the data cannot be read, or has no labels.
+        TimeoutError: if nothing was embedded in time.
     """
     request = (request or Request()).of(model)
     chain = request.chain
     require_folder(request, folder)
-    data, data_name = loaded_data(data, data_name)
-    query, gallery = lists_of(data, [model], log)
+    data, data_name = load_named(data, data_name)
+    query, gallery = common_lists(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
-    plain = final = measure(
-        model, query, gallery, batch_size, request.test_time, deadline=early, log=log
-    )
-    begun_s = request.deadline.clock()
-    result = plain.figures(data_name, seed)
-    if chain:
-        final = improve(plain, reranker, chain, reserve(request.deadline, begun_s, times=3))
-        for line in ranking_notes(final.ranking, request.deadline):
-            log(line)
-        result = final.figures(data_name, seed)
-    return Evaluation(plain, final, result)
+    plain = measure(model, query, gallery, batch_size, request.test_time, deadline=early, log=log)
+    started_s = request.deadline.clock()
+    figures = plain.figures(data_name, seed)
+    if not chain:
+        return Evaluation(plain, plain, figures)
+    # The figures are computed once more after re-ranking, and written.
+    reserve_s = reserve(request.deadline, started_s, times=3)
+    final = measure_reranked(plain, reranker, chain, reserve_s)
+    for line in ranking_notes(final.ranking, request.deadline):
+        log(line)
+    return Evaluation(plain, final, final.figures(data_name, seed))
 
 
-def loaded_data(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
-    """Return the data set, and its name in the figures: `name`, else the path, else its own."""
+def load_named(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
+    """Load a data set and choose its name in the figures: `name`, else the path, else its own."""
     if isinstance(data, DataSet):
         return data, name or data.name
-    return load_dataset(data), name or str(data)
+    return load_dataset(data), name or shown_path(data)
 
 
 def _figures_by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:

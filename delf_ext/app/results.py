@@ -16,19 +16,33 @@ from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import result_name
 
 
-def keep_in_run(
+def write_to_run(
     run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool
 ) -> list[Path]:
-    """Write metrics/NAME.json, ranking/NAME.npz and, with `report`, report/NAME/index.html; return what was written.
+    """Write a result into a run directory.
 
-    NAME is that of the data set and the method: the results of several data sets stay side by side.
+    Writes metrics/NAME.json, ranking/NAME.npz and, with `report`, report/NAME/index.html. NAME is
+    made from the data set, its images and the method, so results do not overwrite each other.
+
+    Args:
+        run: the run directory.
+        measured: the measurement.
+        figures: its figures.
+        data: the data set; gives its name and its class names.
+        method: name of the re-ranking method; "" = none.
+        report: whether to write the report page.
+
+    Returns:
+        Paths of the metrics, the ranking and, with `report`, the page.
     """
     lists = (measured.retrieval.query, measured.retrieval.gallery)
     contents = [content for images in lists for content in contents_of(images.paths.tolist())]
     name = result_name(data.name, contents, method)
-    written = [run.path / "metrics" / f"{name}.json", run.path / "ranking" / f"{name}.npz"]
-    save_record(written[1], measured.ranking.cut(KEPT_PER_QUERY))
-    write_json(written[0], figures)
+    metrics_path = run.path / "metrics" / f"{name}.json"
+    ranking_path = run.path / "ranking" / f"{name}.npz"
+    save_record(ranking_path, measured.ranking.cut(KEPT_PER_QUERY))
+    write_json(metrics_path, figures)
+    written = [metrics_path, ranking_path]
     if report:
         page = run.path / "report" / name / "index.html"
         written.append(write_page(page, [measured], data, figures["data"], figures["seed"]))
@@ -43,20 +57,29 @@ def write_page(
     seed: int,
     draw_match: DrawMatch | None = None,
 ) -> Path:
-    """Write the report over the queries and gallery of the first model. draw_match: pictures of matches."""
-    retrieval, facts = measured[0].retrieval, {"data": data_name, "seed": str(seed)}
-    results = [one.evaluated for one in measured]
-    title = f"mandoo on {data.name}"
-    truth, names = measured[0].truth, data.class_names
+    """Write the report page on the queries and the gallery of the first measurement.
+
+    Args:
+        path: the HTML file to write.
+        measured: one or more measurements on the same data.
+        data: the data set; gives its name and its class names.
+        data_name: name or path of the data on the page.
+        seed: seed of the bootstrap.
+        draw_match: draws the matches of a query and a gallery image; None = no such pictures.
+
+    Returns:
+        The path of the page.
+    """
+    first = measured[0]
     return write_report(
         path,
-        title,
-        results,
-        retrieval.query,
-        retrieval.gallery,
-        truth,
-        names,
+        f"mandoo on {data.name}",
+        [item.evaluated for item in measured],
+        first.retrieval.query,
+        first.retrieval.gallery,
+        first.truth,
+        data.class_names,
         seed=seed,
-        facts=facts,
+        facts={"data": data_name},
         draw_match=draw_match,
     )

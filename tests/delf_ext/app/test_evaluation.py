@@ -18,9 +18,9 @@ from data_io.records import ImageList, Ranking
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.comparison import compare
 from delf_ext.app.data import split
-from delf_ext.app.evaluation import evaluate, improve, lists_of, measure
+from delf_ext.app.evaluation import common_lists, evaluate, measure, measure_reranked
 from delf_ext.app.reranking import Request, Reranker
-from delf_ext.app.results import keep_in_run
+from delf_ext.app.results import write_to_run
 from delf_ext.app.training import train
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -250,11 +250,11 @@ def test_the_lists_are_said(tiny: Recipe, only_train: DataSet, data: DataSet) ->
     assert tiny.validation is not None
     model = held_back(COLOUR, tiny.validation, 3)
     said: list[str] = []
-    query, gallery = lists_of(only_train, [model], said.append)
+    query, gallery = common_lists(only_train, [model], said.append)
     expected = split(only_train.train, only_train, tiny.validation, seed=3)
     assert query.ids.tolist() == expected.query.ids.tolist()
     assert gallery.ids.tolist() == expected.gallery.ids.tolist()
-    lists_of(data, [COLOUR], said.append)
+    common_lists(data, [COLOUR], said.append)
     own = f"{len(query)} queries in a gallery of {len(gallery)}"
     assert said == [
         f"colour: {own}: dev split (block, 0.34 of the classes)",
@@ -342,7 +342,9 @@ def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
 def test_improve_keeps_the_plain_measurement(several: DataSet) -> None:
     plain = measure(COLOUR, several.query, several.gallery)
     before = plain.ranking
-    better = improve(plain, Reranker(Request(chains=(CHAIN,)), several.gallery, None), CHAIN)
+    better = measure_reranked(
+        plain, Reranker(Request(chains=(CHAIN,)), several.gallery, None), CHAIN
+    )
     assert plain.ranking is before and better.retrieval is plain.retrieval
     assert better.evaluated.name == "colour + aqe:1@0"
 
@@ -359,7 +361,7 @@ def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
     written: list[list[Path]] = []
     for one in (several, data):
         found = evaluate(COLOUR, one)
-        written.append(keep_in_run(run, found.final, found.figures, one, "", report=False))
+        written.append(write_to_run(run, found.final, found.figures, one, "", report=False))
         assert read_json(written[-1][0]) == json.loads(json.dumps(found.figures))
         ranking = load_record(written[-1][1], Ranking)
         np.testing.assert_array_equal(ranking.rows, found.final.ranking.rows)
@@ -377,12 +379,12 @@ def test_a_result_with_a_method_is_kept_beside_the_plain_one(
     run = run_in(tmp_path)
     plain = evaluate(COLOUR, several)
     better = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
-    (first, _) = keep_in_run(run, plain.final, plain.figures, several, "", report=False)
-    again = keep_in_run(run, better.final, better.figures, several, "aqe:1", report=True)
+    (first, _) = write_to_run(run, plain.final, plain.figures, several, "", report=False)
+    again = write_to_run(run, better.final, better.figures, several, "aqe:1", report=True)
     assert again[0].stem == f"{first.stem}-aqe-1" and first.is_file()
     assert again[2] == tmp_path / "report" / again[0].stem / "index.html"
     assert "mandoo on products" in again[2].read_text()
-    keep_in_run(run, plain.final, plain.figures, several, "", report=False)
+    write_to_run(run, plain.final, plain.figures, several, "", report=False)
     assert len(list((tmp_path / "metrics").iterdir())) == 2
 
 
@@ -393,7 +395,7 @@ def test_only_the_first_places_of_a_ranking_are_kept(
 ) -> None:
     monkeypatch.setattr("delf_ext.app.results.KEPT_PER_QUERY", 4)
     found = evaluate(COLOUR, several)
-    written: Any = keep_in_run(
+    written: Any = write_to_run(
         run_in(tmp_path),
         found.final,
         found.figures,
