@@ -1,4 +1,9 @@
-"""Who may import whom (DESIGN, section 2), held over the syntax trees; nothing is executed but the last test's subprocess."""
+"""Check which module may import which, on the syntax trees of all sources.
+
+Three tables hold the rules: ALLOWED (what each module may import), LAYERS (the order of the
+folders) and WITHOUT_TENSORFLOW (what must be importable without TensorFlow). Tests after them
+check the rules on the repository, then that the checks find a violation.
+"""
 
 from __future__ import annotations
 
@@ -15,70 +20,59 @@ import pytest
 PACKAGES = ("data_io", "delf_ext", "baseline_keras", "pretrained")
 TENSORFLOW = ("tensorflow", "tf_slim", "tensorflow_addons", "keras", "tf_keras")
 
-# What a module may import beside the standard library, and what only inside a function; the longest name that fits decides.
-# A name stands for itself and all below it. Neither dual_main nor tests stands on the right.
-RECORDS = "data_io.records data_io.artifacts data_io.images delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm"
-EVERYTHING = "data_io delf_ext baseline_keras pretrained numpy tqdm PIL"
-SCHEMA = "delf_ext.recipes.part delf_ext.recipes.schema delf_ext.recipes.codec"
-BELOW_RUNS = f"data_io pretrained delf_ext.config {SCHEMA} delf_ext.models delf_ext.features delf_ext.index delf_ext.geometry"
-BELOW_RUNS += " delf_ext.reranking delf_ext.evaluation numpy PIL"
-RULES: dict[str, tuple[str, str]] = {
-    "data_io": ("data_io numpy PIL scipy tqdm", "h5py"),
-    "data_io.records": ("data_io.records numpy", ""),
-    "data_io.batches": ("data_io numpy tensorflow", ""),
-    "delf_ext": ("", "delf_ext data_io"),
-    "delf_ext.config": ("", ""),
-    "delf_ext.compiled": ("numba", ""),
-    "delf_ext.recipes": ("delf_ext.recipes delf_ext.config", ""),
-    "delf_ext.models": (
-        f"delf_ext.models delf_ext.config {SCHEMA} data_io numpy tensorflow",
-        "keras_cv_attention_models",
-    ),
-    "delf_ext.models.precision": ("", "tensorflow"),
-    "delf_ext.models.slim_compat": ("tf_slim keras", ""),
-    "delf_ext.losses": (f"delf_ext.losses delf_ext.config {SCHEMA} tensorflow", ""),
-    "delf_ext.losses.triplet": (
-        f"delf_ext.losses delf_ext.config {SCHEMA} tensorflow",
-        "tensorflow_addons",
-    ),
-    "delf_ext.training": (
-        f"delf_ext.training delf_ext.models delf_ext.losses delf_ext.config {SCHEMA} data_io numpy tensorflow tqdm",
-        "",
-    ),
-    "delf_ext.features": (
-        f"delf_ext.features delf_ext.models delf_ext.config delf_ext.compiled {SCHEMA} data_io numpy tensorflow tqdm PIL",
-        "cv2 openvino onnxruntime nncf",
-    ),
-    "delf_ext.index": (f"delf_ext.index {RECORDS}", "faiss pymilvus"),
-    "delf_ext.geometry": (f"delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
-    "delf_ext.reranking": (f"delf_ext.reranking delf_ext.geometry delf_ext.index {RECORDS}", "cv2"),
-    "delf_ext.evaluation": (
-        f"delf_ext.evaluation delf_ext.reranking delf_ext.geometry delf_ext.index {RECORDS}",
-        "matplotlib",
-    ),
-    "delf_ext.pipeline": (
-        "delf_ext.features delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation delf_ext.config data_io numpy "
-        "delf_ext.recipes.schema",
-        "",
-    ),
-    "delf_ext.runs": (f"delf_ext.runs delf_ext.recipes {BELOW_RUNS}", "tensorflow"),
-    "delf_ext.app": (
-        f"delf_ext.app delf_ext.runs delf_ext.recipes delf_ext.pipeline delf_ext.training {BELOW_RUNS}",
-        "tensorflow",
-    ),
-    "delf_ext.nsml": ("data_io delf_ext numpy psutil tabulate tqdm wcwidth", "nsml tensorboard"),
-    "delf_ext.web": (f"delf_ext.web {EVERYTHING}", "fastapi starlette uvicorn jinja2 multipart"),
-    "delf_ext.verbs": (f"{EVERYTHING} absl", ""),
-    "dual_main": ("delf_ext.verbs delf_ext.config absl", ""),
-    "baseline_keras": (
-        "baseline_keras data_io delf_ext.config delf_ext.runs delf_ext.features numpy tensorflow tqdm",
-        "",
-    ),
-    "baseline_keras.binding": ("nsml", ""),
-    "pretrained": ("pretrained data_io.artifacts numpy tqdm", "tensorflow h5py safetensors"),
+# Short names for lists of modules in the table below.
+GROUPS = {
+    "ALL_PACKAGES": "data_io delf_ext baseline_keras pretrained numpy tqdm PIL",
+    "CONFIG": "delf_ext.config delf_ext.recipes.part delf_ext.recipes.schema "
+    "delf_ext.recipes.codec",
+    "RECORDS": "data_io.records data_io.artifacts data_io.images delf_ext.config "
+    "delf_ext.compiled numpy scipy numba PIL tqdm",
+    "RETRIEVAL": "delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation",
+    "BELOW_RUNS": "data_io pretrained CONFIG delf_ext.models delf_ext.features RETRIEVAL numpy PIL",
 }
-# From the lowest floor up: a folder imports from itself and from folders below it, never from one above, not even lazily.
-FLOORS = (
+# Each line: a module, what it may import, and after "|" what it may import only inside functions.
+# The standard library is always allowed. A module stands for all modules below it. If several
+# lines fit a module, the longest name applies.
+TABLE = """
+data_io                      data_io numpy PIL scipy tqdm | h5py
+data_io.records              data_io.records numpy
+data_io.batches              data_io numpy tensorflow
+delf_ext                     | delf_ext data_io
+delf_ext.config
+delf_ext.compiled            numba
+delf_ext.recipes             delf_ext.recipes delf_ext.config
+delf_ext.models              delf_ext.models CONFIG data_io numpy tensorflow \
+                             | keras_cv_attention_models
+delf_ext.models.precision    | tensorflow
+delf_ext.models.slim_compat  tf_slim keras
+delf_ext.losses              delf_ext.losses CONFIG tensorflow
+delf_ext.losses.triplet      delf_ext.losses CONFIG tensorflow | tensorflow_addons
+delf_ext.training            delf_ext.training delf_ext.models delf_ext.losses CONFIG data_io \
+                             numpy tensorflow tqdm
+delf_ext.features            delf_ext.features delf_ext.models delf_ext.compiled CONFIG data_io \
+                             numpy tensorflow tqdm PIL | cv2 openvino onnxruntime nncf
+delf_ext.index               delf_ext.index RECORDS | faiss pymilvus
+delf_ext.geometry            delf_ext.geometry delf_ext.index RECORDS | cv2
+delf_ext.reranking           delf_ext.reranking delf_ext.geometry delf_ext.index RECORDS | cv2
+delf_ext.evaluation          RETRIEVAL RECORDS | matplotlib
+delf_ext.pipeline            delf_ext.features RETRIEVAL delf_ext.config delf_ext.recipes.schema \
+                             data_io numpy
+delf_ext.runs                delf_ext.runs delf_ext.recipes BELOW_RUNS | tensorflow
+delf_ext.app                 delf_ext.app delf_ext.runs delf_ext.recipes delf_ext.pipeline \
+                             delf_ext.training BELOW_RUNS | tensorflow
+delf_ext.nsml                data_io delf_ext numpy psutil tabulate tqdm wcwidth | nsml tensorboard
+delf_ext.web                 delf_ext.web ALL_PACKAGES | fastapi starlette uvicorn jinja2 multipart
+delf_ext.verbs               ALL_PACKAGES absl
+dual_main                    delf_ext.verbs delf_ext.config absl
+baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
+                             delf_ext.features numpy tensorflow tqdm
+baseline_keras.binding       nsml
+pretrained                   pretrained data_io.artifacts numpy tqdm | tensorflow h5py safetensors
+"""
+
+# From the lowest layer to the highest. A folder imports only from itself and from lower layers,
+# inside functions too.
+LAYERS = (
     ("data_io", "delf_ext.config", "delf_ext.compiled"),
     ("delf_ext.recipes", "pretrained"),
     ("delf_ext.models",),
@@ -94,83 +88,106 @@ FLOORS = (
     ("delf_ext.verbs",),
     ("dual_main",),
 )
-# Only these may know the recipes by name.
-REGISTRY, KNOW_THE_REGISTRY = (
-    "delf_ext.recipes.registry",
-    ("delf_ext.app", "delf_ext.runs", "delf_ext.verbs", "delf_ext.recipes"),
-)
-# And what only one module may know.
-KNOWN_ONLY_TO = {"delf_ext.models.slim_compat": "delf_ext.models.trunks.slim"}
-# Nothing of these may reach TensorFlow while it is imported, not even through others.
-IMPORTED_QUICKLY = (
-    "delf_ext.config",
-    "delf_ext.recipes",
-    "delf_ext.index",
-    "delf_ext.geometry",
-    "delf_ext.reranking",
-)
-IMPORTED_QUICKLY += (
-    "delf_ext.evaluation",
-    "delf_ext.verbs",
-    "delf_ext.nsml",
-    "delf_ext.web",
-    "dual_main",
-    "pretrained",
-)
-IMPORTED_QUICKLY += (
-    "delf_ext.pipeline",
-    "delf_ext.runs",
-    "delf_ext.app",
-    "delf_ext.features.local.delf_config",
-    "delf_ext.features.local.sift",
-    "delf_ext.features.embedder",
-    "delf_ext.features.network_embedders",
-)
+# Only these folders may import the list of all recipes: the others get a recipe as an argument.
+REGISTRY = "delf_ext.recipes.registry"
+MAY_IMPORT_REGISTRY = ("delf_ext.app", "delf_ext.runs", "delf_ext.verbs", "delf_ext.recipes")
+# Module -> the only module that may import it.
+ONLY_IMPORTED_BY = {"delf_ext.models.slim_compat": "delf_ext.models.trunks.slim"}
+# Importing one of these must not import TensorFlow, neither directly nor through other modules.
+# The whole of data_io belongs to them, except data_io.batches.
+WITHOUT_TENSORFLOW = """
+delf_ext.config delf_ext.recipes delf_ext.index delf_ext.geometry delf_ext.reranking
+delf_ext.evaluation delf_ext.pipeline delf_ext.runs delf_ext.app delf_ext.verbs delf_ext.nsml
+delf_ext.web dual_main pretrained delf_ext.features.embedder
+delf_ext.features.network_embedders delf_ext.features.local.delf_config
+delf_ext.features.local.sift
+"""
+
+
+class Rule(NamedTuple):
+    """What a module may import.
+
+    Attributes:
+        always: at any place.
+        in_functions: only inside functions.
+    """
+
+    always: list[str]
+    in_functions: list[str]
+
+
+def parse_rules(table: str) -> dict[str, Rule]:
+    """Return module -> rule, with each group replaced by its modules."""
+    rules = {}
+    for line in table.strip().splitlines():
+        left, _, right = line.partition("|")
+        module, *always = left.split()
+        rules[module] = Rule(expand(always), expand(right.split()))
+    return rules
+
+
+def expand(names: list[str]) -> list[str]:
+    """Return the names with each group replaced by its modules."""
+    expanded = []
+    for name in names:
+        expanded += expand(GROUPS[name].split()) if name in GROUPS else [name]
+    return expanded
+
+
+ALLOWED = parse_rules(TABLE)
 
 
 class Import(NamedTuple):
-    """One imported name; inside_function: it is imported when the function runs, not with its module."""
+    """One imported name.
+
+    Attributes:
+        name: dotted name.
+        line: 1-based line of the source.
+        in_function: whether it is imported when a function runs, not together with its module.
+    """
 
     name: str
     line: int
-    inside_function: bool
+    in_function: bool
 
 
-def sources_below(root: Path) -> dict[str, str]:
-    """Dotted name -> source, of all packages and the front door."""
-    files = [
-        root / "dual_main.py",
-        *(path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))),
-    ]
-    names = [
-        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-        for path in files
-    ]
-    return {name: path.read_text(encoding="utf-8") for name, path in zip(names, files, strict=True)}
+def read_sources(root: Path) -> dict[str, str]:
+    """Return dotted name -> source of all packages and dual_main.py."""
+    files = [root / "dual_main.py"]
+    for package in PACKAGES:
+        files += sorted((root / package).rglob("*.py"))
+    sources = {}
+    for path in files:
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        sources[name] = path.read_text(encoding="utf-8")
+    return sources
 
 
 def imports_of(source: str) -> Iterator[Import]:
-    """`from a import b` counts as a.b: only the tree knows whether b is a module, and a rule for `a` allows a.b too."""
+    """Yield all imports of a source.
 
-    def visit(node: ast.AST, inside: bool) -> Iterator[Import]:
+    `from a import b` counts as a.b: the syntax tree does not say whether b is a module, and a rule
+    that allows a allows a.b too.
+    """
+
+    def visit(node: ast.AST, in_function: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
+            names = []
             if isinstance(child, ast.Import):
-                yield from (Import(alias.name, child.lineno, inside) for alias in child.names)
+                names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):
                 base = "." * child.level + (child.module or "")
-                yield from (
-                    Import(f"{base}.{alias.name}", child.lineno, inside) for alias in child.names
-                )
-            later = isinstance(
-                child, (ast.FunctionDef, ast.AsyncFunctionDef)
-            ) or _is_for_types_alone(child)
-            yield from visit(child, inside or later)
+                names = [f"{base}.{alias.name}" for alias in child.names]
+            for name in names:
+                yield Import(name, child.lineno, in_function)
+            is_function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            yield from visit(child, in_function or is_function or is_type_checking(child))
 
     return visit(ast.parse(source), False)
 
 
-def _is_for_types_alone(node: ast.AST) -> bool:
-    """Whether it is `if TYPE_CHECKING:`, which does not run."""
+def is_type_checking(node: ast.AST) -> bool:
+    """Return whether the node is `if TYPE_CHECKING:`, whose body never runs."""
     return (
         isinstance(node, ast.If)
         and isinstance(node.test, ast.Name)
@@ -179,43 +196,68 @@ def _is_for_types_alone(node: ast.AST) -> bool:
 
 
 def is_below(name: str, *tops: str) -> bool:
+    """Return whether the name is one of the tops, or below one."""
     return any(name == top or name.startswith(f"{top}.") for top in tops)
 
 
 def violations(module: str, source: str) -> list[str]:
-    """One line for every import of `module` that the tables forbid."""
-    fitting = [prefix for prefix in RULES if is_below(module, prefix)]
+    """Return one line for each import that ALLOWED or ONLY_IMPORTED_BY forbids."""
+    fitting = [name for name in ALLOWED if is_below(module, name)]
     if not fitting:
         return [f"{module}: no rule says what it may import"]
-    always, inside_functions = (allowed.split() for allowed in RULES[max(fitting, key=len)])
-    found = []
-    for name, line, inside in imports_of(source):
-        allowed = always + inside_functions if inside else always
+    rule = ALLOWED[max(fitting, key=len)]
+    lines = []
+    for name, line, in_function in imports_of(source):
+        allowed = rule.always + rule.in_functions if in_function else rule.always
         if name.split(".")[0] not in sys.stdlib_module_names and not is_below(name, *allowed):
-            found.append(
-                f"{module}, line {line}: may not import {name}; it may {', '.join(allowed) or 'import nothing of ours'}"
+            lines.append(
+                f"{module}, line {line}: may not import {name}. "
+                f"Allowed: {', '.join(allowed) or 'the standard library'}"
             )
-        for known, knowing in KNOWN_ONLY_TO.items():
-            if is_below(name, known) and module != knowing:
-                found.append(f"{module}, line {line}: {known} is known only to {knowing}")
-    return found
+        for target, importer in ONLY_IMPORTED_BY.items():
+            if is_below(name, target) and module != importer:
+                lines.append(f"{module}, line {line}: only {importer} may import {target}")
+    return lines
+
+
+def layer_of(module: str) -> tuple[int, str] | None:
+    """Return number of the layer and folder; None for the package `delf_ext` itself and others."""
+    for number, folders in enumerate(LAYERS):
+        for folder in folders:
+            if is_below(module, folder):
+                return number, folder
+    return None
+
+
+def upward_imports(sources: dict[str, str]) -> list[str]:
+    """Return one line for each import that leaves its folder and leads to no lower layer."""
+    lines = []
+    for module, source in sources.items():
+        own = layer_of(module)
+        for name, line, _ in imports_of(source):
+            other = layer_of(name)
+            if own and other and own != other and other[0] >= own[0]:
+                lines.append(f"{module}, line {line}: {other[1]} is not below {own[1]}")
+            if is_below(name, REGISTRY) and not is_below(module, *MAY_IMPORT_REGISTRY):
+                lines.append(f"{module}, line {line}: may not import {REGISTRY}")
+    return lines
 
 
 def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
-    """Module -> what it imports while it is imported: our modules, and the outermost names of others."""
+    """Return module -> what is imported with it: our modules, and the top packages of others."""
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
-        names = [name for name, _, inside in imports_of(source) if not inside]
-        ours = [name if name in sources else name.rpartition(".")[0] for name in names]
-        graph[module] = {
-            mine if mine in sources else name.split(".")[0]
-            for mine, name in zip(ours, names, strict=True)
-        }
+        graph[module] = set()
+        for name, _, in_function in imports_of(source):
+            if in_function:
+                continue
+            ours = name if name in sources else name.rpartition(".")[0]
+            graph[module].add(ours if ours in sources else name.split(".")[0])
     return graph
 
 
 def find_cycle(sources: dict[str, str]) -> list[str]:
-    """A circle of modules that import each other when they are imported, first and last the same; empty without one."""
+    """Return modules that import each other in a cycle (first = last); empty if there is none."""
     try:
         graphlib.TopologicalSorter(import_graph(sources)).prepare()
     except graphlib.CycleError as error:
@@ -223,20 +265,26 @@ def find_cycle(sources: dict[str, str]) -> list[str]:
     return []
 
 
-def way_to_tensorflow(module: str, graph: dict[str, set[str]]) -> list[str]:
-    """The modules through which importing `module` imports TensorFlow, ending with it; empty where it does not."""
-    ways, seen = [[module]], {module}
-    for way in ways:
-        if way[-1] in TENSORFLOW:
-            return way
-        following = graph.get(way[-1], set()) - seen
+def path_to_tensorflow(module: str, graph: dict[str, set[str]]) -> list[str]:
+    """Return the shortest chain of imports from a module to TensorFlow; empty if there is none."""
+    paths = [[module]]
+    seen = {module}
+    for path in paths:
+        if path[-1] in TENSORFLOW:
+            return path
+        following = graph.get(path[-1], set()) - seen
         seen |= following
-        ways += [[*way, name] for name in sorted(following)]
+        paths += [[*path, name] for name in sorted(following)]
     return []
 
 
 def loaded_tensorflow(imports: str, path: Path) -> str:
-    """Which of TENSORFLOW a fresh interpreter has loaded after `imports`, with `path` in front of its search path."""
+    """Return which TENSORFLOW modules a new interpreter has loaded after `imports`.
+
+    Args:
+        imports: Python statements.
+        path: put first on the module search path.
+    """
     report = f"print(*(name for name in {TENSORFLOW} if name in sys.modules))"
     code = f"import sys; sys.path.insert(0, {str(path)!r}); {imports}; {report}"
     return subprocess.run(
@@ -244,120 +292,90 @@ def loaded_tensorflow(imports: str, path: Path) -> str:
     ).stdout.strip()
 
 
-# --- the tree
+# --- the repository
 
 
 def test_every_module_imports_only_what_it_may(root: Path) -> None:
-    sources = sources_below(root)
-    assert {
-        "data_io.records",
-        "delf_ext",
-        "delf_ext.index.exact",
-        "baseline_keras.__main__",
-        "dual_main",
-    } <= sources.keys()
-    found = [line for module, source in sources.items() for line in violations(module, source)]
-    assert not found, "\n".join(found)
+    sources = read_sources(root)
+    assert {"data_io.records", "delf_ext", "delf_ext.index.exact"} <= sources.keys()
+    assert {"baseline_keras.__main__", "dual_main"} <= sources.keys()
+    lines = [line for module, source in sources.items() for line in violations(module, source)]
+    assert not lines, "\n".join(lines)
 
 
-def floor_of(module: str) -> tuple[int, str] | None:
-    """Return the floor and the folder of a module of ours; None for the package `delf_ext` itself, and for others."""
-    for number, folders in enumerate(FLOORS):
-        for folder in folders:
-            if is_below(module, folder):
-                return number, folder
-    return None
+def test_no_import_leads_to_a_higher_layer(root: Path) -> None:
+    sources = read_sources(root)
+    without_layer = [module for module in sources if layer_of(module) is None]
+    assert without_layer == ["delf_ext"], "each folder needs a layer"
+    lines = upward_imports(sources)
+    assert not lines, "\n".join(lines)
 
 
-def arrows_up(sources: dict[str, str]) -> list[str]:
-    """Return one line for each import, lazy ones too, that does not lead to the same folder or a floor below."""
-    found = []
-    for module, source in sources.items():
-        own = floor_of(module)
-        for name, line, _ in imports_of(source):
-            other = floor_of(name)
-            if own and other and own != other and other[0] >= own[0]:
-                found.append(f"{module}, line {line}: {other[1]} is not below {own[1]}")
-            if is_below(name, REGISTRY) and not is_below(module, *KNOW_THE_REGISTRY):
-                found.append(f"{module}, line {line}: may not know the registry of recipes")
-    return found
+def test_no_modules_import_each_other_in_a_cycle(root: Path) -> None:
+    assert find_cycle(read_sources(root)) == []
 
 
-def test_no_import_leads_up(root: Path) -> None:
-    sources = sources_below(root)
-    placed = [module for module in sources if floor_of(module)]
-    assert len(placed) == len(sources) - 1, (
-        "each folder has a floor; only the package delf_ext itself has none"
-    )
-    found = arrows_up(sources)
-    assert not found, "\n".join(found)
-
-
-def test_a_planted_arrow_up_is_found() -> None:
-    sources = {
-        "delf_ext.runs.opening": "def f():\n    from delf_ext.app import training",
-        "delf_ext.training.loop": "from delf_ext.recipes.registry import RECIPES",
-        "delf_ext.app.data": "from delf_ext.runs.opening import quiet\nfrom delf_ext.app import training",
-    }
-    assert arrows_up(sources) == [
-        "delf_ext.runs.opening, line 2: delf_ext.app is not below delf_ext.runs",
-        "delf_ext.training.loop, line 1: may not know the registry of recipes",
+def test_modules_without_tensorflow_do_not_reach_it_through_others(root: Path) -> None:
+    graph = import_graph(read_sources(root))
+    modules = [
+        module for module in graph if is_below(module, "data_io", *WITHOUT_TENSORFLOW.split())
     ]
+    modules.remove("data_io.batches")
+    paths = [" -> ".join(path_to_tensorflow(module, graph)) for module in modules]
+    assert not any(paths), "\n".join(filter(None, paths))
 
 
-def test_no_circle_of_imports(root: Path) -> None:
-    assert find_cycle(sources_below(root)) == []
-
-
-def test_search_and_metrics_reach_no_tensorflow_through_others(root: Path) -> None:
-    graph = import_graph(sources_below(root))
-    quick = [module for module in graph if is_below(module, *IMPORTED_QUICKLY)]
-    quick += [
-        module for module in graph if is_below(module, "data_io") and module != "data_io.batches"
-    ]
-    ways = [" -> ".join(way) for module in quick if (way := way_to_tensorflow(module, graph))]
-    assert not ways, "\n".join(ways)
-
-
-def test_no_utils(root: Path) -> None:
-    found = [name for name in sources_below(root) if {"utils", "util"} & set(name.split("."))]
-    assert not found, f"{found}: say in the name what it does"
-
-
-def test_help_search_and_metrics_do_without_tensorflow(root: Path) -> None:
+def test_help_search_and_metrics_load_no_tensorflow(root: Path) -> None:
     imports = (
         "import dual_main, delf_ext.index.exact, delf_ext.evaluation.metrics; dual_main.help_text()"
     )
     assert loaded_tensorflow(imports, root) == ""
 
 
-# --- the tables and the checker
+def test_no_module_is_called_utils(root: Path) -> None:
+    names = [name for name in read_sources(root) if {"utils", "util"} & set(name.split("."))]
+    assert not names, f"{names}: use a name that says what the module does"
 
 
-def test_tensorflow_stays_behind_its_wall() -> None:
-    """The table itself: at module level only there, inside functions only in two more places."""
-    at_import = {
-        unit for unit, (always, _) in RULES.items() if set(TENSORFLOW) & set(always.split())
-    }
-    inside = {unit for unit, (_, lazily) in RULES.items() if "tensorflow" in lazily.split()}
-    behind = (
+# --- the tables
+
+
+def test_only_few_modules_may_import_tensorflow() -> None:
+    may_always = {module for module, rule in ALLOWED.items() if set(TENSORFLOW) & set(rule.always)}
+    assert may_always == {
         "data_io.batches",
         "delf_ext.models",
+        "delf_ext.models.slim_compat",
         "delf_ext.losses",
+        "delf_ext.losses.triplet",
         "delf_ext.training",
         "delf_ext.features",
         "baseline_keras",
-    )
-    assert {unit for unit in at_import if not is_below(unit, *behind)} == set()
-    assert inside == {"delf_ext.models.precision", "delf_ext.runs", "delf_ext.app", "pretrained"}
-    knows = {
-        name: [unit for unit, rule in RULES.items() if name in " ".join(rule).split()]
-        for name in TENSORFLOW[1:3]
     }
-    assert knows == {
-        "tf_slim": ["delf_ext.models.slim_compat"],
-        "tensorflow_addons": ["delf_ext.losses.triplet"],
+    in_functions = {module for module, rule in ALLOWED.items() if "tensorflow" in rule.in_functions}
+    assert in_functions == {
+        "delf_ext.models.precision",
+        "delf_ext.runs",
+        "delf_ext.app",
+        "pretrained",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("tf_slim", "delf_ext.models.slim_compat"),
+        ("tensorflow_addons", "delf_ext.losses.triplet"),
+    ],
+)
+def test_only_one_module_may_import_tf_slim_and_one_tensorflow_addons(
+    name: str, module: str
+) -> None:
+    importers = [key for key, rule in ALLOWED.items() if name in rule.always + rule.in_functions]
+    assert importers == [module]
+
+
+# --- the checks
 
 
 @pytest.mark.parametrize(
@@ -420,47 +438,63 @@ def test_tensorflow_stays_behind_its_wall() -> None:
         ("dual_main", "from tests.conftest import ROOT", "tests.conftest.ROOT"),
     ],
 )
-def test_a_planted_violation_is_found(module: str, source: str, forbidden: str) -> None:
-    (found,) = violations(module, f'"""Docstring."""\n{source}\n')
-    assert found.startswith(f"{module}, line ") and f"may not import {forbidden};" in found
+def test_a_forbidden_import_is_found(module: str, source: str, forbidden: str) -> None:
+    (line,) = violations(module, f'"""Docstring."""\n{source}\n')
+    assert line.startswith(f"{module}, line ") and f"may not import {forbidden}. Allowed: " in line
 
 
-def test_what_is_allowed_is_not_found() -> None:
-    lazily = "import os.path\nimport numpy as np\nfrom data_io import splits\n\n\ndef f():\n    import tensorflow as tf\n"
-    assert violations("delf_ext.app.training", lazily) == []
-    assert (
-        violations(
-            "delf_ext.evaluation.report", "from delf_ext.reranking.chain import run\nimport numba"
-        )
-        == []
-    )
-    assert violations("delf_ext.index.approximate", "def f():\n    import faiss") == []
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "delf_ext.app.training",
+            "import os.path\nimport numpy as np\nfrom data_io import splits\n\n\n"
+            "def f():\n    import tensorflow as tf\n",
+        ),
+        (
+            "delf_ext.evaluation.report",
+            "from delf_ext.reranking.chain import run\nimport numba",
+        ),
+        ("delf_ext.index.approximate", "def f():\n    import faiss"),
+        (
+            "delf_ext.models.slim_compat",
+            "import tf_slim as slim\nfrom tf_slim.nets import vgg",
+        ),
+        ("delf_ext.models.trunks.slim", "from delf_ext.models.slim_compat import slim"),
+        ("delf_ext.losses.triplet", "def f():\n    import tensorflow_addons as tfa"),
+    ],
+)
+def test_an_allowed_import_is_accepted(module: str, source: str) -> None:
+    assert violations(module, source) == []
 
 
-def test_one_file_knows_tf_slim_and_one_addons() -> None:
-    assert (
-        violations(
-            "delf_ext.models.slim_compat", "import tf_slim as slim\nfrom tf_slim.nets import vgg"
-        )
-        == []
-    )
-    assert (
-        violations("delf_ext.models.trunks.slim", "from delf_ext.models.slim_compat import slim")
-        == []
-    )
-    assert violations("delf_ext.models.heads", "from delf_ext.models.slim_compat import slim") == [
-        "delf_ext.models.heads, line 1: delf_ext.models.slim_compat is known only to delf_ext.models.trunks.slim"
+def test_only_the_slim_trunk_may_import_slim_compat() -> None:
+    source = "from delf_ext.models.slim_compat import slim"
+    assert violations("delf_ext.models.heads", source) == [
+        "delf_ext.models.heads, line 1: only delf_ext.models.trunks.slim may import "
+        "delf_ext.models.slim_compat"
     ]
-    assert (
-        violations("delf_ext.losses.triplet", "def f():\n    import tensorflow_addons as tfa") == []
-    )
 
 
 def test_a_module_without_a_rule_is_found() -> None:
     assert violations("elsewhere.thing", "") == ["elsewhere.thing: no rule says what it may import"]
 
 
-def test_a_planted_circle_is_found_and_a_lazy_one_is_none() -> None:
+def test_an_import_of_a_higher_layer_is_found() -> None:
+    sources = {
+        "delf_ext.runs.opening": "def f():\n    from delf_ext.app import training",
+        "delf_ext.training.loop": "from delf_ext.recipes.registry import RECIPES",
+        "delf_ext.app.data": (
+            "from delf_ext.runs.opening import quiet\nfrom delf_ext.app import training"
+        ),
+    }
+    assert upward_imports(sources) == [
+        "delf_ext.runs.opening, line 2: delf_ext.app is not below delf_ext.runs",
+        "delf_ext.training.loop, line 1: may not import delf_ext.recipes.registry",
+    ]
+
+
+def test_a_cycle_is_found_unless_one_import_is_inside_a_function() -> None:
     sources = {
         "p": "",
         "p.a": "from p.b import x",
@@ -471,7 +505,7 @@ def test_a_planted_circle_is_found_and_a_lazy_one_is_none() -> None:
     assert find_cycle({**sources, "p.c": "def f():\n    import p.a"}) == []
 
 
-def test_a_planted_way_to_tensorflow_is_found() -> None:
+def test_an_indirect_import_of_tensorflow_is_found() -> None:
     sources = {
         "q": "import p.a",
         "p.a": "import numpy\nfrom p import b",
@@ -479,8 +513,8 @@ def test_a_planted_way_to_tensorflow_is_found() -> None:
         "p": "",
     }
     graph = import_graph(sources)
-    assert way_to_tensorflow("q", graph) == ["q", "p.a", "p.b", "tensorflow"]
-    assert way_to_tensorflow("p", graph) == []
+    assert path_to_tensorflow("q", graph) == ["q", "p.a", "p.b", "tensorflow"]
+    assert path_to_tensorflow("p", graph) == []
 
 
 def test_a_loaded_tensorflow_is_noticed(tmp_path: Path) -> None:
