@@ -17,7 +17,7 @@ from delf_ext.app.reranking import (
     reserve,
 )
 from delf_ext.features.embedder import AnyEmbedder
-from delf_ext.pipeline import NO_COPIES, embed, rank, width_in_memory
+from delf_ext.pipeline import NO_COPIES, embed, num_ranked, rank
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
@@ -56,7 +56,7 @@ def answers(
         return
     for line in first_skipped(retrieval.skipped, "placed last"):
         log(line)
-    ranking, begun_s = rank(retrieval, width_in_memory(retrieval)), deadline.clock()
+    ranking, begun_s = rank(retrieval, num_ranked(retrieval)), deadline.clock()
     yield _answer(query, gallery, ranking)
     if chain:
         ranking, _ = reranker(retrieval, ranking, chain, reserve(deadline, begun_s, times=1))
