@@ -1,6 +1,7 @@
-"""NSML: the platform of the 2018 hackathon, or a stand-in that runs its contract today.
+"""Provide the session API of NSML, the platform of the 2018 hackathon.
 
-The names below are those of the real `nsml` package where there is one, else of `session`: `from delf_ext import nsml`.
+The names come from the platform's own `nsml` package if it is installed, and otherwise from
+`session`, which does the same on this machine. Usage: `from delf_ext import nsml`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ __all__ = [
 
 
 def _platform() -> ModuleType:
-    """The real package; the stand-in in its own sessions, and where only a shim or a folder without code has that name."""
-    found = None if session.IS_ON_NSML else importlib.util.find_spec("nsml")
-    if (
-        found is None
-        or found.origin is None
-        or Path(found.origin).parts[-2:] == ("shim", "nsml.py")
-    ):
+    """Return the platform's package `nsml`, or our `session` module.
+
+    Our module is used in the sessions that our `nsml` command starts, and if no package `nsml` is
+    installed. Our own shim and a folder without code are not the platform's package.
+    """
+    if session.IS_ON_NSML:
+        return session
+    spec = importlib.util.find_spec("nsml")
+    if spec is None or spec.origin is None:
+        return session
+    if Path(spec.origin).parts[-2:] == ("shim", "nsml.py"):
         return session
     import nsml
 
@@ -41,6 +46,13 @@ def _platform() -> ModuleType:
 
 
 _nsml = _platform()
-IS_ON_NSML, DATASET_PATH, SESSION_NAME = _nsml.IS_ON_NSML, _nsml.DATASET_PATH, _nsml.SESSION_NAME
-bind, save, load, paused, report = _nsml.bind, _nsml.save, _nsml.load, _nsml.paused, _nsml.report
-cache = getattr(_nsml, "cache", session.cache)  # the published nsml-local has none
+IS_ON_NSML = _nsml.IS_ON_NSML
+DATASET_PATH = _nsml.DATASET_PATH
+SESSION_NAME = _nsml.SESSION_NAME
+bind = _nsml.bind
+save = _nsml.save
+load = _nsml.load
+paused = _nsml.paused
+report = _nsml.report
+# The published package nsml-local has no `cache`.
+cache = getattr(_nsml, "cache", session.cache)

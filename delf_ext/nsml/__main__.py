@@ -1,4 +1,4 @@
-"""`python -m delf_ext.nsml`: the console command, where it is not installed."""
+"""Run the command `nsml` as `python -m delf_ext.nsml`."""
 
 import sys
 

@@ -1,6 +1,7 @@
-"""What `infer` answers: checked strictly against the contract, and scored as the official code did.
+"""Check the answer of `infer` strictly and score it as the 2018 platform did.
 
-Source: the 2018 platform's contract (DESIGN section 7): list(zip(range(n), {query: [reference, ...]}.items())).
+Source: the contract of the 2018 platform:
+list(zip(range(n), {query: [reference, ...]}.items())).
 """
 
 from __future__ import annotations
@@ -15,134 +16,164 @@ import numpy as np
 from data_io.records import GroundTruth, Ranking
 from delf_ext.evaluation.metrics import hits_of, summarize
 
-SHOWN = 10  # places named of each broken rule
+# Number of violations that are shown for each rule.
+NUM_SHOWN = 10
 FORM = "[(0, ('query_0', ['refer_12', ...])), (1, ...), ...]"
 
 
 class BadAnswer(ValueError):
-    """An answer against the contract; the message has one line for every rule that it breaks, with the first places."""
+    """Answer that breaks the contract; the message lists the broken rules and their places."""
 
 
-class _Broken:
-    """How often each rule is broken, and where first."""
+class _BrokenRules:
+    """Number of violations of each rule, and the places of the first ones."""
 
     def __init__(self) -> None:
-        self.times: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.places: defaultdict[str, list[str]] = defaultdict(list)
 
-    def add(self, rule: str, where: str, *values: object) -> None:
-        """where: a template for the values; an answer may have millions of faults, so only those shown are written out."""
-        self.times[rule] += 1
-        if self.times[rule] <= SHOWN:
-            self.places[rule].append(where.format(*map(reprlib.repr, values)))
+    def add(self, rule: str, template: str, *values: object) -> None:
+        """Count a violation; format its place only if it is shown (there may be millions)."""
+        self.counts[rule] += 1
+        if self.counts[rule] <= NUM_SHOWN:
+            self.places[rule].append(template.format(*map(reprlib.repr, values)))
 
     def error(self) -> BadAnswer:
-        lines = [f"the answer is not of the form {FORM}:"]
+        lines = [f"the answer must have the form {FORM}:"]
         for rule, places in self.places.items():
-            more = ", ..." if self.times[rule] > SHOWN else ""
-            lines.append(f"- {rule}. Broken {self.times[rule]}x: {', '.join(places)}{more}")
+            count = self.counts[rule]
+            more = ", ..." if count > NUM_SHOWN else ""
+            lines.append(f"- {rule}. Violations ({count}): {', '.join(places)}{more}")
         return BadAnswer("\n".join(lines))
 
 
-def validated(answer: Any, query_ids: Iterable[str], reference_ids: Iterable[str]) -> Ranking:
-    """The answer as a ranking, its queries in the order of `query_ids`; lists count as tuples, as JSON has none.
+def ranking_from_answer(
+    answer: Any, query_ids: Iterable[str], reference_ids: Iterable[str]
+) -> Ranking:
+    """Check an answer and convert it to a ranking.
 
-    query_ids [Q], reference_ids [G]: of the data set, without extension. A list of references may be short, not empty.
-    Raises: BadAnswer naming every rule that is broken.
+    Lists are accepted in place of tuples, because JSON has no tuples. A list of references may be
+    short but not empty.
+
+    Args:
+        answer: what `infer` returned.
+        query_ids: [Q] ids of the data set's queries (file names without extension).
+        reference_ids: [G] ids of the data set's references.
+
+    Returns:
+        Ranking of the Q queries in the order of `query_ids`; shorter lists end with rows of -1.
+
+    Raises:
+        BadAnswer: The answer breaks the contract.
     """
-    broken = _Broken()
+    broken = _BrokenRules()
     if not isinstance(answer, (list, tuple)):
-        broken.add("the answer is a list", "it is {}", answer)
+        broken.add("the answer must be a list", "it is {}", answer)
         raise broken.error()
     row_of = {str(name): row for row, name in enumerate(reference_ids)}
     rows_of: dict[str, np.ndarray | None] = dict.fromkeys(map(str, query_ids))
-    for place, item in enumerate(answer):
+    for position, item in enumerate(answer):
         match item:
             case (number, (str(query), list() | tuple() as references)):
-                if type(number) is not int or number != place:
-                    broken.add("the numbers are 0, 1, 2, ...", "item {} has {}", place, number)
+                if type(number) is not int or number != position:
+                    rule = "the items must have the numbers 0, 1, 2, ..."
+                    broken.add(rule, "item {} has {}", position, number)
                 if query not in rows_of:
-                    broken.add(_why_unknown("query", query, rows_of), "{} (item {})", query, place)
+                    broken.add(
+                        _rule_of_unknown("query", query, rows_of), "{} (item {})", query, position
+                    )
                     continue
                 if rows_of[query] is not None:
-                    broken.add("a query is answered once", "{} (item {})", query, place)
+                    broken.add("each query must be answered once", "{} (item {})", query, position)
                 rows_of[query] = _rows(references, row_of, broken, query)
             case _:
-                broken.add(
-                    "every item is (number, (query, [references]))", "item {} is {}", place, item
-                )
+                rule = "each item must be (number, (query, [references]))"
+                broken.add(rule, "item {} is {}", position, item)
     for query, rows in rows_of.items():
         if rows is None:
-            broken.add("every query is answered", "{}", query)
-    if broken.times:
+            broken.add("every query must be answered", "{}", query)
+    if broken.counts:
         raise broken.error()
     return _ranking({query: rows for query, rows in rows_of.items() if rows is not None}, row_of)
 
 
 def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
-    """Metric -> value: the challenge's `mAP@1000`, `mAP` over all that was answered, `recall_at_1` and so on.
+    """Compute the metrics of an answer: the challenge's `mAP@1000`, `mAP`, `recall_at_1` and more.
 
-    labels: of every query and reference; a reference is relevant where its label is the query's.
-    Raises: ValueError when a label is missing, or no query has a relevant reference.
+    A reference is relevant if it has the label of the query.
+
+    Args:
+        ranking: ranking of Q queries in G references.
+        labels: label of every query and reference, by id.
+
+    Returns:
+        Metric -> value. `mAP` counts the whole ranking, `mAP@1000` its first 1,000 references.
+
+    Raises:
+        ValueError: A label is missing, or no query has a relevant reference.
     """
-    by_label: dict[str, list[int]] = defaultdict(list)
-    try:
-        for row, name in enumerate(ranking.gallery_ids.tolist()):
-            by_label[labels[name]].append(row)
-        relevant = tuple(
-            np.array(by_label[labels[name]], np.int64) for name in ranking.query_ids.tolist()
-        )
-    except KeyError as error:
+    missing = [
+        name
+        for name in (*ranking.gallery_ids.tolist(), *ranking.query_ids.tolist())
+        if name not in labels
+    ]
+    if missing:
         raise ValueError(
-            f"the answers have no label of {error.args[0]}: push the data set again."
-        ) from None
-    junk = (np.zeros(0, np.int64),) * len(relevant)
-    return dict(
-        summarize(
-            hits_of(
-                ranking, GroundTruth(ranking.query_ids, len(ranking.gallery_ids), relevant, junk)
-            )
+            f"the data set has no label for {missing[0]}: push it again with --overwrite."
         )
+    rows_by_label: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(ranking.gallery_ids.tolist()):
+        rows_by_label[labels[name]].append(row)
+    relevant = tuple(
+        np.array(rows_by_label[labels[name]], np.int64) for name in ranking.query_ids.tolist()
     )
+    junk = (np.zeros(0, np.int64),) * len(relevant)
+    truth = GroundTruth(ranking.query_ids, len(ranking.gallery_ids), relevant, junk)
+    return dict(summarize(hits_of(ranking, truth)))
 
 
 def _ranking(rows_of: Mapping[str, np.ndarray], row_of: Mapping[str, int]) -> Ranking:
-    rows = np.full((len(rows_of), max(map(len, rows_of.values()), default=0)), -1, np.int32)
-    for row, found in zip(rows, rows_of.values(), strict=True):
-        row[: len(found)] = found
-    nearness = np.broadcast_to(-np.arange(rows.shape[1], dtype=np.float32), rows.shape)
-    return Ranking(
-        np.array(list(rows_of)), np.array(list(row_of)), rows, nearness, provenance="answer"
-    )
+    max_length = max(map(len, rows_of.values()), default=0)
+    rows = np.full((len(rows_of), max_length), -1, np.int32)
+    for row, answered in zip(rows, rows_of.values(), strict=True):
+        row[: len(answered)] = answered
+    # An answer has no scores: any falling numbers keep its order.
+    scores = np.broadcast_to(-np.arange(max_length, dtype=np.float32), rows.shape)
+    query_ids = np.array(list(rows_of))
+    gallery_ids = np.array(list(row_of))
+    return Ranking(query_ids, gallery_ids, rows, scores, provenance="answer")
 
 
 def _rows(
-    references: Sequence[Any], row_of: Mapping[str, int], broken: _Broken, query: str
+    references: Sequence[Any], row_of: Mapping[str, int], broken: _BrokenRules, query: str
 ) -> np.ndarray:
-    """[k] int32; looked at one by one only where something is wrong."""
+    """Return the gallery rows of a list of references: int32 [k]; empty if a rule is broken."""
     try:
         rows = np.fromiter(map(row_of.__getitem__, references), np.int32, len(references))
         if len(rows) and len(set(references)) == len(rows):
             return rows
-    except (KeyError, TypeError):  # unknown; not hashable
+    except (KeyError, TypeError):
+        # An unknown reference, or one that is not hashable: find out below.
         pass
     if not references:
-        broken.add("a query has at least one reference", "{}", query)
+        broken.add("each query must have at least one reference", "{}", query)
     seen: set[str] = set()
-    for place, name in enumerate(references):
-        where = "{} ({}, place {})", name, query, place
+    for position, name in enumerate(references):
+        where = "{} ({}, position {})", name, query, position
         if not isinstance(name, str):
-            broken.add("a reference is a string", *where)
+            broken.add("each reference must be a string", *where)
         elif name not in row_of:
-            broken.add(_why_unknown("reference", name, row_of), *where)
+            broken.add(_rule_of_unknown("reference", name, row_of), *where)
         elif name in seen:
-            broken.add("a reference comes once in a list", *where)
+            broken.add("a reference must not occur twice in a list", *where)
         else:
             seen.add(name)
     return np.zeros(0, np.int32)
 
 
-def _why_unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
-    if name.rpartition("/")[2].rpartition(".")[0] in known or name.rpartition("/")[2] in known:
-        return f"a {what} is named without folder and extension"
-    return f"a {what} is one of the data set's"
+def _rule_of_unknown(kind: str, name: str, known: Mapping[str, Any]) -> str:
+    """Return the rule that an unknown name breaks; `kind` is "query" or "reference"."""
+    file_name = name.rpartition("/")[2]
+    if file_name in known or file_name.rpartition(".")[0] in known:
+        return f"each {kind} must be named without folder and extension"
+    return f"each {kind} must be in the data set"

@@ -1,4 +1,4 @@
-"""`nsml.cache`: what a preprocessing function writes is kept, and copied for the next run that asks for the same."""
+"""Keep the files that a preprocessing function wrote, and copy them if it is called again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ from delf_ext.nsml import store
 def cached(
     function: Callable[..., object], outputs: list[str], dataset: Path, arguments: dict[str, Any]
 ) -> None:
-    """Makes the files `outputs` by function(**arguments), or by copying what the same call wrote in an earlier run.
+    """Create the files `outputs` by a call of `function`, or copy them from an earlier same call.
 
-    The same: the function's name and source, what it is bound to or closes over, all arguments, and the data set as it was
-    pushed; not the source of the functions that it calls. Where that cannot be told, or nothing can be kept, a warning says why
-    and the function is called.
-    Raises: ValueError when the function does not write what it should.
+    Two calls are the same if these are equal: name and source of the function, the object it is
+    bound to, the variables it closes over, all arguments, and the data set with the time at which
+    it was pushed. The source of the functions that it calls is not compared. If calls cannot be
+    compared, or the files cannot be kept, a warning says why and the function is called.
+
+    Args:
+        function: called as function(**arguments); writes the files `outputs`.
+        outputs: paths of the files.
+        dataset: folder of the data set.
+        arguments: keyword arguments of the function.
+
+    Raises:
+        ValueError: The function did not write one of the files.
     """
     try:
         kept = store.home() / "cache" / _key(function, dataset, arguments)
-    except Exception as error:  # no source, or whatever an argument raises that cannot be pickled
+    except Exception as error:
+        # The source may be missing, and pickling an argument may raise anything.
         warnings.warn(
-            f"nsml.cache: called anew, since it cannot be told from other calls ({error}).",
+            f"nsml.cache: the call is not cached, because its function or arguments cannot be "
+            f"compared with those of other calls ({error}).",
             stacklevel=3,
         )
         kept = None
@@ -39,21 +50,22 @@ def cached(
             shutil.copyfile(kept / str(number), path)
         return
     function(**arguments)
-    if missing := [path for path in outputs if not Path(path).is_file()]:
+    missing = [path for path in outputs if not Path(path).is_file()]
+    if missing:
         raise ValueError(f"nsml.cache: {function.__name__} did not write {', '.join(missing)}.")
     if kept:
         _keep(outputs, kept)
 
 
 def _key(function: Callable[..., object], dataset: Path, arguments: dict[str, Any]) -> str:
-    state = inspect.getclosurevars(function).nonlocals, getattr(function, "__self__", None)
-    pushed = str(dataset), dataset.stat().st_mtime_ns
-    call = function.__qualname__, inspect.getsource(function), state, arguments, pushed
+    state = (inspect.getclosurevars(function).nonlocals, getattr(function, "__self__", None))
+    pushed = (str(dataset), dataset.stat().st_mtime_ns)
+    call = (function.__qualname__, inspect.getsource(function), state, arguments, pushed)
     return hashlib.sha256(pickle.dumps(call)).hexdigest()[:32]
 
 
 def _keep(outputs: list[str], kept: Path) -> None:
-    """Copies the files into a folder that appears whole or not at all."""
+    """Copy the files to a hidden folder, and rename it to `kept` when all are there."""
     copies = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         copies.mkdir(parents=True)
@@ -61,7 +73,8 @@ def _keep(outputs: list[str], kept: Path) -> None:
             shutil.copyfile(path, copies / str(number))
         os.rename(copies, kept)
     except OSError as error:
-        if not kept.is_dir():  # where it is, another run was faster
-            warnings.warn(f"nsml.cache: not kept for the next run ({error}).", stacklevel=4)
+        # If the folder exists, another session made the same call at the same time.
+        if not kept.is_dir():
+            warnings.warn(f"nsml.cache: the files cannot be kept ({error}).", stacklevel=4)
     finally:
         shutil.rmtree(copies, ignore_errors=True)

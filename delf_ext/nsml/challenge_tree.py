@@ -1,4 +1,4 @@
-"""The challenge's tree of any data set: where each image goes, and the labels of the test images, which go nowhere in it."""
+"""Plan how the images of any data set become the challenge's folder tree."""
 
 from __future__ import annotations
 
@@ -16,37 +16,53 @@ from data_io.records import ImageList
 from data_io.synthetic.dataset import QUERY, REFERENCE, TRAIN
 
 TEST = "test/test_data"
-UNSAFE = re.compile(
-    r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]+'
-)  # in a file's name, on one system or another
-MAX_NAME = 60  # letters; a file system takes 255 bytes, and a letter may have four
+# Characters that some operating system forbids in file names.
+UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]+')
+# Letters of a folder name. A file system allows 255 bytes, and a letter has up to four.
+MAX_NAME = 60
 
 
 class ChallengeTree(NamedTuple):
-    """sources: place in the tree -> file to copy there; labels: test image -> label, empty where the data have none."""
+    """Files of a challenge tree, and the labels of its test images.
+
+    Attributes:
+        sources: path in the tree -> image file to copy there.
+        labels: id of a test image -> label; empty if the data set has no labels of test images.
+    """
 
     sources: dict[str, str]
     labels: dict[str, str]
 
 
 def lay_out(data: DataSet, keep_names: bool) -> ChallengeTree:
-    """keep_names: of the files; otherwise query_<i> and refer_<j> are numbered by a seeded permutation."""
+    """Choose the path of each image in the challenge tree.
+
+    Args:
+        data: training images, queries and gallery.
+        keep_names: keep the names of the image files. Otherwise queries and references are named
+            query_<i> and refer_<j>, numbered in a random order with a fixed seed.
+
+    Returns:
+        The tree. Labels of test images are not part of its paths.
+    """
     classes = folder_names(data.class_names)
-    query, gallery = data.query, data.gallery
+    query = data.query
+    gallery = data.gallery
     if not keep_names:
         rng = np.random.default_rng(0)
-        query, gallery = _numbered(query, "query", rng), _numbered(gallery, "refer", rng)
+        query = _numbered(query, "query", rng)
+        gallery = _numbered(gallery, "refer", rng)
     sources = dict(_train_files(data.train, classes, keep_names))
     for folder, images in ((QUERY, query), (REFERENCE, gallery)):
-        sources |= {
-            f"{folder}/{image}{Path(source).suffix}": source
-            for image, source in zip(images.ids, images.paths)
-        }
+        for image_id, source in zip(images.ids, images.paths):
+            sources[f"{folder}/{image_id}{Path(source).suffix}"] = source
     return ChallengeTree(sources, _labels(query, classes) | _labels(gallery, classes))
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """A folder's name for each class, safe on any system; classes that differ get names that differ, in more than case.
+    """Return a folder name for each class that is valid on every operating system.
+
+    Names of different classes differ, also if upper and lower case are not distinguished.
 
     >>> folder_names(["12", "Fruit/Apple", "fruit_apple", "../x"])
     ['12', 'Fruit_Apple', 'fruit_apple_2', '_x']
@@ -54,18 +70,20 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for class_name in class_names:
-        name = plain = UNSAFE.sub("_", class_name).strip(". ")[:MAX_NAME].strip(". ") or "_"
-        times = 1
+        base = UNSAFE.sub("_", class_name).strip(". ")[:MAX_NAME].strip(". ") or "_"
+        name = base
+        number = 1
         while name.casefold() in taken:
-            times += 1
-            name = f"{plain}_{times}"
+            number += 1
+            name = f"{base}_{number}"
         taken.add(name.casefold())
         names.append(name)
     return names
 
 
 def _numbered(images: ImageList, prefix: str, rng: np.random.Generator) -> ImageList:
-    """In the order of the numbers: neither they nor the times at which the files are written tell of the classes."""
+    """Shuffle images and name them by their new positions."""
+    # The files are written in the new order, so neither names nor file times reveal the class.
     ids = np.array([f"{prefix}_{number}" for number in range(len(images))])
     return dataclasses.replace(images.take(rng.permutation(len(images))), ids=ids)
 
@@ -73,20 +91,18 @@ def _numbered(images: ImageList, prefix: str, rng: np.random.Generator) -> Image
 def _train_files(
     train: ImageList, classes: Sequence[str], keep_names: bool
 ) -> Iterator[tuple[str, str]]:
-    """(place in the data set, source)."""
-    seen: Counter[str] = Counter()
+    """Yield (path in the tree, image file) of each training image."""
+    num_images: Counter[str] = Counter()
     for label, path in zip(train.known_labels("training"), train.paths, strict=True):
-        folder, source = classes[label], Path(path)
-        yield (
-            f"{TRAIN}/{folder}/{source.name if keep_names else f'{folder}_{seen[folder]}{source.suffix}'}",
-            path,
-        )
-        seen[folder] += 1
+        folder = classes[label]
+        name = Path(path).name
+        if not keep_names:
+            name = f"{folder}_{num_images[folder]}{Path(path).suffix}"
+        yield f"{TRAIN}/{folder}/{name}", path
+        num_images[folder] += 1
 
 
 def _labels(images: ImageList, classes: Sequence[str]) -> dict[str, str]:
-    return (
-        {}
-        if images.labels is None
-        else {str(name): classes[label] for name, label in zip(images.ids, images.labels)}
-    )
+    if images.labels is None:
+        return {}
+    return {str(name): classes[label] for name, label in zip(images.ids, images.labels)}

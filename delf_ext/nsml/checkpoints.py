@@ -1,4 +1,4 @@
-"""A checkpoint: the folder that a user's `save` wrote, and a note about it; there as a whole or not at all."""
+"""Write and read checkpoints: the folder that a user's `save` filled, and a note about it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,26 @@ from delf_ext.nsml import store
 
 
 def write(above: Path, name: str, function: Callable[[str], Any], summary: dict[str, Any]) -> None:
-    """above/name: what function(folder) writes in model/, and checkpoint.json.
+    """Write a checkpoint: `above/name/model/`, filled by `function`, and `checkpoint.json`.
 
-    One of the same name gives way when the new one is whole, by two renames: only a kill between them leaves it as
-    `.NAME.earlier`. Raises: ValueError when it is no name; what the function raises, and OSError on a full disk: then nothing
-    has changed.
+    A checkpoint of the same name is replaced by two renames when the new one is complete. Only if
+    the process is killed between them, the earlier one is left as `.NAME.earlier`.
+
+    Args:
+        above: folder of the session's checkpoints.
+        name: name of the checkpoint.
+        function: writes the model to the folder that it is given.
+        summary: values last reported, kept in the note.
+
+    Raises:
+        ValueError: The name is not valid.
+        OSError: The disk is full. Nothing has changed then, nor if `function` raises an error.
     """
     target = above / store.checked(name, "checkpoint")
-    new, earlier = above / f".{name}.new", above / f".{name}.earlier"
-    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed while it saved
+    new = above / f".{name}.new"
+    earlier = above / f".{name}.earlier"
+    # A process that was killed while saving may have left it.
+    shutil.rmtree(new, ignore_errors=True)
     try:
         (new / "model").mkdir(parents=True)
         started = time.time()
@@ -48,7 +59,14 @@ def write(above: Path, name: str, function: Callable[[str], Any], summary: dict[
 
 
 def read(model: Path, function: Callable[[str], Any]) -> None:
-    """function(model); but the official baseline's load(file_path) wants the one file that its `save` wrote there."""
+    """Call a user's `load` function with the folder of a checkpoint.
+
+    The official Keras baseline has `load(file_path)`: it gets the file that its `save` wrote.
+
+    Args:
+        model: folder that `write` had filled.
+        function: the user's `load`.
+    """
     files = [path for path in model.iterdir() if path.is_file()]
     wants_file = next(iter(inspect.signature(function).parameters), "") == "file_path"
     function(str(files[0] if wants_file and len(files) == 1 else model))

@@ -1,4 +1,4 @@
-"""The console command `nsml`: `nsml --help` teaches."""
+"""Define the console command `nsml`: its commands, flags and help."""
 
 from __future__ import annotations
 
@@ -17,213 +17,227 @@ from delf_ext.nsml import commands, store, submission
 
 EXAMPLES = """\
 examples:
-  nsml dataset push ir_ph1_v2 --draw            round 1's shape, drawn; or: nsml dataset push NAME FOLDER_OF_IMAGES
+  nsml dataset push ir_ph1_v2 --draw            draw a data set as large as the one of round 1
   nsml run -d ir_ph1_v2 -e dual_main.py --args "--train_logits --train_sim --stop_gradient_sim"
-  nsml ps                                       what runs; -a: what has ended, too
-  nsml logs -f you/ir_ph1_v2/1
-  nsml model ls you/ir_ph1_v2/1
-  nsml submit you/ir_ph1_v2/1 200               answers the test queries with checkpoint 200, and scores them
-  nsml leaderboard ir_ph1_v2
-  nsml fork you/ir_ph1_v2/1 200 -a "--lr=1e-5"  a new session, from that checkpoint on
+  nsml ps                                       list running sessions; -a: all sessions
+  nsml logs -f you/ir_ph1_v2/1                  follow the output of a session
+  nsml model ls you/ir_ph1_v2/1                 list its checkpoints
+  nsml submit you/ir_ph1_v2/1 200               answer the test queries with checkpoint 200
+  nsml leaderboard ir_ph1_v2                    compare all submissions
+  nsml fork you/ir_ph1_v2/1 200 -a "--lr=1e-5"  start a new session from checkpoint 200
 
-Everything lies below ~/.mandoo, or the folder that MANDOO_HOME names."""
+Data sets and sessions are kept in ~/.mandoo, or in the folder that MANDOO_HOME names.
+`nsml COMMAND --help` shows the flags of a command."""
 
 POSITIONALS = {
-    "session": "its name, USER/DATASET/N",
-    "session+": "their names, USER/DATASET/N",
-    "checkpoint": "its name, see `nsml model ls`",
-    "checkpoint?": "its name (default: the newest)",
-    "path": "the new folder",
-    "path?": "class folders, a CSV or any other form that --data of dual_main.py takes",
-    "name": "of the data set",
+    "session": "name of the session: USER/DATASET/N",
+    "session+": "names of the sessions: USER/DATASET/N",
+    "checkpoint": "name of the checkpoint, see `nsml model ls`",
+    "checkpoint?": "name of the checkpoint (default: the newest)",
+    "path": "folder to create",
+    "path?": "images: class folders, a CSV file, or any other form that `mandoo --data` reads",
+    "name": "name of the data set",
 }
 Handler = Callable[[Namespace], int | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0; 1 with one line for what a user can mend, or a session or submission that failed; 2 for wrong usage."""
+    """Run a command of `nsml`.
+
+    Args:
+        arguments: command and flags; those of the process by default.
+
+    Returns:
+        Exit code: 0; 1 for an error that the user can correct, or if a session or submission
+        failed; 2 for wrong usage; 130 if interrupted.
+    """
     _prepare_process()
+    if arguments is None:
+        arguments = sys.argv[1:]
     try:
-        args = build_parser().parse_args(
-            _with_args_bound(sys.argv[1:] if arguments is None else arguments)
-        )
-        status = args.handler(args)
+        args = build_parser().parse_args(_join_args_values(arguments))
+        exit_code = args.handler(args)
         sys.stdout.flush()
-        return status or 0
+        return exit_code or 0
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted. Sessions that were started go on: `nsml ps` lists them.",
-            file=sys.stderr,
-        )
+        message = "\ninterrupted. Started sessions continue to run: `nsml ps` lists them."
+        print(message, file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `nsml logs SESSION | head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # what is left is flushed at exit
+    except BrokenPipeError:
+        # As in `nsml logs SESSION | head`. Python flushes the rest at exit: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UsageError as error:
-        print(f"usage error: {error} (--help explains)", file=sys.stderr)
+        print(f"usage error: {error} See --help.", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        remedy = f". `nsml rm` and `nsml model rm` make room in {store.home()}." if full else ""
+        remedy = ""
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            remedy = f". Free space in {store.home()} with `nsml rm` or `nsml model rm`."
         print(f"error: {error}{remedy}", file=sys.stderr)
         return 1
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    parser = _Parser(
+        prog="nsml",
+        description="Train, compare and submit models on this machine, as on the NSML platform.",
+        epilog=EXAMPLES,
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_sessions(subparsers)
+    _add_models(subparsers)
+    _add_datasets(subparsers)
+    return parser
+
+
 def _prepare_process() -> None:
-    """A closed terminal and `kill` interrupt, so that a submission ends as a whole; no letter or missing stdout stops a table."""
+    # Table cells may hold letters that the terminal cannot show, and a process may have no stdout.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    # `kill` and a closed terminal raise KeyboardInterrupt, so that a submission ends its process.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has it ignored
+        # `nohup` makes the process ignore SIGHUP: leave it so.
+        if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="nsml",
-        description="Trains, compares and submits on this machine, as NSML did.",
-        epilog=EXAMPLES,
+def _add_sessions(subparsers: Any) -> None:
+    args_help = 'arguments of the entry as one string: "--epochs=3 --lr=0.1"'
+    gpus_help = "number of GPUs that the session can use (default: %s)"
+    run = _command(
+        subparsers,
+        "run",
+        commands.run,
+        'nsml run -d ir_ph1_v2 -e dual_main.py -a "--epochs=3 --train_logits" -m "first try"',
     )
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_sessions(verbs)
-    _add_models(verbs)
-    _add_datasets(verbs)
-    return parser
-
-
-def _add_sessions(verbs: Any) -> None:
-    args_help = 'arguments of the entry, as one string: "--epochs=3 --lr=0.1"'
-    run = _command(verbs, "run", commands.run)
-    run.add_argument("-d", "--dataset", required=True, help="its data set, see `nsml dataset ls`")
-    run.add_argument(
-        "-e", "--entry", default="main.py", help="the file to run (default: %(default)s)"
-    )
+    run.add_argument("-d", "--dataset", required=True, help="data set, see `nsml dataset ls`")
+    run.add_argument("-e", "--entry", default="main.py", help="file to run (default: %(default)s)")
     run.add_argument("-a", "--args", default="", help=args_help)
+    run.add_argument("-g", "--gpus", type=_count, default=1, metavar="N", help=gpus_help % 1)
+    run.add_argument("-m", "--memo", default="", help="description that `nsml ps` shows")
+    interactive_help = "print the log until the session ends; exit code 1 if it fails"
+    run.add_argument("-i", "--interactive", action="store_true", help=interactive_help)
     run.add_argument(
-        "-g",
-        "--gpus",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="GPUs that it may see (default: %(default)s)",
+        "-v", "--verbose", action="store_true", help="print the session's folder and command"
     )
-    run.add_argument("-m", "--memo", default="", help="a description, for `nsml ps`")
-    run.add_argument(
-        "-i",
-        "--interactive",
-        action="store_true",
-        help="show its log until it ends; exit 1 when it fails",
-    )
-    run.add_argument(
-        "-v", "--verbose", action="store_true", help="say where it lies and what is run"
-    )
-    ps = _command(verbs, "ps", commands.ps)
-    ps.add_argument("-a", "--all", action="store_true", help="ended ones, too")
-    logs = _command(verbs, "logs", commands.logs, "session")
-    logs.add_argument(
-        "-f", "--follow", action="store_true", help="and what it prints, until it ends"
-    )
-    _command(verbs, "stop", commands.stop, "session")
-    _command(verbs, "resume", commands.resume, "session", "checkpoint?")
-    fork = _command(verbs, "fork", commands.fork, "session", "checkpoint?")
-    fork.add_argument("-a", "--args", default="", help=f"more {args_help}")
-    fork.add_argument(
-        "-g",
-        "--gpus",
-        type=_count,
-        metavar="N",
-        help="GPUs that it may see (default: as its parent)",
-    )
-    _command(verbs, "rm", commands.rm, "session+")
+    ps = _command(subparsers, "ps", commands.ps, "nsml ps -a")
+    ps.add_argument("-a", "--all", action="store_true", help="list ended sessions too")
+    logs = _command(subparsers, "logs", commands.logs, "nsml logs -f you/ir_ph1_v2/1", "session")
+    logs.add_argument("-f", "--follow", action="store_true", help="continue until the session ends")
+    _command(subparsers, "stop", commands.stop, "nsml stop you/ir_ph1_v2/1", "session")
+    resume_example = "nsml resume you/ir_ph1_v2/1"
+    _command(subparsers, "resume", commands.resume, resume_example, "session", "checkpoint?")
+    fork_example = 'nsml fork you/ir_ph1_v2/1 200 -a "--lr=1e-5"'
+    fork = _command(subparsers, "fork", commands.fork, fork_example, "session", "checkpoint?")
+    fork.add_argument("-a", "--args", default="", help=f"further {args_help}")
+    gpus_default = "as many as the other session"
+    fork.add_argument("-g", "--gpus", type=_count, metavar="N", help=gpus_help % gpus_default)
+    _command(subparsers, "rm", commands.rm, "nsml rm you/ir_ph1_v2/1 you/ir_ph1_v2/2", "session+")
 
 
-def _add_models(verbs: Any) -> None:
-    model = _group(verbs, "model", "Checkpoints: ls, pull, rm.")
-    _command(model, "ls", commands.model_ls, "session")
-    _command(model, "pull", commands.model_pull, "session", "checkpoint", "path")
-    _command(model, "rm", commands.model_rm, "session", "checkpoint")
-    submit = _command(verbs, "submit", commands.submit, "session", "checkpoint?")
+def _add_models(subparsers: Any) -> None:
+    session = "you/ir_ph1_v2/1"
+    ls_example = f"nsml model ls {session}"
+    model_help = "List, copy and delete checkpoints: ls, pull, rm."
+    model = _group(subparsers, "model", model_help, ls_example)
+    _command(model, "ls", commands.model_ls, ls_example, "session")
+    pull_example = f"nsml model pull {session} 200 pulled"
+    _command(model, "pull", commands.model_pull, pull_example, "session", "checkpoint", "path")
+    rm_example = f"nsml model rm {session} 200"
+    _command(model, "rm", commands.model_rm, rm_example, "session", "checkpoint")
+    submit_example = f"nsml submit {session} 200 --limit=600"
+    submit = _command(
+        subparsers, "submit", commands.submit, submit_example, "session", "checkpoint?"
+    )
+    test_help = "only check and time the answer; the leaderboard does not count it"
+    submit.add_argument("-t", "--test", action="store_true", help=test_help)
+    submit.add_argument("-v", "--verbose", action="store_true", help="print the log")
     submit.add_argument(
-        "-t",
-        "--test",
-        action="store_true",
-        help="check and time the answer, without the leaderboard",
-    )
-    submit.add_argument("-v", "--verbose", action="store_true", help="show its log")
-    limit_help = "after which it is failed (default: %(default)g)"
-    submit.add_argument(
-        "--limit", type=float, default=submission.LIMIT_S, metavar="SECONDS", help=limit_help
+        "--limit",
+        type=float,
+        default=submission.LIMIT_S,
+        metavar="SECONDS",
+        help="time limit (default: %(default)g)",
     )
 
 
-def _add_datasets(verbs: Any) -> None:
-    dataset = _group(verbs, "dataset", "Data sets: ls, push, rm, board.")
-    _command(dataset, "ls", commands.dataset_ls)
-    push = _command(dataset, "push", commands.dataset_push, "name", "path?")
+def _add_datasets(subparsers: Any) -> None:
+    push_example = "nsml dataset push covers photos/ --overwrite"
+    dataset_help = "Create, list and delete data sets, and rank submissions: push, ls, rm, board."
+    dataset = _group(subparsers, "dataset", dataset_help, push_example)
+    _command(dataset, "ls", commands.dataset_ls, "nsml dataset ls")
+    push = _command(dataset, "push", commands.dataset_push, push_example, "name", "path?")
+    draw_help = "draw products instead; by default as many as in round 1 of the hackathon"
+    push.add_argument("--draw", action="store_true", help=draw_help)
     push.add_argument(
-        "--draw",
-        action="store_true",
-        help="draw products instead, in the shape of the hackathon's first round",
+        "--classes",
+        type=_count,
+        metavar="N",
+        help="with --draw: number of products (default: 1000)",
     )
     push.add_argument(
-        "--classes", type=_count, metavar="N", help="with --draw: how many products (default: 1000)"
-    )
-    push.add_argument(
-        "--seed", type=_count, metavar="N", help="with --draw: which products (default: 0)"
+        "--seed", type=_count, metavar="N", help="with --draw: seed of the drawing (default: 0)"
     )
     push.add_argument("--overwrite", action="store_true", help="replace a data set of that name")
-    _command(dataset, "rm", commands.dataset_rm, "name")
-    for board in (
-        _command(dataset, "board", commands.leaderboard, "name"),
-        _command(verbs, "leaderboard", commands.leaderboard, "name"),
+    _command(dataset, "rm", commands.dataset_rm, "nsml dataset rm covers", "name")
+    for parent, name, example in (
+        (dataset, "board", "nsml dataset board ir_ph1_v2"),
+        (subparsers, "leaderboard", "nsml leaderboard ir_ph1_v2 --full"),
     ):
-        board.add_argument(
-            "--full", action="store_true", help="more metrics, such as mAP over whole rankings"
-        )
-        board.add_argument("--json", metavar="FILE", help="write it there, too")
+        board = _command(parent, name, commands.leaderboard, example, "name")
+        full_help = "show more metrics, such as mAP over whole rankings"
+        board.add_argument("--full", action="store_true", help=full_help)
+        board.add_argument("--json", metavar="FILE", help="also write the results to a JSON file")
 
 
 class _Parser(argparse.ArgumentParser):
+    """Parser that keeps line breaks in help texts and does not accept shortened flags."""
+
     def __init__(self, **others: Any) -> None:
-        super().__init__(
-            **others, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(**others, formatter_class=formatter, allow_abbrev=False)
 
 
-def _group(verbs: Any, name: str, text: str) -> Any:
-    return verbs.add_parser(name, help=text, description=text).add_subparsers(
-        metavar="COMMAND", required=True
+def _group(subparsers: Any, name: str, text: str, example: str) -> Any:
+    epilog = f"example:\n  {example}"
+    group = subparsers.add_parser(name, help=text, description=text, epilog=epilog)
+    return group.add_subparsers(metavar="COMMAND", required=True)
+
+
+def _command(
+    subparsers: Any, name: str, handler: Handler, example: str, *positionals: str
+) -> argparse.ArgumentParser:
+    """Add a command; a positional may be omitted if it ends with "?", or repeated with "+"."""
+    text = handler.__doc__
+    parser = subparsers.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  {example}"
     )
-
-
-def _command(verbs: Any, name: str, handler: Handler, *positionals: str) -> argparse.ArgumentParser:
-    """A command and what it is given, in order; `?`: may be left out, `+`: one or more."""
-    parser = verbs.add_parser(name, help=handler.__doc__, description=handler.__doc__)
     parser.set_defaults(handler=handler)
-    for given in positionals:
-        nargs = given[-1] if given[-1] in "?+" else None
+    for positional in positionals:
+        dest = positional.rstrip("?+")
+        nargs = positional[len(dest) :] or None
         default = "" if nargs == "?" else None
-        dest = given.rstrip("?+")
+        help_text = POSITIONALS[positional]
         parser.add_argument(
-            dest, nargs=nargs, default=default, metavar=dest.upper(), help=POSITIONALS.get(given)
+            dest, nargs=nargs, default=default, metavar=dest.upper(), help=help_text
         )
     return parser
 
 
-def _with_args_bound(arguments: list[str]) -> list[str]:
-    """`--args "--epochs=1"` in one word: argparse takes a value that begins with a dash for a flag."""
+def _join_args_values(arguments: list[str]) -> list[str]:
+    """Join `--args VALUE` to one word: argparse takes a VALUE like "--epochs=1" for a flag."""
     if arguments[:1] not in (["run"], ["fork"]):
         return arguments
-    bound: list[str] = []
+    joined: list[str] = []
     for word in arguments:
-        if bound and bound[-1] in ("-a", "--args"):
-            bound[-1] = f"--args={word}"
+        if joined and joined[-1] in ("-a", "--args"):
+            joined[-1] = f"--args={word}"
         else:
-            bound.append(word)
-    return bound
+            joined.append(word)
+    return joined
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,8 @@
-"""What the commands of `nsml` do: each is one of its words, and its docstring the help; the result is the exit code."""
+"""Implement the commands of `nsml`.
+
+Each function handles one command and returns its exit code (None means 0). The first line of its
+docstring is the command's help.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from data_io.artifacts import read_json
 from delf_ext.config import UsageError
@@ -19,14 +22,12 @@ from delf_ext.nsml.tables import ago, size, summary, table
 
 
 def run(args: Namespace) -> int:
-    """Start a session with the code of this folder."""
+    """Start a session with the code in the current folder."""
     session = runner.run(args.dataset, args.entry, _split(args.args), args.gpus, args.memo)
     print(f"Session {session.name} started.", flush=True)
     if args.verbose:
-        print(
-            f"{store.session_folder(session.name)}: {shlex.join([session.entry, *session.args])}",
-            flush=True,
-        )
+        command = shlex.join([session.entry, *session.args])
+        print(f"{store.session_folder(session.name)}: {command}", flush=True)
     if not args.interactive:
         return 0
     _print_log(session.name, follow=True)
@@ -34,40 +35,28 @@ def run(args: Namespace) -> int:
 
 
 def ps(args: Namespace) -> None:
-    """List the sessions that run."""
+    """List the running sessions."""
     rows = []
     for name in store.session_names():
+        folder = store.session_folder(name)
         try:
-            session, state = store.read_session(name), store.read_state(name)
-            if args.all or state.status not in store.ENDED:
-                latest = summary(last_summary(store.session_folder(name)))
-                notes = "; ".join(filter(None, [state.reason, session.memo]))
-                rows.append(
-                    [
-                        name,
-                        ago(session.created),
-                        shlex.join(session.args),
-                        state.status,
-                        latest,
-                        notes,
-                    ]
-                )
+            session = store.read_session(name)
+            state = store.read_state(name)
+            if state.status in store.ENDED and not args.all:
+                continue
+            created = ago(session.created)
+            arguments = shlex.join(session.args)
+            reported = summary(last_summary(folder))
+            description = "; ".join(filter(None, [state.reason, session.memo]))
+            rows.append([name, created, arguments, state.status, reported, description])
         except (TypeError, ValueError, OSError) as error:
-            rows.append(
-                [
-                    name,
-                    "",
-                    "",
-                    "damaged",
-                    "",
-                    str(error).replace(f"{store.session_folder(name)}/", ""),
-                ]
-            )
+            reason = str(error).replace(f"{folder}/", "")
+            rows.append([name, "", "", "damaged", "", reason])
     print(table(["Name", "Created", "Args", "Status", "Summary", "Description"], rows))
 
 
 def logs(args: Namespace) -> None:
-    """Show what a session printed."""
+    """Print the output of a session."""
     _print_log(args.session, args.follow)
 
 
@@ -78,17 +67,16 @@ def stop(args: Namespace) -> None:
 
 
 def resume(args: Namespace) -> None:
-    """Let a session go on that has ended."""
+    """Continue a session that has ended, from one of its checkpoints."""
     checkpoint = runner.resume(args.session, args.checkpoint)
-    print(f"Session {args.session} goes on from checkpoint {checkpoint}.")
+    print(f"Session {args.session} continues from checkpoint {checkpoint}.")
 
 
 def fork(args: Namespace) -> None:
-    """Start a session from a checkpoint of another."""
+    """Start a session from a checkpoint of another session."""
     session = runner.fork(args.session, args.checkpoint, _split(args.args), args.gpus)
-    print(
-        f"Session {session.name} started from checkpoint {session.checkpoint} of {session.parent}."
-    )
+    origin = f"checkpoint {session.checkpoint} of {session.parent}"
+    print(f"Session {session.name} started from {origin}.")
 
 
 def rm(args: Namespace) -> None:
@@ -101,18 +89,13 @@ def rm(args: Namespace) -> None:
 def model_ls(args: Namespace) -> None:
     """List the checkpoints of a session."""
     rows = []
-    store.read_session(args.session)
+    store.existing_session(args.session)
     for name in store.checkpoint_names(args.session):
         try:
             note = read_json(store.checkpoint_folder(args.session, name) / "checkpoint.json")
+            elapsed = f"{note['seconds']:.1f} s"
             rows.append(
-                [
-                    name,
-                    ago(note["saved"]),
-                    f"{note['seconds']:.1f} s",
-                    summary(note["summary"]),
-                    size(note["bytes"]),
-                ]
+                [name, ago(note["saved"]), elapsed, summary(note["summary"]), size(note["bytes"])]
             )
         except (AttributeError, TypeError, KeyError, ValueError):
             rows.append([name, "damaged", "", "", ""])
@@ -120,40 +103,37 @@ def model_ls(args: Namespace) -> None:
 
 
 def model_pull(args: Namespace) -> None:
-    """Copy the files of a checkpoint into a new folder."""
-    model, out = _checkpoint_folder(args) / "model", Path(args.path)
+    """Copy the files of a checkpoint to a new folder."""
+    model = _checkpoint_folder(args) / "model"
+    out = Path(args.path)
     if out.exists():
-        raise ValueError(f"{out} is there already: name a new folder.")
+        raise ValueError(f"{out} exists: give the path of a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as room:
-        shutil.copytree(model, Path(room, "model")).rename(out)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        shutil.copytree(model, Path(folder, "model")).rename(out)
     print(f"{out}: checkpoint {args.checkpoint} of {args.session}.")
 
 
 def model_rm(args: Namespace) -> None:
     """Delete a checkpoint."""
-    runner.discard(_checkpoint_folder(args))
+    runner.delete_folder(_checkpoint_folder(args))
     print(f"Checkpoint {args.checkpoint} of {args.session} deleted.")
 
 
 def submit(args: Namespace) -> int:
-    """Answer the test queries with a checkpoint, under a limit of time, and be scored."""
+    """Answer the test queries with a checkpoint, within a time limit, and score the answer."""
     result = submission.submit(args.session, args.checkpoint, args.limit, args.test, args.verbose)
     print(
-        f"Submission {result.number} of {result.session}, checkpoint {result.checkpoint}: {result.status}, ",
-        end="",
+        f"Submission {result.number} of {result.session}, checkpoint {result.checkpoint}: "
+        f"{result.status}, {result.seconds:.1f} s of {result.limit_s:g} s."
     )
-    print(f"{result.seconds:.1f} s of {result.limit_s:g} s.")
     for metric, value in result.metrics.items():
-        print(
-            f"  {metric:<20} {value:.0f}"
-            if metric.startswith("num_")
-            else f"  {metric:<20} {value:.4f}"
-        )
+        num_decimals = 0 if metric.startswith("num_") else 4
+        print(f"  {metric:<20} {value:.{num_decimals}f}")
     if result.status != "failed":
         return 0
     log = store.session_folder(result.session) / "submissions" / str(result.number) / "log"
-    print(f"failed: {result.reason}\nwhat it printed: {log}", file=sys.stderr)
+    print(f"failed: {result.reason}\nits output: {log}", file=sys.stderr)
     return 1
 
 
@@ -161,36 +141,37 @@ def dataset_ls(args: Namespace) -> None:
     """List the data sets."""
     rows = [
         [
-            found.name,
-            *map(
-                str, (found.num_train, found.num_classes, found.num_queries, found.num_references)
-            ),
+            data.name,
+            str(data.num_train),
+            str(data.num_classes),
+            str(data.num_queries),
+            str(data.num_references),
+            "yes" if data.has_answers else "no",
+            ago(data.pushed),
         ]
-        + ["yes" if found.has_answers else "no", ago(found.pushed)]
-        for found in datasets.listing()
+        for data in datasets.listing()
     ]
     print(table(["Name", "Training", "Classes", "Queries", "References", "Scored", "Pushed"], rows))
 
 
 def dataset_push(args: Namespace) -> None:
-    """Make a data set of images, or draw one."""
+    """Create a data set from images, or from drawn products."""
     if args.draw == bool(args.path):
-        raise UsageError("push either a PATH or --draw.")
-    if not args.draw and (args.classes is not None or args.seed is not None):
-        raise UsageError("--classes and --seed belong to --draw.")
-    chosen = {"num_classes": args.classes, "seed": args.seed}
-    drawn: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        raise UsageError("give either a PATH or --draw.")
+    drawing = {"num_classes": args.classes, "seed": args.seed}
+    given = {name: value for name, value in drawing.items() if value is not None}
+    if given and not args.draw:
+        raise UsageError("--classes and --seed need --draw.")
     if args.draw:
-        pushed = datasets.draw(args.name, **drawn, overwrite=args.overwrite)
+        pushed = datasets.draw(args.name, **given, overwrite=args.overwrite)
     else:
         pushed = datasets.push(args.name, args.path, args.overwrite)
     print(
-        f"Data set {args.name}: {pushed.num_train} training images of {pushed.num_classes} classes, ",
-        end="",
+        f"Data set {args.name}: {pushed.num_train} training images of {pushed.num_classes} "
+        f"classes, {pushed.num_queries} queries, {pushed.num_references} references."
     )
-    print(f"{pushed.num_queries} queries, {pushed.num_references} references.")
     for path, reason in pushed.skipped:
-        print(f"left out: {path}: {reason}")
+        print(f"skipped: {path}: {reason}")
     for note in pushed.notes:
         print(f"note: {note}")
 
@@ -221,6 +202,5 @@ def _print_log(name: str, follow: bool) -> None:
 
 
 def _checkpoint_folder(args: Namespace) -> Path:
-    return store.checkpoint_folder(
-        args.session, store.find_checkpoint(args.session, args.checkpoint)
-    )
+    checkpoint = store.find_checkpoint(args.session, args.checkpoint)
+    return store.checkpoint_folder(args.session, checkpoint)

@@ -1,6 +1,7 @@
-"""What a session reports: a line of JSON for every call of `report`, and the same numbers for TensorBoard.
+"""Store the values that a session reports, as lines of JSON and as TensorBoard event files.
 
-A line is {"time": Unix seconds, "summary": whether `nsml ps` shows it, "values": {"epoch": 1, "train/loss": 0.5}}.
+A line of report.jsonl is
+{"time": Unix seconds, "summary": shown by `nsml ps`, "values": {"epoch": 1, "train/loss": 0.5}}.
 """
 
 from __future__ import annotations
@@ -18,23 +19,32 @@ from typing import Any
 
 
 class Curves:
-    """The reports of one process: lines of report.jsonl, and an event file of its own."""
+    """Writer of one process: lines of report.jsonl and one event file.
+
+    Args:
+        folder: folder of the session.
+    """
 
     def __init__(self, folder: Path) -> None:
+        host_and_process = f"{socket.gethostname()}.{os.getpid()}"
         self.lines = folder / "report.jsonl"
-        self.events = (
-            folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        )
+        self.events = folder / f"events.out.tfevents.{time.time():.0f}.{host_and_process}"
         self.count = 0
-        if self.lines.exists() and not self.lines.read_bytes().endswith(
-            b"\n"
-        ):  # cut short when an earlier process was killed
+        # The last line is cut short if an earlier process was killed while writing it.
+        if self.lines.exists() and not self.lines.read_bytes().endswith(b"\n"):
             _append(self.lines, b"\n")
 
     def add(self, values: dict[str, Any], summary: bool) -> None:
-        """values: text and numbers by name; a__b is shown as a/b, and `step`, else `epoch`, is the place on TensorBoard's axis.
+        """Store one report.
 
-        Raises: TypeError naming what is neither text nor a number; OSError on a full disk: no file holds half of the report.
+        Args:
+            values: text and numbers by name. A name a__b is stored as a/b. `step`, or `epoch` if
+                there is no step, is the position on TensorBoard's axis.
+            summary: show the values in `nsml ps`.
+
+        Raises:
+            TypeError: A value is neither text nor a number.
+            OSError: The disk is full. No file then holds a part of the report.
         """
         plain = {name.replace("__", "/"): _plain(name, value) for name, value in values.items()}
         record = {"time": time.time(), "summary": bool(summary), "values": plain}
@@ -51,14 +61,15 @@ def newest_reports(folder: Path) -> Iterator[dict[str, Any]]:
     for line in reversed(lines):
         try:
             record = json.loads(line)
-        except ValueError:  # half-written: its process was killed
+        except ValueError:
+            # The process was killed while writing the line.
             continue
         if isinstance(record, dict) and isinstance(record.get("values"), dict):
             yield record
 
 
 def last_summary(folder: Path) -> dict[str, Any]:
-    """Return the values that were last reported with `summary`; empty if there are none."""
+    """Return the values last reported with `summary=True`; empty if there are none."""
     for record in newest_reports(folder):
         if record.get("summary"):
             return dict(record["values"])
@@ -66,36 +77,37 @@ def last_summary(folder: Path) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """As JSON holds it: NumPy's numbers and tensors without axes become Python's."""
+    """Convert numbers of NumPy and tensors with one element to Python numbers."""
     try:
-        return json.loads(
-            json.dumps(
-                value,
-                default=lambda one: int(one) if isinstance(one, numbers.Integral) else float(one),
-            )
-        )
+        return json.loads(json.dumps(value, default=_python_number))
     except (TypeError, ValueError):
         raise TypeError(
             f"nsml.report: {name} must be text or a number. Received {type(value).__name__}."
         ) from None
 
 
+def _python_number(value: Any) -> int | float:
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
 def _scalars(values: dict[str, Any], count: int) -> bytes:
+    """Encode the numbers of a report as an event at `step`, `epoch` or the report's number."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    shown = {
-        name: value
+    scalars = [
+        Summary.Value(tag=name, simple_value=value)
         for name, value in values.items()
         if isinstance(value, (int, float)) and name != "step"
-    }
+    ]
     step = values.get("step", values.get("epoch"))
-    step = int(step) if isinstance(step, (int, float)) and math.isfinite(step) else count
-    scalars = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
-    return _event(step=step, summary=Summary(value=scalars))
+    if not isinstance(step, (int, float)) or not math.isfinite(step):
+        step = count
+    return _event(step=int(step), summary=Summary(value=scalars))
 
 
 def _event(**fields: Any) -> bytes:
-    """One record of an event file. TensorBoard's own EventFileWriter would import TensorFlow."""
+    """Encode one record of an event file."""
+    # TensorBoard's own EventFileWriter would import TensorFlow.
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -105,7 +117,7 @@ def _event(**fields: Any) -> bytes:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """All of it or nothing: what a full disk cuts short is taken back."""
+    """Append data to a file; if the disk is full, remove the part that was written."""
     with open(path, "ab", buffering=0) as file:
         size = file.tell()
         try:

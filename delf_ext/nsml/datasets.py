@@ -1,4 +1,7 @@
-"""Data sets of the store: whatever data_io reads becomes the challenge's tree, and the labels of its test images lie apart."""
+"""Push, list and delete the data sets of the store.
+
+All forms that data_io reads become a challenge tree. Labels of test images are kept outside it.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,25 @@ from data_io.artifacts import atomic_path
 from data_io.csv_rows import csv_rows
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
-from delf_ext.app.data import draw_products as draw_tree
+from delf_ext.app.data import draw_products
 from delf_ext.nsml import store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """What is in a data set. has_answers: submissions can be scored; pushed: Unix seconds.
+class Contents:
+    """Contents of a data set.
 
-    skipped: (path, reason) of every file left out; notes: what its owner should know, in lines.
+    Attributes:
+        name: name of the data set.
+        num_train: number of training images.
+        num_classes: number of classes with training images.
+        num_queries: number of queries.
+        num_references: number of references.
+        has_answers: whether there are labels of the test images, so that submissions can be scored.
+        pushed: Unix seconds.
+        skipped: (path, reason) of each image that was left out by `push`.
+        notes: remarks of `push` about the data, one line each.
     """
 
     name: str
@@ -45,127 +57,168 @@ class Pushed:
     notes: tuple[str, ...] = ()
 
 
-def push(name: str, path: str | Path, overwrite: bool = False) -> Pushed:
-    """Copies a data set into the store, in any form that data_io.datasets.load_dataset reads; whole or not at all.
+def push(name: str, path: str | Path, overwrite: bool = False) -> Contents:
+    """Copy a data set to the store as a challenge tree.
 
-    A challenge tree keeps its names. The images of other forms are numbered by a seeded permutation: query_<i>, refer_<j>.
-    No label of a test image, and no file but images, lies below the folder that sessions see. Unreadable images are left out.
-    Raises: ValueError when there is one of that name and not `overwrite`, when a session runs on it, on bad data or a full disk.
+    A challenge tree keeps its names. Images of other forms get the names query_<i> and refer_<j>
+    in a random order with a fixed seed. The folder that sessions see contains no label of a test
+    image, and no files but images. Images that cannot be decoded are left out. If the call fails,
+    an earlier data set of that name is unchanged.
+
+    Args:
+        name: name of the data set.
+        path: data in any form that `data_io.datasets.load_dataset` reads.
+        overwrite: replace an earlier data set of that name.
+
+    Returns:
+        Contents of the new data set.
+
+    Raises:
+        ValueError: There is a data set of that name and `overwrite` is False, a session runs on
+            it, the data cannot be used, or the disk is full.
     """
     _require_free(name, overwrite)
-    data = _readable(load_dataset(path))
+    data = _without_unreadable(load_dataset(path))
     tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
     _put(name, tree, overwrite)
     notes = tuple(_notes(data, bool(tree.labels)))
-    return dataclasses.replace(_listed(name), skipped=data.skipped, notes=notes)
+    return dataclasses.replace(_contents(name), skipped=data.skipped, notes=notes)
 
 
-def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = False) -> Pushed:
-    """Pushes drawn products; by default in the exact shape of the hackathon's first round. Raises: ValueError as `push`."""
+def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = False) -> Contents:
+    """Draw products and push them; by default as many as in the hackathon's first round.
+
+    Args:
+        name: name of the data set.
+        num_classes: number of products.
+        seed: seed of the drawing.
+        overwrite: replace an earlier data set of that name.
+
+    Returns:
+        Contents of the new data set.
+
+    Raises:
+        ValueError: As in `push`.
+    """
     _require_free(name, overwrite)
-    with _room_beside(
-        name
-    ) as room:  # not in a cache: the labels of its test images would stay there
-        return push(name, draw_tree(room / name, num_classes, seed), overwrite)
+    # Not in a cache folder, because the labels of the test images would stay there.
+    with _temporary_folder(name) as folder:
+        return push(name, draw_products(folder / name, num_classes, seed), overwrite)
 
 
-def listing() -> list[Pushed]:
-    """All data sets by name, counted anew."""
-    folders = sorted(
-        path for path in (store.home() / "datasets").glob("*") if store.NAME.fullmatch(path.name)
-    )
-    return [_listed(folder.name) for folder in folders]
+def listing() -> list[Contents]:
+    """Return the contents of all data sets, sorted by name."""
+    names = sorted(path.name for path in (store.home() / "datasets").glob("*"))
+    return [_contents(name) for name in names if store.NAME.fullmatch(name)]
 
 
 def existing(name: str) -> Path:
-    """The folder of a data set. Raises: ValueError naming those that are there, when it is none of them."""
+    """Return the folder of a data set that exists.
+
+    Returns:
+        Path in the store.
+
+    Raises:
+        ValueError: There is no such data set.
+    """
     folder = store.dataset_folder(name)
     if not folder.is_dir():
-        others = ", ".join(listed.name for listed in listing()) or "none"
+        known = ", ".join(contents.name for contents in listing()) or "none"
         raise ValueError(
-            f"no data set {name}: there are {others}. `nsml dataset push {name} PATH` or `--draw` makes it."
+            f"no data set {name} (known: {known}). "
+            f"Create it with `nsml dataset push {name} PATH` or `nsml dataset push {name} --draw`."
         )
     return folder
 
 
 def remove(name: str) -> None:
-    """Deletes a data set and its answers. Raises: ValueError when there is none of that name, or a session runs on it."""
+    """Delete a data set and its labels of test images.
+
+    Raises:
+        ValueError: There is no such data set, or a session runs on it.
+    """
     folder = existing(name)
     _require_unused(name)
-    with _room_beside(name) as room, _alone(name):
-        folder.rename(room / name)
+    with _temporary_folder(name) as trash, _exclusive_access(name):
+        folder.rename(trash / name)
         store.answers_file(name).unlink(missing_ok=True)
 
 
 def answers_of(name: str) -> dict[str, str]:
-    """Test image -> label; empty where the data set came without. Raises: ValueError when the file is damaged."""
+    """Read the labels of a data set's test images.
+
+    Returns:
+        Id of a test image -> label; empty if the data set was pushed without labels.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     path = store.answers_file(name)
-    return (
-        {row["id"]: row["label"] for _, row in csv_rows(path, ("id", "label"))}
-        if path.exists()
-        else {}
-    )
+    if not path.exists():
+        return {}
+    return {row["id"]: row["label"] for _, row in csv_rows(path, ("id", "label"))}
 
 
-def _readable(data: DataSet) -> DataSet:
-    """The data without the images that cannot be decoded; a gallery that is the train list is looked at once."""
+def _without_unreadable(data: DataSet) -> DataSet:
+    """Return the data without images that cannot be decoded."""
     train = check_images(data.train, "checking training images")
     query = check_images(data.query, "checking queries")
-    gallery = (
-        train if data.gallery is data.train else check_images(data.gallery, "checking references")
-    )
+    # If the gallery is the training list, its images are decoded only once.
+    same_images = data.gallery is data.train
+    gallery = train if same_images else check_images(data.gallery, "checking references")
     return dataclasses.replace(data, train=train, query=query, gallery=gallery)
 
 
-def _notes(data: DataSet, labelled: bool) -> Iterator[str]:
+def _notes(data: DataSet, has_labels: bool) -> Iterator[str]:
     if not len(data.query) or not len(data.gallery):
-        yield "no queries or no references: sessions can train on it, but nothing can be submitted"
-    elif not labelled:
-        yield "no labels of the test images: submissions are checked and timed, but cannot be scored"
-    for what, images, where, others in (
+        yield "no queries or no references: sessions can train, but not submit"
+    elif not has_labels:
+        yield "no labels of the test images: submissions are checked and timed, but not scored"
+    for name, images, other_name, others in (
         ("references", data.gallery, "training images", data.train),
         ("queries", data.query, "training images", data.train),
         ("queries", data.query, "references", data.gallery),
     ):
-        if shared := int(np.isin(images.paths, others.paths).sum()):
-            yield f"{shared} of {len(images)} {what} are {where} too"
+        num_shared = int(np.isin(images.paths, others.paths).sum())
+        if num_shared:
+            yield f"{num_shared} of {len(images)} {name} are also {other_name}"
 
 
 def _require_free(name: str, overwrite: bool) -> None:
     if store.dataset_folder(name).exists():
         if not overwrite:
             raise ValueError(
-                f"data set {name} is there already: pass --overwrite to replace it, or choose another name."
+                f"data set {name} exists: pass --overwrite to replace it, or choose another name."
             )
         _require_unused(name)
 
 
 def _require_unused(name: str) -> None:
-    running = ", ".join(
-        session for session in store.session_names(name) if store.is_running(session)
-    )
+    running = ", ".join(filter(store.is_running, store.session_names(name)))
     if running:
-        raise ValueError(f"data set {name} is in use by {running}: stop the session first.")
+        raise ValueError(f"data set {name} is used by {running}: stop the session first.")
 
 
 @contextmanager
-def _room_beside(name: str) -> Iterator[Path]:
-    """A hidden folder on the data sets' disk, deleted in the end. Raises: ValueError for what a full or foreign disk does."""
+def _temporary_folder(name: str) -> Iterator[Path]:
+    """Yield a hidden folder on the disk of the data sets; convert disk errors to ValueError."""
     above = store.dataset_folder(name).parent
     try:
         above.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=above) as room:
-            yield Path(room)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=above) as folder:
+            yield Path(folder)
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(
-            f"{above / name}: cannot be written ({reason}); it is as it was. Make room, then run again."
+            f"cannot write {above / name} ({reason}); nothing was changed. "
+            "Free some space and run again."
         ) from error
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One process at a time puts or deletes: two at once could leave data of one push and answers of the other."""
+def _exclusive_access(name: str) -> Iterator[None]:
+    """Let only one process at a time put or delete data sets."""
+    # Otherwise two pushes at once could leave the images of one and the labels of the other.
     above = os.open(store.dataset_folder(name).parent, os.O_RDONLY)
     try:
         fcntl.flock(above, fcntl.LOCK_EX)
@@ -175,19 +228,21 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
-    """Puts data and answers in place only when both are whole."""
-    folder, answers = store.dataset_folder(name), store.answers_file(name)
+    """Write images and labels to hidden places, then rename both."""
+    folder = store.dataset_folder(name)
+    answers = store.answers_file(name)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "label"), *sorted(tree.labels.items())])
-    with _room_beside(name) as room:
-        _copy(tree.sources, room / "new")
+    with _temporary_folder(name) as temporary:
+        _copy(tree.sources, temporary / "new")
         answers.parent.mkdir(mode=0o700, exist_ok=True)
-        with _alone(name), atomic_path(answers) as unpublished:
-            _require_free(name, overwrite)  # another push may have been faster
-            unpublished.write_text(text.getvalue(), encoding="utf-8")
+        with _exclusive_access(name), atomic_path(answers) as new_answers:
+            # Another push may have ended while the images were copied.
+            _require_free(name, overwrite)
+            new_answers.write_text(text.getvalue(), encoding="utf-8")
             if folder.exists():
-                folder.rename(room / "old")
-            (room / "new").rename(folder)
+                folder.rename(temporary / "old")
+            (temporary / "new").rename(folder)
         answers.chmod(0o600)
 
 
@@ -200,19 +255,19 @@ def _copy(sources: dict[str, str], folder: Path) -> None:
         shutil.copyfile(source, folder / place)
 
 
-def _listed(name: str) -> Pushed:
-    folder, answers = store.dataset_folder(name), store.answers_file(name)
+def _contents(name: str) -> Contents:
+    folder = store.dataset_folder(name)
+    answers = store.answers_file(name)
+    patterns = (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
     num_train, num_classes, num_queries, num_references = (
-        sum(1 for _ in folder.glob(pattern))
-        for pattern in (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
+        sum(1 for _ in folder.glob(pattern)) for pattern in patterns
     )
-    has_answers = answers.exists() and answers.stat().st_size > len("id,label\n")
-    return Pushed(
+    return Contents(
         name,
         num_train,
         num_classes,
         num_queries,
         num_references,
-        has_answers,
-        folder.stat().st_mtime,
+        has_answers=answers.exists() and answers.stat().st_size > len("id,label\n"),
+        pushed=folder.stat().st_mtime,
     )

@@ -1,4 +1,4 @@
-"""The leaderboard of a data set, derived from the results of its sessions' submissions: there is no second record of them."""
+"""Rank the submissions on a data set, read from the results in its sessions' folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.submission import Result
 from delf_ext.nsml.tables import ago, table
 
-METRIC, TIE_BREAKER = "mAP@1000", "recall_at_1"
+METRIC = "mAP@1000"
+TIE_BREAKER = "recall_at_1"
+# Column header -> metric.
 COLUMNS = {
     "mAP@1000": METRIC,
     "Recall@1": TIE_BREAKER,
@@ -20,12 +22,17 @@ COLUMNS = {
     "Recall@10": "recall_at_10",
 }
 FULL_COLUMNS = {**COLUMNS, "mAP": "mAP", "mAP@R": "mAP@R", "Last rank": "mean_last_rank"}
-METRICS = FULL_COLUMNS.values()
 
 
 @dataclass(frozen=True)
 class Board:
-    """rows: best first. num_failed: submissions; num_outdated: scored on what the data set was before it was pushed again."""
+    """Leaderboard of a data set.
+
+    Attributes:
+        rows: results of scored submissions, best first.
+        num_failed: number of failed submissions.
+        num_outdated: number of submissions scored before the data set was pushed again.
+    """
 
     rows: tuple[Result, ...]
     num_failed: int
@@ -33,7 +40,14 @@ class Board:
 
 
 def board(dataset: str) -> Board:
-    """Best mAP@1000 first, then recall_at_1, then the earlier one. Raises: ValueError when there is no such data set."""
+    """Rank the submissions: best mAP@1000 first, then best recall_at_1, then the earlier one.
+
+    Returns:
+        The leaderboard.
+
+    Raises:
+        ValueError: There is no such data set.
+    """
     existing(dataset)
     answers = digest_of(answers_of(dataset))
     results = [result for result in _results(dataset) if not result.test]
@@ -47,42 +61,51 @@ def board(dataset: str) -> Board:
 
 
 def show(dataset: str, full: bool = False, json_path: str | Path | None = None) -> None:
-    """Prints the leaderboard; full: more metrics, mAP over whole rankings among them. json_path: writes it there, too."""
-    found = board(dataset)
+    """Print the leaderboard of a data set.
+
+    Args:
+        dataset: name of the data set.
+        full: print more metrics, such as mAP over whole rankings.
+        json_path: JSON file to which the results are also written.
+    """
+    ranked = board(dataset)
     if json_path:
-        write_json(json_path, [asdict(result) for result in found.rows])
+        write_json(json_path, [asdict(result) for result in ranked.rows])
     metrics = FULL_COLUMNS if full else COLUMNS
-    rows = []
-    for rank, result in enumerate(found.rows, start=1):
-        values = (f"{result.metrics[metric]:.4f}" for metric in metrics.values())
-        rows.append(
-            [
-                str(rank),
-                result.session,
-                result.checkpoint,
-                *values,
-                f"{result.seconds:.1f} s",
-                ago(result.submitted),
-            ]
-        )
+    rows = [
+        [
+            str(rank),
+            result.session,
+            result.checkpoint,
+            *(f"{result.metrics[metric]:.4f}" for metric in metrics.values()),
+            f"{result.seconds:.1f} s",
+            ago(result.submitted),
+        ]
+        for rank, result in enumerate(ranked.rows, start=1)
+    ]
     print(table(["Rank", "Session", "Checkpoint", *metrics, "Elapsed", "Submitted"], rows))
-    print(f"{len(found.rows)} scored, {found.num_failed} failed")
-    if found.num_outdated:
+    print(f"{len(ranked.rows)} scored, {ranked.num_failed} failed")
+    if ranked.num_outdated:
         print(
-            f"{found.num_outdated} scored before {dataset} was pushed again: not comparable, left out"
+            f"{ranked.num_outdated} not shown: scored before {dataset} was pushed again, "
+            "so not comparable"
         )
 
 
 def _results(dataset: str) -> Iterator[Result]:
-    """Of all sessions of the data set; a damaged one is named and left out."""
+    """Yield the results of all sessions on a data set; print the path of each damaged one."""
     for session in store.session_names(dataset):
         for path in sorted(store.session_folder(session).glob("submissions/*/result.json")):
             try:
                 result = store.typed(Result, read_json(path))
-                if result.status == "scored" and not all(
-                    isinstance(result.metrics.get(name), float) for name in METRICS
-                ):
-                    raise ValueError(f"metrics are {result.metrics}")
+                if result.status == "scored":
+                    _require_metrics(result)
                 yield result
             except (TypeError, ValueError) as error:
-                print(f"{path}: left out, damaged ({error})")
+                print(f"{path}: skipped, because it is damaged ({error})")
+
+
+def _require_metrics(result: Result) -> None:
+    metrics = result.metrics
+    if not all(isinstance(metrics.get(metric), float) for metric in FULL_COLUMNS.values()):
+        raise ValueError(f"metrics are {metrics}")

@@ -1,6 +1,8 @@
-"""Starts, continues and ends sessions. Each runs under a supervisor of its own, which outlives the terminal.
+"""Start, resume, stop and delete sessions.
 
-The supervisor's output is the session's log, and the log is locked for as long as it lives: two cannot watch one session.
+Each session runs under a supervisor process, which continues if the terminal is closed. The
+supervisor's output is the session's log. It locks the log as long as it lives, so a session has
+only one supervisor.
 """
 
 from __future__ import annotations
@@ -22,16 +24,29 @@ from delf_ext.nsml import datasets, snapshot, store
 from delf_ext.nsml.store import Session, State
 from delf_ext.nsml.supervisor import GRACE_S, ROOT
 
-START_S = 60.0  # for a supervisor to write its first state, on a busy machine
+# Time for a supervisor to write its first state, on a busy machine.
+START_S = 60.0
 POLL_S = 0.05
 
 
 def run(
     dataset: str, entry: str, args: tuple[str, ...] = (), gpus: int = 1, memo: str = ""
 ) -> Session:
-    """Starts a session with the code of the current folder.
+    """Start a session with the code in the current folder.
 
-    Raises: ValueError when there is no such data set or entry file, before anything is made; OSError when a disk is full.
+    Args:
+        dataset: name of the data set.
+        entry: file or package to run.
+        args: arguments of the entry.
+        gpus: number of GPUs that the session can use.
+        memo: description for `nsml ps`.
+
+    Returns:
+        The session.
+
+    Raises:
+        ValueError: There is no such data set or entry; nothing is created then.
+        OSError: The disk is full.
     """
     datasets.existing(dataset)
     entry = os.path.relpath(entry or ".")
@@ -42,27 +57,52 @@ def run(
 def fork(
     name: str, checkpoint: str = "", args: tuple[str, ...] = (), gpus: int | None = None
 ) -> Session:
-    """A new session with the parent's code and arguments, more arguments, and one of its checkpoints (the newest) to begin with.
+    """Start a session with the code, arguments and a checkpoint of another session.
 
-    Raises: ValueError when session, checkpoint or data set do not exist.
+    Args:
+        name: name of the other session.
+        checkpoint: name of its checkpoint; the newest one by default.
+        args: further arguments of the entry.
+        gpus: number of GPUs; as many as the other session by default.
+
+    Returns:
+        The new session.
+
+    Raises:
+        ValueError: The session, its checkpoint or its data set does not exist.
     """
-    parent, checkpoint = store.read_session(name), store.find_checkpoint(name, checkpoint)
+    parent = store.read_session(name)
+    checkpoint = store.find_checkpoint(name, checkpoint)
     datasets.existing(parent.dataset)
     code = store.session_folder(name) / "code"
     files = snapshot.code_files(code, parent.entry)
-    gpus = parent.gpus if gpus is None else gpus
-    others = {"gpus": gpus, "memo": parent.memo, "parent": parent.name, "checkpoint": checkpoint}
-    return _begin(
-        store.create(parent.dataset, parent.entry, (*parent.args, *args), **others), code, files
+    session = store.create(
+        parent.dataset,
+        parent.entry,
+        (*parent.args, *args),
+        gpus=parent.gpus if gpus is None else gpus,
+        memo=parent.memo,
+        parent=parent.name,
+        checkpoint=checkpoint,
     )
+    return _begin(session, code, files)
 
 
 def resume(name: str, checkpoint: str = "") -> str:
-    """Lets a session that has ended go on from one of its checkpoints (the newest), which is returned; the log is appended to.
+    """Continue a session that has ended from one of its checkpoints, and append to its log.
 
-    Raises: ValueError when session or checkpoint do not exist, or it still runs.
+    Args:
+        name: name of the session.
+        checkpoint: name of its checkpoint; the newest one by default.
+
+    Returns:
+        Name of the checkpoint.
+
+    Raises:
+        ValueError: The session or checkpoint does not exist, or the session still runs.
     """
-    session, checkpoint = store.read_session(name), store.find_checkpoint(name, checkpoint)
+    session = store.read_session(name)
+    checkpoint = store.find_checkpoint(name, checkpoint)
     datasets.existing(session.dataset)
     with _locked_log(name) as log:
         store.write_state(name, State())
@@ -71,60 +111,75 @@ def resume(name: str, checkpoint: str = "") -> str:
 
 
 def stop(name: str) -> None:
-    """Asks a session to end, and ends it GRACE_S later with everything it left behind.
+    """Ask a session to end; after GRACE_S, kill it and all processes that it started.
 
-    Raises: ValueError when it does not run.
+    Raises:
+        ValueError: The session does not run.
     """
     store.existing_session(name)
     state = store.read_state(name)
     if not store.is_running(name):
         raise ValueError(f"{name} does not run ({state.status}).")
     if not state.pid:
-        raise ValueError(f"{name} is just starting; try again.")
+        raise ValueError(f"{name} is just starting; try again in a few seconds.")
     os.kill(state.pid, signal.SIGTERM)
-    if not _wait(lambda: not store.is_running(name), 2 * GRACE_S):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(state.pid, signal.SIGKILL)  # its entry dies with it
-        store.write_state(
-            name,
-            replace(
-                state, status="stopped", ended=time.time(), reason="its supervisor did not answer"
-            ),
-        )
+    if _wait(lambda: not store.is_running(name), 2 * GRACE_S):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        # The entry is killed together with its supervisor.
+        os.kill(state.pid, signal.SIGKILL)
+    reason = "its supervisor did not answer"
+    store.write_state(name, replace(state, status="stopped", ended=time.time(), reason=reason))
 
 
 def remove(name: str) -> None:
-    """Deletes a session that has ended, with its checkpoints and submissions. Raises: ValueError when it runs or is not there."""
+    """Delete a session that has ended, with its checkpoints and submissions.
+
+    Raises:
+        ValueError: The session runs or does not exist.
+    """
     folder = store.existing_session(name)
     with _locked_log(name):
-        discard(folder)
+        delete_folder(folder)
 
 
-def discard(folder: Path) -> None:
-    """Deletes a folder of the store: gone from its listings at once, whatever happens while its files are deleted."""
+def delete_folder(folder: Path) -> None:
+    """Delete a folder of the store; rename it first, so that it is not listed in the meantime."""
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}")
     folder.rename(hidden)
     shutil.rmtree(hidden)
 
 
 def read_log(name: str, follow: bool = False) -> Iterator[bytes]:
-    """Yield what a session has printed; with `follow` also what it prints until it ends."""
+    """Return the log of a session in chunks.
+
+    Args:
+        name: name of the session.
+        follow: continue with new output until the session ends.
+
+    Returns:
+        Iterator over chunks.
+
+    Raises:
+        ValueError: There is no such session.
+    """
     log = store.existing_session(name) / "log"
     return read_growing(log, lambda: follow and store.is_running(name))
 
 
-def print_chunks(chunks: Iterable[bytes]) -> None:
-    """Print chunks of a log as they come."""
-    for chunk in chunks:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-
-
 def read_growing(path: Path, is_growing: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield the content of a file in chunks, and what is appended as long as `is_growing()`."""
+    """Yield the content of a file in chunks, with what is appended as long as `is_growing()`.
+
+    Args:
+        path: file to read.
+        is_growing: whether more may be appended.
+
+    Yields:
+        Chunks of the file.
+    """
     with open(path, "rb") as file:
         while True:
-            # Ask before reading: everything that was written before the end is then read.
+            # Ask before reading, so that the last read gets everything.
             growing = is_growing()
             while chunk := file.read(2**16):
                 yield chunk
@@ -133,13 +188,20 @@ def read_growing(path: Path, is_growing: Callable[[], bool]) -> Iterator[bytes]:
             time.sleep(4 * POLL_S)
 
 
+def print_chunks(chunks: Iterable[bytes]) -> None:
+    """Print the chunks of a log."""
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
 def _begin(session: Session, source: Path, files: list[Path]) -> Session:
     folder = store.session_folder(session.name)
     with _locked_log(session.name) as log:
         try:
             snapshot.copy_code(source, files, folder / "code")
         except BaseException:
-            discard(folder)
+            delete_folder(folder)
             raise
         _start(session.name, log)
     return session
@@ -147,7 +209,8 @@ def _begin(session: Session, source: Path, files: list[Path]) -> Session:
 
 @contextlib.contextmanager
 def _locked_log(name: str) -> Iterator[FileIO]:
-    """The log, open to append to, and locked until all processes that got it have closed it. Raises: ValueError when it is."""
+    """Open the log of a session for appending, with an exclusive lock."""
+    # Child processes inherit the lock: it ends when all of them have closed the file.
     with open(store.session_folder(name) / "log", "ab", buffering=0) as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,10 +220,14 @@ def _locked_log(name: str) -> Iterator[FileIO]:
 
 
 def _start(name: str, log: FileIO, checkpoint: str = "") -> None:
-    """Starts the supervisor and waits for its first sign of life."""
+    """Start the supervisor and wait until it has written its first state."""
+    command = [sys.executable, "-m", "delf_ext.nsml.supervisor", name]
+    if checkpoint:
+        command.append(checkpoint)
     process = subprocess.Popen(
-        [sys.executable, "-m", "delf_ext.nsml.supervisor", name, *filter(None, [checkpoint])],
-        cwd=ROOT,  # not the user's folder: that may hold another delf_ext
+        command,
+        # Not the user's folder, which may contain another delf_ext.
+        cwd=ROOT,
         env={**os.environ, "MANDOO_HOME": str(store.home())},
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -174,11 +241,11 @@ def _start(name: str, log: FileIO, checkpoint: str = "") -> None:
         process.kill()
         reason = "its supervisor did not start"
         store.write_state(name, State("failed", ended=time.time(), exit_code=1, reason=reason))
-        raise ValueError(f"{name}: {reason}; `nsml logs {name}` says why.")
+        raise ValueError(f"{name}: {reason}; see `nsml logs {name}` for the reason.")
 
 
 def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
-    """Whether it came true in time."""
+    """Wait for a condition; return whether it became true within the limit."""
     give_up = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > give_up:

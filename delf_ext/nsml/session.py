@@ -1,10 +1,13 @@
-"""The session's side of the 2018 contract: what user code finds as `nsml`. Outside a session the functions do nothing.
+"""Provide what user code imports as `nsml`; outside a session, the functions do nothing.
 
-Whoever starts a session says what it is by environment variables. From the published interface of the platform:
+The process that starts a session describes it in environment variables. The interface is the one
+that the platform published in 2018:
 
-    nsml.bind(save=save, load=load, infer=infer)    # save(folder), load(folder), infer(query_paths, reference_paths)
+    # save(folder), load(folder), infer(query_paths, reference_paths)
+    nsml.bind(save=save, load=load, infer=infer)
     if args.pause:
-        nsml.paused(scope=locals())                 # a fork goes on here with its checkpoint loaded; a submission ends here
+        # A fork loads its checkpoint here and continues. A submission answers and ends here.
+        nsml.paused(scope=locals())
     nsml.report(summary=True, epoch=1, epoch_total=10, loss=0.5, acc=0.9)
     nsml.save(1)
 """
@@ -42,7 +45,8 @@ DATASET_NAME = os.environ.get("NSML_DATASET_NAME", "")
 HAS_DATASET = bool(DATASET_PATH)
 GPU_NUM = int(os.environ.get("NSML_GPU_NUM", 0))
 
-_bound: dict[str, Any] = {}  # the functions by name, and `pid`, the process that bound them
+# The bound functions by name, and `pid`: the process that bound them.
+_bound: dict[str, Any] = {}
 
 
 def bind(
@@ -51,39 +55,46 @@ def bind(
     infer: Callable[..., Any] | None = None,
     **others: Any,
 ) -> None:
-    """Says what saves, loads and answers; what is bound again takes the earlier one's place.
+    """Set the functions that save, load and answer; a later call replaces earlier functions.
 
-    others: of the platform's own `save` and `load`, which would take models; passed by 2018 code, and of no effect here.
+    Args:
+        save: called as save(folder); writes the model.
+        load: called as load(folder); reads the model.
+        infer: called as infer(query_paths, reference_paths); returns the answer.
+        **others: settings of the platform's own `save` and `load`; ignored.
     """
     functions = {"save": save, "load": load, "infer": infer}
-    _bound.update(
-        {name: function for name, function in functions.items() if function}, pid=os.getpid()
-    )
-
-
-def _function(name: str) -> Callable[..., Any]:
-    if name not in _bound:
-        raise ValueError(f"nsml: no `{name}` is bound; call nsml.bind({name}=...) first.")
-    return _bound[name]  # type: ignore[no-any-return]
+    _bound.update({name: function for name, function in functions.items() if function})
+    _bound["pid"] = os.getpid()
 
 
 def save(iteration: Any = None, save_fn: Callable[..., Any] | None = None) -> None:
-    """A checkpoint of this name (the time now without one); one of the same name is replaced when the new one is whole.
+    """Save a checkpoint; one of the same name is replaced when the new one is complete.
 
-    Raises: as `checkpoints.write`.
+    Args:
+        iteration: name of the checkpoint; the present time by default.
+        save_fn: used instead of the bound `save`.
     """
     if not IS_ON_NSML:
         return
     name = time.strftime("%Y%m%d_%H%M%S") if iteration is None else str(iteration)
-    checkpoints.write(
-        FOLDER / "checkpoints", name, save_fn or _function("save"), last_summary(FOLDER)
-    )
+    function = save_fn or _function("save")
+    checkpoints.write(FOLDER / "checkpoints", name, function, last_summary(FOLDER))
 
 
 def load(
     iteration: Any, load_fn: Callable[..., Any] | None = None, session: str | None = None
 ) -> None:
-    """Loads a checkpoint of this session, or of another one by its name. Raises: ValueError listing those that there are."""
+    """Load a checkpoint.
+
+    Args:
+        iteration: name of the checkpoint.
+        load_fn: used instead of the bound `load`.
+        session: name of the session that saved it; this session by default.
+
+    Raises:
+        ValueError: There is no such checkpoint.
+    """
     if not IS_ON_NSML:
         return
     session = session or SESSION_NAME
@@ -92,29 +103,34 @@ def load(
 
 
 def report(summary: bool = False, scope: Any = None, **values: Any) -> None:
-    """Keeps values for TensorBoard; with summary, `nsml ps` shows them. A full disk costs a warning, not the run.
+    """Store values for TensorBoard. If the disk is full, warn and continue.
 
-    values: text and numbers; a__b is shown as a/b. scope: ignored. Raises: TypeError naming what is neither.
+    Args:
+        summary: show the values in `nsml ps`.
+        scope: ignored.
+        **values: text and numbers. A name a__b is stored as a/b.
+
+    Raises:
+        TypeError: A value is neither text nor a number.
     """
     if not IS_ON_NSML:
         return
     try:
         _curves().add(values, summary)
     except OSError as error:
-        warnings.warn(f"nsml.report: not kept ({error}).", stacklevel=2)
-
-
-@functools.lru_cache(maxsize=1)
-def _curves() -> Curves:
-    return Curves(FOLDER)
+        warnings.warn(f"nsml.report: the values cannot be stored ({error}).", stacklevel=2)
 
 
 def cache(
     preprocess_fn: Callable[..., Any], output_path: str | list[str] | None = None, **others: Any
 ) -> None:
-    """Calls preprocess_fn(output_path=..., **others), which writes these files (["./processed"] when none are given).
+    """Call a preprocessing function that writes files, or copy the files from an earlier call.
 
-    The next run that asks for the same gets copies of them: see `caching.cached`.
+    Args:
+        preprocess_fn: called as preprocess_fn(output_path=..., **others).
+        output_path: the files; ["./processed"] by default.
+        **others: further arguments. Calls with equal arguments share their files, see
+            `caching.cached`.
     """
     if not IS_ON_NSML:
         return
@@ -124,35 +140,49 @@ def cache(
 
 
 def time_left_s() -> float:
-    """Until the limit of a submission, 0 after it; inf for everything else."""
+    """Return the seconds until the limit of a submission (0 after it); inf if not submitting."""
     if "NSML_TIME_LIMIT_S" not in os.environ:
         return math.inf
-    return max(
-        0.0,
-        float(os.environ["NSML_STARTED"]) + float(os.environ["NSML_TIME_LIMIT_S"]) - time.time(),
-    )
+    ends = float(os.environ["NSML_STARTED"]) + float(os.environ["NSML_TIME_LIMIT_S"])
+    return max(0.0, ends - time.time())
 
 
 def paused(scope: Any = None) -> None:
-    """Loads the checkpoint with which a forked or resumed session begins; a submission loads, answers and ends here.
+    """Load the checkpoint that a forked or resumed session starts from.
 
-    scope: ignored.
+    In a submission: load the checkpoint, answer the queries and end the process.
+
+    Args:
+        scope: ignored.
     """
     model = os.environ.get("NSML_CHECKPOINT_DIR")
     if not IS_ON_NSML or not model:
         return
     if "NSML_ANSWER" in os.environ:
-        _answer_and_end(Path(model), Path(os.environ["NSML_ANSWER"]))
+        _answer_and_exit(Path(model), Path(os.environ["NSML_ANSWER"]))
     checkpoints.read(Path(model), _function("load"))
 
 
-def _answer_and_end(model: Path, path: Path) -> None:
-    """Ends the process as it stands: neither user code that catches exceptions nor a thread left over can hold it."""
+def _function(name: str) -> Callable[..., Any]:
+    if name not in _bound:
+        raise ValueError(f"nsml: no `{name}` is bound; call nsml.bind({name}=...) first.")
+    return _bound[name]  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=1)
+def _curves() -> Curves:
+    return Curves(FOLDER)
+
+
+def _answer_and_exit(model: Path, path: Path) -> None:
+    """Write the answer and end the process at once."""
+    # os._exit: user code cannot catch it, and remaining threads do not delay it.
     exit_code = 1
     try:
         checkpoints.read(model, _function("load"))
         answer = _function("infer")(_images("query"), _images("reference"))
-        if os.getpid() == _bound["pid"]:  # and not a child that infer forked
+        # A child process that `infer` forked must not answer as well.
+        if os.getpid() == _bound["pid"]:
             _write_answer(path, answer)
         exit_code = 0
     except BaseException:
@@ -170,27 +200,28 @@ def _images(kind: str) -> list[str]:
 
 
 def _write_answer(path: Path, answer: Any) -> None:
-    """As JSON, an item at a time. Raises: TypeError naming the item that holds what JSON does not."""
+    """Write the answer as JSON, one item at a time, so that an error can name the item."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         if not isinstance(answer, (list, tuple)):
-            file.write(_json(answer, "the whole, which must be a list"))
+            file.write(_json(answer, "the answer of infer (it must be a list)"))
             return
         file.write("[")
-        for place, item in enumerate(answer):
-            file.write((",\n" if place else "") + _json(item, f"item {place}"))
+        for position, item in enumerate(answer):
+            separator = ",\n" if position else ""
+            file.write(separator + _json(item, f"item {position} of the answer of infer"))
         file.write("]\n")
 
 
-def _json(value: Any, place: str) -> str:
+def _json(value: Any, name: str) -> str:
     try:
-        return json.dumps(value, default=_whole_number)
+        return json.dumps(value, default=_integer)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"nsml: the answer of infer, {place}: {error}.") from None
+        raise TypeError(f"nsml: {name} cannot be written as JSON: {error}.") from None
 
 
-def _whole_number(value: Any) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, numbers.Integral):
         return int(value)
     raise TypeError(
-        f"{reprlib.repr(value)} ({type(value).__name__}) is neither text nor a whole number"
+        f"{reprlib.repr(value)} ({type(value).__name__}) is neither text nor an integer"
     )

@@ -1,4 +1,4 @@
-"""The code of a session: a copy of the folder that `nsml run` was called in, so that editing on does not change what runs."""
+"""Copy the code of a session, so that later edits do not change what runs."""
 
 from __future__ import annotations
 
@@ -10,93 +10,119 @@ from pathlib import Path
 
 from delf_ext.nsml import store
 
-LINK_BYTES = 8 * 2**20  # from here on a file is taken for weights or data, and linked
-MOST_BYTES = 2 * 2**30  # of files that are copied
+# Files of this size or more are probably weights or data, and are linked instead of copied.
+LINK_BYTES = 8 * 2**20
+# Limit of the files to copy, together.
+MOST_BYTES = 2 * 2**30
 IGNORE_FILE = ".nsmlignore"
-STUBS = (
-    "nsml",
-    "nsml.py",
-)  # many projects carry one, to run without the platform; it would hide ours
+# Many projects contain such a stub to run without the platform. It would hide our module `nsml`.
+STUBS = ("nsml", "nsml.py")
 
 
 def code_files(folder: Path, entry: str) -> list[Path]:
-    """The files of a snapshot, relative to `folder`, which must hold the entry.
+    """List the files to copy for a session.
 
-    The entry is a file, or a folder with a __main__.py. Left out: what is hidden, compiled Python, virtual environments, folders
-    named `runs`, STUBS, the store itself, and what the lines of .nsmlignore match (patterns of file names, or of paths from
-    here). Links are followed, but not into a folder they lie in.
+    Left out are hidden files, compiled Python, virtual environments, folders named `runs` (unless
+    they are packages), STUBS, the store, and files that match a line of .nsmlignore: a pattern of
+    a file name or of a path relative to `folder`. Links are followed, except to a folder that
+    contains them.
 
-    Raises: ValueError when the entry is missing or left out, the folder is the store, or more than MOST_BYTES would be copied.
+    Args:
+        folder: folder of the code.
+        entry: a file in `folder`, or a folder with a __main__.py.
+
+    Returns:
+        Paths relative to `folder`.
+
+    Raises:
+        ValueError: The entry is missing or left out, `folder` is the store, or the files to copy
+            are larger than MOST_BYTES.
     """
     if folder.resolve() == store.home().resolve():
         raise ValueError(
-            f"{folder} is MANDOO_HOME, where data sets and sessions lie: keep your code in a folder of its own."
+            f"{folder} is MANDOO_HOME, which holds data sets and sessions: "
+            "keep your code in another folder."
         )
     main = Path(entry, "__main__.py") if (folder / entry).is_dir() else Path(entry)
     if not (folder / main).is_file():
         raise ValueError(
-            f"{folder / main}: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY."
+            f"{folder / main}: no such entry file; run `nsml run` in the folder of your code, "
+            "with -e ENTRY."
         )
-    found, num_bytes = [], 0
+    files = []
+    num_bytes = 0
     for path in _walk(folder, folder, _patterns(folder / IGNORE_FILE), ()):
-        found.append(path.relative_to(folder))
+        files.append(path.relative_to(folder))
         size = path.stat().st_size
         num_bytes += size if size < LINK_BYTES else 0
         if num_bytes > MOST_BYTES:
             raise ValueError(
-                f"{folder}: more than {MOST_BYTES / 2**30:g} GB of files to copy; "
-                f"name those that the session does not need in {folder / IGNORE_FILE}, one pattern a line."
+                f"{folder}: more than {MOST_BYTES / 2**30:g} GB of files to copy; write patterns "
+                f"of files that the session does not need to {folder / IGNORE_FILE}, one per line."
             )
-    if main not in found:
+    if main not in files:
         raise ValueError(
-            f"entry {entry!r} must be a file below {folder} that is neither hidden nor named in {IGNORE_FILE}."
+            f"entry {entry!r} must be a file in {folder} that is neither hidden nor listed in "
+            f"{IGNORE_FILE}."
         )
-    return found
+    return files
 
 
 def copy_code(folder: Path, files: list[Path], out: Path) -> None:
-    """Copies; files of LINK_BYTES and more become hard links where the disk allows: written to in place, they change in both."""
+    """Copy files to a new folder; hard-link those of LINK_BYTES or more if the disk allows it.
+
+    A linked file that is changed in place changes in both folders.
+
+    Args:
+        folder: folder of the code.
+        files: paths relative to `folder`.
+        out: folder to create.
+    """
     out.mkdir(parents=True)
     for path in files:
-        source, target = (folder / path).resolve(), out / path
+        source = (folder / path).resolve()
+        target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.stat().st_size >= LINK_BYTES:
             try:
                 os.link(source, target)
                 continue
-            except OSError:  # another disk, or one without links
+            except OSError:
+                # The target is on another disk, or the file system has no links.
                 pass
         shutil.copy2(source, target)
 
 
 def _patterns(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
     return [line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _walk(root: Path, folder: Path, patterns: list[str], above: tuple[Path, ...]) -> Iterator[Path]:
-    """above: the real paths of the folders around it, in which a link would run in circles."""
+    """Yield the files in `folder` that are not left out; `above` are the real parent folders."""
+    # A link to one of these folders would lead to an endless loop.
     above = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
-        relative = path.relative_to(root).as_posix()
-        if (
-            path.name.startswith(".")
-            or relative in STUBS
-            or any(
-                fnmatch(path.name, pattern) or fnmatch(relative, pattern) for pattern in patterns
-            )
-        ):
+        if _is_ignored(path, root, patterns):
             continue
         if path.is_file():
             if path.suffix != ".pyc":
                 yield path
-        elif path.is_dir() and not _is_left_out(path) and path.resolve() not in above:
+        elif path.is_dir() and not _has_no_code(path) and path.resolve() not in above:
             yield from _walk(root, path, patterns, above)
 
 
-def _is_left_out(folder: Path) -> bool:
+def _is_ignored(path: Path, root: Path, patterns: list[str]) -> bool:
+    relative = path.relative_to(root).as_posix()
+    if path.name.startswith(".") or relative in STUBS:
+        return True
+    return any(fnmatch(path.name, pattern) or fnmatch(relative, pattern) for pattern in patterns)
+
+
+def _has_no_code(folder: Path) -> bool:
     is_environment = (folder / "pyvenv.cfg").exists()
-    holds_runs = (
-        folder.name == "runs" and not (folder / "__init__.py").exists()
-    )  # else it is a package of that name
+    is_package = (folder / "__init__.py").exists()
+    holds_runs = folder.name == "runs" and not is_package
     return holds_runs or is_environment or folder.resolve() == store.home().resolve()

@@ -1,16 +1,18 @@
-"""Where the stand-in keeps everything: plain files below one folder, each written whole or not at all.
+"""Keep sessions, data sets and answers as plain files in one folder.
+
+A file appears under its name only when it is complete.
 
 sessions/USER/DATASET/N/      one session, named USER/DATASET/N
-    session.json              what was asked for (Session); never changes
-    state.json                what became of it (State)
-    code/                     the snapshot that runs; the process' working directory
-    log                       what it printed
-    report.jsonl, events.*    what it reported, as lines and for TensorBoard
-    checkpoints/NAME/model/   what its `save` wrote; checkpoint.json beside it
+    session.json              how the session was started (Session); never changes
+    state.json                its status (State)
+    code/                     copy of the code; working directory of the process
+    log                       what the process printed
+    report.jsonl, events.*    reported values, as lines of JSON and for TensorBoard
+    checkpoints/NAME/model/   files that the user's `save` wrote; checkpoint.json beside it
     submissions/K/            log, answer.json, result.json
-datasets/NAME/                what sessions see as DATASET_PATH
-answers/NAME.csv              the labels of its test images: outside every DATASET_PATH
-cache/                        what `cache` keeps
+datasets/NAME/                folder that sessions get as DATASET_PATH
+answers/NAME.csv              labels of its test images, outside every DATASET_PATH
+cache/                        files that `nsml.cache` keeps
 """
 
 from __future__ import annotations
@@ -30,19 +32,30 @@ from typing import Any, TypeVar, get_type_hints
 from data_io.artifacts import read_json, write_json
 from delf_ext.config import strict
 
-NAME = re.compile(
-    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
-)  # of users, data sets and checkpoints: safe as a file's name anywhere
+# Names of users, data sets and checkpoints: valid file names on every operating system.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 ENDED = ("exited", "failed", "stopped", "killed")
-
-Kind = TypeVar("Kind")
 # Types of a record's fields that JSON stores as other types.
 JSON_TYPES: dict[Any, Any] = {float: (int, float), tuple[str, ...]: list, dict[str, float]: dict}
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
 class Session:
-    """What was asked for. args: the entry's own; parent, checkpoint: what a fork or a resumed session begins with, else ""."""
+    """How a session was started.
+
+    Attributes:
+        name: USER/DATASET/N.
+        dataset: name of its data set.
+        entry: file or package that runs, relative to its code folder.
+        args: arguments of the entry.
+        gpus: number of GPUs that the process can use.
+        memo: description for `nsml ps`.
+        parent: session that it was forked from, or "".
+        checkpoint: checkpoint of the parent that it starts from, or "".
+        created: Unix seconds.
+    """
 
     name: str
     dataset: str
@@ -52,73 +65,116 @@ class Session:
     memo: str = ""
     parent: str = ""
     checkpoint: str = ""
-    created: float = 0.0  # Unix seconds
+    created: float = 0.0
 
 
 @dataclass(frozen=True)
 class State:
-    """What became of it. pid: of the process that watches over the session and leads its process group; 0 before it starts."""
+    """Status of a session.
+
+    Attributes:
+        status: "starting", "running" or one of `ENDED`.
+        pid: process id of the supervisor; 0 before it starts.
+        started: Unix seconds; 0 before it starts.
+        ended: Unix seconds; 0 before it ends.
+        exit_code: exit code of the process.
+        reason: why the session failed, in one line.
+    """
 
     status: str = "starting"
     pid: int = 0
-    started: float = 0.0  # Unix seconds; so is `ended`
+    started: float = 0.0
     ended: float = 0.0
     exit_code: int = 0
-    reason: str = ""  # why it failed, in one line
+    reason: str = ""
 
 
 def home() -> Path:
-    """MANDOO_HOME, else ~/.mandoo. Raises: ValueError when there is neither."""
+    """Return the folder of the store: MANDOO_HOME, or ~/.mandoo if it is not set.
+
+    Returns:
+        An absolute path; the folder may not exist yet.
+
+    Raises:
+        ValueError: MANDOO_HOME is not set and the user has no home folder.
+    """
     try:
         return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
-    except RuntimeError:  # a container's user without a home
+    except RuntimeError:
+        # The user of a container may have no home folder.
         raise ValueError(
-            "no home folder is known: set MANDOO_HOME to the folder in which everything shall lie."
+            "the user has no home folder: set MANDOO_HOME to a folder for data sets and sessions."
         ) from None
 
 
 def user() -> str:
-    """MANDOO_USER, else the login name, as a name that may stand in a session's."""
+    """Return MANDOO_USER or the login name, with invalid letters replaced by "_"."""
     try:
         name = os.environ.get("MANDOO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):
+        # The user of a container may have no name.
         name = "you"
     return checked(re.sub(r"[^A-Za-z0-9_.-]", "_", name), "user")
 
 
-def checked(name: str, what: str) -> str:
-    """The name itself. Raises: ValueError when it cannot be a file's name."""
+def checked(name: str, kind: str) -> str:
+    """Return `name` if it is a valid file name.
+
+    Args:
+        name: name to check.
+        kind: "data set", "checkpoint" or "user", for the message.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ValueError: The name is not valid.
+    """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{what} {name!r}: letters, digits, '_', '-' and '.' only, and no '.' or '-' in front."
+            f"{kind} {name!r}: use at most 100 letters, digits, '_', '-' and '.', "
+            "and neither '.' nor '-' at the beginning."
         )
     return name
 
 
 def dataset_folder(name: str) -> Path:
+    """Return the folder of a data set, which may not exist."""
     return home() / "datasets" / checked(name, "data set")
 
 
 def answers_file(name: str) -> Path:
+    """Return the file with the labels of a data set's test images, which may not exist."""
     return home() / "answers" / f"{checked(name, 'data set')}.csv"
 
 
 def session_folder(name: str) -> Path:
-    """Raises: ValueError when the name is not USER/DATASET/N."""
+    """Return the folder of a session, which may not exist.
+
+    Returns:
+        Path in the store.
+
+    Raises:
+        ValueError: The name does not have the form USER/DATASET/N.
+    """
     parts = name.strip("/").split("/")
-    if (
-        len(parts) != 3
-        or not parts[2].isdecimal()
-        or not all(NAME.fullmatch(part) for part in parts)
-    ):
+    is_valid = len(parts) == 3 and parts[2].isdecimal() and all(map(NAME.fullmatch, parts))
+    if not is_valid:
         raise ValueError(
-            f"{name!r} is no session: they are named USER/DATASET/N, see `nsml ps -a`."
+            f"{name!r} is not the name of a session: use USER/DATASET/N, see `nsml ps -a`."
         )
     return home() / "sessions" / Path(*parts)
 
 
 def existing_session(name: str) -> Path:
-    """Return the folder of a session. Raises: ValueError if there is none."""
+    """Return the folder of a session that exists.
+
+    Returns:
+        Path in the store.
+
+    Raises:
+        ValueError: There is no such session.
+    """
     folder = session_folder(name)
     if not folder.is_dir():
         raise ValueError(f"no session {name}: `nsml ps -a` lists all.")
@@ -126,30 +182,49 @@ def existing_session(name: str) -> Path:
 
 
 def checkpoint_folder(session: str, checkpoint: str) -> Path:
+    """Return the folder of a checkpoint, which may not exist."""
     return session_folder(session) / "checkpoints" / checked(checkpoint, "checkpoint")
 
 
 def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Session:
-    """A new session with the next number of its data set."""
+    """Create a session with the next free number of its data set.
+
+    Args:
+        dataset: name of the data set.
+        entry: file or package to run.
+        args: arguments of the entry.
+        **others: further fields of `Session`.
+
+    Returns:
+        The new session, with status "starting".
+
+    Raises:
+        OSError: The disk is full. No part of the session is then left.
+    """
     folder = next_folder(home() / "sessions" / user() / checked(dataset, "data set"))
-    session = Session(
-        f"{user()}/{dataset}/{folder.name}", dataset, entry, args, created=time.time(), **others
-    )
+    name = f"{user()}/{dataset}/{folder.name}"
+    session = Session(name, dataset, entry, args, created=time.time(), **others)
     try:
         write_json(folder / "session.json", asdict(session))
-        write_state(session.name, State())
-    except OSError:  # a full disk
+        write_state(name, State())
+    except OSError:
+        # The disk is full.
         shutil.rmtree(folder)
         raise
     return session
 
 
 def next_folder(above: Path) -> Path:
-    """above/N, made for the next N. Two processes that ask at once get two."""
+    """Create and return the folder `above/N` with the next free number N.
+
+    Two processes that call this at the same time get different numbers.
+
+    Returns:
+        The new, empty folder.
+    """
     above.mkdir(parents=True, exist_ok=True)
-    number = 1 + max(
-        (int(folder.name) for folder in above.iterdir() if folder.name.isdecimal()), default=0
-    )
+    numbers = [int(folder.name) for folder in above.iterdir() if folder.name.isdecimal()]
+    number = max(numbers, default=0) + 1
     while True:
         with contextlib.suppress(FileExistsError):
             (above / str(number)).mkdir()
@@ -158,30 +233,49 @@ def next_folder(above: Path) -> Path:
 
 
 def read_session(name: str) -> Session:
-    """Raises: ValueError when there is no such session, or its record is damaged."""
+    """Read how a session was started.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: There is no such session, or its record is damaged.
+    """
     session = _read(Session, existing_session(name) / "session.json")
     return replace(session, args=tuple(map(str, session.args)))
 
 
 def write_state(name: str, state: State) -> None:
+    """Write the state of a session."""
     write_json(session_folder(name) / "state.json", asdict(state))
 
 
 def read_state(name: str) -> State:
-    """As it is now: one whose supervisor has vanished (a machine that was switched off, kill -9) was killed.
+    """Read the state of a session.
 
-    Raises: ValueError when the file is missing or damaged.
+    The status is "killed" if the supervisor has not recorded an end but does not run any more, for
+    example after `kill -9` or if the machine was switched off.
+
+    Returns:
+        The state now.
+
+    Raises:
+        ValueError: The record is missing or damaged.
     """
     state = _read(State, session_folder(name) / "state.json")
     if state.status not in ENDED and not is_running(name):
-        return replace(state, status="killed", reason="its process has vanished")
+        return replace(state, status="killed", reason="its process does not run any more")
     return state
 
 
 def is_running(name: str) -> bool:
-    """Whether a supervisor watches over the session, or is just about to: it holds a lock on the log for as long as it lives.
+    """Return whether the supervisor of a session runs or is just about to start.
 
-    A process's number would not tell: it may be another's by now.
+    The supervisor holds a lock on the log as long as it lives. Its process id is not enough: the
+    system may have given it to another process.
+
+    Returns:
+        True if the log is locked.
     """
     with open(session_folder(name) / "log", "ab") as log:
         try:
@@ -191,21 +285,20 @@ def is_running(name: str) -> bool:
     return False
 
 
-def _read(kind: type[Kind], path: Path) -> Kind:
-    try:
-        return typed(kind, read_json(path))
-    except (TypeError, ValueError) as error:
-        name, reason = (
-            "/".join(path.parts[-4:-1]),
-            str(error).removeprefix(f"{path}: ").partition(";")[0].rstrip("."),
-        )
-        raise ValueError(
-            f"{path}: damaged ({reason}); `nsml rm {name}` deletes the session."
-        ) from None
-
-
 def typed(kind: type[Kind], values: Any) -> Kind:
-    """A record of the store from plain data. Raises: TypeError or ValueError naming what is missing, unknown or wrong."""
+    """Convert plain JSON data to a record of the store.
+
+    Args:
+        kind: dataclass of the record.
+        values: JSON data.
+
+    Returns:
+        The record.
+
+    Raises:
+        TypeError: A field is missing.
+        ValueError: A field is unknown or has a value of a wrong type.
+    """
     record = strict(kind, values)
     types = get_type_hints(kind)
     for name, value in values.items():
@@ -215,25 +308,40 @@ def typed(kind: type[Kind], values: Any) -> Kind:
 
 
 def session_names(dataset: str | None = None) -> Iterator[str]:
-    """All sessions of all users, or those of one data set, in order of their names' parts; numbers count as numbers."""
-    found = (path.parent for path in (home() / "sessions").glob("*/*/*/session.json"))
-    parts = [folder.parts[-3:] for folder in found]
-    for owner, of, number in sorted(
-        (part for part in parts if part[2].isdecimal()), key=lambda part: (*part[:2], int(part[2]))
-    ):
-        if dataset in (None, of):
-            yield f"{owner}/{of}/{number}"
+    """Yield the names of all sessions, or of those on one data set.
+
+    Yields:
+        USER/DATASET/N, sorted by user, data set and number.
+    """
+    folders = [path.parent for path in (home() / "sessions").glob("*/*/*/session.json")]
+    keys = [
+        (*folder.parts[-3:-1], int(folder.name)) for folder in folders if folder.name.isdecimal()
+    ]
+    for owner, session_dataset, number in sorted(keys):
+        if dataset in (None, session_dataset):
+            yield f"{owner}/{session_dataset}/{number}"
 
 
 def checkpoint_names(session: str) -> list[str]:
-    """Whole ones, oldest first."""
+    """Return the names of a session's complete checkpoints, oldest first."""
     folder = session_folder(session) / "checkpoints"
     notes = sorted(folder.glob("*/checkpoint.json"), key=lambda path: path.stat().st_mtime_ns)
     return [path.parent.name for path in notes if NAME.fullmatch(path.parent.name)]
 
 
 def find_checkpoint(session: str, checkpoint: str = "") -> str:
-    """Return the checkpoint's name; the newest if none is given. Raises: ValueError that lists the known ones."""
+    """Return the name of a checkpoint that exists.
+
+    Args:
+        session: name of the session.
+        checkpoint: name of the checkpoint; the newest one by default.
+
+    Returns:
+        Name of the checkpoint.
+
+    Raises:
+        ValueError: There is no such session or checkpoint.
+    """
     existing_session(session)
     names = checkpoint_names(session)
     if not names:
@@ -241,3 +349,14 @@ def find_checkpoint(session: str, checkpoint: str = "") -> str:
     if checkpoint and checkpoint not in names:
         raise ValueError(f"{session} has no checkpoint {checkpoint!r}. It has: {', '.join(names)}.")
     return checkpoint or names[-1]
+
+
+def _read(kind: type[Kind], path: Path) -> Kind:
+    try:
+        return typed(kind, read_json(path))
+    except (TypeError, ValueError) as error:
+        session = "/".join(path.parts[-4:-1])
+        reason = str(error).removeprefix(f"{path}: ").partition(";")[0].rstrip(".")
+        raise ValueError(
+            f"{path}: damaged ({reason}); `nsml rm {session}` deletes the session."
+        ) from None

@@ -1,4 +1,4 @@
-"""Submits a checkpoint: a fresh process answers all queries under a limit of time; its answer is checked and scored."""
+"""Submit a checkpoint: a new process answers all queries in limited time; score its answer."""
 
 from __future__ import annotations
 
@@ -17,27 +17,38 @@ from data_io.artifacts import digest_of, read_json, write_json
 from data_io.datasets import DataSet, load_dataset
 from delf_ext.config import UsageError
 from delf_ext.nsml import snapshot, store
-from delf_ext.nsml.answers import score, validated
+from delf_ext.nsml.answers import ranking_from_answer, score
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.runner import print_chunks, read_growing
 from delf_ext.nsml.store import Session
 from delf_ext.nsml.supervisor import Outcome, environment, watch
 
-LIMIT_S = 3600.0  # the hackathon's
+# The time limit of the hackathon.
+LIMIT_S = 3600.0
 MAX_ANSWER_BYTES = 2 * 2**30
 NO_ANSWER = (
-    "ended without an answer: the entry must accept --mode=test, --iteration and --pause=1, "
-    "and call nsml.bind(save=..., load=..., infer=...) and then nsml.paused(scope=locals())."
+    "the process ended without an answer: the entry must accept --mode=test, --iteration and "
+    "--pause=1, and call nsml.bind(save=..., load=..., infer=...) and then "
+    "nsml.paused(scope=locals())."
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a submission, as result.json keeps it.
+    """Result of a submission, as stored in result.json.
 
-    status: "scored"; "valid", where it was not to be scored, or the data set has no labels; "failed", and then why.
-    test: a trial that the leaderboard does not count; seconds: of the whole process; submitted: Unix seconds; answers: digest
-    of the labels that it was scored with.
+    Attributes:
+        session: name of the session.
+        checkpoint: name of its checkpoint.
+        number: number of the submission in its session, from 1.
+        test: whether it is a trial that the leaderboard does not count.
+        status: "scored"; "valid" if it is a trial or the data set has no labels; or "failed".
+        reason: why the submission failed, or "".
+        metrics: metric -> value; empty unless scored.
+        seconds: run time of the process.
+        limit_s: time limit in seconds.
+        submitted: Unix seconds.
+        answers: digest of the labels that it was scored with, or "".
     """
 
     session: str
@@ -60,27 +71,42 @@ def submit(
     test: bool = False,
     verbose: bool = False,
 ) -> Result:
-    """Runs the session's entry with --mode=test on one of its checkpoints, and writes submissions/K/{log,answer,result}.
+    """Run a session's entry with --mode=test on a checkpoint and score its answer.
 
-    test: checks and times the answer, but keeps it off the leaderboard. verbose: prints the log while it grows.
-    Raises: ValueError when there is no such session, checkpoint or data set to answer; OSError when a disk is full.
+    The folder submissions/K of the session gets log, answer.json and result.json.
+
+    Args:
+        session: name of the session.
+        checkpoint: name of its checkpoint; "" for the newest one.
+        limit_s: time limit in seconds.
+        test: check and time the answer, but do not score it.
+        verbose: print the log while the process runs.
+
+    Returns:
+        The result.
+
+    Raises:
+        UsageError: The limit is not a positive number.
+        ValueError: The session, checkpoint or data set does not exist, or there are no queries.
+        OSError: The disk is full.
     """
     if not 0 < limit_s < math.inf:
         raise UsageError(f"--limit must be a number of seconds above 0. Received {limit_s:g}.")
-    asked, checkpoint = store.read_session(session), store.find_checkpoint(session, checkpoint)
-    data, labels = load_dataset(existing(asked.dataset)), answers_of(asked.dataset)
+    submitting = store.read_session(session)
+    checkpoint = store.find_checkpoint(session, checkpoint)
+    data = load_dataset(existing(submitting.dataset))
+    labels = answers_of(submitting.dataset)
     if not len(data.query) or not len(data.gallery):
         raise ValueError(
-            f"data set {asked.dataset} has no queries or no references: there is nothing to answer."
+            f"data set {submitting.dataset} has no queries or no references: "
+            "there is nothing to answer."
         )
-    folder, submitted = (
-        store.next_folder(store.session_folder(asked.name) / "submissions"),
-        time.time(),
-    )
-    outcome = _run(asked, checkpoint, folder, limit_s, verbose)
-    status, reason, metrics = _judged(outcome, folder / "answer.json", data, {} if test else labels)
+    folder = store.next_folder(store.session_folder(session) / "submissions")
+    submitted = time.time()
+    outcome = _run(submitting, checkpoint, folder, limit_s, verbose)
+    status, reason, metrics = _judge(outcome, folder / "answer.json", data, {} if test else labels)
     result = Result(
-        session=asked.name,
+        session=submitting.name,
         checkpoint=checkpoint,
         number=int(folder.name),
         test=test,
@@ -97,20 +123,13 @@ def submit(
 
 
 def _run(session: Session, checkpoint: str, folder: Path, limit_s: float, verbose: bool) -> Outcome:
-    command = [
-        sys.executable,
-        session.entry,
-        *session.args,
-        "--mode=test",
-        f"--iteration={checkpoint}",
-        "--pause=1",
-    ]
-    model, log = store.checkpoint_folder(session.name, checkpoint) / "model", folder / "log"
+    flags = ["--mode=test", f"--iteration={checkpoint}", "--pause=1"]
+    command = [sys.executable, session.entry, *session.args, *flags]
+    model = store.checkpoint_folder(session.name, checkpoint) / "model"
+    log = folder / "log"
     log.touch()
-    with (
-        _own_copy(session, folder / "code") as code,
-        _printed(log) if verbose else contextlib.nullcontext(),
-    ):
+    printing = _printed(log) if verbose else contextlib.nullcontext()
+    with _copied_code(session, folder / "code") as code, printing:
         env = environment(session, code, model) | {
             "NSML_ANSWER": str(folder / "answer.json"),
             "NSML_TIME_LIMIT_S": str(limit_s),
@@ -120,15 +139,15 @@ def _run(session: Session, checkpoint: str, folder: Path, limit_s: float, verbos
 
 
 @contextmanager
-def _own_copy(session: Session, folder: Path) -> Iterator[Path]:
-    """The session's code for this submission alone: 2018's entries keep features beside it, whichever checkpoint made them."""
+def _copied_code(session: Session, folder: Path) -> Iterator[Path]:
+    """Yield a copy of the session's code, which is deleted afterwards."""
+    # Entries of 2018 store the features of a checkpoint beside the code, under a fixed name.
     code = store.session_folder(session.name) / "code"
     try:
         snapshot.copy_code(code, snapshot.code_files(code, session.entry), folder)
         yield folder
-        for compiled in folder.rglob(
-            "__pycache__/*.nb[ci]"
-        ):  # by numba: the next submission need not wait for it
+        # Keep the functions that numba compiled, so that the next submission is faster.
+        for compiled in folder.rglob("__pycache__/*.nb[ci]"):
             kept = code / compiled.relative_to(folder)
             with contextlib.suppress(OSError):
                 kept.parent.mkdir(exist_ok=True)
@@ -139,7 +158,7 @@ def _own_copy(session: Session, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _printed(log: Path) -> Iterator[None]:
-    """Prints a file while it grows."""
+    """Print a file while it grows, until the end of the block."""
     ended = threading.Event()
     chunks = read_growing(log, lambda: not ended.is_set())
     thread = threading.Thread(target=print_chunks, args=(chunks,), daemon=True)
@@ -151,22 +170,26 @@ def _printed(log: Path) -> Iterator[None]:
         thread.join()
 
 
-def _judged(
+def _judge(
     outcome: Outcome, path: Path, data: DataSet, labels: dict[str, str]
 ) -> tuple[str, str, dict[str, float]]:
-    """(status, reason, metrics)."""
+    """Return status, reason and metrics of a submission."""
     if outcome.timed_out or outcome.exit_code:
         return "failed", outcome.reason, {}
     if not path.is_file():
         return "failed", NO_ANSWER, {}
-    if path.stat().st_size > MAX_ANSWER_BYTES:
-        return (
-            "failed",
-            f"an answer of {path.stat().st_size / 2**30:.1f} GB; 2 GB are enough: cut its lists of references.",
-            {},
+    num_bytes = path.stat().st_size
+    if num_bytes > MAX_ANSWER_BYTES:
+        reason = (
+            f"the answer has {num_bytes / 2**30:.1f} GB; at most 2 GB are allowed: "
+            "shorten its lists of references."
         )
+        return "failed", reason, {}
     try:
-        ranking = validated(read_json(path), data.query.ids, data.gallery.ids)
-        return ("scored", "", score(ranking, labels)) if labels else ("valid", "", {})
-    except (ValueError, RecursionError) as error:  # the latter: JSON nested without end
+        ranking = ranking_from_answer(read_json(path), data.query.ids, data.gallery.ids)
+        if labels:
+            return "scored", "", score(ranking, labels)
+        return "valid", "", {}
+    except (ValueError, RecursionError) as error:
+        # JSON that is nested too deeply raises a RecursionError.
         return "failed", str(error), {}

@@ -1,4 +1,7 @@
-"""The process that watches over one session: `python -m delf_ext.nsml.supervisor SESSION [CHECKPOINT]`, started by runner.py."""
+"""Run and watch the process of one session or submission.
+
+`python -m delf_ext.nsml.supervisor SESSION [CHECKPOINT]` is started by runner.py.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +29,33 @@ from delf_ext.nsml.store import Session, State
 from delf_ext.nsml.tables import printable
 
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
-LOG_BYTES = 64 * 2**20  # of one run's output; the rest is read and dropped
-GRACE_S = 10.0  # between being asked to end and being killed
-TAIL_BYTES = 16 * 2**10  # of the output, in which the reason of a failure is looked for
-LIKELY: dict[int, str] = {
+# Limit of one run's output in the log. Further output is read and dropped.
+LOG_BYTES = 64 * 2**20
+# Time between asking a process to end and killing it.
+GRACE_S = 10.0
+# End of the output that is searched for the reason of a failure.
+TAIL_BYTES = 16 * 2**10
+# Likely reasons of a signal. A full disk sends SIGBUS to processes with memory-mapped files.
+LIKELY_REASONS: dict[int, str] = {
     signal.SIGKILL: "out of memory?",
     signal.SIGBUS: "Bus error: is a disk full?",
-}  # of mapped files
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+}
+# Source: linux/prctl.h.
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended. exit_code: -N for signal N. reason: why it failed, in one line; "" when it did not."""
+    """How a process ended.
+
+    Attributes:
+        exit_code: exit code, or -N if signal N ended the process.
+        timed_out: whether it was killed at the time limit.
+        reason: why it failed, in one line, or "".
+        seconds: run time.
+    """
 
     exit_code: int
     timed_out: bool
@@ -54,17 +70,32 @@ def watch(
     log_path: str | Path,
     limit_s: float = math.inf,
 ) -> Outcome:
-    """Runs a command, appends what it prints to a log, kills it at the limit, and ends with it all that it left behind.
+    """Run a command, append its output to a log, and end all processes that it started.
 
-    On Linux that holds for processes which made a session of their own, too, and the command dies with its watcher. So one
-    process watches one command at a time. Elsewhere the command's process group ends with it.
+    On Linux this includes processes that started a session of their own, and the command is killed
+    if this process dies. A process can therefore watch only one command at a time. On other systems
+    the process group of the command is ended.
 
-    Raises: OSError when it cannot be started or the log not be opened; KeyboardInterrupt, once all have ended, when
-    interrupted: the command is then asked to end (SIGTERM) and has GRACE_S to do so.
+    Args:
+        command: program and arguments.
+        cwd: working directory.
+        env: environment variables.
+        log_path: file to append the output to.
+        limit_s: seconds after which the command is killed.
+
+    Returns:
+        How the command ended.
+
+    Raises:
+        OSError: The command cannot be started or the log cannot be opened.
+        KeyboardInterrupt: This process was interrupted. The command was asked to end (SIGTERM) and
+            has ended: it was killed after GRACE_S.
     """
     spared = _children()
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the command orphans becomes ours
-    tail, timed_out = bytearray(), False
+    # Orphans of the command become children of this process.
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    tail = bytearray()
+    timed_out = False
     with open(log_path, "ab", buffering=0) as log:
         process = subprocess.Popen(
             command,
@@ -93,33 +124,32 @@ def watch(
             seconds = time.monotonic() - begun
             _end_all(process.pid, spared)
             process.wait()
-            drain.join(
-                GRACE_S
-            )  # the pipe is closed now, unless something escaped where there is no /proc
-    reason = (
-        f"not done at the limit of {limit_s:g} s"
-        if timed_out
-        else _reason(process.returncode, bytes(tail))
-    )
+            # The pipe is closed now, unless a process escaped on a system other than Linux.
+            drain.join(GRACE_S)
+    reason = _reason(process.returncode, bytes(tail))
+    if timed_out:
+        reason = f"not finished at the limit of {limit_s:g} s"
     return Outcome(process.returncode, timed_out, reason, seconds)
 
 
 def environment(session: Session, code: Path, model: Path | None = None) -> dict[str, str]:
-    """What a session's process finds in its environment. code: its working directory; model: the folder of the checkpoint that
-    it begins with."""
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("NSML_")}
-    dataset, shim = (
-        str(store.dataset_folder(session.dataset)),
-        str(Path(__file__).with_name("shim")),
-    )
-    paths = [
-        shim,
-        str(code),
-        os.environ.get("PYTHONPATH"),
-        str(ROOT),
-    ]  # ROOT: for sessions of a checkout that is not installed
-    return {
-        **outer,
+    """Return the environment variables of a session's process.
+
+    Args:
+        session: the session.
+        code: working directory of the process.
+        model: folder of the checkpoint that it starts from.
+
+    Returns:
+        Variables of this process, without those of a session around it, and of the new session.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NSML_")}
+    dataset = str(store.dataset_folder(session.dataset))
+    shim = str(Path(__file__).with_name("shim"))
+    # ROOT makes delf_ext importable if this checkout is not installed.
+    python_path = [shim, str(code), os.environ.get("PYTHONPATH"), str(ROOT)]
+    variables = {
+        **inherited,
         "MANDOO_HOME": str(store.home()),
         "NSML_SESSION_DIR": str(store.session_folder(session.name)),
         "NSML_SESSION_NAME": session.name,
@@ -129,21 +159,34 @@ def environment(session: Session, code: Path, model: Path | None = None) -> dict
         "NSML_GPU_NUM": str(session.gpus),
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(session.gpus))),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        **({"NSML_CHECKPOINT_DIR": str(model)} if model else {}),
+        "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
     }
+    if model:
+        variables["NSML_CHECKPOINT_DIR"] = str(model)
+    return variables
 
 
 def supervise(name: str, checkpoint: str = "") -> State:
-    """Runs the session and keeps its state. checkpoint: one of its own to go on from, when it is resumed."""
-    session, folder = store.read_session(name), store.session_folder(name)
-    owner, checkpoint = (name, checkpoint) if checkpoint else (session.parent, session.checkpoint)
+    """Run a session and record its state.
+
+    Args:
+        name: name of the session.
+        checkpoint: own checkpoint that a resumed session continues from.
+
+    Returns:
+        The final state.
+    """
+    session = store.read_session(name)
+    folder = store.session_folder(name)
+    owner = name if checkpoint else session.parent
+    checkpoint = checkpoint or session.checkpoint
     model = store.checkpoint_folder(owner, checkpoint) / "model" if checkpoint else None
-    more = ("--pause=1", f"--iteration={checkpoint}") if checkpoint else ()
+    flags = ["--pause=1", f"--iteration={checkpoint}"] if checkpoint else []
+    command = [sys.executable, session.entry, *session.args, *flags]
+    code = folder / "code"
     state = State("running", os.getpid(), time.time())
     store.write_state(name, state)
     try:
-        command, code = [sys.executable, session.entry, *session.args, *more], folder / "code"
         outcome = watch(command, code, environment(session, code, model), folder / "log")
         status = "failed" if outcome.exit_code else "exited"
         state = replace(state, status=status, exit_code=outcome.exit_code, reason=outcome.reason)
@@ -157,59 +200,56 @@ def supervise(name: str, checkpoint: str = "") -> State:
 
 
 def _record(name: str, state: State) -> None:
-    """On a full disk, too, which may be what ended the session: no new file fits, but the old one's block is there."""
+    """Write the state, also if the disk is full."""
     try:
         store.write_state(name, state)
     except OSError:
+        # There is no space for a new file, but the old one can be overwritten.
         path = store.session_folder(name) / "state.json"
         with open(path, "r+b") as file:
             file.write(json.dumps(asdict(state)).encode().ljust(path.stat().st_size))
 
 
 def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
-    """Reads to the end, whatever the log can take: a full log, or disk, costs the log and not the run."""
-    room = LOG_BYTES
+    """Read the output to its end, also if the log or the disk is full."""
+    num_free = LOG_BYTES
+    limit_message = f"\n[nsml] the log ends here: its limit is {LOG_BYTES // 2**20} MB.\n".encode()
     with output:
         while chunk := output.read(2**16):
             tail += chunk
             del tail[:-TAIL_BYTES]
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # a full disk; closed by a watcher that waited long enough
-                if room > 0:
-                    log.write(chunk[:room])
-                    if len(chunk) >= room:
-                        log.write(
-                            f"\n[nsml] the log ends here: {LOG_BYTES // 2**20} MB are enough.\n".encode()
-                        )
-            room -= len(chunk)
+            # OSError: the disk is full. ValueError: the watcher has closed the log.
+            with contextlib.suppress(OSError, ValueError):
+                if num_free > 0:
+                    log.write(chunk[:num_free])
+                    if len(chunk) >= num_free:
+                        log.write(limit_message)
+            num_free -= len(chunk)
 
 
 def _reason(exit_code: int, tail: bytes) -> str:
-    """One line: the exception of the last traceback, else the last line printed, else what the exit code says."""
+    """Return the last exception, else the last line of the output, else the exit code."""
     if exit_code == 0:
         return ""
     if exit_code < 0:
-        return f"signal {-exit_code} ({LIKELY.get(-exit_code, signal.strsignal(-exit_code))})"
+        description = LIKELY_REASONS.get(-exit_code, signal.strsignal(-exit_code))
+        return f"signal {-exit_code} ({description})"
     text = tail.decode("utf-8", "replace")
     _, traceback, after = text.rpartition("Traceback (most recent call last):\n")
-    raised = (
-        [line for line in after.splitlines() if line.strip() and not line.startswith(" ")]
-        if traceback
-        else []
-    )
-    lines = raised[:1] or [line.strip() for line in text.splitlines() if line.strip()][-1:]
-    return printable(lines[0][:500]) if lines else f"exit code {exit_code}"
+    if traceback:
+        for line in after.splitlines():
+            if line.strip() and not line.startswith(" "):
+                return printable(line[:500])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return printable(lines[-1][:500]) if lines else f"exit code {exit_code}"
 
 
 def _end_all(leader: int, spared: Iterable[psutil.Process]) -> None:
-    """Kill the leader's process group and all descendants of this process except `spared`.
-
-    Repeat until none is left, because a process may fork while the others are killed.
-    """
+    """Kill the leader's process group and all descendants of this process except `spared`."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     give_up = time.monotonic() + GRACE_S
+    # Repeat, because a process may fork while the others are killed.
     while (left := _descendants(spared)) and time.monotonic() < give_up:
         for process in left:
             with contextlib.suppress(psutil.Error):
@@ -244,8 +284,9 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _die_with(watcher: int) -> None:
-    """Run in the child before its command: kill -9 of the watcher must not leave it running unseen."""
+    """Make the system kill this process if the watcher dies; called before the command starts."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The watcher may have died before the call above.
     if os.getppid() != watcher:
         os._exit(1)
 
@@ -256,5 +297,6 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `nsml stop` is an interruption
+    # `nsml stop` sends SIGTERM, which then raises a KeyboardInterrupt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     supervise(*sys.argv[1:])

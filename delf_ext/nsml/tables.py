@@ -29,8 +29,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Returns:
         The table as text, without spaces at the ends of lines.
 
-    >>> print(table(["Name", "Description"], [["you/covers/1", "first try"], ["you/covers/12", ""]]))
-    Name           Description
+    >>> print(table(["Name", "Memo"], [["you/covers/1", "first try"], ["you/covers/12", ""]]))
+    Name           Memo
     you/covers/1   first try
     you/covers/12
     """
@@ -43,7 +43,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters by "?", because they could change the terminal's state.
+    r"""Replace control characters by "?", because they could change the terminal's state.
+
+    Returns:
+        The text with as many letters as before.
 
     >>> printable("\x1b[31mred"), printable("첫 시도")
     ('?[31mred', '첫 시도')
@@ -52,7 +55,14 @@ def printable(text: str) -> str:
 
 
 def ago(then: float, now: float | None = None) -> str:
-    """Format the time since `then` (both in Unix seconds).
+    """Format the time since `then`.
+
+    Args:
+        then: Unix seconds.
+        now: Unix seconds; the clock's time by default.
+
+    Returns:
+        The time in its largest unit.
 
     >>> ago(100, now=130), ago(100, now=170), ago(0, now=7300), ago(0, now=172800)
     ('just now', '1 minute ago', '2 hours ago', '2 days ago')
@@ -66,7 +76,10 @@ def ago(then: float, now: float | None = None) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Format a number of bytes with a unit.
+    """Format a number of bytes.
+
+    Returns:
+        The number in B, KB, MB or GB.
 
     >>> size(900), size(94_371_840)
     ('900 B', '90.0 MB')
@@ -80,7 +93,10 @@ def size(num_bytes: float) -> str:
 
 
 def summary(reported: Mapping[str, Any]) -> str:
-    """Format the values of a report on one line.
+    """Format the values of a report.
+
+    Returns:
+        One line with all names and values.
 
     >>> summary({"epoch": 3, "epoch_total": 10, "train/loss": 0.123456, "step": 300})
     'epoch 3/10, train/loss 0.1235, step 300'

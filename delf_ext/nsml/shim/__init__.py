@@ -1,1 +1,4 @@
-"""First on the path of a session's process, so that user code finds the stand-in as `nsml`."""
+"""Hold the module `nsml` that the code of a session imports.
+
+A session has this folder first on its PYTHONPATH.
+"""

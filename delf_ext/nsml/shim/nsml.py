@@ -1,3 +1,3 @@
-"""What `import nsml` finds in a session."""
+"""Provide our session API under the name `nsml`."""
 
 from delf_ext.nsml.session import *  # noqa: F403

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delf_ext.nsml.answers import BadAnswer, score, validated
+from delf_ext.nsml.answers import BadAnswer, score, ranking_from_answer
 
 QUERIES = ["query_0", "query_1", "query_10"]
 REFERENCES = ["refer_0", "refer_1", "refer_2"]
@@ -24,9 +24,9 @@ def refused(answer: Any) -> list[str]:
     """The lines of the refusal below the first."""
     with pytest.raises(
         BadAnswer,
-        match=r"^the answer is not of the form \[\(0, \('query_0', \['refer_12', ...\]\)\)",
+        match=r"^the answer must have the form \[\(0, \('query_0', \['refer_12', ...\]\)\)",
     ) as caught:
-        validated(answer, QUERIES, REFERENCES)
+        ranking_from_answer(answer, QUERIES, REFERENCES)
     return str(caught.value).splitlines()[1:]
 
 
@@ -41,7 +41,7 @@ def changed(place: int, item: Any) -> list[Any]:
     "answer", [GOOD, tuple(GOOD), json.loads(json.dumps(GOOD))], ids=["list", "tuple", "json"]
 )
 def test_an_answer_becomes_a_ranking_in_the_order_of_the_data_set(answer: Any) -> None:
-    ranking = validated(answer, np.array(QUERIES), np.array(REFERENCES))
+    ranking = ranking_from_answer(answer, np.array(QUERIES), np.array(REFERENCES))
     assert ranking.query_ids.tolist() == QUERIES and ranking.gallery_ids.tolist() == REFERENCES
     assert ranking.rows.tolist() == [[1, 0, -1], [0, 1, 2], [2, -1, -1]]
 
@@ -55,7 +55,7 @@ def test_every_answer_of_the_official_form_is_taken(
     queries: list[str], references: list[list[str]], k: int
 ) -> None:
     given = {query: names[:k] for query, names in zip(queries, references, strict=True)}
-    ranking = validated(list(zip(range(3), given.items())), QUERIES, REFERENCES)
+    ranking = ranking_from_answer(list(zip(range(3), given.items())), QUERIES, REFERENCES)
     found = {
         query: ranking.gallery_ids[rows].tolist()
         for query, rows in zip(ranking.query_ids, ranking.rows)
@@ -69,75 +69,90 @@ def test_every_answer_of_the_official_form_is_taken(
 @pytest.mark.parametrize(
     ("answer", "lines"),
     [
-        ({}, ["- the answer is a list. Broken 1x: it is {}"]),
-        (None, ["- the answer is a list. Broken 1x: it is None"]),
+        ({}, ["- the answer must be a list. Violations (1): it is {}"]),
+        (None, ["- the answer must be a list. Violations (1): it is None"]),
         (
             changed(0, GOOD[0][1]),
             [
-                "- every item is (number, (query, [references])). Broken 1x: item 0 is ('query_10', ['refer_2'])"
+                "- each item must be (number, (query, [references])). Violations (1): item 0 is ('query_10', ['refer_2'])"
             ],
         ),
         (
             changed(0, [0, ["query_10", "refer_2"]]),
-            ["- every item is (number, (query, [references])). Broken 1x: item 0 is"],
+            ["- each item must be (number, (query, [references])). Violations (1): item 0 is"],
         ),
         (
             changed(0, "ab"),
-            ["- every item is (number, (query, [references])). Broken 1x: item 0 is 'ab'"],
+            ["- each item must be (number, (query, [references])). Violations (1): item 0 is 'ab'"],
         ),
         (
             changed(1, (True, GOOD[1][1])),
-            ["- the numbers are 0, 1, 2, .... Broken 1x: item 1 has True"],
+            ["- the items must have the numbers 0, 1, 2, .... Violations (1): item 1 has True"],
         ),
-        (changed(1, (2, GOOD[1][1])), ["- the numbers are 0, 1, 2, .... Broken 1x: item 1 has 2"]),
+        (
+            changed(1, (2, GOOD[1][1])),
+            ["- the items must have the numbers 0, 1, 2, .... Violations (1): item 1 has 2"],
+        ),
         (
             changed(2, (2, ("query_0", REFERENCES))),
-            ["- a query is answered once. Broken 1x: 'query_0' (item 2)"],
+            ["- each query must be answered once. Violations (1): 'query_0' (item 2)"],
         ),
         (
             changed(2, (2, ("query_2", REFERENCES))),
-            ["- a query is one of the data set's. Broken 1x: 'query_2' (item 2)"],
+            ["- each query must be in the data set. Violations (1): 'query_2' (item 2)"],
         ),
         (
             changed(2, (2, ("query_1.jpg", REFERENCES))),
-            ["- a query is named without folder and extension. Broken 1x: 'query_1.jpg'"],
+            [
+                "- each query must be named without folder and extension. Violations (1): 'query_1.jpg'"
+            ],
         ),
         (
             changed(2, (2, ("query_1", []))),
-            ["- a query has at least one reference. Broken 1x: 'query_1'"],
+            ["- each query must have at least one reference. Violations (1): 'query_1'"],
         ),
         (
             changed(2, (2, ("query_1", [0]))),
-            ["- a reference is a string. Broken 1x: 0 ('query_1', place 0)"],
+            ["- each reference must be a string. Violations (1): 0 ('query_1', position 0)"],
         ),
         (
             changed(2, (2, ("query_1", [["refer_0"]]))),
-            ["- a reference is a string. Broken 1x: ['refer_0'] ('query_1', place 0)"],
+            [
+                "- each reference must be a string. Violations (1): ['refer_0'] ('query_1', position 0)"
+            ],
         ),
         (
             changed(2, (2, ("query_1", ["refer_7"]))),
-            ["- a reference is one of the data set's. Broken 1x: 'refer_7' ('query_1', place 0)"],
+            [
+                "- each reference must be in the data set. Violations (1): 'refer_7' ('query_1', position 0)"
+            ],
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "reference/refer_1.jpg"]))),
             [
-                "- a reference is named without folder and extension. Broken 1x: 'reference/refer_1.jpg' ('query_1', place 1)"
+                "- each reference must be named without folder and extension. Violations (1): 'reference/refer_1.jpg' ('query_1', position 1)"
             ],
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "refer_1", "refer_0"]))),
-            ["- a reference comes once in a list. Broken 1x: 'refer_0' ('query_1', place 2)"],
+            [
+                "- a reference must not occur twice in a list. Violations (1): 'refer_0' ('query_1', position 2)"
+            ],
         ),
     ],
 )
 def test_a_violation_is_named_with_its_place(answer: Any, lines: list[str]) -> None:
     found = refused(answer)
     assert all(line.startswith(start) for line, start in zip(found, lines)), found
-    assert all(line.startswith("- every query is answered") for line in found[len(lines) :]), found
+    assert all(line.startswith("- every query must be answered") for line in found[len(lines) :]), (
+        found
+    )
 
 
 def test_missing_queries_are_named() -> None:
-    assert refused(GOOD[:1]) == ["- every query is answered. Broken 2x: 'query_0', 'query_1'"]
+    assert refused(GOOD[:1]) == [
+        "- every query must be answered. Violations (2): 'query_0', 'query_1'"
+    ]
 
 
 def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> None:
@@ -148,15 +163,19 @@ def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> N
             *[(2, ("query_1", [f"refer_{i}.png" for i in range(3)] * 4))],
         ]
     )
-    assert [line.split(". Broken ")[0] for line in lines] == [
-        "- the numbers are 0, 1, 2, ...",
-        "- a reference is one of the data set's",
-        "- a reference is a string",
-        "- every item is (number, (query, [references]))",
-        "- a reference is named without folder and extension",
-        "- every query is answered",
+    assert [line.split(". Violations ")[0] for line in lines] == [
+        "- the items must have the numbers 0, 1, 2, ...",
+        "- each reference must be in the data set",
+        "- each reference must be a string",
+        "- each item must be (number, (query, [references]))",
+        "- each reference must be named without folder and extension",
+        "- every query must be answered",
     ]
-    assert "Broken 12x" in lines[4] and "place 9), ..." in lines[4] and "place 10" not in lines[4]
+    assert (
+        "Violations (12)" in lines[4]
+        and "position 9), ..." in lines[4]
+        and "position 10" not in lines[4]
+    )
 
 
 # --- scores
@@ -171,7 +190,7 @@ def test_the_score_by_hand() -> None:
         "refer_1": "b",
         "refer_2": "b",
     }
-    metrics = score(validated(GOOD, QUERIES, REFERENCES), labels)
+    metrics = score(ranking_from_answer(GOOD, QUERIES, REFERENCES), labels)
     # query_0: its one relevant image comes second; query_1: two, second and third; query_10 has none
     assert metrics["mAP@1000"] == metrics["mAP"] == pytest.approx((1 / 2 + (1 / 2 + 2 / 3) / 2) / 2)
     assert (metrics["recall_at_1"], metrics["recall_at_5"]) == (0.0, 1.0)
@@ -181,15 +200,13 @@ def test_the_score_by_hand() -> None:
 def test_the_challenge_cuts_at_a_thousand_and_the_full_figure_does_not() -> None:
     references = [f"refer_{i}" for i in range(1500)]
     labels = {"q": "a"} | dict.fromkeys(references, "b") | {"refer_1200": "a"}
-    metrics = score(validated([(0, ("q", references))], ["q"], references), labels)
+    metrics = score(ranking_from_answer([(0, ("q", references))], ["q"], references), labels)
     assert metrics["mAP@1000"] == 0.0 and metrics["mAP"] == pytest.approx(1 / 1201)
 
 
 def test_labels_that_cannot_score_are_refused() -> None:
-    ranking = validated(GOOD, QUERIES, REFERENCES)
-    with pytest.raises(
-        ValueError, match="the answers have no label of refer_1: push the data set again"
-    ):
+    ranking = ranking_from_answer(GOOD, QUERIES, REFERENCES)
+    with pytest.raises(ValueError, match="the data set has no label for refer_1: push it again"):
         score(ranking, {"refer_0": "a"})
     with pytest.raises(ValueError, match="none of 3 queries has a relevant image in the gallery"):
         score(ranking, dict.fromkeys(QUERIES, "a") | dict.fromkeys(REFERENCES, "b"))

@@ -81,7 +81,7 @@ def test_other_arguments_another_data_set_and_another_function_are_other_calls(
 
 def test_what_cannot_be_told_from_other_calls_is_called_with_a_warning(dataset: Path) -> None:
     for _ in range(2):
-        with pytest.warns(UserWarning, match="called anew, since it cannot be told"):
+        with pytest.warns(UserWarning, match="the call is not cached"):
             caching.cached(
                 doubled,
                 ["a"],
@@ -105,6 +105,6 @@ def test_a_full_disk_costs_a_warning(dataset: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(caching.shutil, "copyfile", full)
-    with pytest.warns(UserWarning, match="not kept for the next run .*No space left"):
+    with pytest.warns(UserWarning, match="the files cannot be kept .*No space left"):
         cached(dataset)
     assert Path("a.pkl").read_text() == "42" and list((store.home() / "cache").iterdir()) == []

@@ -112,7 +112,7 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     nsml(capsys, f"model pull {name} 10 {tmp_path / 'new/pulled'}")
     assert (tmp_path / "new/pulled/weights").read_text() == "10"
     assert os.listdir(tmp_path / "new") == ["pulled"]
-    assert "is there already: name a new folder" in nsml(
+    assert "exists: give the path of a new folder" in nsml(
         capsys, f"model pull {name} 10 {tmp_path}", status=1
     )
     nsml(capsys, f"model rm {name} 10")
@@ -133,17 +133,17 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         ("run -e main.py", 2, "-d/--dataset"),
         ("run -d toy -g -1", 2, "must not be negative. Received -1"),
         ('run -d toy -a "it\'s"', 2, "usage error: --args: No closing quotation"),
-        ("dataset push toy", 2, "usage error: push either a PATH or --draw"),
-        ("dataset push toy photos --draw", 2, "usage error: push either a PATH or --draw"),
+        ("dataset push toy", 2, "usage error: give either a PATH or --draw"),
+        ("dataset push toy photos --draw", 2, "usage error: give either a PATH or --draw"),
         (
             "dataset push toy photos --seed 1",
             2,
-            "usage error: --classes and --seed belong to --draw",
+            "usage error: --classes and --seed need --draw",
         ),
-        ("run -d other", 1, "error: no data set other: there are toy"),
+        ("run -d other", 1, "error: no data set other (known: toy)"),
         ("run -d toy -e nowhere.py", 1, "no such entry file"),
         ("logs you/toy/1", 1, "error: no session you/toy/1: `nsml ps -a` lists all."),
-        ("stop toy", 1, "error: 'toy' is no session: they are named USER/DATASET/N"),
+        ("stop toy", 1, "error: 'toy' is not the name of a session: use USER/DATASET/N"),
         ("model ls you/toy/1", 1, "error: no session you/toy/1"),
         ("submit you/toy/1", 1, "error: no session you/toy/1"),
         ("dataset push other nowhere", 1, "error: "),
@@ -204,7 +204,7 @@ def test_submit_prints_what_became_of_it(
     monkeypatch.setattr(submission, "submit", answer)
     told = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
     if status == "failed":
-        assert told == f"what it printed: {store.session_folder('you/toy/1')}/submissions/4/log"
+        assert told == f"its output: {store.session_folder('you/toy/1')}/submissions/4/log"
     else:
         assert (
             told
@@ -216,7 +216,7 @@ def test_data_sets_are_pushed_listed_and_deleted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
-    listed = datasets.Pushed("toy", 30, 4, 2, 5, True, 0.0)
+    listed = datasets.Contents("toy", 30, 4, 2, 5, True, 0.0)
     pushed = replace(listed, skipped=(("a.jpg", "damaged"),), notes=("no labels",))
     monkeypatch.setattr(datasets, "push", lambda *values: asked.append(values) or pushed)
     monkeypatch.setattr(
@@ -224,7 +224,7 @@ def test_data_sets_are_pushed_listed_and_deleted(
     )
     monkeypatch.setattr(datasets, "listing", lambda: [listed])
     assert nsml(capsys, "dataset push covers photos --overwrite") == (
-        "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\nleft out: a.jpg: damaged\nnote: no labels\n"
+        "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\nskipped: a.jpg: damaged\nnote: no labels\n"
     )
     nsml(capsys, "dataset push drawn --draw --seed 7")
     assert asked == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
@@ -286,7 +286,7 @@ def test_a_full_disk_has_a_remedy(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(runner, "run", full)
-    remedy = f"`nsml rm` and `nsml model rm` make room in {store.home()}."
+    remedy = f"Free space in {store.home()} with `nsml rm` or `nsml model rm`."
     assert nsml(capsys, "run -d toy", 1) == f"error: [Errno 28] No space left on device. {remedy}"
 
 

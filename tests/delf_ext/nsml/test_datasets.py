@@ -167,16 +167,14 @@ def test_unreadable_files_are_left_out_with_their_reason(tmp_path: Path) -> None
 def test_without_test_labels_it_is_pushed_and_said(tmp_path: Path) -> None:
     pushed = push("round", challenge(tmp_path / "source", labels=None))
     assert pushed.notes == (
-        "no labels of the test images: submissions are checked and timed, but cannot be scored",
+        "no labels of the test images: submissions are checked and timed, but not scored",
     )
     assert answers_of("round") == {} and not listing()[0].has_answers
 
 
 def test_class_folders_alone_can_only_be_trained_on(tmp_path: Path) -> None:
     pushed = push("own", make_images(tmp_path / "source", "a/1.png", "b/1.png"))
-    assert pushed.notes == (
-        "no queries or no references: sessions can train on it, but nothing can be submitted",
-    )
+    assert pushed.notes == ("no queries or no references: sessions can train, but not submit",)
     assert existing("own").joinpath(QUERY).is_dir()
 
 
@@ -185,8 +183,8 @@ def test_photographs_that_serve_twice_are_counted(tmp_path: Path) -> None:
     rows = ["1.png,a,train", "2.png,a,train", "1.png,a,gallery", "3.png,a,gallery", "3.png,a,query"]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
     assert push("own", tmp_path / "list.csv").notes == (
-        "1 of 2 references are training images too",
-        "1 of 1 queries are references too",
+        "1 of 2 references are also training images",
+        "1 of 1 queries are also references",
     )
 
 
@@ -197,7 +195,7 @@ def test_grocery_says_that_its_gallery_is_its_training_list(tmp_path: Path) -> N
     (tmp_path / "classes.csv").write_text("Class Name (str),Class ID (int)\nA,0\nB,1\n")
     pushed = push("grocery", tmp_path)
     assert (pushed.num_train, pushed.num_queries, pushed.num_references) == (2, 1, 2)
-    assert pushed.notes == ("2 of 2 references are training images too",)
+    assert pushed.notes == ("2 of 2 references are also training images",)
 
 
 # --- drawn
@@ -212,7 +210,7 @@ def test_a_drawn_data_set_has_the_shape_of_the_first_round(
         sizes.append((num_classes, seed))
         return challenge(out)
 
-    monkeypatch.setattr(datasets, "draw_tree", small)
+    monkeypatch.setattr(datasets, "draw_products", small)
     draw("ir_ph1_v2")
     assert sizes == [(1000, 0)] and [path.name for path in (home / "datasets").iterdir()] == [
         "ir_ph1_v2"
@@ -252,18 +250,16 @@ def test_listing_counts_and_remove_deletes_answers_too(tmp_path: Path, home: Pat
     ]
     with pytest.raises(
         ValueError,
-        match=r"no data set a: there are b\. `nsml dataset push a PATH` or `--draw` makes it",
+        match=r"no data set a \(known: b\)\. Create it with `nsml dataset push a PATH` or",
     ):
         remove("a")
 
 
 def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
     push("own", challenge(tmp_path / "source"))
-    with pytest.raises(
-        ValueError, match="data set own is there already: pass --overwrite to replace it"
-    ):
+    with pytest.raises(ValueError, match="data set own exists: pass --overwrite to replace it"):
         push("own", split_folders(tmp_path / "other"))
-    with pytest.raises(ValueError, match="data set own is there already"):
+    with pytest.raises(ValueError, match="data set own exists"):
         draw("own")
     push("own", split_folders(tmp_path / "other"), overwrite=True)
     assert listing()[0].num_train == 8 and len(answers_of("own")) == 16
@@ -281,7 +277,7 @@ def test_of_two_pushes_at_once_the_first_stays(
         copy(sources, folder)
 
     monkeypatch.setattr(datasets, "_copy", overtaken)
-    with pytest.raises(ValueError, match="data set round is there already"):
+    with pytest.raises(ValueError, match="data set round exists"):
         push("round", second)
     assert answers_of("round")["query_7"] == "milk" and os.listdir(home / "datasets") == ["round"]
 
@@ -295,7 +291,7 @@ def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
         for forbidden in (lambda: push("own", source, overwrite=True), lambda: remove("own")):
             with pytest.raises(
                 ValueError,
-                match=f"data set own is in use by {session.name}: stop the session first",
+                match=f"data set own is used by {session.name}: stop the session first",
             ):
                 forbidden()
     remove("own")
@@ -323,14 +319,14 @@ def test_a_full_disk_leaves_the_old_one(
         monkeypatch.setattr(Path, "write_text", fails)
     with pytest.raises(
         ValueError,
-        match=r"own: cannot be written \(No space left on device\); it is as it was\. Make room",
+        match=r"cannot write \S+own \(No space left on device\); nothing was changed\. Free",
     ):
         push("own", split_folders(tmp_path / "other"), overwrite=True)
     assert {name: (home / name).read_bytes() for name in files_below(home)} == before
 
 
 def test_bad_names_and_bad_sources_are_refused(tmp_path: Path, home: Path) -> None:
-    with pytest.raises(ValueError, match=r"data set '\.\./x': letters, digits"):
+    with pytest.raises(ValueError, match=r"data set '\.\./x': use at most 100 letters, digits"):
         push("../x", tmp_path)
     with pytest.raises(ValueError, match="nowhere: not found"):
         push("own", tmp_path / "nowhere")
@@ -346,5 +342,5 @@ def test_real_photographs_of_groceries(shared: Path) -> None:
         296,
         2640,
     )
-    assert pushed.notes == ("2640 of 2640 references are training images too",)
+    assert pushed.notes == ("2640 of 2640 references are also training images",)
     assert len(answers_of("grocery")) == 2936

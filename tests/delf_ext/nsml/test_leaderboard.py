@@ -76,7 +76,7 @@ def test_scores_on_what_the_data_set_was_before_are_left_out(
     assert (board("products").rows, board("products").num_outdated) == ((new,), 1)
     show("products")
     assert (
-        "1 scored before products was pushed again: not comparable, left out\n"
+        "1 not shown: scored before products was pushed again, so not comparable\n"
         in capsys.readouterr().out
     )
 
@@ -101,7 +101,7 @@ def test_a_damaged_result_is_named_and_the_others_are_shown(
             store.session_folder(session) / "submissions" / str(number) / "result.json", text
         )
     assert board("products").rows == (good,)
-    assert capsys.readouterr().out.count("result.json: left out, damaged (") == 6
+    assert capsys.readouterr().out.count("result.json: skipped, because it is damaged (") == 6
 
 
 def test_what_is_shown_and_written(
@@ -134,5 +134,5 @@ def test_what_is_shown_and_written(
 
 
 def test_a_data_set_that_is_not_there(session: str) -> None:
-    with pytest.raises(ValueError, match="no data set elsewhere: there are products"):
+    with pytest.raises(ValueError, match="no data set elsewhere \\(known: products\\)"):
         board("elsewhere")

@@ -93,7 +93,7 @@ def test_a_failed_session_says_why(code: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "entry", "message"),
     [
-        ("other", "main.py", "no data set other: there are toy"),
+        ("other", "main.py", r"no data set other \(known: toy\)"),
         ("toy", "other.py", "no such entry file"),
         ("../toy", "main.py", "data set"),
     ],
@@ -227,7 +227,8 @@ def test_a_supervisor_that_does_not_start_is_told(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(
-        ValueError, match="you/toy/1: its supervisor did not start; `nsml logs you/toy/1` says why"
+        ValueError,
+        match="you/toy/1: its supervisor did not start; see `nsml logs you/toy/1` for the reason",
     ):
         runner.run("toy", "main.py")
     assert store.read_state("you/toy/1").status == "failed" and not store.is_running("you/toy/1")

@@ -194,7 +194,9 @@ def test_a_report_that_cannot_be_kept_costs_a_warning(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(curves, "_append", full)
-    with pytest.warns(UserWarning, match="nsml.report: not kept .*No space left"):
+    with pytest.warns(
+        UserWarning, match="nsml.report: the values cannot be stored .*No space left"
+    ):
         nsml.report(summary=True, loss=1)
 
 
@@ -270,12 +272,12 @@ def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(
         ("sys.exit(0)", "SystemExit: 0"),
         (
             "return [(0, ('query_0', references)), (1, ('query_1', np.zeros(3)))]",
-            "item 1: .*ndarray.*neither text nor a whole",
+            "item 1 of the answer.*ndarray.*neither text nor an integer",
         ),
-        ("return [(0, {('query_0', 1): references})]", "item 0: keys must be str"),
+        ("return [(0, {('query_0', 1): references})]", "item 0 of the answer.*keys must be str"),
         (
             "return zip(names, names)",
-            "the whole, which must be a list: .*zip.*neither text nor a whole number",
+            "it must be a list\\).*zip.*neither text nor an integer",
         ),
     ],
 )

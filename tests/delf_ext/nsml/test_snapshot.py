@@ -131,7 +131,7 @@ def test_too_much_to_copy_is_refused_with_a_remedy(
     write(folder, "photo.jpg", text="x" * 1000)
     with pytest.raises(
         ValueError,
-        match=r"more than .* GB of files to copy; name those .* \S+/\.nsmlignore, one pattern a line",
+        match=r"more than .* GB of files to copy; write patterns .* \S+/\.nsmlignore, one per line",
     ):
         names_of(folder)
 
@@ -141,15 +141,15 @@ def test_too_much_to_copy_is_refused_with_a_remedy(
     [
         (
             "other.py",
-            r"other.py: no such entry file; call `nsml run` in the folder of your code, with -e ENTRY",
+            r"other.py: no such entry file; run `nsml run` in the folder of your code, with -e ENTRY",
         ),
         ("package", r"package/__main__.py: no such entry file"),
         (
             ".hidden.py",
-            r"entry '.hidden.py' must be a file below .* neither hidden nor named in .nsmlignore",
+            r"entry '.hidden.py' must be a file in .* neither hidden nor listed in .nsmlignore",
         ),
-        ("ignored.py", r"entry 'ignored.py' must be a file below"),
-        ("../outside.py", r"entry '../outside.py' must be a file below"),
+        ("ignored.py", r"entry 'ignored.py' must be a file in"),
+        ("../outside.py", r"entry '../outside.py' must be a file in"),
     ],
 )
 def test_the_entry_must_be_part_of_it(folder: Path, entry: str, message: str) -> None:
@@ -161,7 +161,7 @@ def test_the_entry_must_be_part_of_it(folder: Path, entry: str, message: str) ->
 
 def test_the_store_itself_is_no_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(folder))
-    with pytest.raises(ValueError, match="is MANDOO_HOME, where data sets and sessions lie"):
+    with pytest.raises(ValueError, match="is MANDOO_HOME, which holds data sets and sessions"):
         names_of(folder)
 
 

@@ -79,7 +79,7 @@ def test_names_that_cannot_be_files_are_refused(name: str) -> None:
     "name", ["", "you/x", "you/x/y", "you/../1", "a/you/x/1", "you/x/-1", "you/x/²"]
 )
 def test_names_that_are_no_session_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="named USER/DATASET/N"):
+    with pytest.raises(ValueError, match="use USER/DATASET/N"):
         store.session_folder(name)
 
 
@@ -105,7 +105,7 @@ def test_a_session_that_nobody_watches_was_killed() -> None:
             fcntl.flock(log, fcntl.LOCK_EX)
             assert store.is_running(name) and store.read_state(name).status == status
         assert store.read_state(name) == store.State(
-            "killed", os.getpid(), 1.0, reason="its process has vanished"
+            "killed", os.getpid(), 1.0, reason="its process does not run any more"
         )
     ended = store.State("exited", os.getpid(), 1.0, ended=2.0)
     store.write_state(name, ended)

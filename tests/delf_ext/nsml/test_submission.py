@@ -195,11 +195,11 @@ def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
         ),
         (
             "def infer(queries, references):\n    return dict.fromkeys(queries)",
-            "the answer is not of the form [(0, ('query_0',",
+            "the answer must have the form [(0, ('query_0',",
         ),
         (
             "def infer(queries, references):\n    return [(0, (queries[0], references))]",
-            "the answer is not of the form [(0, ",
+            "the answer must have the form [(0, ",
         ),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
     ],
@@ -217,8 +217,11 @@ def test_every_broken_rule_is_in_the_reason(make_session: MakeSession) -> None:
         make_session("def infer(queries, references):\n    return [(0, (queries[0], references))]"),
         "best",
     )
-    assert "- a query is named without folder and extension. Broken 1x: '" in result.reason
-    assert "- every query is answered. Broken 2x: 'query_0', 'query_1'" in result.reason
+    assert (
+        "- each query must be named without folder and extension. Violations (1): '"
+        in result.reason
+    )
+    assert "- every query must be answered. Violations (2): 'query_0', 'query_1'" in result.reason
 
 
 def test_one_that_hangs_is_failed_at_the_limit(make_session: MakeSession) -> None:
@@ -227,7 +230,7 @@ def test_one_that_hangs_is_failed_at_the_limit(make_session: MakeSession) -> Non
     )
     assert (result.status, result.reason) == (
         "failed",
-        "not done at the limit of 2 s",
+        "not finished at the limit of 2 s",
     ) and 2 <= result.seconds < 10
 
 
@@ -281,7 +284,8 @@ def test_an_answer_written_by_hand(
     monkeypatch.setattr(submission, "MAX_ANSWER_BYTES", 10)
     large = submit(make_session(), "best")
     assert (
-        large.status == "failed" and "2 GB are enough: cut its lists of references" in large.reason
+        large.status == "failed"
+        and "at most 2 GB are allowed: shorten its lists of references" in large.reason
     )
 
 

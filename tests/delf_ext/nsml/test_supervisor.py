@@ -78,7 +78,7 @@ def test_the_limit_ends_it(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (
         -9,
         True,
-        "not done at the limit of 0.2 s",
+        "not finished at the limit of 0.2 s",
     )
     assert 0.2 <= outcome.seconds < 10
 
@@ -109,7 +109,7 @@ def test_a_full_log_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     log = (tmp_path / "log").read_text()
     assert (
         log[: 2**20].count("x") > 0.99 * 2**20
-        and log[2**20 :] == "\n[nsml] the log ends here: 1 MB are enough.\n"
+        and log[2**20 :] == "\n[nsml] the log ends here: its limit is 1 MB.\n"
     )
     assert outcome.reason == "told"
 
