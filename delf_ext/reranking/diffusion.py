@@ -16,7 +16,7 @@ from data_io.records import GlobalFeatures, Ranking
 from delf_ext.config import UsageError
 from delf_ext.index.neighbours import Neighbours, nearest_neighbours
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.reranking.query_expansion import check_same_images
+from delf_ext.reranking.rankings import check_same_images, reranked
 
 RESIDUAL, MAX_STEPS = (
     1e-6,
@@ -88,13 +88,11 @@ def rerank_by_diffusion(
                     spread[order] + _score_behind(ranking, at, len(candidates)),
                 )
         reached[block] = True
-    for values in (rows, scores):
-        values.setflags(write=False)  # a record copies only what could still be written
-    done = f"top {config.top_k} re-ranked by diffusion over {config.k} mutual neighbours, alpha {config.alpha:g}"
-    provenance = "; ".join(part for part in (ranking.provenance, done) if part)
-    return Ranking(
-        ranking.query_ids, ranking.gallery_ids, rows, scores, reached & ranking.complete, provenance
+    note = (
+        f"top {config.top_k} re-ranked by diffusion over {config.k} mutual neighbours, "
+        f"alpha {config.alpha:g}"
     )
+    return reranked(ranking, rows, scores, reached, note)
 
 
 def affinities(

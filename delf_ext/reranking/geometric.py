@@ -17,6 +17,7 @@ from delf_ext.config import UsageError
 from delf_ext.geometry.verification import VerifyConfig, verify
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.evidence import NOT_VERIFIED, Evidence
+from delf_ext.reranking.rankings import reranked
 
 GALLERY_IMAGES_KEPT = 256  # decoded, for the queries that follow: 45 MB at 1,000 features of 40-D
 ORDERS = ("inliers", "combined")
@@ -119,7 +120,7 @@ def rerank_geometric(
             head.scores[order],
         )
         left_alone.append(head.reason or ("" if good.any() else NOTHING_ACCEPTED))
-    complete = np.asarray(ranking.complete) & (np.arange(len(rows)) < len(left_alone))
+    reached = np.arange(len(rows)) < len(left_alone)
     left_alone += [NO_TIME_LEFT] * (len(rows) - len(left_alone))
     evidence = Evidence(
         ranking.query_ids,
@@ -129,10 +130,7 @@ def rerank_geometric(
         calibrated,
         np.array(left_alone, str),
     )
-    provenance = _provenance(ranking, config)
-    return Ranking(
-        ranking.query_ids, ranking.gallery_ids, rows, scores, complete, provenance
-    ), evidence
+    return reranked(ranking, rows, scores, reached, _note(config)), evidence
 
 
 def pair_key(query_id: str, gallery_id: str) -> int:
@@ -233,7 +231,9 @@ def _verified(
     return _Head(num_inliers, scores, accepted, reason)
 
 
-def _provenance(ranking: Ranking, config: GeometricConfig) -> str:
+def _note(config: GeometricConfig) -> str:
     accepted_from = " or ".join(str(way.accepted_from) for way in config.verify)
-    done = f"top {config.top_k} re-ranked geometrically by {config.order}, accepted from {accepted_from} inliers"
-    return "; ".join(part for part in (ranking.provenance, done) if part)
+    return (
+        f"top {config.top_k} re-ranked geometrically by {config.order}, "
+        f"accepted from {accepted_from} inliers"
+    )

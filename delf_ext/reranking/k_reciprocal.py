@@ -24,7 +24,7 @@ from delf_ext.index.neighbours import nearest_neighbours
 from delf_ext.index.similarities import pair_similarities
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.jaccard import candidate_similarities, final_distances
-from delf_ext.reranking.query_expansion import check_same_images
+from delf_ext.reranking.rankings import check_same_images, reranked
 
 ENTRIES_PER_BLOCK = 2**19  # of candidates or of encodings: 30 MB while a block is worked on
 
@@ -60,14 +60,8 @@ def rerank_k_reciprocal(
         ranking, query, gallery, k1, k2, lambda_, deadline or Deadline()
     ):
         (rows[block], scores[block]), reached[block] = found, True
-    for values in (rows, scores):
-        values.setflags(write=False)  # a record copies only what could still be written
-    provenance = "; ".join(
-        filter(None, (ranking.provenance, f"k-reciprocal {k1},{k2},{lambda_:g}"))
-    )
-    return Ranking(
-        ranking.query_ids, ranking.gallery_ids, rows, scores, ranking.complete & reached, provenance
-    )
+    note = f"k-reciprocal {k1},{k2},{lambda_:g}"
+    return reranked(ranking, rows, scores, reached, note)
 
 
 def _finished(

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.config import UsageError
+from delf_ext.reranking.rankings import check_same_images
 
 ROWS_PER_BLOCK = 256  # 50 MB of gathered vectors at 25 images and D = 2048
 SHORTEST = 1e-6  # a sum of unit vectors below this length is rounding, and has no direction
@@ -93,19 +94,3 @@ def check_weights(name: str, number: int, alpha: float) -> None:
         raise UsageError(f"{name} must be at least 1. Received {number}.")
     if not (math.isfinite(alpha) and alpha >= 0):
         raise UsageError(f"alpha must be at least 0. Received {alpha}.")
-
-
-def check_same_images(ranking: Ranking, query: GlobalFeatures, gallery: GlobalFeatures) -> None:
-    for name, ranked, embedded in (
-        ("query", ranking.query_ids, query.ids),
-        ("gallery", ranking.gallery_ids, gallery.ids),
-    ):
-        if not np.array_equal(ranked, embedded):
-            raise ValueError(
-                f"the ranking has other {name} images than the features, or in another order: search again with these."
-            )
-    if query.embeddings.shape[1] != gallery.embeddings.shape[1]:
-        raise ValueError(
-            "query and gallery embeddings must have the same D. "
-            f"Received shapes {query.embeddings.shape} and {gallery.embeddings.shape}: extract both with one model."
-        )
