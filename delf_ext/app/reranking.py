@@ -21,8 +21,9 @@ from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import Retrieval, rerank
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import Step, parse_chain
-from delf_ext.reranking.deadline import SLOWDOWN, Deadline
+from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.evidence import Evidence
+from delf_ext.reranking.pace import SLOWDOWN
 from delf_ext.reranking.verifier import Verifier
 
 Chain = tuple[Step, ...]

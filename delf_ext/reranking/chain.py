@@ -1,16 +1,20 @@
-"""Several re-rankers one after the other, under one deadline: the plain ranking comes first, and each makes it better.
+"""Run several re-ranking steps one after the other, under one deadline.
 
-What helps where. `dba` and `aqe` change embeddings and search again with them: put them first, dba before aqe, as aqe takes its
-images from the ranking; they throw away what a re-ranker before them found, but for the first places that aqe starts from (so
-`geometric:100,aqe:5` expands queries only with verified images). `k_reciprocal` and `diffusion` order anew by embeddings: one of
-the two, behind those. `geometric` looks at the photographs themselves: last, it has the last word over the first places.
-Time. Steps run in their order, each over the queries in theirs. What each will cost is measured on the first queries: the cheap
-get all they need, the dear what that leaves (`deadline.cheapest_first`), wherever they stand.
+Order of the steps. `dba` and `aqe` change embeddings and search again, which discards the order of
+earlier steps: put them first, dba before aqe. aqe expands each query with the first images of its
+ranking, so `geometric:100,aqe:5` expands queries with verified images only. `k_reciprocal` and
+`diffusion` sort by embeddings: use one of them, after dba and aqe. `geometric` compares local
+features: put it last, because it decides the first places.
+
+Time. Under a deadline, each later step first runs on its first blocks to measure what it costs.
+Each step then leaves the cheaper later steps the time they need. It stops before a block that may
+not end in time; the queries that it has not reached keep what they had.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,36 +24,34 @@ from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index import exact
 from delf_ext.index.neighbours import nearest_neighbours
 from delf_ext.reranking.database_augmentation import augment_database
-from delf_ext.reranking.deadline import AFTERWARDS, SLOWDOWN, Deadline, cheapest_first
+from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
-from delf_ext.reranking.query_expansion import check_same_images, expanded_embeddings
+from delf_ext.reranking.pace import SLOWDOWN
+from delf_ext.reranking.query_expansion import expanded_embeddings
+from delf_ext.reranking.rankings import check_same_images, reranked
 from delf_ext.reranking.steps import Step, parse_chain
+from delf_ext.reranking.trial import Trial
 
 __all__ = ["Step", "parse_chain", "run_chain"]
 
-QUERIES_PER_SEARCH, FEWEST_BLOCKS = 2048, 16  # fewer blocks are too coarse for a deadline
-TRIED, TRIED_PLACES = 64, 16  # queries that compiling is tried on, and places of their ranking
-TIMED_SEARCHES, TIMED_VERIFICATIONS = 512, 4  # queries at most
-TIMED_SHARE = 1 / 16  # of all queries: measuring must not cost what it is to divide
-SPREAD_S = 6e-6  # of diffusion, per query and candidate (seen at k = 50 on one core)
-# Queries, gallery images, candidates, seconds of a search -> seconds of a step; shares as seen at 18,000 x 60,000 x 512.
-COSTS: dict[str, Callable[[int, int, int, float], float]] = {
-    "dba": lambda queries, gallery, top_k, search_s: (queries + 0.28 * gallery) * search_s,
-    "aqe": lambda queries, gallery, top_k, search_s: queries * search_s,
-    "k_reciprocal": lambda queries, gallery, top_k, search_s: 0.36 * (queries + gallery) * search_s,
-    "diffusion": lambda queries, gallery, top_k, search_s: (
-        0.28 * gallery * search_s + queries * top_k * SPREAD_S
-    ),
-}
+QUERIES_PER_SEARCH = 2048
+# Fewer blocks are too coarse for a deadline.
+MIN_BLOCKS = 16
+# Size of the ranking that compiles the steps.
+COMPILED_QUERIES = 64
+COMPILED_PLACES = 16
 
+# (ranking, top_k, deadline) -> ranking, verified with local features.
 Geometric = Callable[[Ranking, int, Deadline], Ranking]
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What a step receives and returns: the embeddings that later steps work on, and the ranking so far; width: places that a
-    search has to fill."""
+    """Input and output of a step: the embeddings that later steps use, and the ranking so far.
+
+    width: places that a search must fill.
+    """
 
     query: GlobalFeatures
     gallery: GlobalFeatures
@@ -65,15 +67,25 @@ def run_chain(
     deadline: Deadline | None = None,
     geometric: Geometric | None = None,
 ) -> Ranking:
-    """The ranking after all steps, as wide as before; a query that a step had no time for keeps there what it had before.
+    """Re-rank with several steps, each of which works on the result of the one before.
 
-    geometric: (ranking, top_k, deadline) -> ranking verifies local features, which are not known here. Under a deadline it may be
-    called for the first queries alone, to be timed, and not at all where no time is left.
-    Returns: complete where every step reached the query; the provenance tells for each step how many it reached. It is ready
-    before the deadline as far as `Deadline` guarantees; writing it is the caller's (`deadline.sooner`).
-    Raises: ValueError where ranking and features are of different images, or a geometric step has no `geometric`.
+    Args:
+        steps: from `parse_chain`.
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D].
+        ranking: of these images, [Q, k].
+        deadline: the result is ready before it; to write it is up to the caller.
+        geometric: verifies a ranking with local features. Under a deadline it is also called for a
+            trial, and not at all if no time is left.
+
+    Returns:
+        A ranking [Q, k]. A query is complete if every step reached it. The provenance says of each
+        step how many queries it reached.
+
+    Raises:
+        ValueError: ranking and features are of different images, or `geometric` is missing.
     """
-    deadline = deadline or Deadline(None)
+    deadline = deadline or Deadline()
     check_same_images(ranking, query, gallery)
     if geometric is None and any(step.name == "geometric" for step in steps):
         raise ValueError(
@@ -81,82 +93,89 @@ def run_chain(
         )
     if not ranking.rows.size or not steps:
         return ranking
-    nothing = _told(ranking, [(str(step), np.zeros(len(query), bool)) for step in steps], ranking)
-    record_s = _record_s(ranking, deadline)  # a second and more at the size of the final
-    in_time = deadline.sooner(record_s)
-    if in_time.remaining_s() <= deadline.first_s or not in_time.ends_in_time(
-        lambda: _compile(steps, query, gallery, ranking)
-    ):
-        return nothing
-    unbroken = (
-        ranking
-        if np.asarray(ranking.complete).all()
-        else dataclasses.replace(ranking, complete=None)
-    )
-    state, width = _State(query, gallery, unbroken, ranking.rows.shape[1]), ranking.rows.shape[1]
-    needs_s, done = _foreseen_s(steps, state, deadline, geometric), []
-    for at, step in enumerate(steps):
-        part = deadline.sooner(record_s)  # of this step; what its notes change is not checked again
-        part = part.sooner(sum(cheapest_first(part.remaining_s(), needs_s[at:])[1:]))
-        before, reached, what = state.ranking, np.zeros(len(query), bool), str(step)
-        if part.remaining_s() > deadline.first_s:
+    width = ranking.rows.shape[1]
+    state = _State(query, gallery, _without_notes(ranking), width)
+    needs_s: list[float] = []
+    if deadline.is_limited:
+        if not _compiles_in_time(steps, state, deadline):
+            deadline = Deadline(0)
+        needs_s = [_needed_s(step, state, deadline, geometric) for step in steps[1:]]
+    complete = ranking.complete
+    notes = [ranking.provenance]
+    for number, step in enumerate(steps):
+        part = deadline.leave_time_for(needs_s[number:])
+        reached = np.zeros(len(query), bool)
+        note = str(step)
+        if part.remaining_s() > part.first_s:
             state = dataclasses.replace(
-                state, width=_places_needed(steps[at + 1 :], width, deadline)
+                state,
+                ranking=_without_notes(state.ranking),
+                width=_places_needed(steps[number + 1 :], width, deadline),
             )
             state = _run(step, state, part, geometric)
             reached = np.asarray(state.ranking.complete)
-            what = (
-                state.ranking.provenance.removeprefix(before.provenance).removeprefix("; ") or what
-            )
-            if step is not steps[-1] and not reached.all():
-                state = dataclasses.replace(
-                    state, ranking=dataclasses.replace(state.ranking, complete=None)
-                )
-        done.append((what, reached))
-    return _told(state.ranking, done, ranking)
+            note = state.ranking.provenance or note
+        complete = complete & reached
+        notes.append(f"{note} ({reached.sum()} of {len(reached)} queries)")
+    return _with_notes(state.ranking, complete, "; ".join(filter(None, notes)))
 
 
-def _record_s(ranking: Ranking, deadline: Deadline) -> float:
-    """Seconds to keep for each ranking that checks itself when it is made anew."""
-    if not deadline.is_limited:
-        return 0.0
-    begun = deadline.clock()
-    dataclasses.replace(ranking, rows=ranking.rows.copy(), scores=ranking.scores.copy())
-    return SLOWDOWN * (deadline.clock() - begun)
+def _with_notes(ranking: Ranking, complete: np.ndarray | None, provenance: str) -> Ranking:
+    return Ranking.trusted(
+        query_ids=ranking.query_ids,
+        gallery_ids=ranking.gallery_ids,
+        rows=ranking.rows,
+        scores=ranking.scores,
+        complete=complete,
+        provenance=provenance,
+    )
+
+
+def _without_notes(ranking: Ranking) -> Ranking:
+    """Return the ranking as complete and without provenance, so that a step notes only its own."""
+    return _with_notes(ranking, None, "")
 
 
 def _places_needed(later: Sequence[Step], width: int, deadline: Deadline) -> int:
-    """Of a search after which aqe surely searches again, what that looks at."""
-    soon_again = later and later[0].name == "aqe" and not deadline.is_limited
-    return min(width, later[0].settings["num_expand"]) if soon_again else width
+    """Return how many places a search must fill; few if aqe will certainly search again."""
+    if later and later[0].name == "aqe" and not deadline.is_limited:
+        return min(width, later[0].settings["num_expand"])
+    return width
 
 
-def _compile(
-    steps: Sequence[Step], query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking
-) -> None:
-    """Runs the steps on a few images: the first call of a function is compiled, for seconds, in a fresh installation."""
-    query, gallery = (
-        dataclasses.replace(part, ids=part.ids[:number], embeddings=part.embeddings[:number])
-        for part, number in ((query, TRIED), (gallery, exact.MIN_GALLERY))
-    )
-    places = min(TRIED_PLACES, ranking.rows.shape[1])
+def _compiles_in_time(steps: Sequence[Step], state: _State, deadline: Deadline) -> bool:
+    """Return whether the functions of the steps are compiled; that takes seconds once."""
+    try:
+        deadline.sooner(deadline.first_s).run(lambda: _compile(steps, state))
+    except Abandoned:
+        return False
+    return True
+
+
+def _compile(steps: Sequence[Step], state: _State) -> None:
+    """Run the steps on a few images. The geometric step compiles by itself."""
+    query = _first(state.query, COMPILED_QUERIES)
+    gallery = _first(state.gallery, exact.MIN_GALLERY)
+    places = min(COMPILED_PLACES, state.width)
     state = _State(query, gallery, exact.search(query, gallery, places), places)
     for step in steps:
-        if step.name != "geometric":  # whoever has local features compiles for them
-            state = _run(step, state, Deadline(None), None)
+        if step.name != "geometric":
+            state = _run(step, state, Deadline(), None)
 
 
-def _told(ranking: Ranking, done: Sequence[tuple[str, np.ndarray]], before: Ranking) -> Ranking:
-    """With what was done, and which queries it reached, in completeness and provenance."""
-    complete = np.logical_and.reduce(
-        [np.asarray(before.complete), *(reached for _, reached in done)]
+def _first(features: GlobalFeatures, number: int) -> GlobalFeatures:
+    return GlobalFeatures.trusted(
+        ids=features.ids[:number], embeddings=features.embeddings[:number], digest=features.digest
     )
-    counted = [f"{what} ({reached.sum()} of {len(reached)} queries)" for what, reached in done]
-    return dataclasses.replace(
-        ranking,
-        complete=complete,
-        provenance="; ".join(filter(None, (before.provenance, *counted))),
-    )
+
+
+def _needed_s(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> float:
+    """Return the seconds to leave to a step; infinity if it could not be measured."""
+    trial = Trial(deadline)
+    if trial.remaining_s() <= trial.first_s:
+        return math.inf
+    _run(step, state, trial, geometric)
+    return SLOWDOWN * trial.whole_s() + deadline.first_s
 
 
 def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> _State:
@@ -164,18 +183,12 @@ def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | N
         return _augmented(step, state, deadline)
     if step.name == "aqe":
         return _expanded(step, state, deadline)
+    images = (state.ranking, state.query, state.gallery)
     if step.name == "k_reciprocal":
-        ranking = rerank_k_reciprocal(
-            state.ranking, state.query, state.gallery, **step.settings, deadline=deadline
-        )
+        ranking = rerank_k_reciprocal(*images, **step.settings, deadline=deadline)
     elif step.name == "diffusion":
-        ranking = rerank_by_diffusion(
-            state.ranking,
-            state.query,
-            state.gallery,
-            DiffusionConfig(**step.settings),
-            deadline=deadline,
-        )
+        config = DiffusionConfig(**step.settings)
+        ranking = rerank_by_diffusion(*images, config, deadline=deadline)
     else:
         assert geometric is not None
         ranking = geometric(state.ranking, step.settings["top_k"], deadline)
@@ -188,10 +201,8 @@ def _augmented(step: Step, state: _State, deadline: Deadline) -> _State:
             state.gallery.embeddings, step.settings["num_expand"], deadline.give_up()
         )
     except TimeoutError:
-        return dataclasses.replace(
-            state,
-            ranking=dataclasses.replace(state.ranking, complete=np.zeros(len(state.query), bool)),
-        )
+        unreached = _with_notes(state.ranking, np.zeros(len(state.query), bool), "")
+        return dataclasses.replace(state, ranking=unreached)
     gallery = augment_database(state.gallery, **step.settings, neighbours=neighbours)
     return _searched(
         step,
@@ -214,91 +225,32 @@ def _expanded(step: Step, state: _State, deadline: Deadline) -> _State:
 def _searched(
     step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]
 ) -> _State:
-    """Searches again, with new embeddings of each block of queries; queries that are not reached keep ranking and embedding."""
-    before, reached, embeddings = (
-        state.ranking,
-        np.zeros(len(state.query), bool),
-        state.query.embeddings.copy(),
-    )
-    kept = slice(min(state.width, before.rows.shape[1]))
-    rows, scores = (
-        np.full((len(reached), state.width), -1, np.int32),
-        np.zeros((len(reached), state.width), np.float32),
-    )
-    rows[:, kept], scores[:, kept] = before.rows[:, kept], before.scores[:, kept]
-    block_size = (
-        min(QUERIES_PER_SEARCH, 1 + len(reached) // FEWEST_BLOCKS)
-        if deadline.is_limited
-        else QUERIES_PER_SEARCH
-    )
-    for block in deadline.blocks(len(reached), block_size, what=step.name):
+    """Search again, with new embeddings of each block of queries.
+
+    Queries that are not reached keep ranking and embedding.
+    """
+    query, before = state.query, state.ranking
+    num_queries = len(query)
+    reached = np.zeros(num_queries, bool)
+    embeddings = query.embeddings.copy()
+    rows = np.full((num_queries, state.width), -1, np.int32)
+    scores = np.zeros((num_queries, state.width), np.float32)
+    shared = min(state.width, before.rows.shape[1])
+    rows[:, :shared] = before.rows[:, :shared]
+    scores[:, :shared] = before.scores[:, :shared]
+    block_size = QUERIES_PER_SEARCH
+    if deadline.is_limited:
+        block_size = min(block_size, 1 + num_queries // MIN_BLOCKS)
+    for block in deadline.blocks(num_queries, block_size, what=step.name):
         embeddings[block] = embeddings_of(block)
-        part = dataclasses.replace(
-            state.query, ids=state.query.ids[block], embeddings=embeddings[block]
+        part = GlobalFeatures.trusted(
+            ids=query.ids[block], embeddings=embeddings[block], digest=query.digest
         )
-        found = exact.search(part, state.gallery, state.width)
-        here = (block, slice(found.rows.shape[1]))
-        rows[here], scores[here], reached[block] = found.rows, found.scores, True
-    for values in (rows, scores, embeddings):
-        values.setflags(write=False)  # a record copies only what could still be written
-    provenance = "; ".join(filter(None, (before.provenance, f"{step}, searched again")))
-    ranking = dataclasses.replace(
-        before, rows=rows, scores=scores, complete=reached, provenance=provenance
-    )
-    return dataclasses.replace(
-        state, query=dataclasses.replace(state.query, embeddings=embeddings), ranking=ranking
-    )
-
-
-def _foreseen_s(
-    steps: Sequence[Step], state: _State, deadline: Deadline, geometric: Geometric | None
-) -> list[float]:
-    """Seconds that each step roughly needs to be left, by what the first queries take; with room for its own caution."""
-    if not deadline.is_limited or len(steps) == 1:
-        return [0.0] * len(steps)
-    num_queries, num_gallery, width = (
-        len(state.query),
-        len(state.gallery),
-        state.ranking.rows.shape[1],
-    )
-
-    def search(block: slice) -> None:
-        ids, embeddings = state.query.ids[block], state.query.embeddings[block]
-        exact.search(
-            dataclasses.replace(state.query, ids=ids, embeddings=embeddings), state.gallery, width
-        )
-
-    def foreseen_s(step: Step) -> float:
-        if step.name != "geometric":
-            return COSTS[step.name](
-                num_queries, num_gallery, min(step.settings.get("top_k", width), width), search_s
-            )
-        assert geometric is not None
-        verify, top_k = geometric, step.settings["top_k"]
-        return num_queries * _seconds_per_query(
-            lambda block: verify(state.ranking.block(block), top_k, deadline),
-            TIMED_VERIFICATIONS,
-            state,
-            deadline,
-        )
-
-    search_s = _seconds_per_query(search, TIMED_SEARCHES, state, deadline)
-    return [
-        (1 + AFTERWARDS) * foreseen_s(step) + 2 * deadline.first_s for step in steps
-    ]  # its parts begin with first_s left
-
-
-def _seconds_per_query(
-    work: Callable[[slice], object], count: int, state: _State, deadline: Deadline
-) -> float:
-    """Measured on the largest of the blocks of the first `count` queries; 0 where there is no time for any."""
-    seconds, largest = 0.0, 0
-    count = min(
-        count, max(TIMED_VERIFICATIONS, int(TIMED_SHARE * len(state.query))), len(state.query)
-    )
-    for block in deadline.blocks(count, count, what="measuring"):
-        begun, size = deadline.clock(), block.stop - block.start
-        work(block)
-        if size >= largest:
-            seconds, largest = (deadline.clock() - begun) / size, size
-    return seconds
+        result = exact.search(part, state.gallery, state.width)
+        num_places = result.rows.shape[1]
+        rows[block, :num_places] = result.rows
+        scores[block, :num_places] = result.scores
+        reached[block] = True
+    searched = GlobalFeatures.trusted(ids=query.ids, embeddings=embeddings, digest=query.digest)
+    ranking = reranked(before, rows, scores, reached, f"{step}, searched again")
+    return dataclasses.replace(state, query=searched, ranking=ranking)

@@ -1,73 +1,104 @@
-"""The geometric step of a chain: local features come when they are asked for, so that a deadline can cut their extraction too."""
+"""Run the geometric step of a chain, with local features that are extracted on request.
+
+Features are extracted block by block, so that a deadline can also cut the extraction.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures, Ranking
 from delf_ext.geometry.verification import verify
-from delf_ext.reranking.deadline import Deadline
+from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.geometric import NO_TIME_LEFT, GeometricConfig, rerank_geometric
+from delf_ext.reranking.trial import Trial
 
-QUERIES_PER_BLOCK = 8  # under a deadline: what their extraction may cost is seen early
-TRIED = 32  # keypoints that compiling is tried on
+# Small under a deadline, so that the cost of extraction is known early.
+QUERIES_PER_BLOCK = 8
+COMPILED_KEYPOINTS = 32
 
-# (queries, candidates, deadline) -> features of both, per extractor. Raises TimeoutError where they are not extracted in time.
+# (queries, candidates, deadline) -> features of both, per extractor.
+# Raises TimeoutError if they cannot be extracted in time.
 LocalOf = Callable[[ImageList, ImageList, Deadline], Sequence[tuple[LocalFeatures, LocalFeatures]]]
 
 
 class Verifier:
-    """Verifies rankings of `query` in `gallery` with the features that `local_of` has, or extracts; what `run_chain` asks for.
+    """Geometric verification of rankings: the `geometric` of `run_chain`.
 
-    evidence: what the last call found.
+    Attributes:
+        evidence: result of the last call that was not a trial; None before it.
     """
 
     def __init__(
         self, query: ImageList, gallery: ImageList, local_of: LocalOf, config: GeometricConfig
     ) -> None:
-        self._query, self._gallery, self._local_of, self._config = query, gallery, local_of, config
+        """Prepare for rankings of `query` in `gallery`.
+
+        Args:
+            query: images of all queries.
+            gallery: images of the whole gallery.
+            local_of: returns the local features of some of these images.
+            config: its `top_k` is replaced in each call.
+        """
+        self._query = query
+        self._gallery = gallery
+        self._local_of = local_of
+        self._config = config
         self.evidence: Evidence | None = None
 
     def __call__(self, ranking: Ranking, top_k: int, deadline: Deadline) -> Ranking:
-        """As `rerank_geometric`. Under a deadline the first queries of the ranking, as many as there is time for."""
-        config, size = (
-            dataclasses.replace(self._config, top_k=top_k),
-            QUERIES_PER_BLOCK if deadline.is_limited else len(ranking),
-        )
-        blocks = (
-            deadline.blocks(len(ranking), size, what="verifying")
-            if deadline.ends_in_time(self._compile)
-            else iter(())
-        )
-        done: list[tuple[Ranking, Evidence]] = []
-        for block in blocks:
+        """Re-rank as `rerank_geometric` does.
+
+        Args:
+            ranking: [Q, k].
+            top_k: candidates to verify per query.
+            deadline: the first queries are verified, as many as there is time for.
+
+        Returns:
+            A ranking [Q, k]; queries that were not reached are unchanged and not complete.
+        """
+        config = dataclasses.replace(self._config, top_k=top_k)
+        results: list[tuple[Ranking, Evidence]] = []
+        for block in self._blocks(len(ranking), deadline):
             try:
-                done.append(self._verified(ranking.block(block), config, deadline))
+                results.append(self._verified(ranking.block(block), config, deadline))
             except TimeoutError:
                 break
-        rest = ranking.block(slice(sum(len(part) for part, _ in done), len(ranking)))
-        if len(rest) or not done:
+        num_done = sum(len(part) for part, _ in results)
+        if num_done < len(ranking) or not results:
+            rest = ranking.block(slice(num_done, len(ranking)))
             unfinished = dataclasses.replace(rest, complete=np.zeros(len(rest), bool))
-            done.append((unfinished, Evidence.nothing(rest.cut(top_k), NO_TIME_LEFT)))
-        self.evidence = Evidence.joined([evidence for _, evidence in done])
-        return Ranking.joined([part for part, _ in done])
+            results.append((unfinished, Evidence.nothing(rest.cut(top_k), NO_TIME_LEFT)))
+        if not isinstance(deadline, Trial):
+            self.evidence = Evidence.joined([evidence for _, evidence in results])
+        return Ranking.joined([part for part, _ in results])
+
+    def _blocks(self, num_queries: int, deadline: Deadline) -> Iterator[slice]:
+        if not deadline.is_limited:
+            return deadline.blocks(num_queries, num_queries, what="verifying")
+        try:
+            deadline.sooner(deadline.first_s).run(self._compile)
+        except Abandoned:
+            return iter(())
+        return deadline.blocks(num_queries, QUERIES_PER_BLOCK, what="verifying")
 
     def _verified(
         self, ranking: Ranking, config: GeometricConfig, deadline: Deadline
     ) -> tuple[Ranking, Evidence]:
-        wanted = np.unique(ranking.rows[:, : config.top_k])
+        candidates = np.unique(ranking.rows[:, : config.top_k])
         query = self._query.take(np.isin(self._query.ids, ranking.query_ids))
-        local = self._local_of(query, self._gallery.take(wanted[wanted >= 0]), deadline)
+        local = self._local_of(query, self._gallery.take(candidates[candidates >= 0]), deadline)
         return rerank_geometric(
             ranking, [pair[0] for pair in local], [pair[1] for pair in local], config
         )
 
     def _compile(self) -> None:
-        points = np.random.default_rng(0).uniform(0, 99, (TRIED, 2))
-        image = ImageKeypoints(points, np.ones(TRIED), np.ones(TRIED), np.eye(TRIED), (100, 100))
+        points = np.random.default_rng(0).uniform(0, 99, (COMPILED_KEYPOINTS, 2))
+        ones = np.ones(COMPILED_KEYPOINTS)
+        image = ImageKeypoints(points, ones, ones, np.eye(COMPILED_KEYPOINTS), (100, 100))
         for way in self._config.verify:
             verify(image, [image], [0], way)

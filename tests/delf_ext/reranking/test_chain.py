@@ -21,6 +21,7 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 from delf_ext.reranking.query_expansion import expand_queries
+from delf_ext.reranking.rankings import reranked
 
 ALL_METHODS = ("dba:4", "aqe:3@3", "k_reciprocal:8,3,0.3", "diffusion:6,20", "geometric:7")
 
@@ -67,12 +68,7 @@ def turned(
         rows[block, :top_k], reached[block] = rows[block, :top_k][:, ::-1], True
         if clock is not None:
             clock.now_s += query_s
-    return dataclasses.replace(
-        ranking,
-        rows=rows,
-        complete=ranking.complete & reached,
-        provenance=f"{ranking.provenance}; turned",
-    )
+    return reranked(ranking, rows, ranking.scores, reached, "turned")
 
 
 def same(first: Ranking, second: Ranking) -> bool:
@@ -137,9 +133,9 @@ def test_every_chain_permutes_the_candidates(
     before = exact.search(query, gallery)
     for deadline in (None, Deadline(1e9)):
         after = run_chain(parse_chain(",".join(names)), query, gallery, before, deadline, turned)
-        assert (
-            np.sort(after.rows, axis=1) == np.sort(before.rows, axis=1)
-        ).all() and after.complete.all()
+        assert (np.sort(after.rows, axis=1) == np.sort(before.rows, axis=1)).all()
+        assert after.complete.all()
+        dataclasses.replace(after)  # checks every field
     if names and names[-1] == "geometric:7":
         earlier = run_chain(parse_chain(",".join(names[:-1])), query, gallery, before, None, turned)
         assert (np.sort(after.rows[:, :7]) == np.sort(earlier.rows[:, :7])).all() and (
@@ -286,11 +282,11 @@ def test_later_steps_see_what_earlier_ones_made_of_each_query(
         return ranking
 
     monkeypatch.setattr(chain, "rerank_by_diffusion", spread)
-    after = run_chain(parse_chain("aqe:3,diffusion"), *images, Deadline(0.16, costly.clock))
+    after = run_chain(parse_chain("aqe:3,diffusion"), *images, Deadline(0.07, costly.clock))
     reached = int(after.complete.sum())
     assert 0 < reached < 20
     np.testing.assert_array_equal(
-        seen[0], np.concatenate([expanded.embeddings[:reached], query.embeddings[reached:]])
+        seen[-1], np.concatenate([expanded.embeddings[:reached], query.embeddings[reached:]])
     )
 
 

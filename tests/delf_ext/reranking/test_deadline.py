@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delf_ext.config import UsageError
-from delf_ext.reranking.deadline import SLOWDOWN, Deadline, cheapest_first
+from delf_ext.reranking.deadline import Abandoned, Deadline
+from delf_ext.reranking.pace import SLOWDOWN
+from delf_ext.reranking.trial import Trial
 
 
 class Clock:
@@ -100,8 +102,8 @@ def slow_down(
 ) -> None:
     """Each block costs its growth times the most that blocks like it have cost; it has to end in time."""
     clock = Clock()
-    deadline, done, seen = Deadline(seconds, clock), 0, []
-    for block, growth in zip(deadline.blocks(num_queries, block_size, reserve_s), growths):
+    deadline, done, seen = Deadline(seconds, clock).sooner(reserve_s), 0, []
+    for block, growth in zip(deadline.blocks(num_queries, block_size), growths):
         count = block.stop - block.start
         assert block.start == done and 1 <= count <= block_size
         done, clock_before = block.stop, clock.now_s
@@ -233,13 +235,63 @@ def test_what_is_given_up_ends_in_time(seconds: float, growths: list[float]) -> 
 
 
 @given(st.floats(0, 100), st.lists(st.floats(0, 100), max_size=8))
-def test_the_cheap_get_what_they_need_first(left_s: float, foreseen_s: list[float]) -> None:
-    shares = cheapest_first(left_s, foreseen_s)
-    assert sum(shares) == pytest.approx(min(left_s, sum(foreseen_s)), abs=1e-9)
-    assert all(0 <= share <= need for share, need in zip(shares, foreseen_s))
-    cut = [need for share, need in zip(shares, foreseen_s) if share < need - 1e-9]
-    dearer = [share for share, need in zip(shares, foreseen_s) if cut and need > min(cut)]
-    assert sum(share > 1e-9 for share in dearer) == 0
+def test_a_step_leaves_cheaper_later_steps_what_they_need(
+    left_s: float, later_s: list[float]
+) -> None:
+    share_s = Deadline(left_s, Clock()).leave_time_for(later_s).remaining_s()
+    cheaper_s = sum(need_s for need_s in later_s if need_s < share_s - 1e-9)
+    assert share_s + cheaper_s <= left_s + 1e-9
+    more_s = share_s + 1e-3  # no longer share keeps this promise
+    assert more_s > left_s or more_s + sum(s for s in later_s if s < more_s) > left_s
+
+
+@pytest.mark.parametrize(
+    ("left_s", "later_s", "share_s"),
+    [
+        (100.0, [], 100.0),
+        (100.0, [5.0], 95.0),
+        (100.0, [900.0], 100.0),
+        (100.0, [60.0], 60.0),
+        (60.0, [30.0, 10.0], 30.0),
+        (10.0, [math.inf, 1.0], 9.0),
+    ],
+)
+def test_share_of_a_step(left_s: float, later_s: list[float], share_s: float) -> None:
+    part = Deadline(left_s, Clock()).leave_time_for(later_s)
+    assert part.remaining_s() == pytest.approx(share_s)
+
+
+def test_a_trial_stops_after_two_blocks_and_measures_the_whole() -> None:
+    clock = Clock()
+    trial = Trial(Deadline(50.0, clock))
+    assert trial.whole_s() == math.inf
+    for block in trial.blocks(40, 8):
+        clock.work(9.0 if block.start == 0 else 1.5)  # the first block also loads
+    assert block.stop == 2 and trial.whole_s() == pytest.approx(40 * 1.5)
+    must_stop = trial.give_up()
+    clock.work(0.5)
+    assert not must_stop(0.1)
+    clock.work(0.25)
+    assert must_stop(0.2) and trial.whole_s() == pytest.approx(40 * 1.5 + 2.5)
+
+
+def test_a_trial_of_cheap_blocks_uses_its_share_of_the_time() -> None:
+    clock = Clock()
+    trial = Trial(Deadline(100.0, clock))
+    blocks = walk(trial, clock, 1000, 16, query_s=0.01)
+    assert len(blocks) > 2 and 100 < reached(blocks) < 300
+    assert trial.whole_s() == pytest.approx(10.0)
+    loop_at_once = trial.give_up()
+    clock.work(3.0)
+    assert not loop_at_once(1.0) and trial.whole_s() == pytest.approx(13.0)
+
+
+def test_a_trial_ends_at_its_deadline() -> None:
+    clock = Clock()
+    assert walk(Trial(Deadline(0.0, clock)), clock, 10, 1, 1.0) == []
+    trial = Trial(Deadline(100.0, clock))
+    clock.work(99.5)
+    assert walk(trial, clock, 10, 1, 1.0) == [] and trial.whole_s() == math.inf
 
 
 def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,13 +318,19 @@ def test_parts_are_begun_only_where_one_twice_as_slow_would_end() -> None:
     assert not Deadline(0, clock).part_fits()() and Deadline(None, clock).part_fits()()
 
 
-def test_work_in_a_thread_is_waited_for_until_time_is_short() -> None:
-    done = threading.Event()
-    assert Deadline(60.0).ends_in_time(done.set) and done.is_set()
-    assert not Deadline(0.3).ends_in_time(lambda: done.wait(2.0) if not done.clear() else None)
-    assert not Deadline(0).ends_in_time(lambda: None)
-    assert Deadline(None).ends_in_time(
-        lambda: pytest.fail("without a limit nothing has to be tried")
-    )
-    with pytest.raises(ZeroDivisionError):
-        Deadline(60.0).ends_in_time(lambda: 1 / 0)
+def test_run_abandons_work_at_the_deadline() -> None:
+    released = threading.Event()
+    with pytest.raises(Abandoned, match="work did not end in its 0.3 s"):
+        Deadline(0.3).run(released.wait)
+    released.set()
+    with pytest.raises(Abandoned):
+        Deadline(0).run(lambda: pytest.fail("no time to start"))
+
+
+def test_run_returns_what_work_returns() -> None:
+    assert Deadline(60.0).run(lambda: 5) == 5
+    assert Deadline().run(threading.current_thread) is threading.current_thread()
+    assert Deadline(60.0).run(threading.current_thread).daemon
+    for deadline in (Deadline(60.0), Deadline()):
+        with pytest.raises(ZeroDivisionError):
+            deadline.run(lambda: 1 / 0)
