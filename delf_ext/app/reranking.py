@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,13 +19,13 @@ from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import Retrieval, rerank
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import Step, parse_chain
-from delf_ext.reranking.deadline import Deadline
+from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.pace import SLOWDOWN
 from delf_ext.reranking.verifier import Verifier
 
 Chain = tuple[Step, ...]
-LAST_MOMENT_S = 0.1
+LAST_MOMENT_S = 0.1  # to end the process
 LATER_SHARE = 0.15
 
 
@@ -136,29 +134,28 @@ def reserve(deadline: Deadline, begun_s: float, times: float) -> float:
     return SLOWDOWN * times * (deadline.clock() - begun_s)
 
 
-@contextmanager
-def ended_by(deadline: Deadline, result: Path, log: Log) -> Iterator[None]:
-    """End the process at the deadline, where `result` is complete already and what would make it better hangs."""
+def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path, log: Log) -> None:
+    """Run `work`; at the deadline, end the process with exit code 0 if it has not finished.
 
-    def end() -> None:
+    Args:
+        work: improves `result`, which is already complete on disk.
+        deadline: of the process.
+        result: file named in the last log line.
+        log: called with each line worth reading.
+    """
+    early = deadline.sooner(LAST_MOMENT_S)
+    if early.expired():
+        work()  # starts no step without time
+        return
+    try:
+        early.run(work)
+    except Abandoned:
         log(
             f"time budget: {deadline.seconds:g} s are over; {result} holds the ranking that was ready."
         )
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
-
-    wait_s = deadline.remaining_s() - LAST_MOMENT_S
-    if not 0 < wait_s < threading.TIMEOUT_MAX:  # where it is over, nothing more is begun
-        yield
-        return
-    timer = threading.Timer(wait_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        os._exit(0)  # a normal exit would wait for threads that hang
 
 
 def first_skipped(skipped: Sequence[tuple[str, str]], what: str, shown: int = 5) -> Iterator[str]:

@@ -7,17 +7,19 @@ from typing import Any
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
+from data_io.messages import shown_path
 from data_io.progress import say
 from data_io.records import GroundTruth, ImageList
-from delf_ext.app.evaluation import Measured, improve, lists_of, measure, write_page
+from delf_ext.app.evaluation import Measured, common_lists, measure, measure_reranked
 from delf_ext.app.reranking import (
     Reranker,
-    ended_by,
+    finish_in_time,
     first_skipped,
     for_embedding,
     ranking_notes,
     reserve,
 )
+from delf_ext.app.results import write_page
 from delf_ext.app.verification import Pairs, match_drawer, verification_figures, verified_pairs
 from delf_ext.config import UsageError
 from delf_ext.evaluation.comparison import compare, format_table
@@ -42,7 +44,7 @@ def run(flags: Any) -> None:
         raise UsageError("rerank needs a --method, such as geometric:100.")
     require_one(flags)
     out, data, model = Path(flags.out), load(flags), open_one(flags).model
-    query, gallery = lists_of(data, [model], say)
+    query, gallery = common_lists(data, [model], say)
     labelled = require_relevant(query, gallery)
     reranker = Reranker(request, gallery, out / "local", say)
     early = for_embedding(deadline)
@@ -58,11 +60,13 @@ def run(flags: Any) -> None:
     )
     for line in first_skipped(plain.retrieval.skipped, "skipped"):
         say(line)
+    data_name = shown_path(flags.data) if flags.data else data.name
     begun_s, result = deadline.clock(), out / "ranking.npz"
     save_record(result, plain.ranking.cut(KEPT_PER_QUERY))
-    before = plain.figures(str(flags.data or data.name), flags.seed) if labelled else None
-    with ended_by(deadline, result, say):
-        reranked = improve(plain, reranker, chain, reserve(deadline, begun_s, times=4))
+    before = plain.figures(data_name, flags.seed) if labelled else None
+
+    def improve_and_write() -> None:
+        reranked = measure_reranked(plain, reranker, chain, reserve(deadline, begun_s, times=4))
         save_record(result, reranked.ranking.cut(KEPT_PER_QUERY))
         for line in ranking_notes(reranked.ranking, deadline):
             say(line)
@@ -73,6 +77,8 @@ def run(flags: Any) -> None:
             say("no labels: nothing to score, and no page")
         else:
             show([plain, reranked], before, reranker, data, out, flags)
+
+    finish_in_time(improve_and_write, deadline, result, say)
 
 
 def require_relevant(query: ImageList, gallery: ImageList) -> bool:
@@ -115,6 +121,7 @@ def show(
             )
         draw_histogram(out / "inliers.png", pairs, reranker.config)
     write_json(out / "metrics.json", results)
+    say(f"figures: {shown_path(out / 'metrics.json')}")
     if flags.report and not reranker.deadline.is_limited:
         drawer = (
             match_drawer(measured[-1], reranker.local, reranker.config) if reranker.local else None
@@ -122,7 +129,7 @@ def show(
         page = write_page(
             out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer
         )
-        say(f"report: {page.absolute()}")
+        say(f"report: {shown_path(page)}")
 
 
 def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
@@ -133,6 +140,6 @@ def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
         draw_match_histogram(
             path, pairs["matching"][0], pairs["other"][0], config.verify[0].accepted_from
         )
-        say(f"histogram of inliers: {path}")
+        say(f"histogram of inliers: {shown_path(path)}")
     except ValueError as error:  # the extra is not installed: the figures are in metrics.json
         say(f"no histogram: {error}")
