@@ -1,4 +1,4 @@
-"""Settings that refuse unknown keys and bad values, and the error that says so."""
+"""Check settings, and define the error for wrong ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Section = TypeVar("Section")
 
 
 class UsageError(ValueError):
-    """Flags or settings that do not fit together, as opposed to data that cannot be used."""
+    """Wrong flags or settings, as opposed to data that cannot be used."""
 
 
 def require(holds: bool, message: str) -> None:
@@ -28,7 +28,7 @@ def strict(kind: type[Section], values: dict[str, Any]) -> Section:
         The record.
 
     Raises:
-        ValueError: `values` is not a mapping, or has unknown keys; the message lists the known ones.
+        ValueError: `values` is not a mapping, or has unknown keys (the message lists the known).
     """
     known = sorted(get_type_hints(kind))
     names = ", ".join(known)

@@ -1,4 +1,7 @@
-"""The records of validation, task, limits, and of what follows training. Standard library only."""
+"""Define the records of validation, task and limits, and of the steps after training.
+
+They use the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,21 @@ from typing import ClassVar
 from delf_ext.config import require
 from delf_ext.recipes.part import Part, one_of
 
-# --- validation and task ------------------------------------------------------------------------------------------
+# --- validation
 
 
 @dataclass(frozen=True)
 class Validation(Part):
-    """Base of the ways to hold images back. every_steps: training steps between two evaluations."""
+    """Base of the ways to hold out training images as a dev split.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+    """
 
     is_base: ClassVar[bool] = True
     every_steps: int = 150
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.every_steps >= 1,
             f"{type(self).__name__}.every_steps must be at least 1. Received {self.every_steps}.",
@@ -27,15 +34,22 @@ class Validation(Part):
 
 @dataclass(frozen=True)
 class HeldOutClasses(Validation):
-    """Base of the class-disjoint splits. share: of the training classes; the other two bound the dev lists."""
+    """Base of the dev splits that share no class with training.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+        share: share of the classes that is held out, above 0 and below 1.
+        max_queries: largest number of query images.
+        gallery_per_class: largest number of gallery images of a class.
+    """
 
     is_base: ClassVar[bool] = True
     share: float = 0.1
     max_queries: int = 300
     gallery_per_class: int = 20
 
-    def check(self) -> None:
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         require(
             0 < self.share < 1,
             f"{type(self).__name__}.share must be above 0 and below 1. Received {self.share}.",
@@ -44,23 +58,46 @@ class HeldOutClasses(Validation):
 
 @dataclass(frozen=True)
 class ClassBlock(HeldOutClasses):
-    """One contiguous block of classes."""
+    """Hold out one contiguous block of classes.
+
+    Neighbouring classes of a data set often resemble each other. With a block, few classes of the
+    dev split have a similar class in training, so the dev figures predict the test figures better.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+        share: share of the classes that is held out.
+        max_queries: largest number of query images.
+        gallery_per_class: largest number of gallery images of a class.
+    """
 
 
 @dataclass(frozen=True)
 class RandomClasses(HeldOutClasses):
-    """Classes drawn singly."""
+    """Hold out random classes.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+        share: share of the classes that is held out.
+        max_queries: largest number of query images.
+        gallery_per_class: largest number of gallery images of a class.
+    """
 
 
 @dataclass(frozen=True)
 class StratifiedFolds(Validation):
-    """Of every class the same share; fold number `fold` of `folds` is held back and searched for in the others."""
+    """Hold out the same share of every class, as queries; the training images are the gallery.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+        folds: number of equal parts.
+        fold: number of the part that is held out, from 0.
+    """
 
     folds: int = 5
     fold: int = 0
 
-    def check(self) -> None:
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         require(
             0 <= self.fold < self.folds,
             f"StratifiedFolds.fold must be 0..{self.folds - 1}. Received {self.fold}.",
@@ -69,21 +106,30 @@ class StratifiedFolds(Validation):
 
 @dataclass(frozen=True)
 class Given(Validation):
-    """The queries and the gallery of the data."""
+    """Evaluate on the queries and the gallery of the data set.
+
+    Attributes:
+        every_steps: training steps between two evaluations.
+    """
+
+
+# --- task
 
 
 @dataclass(frozen=True)
 class Retrieval(Part):
     """Find images of the same class.
 
-    select_by: the metric that chooses the best weights. ranked_by: "similarity", "knn" (the classes of the nearest
-    images) or "predicted_class" (a query whose class is guessed wrong finds nothing).
+    Attributes:
+        select_by: metric that chooses the best weights: "mAP", "recall_at_1" or "mean_last_rank".
+        ranked_by: order of the gallery: "similarity" to the query; "knn", by the classes of the
+            nearest images; or "predicted_class", by the predicted class of the query.
     """
 
     select_by: str = "mAP"
     ranked_by: str = "similarity"
 
-    def check(self) -> None:
+    def _check(self) -> None:
         known = ("mAP", "recall_at_1", "mean_last_rank")
         require(
             self.select_by in known,
@@ -98,14 +144,24 @@ class Retrieval(Part):
 
 @dataclass(frozen=True)
 class Classification(Part):
-    """Name the class of an image."""
+    """Predict the class of an image.
+
+    Attributes:
+        select_by: metric that chooses the best weights; "gap" is global average precision.
+    """
 
     select_by: str = "gap"
 
 
 @dataclass(frozen=True)
 class LabelPaths(Part):
-    """Name the path of an image in a label tree. decoding: "expected_score" or "greedy"."""
+    """Predict the path of an image in a label tree.
+
+    Attributes:
+        select_by: metric that chooses the best weights.
+        decoding: "expected_score" chooses the path with the highest expected score; "greedy"
+            chooses the most probable label of each level.
+    """
 
     select_by: str = "partial_score"
     decoding: str = "expected_score"
@@ -113,12 +169,17 @@ class LabelPaths(Part):
 
 Task = Retrieval | Classification | LabelPaths
 
-# --- after training -----------------------------------------------------------------------------------------------
+# --- limits, and the steps after training
 
 
 @dataclass(frozen=True)
 class Limits(Part):
-    """max_gmac: billions of multiply-accumulates for one image; 0 = no limit. float32: no lower precision."""
+    """Limits of compute and precision.
+
+    Attributes:
+        max_gmac: billions of multiply-accumulates for one image; 0 means no limit.
+        float32: use no lower precision, on any processor.
+    """
 
     max_gmac: float = 0.0
     float32: bool = False
@@ -126,28 +187,45 @@ class Limits(Part):
 
 @dataclass(frozen=True)
 class Pca(Part):
-    """Principal components."""
+    """Reduce the embedding to its principal components.
+
+    Attributes:
+        dims: dimension after the reduction.
+    """
 
     dims: int = 128
 
 
 @dataclass(frozen=True)
 class PcaWhitening(Part):
-    """Principal components, each to variance 1."""
+    """Reduce the embedding to its principal components, each scaled to variance 1.
+
+    Attributes:
+        dims: dimension after the reduction.
+    """
 
     dims: int = 128
 
 
 @dataclass(frozen=True)
 class WithinClassWhitening(Part):
-    """The scatter within classes to the identity. shrinkage: share of the identity in the scatter."""
+    """Transform the embedding so that its scatter within classes is the identity.
+
+    Attributes:
+        shrinkage: share of the identity that is mixed into the scatter matrix.
+    """
 
     shrinkage: float = 0.1
 
 
 @dataclass(frozen=True)
 class Lda(Part):
-    """Linear discriminant analysis. dims: 0 = one less than there are classes."""
+    """Linear discriminant analysis.
+
+    Attributes:
+        shrinkage: share of the identity that is mixed into the scatter matrix.
+        dims: dimension after the reduction; 0 means one less than the number of classes.
+    """
 
     shrinkage: float = 0.03
     dims: int = 0
@@ -155,7 +233,12 @@ class Lda(Part):
 
 @dataclass(frozen=True)
 class EncoderDecoder(Part):
-    """A learned reduction that keeps reconstruction and neighbours."""
+    """Train a small network that reduces the embedding and keeps its neighbours.
+
+    Attributes:
+        dims: dimension after the reduction.
+        neighbours: nearest neighbours of an image that the reduction has to keep.
+    """
 
     dims: int = 64
     neighbours: int = 10
@@ -166,10 +249,13 @@ Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder
 
 @dataclass(frozen=True)
 class TestTime(Part):
-    """Further copies of a photograph that are embedded with it.
+    """Embed transformed copies of an image together with it.
 
-    copies: names in `features.query_copies.COPIES`. scales: of the input size.
-    join: "mean" of the unit vectors or "concatenation". queries_only: the gallery is embedded once.
+    Attributes:
+        copies: names in `features.query_copies.COPIES`, such as "mirror".
+        scales: sizes of further copies, relative to the input size.
+        join: "mean" of the unit vectors, or "concatenation".
+        queries_only: embed the gallery images without copies.
     """
 
     copies: tuple[str, ...] = ()
@@ -177,7 +263,7 @@ class TestTime(Part):
     join: str = "mean"
     queries_only: bool = False
 
-    def check(self) -> None:
+    def _check(self) -> None:
         known = ("mean", "concatenation")
         require(
             self.join in known, f"TestTime.join must be {one_of(known)}. Received {self.join!r}."
@@ -186,7 +272,15 @@ class TestTime(Part):
 
 @dataclass(frozen=True)
 class About(Part):
-    """For readers: what the recipe reproduces, how it is run, what it costs here and which numbers to expect."""
+    """Description of a recipe for its users, shown by `mandoo recipes`.
+
+    Attributes:
+        summary: one sentence: what is trained.
+        source: paper or system that the recipe reproduces.
+        command: command that trains it.
+        cost: time that it needs.
+        expected: figures to expect, with data set and settings.
+    """
 
     summary: str = ""
     source: str = ""

@@ -1,4 +1,4 @@
-"""The records of losses. Standard library only."""
+"""Define the loss records of a recipe. They use the standard library only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from delf_ext.recipes.part import Part, one_of, snake_case
 
 @dataclass(frozen=True)
 class Loss(Part):
-    """Base of the losses.
+    """Base of the losses. Its class variables say what a loss needs; they are not settings.
 
-    reads: what a loss needs of its head: "embedding" (its unit vector), "logits" or "parts" (several embeddings).
-    pairs: it looks at the pairs (0, 1), (2, 3), ... of a batch. compares: it needs images of one class in a batch.
-    cosines: its logits must be cosines.
+    Attributes:
+        reads: input from the head: "embedding" (unit vector), "logits", or "parts" (the several
+            embeddings of a head with AttentionMasks).
+        pairs: True if the loss compares images (0, 1), (2, 3), ... of a batch.
+        compares: True if a batch needs several images of one class.
+        cosines: True if the logits must be cosines.
     """
 
     is_base: ClassVar[bool] = True
@@ -27,24 +30,36 @@ class Loss(Part):
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
-    """squared_error: adds the squared error of the softmax, as the original does."""
+    """Softmax cross-entropy of the class logits.
+
+    Attributes:
+        label_smoothing: share of the target that is spread over all classes, 0 to below 1
+            (Szegedy et al. 2016).
+        squared_error: add the squared error of the softmax, as the 2018 original does.
+    """
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
     label_smoothing: float = 0.0
     squared_error: bool = False
 
-    def check(self) -> None:
+    def _check(self) -> None:
         share = self.label_smoothing
         require(
             0 <= share < 1,
-            f"SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. Received {share}.",
+            "SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. "
+            f"Received {share}.",
         )
 
 
 @dataclass(frozen=True)
 class PairSimilarity(Loss):
-    """Sigmoid cross-entropy of (cosine - offset) * scale on "same class"."""
+    """Binary cross-entropy: do two images show one class? The logit is (cosine - offset) * scale.
+
+    Attributes:
+        scale: factor of the cosine.
+        offset: cosine at which both answers are equally probable.
+    """
 
     pairs: ClassVar[bool] = True
     scale: float = 32.0
@@ -53,7 +68,12 @@ class PairSimilarity(Loss):
 
 @dataclass(frozen=True)
 class PairSquaredError(Loss):
-    """Squared error of the same sigmoid."""
+    """Squared error of the probability that PairSimilarity predicts.
+
+    Attributes:
+        scale: factor of the cosine.
+        offset: cosine at which both answers are equally probable.
+    """
 
     pairs: ClassVar[bool] = True
     scale: float = 32.0
@@ -62,13 +82,19 @@ class PairSquaredError(Loss):
 
 @dataclass(frozen=True)
 class HardestNegatives(Loss):
-    """Pushes the `top_k` most similar images of other classes away."""
+    """Push the most similar images of other classes away.
+
+    Attributes:
+        top_k: number of such images for each image of the batch.
+        scale: factor of the cosine, as in PairSimilarity.
+        offset: cosine at which the predicted probability is 0.5.
+    """
 
     top_k: int = 5
     scale: float = 32.0
     offset: float = 0.5
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.top_k >= 1, f"HardestNegatives.top_k must be at least 1. Received {self.top_k}."
         )
@@ -76,12 +102,18 @@ class HardestNegatives(Loss):
 
 @dataclass(frozen=True)
 class Triplet(Loss):
-    """margin: on Euclidean distances of unit vectors. mining: "batch_hard" or "semi_hard"."""
+    """Triplet loss on Euclidean distances of unit vectors (Hermans et al., arXiv:1703.07737).
+
+    Attributes:
+        margin: a negative must be farther away than a positive by this distance.
+        mining: "batch_hard" uses the hardest positive and negative of each image; "semi_hard"
+            uses negatives that are farther away than the positive.
+    """
 
     margin: float = 0.3
     mining: str = "batch_hard"
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.margin > 0, f"Triplet.margin must be above 0. Received {self.margin}.")
         known = ("batch_hard", "semi_hard")
         require(
@@ -92,14 +124,18 @@ class Triplet(Loss):
 
 @dataclass(frozen=True)
 class NormSoftmax(Loss):
-    """Softmax of cosine logits divided by `temperature`."""
+    """Softmax cross-entropy of cosines (Zhai and Wu, arXiv:1811.12649).
+
+    Attributes:
+        temperature: the cosines are divided by it.
+    """
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
     cosines: ClassVar[bool] = True
     temperature: float = 0.05
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.temperature > 0,
             f"NormSoftmax.temperature must be above 0. Received {self.temperature}.",
@@ -108,7 +144,13 @@ class NormSoftmax(Loss):
 
 @dataclass(frozen=True)
 class ArcFace(Loss):
-    """Softmax with an angular margin on cosine logits (Deng et al., arXiv:1801.07698). class_weights: "" or "log"."""
+    """Softmax cross-entropy of cosines with an angular margin (Deng et al., arXiv:1801.07698).
+
+    Attributes:
+        scale: factor of the cosines.
+        margin_rad: angle in radians that is added to the angle of the true class.
+        class_weights: "" weights all classes equally; "log" gives rare classes more weight.
+    """
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
@@ -117,7 +159,7 @@ class ArcFace(Loss):
     margin_rad: float = 0.4
     class_weights: str = ""
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             0 <= self.margin_rad < 3.14159,
             f"ArcFace.margin_rad must be at least 0 and below pi. Received {self.margin_rad}.",
@@ -126,21 +168,33 @@ class ArcFace(Loss):
 
 @dataclass(frozen=True)
 class NPair(Loss):
-    """Softmax over the products with one positive of each class (Sohn 2016). l2: penalty on the embeddings' length."""
+    """Softmax over the dot products with one positive of each class (Sohn, NeurIPS 2016).
+
+    Attributes:
+        l2: weight of the penalty on the length of the embeddings.
+    """
 
     l2: float = 0.02
 
 
 @dataclass(frozen=True)
 class Angular(Loss):
-    """Bounds the angle at the negative of a triplet (Wang et al., arXiv:1708.01682). bound: its squared tangent."""
+    """Limit the angle at the negative of a triplet (Wang et al., arXiv:1708.01682).
+
+    Attributes:
+        bound: squared tangent of the largest angle.
+    """
 
     bound: float = 1.0
 
 
 @dataclass(frozen=True)
 class Divergence(Loss):
-    """Pushes the embeddings of one head with AttentionMasks apart (Kim et al., arXiv:1804.00382)."""
+    """Make the embeddings of a head with AttentionMasks differ (Kim et al., arXiv:1804.00382).
+
+    Attributes:
+        margin: margin of the hinge on the distance of two embeddings.
+    """
 
     reads: ClassVar[str] = "parts"
     compares: ClassVar[bool] = False
@@ -149,7 +203,11 @@ class Divergence(Loss):
 
 @dataclass(frozen=True)
 class TreeConsistency(Loss):
-    """Hinge on a child that is more probable than its parent."""
+    """Penalize a label that is more probable than its parent in the label tree.
+
+    Attributes:
+        margin: margin of the hinge on the difference of the two probabilities.
+    """
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
@@ -158,14 +216,21 @@ class TreeConsistency(Loss):
 
 @dataclass(frozen=True)
 class LossTerm(Part):
-    """A loss on one head, and its weight in the sum. name: as it is shown; "" is the loss's own."""
+    """One loss on one head, with its weight in the sum.
+
+    Attributes:
+        loss: the loss.
+        head: name of the head.
+        weight: factor of the loss in the sum, 0 or more.
+        name: name in logs and in `--set` paths; "" means the class name in snake case.
+    """
 
     loss: Loss
     head: str = "main"
     weight: float = 1.0
     name: str = ""
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.weight >= 0,
             f"the weight of loss {self.shown_name} must not be negative. Received {self.weight}.",
@@ -173,5 +238,5 @@ class LossTerm(Part):
 
     @property
     def shown_name(self) -> str:
-        """Return `name`, else the loss's class name in lower case, such as "arc_face"."""
+        """Name of the term, or the class name of its loss in snake case, such as "arc_face"."""
         return self.name or snake_case(type(self.loss).__name__)

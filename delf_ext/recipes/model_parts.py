@@ -1,4 +1,4 @@
-"""The records of a model: trunk, heads and what heads are made of. Standard library only."""
+"""Define the model records of a recipe: trunk and heads. They use the standard library only."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from delf_ext.config import require
 from delf_ext.recipes.part import Part, one_of
 
-# --- trunk --------------------------------------------------------------------------------------------------------
+# --- the trunk
 
-FROZEN_SOURCES = ("onnx", "features")  # embeddings come from a file: nothing in them can be trained
+# Their embeddings come from a file, so no weight of them can be trained.
+FROZEN_SOURCES = ("onnx", "features")
 SOURCES = ("slim", "keras", "zoo", "lite", *FROZEN_SOURCES)
 
 
 @dataclass(frozen=True)
 class Trunk(Part):
-    """A convolutional network up to one end point.
+    """Pretrained network that computes the feature map.
 
-    source: which library builds it, one of SOURCES. end_point: its feature map, such as "block4"; "" is its last one.
-    layout: where a ResNet v1 has its strides; "auto" asks the manifest of the weights. weights: "" when they are
-    given at run time. weight_decay: L2 penalty on the trunk's weights, added to the loss. batch_norm: "training" moves
-    the stored statistics, by 1 - batch_norm_decay a step; "inference" uses and keeps them. frozen: parameter groups
-    that are not trained, such as "trunk" or "trunk/block1".
+    Attributes:
+        name: name of the network, such as "resnet_v1_50".
+        source: library that builds it, one of SOURCES.
+        end_point: feature map that the heads get, such as "block4"; "" means the last one.
+        layout: stride layout of a ResNet v1: "slim", "keras", "v1.5", or "auto" for the layout
+            of the weights.
+        weights: path of the pretrained weights; "" if they are named when training starts.
+        weight_decay: factor of the L2 penalty on the trunk's weights, which is added to the loss.
+        batch_norm: "training" normalizes with statistics of the batch and updates the stored ones;
+            "inference" uses the stored ones and keeps them.
+        batch_norm_decay: share of the stored statistics that an update keeps, 0 to below 1.
+        frozen: parameter groups that are not trained, such as "trunk" or "trunk/block1".
     """
 
     name: str = "resnet_v1_50"
@@ -34,7 +42,7 @@ class Trunk(Part):
     batch_norm_decay: float = 0.997
     frozen: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.source in SOURCES,
             f"Trunk.source must be {one_of(SOURCES)}. Received {self.source!r}.",
@@ -56,38 +64,48 @@ class Trunk(Part):
         partly = bool(self.frozen) and not self.is_frozen
         require(
             not partly or self.batch_norm == "inference",
-            'Trunk.frozen names blocks, so Trunk.batch_norm must be "inference": their statistics would still move.',
+            'Trunk.frozen names blocks, so Trunk.batch_norm must be "inference": '
+            "training would still change their statistics.",
         )
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight of the trunk is trained."""
+        """True if no weight of the trunk is trained."""
         return "trunk" in self.frozen or self.source in FROZEN_SOURCES
 
 
-# --- feature map -> feature map -----------------------------------------------------------------------------------
+# --- from feature map to feature map
 
 
 @dataclass(frozen=True)
 class SelfAttention(Part):
-    """Attention between all positions of a map (SAGAN); its weight starts at 0."""
+    """Attention between all positions of a map, with a weight that starts at 0 (SAGAN)."""
 
 
 @dataclass(frozen=True)
 class SqueezeExcitation(Part):
-    """A weight per channel, from the channel means."""
+    """Weight of each channel, computed from the means of the channels (arXiv:1709.01507).
+
+    Attributes:
+        reduction: the hidden layer has 1/reduction of the channels.
+    """
 
     reduction: int = 16
 
 
 @dataclass(frozen=True)
 class BatchErasing(Part):
-    """One region of the map, the same for a whole batch, set to zero in training. Shares are of the map's sides."""
+    """In training, set one region of the map to zero, the same region in the whole batch.
+
+    Attributes:
+        height_share: height of the region as a share of the map's height, above 0 to 1.
+        width_share: width of the region as a share of the map's width, above 0 to 1.
+    """
 
     height_share: float = 0.3
     width_share: float = 1.0
 
-    def check(self) -> None:
+    def _check(self) -> None:
         for name in ("height_share", "width_share"):
             share = getattr(self, name)
             require(
@@ -98,43 +116,58 @@ class BatchErasing(Part):
 
 @dataclass(frozen=True)
 class AttentionMasks(Part):
-    """`count` masks over one map; the head then gives `count` embeddings (ABE)."""
+    """Several attention masks over one map; the head gives one embedding per mask.
+
+    Source: Kim et al. (ABE), arXiv:1804.00382.
+
+    Attributes:
+        count: number of masks.
+    """
 
     count: int = 8
 
 
 MapPart = SelfAttention | SqueezeExcitation | BatchErasing | AttentionMasks
 
-# --- feature map -> vector ----------------------------------------------------------------------------------------
+# --- from feature map to vector
 
 
 @dataclass(frozen=True)
 class Average(Part):
-    """Mean over positions."""
+    """Mean over the positions of the map."""
 
 
 @dataclass(frozen=True)
 class Gem(Part):
-    """Generalized mean with exponent p over positions."""
+    """Generalized mean over the positions of the map (Radenovic et al., arXiv:1711.02512).
+
+    Attributes:
+        p: exponent, above 0; 1 is the mean, a large value approaches the maximum.
+        trainable: train the exponent, starting at `p`.
+    """
 
     p: float = 3.0
     trainable: bool = False
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.p > 0, f"Gem.p must be above 0. Received {self.p}.")
 
 
 @dataclass(frozen=True)
 class FeatureNorm(Part):
-    """Sum over positions, weighted by the length of each position's vector: attention that needs no training."""
+    """Sum over positions, weighted by the length of each vector: attention without training."""
 
 
 @dataclass(frozen=True)
 class DelfAttention(Part):
-    """Weights from DELF's attention; a model has one, which all heads with this pooling share.
+    """Sum over positions, weighted by the attention of DELF (arXiv:1612.06321).
 
-    normalized: mean of attention x unit vectors, else sum of attention x raw vectors.
-    skip_connection: adds the unweighted sum.
+    All heads of a model with this pooling share one attention layer.
+
+    Attributes:
+        normalized: True gives the mean of attention times unit vectors; False gives the sum of
+            attention times raw vectors.
+        skip_connection: add the sum of the vectors without weights.
     """
 
     normalized: bool = True
@@ -143,7 +176,7 @@ class DelfAttention(Part):
 
 Pool = Average | Gem | FeatureNorm | DelfAttention
 
-# --- vector -> vector ---------------------------------------------------------------------------------------------
+# --- from vector to vector
 
 ACTIVATIONS = ("", "relu", "prelu")
 NORMALIZATIONS = ("", "batch", "layer")
@@ -151,23 +184,30 @@ NORMALIZATIONS = ("", "batch", "layer")
 
 @dataclass(frozen=True)
 class Dense(Part):
-    """Linear layer, then normalization, activation and dropout where they are named."""
+    """Linear layer, then optional normalization, activation and dropout, in this order.
+
+    Attributes:
+        units: dimension of the output.
+        activation: one of ACTIVATIONS; "" means none.
+        normalization: one of NORMALIZATIONS; "" means none.
+        dropout: share of values that are set to 0 in training, 0 to below 1.
+    """
 
     units: int
     activation: str = ""
     normalization: str = ""
     dropout: float = 0.0
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.units >= 1, f"Dense.units must be at least 1. Received {self.units}.")
-        known = self.activation in ACTIVATIONS
         require(
-            known, f"Dense.activation must be {one_of(ACTIVATIONS)}. Received {self.activation!r}."
+            self.activation in ACTIVATIONS,
+            f"Dense.activation must be {one_of(ACTIVATIONS)}. Received {self.activation!r}.",
         )
-        known = self.normalization in NORMALIZATIONS
         require(
-            known,
-            f"Dense.normalization must be {one_of(NORMALIZATIONS)}. Received {self.normalization!r}.",
+            self.normalization in NORMALIZATIONS,
+            f"Dense.normalization must be {one_of(NORMALIZATIONS)}. "
+            f"Received {self.normalization!r}.",
         )
         require(
             0 <= self.dropout < 1,
@@ -177,29 +217,33 @@ class Dense(Part):
 
 @dataclass(frozen=True)
 class LayerNorm(Part):
-    """Each vector to mean 0 and variance 1; affine: then times a learned scale plus a learned offset."""
+    """Normalize each vector to mean 0 and variance 1.
+
+    Attributes:
+        affine: then multiply by a learned scale and add a learned offset.
+    """
 
     affine: bool = False
 
 
 NeckLayer = Dense | LayerNorm
 
-# --- vector -> logits ---------------------------------------------------------------------------------------------
+# --- from vector to logits
 
 
 @dataclass(frozen=True)
 class Linear(Part):
-    """One linear layer with bias."""
+    """Linear layer with bias."""
 
 
 @dataclass(frozen=True)
 class Cosine(Part):
-    """Cosine between the vector and one learned direction per class, -1..1."""
+    """Cosine between the vector and a learned direction of each class, -1 to 1."""
 
 
 @dataclass(frozen=True)
 class TreePath(Part):
-    """One softmax per level of a label tree, given the parent."""
+    """One softmax for each level of a label tree, given the parent label."""
 
 
 Classifier = Linear | Cosine | TreePath
@@ -207,11 +251,18 @@ Classifier = Linear | Cosine | TreePath
 
 @dataclass(frozen=True)
 class Head(Part):
-    """What turns the trunk's feature map into a vector and, with a classifier, into logits.
+    """Layers from the trunk's feature map to a vector and, with a classifier, to logits.
 
-    maps: applied to the feature map in order. after: the end point where they are applied ("" = the trunk's last).
-    stop_gradient: no gradient of this head reaches the trunk, the attention or the heads in `append`.
-    append: heads whose logits are appended to the pooled vector.
+    Attributes:
+        name: name of the head, a word other than "trunk" and "attention".
+        pool: from feature map to vector.
+        neck: layers after the pooling, in order.
+        classifier: from vector to class logits; None: the head has no logits.
+        maps: layers before the pooling, in order.
+        after: end point of the trunk that the head gets; "" means `Trunk.end_point`.
+        stop_gradient: keep the head's gradient from the trunk, the attention and the heads in
+            `append`.
+        append: names of earlier heads whose logits are appended to the pooled vector.
     """
 
     name: str
@@ -223,28 +274,33 @@ class Head(Part):
     stop_gradient: bool = False
     append: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         reserved = ("trunk", "attention")
-        named = self.name.isidentifier() and self.name not in reserved
         require(
-            named,
+            self.name.isidentifier() and self.name not in reserved,
             f"Head.name must be a word other than {one_of(reserved)}. Received {self.name!r}.",
         )
 
 
 @dataclass(frozen=True)
 class Model(Part):
-    """A trunk with its heads; the embedding is made of the unit vectors of the heads named in `embedding`."""
+    """A trunk and its heads.
+
+    Attributes:
+        trunk: pretrained network.
+        heads: the heads; each has a name of its own.
+        embedding: names of the heads whose unit vectors, concatenated, are the embedding.
+    """
 
     trunk: Trunk = Trunk()
     heads: tuple[Head, ...] = (Head("main", classifier=Linear()),)
     embedding: tuple[str, ...] = ("main",)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         names = [head.name for head in self.heads]
         require(
             len(set(names)) == len(names) > 0,
-            f"Model.heads need names that differ. Received {names}.",
+            f"Model.heads must have different names. Received {names}.",
         )
         require(len(self.embedding) > 0, "Model.embedding must name at least one head.")
         for name in self.embedding:
@@ -255,9 +311,12 @@ class Model(Part):
             earlier = [other.name for other in self.heads[:row] if other.classifier is not None]
             for name in head.append:
                 known = ", ".join(earlier) or "none"
-                message = f"Head {head.name!r} appends the logits of {name!r}. Heads with logits before it: {known}."
-                require(name in earlier, message)
+                require(
+                    name in earlier,
+                    f"Head {head.name!r} appends the logits of {name!r}. "
+                    f"Heads with logits before it: {known}.",
+                )
 
     def head(self, name: str) -> Head | None:
-        """Return the head of that name, or None."""
+        """Return the head with this name, or None."""
         return next((head for head in self.heads if head.name == name), None)

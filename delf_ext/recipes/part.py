@@ -1,4 +1,4 @@
-"""The base of every recipe record: frozen, and checked against its own type annotations when made."""
+"""Define the base class of all recipe records, which checks each field against its annotation."""
 
 from __future__ import annotations
 
@@ -11,17 +11,31 @@ from typing import Any, ClassVar
 from delf_ext.config import UsageError
 
 PARTS: dict[str, type[Part]] = {}
-"""Class name -> record class. The name is the tag of the record in JSON."""
+"""Class name -> record class. The name is the "type" of the record in JSON."""
 _TYPES: dict[type[Part], dict[str, Any]] = {}
+
+TYPE_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    type(None): "null",
+}
+"""Type -> how messages name it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A record of a recipe. Subclasses are frozen dataclasses whose fields are numbers, texts, parts or tuples of these.
+    """Base of the records of a recipe.
 
-    is_base: set in a class that only its subclasses' records are made of.
+    A subclass is a frozen dataclass. Its fields are numbers, strings, parts, or tuples of these.
+    Whole numbers are accepted as floats, and lists as tuples.
 
-    Raises: UsageError, one line, when a field has the wrong type or `check` refuses its value.
+    Attributes:
+        is_base: True in a class that cannot be used itself, only its subclasses.
+
+    Raises:
+        UsageError: a field has the wrong type, or `_check` refuses its value.
     """
 
     is_base: ClassVar[bool]
@@ -30,22 +44,24 @@ class Part:
         PARTS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
-        if vars(type(self)).get("is_base"):
-            kinds = ", ".join(kind.__name__ for kind in type(self).__subclasses__())
+        kind = type(self)
+        # vars, not getattr: a subclass must not inherit the flag of its base.
+        if vars(kind).get("is_base"):
+            choices = ", ".join(subclass.__name__ for subclass in kind.__subclasses__())
             raise UsageError(
-                f"{type(self).__name__} is the name of several parts. Choose one of: {kinds}."
+                f"{kind.__name__} is the name of several parts. Choose one of: {choices}."
             )
-        for name, annotation in field_types(type(self)).items():
-            where = f"{type(self).__name__}.{name}"
-            object.__setattr__(self, name, coerced(getattr(self, name), annotation, where))
-        self.check()
+        for name, annotation in field_types(kind).items():
+            value = coerced(getattr(self, name), annotation, f"{kind.__name__}.{name}")
+            object.__setattr__(self, name, value)
+        self._check()
 
-    def check(self) -> None:
-        """Refuse values that have the right type and make no sense."""
+    def _check(self) -> None:
+        """Raise `UsageError` if a value has the right type but is not allowed."""
 
 
 def field_types(part: type[Part]) -> dict[str, Any]:
-    """Return field name -> type annotation, in order."""
+    """Return field name -> type annotation, in the order of the fields."""
     if part not in _TYPES:
         hints = typing.get_type_hints(part)
         _TYPES[part] = {field.name: hints[field.name] for field in dataclasses.fields(part)}
@@ -53,72 +69,79 @@ def field_types(part: type[Part]) -> dict[str, Any]:
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union; any other annotation as the only member."""
+    """Return the members of a union, or the annotation itself as the only member."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
 
 
 def item_type(annotation: Any) -> Any:
-    """Return X of `tuple[X, ...]`; None for any other annotation."""
+    """Return X of `tuple[X, ...]`, or None for any other annotation."""
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else None
 
 
 def coerced(value: Any, annotation: Any, where: str) -> Any:
-    """Return `value` in the type that `annotation` names: whole numbers become floats, lists tuples.
+    """Convert a value to the type of an annotation: whole numbers to floats, lists to tuples.
 
-    Raises: UsageError with `where`, the type that is needed and the value that came.
+    Args:
+        value: a value of any type.
+        annotation: the type that is needed.
+        where: name of the field or flag, for the message.
+
+    Returns:
+        The value in the type of the annotation.
+
+    Raises:
+        UsageError: the value has another type, or is not a finite number.
     """
     item = item_type(annotation)
     if item is not None:
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where} must be a list. Received {value!r}.")
-        return tuple(coerced(one, item, f"{where}.{row}") for row, one in enumerate(value))
+        return tuple(coerced(entry, item, f"{where}.{row}") for row, entry in enumerate(value))
     kinds = alternatives(annotation)
+    # Compare exact types: True is an int in Python, but not a number in a recipe.
     if float in kinds and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    if type(value) in kinds and type(value) is not float:  # exactly: True is not a whole number
+    if type(value) in kinds and type(value) is not float:
         return value
     if isinstance(value, Part) and any(isinstance(value, kind) for kind in kinds):
         return value
-    raise UsageError(f"{where} must be {_described(kinds)}. Received {_shown(value)}.")
+    needed = joined_with_or([TYPE_NAMES.get(kind, kind.__name__) for kind in kinds])
+    received = type(value).__name__ if isinstance(value, Part) else repr(value)
+    raise UsageError(f"{where} must be {needed}. Received {received}.")
 
 
-NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
-def _described(kinds: tuple[Any, ...]) -> str:
-    texts = [NAMES.get(kind, kind.__name__) for kind in kinds]
-    return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
-
-
-def _shown(value: Any) -> str:
-    return type(value).__name__ if isinstance(value, Part) else repr(value)
+def joined_with_or(names: list[str]) -> str:
+    """Return "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def one_of(names: tuple[str, ...]) -> str:
-    """Return 'a, b or c'."""
-    return ", ".join(name or '""' for name in names[:-1]) + f" or {names[-1]}"
+    """Return "a, b or c"; an empty name is shown as two quotation marks."""
+    return joined_with_or([name or '""' for name in names])
 
 
 def snake_case(name: str) -> str:
-    """Return "arc_face" for "ArcFace"."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip(
-        "_"
-    )
+    """Return a class name in snake case.
+
+    >>> snake_case("ArcFace")
+    'arc_face'
+    """
+    words = (f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return "".join(words).lstrip("_")
 
 
 def not_built(part: Part, build: Any) -> UsageError:
-    """Return the error for a part that recipes can describe and `build`, a singledispatch, cannot make yet."""
-    built = sorted(
-        kind.__name__ for kind in build.registry if issubclass(kind, Part) and kind is not Part
-    )
-    return UsageError(
-        f"{type(part).__name__} is not built yet. Built: {', '.join(built) or 'none of its kind'}."
-    )
+    """Return the error for a part that recipes can describe but `build` cannot make yet.
+
+    Args:
+        part: the record.
+        build: a `functools.singledispatch` function over record classes.
+
+    Returns:
+        The error; its message lists the parts that `build` can make.
+    """
+    kinds = [kind for kind in build.registry if issubclass(kind, Part) and kind is not Part]
+    built = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none of its kind"
+    return UsageError(f"{type(part).__name__} is not built yet. Built: {built}.")

@@ -1,17 +1,19 @@
-"""A system as one record: its model, losses, training and evaluation. Standard library only.
+"""Define a recipe: the model, losses, training and evaluation of a system as one record.
 
-A recipe is data. It names parts and their settings; `models/build.py`, `losses/build.py` and `training/` turn its
-records into layers, losses and optimizers, and `codec.py` reads and writes them as JSON. A record may describe a part
-that is not built yet: building it then ends in one line that lists what is.
+A recipe is data: it names parts and their settings. `models/build.py`, `losses/build.py` and
+`training/` make layers, losses and optimizers from its records; `codec.py` converts it to JSON and
+back. A record may describe a part that is not built yet. Training then stops with a message that
+lists the parts that are built.
 
-All records are found here: those of the four files of parts, and the two kinds of recipe.
+This module exports all records: those of the four `*_parts.py` files, and the two kinds of recipe.
+It uses the standard library only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delf_ext.config import require
+from delf_ext.config import UsageError, require
 from delf_ext.recipes.evaluation_parts import *  # noqa: F403
 from delf_ext.recipes.evaluation_parts import (
     About,
@@ -24,7 +26,7 @@ from delf_ext.recipes.evaluation_parts import (
     Validation,
 )
 from delf_ext.recipes.loss_parts import *  # noqa: F403
-from delf_ext.recipes.loss_parts import LossTerm
+from delf_ext.recipes.loss_parts import Loss, LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
 from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
 from delf_ext.recipes.part import Part
@@ -34,14 +36,24 @@ from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Samplin
 
 @dataclass(frozen=True)
 class Recipe(Part):
-    """A system: everything that decides what training computes, apart from the data and the seed.
+    """System to train: everything that decides the result, except the data and the seed.
 
-    name: as it is shown. model: trunk, heads and embedding. losses: on which heads. optimizer: with learning-rate
-    factors. stages: one after the other. input: size and augmentation. sampling: what a batch is made of.
-    validation: what is held back; None = nothing. task: what is measured on it, without `test_time`, and chooses the
-    best weights. limits: of compute and precision. reduction: of the embedding, after training. test_time: copies
-    that are embedded with a photograph. ranking: the chain of re-rankers that evaluate and infer use when none is
-    named; "" = none. about: for readers.
+    Attributes:
+        name: shown to the user.
+        model: trunk, heads and embedding.
+        losses: what is minimized, each on one head.
+        optimizer: optimizer and learning rates.
+        stages: parts of the training, one after the other.
+        input: image size and augmentation.
+        sampling: how a batch is made.
+        validation: the dev split; None holds nothing out, and the last weights are used.
+        task: what is measured on the dev split, without `test_time`, to choose the best weights.
+        limits: limits of compute and precision.
+        reduction: reduction of the embedding after training; None means none.
+        test_time: copies of an image that are embedded with it.
+        ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
+            none.
+        about: description for users.
     """
 
     name: str
@@ -59,13 +71,13 @@ class Recipe(Part):
     ranking: str = ""
     about: About = About()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(bool(self.losses), f"{self.name}: nothing to train, losses is empty.")
         require(bool(self.stages), f"{self.name}: stages is empty.")
         names = [term.shown_name for term in self.losses]
         require(
             len(set(names)) == len(names),
-            f"{self.name}: two losses have one name, give them others: {', '.join(names)}.",
+            f"{self.name}: two losses have the same name, rename one: {', '.join(names)}.",
         )
         for term in self.losses:
             self._check_term(term)
@@ -73,101 +85,106 @@ class Recipe(Part):
         reach_trunk = [term for term in self.losses if not self._head(term).stop_gradient]
         require(
             bool(reach_trunk) or self.model.trunk.is_frozen,
-            f"{self.name}: every loss has stop_gradient in front of its head, so nothing would train the trunk. "
-            'Add a loss on another head, or freeze the trunk (model.trunk.frozen=["trunk"]).',
+            f"{self.name}: every loss has stop_gradient in front of its head, so nothing would "
+            "train the trunk. Add a loss on another head, or freeze the trunk "
+            '(model.trunk.frozen=["trunk"]).',
         )
 
     def _check_stages(self) -> None:
         trunk = self.model.trunk
-        moves = trunk.batch_norm == "training" and not trunk.is_frozen
+        statistics_change = trunk.batch_norm == "training" and not trunk.is_frozen
         for number, stage in enumerate(self.stages, start=1):
-            whole = not stage.trains or "trunk" in stage.trains
+            trains_trunk = not stage.trains or "trunk" in stage.trains
             require(
-                whole or not moves,
-                f"stage {number} does not train the whole trunk, but all its batch statistics would move: "
-                'set model.trunk.batch_norm to "inference".',
+                trains_trunk or not statistics_change,
+                f"stage {number} does not train the whole trunk, but would change all its batch "
+                'statistics: set model.trunk.batch_norm to "inference".',
             )
-            fits = stage.size_px == 0 or (stage.size_px >= 32 and not trunk.is_frozen)
-            rule = "size_px must be 0, or at least 32 with a trunk that is trained"
-            require(fits, f"stage {number}: {rule}. Received {stage.size_px}.")
+            require(
+                stage.size_px == 0 or (stage.size_px >= 32 and not trunk.is_frozen),
+                f"stage {number}: size_px must be 0, or at least 32 with a trunk that is trained. "
+                f"Received {stage.size_px}.",
+            )
 
     def _head(self, term: LossTerm) -> Head:
         head = self.model.head(term.head)
-        heads = ", ".join(other.name for other in self.model.heads)
-        require(
-            head is not None,
-            f"loss {term.shown_name} is on head {term.head!r}, which does not exist. Heads: {heads}.",
-        )
-        assert head is not None
+        if head is None:
+            heads = ", ".join(other.name for other in self.model.heads)
+            raise UsageError(
+                f"loss {term.shown_name} is on head {term.head!r}, which does not exist. "
+                f"Heads: {heads}."
+            )
         return head
 
     def _check_term(self, term: LossTerm) -> None:
-        head, loss = self._head(term), term.loss
+        head = self._head(term)
+        kind = type(term.loss).__name__
+        require(
+            term.loss.reads != "logits" or head.classifier is not None,
+            f"{kind} needs the logits of head {head.name!r}: give it a classifier.",
+        )
+        require(
+            not term.loss.cosines or isinstance(head.classifier, Cosine),
+            f"{kind} needs cosines as logits: give head {head.name!r} the classifier Cosine.",
+        )
+        require(
+            term.loss.reads != "parts" or any(isinstance(m, AttentionMasks) for m in head.maps),
+            f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.",
+        )
+        self._check_sampling(term.loss)
+
+    def _check_sampling(self, loss: Loss) -> None:
         kind = type(loss).__name__
-        if loss.reads == "logits":
-            require(
-                head.classifier is not None,
-                f"{kind} needs the logits of head {head.name!r}: give it a classifier.",
-            )
-        if loss.cosines:
-            cosine = isinstance(head.classifier, Cosine)
-            require(
-                cosine,
-                f"{kind} needs cosines as logits: give head {head.name!r} the classifier Cosine.",
-            )
-        if loss.reads == "parts":
-            masked = any(isinstance(part, AttentionMasks) for part in head.maps)
-            require(
-                masked,
-                f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.",
-            )
         sampling = self.sampling
         if loss.pairs and isinstance(sampling, PxK):
-            even = sampling.images % 2 == 0
             require(
-                even,
-                f"{kind} compares pairs of neighbours: PxK.images must be even. Received {sampling.images}.",
+                sampling.images % 2 == 0,
+                f"{kind} compares pairs of neighbours: PxK.images must be even. "
+                f"Received {sampling.images}.",
             )
-        if loss.compares:
-            apart = isinstance(sampling, Shuffled)
-            require(
-                not apart,
-                f"{kind} compares images of one class: sampling must be Pairs or PxK, not Shuffled.",
-            )
+        require(
+            not (loss.compares and isinstance(sampling, Shuffled)),
+            f"{kind} compares images of one class: sampling must be Pairs or PxK, not Shuffled.",
+        )
 
     @property
     def batch_size(self) -> int:
+        """Number of images in a batch."""
         return self.sampling.batch_size
 
     @property
     def final_size_px(self) -> int:
-        """Return the side of the photographs in the last stage, and after it."""
+        """Side of the images in the last stage and after training, in pixels."""
         return self.stages[-1].size_px or self.input.size_px
 
     @property
     def epochs(self) -> int:
-        """Return the epochs of all stages together."""
+        """Number of epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
 
-# --- ensembles ----------------------------------------------------------------------------------------------------
+# --- ensembles
 
 
 @dataclass(frozen=True)
 class Concatenate(Part):
-    """The members' unit vectors one behind the other, times their weights (() = all equal)."""
+    """Concatenate the members' unit vectors.
+
+    Attributes:
+        weights: factor of each member's vector, above 0; () weights all equally.
+    """
 
     weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class MeanEmbedding(Part):
-    """The mean of the members' unit vectors, of one length."""
+    """Mean of the members' unit vectors, which must have the same dimension."""
 
 
 @dataclass(frozen=True)
 class MeanSimilarity(Part):
-    """The mean of the members' similarity matrices, each after the ranking chain in its own space."""
+    """Mean of the members' similarities; each member applies the ranking chain itself first."""
 
 
 Join = Concatenate | MeanEmbedding | MeanSimilarity
@@ -175,7 +192,15 @@ Join = Concatenate | MeanEmbedding | MeanSimilarity
 
 @dataclass(frozen=True)
 class LabelVote(Part):
-    """The label by vote of the nearest images: similarity ** similarity_power x logit ** logit_power."""
+    """Predict the label by a vote of the nearest images.
+
+    A vote weighs similarity ** similarity_power * logit ** logit_power.
+
+    Attributes:
+        neighbours: number of images that vote.
+        similarity_power: exponent of the similarity.
+        logit_power: exponent of the logit.
+    """
 
     neighbours: int = 5
     similarity_power: float = 9.0
@@ -184,21 +209,39 @@ class LabelVote(Part):
 
 @dataclass(frozen=True)
 class Member(Part):
-    """A part of an ensemble: a recipe that is trained, or the directory of a finished run."""
+    """Member of an ensemble: either a recipe to train or a finished run.
+
+    Attributes:
+        name: name of the member, a word.
+        recipe: recipe to train.
+        run: path of the directory of a finished run.
+    """
 
     name: str
     recipe: Recipe | None = None
     run: str = ""
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.name.isidentifier(), f"Member.name must be a word. Received {self.name!r}.")
-        one = (self.recipe is None) == bool(self.run)
-        require(one, f"ensemble member {self.name!r} needs either a recipe or a run.")
+        require(
+            (self.recipe is None) == bool(self.run),
+            f"ensemble member {self.name!r} needs either a recipe or a run.",
+        )
 
 
 @dataclass(frozen=True)
 class EnsembleRecipe(Part):
-    """Several members whose embeddings or similarities are joined."""
+    """Several models whose embeddings or similarities are joined.
+
+    Attributes:
+        name: shown to the user.
+        members: at least two members.
+        join: how the members' results are joined.
+        label: how labels are predicted; None predicts none.
+        ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
+            none.
+        about: description for users.
+    """
 
     name: str
     members: tuple[Member, ...]
@@ -207,13 +250,13 @@ class EnsembleRecipe(Part):
     ranking: str = ""
     about: About = About()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         names = [member.name for member in self.members]
         weights = self.join.weights if isinstance(self.join, Concatenate) else ()
-        fits = not weights or (len(weights) == len(names) and min(weights) > 0)
         require(
-            fits,
-            f"Concatenate.weights needs {len(names)} numbers above 0, or none. Received {list(weights)}.",
+            not weights or (len(weights) == len(names) and min(weights) > 0),
+            f"Concatenate.weights needs {len(names)} numbers above 0, or none. "
+            f"Received {list(weights)}.",
         )
         require(
             len(names) >= 2,
@@ -221,5 +264,6 @@ class EnsembleRecipe(Part):
         )
         require(
             len(set(names)) == len(names),
-            f"{self.name}: members need names that differ. Received {', '.join(names)}.",
+            f"{self.name}: two members have the same name, rename one. "
+            f"Received {', '.join(names)}.",
         )

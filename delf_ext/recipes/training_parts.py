@@ -1,4 +1,7 @@
-"""The records of training: optimizer, stages, input, sampling. Standard library only."""
+"""Define the training records of a recipe: optimizer, stages, input and sampling.
+
+They use the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +12,86 @@ from typing import ClassVar
 from delf_ext.config import require
 from delf_ext.recipes.part import Part
 
+# --- optimizers
+
 
 @dataclass(frozen=True)
 class RateFactor(Part):
-    """group: parameters such as "trunk", "trunk/block1", "attention", "logits", "classifier"; factor: times `lr`."""
+    """Another learning rate for one parameter group.
+
+    Attributes:
+        group: parameters such as "trunk", "trunk/block1", "attention", "logits" or "classifier".
+        factor: factor of `Optimizer.lr` for these parameters, above 0.
+    """
 
     group: str
     factor: float
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.factor > 0, f"RateFactor.factor must be above 0. Received {self.factor}.")
 
 
 @dataclass(frozen=True)
 class Optimizer(Part):
-    """Base of the optimizers. factors: the last one that fits a parameter decides."""
+    """Base of the optimizers.
+
+    Attributes:
+        lr: base learning rate, above 0; the schedule of a stage changes it.
+        factors: other learning rates for some groups; if several fit a parameter, the last counts.
+    """
 
     is_base: ClassVar[bool] = True
     lr: float = 1e-4
     factors: tuple[RateFactor, ...] = ()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.lr > 0, f"{type(self).__name__}.lr must be above 0. Received {self.lr}.")
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Kingma and Ba 2015. weight_decay: L2 penalty on every trained weight, added to its gradient."""
+    """Adam (Kingma and Ba, arXiv:1412.6980).
+
+    Attributes:
+        lr: learning rate.
+        factors: other learning rates for some groups.
+        weight_decay: factor of an L2 penalty on every trained weight, added to its gradient.
+    """
 
     weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay, Loshchilov and Hutter 2019."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101).
+
+    Attributes:
+        lr: learning rate.
+        factors: other learning rates for some groups.
+        weight_decay: share of each weight that a step removes, times the learning rate.
+    """
 
     weight_decay: float = 0.01
 
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
-    """Stochastic gradient descent with momentum; weight_decay is decoupled."""
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        lr: learning rate.
+        factors: other learning rates for some groups.
+        momentum: share of the last update that is added to the next one.
+        nesterov: use Nesterov momentum.
+        weight_decay: share of each weight that a step removes, times the learning rate.
+    """
 
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.0
+
+
+# --- stages
 
 
 @dataclass(frozen=True)
@@ -63,14 +101,23 @@ class Constant(Part):
 
 @dataclass(frozen=True)
 class CosineDecay(Part):
-    """From `lr` to 0 over the stage, after a linear warm-up."""
+    """Cosine decay to 0 at the end of the stage (Loshchilov and Hutter, arXiv:1608.03983).
+
+    Attributes:
+        warmup_epochs: epochs in which the rate first rises linearly from 0 to `lr`.
+    """
 
     warmup_epochs: int = 0
 
 
 @dataclass(frozen=True)
 class StepDecay(Part):
-    """Times `factor` after every `every_epochs`."""
+    """Multiply the learning rate at fixed intervals.
+
+    Attributes:
+        every_epochs: epochs between two changes.
+        factor: factor of each change.
+    """
 
     every_epochs: int = 8
     factor: float = 0.1
@@ -78,7 +125,12 @@ class StepDecay(Part):
 
 @dataclass(frozen=True)
 class Plateau(Part):
-    """Times `factor` after `patience` evaluations without a better value."""
+    """Multiply the learning rate if evaluation stops improving.
+
+    Attributes:
+        patience: evaluations without a better value before a change.
+        factor: factor of each change.
+    """
 
     patience: int = 3
     factor: float = 0.1
@@ -89,24 +141,38 @@ Schedule = Constant | CosineDecay | StepDecay | Plateau
 
 @dataclass(frozen=True)
 class Stage(Part):
-    """A stretch of training. trains: parameter groups; () = all that are not frozen. size_px: 0 = the input's."""
+    """A number of epochs with one schedule.
+
+    Attributes:
+        epochs: passes over the training images.
+        schedule: learning rate within the stage.
+        trains: parameter groups that are trained; () means all that are not frozen.
+        size_px: side of the input images in pixels; 0 means `Input.size_px`.
+    """
 
     epochs: int = 20
     schedule: Schedule = Constant()
     trains: tuple[str, ...] = ()
     size_px: int = 0
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.epochs >= 1, f"Stage.epochs must be at least 1. Received {self.epochs}.")
+
+
+# --- augmentation and input
 
 
 @dataclass(frozen=True)
 class Augmentation(Part):
-    """Base of the random changes of a training photograph; `data_io.augmentation` has a function for those built."""
+    """Base of the random changes of training images.
+
+    `data_io.augmentation` has a function of the same name, in snake case, for each one that is
+    built.
+    """
 
     is_base: ClassVar[bool] = True
 
-    def check(self) -> None:
+    def _check(self) -> None:
         for name, value in vars(self).items():
             most = 1.0 if name.endswith(("share", "strength")) else math.inf
             bound = "above 0" if math.isinf(most) else "above 0 and at most 1"
@@ -118,66 +184,100 @@ class Augmentation(Part):
 
 @dataclass(frozen=True)
 class Crop(Augmentation):
-    """A random part of the photograph."""
+    """Use a random part of the image.
+
+    Attributes:
+        min_side_share: smallest side of the part, as a share of the image's side.
+    """
 
     min_side_share: float = 0.7
 
 
 @dataclass(frozen=True)
 class MirrorLeftRight(Augmentation):
-    """Left and right exchanged, in half of the cases."""
+    """Exchange left and right, with probability 0.5."""
 
 
 @dataclass(frozen=True)
 class MirrorTopBottom(Augmentation):
-    """Top and bottom exchanged, in half of the cases."""
+    """Exchange top and bottom, with probability 0.5."""
 
 
 @dataclass(frozen=True)
 class Rotate(Augmentation):
-    """Turned about the centre by at most max_deg degrees."""
+    """Rotate about the centre; the corners become gray.
+
+    Attributes:
+        max_deg: largest angle in degrees, in both directions.
+    """
 
     max_deg: float = 45.0
 
 
 @dataclass(frozen=True)
 class Blur(Augmentation):
-    """Gaussian blur with a radius of at most max_px pixels."""
+    """Gaussian blur.
+
+    Attributes:
+        max_px: largest radius in pixels.
+    """
 
     max_px: float = 1.5
 
 
 @dataclass(frozen=True)
 class BlackPixels(Augmentation):
-    """Single pixels go black, at most max_share of them."""
+    """Set single pixels to black.
+
+    Attributes:
+        max_share: largest share of the pixels.
+    """
 
     max_share: float = 0.1
 
 
 @dataclass(frozen=True)
 class Noise(Augmentation):
-    """Gaussian noise with a deviation of at most max_share of the range 0..255."""
+    """Add Gaussian noise.
+
+    Attributes:
+        max_share: largest standard deviation, as a share of the range 0..255.
+    """
 
     max_share: float = 0.05
 
 
 @dataclass(frozen=True)
 class ColourJitter(Augmentation):
-    """Brightness, contrast and saturation times at most 1 + strength or 1 - strength."""
+    """Change brightness, contrast and saturation.
+
+    Attributes:
+        strength: each is multiplied by a factor between 1 - strength and 1 + strength.
+    """
 
     strength: float = 0.2
 
 
 @dataclass(frozen=True)
 class Cutout(Augmentation):
-    """A square of the photograph goes black; its side is side_share of the photograph's."""
+    """Set a square of the image to black.
+
+    Attributes:
+        side_share: side of the square, as a share of the image's side.
+    """
 
     side_share: float = 0.4
 
 
 @dataclass(frozen=True)
 class ShiftScaleRotate(Augmentation):
-    """Moved and scaled by at most these shares, and turned by at most max_deg degrees."""
+    """Move, scale and rotate the image.
+
+    Attributes:
+        max_shift_share: largest shift, as a share of the image's side.
+        max_scale_share: largest change of the scale.
+        max_deg: largest angle in degrees, in both directions.
+    """
 
     max_shift_share: float = 0.0625
     max_scale_share: float = 0.1
@@ -186,25 +286,37 @@ class ShiftScaleRotate(Augmentation):
 
 @dataclass(frozen=True)
 class Input(Part):
-    """size_px: side of the square that a photograph is resized to. augment: random changes in training."""
+    """Size and augmentation of the training images.
+
+    Attributes:
+        size_px: side of the square that an image is resized to, 32 to 4096 pixels.
+        augment: random changes in training.
+    """
 
     size_px: int = 224
     augment: tuple[Augmentation, ...] = ()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.size_px >= 32, f"Input.size_px must be at least 32. Received {self.size_px}.")
         require(
             self.size_px <= 4096, f"Input.size_px must be at most 4096. Received {self.size_px}."
         )
 
 
+# --- sampling
+
+
 @dataclass(frozen=True)
 class Shuffled(Part):
-    """Every image once an epoch."""
+    """Batches of random images; each image once in an epoch.
+
+    Attributes:
+        batch_size: images in a batch.
+    """
 
     batch_size: int = 64
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(
             self.batch_size >= 1,
             f"Shuffled.batch_size must be at least 1. Received {self.batch_size}.",
@@ -213,28 +325,40 @@ class Shuffled(Part):
 
 @dataclass(frozen=True)
 class Pairs(Part):
-    """Pairs (0, 1), (2, 3), ... of a batch; half of them are of one class."""
+    """Batches of pairs (0, 1), (2, 3), ...; the images of every second pair are of one class.
+
+    Attributes:
+        batch_size: images in a batch; even, at least 4.
+    """
 
     batch_size: int = 64
 
-    def check(self) -> None:
-        fits = self.batch_size >= 4 and self.batch_size % 2 == 0
-        require(fits, f"Pairs.batch_size must be even and at least 4. Received {self.batch_size}.")
+    def _check(self) -> None:
+        require(
+            self.batch_size >= 4 and self.batch_size % 2 == 0,
+            f"Pairs.batch_size must be even and at least 4. Received {self.batch_size}.",
+        )
 
 
 @dataclass(frozen=True)
 class PxK(Part):
-    """Batches of `classes` classes with `images` images each."""
+    """Batches with the same number of images from each of several classes.
+
+    Attributes:
+        classes: classes in a batch, at least 2.
+        images: images of each class, at least 2.
+    """
 
     classes: int = 16
     images: int = 4
 
-    def check(self) -> None:
+    def _check(self) -> None:
         require(self.classes >= 2, f"PxK.classes must be at least 2. Received {self.classes}.")
         require(self.images >= 2, f"PxK.images must be at least 2. Received {self.images}.")
 
     @property
     def batch_size(self) -> int:
+        """Number of images in a batch."""
         return self.classes * self.images
 
 

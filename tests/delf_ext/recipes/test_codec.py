@@ -226,9 +226,9 @@ def refusal(value: Any, where: str = "recipe") -> str:
         ({"type": "Adam", "factors": 3}, "Adam.factors must be a list. Received 3."),
         ({"type": "Adam", "factors": ["x"]}, "Adam.factors.0 must be RateFactor. Received 'x'."),
         ({"type": "Gem", "trainable": 1}, "Gem.trainable must be true or false. Received 1."),
-        ({"type": "Trunk", "name": 50}, "Trunk.name must be a text. Received 50."),
+        ({"type": "Trunk", "name": 50}, "Trunk.name must be a string. Received 50."),
         ({"type": "Trunk", "frozen": "trunk"}, "Trunk.frozen must be a list. Received 'trunk'."),
-        ({"type": "Trunk", "frozen": ["a", 3]}, "Trunk.frozen.1 must be a text. Received 3."),
+        ({"type": "Trunk", "frozen": ["a", 3]}, "Trunk.frozen.1 must be a string. Received 3."),
         (
             {"type": "Head", "name": "a", "pool": {"type": "Adam"}},
             "Head.pool must be Average, Gem, FeatureNorm or DelfAttention. Received Adam.",

@@ -236,7 +236,7 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into two cl
         ({"epochs": 2.5}, "--epochs must be a whole number. Received 2.5."),
         ({"epochs": True}, "--epochs must be a whole number. Received True."),
         ({"train_sim": "yes"}, "--train_sim must be true or false. Received 'yes'."),
-        ({"resnet_type": 50}, "--resnet_type must be a text. Received 50."),
+        ({"resnet_type": 50}, "--resnet_type must be a string. Received 50."),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )

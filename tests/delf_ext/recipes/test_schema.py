@@ -18,7 +18,7 @@ from delf_ext.recipes.schema import Dense, Head, LossTerm, Model, PxK, Recipe, S
 
 SOFTMAX = LossTerm(schema.SoftmaxCrossEntropy())
 TRIPLET = LossTerm(schema.Triplet())
-STILL_MOVE = '"inference": their statistics would still move.'
+STILL_MOVE = '"inference": training would still change their statistics.'
 STOPPED = Model(heads=(Head("main", classifier=schema.Linear(), stop_gradient=True),))
 
 
@@ -61,7 +61,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: recipe(losses=(SOFTMAX, SOFTMAX)),
-        f"mine: two losses have one name, give them others: {', '.join([SOFTMAX.shown_name] * 2)}.",
+        f"mine: two losses have the same name, rename one: {', '.join([SOFTMAX.shown_name] * 2)}.",
     ),
     (
         lambda: recipe(model=STOPPED),
@@ -90,10 +90,10 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         lambda: Trunk(frozen=("trunk/block1",)),
         f"Trunk.frozen names blocks, so Trunk.batch_norm must be {STILL_MOVE}",
     ),
-    (lambda: Model(heads=()), "Model.heads need names that differ. Received []."),
+    (lambda: Model(heads=()), "Model.heads must have different names. Received []."),
     (
         lambda: Model(heads=(Head("a"), Head("a"))),
-        "Model.heads need names that differ. Received ['a', 'a'].",
+        "Model.heads must have different names. Received ['a', 'a'].",
     ),
     (lambda: Model(embedding=()), "Model.embedding must name at least one head."),
     (lambda: Model(embedding=("b",)), "Model.embedding names head 'b'. Heads: main."),
@@ -185,7 +185,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: schema.EnsembleRecipe("e", (schema.Member("a", run="r"),) * 2),
-        "e: members need names that differ. Received a, a.",
+        "e: two members have the same name, rename one. Received a, a.",
     ),
 ]
 
@@ -309,7 +309,7 @@ def test_a_stage_without_the_trunk_needs_batch_statistics_that_stay() -> None:
     stages = (Stage(1, trains=("classifier",)), Stage(1))
     with pytest.raises(
         UsageError,
-        match="stage 1 does not train the whole trunk, but all its batch statistics would move",
+        match="stage 1 does not train the whole trunk, but would change all its batch statistics",
     ):
         recipe(stages=stages)
     assert recipe(model=Model(Trunk(batch_norm="inference")), stages=stages).epochs == 2
