@@ -1,4 +1,4 @@
-"""Which images a use case works on: drawn data sets, validation splits, queries and gallery."""
+"""Choose the images to work on: drawn data sets, validation splits, queries and gallery."""
 
 from __future__ import annotations
 
@@ -16,12 +16,28 @@ from data_io.splits import k_fold, query_and_gallery, split_classes
 from data_io.stores.embedding_parts import contents_of
 from delf_ext.recipes import schema
 
-# Images per class as in the hackathon's first round: 7,104 training images of 1,000 classes, 195 queries, 1,127 references.
-TRAIN_PER_CLASS, QUERIES_PER_CLASS, GALLERY_PER_CLASS = 7.104, 0.195, 1.127
+# Images per class in the first round of the 2018 challenge: 7,104 training images, 195 queries and
+# 1,127 gallery images of 1,000 classes.
+TRAIN_PER_CLASS = 7.104
+QUERIES_PER_CLASS = 0.195
+GALLERY_PER_CLASS = 1.127
 
 
 def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: int = 256) -> Path:
-    """Draw a data set in the challenge's proportions, once; in the cache folder unless `out` says where."""
+    """Draw a data set with the challenge's number of images per class, unless it exists already.
+
+    Args:
+        out: folder of the data set; None = a folder in the user's cache.
+        num_classes: number of training classes.
+        seed: seed of the drawings.
+        image_size_px: side of the images in pixels.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if `out` holds something else, or cannot be written.
+    """
     from data_io.synthetic.dataset import DrawConfig, draw_dataset
 
     config = DrawConfig(
@@ -32,23 +48,27 @@ def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: 
         image_size_px,
         seed,
     )
-    return draw_dataset(
-        out or cache_folder() / f"drawn-{num_classes}-{digest_of(vars(config))}", config
-    )
+    name = f"drawn-{num_classes}-{digest_of(vars(config))}"
+    return draw_dataset(out or cache_folder() / name, config)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training images and the lists that choose the best weights; empty lists without validation.
+    """Training images, and the queries and gallery that choose the best weights.
 
-    held_out: names of the classes, or ids of the images, that are not trained on. what: the split in words.
+    Attributes:
+        train: images to train on.
+        query: validation queries; empty without validation.
+        gallery: validation gallery; empty without validation.
+        held_out: names of the classes, or ids of the images, that are not trained on.
+        description: what the validation images are, for the log.
     """
 
     train: ImageList
     query: ImageList
     gallery: ImageList
     held_out: tuple[str, ...] = ()
-    what: str = "none"
+    description: str = "none"
 
 
 def split(
@@ -58,53 +78,81 @@ def split(
     seed: int,
     held_out: Sequence[str] = (),
 ) -> Split:
-    """Hold images back as a recipe says.
+    """Split training images as the validation of a recipe says.
 
     Args:
-        images: the training images that can be read.
-        data: names the classes, and gives the queries and the gallery of a `Given` validation.
-        validation: of the recipe; None holds nothing back.
-        seed: of the random choices.
-        held_out: what a finished run has held back; the part of it that is there is held back again. Without it a
-            file that came or went since would move the others between the two sides.
+        images: the readable training images.
+        data: the data set; gives class names, and the lists of a `Given` validation.
+        validation: rule of the recipe; None = no validation.
+        seed: seed of the random choices.
+        held_out: names that the run held back before. They are held back again; a new choice
+            could move images between the two sides if files were added or removed since.
+
+    Returns:
+        The split.
 
     Raises:
-        ValueError: when the data do not allow the split.
+        ValueError: if the data does not allow this split.
     """
-    nothing = images.take([], skipped=())
     if validation is None:
-        return Split(images, nothing, nothing)
+        no_images = images.take([], skipped=())
+        return Split(images, no_images, no_images)
     if isinstance(validation, schema.HeldOutClasses):
-        how = "block" if isinstance(validation, schema.ClassBlock) else "random"
-        names = np.array(data.class_names)[images.known_labels("a split by class")]
-        train, dev = _again(images, np.isin(names, held_out)) or split_classes(
-            images, validation.share, how, seed
-        )
-        held_out = tuple(
-            data.class_names[label] for label in np.unique(dev.known_labels("a split by class"))
-        )
-        what = f"dev split ({how}, {validation.share:g} of the classes)"
-        if np.bincount(dev.known_labels("dev evaluation")).max() < 2:  # nothing could be found
-            return Split(train, nothing, nothing, held_out, what)
-        query, gallery = query_and_gallery(
-            dev, validation.max_queries, validation.gallery_per_class, seed
-        )
-        return Split(train, query, gallery, held_out, what)
+        return _split_by_class(images, data, validation, seed, held_out)
     if isinstance(validation, schema.StratifiedFolds):
-        folds = k_fold(images, validation.folds, stratified=True, seed=seed)
-        train, dev = _again(images, np.isin(images.ids, held_out)) or folds[validation.fold]
-        what = f"fold {validation.fold} of {validation.folds}, searched for in the others"
-        return Split(train, dev, train, tuple(dev.ids.tolist()), what)
+        return _split_by_fold(images, validation, seed, held_out)
     if not len(data.query) or not len(data.gallery):
         raise ValueError(
-            f"{data.name}: validation Given needs queries and a gallery; the data have none."
+            f"{data.name}: validation Given needs queries and a gallery; the data has none."
         )
-    return Split(images, data.query, data.gallery, what="queries and gallery of the data")
+    return Split(images, data.query, data.gallery, description="queries and gallery of the data")
 
 
-def _again(images: ImageList, held_out: np.ndarray) -> tuple[ImageList, ImageList] | None:
-    """Return (train, dev) by rows, held_out [N] bool; None when no row is held out."""
-    return (images.take(~held_out), images.take(held_out, skipped=())) if held_out.any() else None
+def _split_by_class(
+    images: ImageList,
+    data: DataSet,
+    validation: schema.HeldOutClasses,
+    seed: int,
+    held_out: Sequence[str],
+) -> Split:
+    """Hold back whole classes, so that validation shows products that training has not seen."""
+    choice = "block" if isinstance(validation, schema.ClassBlock) else "random"
+    description = f"dev split ({choice}, {validation.share:g} of the classes)"
+    image_classes = np.array(data.class_names)[images.known_labels("a split by class")]
+    is_held_out = np.isin(image_classes, held_out)
+    if is_held_out.any():
+        train, dev = _divide(images, is_held_out)
+    else:
+        train, dev = split_classes(images, validation.share, choice, seed)
+    dev_labels = dev.known_labels("a split by class")
+    dev_classes = tuple(data.class_names[label] for label in np.unique(dev_labels))
+    if np.bincount(dev_labels).max() < 2:
+        # With one image per class, a query has no relevant image.
+        no_images = images.take([], skipped=())
+        return Split(train, no_images, no_images, dev_classes, description)
+    query, gallery = query_and_gallery(
+        dev, validation.max_queries, validation.gallery_per_class, seed
+    )
+    return Split(train, query, gallery, dev_classes, description)
+
+
+def _split_by_fold(
+    images: ImageList, validation: schema.StratifiedFolds, seed: int, held_out: Sequence[str]
+) -> Split:
+    """Hold back one fold of the images; its images are searched in the other folds."""
+    folds = k_fold(images, validation.folds, stratified=True, seed=seed)
+    is_held_out = np.isin(images.ids, held_out)
+    if is_held_out.any():
+        train, dev = _divide(images, is_held_out)
+    else:
+        train, dev = folds[validation.fold]
+    description = f"fold {validation.fold} of {validation.folds}, searched in the other folds"
+    return Split(train, dev, train, tuple(dev.ids.tolist()), description)
+
+
+def _divide(images: ImageList, is_held_out: np.ndarray) -> tuple[ImageList, ImageList]:
+    """Return (training images, held-out images)."""
+    return images.take(~is_held_out), images.take(is_held_out, skipped=())
 
 
 def evaluation_lists(
@@ -113,30 +161,43 @@ def evaluation_lists(
     seed: int,
     held_out: Sequence[str] = (),
 ) -> tuple[ImageList, ImageList, str]:
-    """Return (query, gallery, what they are): the data's own; else the validation split; else each image against all.
+    """Return queries and gallery to measure on, and what they are.
 
-    held_out: as in `split`.
+    These are the lists of the data; without them, the validation split; without a split, each
+    training image is searched in all others.
 
-    Raises: ValueError when the data name queries and no gallery, or the other way round; when nothing could be found.
+    Args:
+        data: the data set.
+        validation: rule by which training held images back; None = nothing was held back.
+        seed: seed of the split.
+        held_out: names that training held back.
+
+    Returns:
+        Queries, gallery, and a description for the log.
+
+    Raises:
+        ValueError: if the data has queries but no gallery, or a gallery but no queries, or if
+            there is nothing to find.
     """
     if len(data.query) and len(data.gallery):
         return data.query, data.gallery, "queries and gallery of the data"
     if len(data.query) or len(data.gallery):
-        which = "gallery" if len(data.query) else "query"
+        missing = "gallery" if len(data.query) else "query"
         raise ValueError(
-            f"{data.name}: the data have no {which} images; add them, or give class folders alone."
+            f"{data.name}: the data has no {missing} images. Add them, or pass class folders only."
         )
     if validation is not None and not isinstance(validation, schema.Given):
-        held_back = split(data.train, data, validation, seed, held_out)
-        if not len(held_back.query):
+        parts = split(data.train, data, validation, seed, held_out)
+        if not len(parts.query):
             raise ValueError(
-                f"{data.name}: no held-out class has two images: nothing to find. Pass data with queries."
+                f"{data.name}: no held-out class has two images, so there is nothing to find. "
+                "Pass data with queries."
             )
-        return held_back.query, held_back.gallery, held_back.what
-    return data.train, data.train, "each training image against all others"
+        return parts.query, parts.gallery, parts.description
+    return data.train, data.train, "each training image in all others"
 
 
 def content_of(images: ImageList) -> str:
-    """Return a digest of the images by content and label."""
+    """Return a digest of the contents and labels of images; names and paths do not count."""
     labels = [] if images.labels is None else images.labels.tolist()
     return digest_of([contents_of(images.paths.tolist()), labels])

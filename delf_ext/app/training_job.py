@@ -61,7 +61,7 @@ class Job:
     def _readable(self, images: ImageList) -> ImageList:
         """Return the images that can be decoded."""
         if not len(images):
-            raise ValueError("the data have no training images.")
+            raise ValueError("the data has no training images.")
         most = self.settings.max_images
         images = check_images(images.take(np.arange(most)) if 0 < most < len(images) else images)
         for line in skipped_lines(images.skipped):
@@ -78,7 +78,7 @@ class Job:
             )
         self.log(f"run directory: {shown_path(self.run_dir)}")
         dev = (
-            f"{len(self.split.query)} queries, {self.split.what}"
+            f"{len(self.split.query)} queries, {self.split.description}"
             if len(self.split.query)
             else "none"
         )

@@ -596,7 +596,7 @@ def test_runs_that_have_no_weights_of_a_recipe_are_refused(
         (schema.Given(100), "3 queries, queries and gallery of the data", 6),
         (
             schema.StratifiedFolds(100, 4, 1),
-            "6 queries, fold 1 of 4, searched for in the others",
+            "6 queries, fold 1 of 4, searched in the other folds",
             6,
         ),
         (schema.RandomClasses(100, 0.34), "dev split (random, 0.34 of the classes)", 4),
@@ -627,7 +627,7 @@ def test_a_training_without_given_queries_is_refused(
     tmp_path: Path,
 ) -> None:
     recipe = dataclasses.replace(tiny, validation=schema.Given())
-    message = "products: validation Given needs queries and a gallery; the data have none."
+    message = "products: validation Given needs queries and a gallery; the data has none."
     assert refusal(lambda: train(recipe, only_train, tmp_path / "run")) == message
 
 
@@ -803,7 +803,7 @@ def test_data_without_a_training_image_are_refused(
 ) -> None:
     nothing = dataclasses.replace(data, train=data.train.take([], skipped=()))
     found = refusal(lambda: train(tiny, nothing, tmp_path / "run"))
-    assert found == "the data have no training images."
+    assert found == "the data has no training images."
 
 
 def test_images_that_cannot_be_read_are_left_out_and_said(
