@@ -31,10 +31,10 @@ def test_equals_slow_twin() -> None:
     )
 
 
-def test_blocks_draw_what_one_block_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_draw_what_one_batch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.linspace(0, 1, 16)
     whole = bootstrap_interval(values, seed=1)
-    monkeypatch.setattr(intervals, "DRAWS_PER_BLOCK", 16 * 100)
+    monkeypatch.setattr(intervals, "DRAWS_PER_BATCH", 16 * 100)
     assert bootstrap_interval(values, seed=1) == whole
 
 
