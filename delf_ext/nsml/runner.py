@@ -21,8 +21,9 @@ from io import FileIO
 from pathlib import Path
 
 from delf_ext.nsml import datasets, snapshot, store
+from delf_ext.nsml.processes import GRACE_S
 from delf_ext.nsml.store import Session, State
-from delf_ext.nsml.supervisor import GRACE_S, ROOT
+from delf_ext.nsml.supervisor import ROOT
 
 # Time for a supervisor to write its first state, on a busy machine.
 START_S = 60.0

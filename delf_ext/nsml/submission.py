@@ -19,9 +19,10 @@ from delf_ext.config import UsageError
 from delf_ext.nsml import snapshot, store
 from delf_ext.nsml.answers import ranking_from_answer, score
 from delf_ext.nsml.datasets import answers_of, existing
+from delf_ext.nsml.processes import Outcome, watch
 from delf_ext.nsml.runner import print_chunks, read_growing
 from delf_ext.nsml.store import Session
-from delf_ext.nsml.supervisor import Outcome, environment, watch
+from delf_ext.nsml.supervisor import environment
 
 # The time limit of the hackathon.
 LIMIT_S = 3600.0

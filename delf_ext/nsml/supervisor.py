@@ -1,135 +1,24 @@
-"""Run and watch the process of one session or submission.
+"""Run the process of one session and record its state.
 
 `python -m delf_ext.nsml.supervisor SESSION [CHECKPOINT]` is started by runner.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import math
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from io import FileIO
+from dataclasses import asdict, replace
 from pathlib import Path
-
-import psutil
 
 import delf_ext
 from delf_ext.nsml import store
+from delf_ext.nsml.processes import watch
 from delf_ext.nsml.store import Session, State
-from delf_ext.nsml.tables import printable
 
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
-# Limit of one run's output in the log. Further output is read and dropped.
-LOG_BYTES = 64 * 2**20
-# Time between asking a process to end and killing it.
-GRACE_S = 10.0
-# End of the output that is searched for the reason of a failure.
-TAIL_BYTES = 16 * 2**10
-# Likely reasons of a signal. A full disk sends SIGBUS to processes with memory-mapped files.
-LIKELY_REASONS: dict[int, str] = {
-    signal.SIGKILL: "out of memory?",
-    signal.SIGBUS: "Bus error: is a disk full?",
-}
-# Source: linux/prctl.h.
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a process ended.
-
-    Attributes:
-        exit_code: exit code, or -N if signal N ended the process.
-        timed_out: whether it was killed at the time limit.
-        reason: why it failed, in one line, or "".
-        seconds: run time.
-    """
-
-    exit_code: int
-    timed_out: bool
-    reason: str
-    seconds: float
-
-
-def watch(
-    command: Sequence[str],
-    cwd: str | Path,
-    env: Mapping[str, str],
-    log_path: str | Path,
-    limit_s: float = math.inf,
-) -> Outcome:
-    """Run a command, append its output to a log, and end all processes that it started.
-
-    On Linux this includes processes that started a session of their own, and the command is killed
-    if this process dies. A process can therefore watch only one command at a time. On other systems
-    the process group of the command is ended.
-
-    Args:
-        command: program and arguments.
-        cwd: working directory.
-        env: environment variables.
-        log_path: file to append the output to.
-        limit_s: seconds after which the command is killed.
-
-    Returns:
-        How the command ended.
-
-    Raises:
-        OSError: The command cannot be started or the log cannot be opened.
-        KeyboardInterrupt: This process was interrupted. The command was asked to end (SIGTERM) and
-            has ended: it was killed after GRACE_S.
-    """
-    spared = _children()
-    # Orphans of the command become children of this process.
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    tail = bytearray()
-    timed_out = False
-    with open(log_path, "ab", buffering=0) as log:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),
-        )
-        drain = threading.Thread(target=_drain, args=(process.stdout, log, tail), daemon=True)
-        begun = time.monotonic()
-        try:
-            drain.start()
-            process.wait(None if limit_s == math.inf else max(0.0, limit_s))
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(GRACE_S)
-            raise
-        finally:
-            seconds = time.monotonic() - begun
-            _end_all(process.pid, spared)
-            process.wait()
-            # The pipe is closed now, unless a process escaped on a system other than Linux.
-            drain.join(GRACE_S)
-    reason = _reason(process.returncode, bytes(tail))
-    if timed_out:
-        reason = f"not finished at the limit of {limit_s:g} s"
-    return Outcome(process.returncode, timed_out, reason, seconds)
 
 
 def environment(session: Session, code: Path, model: Path | None = None) -> dict[str, str]:
@@ -208,92 +97,6 @@ def _record(name: str, state: State) -> None:
         path = store.session_folder(name) / "state.json"
         with open(path, "r+b") as file:
             file.write(json.dumps(asdict(state)).encode().ljust(path.stat().st_size))
-
-
-def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
-    """Read the output to its end, also if the log or the disk is full."""
-    num_free = LOG_BYTES
-    limit_message = f"\n[nsml] the log ends here: its limit is {LOG_BYTES // 2**20} MB.\n".encode()
-    with output:
-        while chunk := output.read(2**16):
-            tail += chunk
-            del tail[:-TAIL_BYTES]
-            # OSError: the disk is full. ValueError: the watcher has closed the log.
-            with contextlib.suppress(OSError, ValueError):
-                if num_free > 0:
-                    log.write(chunk[:num_free])
-                    if len(chunk) >= num_free:
-                        log.write(limit_message)
-            num_free -= len(chunk)
-
-
-def _reason(exit_code: int, tail: bytes) -> str:
-    """Return the last exception, else the last line of the output, else the exit code."""
-    if exit_code == 0:
-        return ""
-    if exit_code < 0:
-        description = LIKELY_REASONS.get(-exit_code, signal.strsignal(-exit_code))
-        return f"signal {-exit_code} ({description})"
-    text = tail.decode("utf-8", "replace")
-    _, traceback, after = text.rpartition("Traceback (most recent call last):\n")
-    if traceback:
-        for line in after.splitlines():
-            if line.strip() and not line.startswith(" "):
-                return printable(line[:500])
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:500]) if lines else f"exit code {exit_code}"
-
-
-def _end_all(leader: int, spared: Iterable[psutil.Process]) -> None:
-    """Kill the leader's process group and all descendants of this process except `spared`."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-    give_up = time.monotonic() + GRACE_S
-    # Repeat, because a process may fork while the others are killed.
-    while (left := _descendants(spared)) and time.monotonic() < give_up:
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        time.sleep(0.01)
-
-
-def _descendants(spared: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return the living descendants of this process, without `spared` and their descendants."""
-    descendants = []
-    for child in _children():
-        if child not in spared:
-            descendants += [child, *_children(child, recursive=True)]
-    return [process for process in descendants if _is_alive(process)]
-
-
-def _children(
-    process: psutil.Process | None = None, recursive: bool = False
-) -> list[psutil.Process]:
-    """Return the children of a process (default: this one); none on a system without /proc."""
-    try:
-        return (process or psutil.Process()).children(recursive)
-    except (psutil.Error, OSError):
-        return []
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def _die_with(watcher: int) -> None:
-    """Make the system kill this process if the watcher dies; called before the command starts."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The watcher may have died before the call above.
-    if os.getppid() != watcher:
-        os._exit(1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
 
 
 if __name__ == "__main__":

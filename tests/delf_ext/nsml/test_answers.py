@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delf_ext.nsml.answers import BadAnswer, score, ranking_from_answer
+from delf_ext.nsml.answers import BadAnswer, ranking_from_answer, score
 
 QUERIES = ["query_0", "query_1", "query_10"]
 REFERENCES = ["refer_0", "refer_1", "refer_2"]

@@ -95,7 +95,7 @@ def test_a_submission_needs_the_platform(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         dual_main.main(["--mode=test", "--iteration=3", "--pause=1"])
     assert end.value.code == 2
-    assert "--mode=test is how `nsml submit` calls a session" in capsys.readouterr().err
+    assert "--mode=test is for `nsml submit`" in capsys.readouterr().err
 
 
 # --- a platform in this process
