@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from delf_ext.config import UsageError
-from delf_ext.reranking.diffusion import LARGEST_ALPHA
+from delf_ext.reranking.diffusion import MAX_ALPHA
 
 EXAMPLE = "dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100"
 
@@ -36,7 +36,7 @@ METHODS: dict[str, dict[str, Number]] = {
     "dba": {"num_expand": Number(10), "alpha": Number(0.0, 0, 100)},
     "aqe": {"num_expand": Number(5), "alpha": Number(0.0, 0, 100)},
     "k_reciprocal": {"k1": Number(20), "k2": Number(6), "lambda_": Number(0.3, 0, 1)},
-    "diffusion": {"k": Number(50), "top_k": Number(1000), "alpha": Number(0.99, 0, LARGEST_ALPHA)},
+    "diffusion": {"k": Number(50), "top_k": Number(1000), "alpha": Number(0.99, 0, MAX_ALPHA)},
     "geometric": {"top_k": Number(100)},
 }
 
