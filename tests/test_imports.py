@@ -54,7 +54,7 @@ delf_ext.features            delf_ext.features delf_ext.models delf_ext.compiled
 delf_ext.index               delf_ext.index RECORDS | faiss pymilvus
 delf_ext.geometry            delf_ext.geometry delf_ext.index RECORDS | cv2
 delf_ext.reranking           delf_ext.reranking delf_ext.geometry delf_ext.index RECORDS | cv2
-delf_ext.evaluation          RETRIEVAL RECORDS | matplotlib
+delf_ext.evaluation          RETRIEVAL RECORDS tabulate | matplotlib
 delf_ext.pipeline            delf_ext.features RETRIEVAL delf_ext.config delf_ext.recipes.schema \
                              data_io numpy
 delf_ext.runs                delf_ext.runs delf_ext.recipes BELOW_RUNS | tensorflow

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tabulate import tabulate
 
 from data_io.records import Ranking
 from delf_ext.evaluation.intervals import PairedDifference, bootstrap_interval, paired_bootstrap
@@ -146,15 +147,17 @@ def table_cells(row: ComparisonRow) -> tuple[str, ...]:
 
 
 def format_table(rows: Sequence[ComparisonRow]) -> str:
-    """A plain text table, followed by one line per count that a reader has to know."""
-    lines = [COLUMNS, *map(table_cells, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    texts = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
-    ruler = "-" * max(map(len, texts))
-    return "\n".join([texts[0], ruler, *texts[1:], ruler, *notes(rows)])
+    """Format a text table, followed by the notes of `notes`."""
+    table = tabulate(
+        [table_cells(row) for row in rows],
+        headers=COLUMNS,
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=("left", *["right"] * (len(COLUMNS) - 1)),
+    )
+    header, *lines = [line.rstrip() for line in table.splitlines()]
+    ruler = "-" * max(map(len, (header, *lines)))
+    return "\n".join([header, ruler, *lines, ruler, *notes(rows)])
 
 
 def notes(rows: Sequence[ComparisonRow]) -> list[str]:
