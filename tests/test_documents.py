@@ -23,7 +23,7 @@ from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.config import UsageError
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.nsml import cli as nsml
-from delf_ext.nsml import runner, store
+from delf_ext.nsml import records, runner, store
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import find_recipe
@@ -228,7 +228,7 @@ def test_every_command_of_nsml_runs(
         elif "300" in words:
             words[words.index("300")] = store.checkpoint_names(words[1])[-1]
         assert nsml.main(words) == 0, line
-    states = {name: store.read_state(name) for name in store.session_names()}
+    states = {name: records.read_state(name) for name in store.session_names()}
     assert len(states) == 3 and states["you/ir_ph1_v2/1"].status in ("running", "exited")
     for name, state in states.items():
         assert state.status != "failed", f"{name}: {state.reason}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_io.artifacts import read_json
 from delf_ext.config import UsageError
-from delf_ext.nsml import datasets, runner, store, submission
+from delf_ext.nsml import datasets, records, runner, store, submission
 from delf_ext.nsml.curves import last_summary
 from delf_ext.nsml.leaderboard import show
 from delf_ext.nsml.tables import ago, size, summary, table
@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
     if not args.interactive:
         return 0
     _print_log(session.name, follow=True)
-    return 0 if store.read_state(session.name).status == "exited" else 1
+    return 0 if records.read_state(session.name).status == "exited" else 1
 
 
 def ps(args: Namespace) -> None:
@@ -40,9 +40,9 @@ def ps(args: Namespace) -> None:
     for name in store.session_names():
         folder = store.session_folder(name)
         try:
-            session = store.read_session(name)
-            state = store.read_state(name)
-            if state.status in store.ENDED and not args.all:
+            session = records.read_session(name)
+            state = records.read_state(name)
+            if state.status in records.ENDED and not args.all:
                 continue
             created = ago(session.created)
             arguments = shlex.join(session.args)
@@ -196,7 +196,7 @@ def _split(args: str) -> tuple[str, ...]:
 
 def _print_log(name: str, follow: bool) -> None:
     runner.print_chunks(runner.read_log(name, follow))
-    state = store.read_state(name)
+    state = records.read_state(name)
     if follow and state.status != "exited":
         print(f"Session {name} {state.status}. {state.reason}".rstrip(), file=sys.stderr)
 

@@ -26,7 +26,7 @@ from data_io.csv_rows import csv_rows
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
 from delf_ext.app.data import draw_products
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
 
 
@@ -194,7 +194,7 @@ def _require_free(name: str, overwrite: bool) -> None:
 
 
 def _require_unused(name: str) -> None:
-    running = ", ".join(filter(store.is_running, store.session_names(name)))
+    running = ", ".join(filter(records.is_running, store.session_names(name)))
     if running:
         raise ValueError(f"data set {name} is used by {running}: stop the session first.")
 

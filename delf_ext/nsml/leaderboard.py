@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_io.artifacts import digest_of, read_json, write_json
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.submission import Result
 from delf_ext.nsml.tables import ago, table
@@ -97,7 +97,7 @@ def _results(dataset: str) -> Iterator[Result]:
     for session in store.session_names(dataset):
         for path in sorted(store.session_folder(session).glob("submissions/*/result.json")):
             try:
-                result = store.typed(Result, read_json(path))
+                result = records.typed(Result, read_json(path))
                 if result.status == "scored":
                     _require_metrics(result)
                 yield result

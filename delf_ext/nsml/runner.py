@@ -20,9 +20,9 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
-from delf_ext.nsml import datasets, snapshot, store
+from delf_ext.nsml import datasets, records, snapshot, store
 from delf_ext.nsml.processes import GRACE_S
-from delf_ext.nsml.store import Session, State
+from delf_ext.nsml.records import Session, State
 from delf_ext.nsml.supervisor import ROOT
 
 # Time for a supervisor to write its first state, on a busy machine.
@@ -52,7 +52,7 @@ def run(
     datasets.existing(dataset)
     entry = os.path.relpath(entry or ".")
     files = snapshot.code_files(Path.cwd(), entry)
-    return _begin(store.create(dataset, entry, args, gpus=gpus, memo=memo), Path.cwd(), files)
+    return _begin(records.create(dataset, entry, args, gpus=gpus, memo=memo), Path.cwd(), files)
 
 
 def fork(
@@ -72,12 +72,12 @@ def fork(
     Raises:
         ValueError: The session, its checkpoint or its data set does not exist.
     """
-    parent = store.read_session(name)
+    parent = records.read_session(name)
     checkpoint = store.find_checkpoint(name, checkpoint)
     datasets.existing(parent.dataset)
     code = store.session_folder(name) / "code"
     files = snapshot.code_files(code, parent.entry)
-    session = store.create(
+    session = records.create(
         parent.dataset,
         parent.entry,
         (*parent.args, *args),
@@ -102,11 +102,11 @@ def resume(name: str, checkpoint: str = "") -> str:
     Raises:
         ValueError: The session or checkpoint does not exist, or the session still runs.
     """
-    session = store.read_session(name)
+    session = records.read_session(name)
     checkpoint = store.find_checkpoint(name, checkpoint)
     datasets.existing(session.dataset)
     with _locked_log(name) as log:
-        store.write_state(name, State())
+        records.write_state(name, State())
         _start(name, log, checkpoint)
     return checkpoint
 
@@ -118,19 +118,19 @@ def stop(name: str) -> None:
         ValueError: The session does not run.
     """
     store.existing_session(name)
-    state = store.read_state(name)
-    if not store.is_running(name):
+    state = records.read_state(name)
+    if not records.is_running(name):
         raise ValueError(f"{name} does not run ({state.status}).")
     if not state.pid:
         raise ValueError(f"{name} is just starting; try again in a few seconds.")
     os.kill(state.pid, signal.SIGTERM)
-    if _wait(lambda: not store.is_running(name), 2 * GRACE_S):
+    if _wait(lambda: not records.is_running(name), 2 * GRACE_S):
         return
     with contextlib.suppress(ProcessLookupError):
         # The entry is killed together with its supervisor.
         os.kill(state.pid, signal.SIGKILL)
     reason = "its supervisor did not answer"
-    store.write_state(name, replace(state, status="stopped", ended=time.time(), reason=reason))
+    records.write_state(name, replace(state, status="stopped", ended=time.time(), reason=reason))
 
 
 def remove(name: str) -> None:
@@ -165,7 +165,7 @@ def read_log(name: str, follow: bool = False) -> Iterator[bytes]:
         ValueError: There is no such session.
     """
     log = store.existing_session(name) / "log"
-    return read_growing(log, lambda: follow and store.is_running(name))
+    return read_growing(log, lambda: follow and records.is_running(name))
 
 
 def read_growing(path: Path, is_growing: Callable[[], bool]) -> Iterator[bytes]:
@@ -236,12 +236,12 @@ def _start(name: str, log: FileIO, checkpoint: str = "") -> None:
         start_new_session=True,
     )
     _wait(
-        lambda: store.read_state(name).status != "starting" or process.poll() is not None, START_S
+        lambda: records.read_state(name).status != "starting" or process.poll() is not None, START_S
     )
-    if store.read_state(name).status == "starting":
+    if records.read_state(name).status == "starting":
         process.kill()
         reason = "its supervisor did not start"
-        store.write_state(name, State("failed", ended=time.time(), exit_code=1, reason=reason))
+        records.write_state(name, State("failed", ended=time.time(), exit_code=1, reason=reason))
         raise ValueError(f"{name}: {reason}; see `nsml logs {name}` for the reason.")
 
 

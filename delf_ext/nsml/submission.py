@@ -16,12 +16,12 @@ from pathlib import Path
 from data_io.artifacts import digest_of, read_json, write_json
 from data_io.datasets import DataSet, load_dataset
 from delf_ext.config import UsageError
-from delf_ext.nsml import snapshot, store
+from delf_ext.nsml import records, snapshot, store
 from delf_ext.nsml.answers import ranking_from_answer, score
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.processes import Outcome, watch
+from delf_ext.nsml.records import Session
 from delf_ext.nsml.runner import print_chunks, read_growing
-from delf_ext.nsml.store import Session
 from delf_ext.nsml.supervisor import environment
 
 # The time limit of the hackathon.
@@ -93,7 +93,7 @@ def submit(
     """
     if not 0 < limit_s < math.inf:
         raise UsageError(f"--limit must be a number of seconds above 0. Received {limit_s:g}.")
-    submitting = store.read_session(session)
+    submitting = records.read_session(session)
     checkpoint = store.find_checkpoint(session, checkpoint)
     data = load_dataset(existing(submitting.dataset))
     labels = answers_of(submitting.dataset)

@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import delf_ext
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 from delf_ext.nsml.processes import watch
-from delf_ext.nsml.store import Session, State
+from delf_ext.nsml.records import Session, State
 
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
 
@@ -65,7 +65,7 @@ def supervise(name: str, checkpoint: str = "") -> State:
     Returns:
         The final state.
     """
-    session = store.read_session(name)
+    session = records.read_session(name)
     folder = store.session_folder(name)
     owner = name if checkpoint else session.parent
     checkpoint = checkpoint or session.checkpoint
@@ -74,7 +74,7 @@ def supervise(name: str, checkpoint: str = "") -> State:
     command = [sys.executable, session.entry, *session.args, *flags]
     code = folder / "code"
     state = State("running", os.getpid(), time.time())
-    store.write_state(name, state)
+    records.write_state(name, state)
     try:
         outcome = watch(command, code, environment(session, code, model), folder / "log")
         status = "failed" if outcome.exit_code else "exited"
@@ -91,7 +91,7 @@ def supervise(name: str, checkpoint: str = "") -> State:
 def _record(name: str, state: State) -> None:
     """Write the state, also if the disk is full."""
     try:
-        store.write_state(name, state)
+        records.write_state(name, state)
     except OSError:
         # There is no space for a new file, but the old one can be overwritten.
         path = store.session_folder(name) / "state.json"

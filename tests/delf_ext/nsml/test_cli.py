@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from delf_ext.nsml import cli, commands, datasets, runner, store, submission
-from delf_ext.nsml.store import State
+from delf_ext.nsml import cli, commands, datasets, records, runner, store, submission
+from delf_ext.nsml.records import State
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,8 @@ def nsml(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> s
 
 
 def add_session(state: State, *args: str, **others: Any) -> str:
-    name = store.create("toy", "main.py", args, **others).name
-    store.write_state(name, state)
+    name = records.create("toy", "main.py", args, **others).name
+    records.write_state(name, state)
     (store.session_folder(name) / "log").write_text("line 1\nline 2\n")
     return name
 
@@ -161,9 +161,9 @@ def test_the_briefs_commands_are_understood(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def remember(*values: Any) -> store.Session:
+    def remember(*values: Any) -> records.Session:
         asked.append(values)
-        return store.Session(
+        return records.Session(
             "you/ir_ph1_v2/1", *values[:3], parent="you/ir_ph1_v2/3", checkpoint="20"
         )
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import load_dataset
-from delf_ext.nsml import datasets, store
+from delf_ext.nsml import datasets, records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, folder_names
 from delf_ext.nsml.datasets import answers_of, draw, existing, listing, push, remove
 
@@ -285,7 +285,7 @@ def test_of_two_pushes_at_once_the_first_stays(
 def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
     source = challenge(tmp_path / "source")
     push("own", source)
-    session = store.create("own", "main.py", ())
+    session = records.create("own", "main.py", ())
     with open(store.session_folder(session.name) / "log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor does
         for forbidden in (lambda: push("own", source, overwrite=True), lambda: remove("own")):

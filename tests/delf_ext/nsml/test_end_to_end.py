@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import dual_main
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 
 Nsml = Callable[[str], str]
 TRAINING = "--resnet_type=resnet_v1_50/block1/unit_1/bottleneck_v1 --image_size=32 --batch_size=8"
@@ -92,7 +92,7 @@ def test_a_fork_goes_on_where_its_parent_was(nsml: Nsml) -> None:
     )
     log = nsml(f"logs -f {forked}")
     assert f"continuing at step {checkpoint} of" in log
-    assert store.read_state(forked).status == "exited" and int(
+    assert records.read_state(forked).status == "exited" and int(
         store.checkpoint_names(forked)[-1],
     ) > int(checkpoint)
 
@@ -109,7 +109,7 @@ def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed
     assert f"starts from runs/session-parent (last-{checkpoint}): " in log
     assert "optimizer.lr: 0.0001 -> 1e-05\nstages.0.epochs: 2 -> 1\n" in log
     assert "continuing at step" not in log
-    assert store.read_state(forked).status == "exited"
+    assert records.read_state(forked).status == "exited"
     newest = store.checkpoint_names(forked)[-1]
     assert int(newest) < int(checkpoint), "its steps are counted from 0"
 
@@ -117,7 +117,7 @@ def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed
     log = nsml(f"logs -f {forked}")
     assert f"continuing at step {newest} of {newest}" in log
     assert log.count("starts from runs/session-parent") == 1
-    assert store.read_state(forked).status == "exited"
+    assert records.read_state(forked).status == "exited"
     assert "scored" in nsml(f"submit {forked} {newest}")
 
 

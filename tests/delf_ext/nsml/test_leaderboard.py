@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_io.artifacts import digest_of, write_json, write_text
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 from delf_ext.nsml.leaderboard import board, show
 from delf_ext.nsml.submission import Result
 
@@ -24,7 +24,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MANDOO_USER", "you")
     store.dataset_folder("products").mkdir(parents=True)
     write_text(store.answers_file("products"), "id,label\nquery_0,a\nrefer_0,a\n")
-    return store.create("products", "main.py", ()).name
+    return records.create("products", "main.py", ()).name
 
 
 def record(
@@ -52,7 +52,7 @@ def record(
 
 
 def test_best_first_then_recall_then_the_earlier(session: str) -> None:
-    other = store.create("products", "main.py", ()).name
+    other = records.create("products", "main.py", ()).name
     fourth, first = record(session, 1, 0.5, 0.5), record(session, 2, 0.9, 0.1)
     third, second = record(other, 3, 0.5, 0.5), record(other, 4, 0.5, 0.6)
     assert board("products").rows == (first, second, third, fourth)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_ext.nsml import runner, store
+from delf_ext.nsml import records, runner, store
 
 TELL = "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ.get('NSML_CHECKPOINT_DIR'))\n"
 RUN_ON = "import os, time; print('pid', os.getpid())\nwhile True: time.sleep(0.05)\n"
@@ -29,7 +29,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     Path("main.py").write_text(TELL)
     yield Path()
     for name in store.session_names():
-        if store.is_running(name):
+        if records.is_running(name):
             runner.stop(name)
 
 
@@ -65,12 +65,12 @@ def test_a_session_runs_the_code_as_it_was(code: Path) -> None:
     Path("main.py").write_text("raise SystemExit('edited')")
     folder = store.session_folder("you/toy/1")
     assert log_at_end(session.name) == f"{folder / 'code'} ['--epochs=3', 'two words'] None\n"
-    assert store.read_session("you/toy/1") == session and (
+    assert records.read_session("you/toy/1") == session and (
         session.entry,
         session.gpus,
         session.memo,
     ) == ("main.py", 2, "first")
-    state = store.read_state("you/toy/1")
+    state = records.read_state("you/toy/1")
     assert (state.status, state.exit_code, state.reason) == (
         "exited",
         0,
@@ -82,7 +82,7 @@ def test_a_failed_session_says_why(code: Path) -> None:
     Path("main.py").write_text("import nowhere")
     name = runner.run("toy", "main.py").name
     assert "Traceback" in log_at_end(name)
-    state = store.read_state(name)
+    state = records.read_state(name)
     assert (state.status, state.exit_code, state.reason) == (
         "failed",
         1,
@@ -131,7 +131,7 @@ def test_stop_lets_it_end_on_its_own(code: Path) -> None:
         runner.remove(name)
     runner.stop(name)
     assert log_at_end(name) == f"pid {pid}\nsaved\n" and _has_ended(pid)
-    assert store.read_state(name).status == "stopped"
+    assert records.read_state(name).status == "stopped"
     with pytest.raises(ValueError, match=rf"{name} does not run \(stopped\)"):
         runner.stop(name)
 
@@ -140,11 +140,11 @@ def test_stop_lets_it_end_on_its_own(code: Path) -> None:
 def test_a_session_whose_supervisor_is_killed_ends_with_it_and_can_be_removed(code: Path) -> None:
     name, pid = running()
     add_checkpoint(name, "1")
-    supervisor = store.read_state(name).pid
+    supervisor = records.read_state(name).pid
     os.kill(supervisor, signal.SIGKILL)
     os.waitpid(supervisor, 0)
-    assert store.read_state(name).status == "killed"
-    assert eventually(lambda: not store.is_running(name) and _has_ended(pid))
+    assert records.read_state(name).status == "killed"
+    assert eventually(lambda: not records.is_running(name) and _has_ended(pid))
     runner.remove(name)
     assert list(store.session_names()) == [] and not store.session_folder(name).exists()
     with pytest.raises(ValueError, match=f"no session {name}"):
@@ -155,16 +155,16 @@ def test_a_supervisor_that_does_not_answer_is_killed(
     code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, pid = running()
-    supervisor = store.read_state(name).pid
+    supervisor = records.read_state(name).pid
     os.kill(supervisor, signal.SIGSTOP)
     monkeypatch.setattr(runner, "GRACE_S", 0.1)
     runner.stop(name)
     os.waitpid(supervisor, 0)
-    state = store.read_state(name)
+    state = records.read_state(name)
     assert (state.status, state.reason) == (
         "stopped",
         "its supervisor did not answer",
-    ) and not store.is_running(name)
+    ) and not records.is_running(name)
     assert sys.platform != "linux" or eventually(lambda: _has_ended(pid))
 
 
@@ -199,7 +199,7 @@ def test_a_resumed_session_goes_on_in_its_place(code: Path) -> None:
         == first
         + f"{store.session_folder(name)}/code ['--lr=1', '--pause=1', '--iteration=20'] {model}\n"
     )
-    assert store.read_state(name).status == "exited"
+    assert records.read_state(name).status == "exited"
 
 
 def test_what_runs_is_not_resumed(code: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_runs_is_not_resumed(code: Path) -> None:
 
 
 def test_a_checkpoint_that_is_not_there_lists_those_that_are(code: Path) -> None:
-    first, second = (store.create("toy", "main.py", ()).name for _ in range(2))
+    first, second = (records.create("toy", "main.py", ()).name for _ in range(2))
     add_checkpoint(first, "10", "20")
     assert store.find_checkpoint(first) == "20" and store.find_checkpoint(first, "10") == "10"
     for use in (runner.fork, runner.resume, store.find_checkpoint):
@@ -231,7 +231,9 @@ def test_a_supervisor_that_does_not_start_is_told(
         match="you/toy/1: its supervisor did not start; see `nsml logs you/toy/1` for the reason",
     ):
         runner.run("toy", "main.py")
-    assert store.read_state("you/toy/1").status == "failed" and not store.is_running("you/toy/1")
+    assert records.read_state("you/toy/1").status == "failed" and not records.is_running(
+        "you/toy/1"
+    )
 
 
 def _has_ended(pid: int) -> bool:

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from data_io.artifacts import read_json
-from delf_ext.nsml import checkpoints, curves, session, store
+from delf_ext.nsml import checkpoints, curves, records, session, store
 
 QUERIES, REFERENCES = ["query_0", "query_1"], ["refer_0", "refer_1", "refer_2"]
 ENTRY = """
@@ -50,7 +50,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         (dataset / "test" / "test_data" / kind).mkdir(parents=True)
         for name in (*names, ".hidden"):
             (dataset / "test" / "test_data" / kind / f"{name}.jpg").touch()
-    name = store.create("ir_ph1_v2", "main.py", ()).name
+    name = records.create("ir_ph1_v2", "main.py", ()).name
     above = store.session_folder(name) / "checkpoints"
     checkpoints.write(above, "7", lambda folder: Path(folder, "model").write_text("of 7"), {})
     variables = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_ext.nsml import store
+from delf_ext.nsml import records, store
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +18,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def new_session(dataset: str = "ir_ph1_v2") -> store.Session:
-    return store.create(dataset, "dual_main.py", ("--epochs=1",))
+def new_session(dataset: str = "ir_ph1_v2") -> records.Session:
+    return records.create(dataset, "dual_main.py", ("--epochs=1",))
 
 
 def test_a_session_is_read_as_it_was_made() -> None:
-    session = store.create(
+    session = records.create(
         "ir_ph1_v2", "main.py", ("--lr", "0.1"), gpus=2, memo="a try", parent="you/ir_ph1_v2/7"
     )
     assert session.name == "you/ir_ph1_v2/1" and session.created > 0
-    assert store.read_session(session.name) == session
+    assert records.read_session(session.name) == session
     with open(store.session_folder(session.name) / "log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
-        assert store.read_state(session.name) == store.State()
+        assert records.read_state(session.name) == records.State()
 
 
 def test_numbers_go_on_and_are_each_data_sets_own() -> None:
@@ -85,31 +85,31 @@ def test_names_that_are_no_session_are_refused(name: str) -> None:
 
 def test_a_session_that_is_not_there_and_a_damaged_one_are_named() -> None:
     with pytest.raises(ValueError, match="^no session you/x/9: `nsml ps -a` lists all"):
-        store.read_session("you/x/9")
+        records.read_session("you/x/9")
     name = new_session().name
     for content in ("{}", "[]", '{"name": 1', '{"args": [], "more": 1}'):
         (store.session_folder(name) / "session.json").write_text(content)
         with pytest.raises(ValueError, match="session.json: (damaged|not readable)"):
-            store.read_session(name)
+            records.read_session(name)
     for content in ("[]", '{"more": 1}'):
         (store.session_folder(name) / "state.json").write_text(content)
         with pytest.raises(ValueError, match="state.json: damaged"):
-            store.read_state(name)
+            records.read_state(name)
 
 
 def test_a_session_that_nobody_watches_was_killed() -> None:
     name = new_session().name
     for status in ("starting", "running"):
-        store.write_state(name, store.State(status, os.getpid(), 1.0))
+        records.write_state(name, records.State(status, os.getpid(), 1.0))
         with open(store.session_folder(name) / "log", "ab") as log:
             fcntl.flock(log, fcntl.LOCK_EX)
-            assert store.is_running(name) and store.read_state(name).status == status
-        assert store.read_state(name) == store.State(
+            assert records.is_running(name) and records.read_state(name).status == status
+        assert records.read_state(name) == records.State(
             "killed", os.getpid(), 1.0, reason="its process does not run any more"
         )
-    ended = store.State("exited", os.getpid(), 1.0, ended=2.0)
-    store.write_state(name, ended)
-    assert store.read_state(name) == ended
+    ended = records.State("exited", os.getpid(), 1.0, ended=2.0)
+    records.write_state(name, ended)
+    assert records.read_state(name) == ended
 
 
 def test_a_full_disk_leaves_no_half_of_a_session(
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_no_half_of_a_session(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_json", full)
+        patch.setattr(records, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
             new_session()
     assert list((home / "sessions" / "you" / "ir_ph1_v2").iterdir()) == []
@@ -147,7 +147,7 @@ def test_a_damaged_record_names_its_remedy_and_what_is_wrong() -> None:
         with pytest.raises(
             ValueError, match=f"state.json: damaged [(].*[)]; `nsml rm {name}` deletes the session"
         ):
-            store.read_state(name)
+            records.read_state(name)
 
 
 def test_without_a_home_folder_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from data_io.artifacts import write_json
 from data_io.synthetic.dataset import QUERY, REFERENCE, TRAIN
 from delf_ext.config import UsageError
-from delf_ext.nsml import datasets, store, submission
+from delf_ext.nsml import datasets, records, store, submission
 from delf_ext.nsml.submission import Result, submit
 
 LABELS = {"query_0": "a", "query_1": "b", "refer_0": "b", "refer_1": "a", "refer_2": "a"}
@@ -59,7 +59,7 @@ def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) ->
             lines = ["id,label", *map(",".join, LABELS.items())]
             (tmp_path / "products" / "test" / "test_labels.csv").write_text("\n".join(lines))
         datasets.push("products", tmp_path / "products", overwrite=True)
-        name = store.create("products", "main.py", ("--lr=0.1",)).name
+        name = records.create("products", "main.py", ("--lr=0.1",)).name
         code = store.session_folder(name) / "code"
         code.mkdir()
         (code / "main.py").write_text(HEAD + infer + tail)

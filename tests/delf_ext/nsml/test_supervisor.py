@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_ext.nsml import store, supervisor
+from delf_ext.nsml import records, store, supervisor
 
 
 def test_the_environment_says_what_the_session_is(
@@ -15,7 +15,7 @@ def test_the_environment_says_what_the_session_is(
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     monkeypatch.setenv("NSML_ANSWER", "of a session around this one")
     monkeypatch.setenv("PYTHONPATH", "mine")
-    session = store.Session("you/toy/1", "toy", "main.py", (), gpus=2)
+    session = records.Session("you/toy/1", "toy", "main.py", (), gpus=2)
     found = supervisor.environment(session, tmp_path / "code")
     assert {
         name: value for name, value in found.items() if "NSML" in name or "DATASET" in name
@@ -35,7 +35,7 @@ def test_the_environment_says_what_the_session_is(
         "NSML_CHECKPOINT_DIR"
     ] == str(tmp_path / "model")
     assert (
-        supervisor.environment(store.Session("you/toy/1", "toy", "main.py", ()), tmp_path)[
+        supervisor.environment(records.Session("you/toy/1", "toy", "main.py", ()), tmp_path)[
             "CUDA_VISIBLE_DEVICES"
         ]
         == ""
@@ -44,18 +44,18 @@ def test_the_environment_says_what_the_session_is(
 
 def test_the_state_is_kept_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
-    name = store.create("toy", "main.py", ()).name
+    name = records.create("toy", "main.py", ()).name
     (store.session_folder(name) / "code").mkdir()
     (store.session_folder(name) / "code/main.py").write_text(
         "raise OSError(28, 'No space left on device')"
     )
-    write_state = store.write_state
+    write_state = records.write_state
 
-    def full(name: str, state: store.State) -> None:
+    def full(name: str, state: records.State) -> None:
         if state.status != "running":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_state(name, state)
 
-    monkeypatch.setattr(store, "write_state", full)
-    assert supervisor.supervise(name) == store.read_state(name)
-    assert store.read_state(name).reason == "OSError: [Errno 28] No space left on device"
+    monkeypatch.setattr(records, "write_state", full)
+    assert supervisor.supervise(name) == records.read_state(name)
+    assert records.read_state(name).reason == "OSError: [Errno 28] No space left on device"
