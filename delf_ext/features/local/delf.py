@@ -1,4 +1,7 @@
-"""DELF's local features of photographs: a pyramid of every turn of the image through the network, the best cells kept."""
+"""Extract DELF local features: run an image pyramid through the network and keep the best cells.
+
+Source: Noh et al. 2017, arXiv:1612.06321.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,34 @@ from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.receptive_field import receptive_field_of
 from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
 
-PIXELS_PER_STEP = 300_000  # of one run of the network: small levels of several photographs together; more falls out of the cache
+# Pixels in one run of the network: small levels of several images run together. More pixels do not
+# fit into the processor's cache.
+PIXELS_PER_STEP = 300_000
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
-MIDDLE = 1 / 8  # of a receptive field's side: the share that a cell's features mostly come from
+# The part of a receptive field's side that most of a cell's features come from.
+MIDDLE = 1 / 8
 RIGHT_ANGLES = {
     90.0: Image.Transpose.ROTATE_90,
     180.0: Image.Transpose.ROTATE_180,
     270.0: Image.Transpose.ROTATE_270,
 }
-GRAY = (
-    124,
-    116,
-    104,
-)  # ImageNet's mean colour, around a photograph turned by other than a right angle
+# ImageNet's mean colour, around an image that is not rotated by a right angle.
+GRAY = (124, 116, 104)
 
 
 def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, LoadReport]:
-    """Return DELF on a pretrained trunk as it is; attention is the length of feature vectors.
+    """Build DELF on a pretrained trunk; attention is the length of the feature vectors.
 
-    Raises: ValueError when the weights do not fit.
+    Args:
+        checkpoint: path of the weights.
+        endpoint: such as "resnet_v1_50/block3".
+        layout: of the trunk, a key of `slim.LAYOUTS`.
+
+    Returns:
+        The network, and the report of loading.
+
+    Raises:
+        ValueError: the weights do not fit.
     """
     trunk = SlimTrunk(endpoint, layout)
     trunk(BLANK)
@@ -50,15 +62,18 @@ def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, 
 
 
 def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
-    """Return DELF on the trunk of a trained model; its attention where that was trained on this very layer.
+    """Build DELF on the trunk of a trained model, with its attention if it was trained on `layer`.
 
     Args:
         model: built, with its weights.
         layer: the end point, such as "block3".
         name: of the model, for messages.
 
+    Returns:
+        The network.
+
     Raises:
-        ValueError: when the trunk ends before the layer.
+        ValueError: the trunk ends before the layer, or is not a TF-Slim trunk.
     """
     trunk = model.trunk
     if not isinstance(trunk, SlimTrunk):
@@ -74,12 +89,7 @@ def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
 
 
 class DelfExtractor:
-    """Photographs to ImageKeypoints by one network, with its weights loaded. Source: Noh et al. 2017, arXiv:1612.06321.
-
-    whitening: of the descriptors; without it they are the trunk's own, of unit length: what a whitening is learned on.
-    Photographs of one `shape_class` can be extracted together.
-    Raises: ValueError when the whitening was learned for another network or layer.
-    """
+    """Extractor of DELF local features; see `features.local.extraction.LocalExtractor`."""
 
     def __init__(
         self,
@@ -88,19 +98,29 @@ class DelfExtractor:
         whitening: Whitening | None = None,
         num_threads: int = 2,
     ) -> None:
-        self.network, self.config, self.whitening = network, config, whitening
-        self.model_digest = digest_of(
-            [
-                variables_digest(network),
-                network.endpoint,
-                dataclasses.asdict(network.backbone.layout),
-            ]
-        )
-        if whitening is not None and whitening.made_for != self.model_digest:
-            raise ValueError(
-                f"the whitening was learned for model {whitening.made_for}, not {self.model_digest}: learn it again."
-            )
+        """Prepare the network.
+
+        Args:
+            network: with its weights.
+            config: settings of the pyramid.
+            whitening: of the descriptors; None keeps the trunk's own descriptors of unit length,
+                from which a whitening is learned.
+            num_threads: images that are resized at the same time.
+
+        Raises:
+            ValueError: the whitening was learned for another network or layer.
+        """
+        self.network = network
+        self.config = config
+        self.whitening = whitening
+        layout = dataclasses.asdict(network.backbone.layout)
+        self.model_digest = digest_of([variables_digest(network), network.endpoint, layout])
         if whitening is not None:
+            if whitening.made_for != self.model_digest:
+                raise ValueError(
+                    f"the whitening was learned for model {whitening.made_for}, not for "
+                    f"{self.model_digest}; learn it again with `whiten`."
+                )
             network.whiten(whitening.mean, whitening.projection)
         self._threads = ThreadPoolExecutor(num_threads)
         signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
@@ -114,21 +134,22 @@ class DelfExtractor:
                 traced.outputs[0], traced.inputs[0], height, width
             )
         )
-        self._width = int(traced.outputs[0].shape[-1])
+        self._num_channels = int(traced.outputs[0].shape[-1])
 
     def turned(self, rotations_deg: tuple[float, ...]) -> DelfExtractor:
-        """The same network, which looks at every photograph in these turns."""
+        """Return an extractor with the same network that looks at other rotations of an image."""
         other = copy.copy(self)
         other.config = dataclasses.replace(self.config, rotations_deg=rotations_deg)
         return other
 
     @property
     def dimension(self) -> int:
-        return self._width if self.whitening is None else self.whitening.dimension
+        """Length of a descriptor."""
+        return self._num_channels if self.whitening is None else self.whitening.dimension
 
     @property
     def made_by(self) -> dict:
-        """Everything that decides the result, as plain JSON data."""
+        """Everything that the result depends on, as plain JSON data."""
         whitening = "" if self.whitening is None else self.whitening.digest
         return {
             "extractor": "delf",
@@ -139,102 +160,131 @@ class DelfExtractor:
 
     @property
     def digest(self) -> str:
+        """Digest of the network and whitening, a slash, and the digest of the settings."""
         made_by = self.made_by
-        return f"{digest_of([made_by.pop(key) for key in ('extractor', 'model', 'whitening')])}/{digest_of(made_by)}"
+        network = [made_by.pop(key) for key in ("extractor", "model", "whitening")]
+        return f"{digest_of(network)}/{digest_of(made_by)}"
 
     def shape_class(self, size_px: tuple[int, int]) -> tuple:
-        """Equal for sizes (width, height) whose pyramids are equal."""
+        """Return a value that is equal for sizes (width, height) with the same pyramid."""
         return tuple(self._levels(size_px))
 
     def _levels(self, size_px: tuple[int, int]) -> list[tuple[int, int]]:
         return pyramid(size_px, self.config.longer_side_px, self.config.scales)
 
     def extract(self, images: Sequence[np.ndarray]) -> list[ImageKeypoints]:
-        """Photographs, uint8 [H, W, 3], of one shape class. Every turn keeps its own best max_features."""
-        turns = [self._extract_turned(images, degrees) for degrees in self.config.rotations_deg]
-        return [_joined([turn[number] for turn in turns]) for number in range(len(images))]
+        """Extract the features of images of one shape class.
 
-    def _extract_turned(self, images: Sequence[np.ndarray], degrees: float) -> list[ImageKeypoints]:
-        turned = [_turned(Image.fromarray(image), degrees) for image in images]
+        Args:
+            images: uint8 [H, W, 3] each.
+
+        Returns:
+            For each image at most `max_features` of each rotation, in pixels of the given image.
+        """
+        rotations = [self._extract_rotated(images, angle) for angle in self.config.rotations_deg]
+        return [_join_rotations(of_image) for of_image in zip(*rotations, strict=True)]
+
+    def _extract_rotated(
+        self, images: Sequence[np.ndarray], degrees: float
+    ) -> list[ImageKeypoints]:
+        rotated = [_rotate(Image.fromarray(image), degrees) for image in images]
         cells: list[list[_Cells]] = [[] for _ in images]
-        for level in self._levels(turned[0].size):
-            together = max(1, PIXELS_PER_STEP // (level[0] * level[1]))
-            for start in range(0, len(images), together):
-                part = turned[start : start + together]
-                for number, found in enumerate(self._run(part, level), start):
-                    cells[number].append(self._cells(*found, turned[number].size))
+        for level_px in self._levels(rotated[0].size):
+            batch_size = max(1, PIXELS_PER_STEP // (level_px[0] * level_px[1]))
+            for start in range(0, len(images), batch_size):
+                batch = rotated[start : start + batch_size]
+                for number, outputs in enumerate(self._run(batch, level_px), start):
+                    cells[number].append(self._cells(*outputs, rotated[number].size))
         return [
             self._best(_Cells.joined(levels), degrees, (image.shape[1], image.shape[0]), view.size)
-            for levels, image, view in zip(cells, images, turned, strict=True)
+            for levels, image, view in zip(cells, images, rotated, strict=True)
         ]
 
     def _run(
-        self, images: Sequence[Image.Image], level: tuple[int, int]
+        self, images: Sequence[Image.Image], level_px: tuple[int, int]
     ) -> Iterator[tuple[Image.Image, np.ndarray, np.ndarray]]:
-        """Per photograph the resized one, attention [h, w], descriptors [h, w, d]."""
+        """Return for each image the resized one, attention [h, w] and descriptors [h, w, d]."""
         resized = list(
-            self._threads.map(lambda image: image.resize(level, Image.Resampling.BILINEAR), images)
+            self._threads.map(
+                lambda image: image.resize(level_px, Image.Resampling.BILINEAR), images
+            )
         )
-        attention, descriptors = self._graph(
-            tf.constant(np.stack([np.asarray(image) for image in resized]))
-        )
+        pixels = np.stack([np.asarray(image) for image in resized])
+        attention, descriptors = self._graph(tf.constant(pixels))
         return zip(resized, attention.numpy(), descriptors.numpy(), strict=True)
 
     def _cells(
         self,
-        photo: Image.Image,
+        level: Image.Image,
         attention: np.ndarray,
         descriptors: np.ndarray,
         size_px: tuple[int, int],
     ) -> _Cells:
-        """Those of one level that tell something, in pixels of the turned photograph of size_px (width, height)."""
+        """Select the cells of one level that have enough texture.
+
+        Args:
+            level: the resized image.
+            attention: [h, w].
+            descriptors: [h, w, d].
+            size_px: (width, height) of the rotated image before it was resized.
+
+        Returns:
+            Their centres and sizes in pixels of the rotated image, attention and descriptors.
+        """
         rows, columns = attention.shape
-        field_y, field_x = self._field(photo.height, photo.width)
+        field_y, field_x = self._field(level.height, level.width)
         x, y = np.meshgrid(field_x.centers_px(columns), field_y.centers_px(rows))
         centers = np.stack([x.ravel(), y.ravel()], axis=1)
         flat = descriptors.reshape(rows * columns, -1)
         middle_px = np.sqrt(field_x.size_px * field_y.size_px) * MIDDLE
-        telling = (
-            texture(np.asarray(photo.convert("L")), centers, middle_px) >= self.config.min_texture
-        )
-        telling &= flat.any(axis=1)  # features that are all zero have no direction
-        side_px = middle_px / MIDDLE * np.sqrt(size_px[0] / photo.width * size_px[1] / photo.height)
-        places = to_original_px(centers[telling], photo.size, size_px)
+        gray = np.asarray(level.convert("L"))
+        is_kept = texture(gray, centers, middle_px) >= self.config.min_texture
+        # A descriptor of zeros has no direction.
+        is_kept &= flat.any(axis=1)
+        scale = np.sqrt(size_px[0] / level.width * size_px[1] / level.height)
+        side_px = middle_px / MIDDLE * scale
+        places = to_original_px(centers[is_kept], level.size, size_px)
         return _Cells(
             places,
             np.full(len(places), side_px, np.float32),
-            attention.ravel()[telling],
-            flat[telling],
+            attention.ravel()[is_kept],
+            flat[is_kept],
         )
 
     def _best(
-        self, cells: _Cells, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]
+        self, cells: _Cells, degrees: float, size_px: tuple[int, int], rotated_px: tuple[int, int]
     ) -> ImageKeypoints:
-        places = _turned_back(cells.centers_px, degrees, size_px, turned_px)
-        inside = np.flatnonzero(
-            ((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1)
+        """Return the best cells inside the image; both sizes are (width, height)."""
+        places = _rotate_back(cells.centers_px, degrees, size_px, rotated_px)
+        is_inside = ((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1)
+        inside = np.flatnonzero(is_inside)
+        best = select(
+            places[inside],
+            cells.sizes_px[inside],
+            cells.attention[inside],
+            self.config.max_features,
+            self.config.nms_iou,
         )
-        chosen = inside[
-            select(
-                places[inside],
-                cells.sizes_px[inside],
-                cells.attention[inside],
-                self.config.max_features,
-                self.config.nms_iou,
-            )
-        ]
+        rows = inside[best]
         return ImageKeypoints(
-            places[chosen],
-            cells.sizes_px[chosen],
-            cells.attention[chosen],
-            cells.descriptors[chosen],
+            places[rows],
+            cells.sizes_px[rows],
+            cells.attention[rows],
+            cells.descriptors[rows],
             size_px,
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Cells:
-    """Cells of one turned photograph: centers_px [T, 2] and sizes_px [T] in its pixels, attention [T], descriptors [T, d]."""
+    """Cells of one rotated image.
+
+    Attributes:
+        centers_px: [T, 2] (x, y) in the rotated image.
+        sizes_px: [T], sides of the receptive fields.
+        attention: [T].
+        descriptors: [T, d].
+    """
 
     centers_px: np.ndarray
     sizes_px: np.ndarray
@@ -242,17 +292,17 @@ class _Cells:
     descriptors: np.ndarray
 
     @classmethod
-    def joined(cls, parts: Sequence[_Cells]) -> _Cells:
-        return cls(
-            *(
-                np.concatenate([getattr(part, name.name) for part in parts])
-                for name in dataclasses.fields(cls)
-            )
-        )
+    def joined(cls, levels: Sequence[_Cells]) -> _Cells:
+        """Return the cells of all levels as one record."""
+        columns = {
+            column.name: np.concatenate([getattr(cells, column.name) for cells in levels])
+            for column in dataclasses.fields(cls)
+        }
+        return cls(**columns)
 
 
-def _turned(image: Image.Image, degrees: float) -> Image.Image:
-    """Turned counter-clockwise; right angles exactly, others on a larger gray canvas."""
+def _rotate(image: Image.Image, degrees: float) -> Image.Image:
+    """Rotate counter-clockwise: right angles exactly, others on a larger gray canvas."""
     if degrees == 0:
         return image
     if degrees in RIGHT_ANGLES:
@@ -260,21 +310,31 @@ def _turned(image: Image.Image, degrees: float) -> Image.Image:
     return image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=GRAY)
 
 
-def _turned_back(
-    places: np.ndarray, degrees: float, size_px: tuple[int, int], turned_px: tuple[int, int]
+def _rotate_back(
+    places: np.ndarray, degrees: float, size_px: tuple[int, int], rotated_px: tuple[int, int]
 ) -> np.ndarray:
-    """[T, 2] of the turned photograph to pixels of the upright one: both turn about their centre."""
-    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
-    from_centre = places - (np.array(turned_px) - 1) / 2
-    return (
-        from_centre @ np.array([[cosine, sine], [-sine, cosine]]) + (np.array(size_px) - 1) / 2
-    ).astype(np.float32)
+    """Convert points of the rotated image to points of the upright image.
+
+    Args:
+        places: [T, 2] (x, y).
+        degrees: the counter-clockwise rotation, about the centre.
+        size_px: (width, height) of the upright image.
+        rotated_px: (width, height) of the rotated image.
+
+    Returns:
+        float32 [T, 2] (x, y).
+    """
+    sine = np.sin(np.deg2rad(degrees))
+    cosine = np.cos(np.deg2rad(degrees))
+    from_centre = places - (np.array(rotated_px) - 1) / 2
+    rotation = np.array([[cosine, sine], [-sine, cosine]])
+    return (from_centre @ rotation + (np.array(size_px) - 1) / 2).astype(np.float32)
 
 
-def _joined(turns: Sequence[ImageKeypoints]) -> ImageKeypoints:
-    """The features of all turns as one set; turn by turn, best first in each."""
-    if len(turns) == 1:
-        return turns[0]
+def _join_rotations(rotations: Sequence[ImageKeypoints]) -> ImageKeypoints:
+    """Return the features of all rotations as one record: rotation by rotation, best first."""
+    if len(rotations) == 1:
+        return rotations[0]
     names = ("keypoints_px", "scales_px", "attention", "descriptors")
-    columns = {name: np.concatenate([getattr(turn, name) for turn in turns]) for name in names}
-    return ImageKeypoints(**columns, size_px=turns[0].size_px)
+    columns = {name: np.concatenate([getattr(one, name) for one in rotations]) for name in names}
+    return ImageKeypoints(**columns, size_px=rotations[0].size_px)

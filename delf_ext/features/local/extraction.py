@@ -1,4 +1,7 @@
-"""A list of images to a store of local features: resumable, safe against being killed; unreadable files are skipped and named."""
+"""Extract local features of a list of images into a store that survives a kill.
+
+Extraction can be resumed. Unreadable images are skipped and listed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,22 +19,42 @@ from data_io.images import ImageError, decode_image
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from data_io.stores.local_features import LocalStoreWriter, load_local
+from delf_ext.features.extraction import always_fits
 
 BATCH_IMAGES = 8
-WAITING_IMAGES = 32  # decoded photographs of other shapes that wait for company
+# Decoded images that may wait for others of the same shape class.
+WAITING_IMAGES = 32
 
 
 class LocalExtractor(Protocol):
-    """What extraction asks: `features.delf.DelfExtractor`, `features.sift.SiftExtractor`, or your own."""
+    """Interface of an extractor: DelfExtractor, SiftExtractor or a class of the user."""
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """String that changes if the features can change."""
+
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Length of a descriptor."""
+
     @property
-    def made_by(self) -> dict: ...
-    def shape_class(self, size_px: tuple[int, int]) -> Hashable: ...
-    def extract(self, images: Sequence[np.ndarray]) -> list[ImageKeypoints]: ...
+    def made_by(self) -> dict:
+        """Everything that the result depends on, as plain JSON data."""
+
+    def shape_class(self, size_px: tuple[int, int]) -> Hashable:
+        """Return a value that is equal for sizes (width, height) that can share a batch."""
+
+    def extract(self, images: Sequence[np.ndarray]) -> list[ImageKeypoints]:
+        """Extract the features of images, uint8 [H, W, 3] each, of one shape class."""
+
+
+class _Decoded(NamedTuple):
+    """Image of a list: its pixels, uint8 [H, W, 3], or the reason why it cannot be read."""
+
+    image_id: str
+    path: str
+    pixels: np.ndarray
+    reason: str = ""
 
 
 def extract_local(
@@ -41,44 +64,59 @@ def extract_local(
     dtype: str = "float16",
     overwrite: bool = False,
     description: str = "",
-    fits: Callable[[], bool] = lambda: True,
+    fits: Callable[[], bool] = always_fits,
 ) -> LocalFeatures:
-    """The store in `folder`, after adding every image that is not in it yet. Killed and called again, it goes on.
+    """Add the features of each missing image to a store, and open the store.
 
-    Features do not depend on where it was killed, but for the last bits of a network's output: they can differ with the batch in
-    which an image is run.
+    A killed extraction is resumed by the same call. The features are the same, except for the last
+    bits of a network's output, which can depend on the other images of a batch.
 
-    fits: asked before each batch.
-    Raises: StaleArtifact when the store was made by another extractor; ValueError when an image was stored from another file;
-    TimeoutError after the first False of `fits`: what is extracted by then is kept.
+    Args:
+        extractor: extracts the features.
+        images: the list.
+        folder: of the store.
+        dtype: of the stored descriptors, "float16" or "int8".
+        overwrite: replace a store that was made by another extractor or from other files.
+        description: shown beside the progress bar.
+        fits: called before each batch; the first False stops the extraction.
+
+    Returns:
+        The features of the store.
+
+    Raises:
+        StaleArtifact: another extractor made the store.
+        ValueError: an image was stored from another file.
+        TimeoutError: `fits` returned False; the features so far are stored.
     """
     with LocalStoreWriter(
         folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite
     ) as store:
         if store.recovered:
             print(f"{folder}: {store.recovered} half-written images are extracted again")
+        # The same file has the same path, however the user wrote it.
         absolute = np.array([os.path.abspath(path) for path in images.paths], str)
-        images = dataclasses.replace(images, paths=absolute)  # the same file however it is spelled
-        moved = [
-            str(name)
-            for name, path in zip(images.ids, images.paths)
-            if store.changed(str(name), path)
-        ]
-        if moved:
-            raise ValueError(
-                f"{folder}: {moved[0]} was extracted from {store.done[moved[0]]}, moved or replaced since. Pass --overwrite."
-            )
+        images = dataclasses.replace(images, paths=absolute)
+        _require_unmoved(store, images, folder)
         missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
         with progress(len(missing), description) as bar:
             for batch in _batches(extractor, missing, store):
                 _require_time(fits)
-                for (name, path, _), features in zip(
-                    batch, extractor.extract([pixels for _, _, pixels in batch]), strict=True
-                ):
-                    store.add(name, path, features)
+                features_of_batch = extractor.extract([image.pixels for image in batch])
+                for image, features in zip(batch, features_of_batch, strict=True):
+                    store.add(image.image_id, image.path, features)
                     bar.update()
+            # Skipped images count as well.
             bar.update(bar.total - bar.n)
     return load_local(folder, extractor.digest)
+
+
+def _require_unmoved(store: LocalStoreWriter, images: ImageList, folder: str | Path) -> None:
+    for name, path in zip(images.ids, images.paths):
+        if store.changed(str(name), path):
+            raise ValueError(
+                f"{folder}: {name} was extracted from {store.done[str(name)]}, which was moved or "
+                "replaced since. Pass --overwrite."
+            )
 
 
 def sample_descriptors(
@@ -87,23 +125,33 @@ def sample_descriptors(
     num_images: int,
     per_image: int,
     seed: int,
-    fits: Callable[[], bool] = lambda: True,
+    fits: Callable[[], bool] = always_fits,
 ) -> np.ndarray:
-    """[T, d] of the strongest features of random images: what a whitening is learned on. Unreadable images are passed over.
+    """Extract the strongest descriptors of random images, to learn a whitening from.
 
-    Raises: TimeoutError after the first False of `fits`, which is asked before each batch.
+    Args:
+        extractor: extracts the features.
+        images: the list; unreadable images are ignored.
+        num_images: number of images to choose.
+        per_image: most descriptors of an image.
+        seed: of the random choice.
+        fits: called before each batch; the first False stops the extraction.
+
+    Returns:
+        float32 [T, d].
+
+    Raises:
+        TimeoutError: `fits` returned False.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
-    found: list[np.ndarray] = []
+    sample: list[np.ndarray] = []
     with progress(len(rows), "whitening") as bar:
         for batch in _batches(extractor, images.take(rows), None):
             _require_time(fits)
-            found += [
-                features.descriptors[:per_image]
-                for features in extractor.extract([pixels for _, _, pixels in batch])
-            ]
+            features_of_batch = extractor.extract([image.pixels for image in batch])
+            sample += [features.descriptors[:per_image] for features in features_of_batch]
             bar.update(len(batch))
-    return np.concatenate(found) if found else np.zeros((0, extractor.dimension), np.float32)
+    return np.concatenate(sample) if sample else np.zeros((0, extractor.dimension), np.float32)
 
 
 def _require_time(fits: Callable[[], bool]) -> None:
@@ -111,21 +159,23 @@ def _require_time(fits: Callable[[], bool]) -> None:
         raise TimeoutError("no time left to extract local features.")
 
 
-Decoded = tuple[str, str, np.ndarray]  # id, path, pixels
-
-
 def _batches(
     extractor: LocalExtractor, images: ImageList, store: LocalStoreWriter | None
-) -> Iterator[list[Decoded]]:
-    """Photographs of one shape class together; what cannot be read is noted in the store."""
-    waiting: dict[Hashable, list[Decoded]] = {}
-    for name, path, pixels in _decoded(images):
-        if isinstance(pixels, str):
+) -> Iterator[list[_Decoded]]:
+    """Group decoded images by shape class; note unreadable images in the store.
+
+    Yields:
+        At most BATCH_IMAGES images of one shape class.
+    """
+    waiting: dict[Hashable, list[_Decoded]] = {}
+    for image in _decode(images):
+        if image.reason:
             if store is not None:
-                store.skip(name, path, pixels)
+                store.skip(image.image_id, image.path, image.reason)
             continue
-        shape = extractor.shape_class((pixels.shape[1], pixels.shape[0]))
-        waiting.setdefault(shape, []).append((name, path, pixels))
+        height, width = image.pixels.shape[:2]
+        shape = extractor.shape_class((width, height))
+        waiting.setdefault(shape, []).append(image)
         if len(waiting[shape]) == BATCH_IMAGES:
             yield waiting.pop(shape)
         elif sum(map(len, waiting.values())) >= WAITING_IMAGES:
@@ -133,26 +183,26 @@ def _batches(
     yield from waiting.values()
 
 
-def _decoded(
-    images: ImageList, num_threads: int = 2
-) -> Iterator[tuple[str, str, np.ndarray | str]]:
-    """(id, path, pixels, or why there are none) in the list's order, a few images ahead."""
-    rows = list(zip(images.ids.tolist(), images.paths.tolist(), strict=True))
+def _decode(images: ImageList, num_threads: int = 2) -> Iterator[_Decoded]:
+    """Decode images in the order of the list, BATCH_IMAGES ahead of the consumer.
+
+    Yields:
+        The decoded images.
+    """
     with ThreadPoolExecutor(num_threads) as threads:
-        ahead = iter(rows)
-        pending = [
-            (row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, BATCH_IMAGES)
-        ]
+        futures = (
+            threads.submit(_decode_image, image_id, path)
+            for image_id, path in zip(images.ids.tolist(), images.paths.tolist(), strict=True)
+        )
+        pending = list(islice(futures, BATCH_IMAGES))
         while pending:
-            (name, path), future = pending.pop(0)
-            pending += [
-                (row, threads.submit(_pixels_or_reason, row[1])) for row in islice(ahead, 1)
-            ]
-            yield name, path, future.result()
+            first = pending.pop(0)
+            pending += islice(futures, 1)
+            yield first.result()
 
 
-def _pixels_or_reason(path: str) -> np.ndarray | str:
+def _decode_image(image_id: str, path: str) -> _Decoded:
     try:
-        return decode_image(path)
+        return _Decoded(image_id, path, decode_image(path))
     except ImageError as error:
-        return error.reason
+        return _Decoded(image_id, path, np.zeros((0, 0, 3), np.uint8), error.reason)

@@ -1,4 +1,7 @@
-"""RootSIFT through OpenCV: the local features that a user would reach for first, hard to beat on planar print."""
+"""Extract RootSIFT local features with OpenCV.
+
+SIFT needs no training and is hard to beat on flat prints.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,25 @@ from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
 
 DIMENSION = 128
-# Lowe 2004, section 3 and 4, as OpenCV has them by default.
-LAYERS_PER_OCTAVE, EDGE_RATIO, SIGMA_PX = 3, 10, 1.6
+# OpenCV's defaults, from Lowe 2004, sections 3 and 4.
+LAYERS_PER_OCTAVE = 3
+EDGE_RATIO = 10
+SIGMA_PX = 1.6
 
 
 @dataclass(frozen=True)
 class SiftConfig:
-    """max_features: the most of one image, the strongest kept; a place counts once for each of its orientations.
-    image_size: longer side, in pixels, down to which a larger photograph is reduced first.
-    contrast_threshold: as in OpenCV, but far below its 0.04, so that max_features decides on textured images and a
-    low-texture one still gets the features that it has: the strongest are the same at any threshold.
+    """Settings of RootSIFT.
+
+    Attributes:
+        max_features: most features of one image; the strongest are kept. A place with several
+            orientations counts once for each.
+        image_size: longer side in pixels; larger images are reduced to it.
+        contrast_threshold: as in OpenCV, but far below its default of 0.04, so that images with
+            little texture have features too. The strongest ones are the same at any threshold.
+
+    Raises:
+        ValueError: a value is too small.
     """
 
     max_features: int = 1000
@@ -32,20 +44,34 @@ class SiftConfig:
     def __post_init__(self) -> None:
         if self.max_features < 1 or self.image_size < 1 or not self.contrast_threshold >= 0:
             raise ValueError(
-                f"max_features and image_size must be at least 1, contrast_threshold at least 0. Received {self}."
+                "max_features and image_size must be at least 1, contrast_threshold at least 0. "
+                f"Received {self}."
             )
 
     def digest(self) -> str:
-        """Changes with a setting and with OpenCV's version; all of one version have one space.
+        """Return a digest of OpenCV's version, a slash, and a digest of the settings.
 
-        Raises: ValueError when OpenCV is missing.
+        Returns:
+            The digest; features with the same part before the slash can be compared.
+
+        Raises:
+            ValueError: OpenCV is missing.
         """
-        return f"{digest_of(['rootsift', _opencv().__version__])}/{digest_of(dataclasses.asdict(self))}"
+        settings = dataclasses.asdict(self)
+        return f"{digest_of(['rootsift', _opencv().__version__])}/{digest_of(settings)}"
 
 
 @dataclass(frozen=True)
 class SiftExtractor:
-    """RootSIFT as extraction asks for it (`features.local.extraction.LocalExtractor`). Raises: ValueError when OpenCV is missing."""
+    """Extractor of RootSIFT; see `features.local.extraction.LocalExtractor`.
+
+    Attributes:
+        config: the settings.
+        dimension: length of a descriptor.
+
+    Raises:
+        ValueError: OpenCV is missing.
+    """
 
     config: SiftConfig = SiftConfig()
     dimension: int = DIMENSION
@@ -55,10 +81,12 @@ class SiftExtractor:
 
     @property
     def digest(self) -> str:
+        """Digest of the settings and of OpenCV's version."""
         return self.config.digest()
 
     @property
     def made_by(self) -> dict:
+        """Everything that the result depends on, as plain JSON data."""
         return {
             "extractor": "rootsift",
             "opencv": _opencv().__version__,
@@ -66,19 +94,37 @@ class SiftExtractor:
         }
 
     def shape_class(self, size_px: tuple[int, int]) -> tuple:
-        """All photographs go together: each is looked at alone."""
+        """Return the same value for all sizes: images of different sizes can share a batch."""
         return ()
 
     def extract(self, images: Sequence[np.ndarray]) -> list[ImageKeypoints]:
+        """Extract the features of each image.
+
+        Args:
+            images: uint8 [H, W, 3] each.
+
+        Returns:
+            The features of each image, see `sift_features`.
+        """
         return [sift_features(image, self.config) for image in images]
 
 
 def sift_features(image: np.ndarray, config: SiftConfig) -> ImageKeypoints:
-    """RootSIFT of one image, uint8 [H, W, 3]: descriptors [M, 128], strongest first, ties by position.
+    """Extract the RootSIFT features of one image.
 
-    attention: the contrast at the keypoint; scales_px: its diameter as OpenCV has it. M = 0 where nothing stands out.
-    Raises: ValueError for another kind of array, or when OpenCV is missing.
-    Source: Lowe, IJCV 2004; Arandjelovic and Zisserman, "Three things everyone should know ...", CVPR 2012.
+    Source: Lowe, IJCV 2004; Arandjelovic and Zisserman, "Three things everyone should know to
+    improve object retrieval", CVPR 2012.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        config: the settings.
+
+    Returns:
+        M features, strongest first, ties by position; M may be 0. `attention` is the contrast,
+        `scales_px` is OpenCV's diameter of the keypoint, `descriptors` are [M, 128].
+
+    Raises:
+        ValueError: the image is an array of another kind, or OpenCV is missing.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
@@ -86,15 +132,16 @@ def sift_features(image: np.ndarray, config: SiftConfig) -> ImageKeypoints:
         )
     gray, original_per_reduced = _reduced_gray(image, config.image_size)
     places, descriptors = _detect(gray, config)
-    keep = descriptors.any(
-        axis=1
-    )  # a patch without any gradient has no direction to be compared by
-    places, descriptors = places[keep], descriptors[keep]
+    # A patch without any gradient has no direction.
+    is_kept = descriptors.any(axis=1)
+    places = places[is_kept]
+    descriptors = descriptors[is_kept]
     x, y, diameter, angle, response = places.T
     best = np.lexsort((angle, diameter, x, y, -response))[: config.max_features]
+    # In both images 0 is the centre of the first pixel.
+    keypoints_px = (places[best, :2] + 0.5) * original_per_reduced - 0.5
     return ImageKeypoints(
-        (places[best, :2] + 0.5) * original_per_reduced
-        - 0.5,  # 0 is the centre of the first pixel in both images
+        keypoints_px,
         diameter[best] * np.sqrt(original_per_reduced.prod()),
         response[best],
         root_sift(descriptors[best]),
@@ -103,45 +150,63 @@ def sift_features(image: np.ndarray, config: SiftConfig) -> ImageKeypoints:
 
 
 def root_sift(descriptors: np.ndarray) -> np.ndarray:
-    """Square root of the L1-normalised SIFT [M, 128]: of unit length, its scalar product is the Hellinger kernel."""
+    """Convert SIFT to RootSIFT, the square root of the L1-normalised descriptor.
+
+    The scalar product of two results is the Hellinger kernel of the SIFT descriptors.
+
+    Args:
+        descriptors: SIFT [M, 128], not zero.
+
+    Returns:
+        [M, 128], unit length.
+    """
     return np.sqrt(descriptors / descriptors.sum(axis=1, keepdims=True))
 
 
 def _reduced_gray(image: np.ndarray, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [h, w], longer side at most image_size, and how many original pixels make one of its own, (x, y)."""
+    """Reduce an image to a longer side of at most `image_size`.
+
+    Returns:
+        uint8 [h, w], and the number of original pixels per reduced pixel (x, y).
+    """
     cv2 = _opencv()
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = gray.shape
-    if max(height, width) > image_size:
-        reduced = [
-            max(1, round(side * image_size / max(height, width))) for side in (width, height)
-        ]
-        gray = cv2.resize(gray, reduced, interpolation=cv2.INTER_AREA)
+    longer_side = max(height, width)
+    if longer_side > image_size:
+        size = [max(1, round(side * image_size / longer_side)) for side in (width, height)]
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
     return gray, np.array([width / gray.shape[1], height / gray.shape[0]])
 
 
 def _detect(gray: np.ndarray, config: SiftConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints [M, 5] (x, y, diameter, angle, response) and SIFT [M, 128]; M may pass max_features where responses tie."""
+    """Detect keypoints.
+
+    Returns:
+        Keypoints [M, 5] (x, y, diameter, angle, response) and SIFT [M, 128]. M may be larger than
+        `max_features` if responses are equal.
+    """
+    # Without enable_precise_upscale all keypoints are shifted by 0.25 pixels (opencv issue 23123).
     sift = _opencv().SIFT_create(
         config.max_features,
         LAYERS_PER_OCTAVE,
         config.contrast_threshold,
         EDGE_RATIO,
         SIGMA_PX,
-        enable_precise_upscale=True,  # without it every keypoint lies 0.25 pixels off (opencv issue 23123)
+        enable_precise_upscale=True,
     )
     keypoints, descriptors = sift.detectAndCompute(gray, None)
-    places = [
-        (*keypoint.pt, keypoint.size, keypoint.angle, keypoint.response) for keypoint in keypoints
-    ]
-    return np.reshape(places, (-1, 5)), np.zeros(
-        (0, DIMENSION), np.float32
-    ) if descriptors is None else descriptors
+    if descriptors is None:
+        descriptors = np.zeros((0, DIMENSION), np.float32)
+    rows = [(*point.pt, point.size, point.angle, point.response) for point in keypoints]
+    return np.reshape(rows, (-1, 5)), descriptors
 
 
 def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise ValueError("RootSIFT needs OpenCV: pip install -e '.[geometry]'") from None
+        raise ValueError(
+            'RootSIFT needs OpenCV: pip install -e ".[geometry]" in the clone.'
+        ) from None
     return cv2

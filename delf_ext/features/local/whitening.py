@@ -1,4 +1,4 @@
-"""PCA and whitening of local descriptors: learned once from any photographs, kept in a file beside the model."""
+"""Learn, keep and apply a PCA whitening of local descriptors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from data_io.artifacts import atomic_path, digest_of
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Unit vectors [T, C] to unit vectors [T, d]: subtract mean [C], project [C, d], normalise. made_for: digest of the model."""
+    """Map of descriptors [T, C] to [T, d]: subtract the mean, project, normalise.
+
+    Attributes:
+        mean: float32 [C].
+        projection: float32 [C, d].
+        made_for: digest of the model that the descriptors are from.
+
+    Raises:
+        ValueError: shapes do not fit, or values are not finite.
+    """
 
     mean: np.ndarray
     projection: np.ndarray
@@ -22,53 +31,75 @@ class Whitening:
     def __post_init__(self) -> None:
         if self.projection.ndim != 2 or self.mean.shape != self.projection.shape[:1]:
             raise ValueError(
-                f"whitening must be mean [C], projection [C, d]. Received {self.mean.shape}, {self.projection.shape}."
+                "whitening must be mean [C], projection [C, d]. "
+                f"Received {self.mean.shape}, {self.projection.shape}."
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.projection).all()):
             raise ValueError("whitening must be finite.")
 
     @property
     def dimension(self) -> int:
+        """Length d of a whitened descriptor."""
         return self.projection.shape[1]
 
     @property
     def digest(self) -> str:
+        """Digest of the mean and the projection."""
         return digest_of([self.mean.tobytes().hex(), self.projection.tobytes().hex()])
 
     def apply(self, descriptors: np.ndarray) -> np.ndarray:
-        """The same arithmetic as in the network's graph, for NumPy."""
+        """Whiten descriptors in NumPy, with the same arithmetic as `models.delf.Delf`.
+
+        Args:
+            descriptors: [T, C], unit length.
+
+        Returns:
+            [T, d], unit length.
+        """
         projected = (descriptors - self.mean) @ self.projection
         return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
 
 
 def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "") -> Whitening:
-    """The `dimension` directions of largest variance of [T, C], each scaled to variance 1.
+    """Learn the directions of largest variance, each scaled to variance 1.
 
-    Source: Jegou & Chum 2012 (PCA and whitening); DELF, arXiv:1612.06321, section 4.3. The sign of each direction is fixed by
-    its largest entry, so that the same photographs give the same file.
-    Raises: ValueError when there are too few descriptors, or they span fewer dimensions.
+    The sign of a direction is fixed by its largest entry, so that the same images give the same
+    file. Source: Jegou & Chum 2012 (PCA and whitening); DELF, arXiv:1612.06321, section 4.3.
+
+    Args:
+        descriptors: [T, C], unit length.
+        dimension: number d of directions to keep.
+        made_for: digest of the model that the descriptors are from.
+
+    Returns:
+        The whitening from C to d dimensions.
+
+    Raises:
+        ValueError: there are too few descriptors, or they span fewer than d dimensions.
     """
     count, width = descriptors.shape
     if not 1 <= dimension <= width or count <= dimension:
         raise ValueError(
-            f"a whitening to {dimension} dimensions needs more than that many descriptors, of at least that width. "
-            f"Received {count} of width {width}: give more or larger photographs, or a smaller --descriptor_dim."
+            f"a whitening to {dimension} dimensions needs more than that many descriptors, of at "
+            f"least that width. Received {count} of width {width}: give more or larger "
+            "photographs, or a smaller --descriptor_dim."
         )
     mean = descriptors.mean(axis=0, dtype=np.float64)
     centred = descriptors - mean
     variances, directions = np.linalg.eigh(centred.T @ centred / count)
-    variances, directions = variances[::-1][:dimension], directions[:, ::-1][:, :dimension]
+    variances = variances[::-1][:dimension]
+    directions = directions[:, ::-1][:, :dimension]
     if variances[-1] <= 1e-9 * variances[0]:
         raise ValueError(
             f"the descriptors span fewer than {dimension} dimensions: give more varied photographs."
         )
     directions *= np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(dimension)])
-    return Whitening(
-        mean.astype(np.float32), (directions / np.sqrt(variances)).astype(np.float32), made_for
-    )
+    projection = directions / np.sqrt(variances)
+    return Whitening(mean.astype(np.float32), projection.astype(np.float32), made_for)
 
 
 def save_whitening(path: str | Path, whitening: Whitening) -> None:
+    """Write a whitening to a file."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
@@ -78,22 +109,36 @@ def save_whitening(path: str | Path, whitening: Whitening) -> None:
         )
 
 
+# What NumPy and `Whitening` raise on a damaged file.
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    AttributeError,
+    zipfile.BadZipFile,
+)
+
+
 def load_whitening(path: str | Path) -> Whitening:
-    """Raises: ValueError naming the file when it is missing or none."""
+    """Read a whitening from a file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The whitening.
+
+    Raises:
+        ValueError: the file is missing, or is not a whitening.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             return Whitening(stored["mean"], stored["projection"], str(stored["made_for"]))
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. `whiten` makes one from any photographs.") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except READ_ERRORS as error:
         raise ValueError(
             f"{path}: not a whitening ({error}); make it again with `whiten`."
         ) from None

@@ -1,4 +1,4 @@
-"""DelfExtractor: pyramid, turns, coordinates in the original photograph."""
+"""Test DELF local features: pyramid, rotations, coordinates in the original image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from data_io.records import ImageKeypoints
-from delf_ext.config import UsageError
 from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
 from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.whitening import learn_whitening
@@ -38,53 +37,57 @@ def assert_same(a: ImageKeypoints, b: ImageKeypoints) -> None:
 
 
 def plain(extractor: DelfExtractor, photo: np.ndarray) -> ImageKeypoints:
-    """The slow twin: one photograph, one level and one cell at a time, without suppression."""
+    """Extract features of one image, one level and one cell at a time, without suppression."""
     height, width = photo.shape[:2]
-    found = []
+    cells = []
     for level in extractor.shape_class((width, height)):
         pixels = np.asarray(Image.fromarray(photo).resize(level, Image.Resampling.BILINEAR))
         attention, descriptors = (part.numpy()[0] for part in extractor.network(pixels[None]))
         for row, column in np.ndindex(*attention.shape):
-            # VGG's convolutions keep the centre; two 2x2 pools: cell 0 sees pixels 0 to 3
-            x, y = 4 * column + 1.5, 4 * row + 1.5
-            gray = np.asarray(Image.fromarray(pixels).convert("L"))[
-                int(y) : int(y) + 2, int(x) : int(x) + 2
-            ]  # 1/8 of 16 pixels
-            if gray.std() < extractor.config.min_texture:
+            # VGG's convolutions keep the centre, and two 2x2 pools let cell 0 see pixels 0 to 3.
+            x = 4 * column + 1.5
+            y = 4 * row + 1.5
+            gray = np.asarray(Image.fromarray(pixels).convert("L"))
+            # The middle of a cell is 1/8 of 16 pixels.
+            middle = gray[int(y) : int(y) + 2, int(x) : int(x) + 2]
+            if middle.std() < extractor.config.min_texture:
                 continue
             place = (x + 0.5) * width / level[0] - 0.5, (y + 0.5) * height / level[1] - 0.5
-            found.append(
+            cells.append(
                 (
                     attention[row, column],
                     np.clip(place, 0, (width - 1, height - 1)),
                     descriptors[row, column],
                 )
             )
-    best = sorted(range(len(found)), key=lambda at: -found[at][0])[: extractor.config.max_features]
-    columns = [np.array([found[at][part] for at in best]) for part in (1, 0, 2)]
+    best = sorted(range(len(cells)), key=lambda row: -cells[row][0])[
+        : extractor.config.max_features
+    ]
+    columns = [np.array([cells[row][column] for row in best]) for column in (1, 0, 2)]
     return ImageKeypoints(columns[0], np.ones(len(best)), columns[1], columns[2], (width, height))
 
 
-def test_equals_one_photograph_and_one_level_at_a_time(extractor: DelfExtractor) -> None:
+def test_extract_equals_its_slow_twin(extractor: DelfExtractor) -> None:
     for photo, features in zip(PHOTOS, extractor.extract(PHOTOS), strict=True):
         assert len(features) == 60 and (np.diff(features.attention) <= 0).all()
         assert_same(features, plain(extractor, photo))
 
 
-def test_company_changes_nothing(extractor: DelfExtractor) -> None:
+def test_other_images_of_the_batch_do_not_change_features(extractor: DelfExtractor) -> None:
     assert_same(extractor.extract(PHOTOS)[2], extractor.extract(PHOTOS[2:])[0])
 
 
-def test_a_spot_is_found_where_it_lies(extractor: DelfExtractor) -> None:
+def test_keypoints_are_near_a_bright_spot(extractor: DelfExtractor) -> None:
     photo = np.full((150, 220, 3), 124, np.uint8)
-    photo[90:96, 40:46] = 255  # centre at (42.5, 92.5)
+    # The centre of the spot is (42.5, 92.5).
+    photo[90:96, 40:46] = 255
     features = extractor.extract([photo])[0]
     assert np.abs(features.keypoints_px[0] - [42.5, 92.5]).max() < 10
     assert np.abs(np.median(features.keypoints_px[:8], axis=0) - [42.5, 92.5]).max() < 10
 
 
 @pytest.mark.parametrize("degrees", [90.0, 180.0, 270.0])
-def test_a_turn_is_the_turned_photograph_in_upright_coordinates(
+def test_features_of_a_rotation_equal_those_of_the_rotated_image_in_upright_coordinates(
     extractor: DelfExtractor,
     degrees: float,
 ) -> None:
@@ -93,28 +96,28 @@ def test_a_turn_is_the_turned_photograph_in_upright_coordinates(
     turned = extractor.extract([np.ascontiguousarray(np.rot90(photo, quarters))])[0]
     upright = extractor.turned((degrees,)).extract([photo])[0]
     x, y = upright.keypoints_px.T
-    for done in range(
-        quarters
-    ):  # counter-clockwise: what lay right lies up; only the width of the photograph before counts
-        x, y = y, (110 if done % 2 == 0 else 75) - 1 - x
+    for quarter in range(quarters):
+        # A quarter turn counter-clockwise moves the right side up.
+        width = 110 if quarter % 2 == 0 else 75
+        x, y = y, width - 1 - x
     np.testing.assert_allclose(np.stack([x, y], axis=1), turned.keypoints_px, atol=1e-3)
     np.testing.assert_allclose(upright.descriptors, turned.descriptors, atol=1e-4)
     assert upright.size_px == (110, 75)
 
 
-def test_every_turn_keeps_its_own_best(extractor: DelfExtractor) -> None:
+def test_each_rotation_keeps_its_own_best_features(extractor: DelfExtractor) -> None:
     both = extractor.turned((0.0, 45.0)).extract(PHOTOS[:1])[0]
     assert len(both) == 120
     np.testing.assert_array_equal(
         both.keypoints_px[:60], extractor.extract(PHOTOS[:1])[0].keypoints_px
     )
-    assert (
-        (both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])
-    ).all()  # nothing of the gray corners
+    # No keypoint is in the gray corners.
+    assert ((both.keypoints_px >= 0) & (both.keypoints_px <= [109, 74])).all()
 
 
-def test_a_plain_background_has_no_features(extractor: DelfExtractor) -> None:
-    """It looks alike in all photographs, and the padding tells it where it lies: 216 false matches on two covers on white."""
+def test_plain_background_has_no_features(extractor: DelfExtractor) -> None:
+    # Without the filter, two different book covers on white had 216 false matches: the background
+    # looks alike, and the padding makes its descriptors depend on the place in the image.
     photo = np.full((75, 110, 3), 255, np.uint8)
     photo[30:50, 40:70] = PHOTOS[0][30:50, 40:70]
     places = extractor.extract([photo])[0].keypoints_px
@@ -130,12 +133,14 @@ def test_a_plain_background_has_no_features(extractor: DelfExtractor) -> None:
         np.zeros((70, 70, 3), np.uint8),
     ],
 )
-def test_tiny_and_uniform_photographs(extractor: DelfExtractor, photo: np.ndarray) -> None:
+def test_tiny_and_uniform_images_give_few_features(
+    extractor: DelfExtractor, photo: np.ndarray
+) -> None:
     features = extractor.extract([photo])[0]
     assert len(features) <= 60 and features.size_px == (photo.shape[1], photo.shape[0])
 
 
-def test_whitening_and_digests(extractor: DelfExtractor) -> None:
+def test_whitening_is_applied_and_changes_the_digest(extractor: DelfExtractor) -> None:
     sample = np.concatenate([features.descriptors for features in extractor.extract(PHOTOS)])
     whitening = learn_whitening(sample, 8, extractor.model_digest)
     backbone = extractor.network.backbone
@@ -160,10 +165,10 @@ def test_whitening_and_digests(extractor: DelfExtractor) -> None:
         )
 
 
-# --- where the network comes from
+# --- building the network
 
 
-def test_delf_of_a_checkpoint_has_its_weights_and_no_attention(
+def test_checkpoint_delf_has_the_weights_and_no_attention_layer(
     extractor: DelfExtractor,
     tmp_path: Path,
 ) -> None:
@@ -185,20 +190,22 @@ def trained() -> EmbeddingModel:
     return EmbeddingModel(schema.Model(trunk, heads), 3).build_variables()
 
 
-def test_attention_is_that_of_the_layer_it_was_trained_on(trained: EmbeddingModel) -> None:
+def test_trained_delf_uses_attention_only_at_the_layer_it_was_trained_on(
+    trained: EmbeddingModel,
+) -> None:
     own, earlier = (trained_delf(trained, layer, "mine") for layer in ("pool2", "pool1"))
     assert own.attention is trained.heads.attention and own.endpoint == "vgg_16/pool2"
     assert earlier.attention is None and earlier.endpoint == "vgg_16/pool1"
     assert own.backbone is earlier.backbone is trained.trunk
 
 
-def test_a_model_whose_heads_use_no_attention_has_none_for_its_local_features() -> None:
+def test_trained_delf_of_a_model_without_attention_has_none() -> None:
     trunk = schema.Trunk("vgg_16", end_point="pool1")
     model = EmbeddingModel(schema.Model(trunk, (schema.Head("main"),)), 0).build_variables()
     assert trained_delf(model, "pool1", "mine").attention is None
 
 
-def test_a_layer_that_the_trunk_does_not_reach_is_refused(trained: EmbeddingModel) -> None:
+def test_layer_beyond_the_trunk_raises_value_error(trained: EmbeddingModel) -> None:
     message = r"^mine: its trunk ends at vgg_16/pool2, before pool3 \(--local_layer\)\.$"
     with pytest.raises(ValueError, match=message):
         trained_delf(trained, "pool3", "mine")
@@ -206,30 +213,10 @@ def test_a_layer_that_the_trunk_does_not_reach_is_refused(trained: EmbeddingMode
         trained_delf(trained, "block3", "mine")
 
 
-def test_another_kind_of_trunk_is_refused(trained: EmbeddingModel) -> None:
+def test_trunk_of_another_kind_raises_value_error(trained: EmbeddingModel) -> None:
     class Other:
         trunk = object()
 
     message = r"^mine: local features of a trunk other than TF-Slim's are not built yet\.$"
     with pytest.raises(ValueError, match=message):
         trained_delf(Other(), "block3", "mine")  # type: ignore[arg-type]
-
-
-# --- settings
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"max_features": 0}, "--max_features must be at least 1. Received 0"),
-        ({"scales": ()}, "--local_scales must be above 0"),
-        ({"scales": (9.0,)}, "--local_scales must be above 0 and at most 8"),
-        ({"scales": (1.0, -1.0)}, "--local_scales must be above 0"),
-        ({"longer_side_px": 8}, "--local_image_size must be at least 32 pixels. Received 8"),
-        ({"rotations_deg": ()}, "--local_rotations must name at least one turn"),
-        ({"nms_iou": 0.0}, "nms_iou must be above 0"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(values: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        DelfConfig(**values)

@@ -43,7 +43,9 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     REFUSALS,
     ids=[message[:40] for _, message in REFUSALS],
 )
-def test_bad_value_raises_usage_error_naming_the_flag(make: Callable[[], object], message: str) -> None:
+def test_bad_value_raises_usage_error_naming_the_flag(
+    make: Callable[[], object], message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""extract_local: a list of images to a store, whatever happens on the way."""
+"""Test the extraction of local features into a store: kills, changed files, unreadable images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from delf_ext.features.local.extraction import (
 
 
 class MeanColors:
-    """A real, tiny extractor: the mean colour of each quarter of a photograph. Fails at its n-th batch when told to."""
+    """Extractor of the mean colour of each quarter of an image; can fail at its n-th batch."""
 
     def __init__(self, name: str = "mean colours", fail_at: int = 0) -> None:
-        self.name, self.fail_at, self.batches = name, fail_at, 0
+        self.name = name
+        self.fail_at = fail_at
+        self.batches = 0
 
     dimension = 3
 
@@ -62,7 +64,7 @@ class MeanColors:
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageList:
-    """40 photographs in four shapes, of which two cannot be read."""
+    """Write 40 images of four shapes, two of which cannot be read."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(40):
@@ -74,7 +76,7 @@ def images(tmp_path: Path) -> ImageList:
     return ImageList(np.array([path.stem for path in paths]), np.array(list(map(str, paths))))
 
 
-def test_every_readable_image_is_stored_and_the_others_named(
+def test_readable_images_are_stored_and_unreadable_images_listed(
     images: ImageList, tmp_path: Path
 ) -> None:
     features = extract_local(MeanColors(), images, tmp_path / "store")
@@ -87,7 +89,7 @@ def test_every_readable_image_is_stored_and_the_others_named(
     )
 
 
-def test_a_stopped_extraction_goes_on_and_ends_equal(images: ImageList, tmp_path: Path) -> None:
+def test_resumed_extraction_equals_an_uninterrupted_one(images: ImageList, tmp_path: Path) -> None:
     undisturbed = extract_local(MeanColors(), images, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         extract_local(MeanColors(fail_at=3), images, tmp_path / "stopped")
@@ -99,12 +101,12 @@ def test_a_stopped_extraction_goes_on_and_ends_equal(images: ImageList, tmp_path
         np.testing.assert_array_equal(
             resumed.of(name).descriptors, undisturbed.of(name).descriptors
         )
-    done = MeanColors()
-    extract_local(done, images, tmp_path / "stopped")
-    assert done.batches == 0
+    idle = MeanColors()
+    extract_local(idle, images, tmp_path / "stopped")
+    assert idle.batches == 0
 
 
-def test_another_extractor_or_path_is_refused_unless_overwritten(
+def test_another_extractor_or_file_is_refused_without_overwrite(
     images: ImageList, tmp_path: Path
 ) -> None:
     few = images.take(np.arange(3))
@@ -116,20 +118,19 @@ def test_another_extractor_or_path_is_refused_unless_overwritten(
     moved = ImageList(few.ids, few.paths[::-1])
     with pytest.raises(
         ValueError,
-        match=r"00 was extracted from .*00.png, moved or replaced since. Pass --overwrite.",
+        match=r"00 was extracted from .*00.png, which was moved or replaced since. Pass --over",
     ):
         extract_local(MeanColors(), moved, tmp_path / "store")
-    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(
-        few.paths[1]
-    )  # another photograph under the same name
+    # Another image in the same file.
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(few.paths[1])
     with pytest.raises(
-        ValueError, match=r"01 was extracted from .*01.png, moved or replaced since"
+        ValueError, match=r"01 was extracted from .*01.png, which was moved or replaced since"
     ):
         extract_local(MeanColors(), few, tmp_path / "store")
     assert len(extract_local(MeanColors("other"), moved, tmp_path / "store", overwrite=True)) == 3
 
 
-def test_many_shapes_do_not_pile_up(tmp_path: Path) -> None:
+def test_images_of_many_shapes_are_all_extracted(tmp_path: Path) -> None:
     paths = []
     for number in range(WAITING_IMAGES + 5):
         paths.append(str(tmp_path / f"{number}.png"))
@@ -138,14 +139,14 @@ def test_many_shapes_do_not_pile_up(tmp_path: Path) -> None:
     assert len(extract_local(MeanColors(), images, tmp_path / "store")) == len(paths)
 
 
-def test_a_sample_is_seeded_and_limited(images: ImageList) -> None:
+def test_sample_is_seeded_and_limited(images: ImageList) -> None:
     sample = sample_descriptors(MeanColors(), images, num_images=10, per_image=2, seed=1)
     assert sample.shape[1] == 3 and 16 <= len(sample) <= 20
     np.testing.assert_array_equal(sample, sample_descriptors(MeanColors(), images, 10, 2, 1))
     assert sample_descriptors(MeanColors(), images.take([7]), 10, 2, 1).shape == (0, 3)
 
 
-def test_a_folder_is_the_same_however_it_is_spelled(
+def test_relative_and_absolute_paths_are_the_same_file(
     images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
@@ -158,7 +159,7 @@ def test_a_folder_is_the_same_however_it_is_spelled(
     assert len(extract_local(MeanColors(), relative, store)) == len(load_local(store))
 
 
-def test_no_time_left_keeps_what_is_extracted(images: ImageList, tmp_path: Path) -> None:
+def test_no_time_left_raises_timeout_error(images: ImageList, tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match="no time left to extract local features"):
         extract_local(MeanColors(), images, tmp_path, fits=lambda: False)
     assert len(load_local(tmp_path)) == 0

@@ -1,4 +1,4 @@
-"""PCA and whitening: a golden case, what it promises, files."""
+"""Test PCA whitening: values by hand, invariants, files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SAMPLE = (
 )
 
 
-def test_golden() -> None:
-    """By hand: points (3, 0), (-3, 0), (0, 1), (0, -1) around (1, 2) vary by 9/2 along x and 1/2 along y (biased variance)."""
+def test_whitening_by_hand() -> None:
+    # Points (3, 0), (-3, 0), (0, 1), (0, -1) around (1, 2) have the biased variances 9/2 and 1/2.
     points = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]]) + [1, 2]
     whitening = learn_whitening(points, 2)
     np.testing.assert_allclose(whitening.mean, [1, 2])
@@ -37,7 +37,7 @@ def test_whitened_directions_are_uncorrelated_and_of_variance_one() -> None:
     np.testing.assert_allclose(np.linalg.norm(whitening.apply(SAMPLE), axis=1), 1.0, atol=1e-6)
 
 
-def test_the_largest_variances_are_kept_and_signs_are_fixed() -> None:
+def test_largest_variances_are_kept_and_signs_are_fixed() -> None:
     whitening = learn_whitening(SAMPLE, 2)
     values, vectors = np.linalg.eigh(np.cov(SAMPLE.T, bias=True))
     for number in range(2):
@@ -50,19 +50,19 @@ def test_the_largest_variances_are_kept_and_signs_are_fixed() -> None:
 
 
 @pytest.mark.parametrize("dimension", [0, 7, 500])
-def test_impossible_dimensions_are_refused(dimension: int) -> None:
+def test_impossible_dimensions_raise_value_error(dimension: int) -> None:
     with pytest.raises(
         ValueError, match=f"whitening to {dimension} dimensions .* Received 500 of width 6"
     ):
         learn_whitening(SAMPLE, dimension)
 
 
-def test_too_few_directions_are_refused() -> None:
+def test_too_few_directions_raise_value_error() -> None:
     with pytest.raises(ValueError, match="span fewer than 3 dimensions"):
         learn_whitening(np.outer(np.arange(10.0), np.ones(4)), 3)
 
 
-def test_file(tmp_path: Path) -> None:
+def test_saved_whitening_can_be_loaded(tmp_path: Path) -> None:
     whitening = learn_whitening(SAMPLE, 3, made_for="abc")
     save_whitening(tmp_path / "w.npz", whitening)
     loaded = load_whitening(tmp_path / "w.npz")
@@ -71,7 +71,7 @@ def test_file(tmp_path: Path) -> None:
     assert learn_whitening(SAMPLE, 2).digest != whitening.digest
 
 
-def test_bad_files_are_named(tmp_path: Path) -> None:
+def test_errors_name_bad_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none.npz: not found"):
         load_whitening(tmp_path / "none.npz")
     for name, content in (("text.npz", b"hello"), ("empty.npz", b"")):
