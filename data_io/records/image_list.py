@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,3 +90,18 @@ class ImageList:
             None if self.groups is None else self.groups[rows],
             self.skipped if skipped is None else tuple(skipped),
         )
+
+    def without_skipped(self, reasons: Sequence[str]) -> ImageList:
+        """Move some of the images to `skipped`.
+
+        Args:
+            reasons: for each image why it is skipped; "" if it is not.
+
+        Returns:
+            The list of the images that are left, in order.
+        """
+        skipped = [
+            (str(path), reason) for path, reason in zip(self.paths, reasons, strict=True) if reason
+        ]
+        is_left = np.array([not reason for reason in reasons], bool)
+        return self.take(is_left, skipped=(*self.skipped, *skipped))

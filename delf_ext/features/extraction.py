@@ -184,14 +184,10 @@ def without_skipped(images: ImageList, reasons: Sequence[str]) -> ImageList:
     Raises:
         ValueError: no image is left.
     """
-    skipped = [
-        (str(path), reason) for path, reason in zip(images.paths, reasons, strict=True) if reason
-    ]
-    if len(skipped) == len(images):
-        first = ": ".join(skipped[0]) if skipped else "the list is empty"
+    if all(reasons):
+        first = f"{images.paths[0]}: {reasons[0]}" if reasons else "the list is empty"
         raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
-    is_left = np.array([not reason for reason in reasons], bool)
-    return images.take(is_left, skipped=(*images.skipped, *skipped))
+    return images.without_skipped(reasons)
 
 
 def _extract_ensemble(

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from data_io.image_decoding import decode_rgb
 from data_io.images import (
     ImageError,
-    _decode_rgb,
     check_images,
     decode_image,
     load_image,
@@ -55,9 +55,8 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(
-        b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
 
 
 def exif_orientation(orientation: int) -> bytes:
@@ -79,15 +78,14 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", ["png", "bmp", "tiff", "tiff_lzw"])
-def test_lossless_formats_come_back_exactly_whatever_the_extension(
-    tmp_path: Path, name: str
-) -> None:
+def test_lossless_formats_are_decoded_exactly_with_any_suffix(tmp_path: Path, name: str) -> None:
     pixels = decode_image(stored(tmp_path, WHOLE[name], "image.jpg"))
-    assert pixels.dtype == np.uint8 and pixels.flags.writeable
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
     np.testing.assert_array_equal(pixels, picture())
 
 
-# EXIF 2.3, tag Orientation: which visual side the stored 0th row and 0th column are
+# The visual sides of the stored row 0 and column 0. Source: EXIF 2.3, tag Orientation.
 SIDES = {
     1: ("top", "left"),
     2: ("top", "right"),
@@ -101,7 +99,7 @@ SIDES = {
 
 
 def as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Slow twin: the pixels a camera stores, one by one from the sides that the standard names."""
+    """Return the pixels that a camera stores, one by one from the sides in the standard."""
     height, width = upright.shape[:2]
     row_side, column_side = SIDES[orientation]
     sideways = row_side in ("left", "right")
@@ -127,21 +125,22 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, file_form
     np.testing.assert_array_equal(decode_image(stored(tmp_path, content)), upright)
 
 
-def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_to_a_jpeg(tmp_path: Path) -> None:
     upright = np.zeros((32, 64, 3), np.uint8)
-    upright[:16, :32] = 255  # white top left
+    # The top left quarter is white.
+    upright[:16, :32] = 255
     turned = stored(tmp_path, encoded(as_stored(upright, 6), "JPEG", exif=exif_orientation(6)))
     assert np.abs(decode_image(turned).astype(int) - upright).max() < 40
     assert np.abs(load_image(turned, 16).astype(int)[:7, :7] - 255).max() < 40
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_orientation_outside_the_standard_means_as_stored(tmp_path: Path, orientation: int) -> None:
+def test_unknown_orientations_are_ignored(tmp_path: Path, orientation: int) -> None:
     content = encoded(picture(), "PNG", exif=exif_orientation(orientation))
     np.testing.assert_array_equal(decode_image(stored(tmp_path, content)), picture())
 
 
-def test_damaged_exif_does_not_lose_the_pixels(tmp_path: Path) -> None:
+def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     content = encoded(picture(), "JPEG", exif=b"Exif\x00\x00 no TIFF header here")
     np.testing.assert_array_equal(
         decode_image(stored(tmp_path, content)),
@@ -149,7 +148,7 @@ def test_damaged_exif_does_not_lose_the_pixels(tmp_path: Path) -> None:
     )
 
 
-def test_gray_one_bit_and_palette(tmp_path: Path) -> None:
+def test_gray_one_bit_and_palette_become_rgb(tmp_path: Path) -> None:
     gray = picture()[..., 0]
     np.testing.assert_array_equal(
         decode_image(stored(tmp_path, encoded(gray, "PNG"))), np.repeat(gray[..., None], 3, 2)
@@ -166,22 +165,19 @@ def test_gray_one_bit_and_palette(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_image(tmp_path / "palette.png"), three_colours)
 
 
-def test_alpha_lies_over_white(tmp_path: Path) -> None:
+def test_alpha_is_put_over_white(tmp_path: Path) -> None:
     red = np.zeros((1, 3, 4), np.uint8)
     red[..., 0] = 255
     red[0, :, 3] = (0, 128, 255)
     pixels = decode_image(stored(tmp_path, encoded(red, "PNG")))
-    np.testing.assert_array_equal(
-        pixels[0], [[255, 255, 255], [255, 127, 127], [255, 0, 0]]
-    )  # 255 * (1 - 128 / 255) = 127
+    # 255 * (1 - 128 / 255) = 127
+    np.testing.assert_array_equal(pixels[0], [[255, 255, 255], [255, 127, 127], [255, 0, 0]])
     black = np.array([[[0, 0], [0, 51]]], np.uint8)
-    Image.merge("LA", [Image.fromarray(black[..., channel].copy()) for channel in (0, 1)]).save(
-        tmp_path / "la.png"
-    )
+    channels = [Image.fromarray(black[..., channel].copy()) for channel in (0, 1)]
+    Image.merge("LA", channels).save(tmp_path / "la.png")
     pixels = decode_image(tmp_path / "la.png")
-    np.testing.assert_array_equal(
-        pixels[0], [[255, 255, 255], [204, 204, 204]]
-    )  # 255 * (1 - 51 / 255) = 204
+    # 255 * (1 - 51 / 255) = 204
+    np.testing.assert_array_equal(pixels[0], [[255, 255, 255], [204, 204, 204]])
 
 
 def test_transparent_palette_entry_is_white(tmp_path: Path) -> None:
@@ -201,14 +197,17 @@ def test_cmyk_ink_is_dark_and_no_ink_is_white(tmp_path: Path, file_format: str) 
     image.paste((0, 0, 0, 255), (16, 0, 32, 16))
     image.save(tmp_path / "cmyk", file_format, **({"quality": 95} if file_format == "JPEG" else {}))
     pixels = decode_image(tmp_path / "cmyk")
-    assert pixels[:, :14].min() > 250 and pixels[:, 18:].max() < 5
+    assert pixels[:, :14].min() > 250
+    assert pixels[:, 18:].max() < 5
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
-def test_sixteen_bits_are_scaled(tmp_path: Path, file_format: str, byte_order: str) -> None:
+def test_sixteen_bits_are_scaled_to_eight(
+    tmp_path: Path, file_format: str, byte_order: str
+) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], byte_order)
-    expected = np.round(values.astype(float) * 255 / 65535)  # 0, 0, 1, 1, 128, 254, 255, 255
+    expected = np.round(values.astype(float) * 255 / 65535)
     np.testing.assert_array_equal(expected, [[0, 0, 1, 1, 128, 254, 255, 255]])
     mode = "I;16" if byte_order == "<u2" else "I;16B"
     Image.frombytes(mode, (8, 1), values.tobytes()).save(tmp_path / "wide", file_format)
@@ -217,16 +216,14 @@ def test_sixteen_bits_are_scaled(tmp_path: Path, file_format: str, byte_order: s
     )
 
 
-def test_thirty_two_bits_are_taken_when_they_fit_and_refused_when_not(tmp_path: Path) -> None:
+def test_thirty_two_bits_are_accepted_only_if_they_fit_in_sixteen(tmp_path: Path) -> None:
     for values, fits in (([[0, 65535]], True), ([[0, 65536]], False), ([[-1, 5]], False)):
         Image.fromarray(np.array(values, np.int32)).save(tmp_path / "wide.tif")
         if fits:
             np.testing.assert_array_equal(decode_image(tmp_path / "wide.tif")[0, :, 0], [0, 255])
         else:
-            with pytest.raises(
-                ImageError,
-                match="wide.tif: pixels of more than 16 bits, their range unknown; save it with 8",
-            ):
+            message = "wide.tif: pixels of more than 16 bits, their range is unknown; save it with"
+            with pytest.raises(ImageError, match=message):
                 decode_image(tmp_path / "wide.tif")
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(ImageError, match="float.tif: pixels of more than 16 bits"):
@@ -234,7 +231,7 @@ def test_thirty_two_bits_are_taken_when_they_fit_and_refused_when_not(tmp_path: 
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_first_frame_of_several(tmp_path: Path, file_format: str) -> None:
+def test_the_first_of_several_frames_is_decoded(tmp_path: Path, file_format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     options = {"lossless": True} if file_format == "WEBP" else {}
     frames[0].save(
@@ -248,44 +245,39 @@ def test_first_frame_of_several(tmp_path: Path, file_format: str) -> None:
 @pytest.mark.parametrize("name", sorted(WHOLE))
 @FEW
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_cut_file_is_an_error_or_whole_but_never_half(
-    tmp_path: Path, name: str, share: float
-) -> None:
+def test_a_cut_file_is_an_error_or_complete(tmp_path: Path, name: str, share: float) -> None:
     whole = decode_image(stored(tmp_path, WHOLE[name], "whole"))
     cut = stored(tmp_path, WHOLE[name][: int(share * len(WHOLE[name]))], "cut")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # Pillow's remarks on damaged TIFF directories
+            # Pillow warns of damaged TIFF directories.
+            warnings.simplefilter("ignore", UserWarning)
             pixels = decode_image(cut)
     except ImageError as error:
-        assert error.path == str(cut) and error.reason
+        assert error.path == str(cut)
+        assert error.reason
         assert str(error) == f"{cut}: {error.reason}"
     else:
-        assert share > 0.9  # only what lies behind the pixels may be missing
+        # Only bytes after the pixels may be missing.
+        assert share > 0.9
         np.testing.assert_array_equal(pixels, whole)
 
 
-@pytest.mark.parametrize(
-    "name", ["jpeg", "progressive", "png"]
-)  # GIF, WebP and raw pixels have no check of their content
+# GIF, WebP and raw pixels have no check of their content.
+@pytest.mark.parametrize("name", ["jpeg", "progressive", "png"])
 @FEW
 @given(share=st.floats(0.05, 0.95))
-def test_a_cut_file_padded_with_zeros_is_not_taken_for_whole(
-    tmp_path: Path, name: str, share: float
-) -> None:
-    kept = int(share * len(WHOLE[name]))
+def test_a_cut_file_padded_with_zeros_is_an_error(tmp_path: Path, name: str, share: float) -> None:
+    num_bytes = int(share * len(WHOLE[name]))
+    padded = WHOLE[name][:num_bytes] + bytes(len(WHOLE[name]) - num_bytes)
     with pytest.raises(ImageError):
-        decode_image(
-            stored(tmp_path, WHOLE[name][:kept] + bytes(len(WHOLE[name]) - kept), "padded")
-        )
+        decode_image(stored(tmp_path, padded, "padded"))
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
 @FEW
 @given(data=st.data())
-def test_changed_bytes_end_in_pixels_or_in_an_image_error(
+def test_changed_bytes_give_pixels_or_an_image_error(
     tmp_path: Path, name: str, data: st.DataObject
 ) -> None:
     content = bytearray(WHOLE[name])
@@ -293,14 +285,15 @@ def test_changed_bytes_end_in_pixels_or_in_an_image_error(
         content[position] = data.draw(st.integers(0, 255))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # Pillow's remarks on damaged TIFF directories
+            # Pillow warns of damaged TIFF directories.
+            warnings.simplefilter("ignore", UserWarning)
             pixels = decode_image(stored(tmp_path, bytes(content)), max_pixels=100_000)
     except ImageError as error:
         assert len(str(error).splitlines()) == 1
     else:
-        assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] == 3
+        assert pixels.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -311,10 +304,8 @@ def test_changed_bytes_end_in_pixels_or_in_an_image_error(
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
         (WHOLE["jpeg"][:2], "not an image"),
         (WHOLE["jpeg"][:-20], "truncated"),
-        (
-            WHOLE["jpeg"][:700] + bytes(len(WHOLE["jpeg"]) - 700),
-            "truncated",
-        ),  # a download that reserved its space
+        # A download that reserved its space and was interrupted.
+        (WHOLE["jpeg"][:700] + bytes(len(WHOLE["jpeg"]) - 700), "truncated"),
         (WHOLE["png"][:500], "truncated|damaged"),
         (
             png_header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""),
@@ -329,7 +320,9 @@ def test_changed_bytes_end_in_pixels_or_in_an_image_error(
         ),
     ],
 )
-def test_reasons(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_damaged_files_are_refused_with_a_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     path = stored(tmp_path, content)
     with pytest.raises(ImageError, match=reason) as caught:
         decode_image(path)
@@ -338,7 +331,7 @@ def test_reasons(tmp_path: Path, content: bytes, reason: str) -> None:
         load_image(path, 8)
 
 
-def test_reasons_of_paths(tmp_path: Path) -> None:
+def test_unusable_paths_are_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="nowhere.jpg: file not found"):
         decode_image(tmp_path / "nowhere.jpg")
     with pytest.raises(ImageError, match="is a folder"):
@@ -351,55 +344,54 @@ def test_reasons_of_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageError, match="is not a regular file"):
         decode_image(tmp_path / "pipe.jpg")
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_decoding(*_: object) -> None:
         raise AssertionError("pixels were decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", no_decoding)
-    usual = Image.MAX_IMAGE_PIXELS
+    pillow_limit = Image.MAX_IMAGE_PIXELS
+    # Pillow itself would warn of the first size and raise an error for the others.
+    sizes_px = [(10_001, 10_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for width, height in (
-            (10_001, 10_000),
-            (30_000, 30_000),
-            (2**31 - 1, 2**31 - 1),
-        ):  # Pillow: a warning, an error, an error
-            with pytest.raises(
-                ImageError, match=f"{width} x {height} pixels, over the limit of 100,000,000"
-            ):
+        for width, height in sizes_px:
+            message = f"{width} x {height} pixels, over the limit of 100,000,000"
+            with pytest.raises(ImageError, match=message):
                 decode_image(stored(tmp_path, png_header(width, height) + WHOLE["png"][33:]))
         with pytest.raises(ImageError, match="32 x 24 pixels, over the limit of 767"):
             decode_image(stored(tmp_path, WHOLE["png"]), max_pixels=767)
-    assert usual == Image.MAX_IMAGE_PIXELS
+    assert pillow_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_pillow_does_not_warn_below_our_limit(tmp_path: Path) -> None:
-    content = (
-        png_header(9_500, 10_000) + WHOLE["png"][33:]
-    )  # over Pillow's 89,478,485, and far too few pixels in it
+    # The header is above Pillow's limit of 89,478,485; the data have far fewer pixels.
+    content = png_header(9_500, 10_000) + WHOLE["png"][33:]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match="truncated|damaged"):
             decode_image(stored(tmp_path, content))
 
 
-def test_image_error_survives_a_process_border() -> None:
+def test_image_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(ImageError("a.jpg", "truncated")))
-    assert isinstance(error, ValueError) and (error.path, error.reason, str(error)) == (
-        "a.jpg",
-        "truncated",
-        "a.jpg: truncated",
-    )
+    assert isinstance(error, ValueError)
+    assert (error.path, error.reason) == ("a.jpg", "truncated")
+    assert str(error) == "a.jpg: truncated"
 
 
 def triangle_weights(num_from: int, num_to: int) -> np.ndarray:
-    """Slow twin: antialiased bilinear = a triangle as wide as one output pixel (at least one input pixel) on pixel centres."""
+    """Return the weights [num_to, num_from] of antialiased bilinear resizing.
+
+    They are triangles on pixel centres, as wide as one output pixel, at least one input pixel.
+    """
     scale = num_from / num_to
     width = max(scale, 1.0)
     centres = (np.arange(num_to) + 0.5) * scale
@@ -413,12 +405,14 @@ def test_load_image_is_an_antialiased_bilinear_square(tmp_path: Path, size_px: i
     by_hand = np.einsum(
         "ai,bj,ijc->abc", triangle_weights(24, size_px), triangle_weights(32, size_px), picture()
     )
-    assert pixels.shape == (size_px, size_px, 3) and pixels.dtype == np.uint8
-    assert np.abs(pixels - by_hand).max() <= 1.01  # Pillow rounds after each of its two passes
+    assert pixels.shape == (size_px, size_px, 3)
+    assert pixels.dtype == np.uint8
+    # Pillow rounds after each of its two passes.
+    assert np.abs(pixels - by_hand).max() <= 1.01
 
 
 def smooth(height: int, width: int, shades: int = 3) -> np.ndarray:
-    """Gray rising from the top left to the bottom right: shows a result that is shifted or turned."""
+    """Return gray that rises from top left to bottom right; it shows any shift or turn."""
     values = np.add.outer(np.linspace(0, 100, height), np.linspace(20, 155, width))
     return np.repeat(values[..., None], shades, 2).astype(np.uint8)
 
@@ -429,58 +423,55 @@ def decibels(found: np.ndarray, expected: np.ndarray) -> float:
 
 @FEW
 @given(height=st.integers(1, 300), width=st.integers(1, 300), size_px=st.integers(1, 60))
-def test_the_scale_is_the_smallest_that_keeps_enough(
+def test_the_smallest_sufficient_scale_is_chosen(
     tmp_path: Path, height: int, width: int, size_px: int
 ) -> None:
     path = stored(tmp_path, encoded(np.zeros((height, width, 3), np.uint8), "JPEG"))
     fits = [scale for scale in (2, 4, 8) if min(height, width) // scale >= sufficient_px(size_px)]
     scale = max(fits, default=1)
-    assert _decode_rgb(path, 10**8, sufficient_px(size_px)).size == (
-        -(-width // scale),
-        -(-height // scale),
-    )
+    decoded = decode_rgb(path, 10**8, sufficient_px(size_px))
+    assert decoded.size == (-(-width // scale), -(-height // scale))
     assert load_image(path, size_px).shape == (size_px, size_px, 3)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_reduced_scale_is_the_mean_of_its_pixels(tmp_path: Path, scale: int) -> None:
-    """Slow twin of DCT scaling. Gray, because the colours of a JPEG are smoothed when they are enlarged to full size."""
+    """Gray, because the colours of a JPEG are smoothed when they are enlarged to full size."""
     rng = np.random.default_rng(0)
-    pixels = np.clip(smooth(64, 96, 1)[..., 0] + rng.normal(0, 8, (64, 96)), 0, 255).astype(
-        np.uint8
-    )
+    noisy = smooth(64, 96, 1)[..., 0] + rng.normal(0, 8, (64, 96))
+    pixels = np.clip(noisy, 0, 255).astype(np.uint8)
     path = stored(tmp_path, encoded(pixels, "JPEG", quality=95))
     means = decode_image(path).reshape(64 // scale, scale, 96 // scale, scale, 3).mean((1, 3))
     reduced = decode_image(path, at_least_px=64 // scale)
-    assert reduced.shape == means.shape and np.abs(reduced - means).max() <= 1.5
+    assert reduced.shape == means.shape
+    assert np.abs(reduced - means).max() <= 1.5
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = draw_dataset(
-        tmp_path_factory.mktemp("drawn"), DrawConfig(3, 3, 1, 1, 640), progress=False
-    )
+    out = tmp_path_factory.mktemp("drawn")
+    folder = draw_dataset(out, DrawConfig(3, 3, 1, 1, 640), progress=False)
     return sorted(folder.rglob("*.jpg"))
 
 
 @pytest.mark.parametrize("size_px", [32, 70, 128, 224])
-def test_reduced_decoding_is_close_to_the_plain_way(photographs: list[Path], size_px: int) -> None:
+def test_reduced_decoding_is_close_to_full_decoding(photographs: list[Path], size_px: int) -> None:
     for path in photographs:
-        found, plain = load_image(path, size_px), load_image(path, size_px, reduced=False)
-        assert (
-            np.array_equal(found, plain) if size_px == 224 else 45 < decibels(found, plain) < np.inf
-        )
+        reduced = load_image(path, size_px)
+        full = load_image(path, size_px, reduced=False)
+        if size_px == 224:
+            np.testing.assert_array_equal(reduced, full)
+        else:
+            assert 45 < decibels(reduced, full) < np.inf
 
 
 @pytest.mark.parametrize("shape", [(201, 300), (163, 171), (1000, 167)])
-def test_a_side_that_the_scale_does_not_divide_is_not_shifted(
+def test_reduced_decoding_does_not_shift_sides_that_the_scale_does_not_divide(
     tmp_path: Path, shape: tuple[int, int]
 ) -> None:
     path = stored(tmp_path, encoded(smooth(*shape), "JPEG", quality=95))
-    assert _decode_rgb(path, 10**8, sufficient_px(16)).size == (
-        -(-shape[1] // 4),
-        -(-shape[0] // 4),
-    )
+    decoded = decode_rgb(path, 10**8, sufficient_px(16))
+    assert decoded.size == (-(-shape[1] // 4), -(-shape[0] // 4))
     difference = load_image(path, 16).astype(int) - load_image(path, 16, reduced=False)
     assert np.abs(difference).max() <= 1
 
@@ -488,7 +479,8 @@ def test_a_side_that_the_scale_does_not_divide_is_not_shifted(
 @pytest.mark.parametrize("orientation", sorted(SIDES))
 def test_a_reduced_jpeg_and_a_png_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     upright = smooth(203, 300)
-    turned, exif = as_stored(upright, orientation), exif_orientation(orientation)
+    turned = as_stored(upright, orientation)
+    exif = exif_orientation(orientation)
     expected = load_image(stored(tmp_path, encoded(upright, "PNG"), "upright"), 16).astype(int)
     jpeg = stored(tmp_path, encoded(turned, "JPEG", exif=exif, quality=95), "jpeg")
     png = stored(tmp_path, encoded(turned, "PNG", exif=exif), "png")
@@ -497,7 +489,7 @@ def test_a_reduced_jpeg_and_a_png_are_turned_upright(tmp_path: Path, orientation
         assert np.abs(load_image(png, 16, reduced=reduced) - expected).max() <= 1
 
 
-def test_reduced_gray_cmyk_and_two_pictures_keep_their_colours(tmp_path: Path) -> None:
+def test_reduced_decoding_keeps_colours_of_gray_cmyk_and_two_pictures(tmp_path: Path) -> None:
     ink = Image.new("CMYK", (160, 160), (0, 0, 0, 0))
     ink.paste((0, 0, 0, 255), (80, 0, 160, 160))
     ink.save(tmp_path / "cmyk", "JPEG", quality=95)
@@ -505,19 +497,20 @@ def test_reduced_gray_cmyk_and_two_pictures_keep_their_colours(tmp_path: Path) -
     views = [Image.fromarray(smooth(160, 160)), Image.fromarray(picture(8, 8))]
     views[0].save(tmp_path / "two", "MPO", save_all=True, append_images=views[1:], quality=95)
     for name in ("cmyk", "gray", "two"):
-        assert _decode_rgb(tmp_path / name, 10**8, sufficient_px(8)).size == (20, 20)
-        difference = load_image(tmp_path / name, 8).astype(int) - load_image(
-            tmp_path / name, 8, reduced=False
-        )
-        assert np.abs(difference).max() <= 2
-    assert (
-        load_image(tmp_path / "cmyk", 8)[:, :3].min() > 250
-        and load_image(tmp_path / "cmyk", 8)[:, 5:].max() < 5
-    )
+        assert decode_rgb(tmp_path / name, 10**8, sufficient_px(8)).size == (20, 20)
+        reduced = load_image(tmp_path / name, 8).astype(int)
+        full = load_image(tmp_path / name, 8, reduced=False)
+        assert np.abs(reduced - full).max() <= 2
+    pixels = load_image(tmp_path / "cmyk", 8)
+    assert pixels[:, :3].min() > 250
+    assert pixels[:, 5:].max() < 5
 
 
 def lossless_jpeg(gray: np.ndarray) -> bytes:
-    """By hand after ITU T.81, annex H: each pixel as its difference from the left one (in the first column: from the upper)."""
+    """Encode each pixel as its difference from the left one (first column: from the upper one).
+
+    Source: ITU T.81, annex H.
+    """
 
     def segment(marker: int, data: bytes) -> bytes:
         return struct.pack(">BBH", 255, marker, len(data) + 2) + data
@@ -527,21 +520,20 @@ def lossless_jpeg(gray: np.ndarray) -> bytes:
     bits = ""
     for difference in (gray - before).ravel().tolist():
         size = abs(difference).bit_length()
-        bits += f"{size:04b}" + (
-            f"{difference if difference > 0 else difference + 2**size - 1:0{size}b}" if size else ""
-        )
+        bits += f"{size:04b}"
+        if size:
+            value = difference if difference > 0 else difference + 2**size - 1
+            bits += f"{value:0{size}b}"
     bits += "1" * (-len(bits) % 8)
-    scan = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)).replace(
-        b"\xff", b"\xff\0"
-    )
+    scan = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+    scan = scan.replace(b"\xff", b"\xff\0")
     frame = segment(0xC3, struct.pack(">BHHB", 8, *gray.shape, 1) + b"\1\x11\0")
-    sizes = segment(
-        0xC4, bytes([0, 0, 0, 0, 9, *[0] * 12, *range(9)])
-    )  # the code of each size: itself, in four bits
+    # The code of each size is the size itself in four bits.
+    sizes = segment(0xC4, bytes([0, 0, 0, 0, 9, *[0] * 12, *range(9)]))
     return b"\xff\xd8" + frame + sizes + segment(0xDA, b"\1\1\0\1\0\0") + scan + b"\xff\xd9"
 
 
-def test_a_lossless_jpeg_has_no_smaller_scale_and_is_decoded_whole(tmp_path: Path) -> None:
+def test_a_lossless_jpeg_is_decoded_at_full_scale(tmp_path: Path) -> None:
     path = stored(tmp_path, lossless_jpeg(smooth(64, 96)[..., 0]))
     np.testing.assert_array_equal(decode_image(path), smooth(64, 96))
     np.testing.assert_array_equal(load_image(path, 8), load_image(path, 8, reduced=False))
@@ -566,12 +558,13 @@ LARGE = {
 @pytest.mark.parametrize("padded", [False, True])
 @FEW
 @given(share=st.floats(0, 1))
-def test_reduced_decoding_refuses_the_cut_files_that_the_plain_way_refuses(
+def test_reduced_and_full_decoding_refuse_the_same_cut_files(
     tmp_path: Path, kind: str, padded: bool, share: float
 ) -> None:
-    whole = LARGE[kind]
-    kept = int(share * len(whole))
-    path = stored(tmp_path, whole[:kept] + bytes(len(whole) - kept) * padded)
+    content = LARGE[kind]
+    num_bytes = int(share * len(content))
+    zeros = bytes(len(content) - num_bytes) if padded else b""
+    path = stored(tmp_path, content[:num_bytes] + zeros)
     assert outcome(path, True) == outcome(path, False)
     assert outcome(path, True) or share > 0.95
 
@@ -579,7 +572,7 @@ def test_reduced_decoding_refuses_the_cut_files_that_the_plain_way_refuses(
 @pytest.mark.parametrize("kind", sorted(LARGE))
 @FEW
 @given(data=st.data())
-def test_reduced_decoding_refuses_the_damaged_files_that_the_plain_way_refuses(
+def test_reduced_and_full_decoding_refuse_the_same_damaged_files(
     tmp_path: Path, kind: str, data: st.DataObject
 ) -> None:
     content = bytearray(LARGE[kind])
@@ -589,7 +582,7 @@ def test_reduced_decoding_refuses_the_damaged_files_that_the_plain_way_refuses(
     assert outcome(path, True) == outcome(path, False)
 
 
-def test_the_limit_of_pixels_is_the_whole_file_s(tmp_path: Path) -> None:
+def test_the_limit_of_pixels_applies_to_the_full_size(tmp_path: Path) -> None:
     path = stored(tmp_path, LARGE["jpeg"])
     assert load_image(path, 8, max_pixels=96 * 128).shape == (8, 8, 3)
     with pytest.raises(ImageError, match="128 x 96 pixels, over the limit of 12,287"):
@@ -604,7 +597,7 @@ def image_list(paths: list[Path], **columns: object) -> ImageList:
     )
 
 
-def test_check_images_sorts_out_the_bad_ones(
+def test_check_images_moves_bad_images_to_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     large = encoded(np.kron(picture(), np.ones((20, 20, 1), np.uint8)), "JPEG")
@@ -620,11 +613,9 @@ def test_check_images_sorts_out_the_bad_ones(
         paths, labels=np.arange(6), groups=np.array(list("abcdef")), skipped=(("before", "why"),)
     )
     checked = check_images(images)
-    assert (
-        checked.ids.tolist() == ["id0", "id3"]
-        and checked.labels.tolist() == [0, 3]
-        and checked.groups.tolist() == ["a", "d"]
-    )
+    assert checked.ids.tolist() == ["id0", "id3"]
+    assert checked.labels.tolist() == [0, 3]
+    assert checked.groups.tolist() == ["a", "d"]
     reasons = ["truncated", "truncated", "empty file", "file not found"]
     assert checked.skipped == (
         ("before", "why"),
@@ -635,15 +626,14 @@ def test_check_images_sorts_out_the_bad_ones(
 
 def test_check_images_decodes_a_jpeg_at_an_eighth(tmp_path: Path) -> None:
     path = stored(tmp_path, encoded(picture(320, 640), "JPEG"))
-    assert _decode_rgb(path, 10**8, at_least_px=32).size == (80, 40)
-    assert _decode_rgb(path, 10**8).size == (640, 320)
+    assert decode_rgb(path, 10**8, at_least_px=32).size == (80, 40)
+    assert decode_rgb(path, 10**8).size == (640, 320)
 
 
-def test_a_jpeg_of_two_pictures_and_one_with_a_tail_are_whole(tmp_path: Path) -> None:
+def test_a_jpeg_with_a_second_picture_or_a_trailer_is_complete(tmp_path: Path) -> None:
     two = io.BytesIO()
-    Image.fromarray(picture()).save(
-        two, "MPO", save_all=True, append_images=[Image.fromarray(picture(8, 8))]
-    )
+    second = Image.fromarray(picture(8, 8))
+    Image.fromarray(picture()).save(two, "MPO", save_all=True, append_images=[second])
     with Image.open(two) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)
     whole = decode_image(stored(tmp_path, WHOLE["jpeg"]))
@@ -654,7 +644,7 @@ def test_a_jpeg_of_two_pictures_and_one_with_a_tail_are_whole(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["jpeg", "progressive"])
 @FEW
 @given(share=st.floats(0, 0.95))
-def test_the_cheap_check_finds_every_cut_that_full_decoding_finds(
+def test_check_images_finds_every_cut_that_full_decoding_finds(
     tmp_path: Path, name: str, share: float
 ) -> None:
     content = encoded(picture(64, 128), "JPEG", progressive=name == "progressive")
@@ -664,14 +654,14 @@ def test_the_cheap_check_finds_every_cut_that_full_decoding_finds(
     assert len(check_images(image_list([path]))) == 0
 
 
-def test_check_images_of_nothing() -> None:
+def test_check_images_accepts_an_empty_list() -> None:
     assert len(check_images(image_list([]))) == 0
 
 
 @pytest.mark.parametrize(
     ("is_terminal", "number", "shown"), [(True, 200, True), (True, 199, False), (False, 200, False)]
 )
-def test_progress_bar(
+def test_check_images_shows_a_progress_bar_for_many_images_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, number: int, shown: bool
 ) -> None:
     class Screen(io.StringIO):
@@ -680,7 +670,6 @@ def test_progress_bar(
 
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
-    check_images(
-        image_list([stored(tmp_path, WHOLE["png"])] * number), description="looking at photographs"
-    )
+    images = image_list([stored(tmp_path, WHOLE["png"])] * number)
+    check_images(images, description="looking at photographs")
     assert ("looking at photographs" in screen.getvalue()) == shown

@@ -87,3 +87,11 @@ def test_take_keeps_the_columns_together(data: st.DataObject) -> None:
     mask = np.isin(np.arange(num_images), rows)
     assert images.take(mask, skipped=()).ids.tolist() == ids[sorted(rows)].tolist()
     assert images.take(mask, skipped=[("x", "y")]).skipped == (("x", "y"),)
+
+
+def test_without_skipped_moves_images_to_skipped() -> None:
+    ids = np.array(["a", "b", "c"])
+    images = ImageList(ids, np.char.add(ids, ".jpg"), skipped=(("d.jpg", "gone"),))
+    others = images.without_skipped(["", "truncated", ""])
+    assert others.ids.tolist() == ["a", "c"]
+    assert others.skipped == (("d.jpg", "gone"), ("b.jpg", "truncated"))
