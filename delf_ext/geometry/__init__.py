@@ -1,1 +1,1 @@
-"""From local features to geometric evidence: matching, transforms, RANSAC, verification. NumPy and numba only."""
+"""Match local features, fit plane transforms with RANSAC and verify pairs of images."""

@@ -1,54 +1,116 @@
-"""The compiled search of RANSAC: samples, quick scores, local optimisation. See `ransac` for what it promises.
+"""Search for the transform that most matches agree on (compiled; called by `ransac`).
 
-Points are [4, K] as in `least_squares`; `places` [2, K] numbers the cell of each point in either image. Copies are loops:
-numba takes seconds to compile array expressions, which a user waits for once.
+Each trial draws a minimal sample from a pool of the best matches. The pool grows with the trials
+(PROSAC). The transform of the sample gets a quick score in float32, first on a few matches and only
+then on all. If that is the highest so far, the transform is fitted again to its inliers until its
+score stops rising (LO-RANSAC). The search ends when a better transform is unlikely.
+
+The result has the same bits on every machine. Floats are added in a fixed order. Quick scores are
+whole numbers, so they may be added in any order, many at a time.
+
+Transforms, matches and models are as in `least_squares`. A cell is a square of the pixel grid;
+`cells` int [2, K] holds for each image and match the first match in the same cell. Arrays are
+copied in loops, because numba needs seconds to compile array expressions.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from delf_ext.compiled import compiled
-from delf_ext.geometry.least_squares import Limits, fit_rows, local_is_plausible, rows_are_plausible
-from delf_ext.geometry.sampling import GOLDEN, THIRD, below, mixed, of_three, of_two
+from delf_ext.geometry.least_squares import (
+    SIMILARITY,
+    Limits,
+    fit_least_squares,
+    is_plausible_at,
+    is_plausible_linear,
+)
+from delf_ext.geometry.sampling import (
+    GOLDEN,
+    LinearPart,
+    affine_from_three,
+    draw_three,
+    similarity_from_two,
+    splitmix64,
+)
 
 FIRST_POOL = 16
 TRIALS_PER_GROWTH = 2
-CHUNK = 64  # matches that a sample is tried on first: it must fit one beside its own
-MARGIN = 2.0  # times the error allowed: for samples, which few and noisy points determine, and at first to optimise them
-SUPPORT = 2  # inliers over the size of a minimal sample, for a model to be fitted to them
+# A sample must fit one more of this many matches before all matches are scored.
+CHUNK = 64
+# A sample of few noisy matches is inexact: at first, errors up to MARGIN * max_error count.
+MARGIN = 2.0
+# A model is fitted if there are this many times as many inliers as its minimal sample has matches.
+SUPPORT = 2
 MAX_ROUNDS = 10
-FULL = 256.0  # quick score of a match without error; quick scores are whole numbers, whose sum has no order
+# Quick score of a match without error.
+FULL_SCORE = 256.0
 
-How = tuple[int, int, float, int, float]  # model, max_trials, chance to miss, min_inliers, place_px
-Linear = tuple[float, float, float, float]  # the map (a b; c d)
+# The two upper rows of an affine transform.
+Affine = tuple[float, float, float, float, float, float]
+
+
+class SearchSettings(NamedTuple):
+    """Settings of a search, as in `RansacConfig`.
+
+    Attributes:
+        model: number of the richest model to fit.
+        max_trials: most samples to draw.
+        chance_to_miss: probability of missing a better transform at which the search ends.
+        min_inliers: fewer inliers are no result.
+        place_px: side of a cell in pixels.
+    """
+
+    model: int
+    max_trials: int
+    chance_to_miss: float
+    min_inliers: int
+    place_px: float
 
 
 @compiled
-def search_some(
+def search_pairs(
     points: np.ndarray,
     offsets: np.ndarray,
     max_errors: np.ndarray,
     keys: np.ndarray,
     seed: int,
-    how: How,
+    settings: SearchSettings,
     limits: Limits,
     first: int,
     step: int,
     transforms: np.ndarray,
     inliers: np.ndarray,
 ) -> None:
-    """Pairs first, first + step, ...: their transforms [N, 9], left at 0 where there is none, and inliers [T]."""
+    """Search the pairs of images first, first + step, ... and write their transforms and inliers.
+
+    Args:
+        points: float64 [4, T] matches of all pairs.
+        offsets: int [N + 1], pair i has the matches offsets[i] to offsets[i + 1].
+        max_errors: float64 [N] residual of an inlier in pixels.
+        keys: uint64 [N], chooses the random numbers of a pair together with `seed`.
+        seed: uint64.
+        settings: see `SearchSettings`.
+        limits: of a plausible transform.
+        first: first pair.
+        step: number of pairs to the next one.
+        transforms: float64 [N, 9] of zeros, output; stays 0 if a pair has no transform.
+        inliers: bool [T] of False, output.
+    """
     for pair in range(first, len(offsets) - 1, step):
-        low, high = offsets[pair], offsets[pair + 1]
-        own = np.empty((4, high - low))
+        low = offsets[pair]
+        high = offsets[pair + 1]
+        pair_points = np.empty((4, high - low))
         for axis in range(4):
             for k in range(high - low):
-                own[axis, k] = points[axis, low + k]
-        state = mixed(mixed(seed + GOLDEN) ^ keys[pair])
-        rows, h = np.empty(own.shape[1], np.int64), np.zeros(9)
-        count = _search(own, max_errors[pair], how, limits, state, h, rows)
-        if count >= how[3]:
+                pair_points[axis, k] = points[axis, low + k]
+        state = splitmix64(splitmix64(seed + GOLDEN) ^ keys[pair])
+        rows = np.empty(pair_points.shape[1], np.int64)
+        h = np.zeros(9)
+        count = _search(pair_points, max_errors[pair], settings, limits, state, h, rows)
+        if count >= settings.min_inliers:
             for i in range(9):
                 transforms[pair, i] = h[i]
             for row in rows[:count]:
@@ -59,64 +121,54 @@ def search_some(
 def _search(
     points: np.ndarray,
     max_error: float,
-    how: How,
+    settings: SearchSettings,
     limits: Limits,
     state: int,
     best: np.ndarray,
     best_rows: np.ndarray,
 ) -> int:
-    """The best transform and the rows of its inliers; their number, 0 where there is no transform."""
-    model, max_trials, chance_to_miss, _, place_px = how
-    size, draws = points.shape[1], 2 if model == 0 else 3
-    places, taken, coarse = (
-        np.empty((2, size), np.int64),
-        np.zeros((2, size), np.bool_),
-        np.empty((4, size), np.float32),
-    )
+    """Write the best transform and the rows of its inliers; return their number, 0 for none."""
+    size = points.shape[1]
+    sample_size = 2 if settings.model == SIMILARITY else 3
+    if size < sample_size:
+        return 0
+    coarse = _to_float32(points)
+    cells = np.empty((2, size), np.int64)
     for image in range(2):
-        _number_places(points[2 * image], points[2 * image + 1], place_px, places[image])
-    for axis in range(4):
-        for k in range(size):
-            coarse[axis, k] = points[axis, k]
-    rows, h, per_px2 = (
-        np.empty(size, np.int64),
-        np.empty(9),
-        np.float32(FULL / (MARGIN * max_error) ** 2),
-    )
-    chunk, quickest, best_score, best_count, missed, hit = min(CHUNK, size), 0, 0.0, 0, 1.0, 0.0
-    for trial in range(max_trials if size >= draws else 0):
+        _assign_cells(points[2 * image], points[2 * image + 1], settings.place_px, cells[image])
+    taken = np.zeros((2, size), np.bool_)
+    rows = np.empty(size, np.int64)
+    h = np.empty(9)
+    per_px2 = np.float32(FULL_SCORE / (MARGIN * max_error) ** 2)
+    best_quick = 0
+    best_score = 0.0
+    best_count = 0
+    # Probability that the best transform so far has not been sampled, and that a sample is good.
+    missed = 1.0
+    hit = 0.0
+    for trial in range(settings.max_trials):
         missed *= 1.0 - hit
-        if missed < chance_to_miss:
+        if missed < settings.chance_to_miss:
             break
         state += GOLDEN
-        bits, pool = mixed(state), min(size, FIRST_POOL + trial // TRIALS_PER_GROWTH)
-        i, j, k = (
-            below(bits, pool),
-            below(bits >> THIRD, pool),
-            below(bits >> (THIRD + THIRD), pool),
-        )
-        if i == j or (draws == 3 and (i == k or j == k)):
+        i, j, k = draw_three(state, min(size, FIRST_POOL + trial // TRIALS_PER_GROWTH))
+        if i == j or (sample_size == 3 and (i == k or j == k)):
             continue
-        a, b, c, d, scale = of_three(points, i, j, k) if draws == 3 else of_two(points, i, j)
-        if scale == 0.0 or not local_is_plausible(a, b, c, d, scale, limits):
+        if sample_size == 3:
+            linear = affine_from_three(points, i, j, k)
+        else:
+            linear = similarity_from_two(points, i, j)
+        if linear[4] == 0.0 or not is_plausible_linear(linear, limits):
             continue
-        a, b, c, d = a / scale, b / scale, c / scale, d / scale
-        u, v = (
-            points[2, i] - a * points[0, i] - b * points[1, i],
-            points[3, i] - c * points[0, i] - d * points[1, i],
-        )
-        quick = _quick_score(coarse, 0, chunk, (a, b, c, d), u, v, per_px2)
-        if quick <= FULL * ((i < chunk) + (j < chunk) + (draws == 3 and k < chunk)):
+        quick = _score_sample(points, coarse, (i, j, k), sample_size, linear, per_px2, h)
+        if quick <= best_quick:
             continue
-        quick += _quick_score(coarse, chunk, size, (a, b, c, d), u, v, per_px2)
-        if quick <= quickest:
-            continue
-        quickest = quick
-        h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8] = a, b, u, c, d, v, 0.0, 0.0, 1.0
-        count, score = _optimise(points, places, taken, model, max_error, limits, h, rows)
+        best_quick = quick
+        count, score = _optimise(points, cells, taken, settings.model, max_error, limits, h, rows)
         if score > best_score:
-            best_score, best_count = score, count
-            hit = (count / size) ** draws
+            best_score = score
+            best_count = count
+            hit = (count / size) ** sample_size
             for i in range(9):
                 best[i] = h[i]
             for i in range(count):
@@ -125,9 +177,54 @@ def _search(
 
 
 @compiled
+def _to_float32(points: np.ndarray) -> np.ndarray:
+    coarse = np.empty(points.shape, np.float32)
+    for axis in range(points.shape[0]):
+        for k in range(points.shape[1]):
+            coarse[axis, k] = points[axis, k]
+    return coarse
+
+
+@compiled
+def _score_sample(
+    points: np.ndarray,
+    coarse: np.ndarray,
+    rows: tuple[int, int, int],
+    sample_size: int,
+    linear: LinearPart,
+    per_px2: float,
+    h: np.ndarray,
+) -> int:
+    """Write to `h` the transform of a sample; return its quick score, 0 if only the sample fits."""
+    i, j, k = rows
+    a, b, c, d, scale = linear
+    a /= scale
+    b /= scale
+    c /= scale
+    d /= scale
+    u = points[2, i] - a * points[0, i] - b * points[1, i]
+    v = points[3, i] - c * points[0, i] - d * points[1, i]
+    chunk = min(CHUNK, points.shape[1])
+    score = _quick_score(coarse, 0, chunk, (a, b, u, c, d, v), per_px2)
+    num_own = (i < chunk) + (j < chunk) + (sample_size == 3 and k < chunk)
+    if score <= FULL_SCORE * num_own:
+        return 0
+    h[0] = a
+    h[1] = b
+    h[2] = u
+    h[3] = c
+    h[4] = d
+    h[5] = v
+    h[6] = 0.0
+    h[7] = 0.0
+    h[8] = 1.0
+    return score + _quick_score(coarse, chunk, points.shape[1], (a, b, u, c, d, v), per_px2)
+
+
+@compiled
 def _optimise(
     points: np.ndarray,
-    places: np.ndarray,
+    cells: np.ndarray,
     taken: np.ndarray,
     model: int,
     max_error: float,
@@ -135,96 +232,114 @@ def _optimise(
     h: np.ndarray,
     rows: np.ndarray,
 ) -> tuple[int, float]:
-    """h fitted again and again to its inliers, in place; number and score of those that it ends with, left in rows."""
-    other, margin = np.empty(9), MARGIN
-    score = _inliers(points, places, taken, h, max_error, rows)[1]
+    """Fit `h` again and again to its inliers; return the number and score of those in `rows`."""
+    candidate = np.empty(9)
+    margin = MARGIN
+    best_score = _find_inliers(points, cells, taken, h, max_error, rows)[1]
     for _ in range(MAX_ROUNDS):
-        support, value = _inliers(points, places, taken, h, margin * max_error, rows)[0], 0.0
-        for level in range(min(model, support // SUPPORT - 2), -1, -1):
-            if fit_rows(level, points, rows[:support], other) and rows_are_plausible(
-                other, points, rows[:support], limits
-            ):
-                value = _inliers(points, places, taken, other, max_error, rows)[1]
-                break
-        if value > score:
-            score = value
+        support = _find_inliers(points, cells, taken, h, margin * max_error, rows)[0]
+        score = 0.0
+        if _fit_richest(model, points, rows[:support], limits, candidate):
+            score = _find_inliers(points, cells, taken, candidate, max_error, rows)[1]
+        if score > best_score:
+            best_score = score
             for i in range(9):
-                h[i] = other[i]
+                h[i] = candidate[i]
         elif margin > 1.0:
             margin = 1.0
         else:
             break
-    return _inliers(points, places, taken, h, max_error, rows)
+    return _find_inliers(points, cells, taken, h, max_error, rows)
 
 
 @compiled
-def _inliers(
+def _fit_richest(
+    model: int, points: np.ndarray, rows: np.ndarray, limits: Limits, h: np.ndarray
+) -> bool:
+    """Fit the richest model up to `model` that the rows support and that is plausible."""
+    richest = min(model, len(rows) // SUPPORT - 2)
+    for level in range(richest, -1, -1):
+        if fit_least_squares(level, points, rows, h) and is_plausible_at(h, points, rows, limits):
+            return True
+    return False
+
+
+@compiled
+def _find_inliers(
     points: np.ndarray,
-    places: np.ndarray,
+    cells: np.ndarray,
     taken: np.ndarray,
     h: np.ndarray,
     max_error: float,
     rows: np.ndarray,
 ) -> tuple[int, float]:
-    """Rows of the inliers, best match first and one per place; their number, and 1 - (residual / max_error)^2 summed."""
-    count, score, limit = 0, 0.0, max_error * max_error
+    """Write to `rows` the inliers, best match first, with at most one in each cell of an image.
+
+    `taken` bool [2, K] is scratch memory: False before and after the call.
+
+    Returns:
+        Number of inliers, and their sum of 1 - (residual / max_error)^2.
+    """
+    count = 0
+    score = 0.0
+    limit = max_error * max_error
     for k in range(points.shape[1]):
-        x, y = points[0, k], points[1, k]
+        x = points[0, k]
+        y = points[1, k]
         w = h[6] * x + h[7] * y + h[8]
-        du, dv = (
-            (h[0] * x + h[1] * y + h[2]) / w - points[2, k],
-            (h[3] * x + h[4] * y + h[5]) / w - points[3, k],
-        )
+        du = (h[0] * x + h[1] * y + h[2]) / w - points[2, k]
+        dv = (h[3] * x + h[4] * y + h[5]) / w - points[3, k]
         square = du * du + dv * dv
-        if square <= limit and not (taken[0, places[0, k]] or taken[1, places[1, k]]):
-            taken[0, places[0, k]] = taken[1, places[1, k]] = True
+        if square <= limit and not (taken[0, cells[0, k]] or taken[1, cells[1, k]]):
+            taken[0, cells[0, k]] = True
+            taken[1, cells[1, k]] = True
             rows[count] = k
             count += 1
             score += 1.0 - square / limit
     for row in rows[:count]:
-        taken[0, places[0, row]] = taken[1, places[1, row]] = False
+        taken[0, cells[0, row]] = False
+        taken[1, cells[1, row]] = False
     return count, score
 
 
 @compiled
-def _quick_score(
-    points: np.ndarray, start: int, stop: int, linear: Linear, u: float, v: float, per_px2: float
-) -> int:
-    """As the score of `_inliers`, of points [4, K] float32 from start to stop, several at a time and many to one."""
-    a, b, c, d = (
-        np.float32(linear[0]),
-        np.float32(linear[1]),
-        np.float32(linear[2]),
-        np.float32(linear[3]),
-    )
-    xs, ys, us, vs, right, down, score = (
-        points[0],
-        points[1],
-        points[2],
-        points[3],
-        np.float32(u),
-        np.float32(v),
-        0,
-    )
+def _quick_score(coarse: np.ndarray, start: int, stop: int, affine: Affine, per_px2: float) -> int:
+    """Score an affine transform on matches float32 [4, K] from start to stop, without cells."""
+    a = np.float32(affine[0])
+    b = np.float32(affine[1])
+    right = np.float32(affine[2])
+    c = np.float32(affine[3])
+    d = np.float32(affine[4])
+    down = np.float32(affine[5])
+    xs = coarse[0]
+    ys = coarse[1]
+    us = coarse[2]
+    vs = coarse[3]
+    score = 0
     for k in range(start, stop):
-        du, dv = a * xs[k] + b * ys[k] + right - us[k], c * xs[k] + d * ys[k] + down - vs[k]
-        gain = np.float32(FULL) - (du * du + dv * dv) * per_px2
+        du = a * xs[k] + b * ys[k] + right - us[k]
+        dv = c * xs[k] + d * ys[k] + down - vs[k]
+        gain = np.float32(FULL_SCORE) - (du * du + dv * dv) * per_px2
         score += int(np.int32(gain if gain > 0 else np.float32(0.0)))
     return score
 
 
 @compiled
-def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.ndarray) -> None:
-    """For each point the first one in its cell, by a hash table with open addresses."""
+def _assign_cells(xs: np.ndarray, ys: np.ndarray, place_px: float, cells: np.ndarray) -> None:
+    """Write for each point the first point in its cell, found by a hash table with open addresses.
+
+    In the table, 0 is a free slot and k + 1 is point k.
+    """
     size = 4
     while size < 2 * len(xs):
         size *= 2
-    table = np.zeros(size, np.int64)  # 0 is free, k + 1 is point k
+    table = np.zeros(size, np.int64)
     for k in range(len(xs)):
-        column, line = np.floor(xs[k] / place_px), np.floor(ys[k] / place_px)
-        slot = np.int64(mixed(np.uint64(np.int64(column)) ^ mixed(np.uint64(np.int64(line))))) & (
-            size - 1
-        )
+        column = np.floor(xs[k] / place_px)
+        line = np.floor(ys[k] / place_px)
+        line_hash = splitmix64(np.uint64(np.int64(line)))
+        cell_hash = splitmix64(np.uint64(np.int64(column)) ^ line_hash)
+        slot = np.int64(cell_hash) & (size - 1)
         while table[slot] > 0:
             other = table[slot] - 1
             if np.floor(xs[other] / place_px) == column and np.floor(ys[other] / place_px) == line:
@@ -232,4 +347,4 @@ def _number_places(xs: np.ndarray, ys: np.ndarray, place_px: float, places: np.n
             slot = (slot + 1) & (size - 1)
         if table[slot] == 0:
             table[slot] = k + 1
-        places[k] = table[slot] - 1
+        cells[k] = table[slot] - 1

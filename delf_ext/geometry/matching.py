@@ -1,17 +1,22 @@
-"""Descriptors that are each other's nearest, between one query and many gallery images at once.
+"""Match the descriptors of a query with those of many gallery images.
 
-Exactness. A BLAS sums a product in an order that depends on its tiles, threads and machine, so float32 distances of equal
-descriptors can differ in the last bit. Here components are whole numbers of 1/UNITS_PER_ONE. A gallery descriptor g is
-stored as (g, |g|^2, 1), a query descriptor q as (-2q, 1, |q|^2): their product is the squared distance, and any partial sum
-of it is a whole number of at most (|q| + |g|)^2 by Cauchy-Schwarz. With lengths up to MAX_LENGTH (descriptors kept in 8 or
-16 bits are not quite of unit length) and rounding, up to sqrt(d) / 2, that is at most (2 * (1.1 * 1800 + 16))^2 = 15.9e6,
-below 2^24: float32 holds each exactly. So the result is a function of the descriptors alone.
+A match is a query descriptor and the nearest descriptor of a gallery image, if it passes the tests
+of `MatchConfig`. The distances are computed by matrix products, a block at a time.
+
+The result is a function of the descriptors alone, although a BLAS adds floats in an order that
+depends on threads and machine. Components are rounded to whole numbers of 1 / UNITS_PER_ONE. A
+gallery descriptor g is stored as (g, |g|^2, 1), a query descriptor q as (-2q, 1, |q|^2). Their
+product is the squared distance. All partial sums are whole numbers of at most (|q| + |g|)^2
+(Cauchy-Schwarz), which is at most (2 MAX_UNITS)^2 = 15.9e6. This is below 2^24, so float32 holds
+each of them exactly, in any order of summation. MAX_LENGTH is above 1, because descriptors that
+were stored in 8 or 16 bits do not have exactly unit length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,21 +26,26 @@ from delf_ext.config import UsageError
 UNITS_PER_ONE = 1800
 MAX_LENGTH = 1.1
 MAX_DIMS = 1024
+# Rounding moves a descriptor by at most sqrt(d) / 2.
 MAX_UNITS = MAX_LENGTH * UNITS_PER_ONE + MAX_DIMS**0.5 / 2
-BLOCK_ROWS = 256  # query rows times gallery columns of one product: 2 MB, so that what it writes is read from a cache
+# Query rows times gallery columns of one product: 2 MB, which stay in the cache.
+BLOCK_ROWS = 256
 BLOCK_COLUMNS = 2048
 CHUNK = 64
+# Bits of the distance of a query to a gallery image without descriptors. As a float they are NaN.
 FAR = np.int32(2**31 - 1)
 
 
 @dataclass(frozen=True)
 class MatchConfig:
-    """Which nearest neighbours become matches.
+    """Tests that a nearest neighbour must pass to become a match.
 
-    max_ratio: distance to the nearest over distance to the second nearest descriptor of the gallery image must be below it
-    (Lowe 2004, section 7.1); 1 turns the test off. In a gallery image with one descriptor nothing is second nearest, and the
-    test fails. max_distance: between unit descriptors, 0 for no limit. mutual: the query descriptor must also be the one
-    nearest to the gallery descriptor. Raises: UsageError where a value is out of range.
+    Attributes:
+        max_ratio: the distance to the nearest descriptor divided by the distance to the second
+            nearest in the same gallery image must be below it (Lowe 2004, section 7.1). 1 turns
+            the test off. A gallery image with one descriptor has no second nearest: the test fails.
+        max_distance: largest distance between unit descriptors; 0 for no limit.
+        mutual: the query descriptor must also be the nearest one to the gallery descriptor.
     """
 
     max_ratio: float = 0.9
@@ -43,73 +53,114 @@ class MatchConfig:
     mutual: bool = True
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UsageError: if a value is out of range.
+        """
         if not 0.0 < self.max_ratio <= 1.0:
-            raise UsageError(f"max_ratio must lie in (0, 1]. Received {self.max_ratio}.")
+            raise UsageError(f"max_ratio must be in (0, 1]. Received {self.max_ratio}.")
         if not 0.0 <= self.max_distance <= 2.0:
             raise UsageError(
-                f"max_distance must lie in [0, 2]: it is between unit descriptors. Received {self.max_distance}."
+                "max_distance must be in [0, 2], the distances between unit descriptors. "
+                f"Received {self.max_distance}."
             )
+
+
+class _Nearest(NamedTuple):
+    """Nearest descriptors in each gallery image (first axis) of each query row (second axis).
+
+    Attributes:
+        rows: int32, row of the nearest descriptor; of equal distances the lowest row.
+        squares: squared distance to it, in units, as the bits of a float32.
+        second_squares: the same for the second nearest descriptor.
+        is_first: bool, whether no earlier query row is as near to that descriptor.
+    """
+
+    rows: np.ndarray
+    squares: np.ndarray
+    second_squares: np.ndarray
+    is_first: np.ndarray
 
 
 def match(
     query: np.ndarray, gallery: Sequence[np.ndarray], config: MatchConfig
 ) -> list[np.ndarray]:
-    """The matches between a query's descriptors [M, d] and those of each gallery image [M_j, d].
+    """Match the descriptors of a query with those of each gallery image.
 
-    Returns: per gallery image [K, 2] int32 (query row, gallery row), best first: by distance ratio, or by distance where that
-    test is off; ties by query row. Of descriptors equally near the lowest row counts as the nearest.
-    Memory: a few MB, and the prepared descriptors of a few gallery images.
-    Raises: ValueError where d differs, or lengths are far from 1.
+    It needs a few MB of memory, and the prepared descriptors of a few gallery images.
+
+    Args:
+        query: float [M, d] descriptors, unit length.
+        gallery: for each image float [M_j, d] descriptors, unit length.
+        config: see `MatchConfig`.
+
+    Returns:
+        For each gallery image, matches int32 [K, 2] (query row, gallery row), best first: by
+        distance ratio, or by distance if the ratio test is off; ties by query row.
+
+    Raises:
+        ValueError: if d differs, or a length is far from 1.
     """
     for descriptors in gallery:
         if len(query) and len(descriptors) and query.shape[1] != descriptors.shape[1]:
             raise ValueError(
-                f"query and gallery descriptors must have the same d. Received {query.shape}, {descriptors.shape}."
+                "query and gallery descriptors must have the same d. "
+                f"Received {query.shape}, {descriptors.shape}."
             )
-    units = prepare(query)
-    doubled = np.concatenate([-2 * units[:, :-2], units[:, -1:], units[:, -2:-1]], axis=1)
-    matches, buffer = (
-        [],
-        np.empty(0, np.float32),
-    )  # kept: fresh memory for each product costs as much as the product
-    for group in _groups(gallery if len(query) else [query] * len(gallery)):
+    if not len(query):
+        return [np.zeros((0, 2), np.int32) for _ in gallery]
+    prepared = prepare(query)
+    query_side = np.concatenate(
+        [-2 * prepared[:, :-2], prepared[:, -1:], prepared[:, -2:-1]], axis=1
+    )
+    matches: list[np.ndarray] = []
+    # Used for all products: to allocate one takes as long as to compute it.
+    buffer = np.empty(0, np.float32)
+    for group in _groups(gallery):
         bounds = np.cumsum([0, *map(len, group)])
-        stacked = np.concatenate(
-            [
-                np.zeros((0, doubled.shape[1]), np.float32),
-                *(prepare(image) for image in group if len(image)),
-            ]
-        )
-        if buffer.size < BLOCK_ROWS * len(stacked):
-            buffer = np.empty(BLOCK_ROWS * len(stacked), np.float32)
-        columns = _neighbours(doubled, stacked, bounds, buffer)
-        matches += [
-            _chosen(config, *(column[image] for column in columns)) for image in range(len(group))
-        ]
+        none = np.zeros((0, query_side.shape[1]), np.float32)
+        gallery_side = np.concatenate([none, *(prepare(image) for image in group if len(image))])
+        if buffer.size < BLOCK_ROWS * len(gallery_side):
+            buffer = np.empty(BLOCK_ROWS * len(gallery_side), np.float32)
+        nearest, is_mutual = _find_nearest(query_side, gallery_side, bounds, buffer)
+        matches += [_select(config, nearest, is_mutual, image) for image in range(len(group))]
     return matches
 
 
 def prepare(descriptors: np.ndarray) -> np.ndarray:
-    """Descriptors [M, d] of unit length as whole numbers (g, |g|^2, 1): [M, d + 2] float32. Raises: ValueError on others."""
+    """Round descriptors to whole numbers, and append their squared lengths and ones.
+
+    Args:
+        descriptors: float [M, d], unit length.
+
+    Returns:
+        float32 [M, d + 2] (g, |g|^2, 1), in units.
+
+    Raises:
+        ValueError: if the shape is another, or a length is far from 1.
+    """
     if descriptors.ndim != 2 or descriptors.shape[1] > MAX_DIMS:
         raise ValueError(
             f"descriptors must be [M, d], d at most {MAX_DIMS}. Received shape={descriptors.shape}."
         )
-    result = np.ones((len(descriptors), descriptors.shape[1] + 2), np.float32)
-    units, squares = result[:, :-2], result[:, -2]
-    np.rint(np.multiply(descriptors, np.float32(UNITS_PER_ONE), out=units), out=units)
+    prepared = np.ones((len(descriptors), descriptors.shape[1] + 2), np.float32)
+    units = prepared[:, :-2]
+    squares = prepared[:, -2]
+    np.multiply(descriptors, np.float32(UNITS_PER_ONE), out=units)
+    np.rint(units, out=units)
     np.einsum("md,md->m", units, units, out=squares)
-    bad = ~(squares <= MAX_UNITS**2)  # written so that NaN counts as bad
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(
-            f"descriptors must be of unit length. Row {row} has length {squares[row] ** 0.5 / UNITS_PER_ONE:.4g}."
-        )
-    return result
+    # Not `squares > ...`, so that NaN is bad too.
+    is_bad = ~(squares <= MAX_UNITS**2)
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
+        length = squares[row] ** 0.5 / UNITS_PER_ONE
+        raise ValueError(f"descriptors must be of unit length. Row {row} has length {length:.4g}.")
+    return prepared
 
 
 def _groups(gallery: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Neighbouring images with at most BLOCK_COLUMNS descriptors together, or one image with more."""
+    """Yield consecutive images with at most BLOCK_COLUMNS descriptors, or one image with more."""
     group: list[np.ndarray] = []
     for descriptors in gallery:
         if group and sum(map(len, group)) + len(descriptors) > BLOCK_COLUMNS:
@@ -120,55 +171,61 @@ def _groups(gallery: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield group
 
 
-def _neighbours(
+def _find_nearest(
     query: np.ndarray, gallery: np.ndarray, bounds: np.ndarray, buffer: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Per gallery image and query row: nearest row, its squared distance, that of the second nearest, whether it is mutual."""
+) -> tuple[_Nearest, np.ndarray]:
+    """Find the nearest descriptors in several gallery images.
+
+    Args:
+        query: float32 [M, d + 2], query side of the product.
+        gallery: float32 [G, d + 2], gallery side of the product.
+        bounds: int [N + 1], image i has the rows bounds[i] to bounds[i + 1] of `gallery`.
+        buffer: float32 [BLOCK_ROWS * G] or more, scratch memory.
+
+    Returns:
+        The nearest descriptors, and bool [N, M] whether they are mutual.
+    """
     shape = (len(bounds) - 1, len(query))
-    nearest, best, second = np.zeros(shape, np.int32), np.full(shape, FAR), np.full(shape, FAR)
-    leads, column_best = np.zeros(shape, bool), np.full(len(gallery), FAR)
+    nearest = _Nearest(
+        np.zeros(shape, np.int32), np.full(shape, FAR), np.full(shape, FAR), np.zeros(shape, bool)
+    )
+    column_squares = np.full(len(gallery), FAR)
     for start in range(0, len(query), BLOCK_ROWS):
         block = query[start : start + BLOCK_ROWS]
-        squares = np.matmul(
-            block,
-            gallery.T,
-            out=buffer[: len(block) * len(gallery)].reshape(len(block), len(gallery)),
-        )
-        # Floats that are not negative are ordered as their bits are; the least of whole numbers is found many at a time.
-        _scan(squares.view(np.int32), start, bounds, nearest, best, second, leads, column_best)
-    columns = np.minimum(nearest + bounds[:-1, None], max(len(gallery) - 1, 0))
-    mutual = leads & (best == column_best[columns]) if len(gallery) else leads
-    return nearest, best.view(np.float32), second.view(np.float32), mutual
+        out = buffer[: len(block) * len(gallery)].reshape(len(block), len(gallery))
+        squares = np.matmul(block, gallery.T, out=out)
+        # Floats that are not negative have the order of their bits. Integers are compared faster.
+        _scan_block(squares.view(np.int32), start, bounds, nearest, column_squares)
+    if not len(gallery):
+        return nearest, nearest.is_first
+    columns = np.minimum(nearest.rows + bounds[:-1, None], len(gallery) - 1)
+    return nearest, nearest.is_first & (nearest.squares == column_squares[columns])
 
 
 @compiled
-def _scan(
+def _scan_block(
     squares: np.ndarray,
     first_row: int,
     bounds: np.ndarray,
-    nearest: np.ndarray,
-    best: np.ndarray,
-    second: np.ndarray,
-    leads: np.ndarray,
-    column_best: np.ndarray,
+    nearest: _Nearest,
+    column_squares: np.ndarray,
 ) -> None:
-    """One block of squared distances, as bits [rows, columns]; leads: nearer to its nearest than all query rows before it."""
+    """Update `nearest` and the least of each column by squared distances [rows, columns]."""
     for image in range(len(bounds) - 1):
-        low, high = bounds[image], bounds[image + 1]
-        column = column_best[low:high]
+        low = bounds[image]
+        high = bounds[image + 1]
+        column = column_squares[low:high]
         for row in range(len(squares) if high > low else 0):
             line = squares[row, low:high]
             least = _least(line)
-            place = _place(line, least)
-            leads[image, first_row + row] = least < column[place]
+            place = _first_position(line, least)
+            nearest.is_first[image, first_row + row] = least < column[place]
             column[place] = min(column[place], least)
-            nearest[image, first_row + row] = place
-            best[image, first_row + row] = least
-            before, after = (
-                _lower(column[:place], line[:place]),
-                _lower(column[place + 1 :], line[place + 1 :]),
-            )
-            second[image, first_row + row] = min(before, after)
+            nearest.rows[image, first_row + row] = place
+            nearest.squares[image, first_row + row] = least
+            before = _lower_columns(column[:place], line[:place])
+            after = _lower_columns(column[place + 1 :], line[place + 1 :])
+            nearest.second_squares[image, first_row + row] = min(before, after)
 
 
 @compiled
@@ -180,19 +237,19 @@ def _least(line: np.ndarray) -> np.int32:
 
 
 @compiled
-def _place(line: np.ndarray, value: np.int32) -> int:
-    """The first place of `value`, which is the least of the line; whole chunks are passed over at vector speed."""
+def _first_position(line: np.ndarray, least: np.int32) -> int:
+    """Return the first position of the least value; chunks without it are skipped quickly."""
     place = 0
-    while place + CHUNK < len(line) and _least(line[place : place + CHUNK]) != value:
+    while place + CHUNK < len(line) and _least(line[place : place + CHUNK]) != least:
         place += CHUNK
-    while line[place] != value:
+    while line[place] != least:
         place += 1
     return place
 
 
 @compiled
-def _lower(column: np.ndarray, line: np.ndarray) -> np.int32:
-    """The least of the line, which also lowers the least of each column so far."""
+def _lower_columns(column: np.ndarray, line: np.ndarray) -> np.int32:
+    """Lower each entry of `column` to that of `line`; return the least of the line."""
     least = FAR
     for j in range(len(line)):
         value = line[j]
@@ -201,24 +258,23 @@ def _lower(column: np.ndarray, line: np.ndarray) -> np.int32:
     return least
 
 
-def _chosen(
-    config: MatchConfig,
-    nearest: np.ndarray,
-    best: np.ndarray,
-    second: np.ndarray,
-    mutual: np.ndarray,
+def _select(
+    config: MatchConfig, nearest: _Nearest, is_mutual: np.ndarray, image: int
 ) -> np.ndarray:
-    """The rows of one gallery image that pass all tests, best first, [K, 2] int32."""
-    squares, quality = best.astype(np.float64), best.astype(np.float64)
-    passed = ~np.isnan(best)  # FAR's bits are NaN: the gallery image has no descriptor
+    """Return the matches of one gallery image that pass all tests, best first, int32 [K, 2]."""
+    squares = nearest.squares[image].view(np.float32).astype(np.float64)
     if config.max_ratio < 1:
         with np.errstate(invalid="ignore"):
-            quality = squares / second
+            quality = squares / nearest.second_squares[image].view(np.float32)
         passed = quality < config.max_ratio**2
+    else:
+        quality = squares
+        # NaN are the bits of FAR: the gallery image has no descriptor.
+        passed = ~np.isnan(squares)
     if config.max_distance:
         passed &= squares <= (config.max_distance * UNITS_PER_ONE) ** 2
     if config.mutual:
-        passed &= mutual
+        passed &= is_mutual[image]
     rows = np.flatnonzero(passed)
     rows = rows[np.argsort(quality[rows], kind="stable")]
-    return np.stack([rows.astype(np.int32), nearest[rows]], axis=1)
+    return np.stack([rows.astype(np.int32), nearest.rows[image][rows]], axis=1)

@@ -1,4 +1,4 @@
-"""Do two photographs show the same thing? Matches that one transform explains, for all candidates of a query at once."""
+"""Verify that two images show the same object: enough matches must agree on one transform."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from data_io.records import ImageKeypoints
 from delf_ext.config import UsageError
 from delf_ext.geometry.matching import MatchConfig, match
 from delf_ext.geometry.ransac import Estimate, RansacConfig, estimate_all
-from delf_ext.geometry.transforms import MODELS
+from delf_ext.geometry.transforms import index_of_model
 
 
 @dataclass(frozen=True)
 class VerifyConfig:
-    """How to match and verify.
+    """Settings of matching and verification.
 
-    max_error_fraction: residual of an inlier over the longer side of the gallery image; it stands in for ransac.max_error_px,
-    since 10 pixels are much in a thumbnail and little in a photograph. For the same reason the query is first brought to the
-    longer side of the gallery image: a plausible scale is the change of an object's share of the frame, and ransac.place_px
-    are pixels of the gallery image on both sides. accepted_from: inliers from which a pair is believed, unless in either image
-    they lie in a strip, as lines of text, symmetry and mirror images make them: smaller over larger standard deviation below
-    min_spread.
-    Raises: UsageError where one is out of range.
+    The query is scaled to the longer side of the gallery image first. So plausible scales compare
+    shares of the image, and `ransac.place_px` are pixels of the gallery image in both.
+
+    Attributes:
+        match: settings of matching.
+        ransac: settings of RANSAC, except `max_error_px`.
+        max_error_fraction: largest residual of an inlier divided by the longer side of the gallery
+            image. It replaces `ransac.max_error_px`: 10 pixels are many in a thumbnail.
+        accepted_from: minimum number of inliers to accept a pair.
+        min_spread: minimum `spread` of the inliers in both images to accept a pair. Lines of text,
+            symmetry and mirror images have inliers in a thin strip.
     """
 
     match: MatchConfig = MatchConfig()
@@ -35,21 +39,30 @@ class VerifyConfig:
     min_spread: float = 0.15
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UsageError: if one is out of range.
+        """
         if self.accepted_from < 1:
             raise UsageError(f"accepted_from must be at least 1. Received {self.accepted_from}.")
         if not 0.0 < self.max_error_fraction < 1.0:
             raise UsageError(
-                f"max_error_fraction must lie in (0, 1). Received {self.max_error_fraction}."
+                f"max_error_fraction must be in (0, 1). Received {self.max_error_fraction}."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What speaks for one candidate.
+    """Evidence that one gallery image shows the same object as the query.
 
-    matches [K, 2] int32 (query row, gallery row), best first; inliers [K] bool, one-to-one; num_inliers; gallery_from_query
-    [3, 3] float64 in pixels of the two original images, None without inliers; significance: see the function of that name;
-    accepted: whether the inliers suffice.
+    Attributes:
+        matches: int32 [K, 2] (query row, gallery row), best first.
+        inliers: bool [K], one-to-one.
+        num_inliers: number of inliers.
+        gallery_from_query: float64 [3, 3] in pixels of the original images; None without inliers.
+        significance: see the function `significance`.
+        accepted: whether the inliers are enough and not in a strip.
     """
 
     matches: np.ndarray
@@ -66,11 +79,22 @@ def verify(
     keys: Sequence[int],
     config: VerifyConfig,
 ) -> list[Verification]:
-    """All candidates of one query, in their order; keys: one integer per candidate that seeds its search, such as its row.
+    """Verify all candidates of one query.
 
-    A candidate's result is a function of both images' features, its key and the config: not of the other candidates, their
-    order, the threads or the machine. Images without keypoints get no inlier.
-    Raises: ValueError where descriptors do not fit together, or there is not one key per candidate.
+    The result of a candidate depends on the features of the two images, its key and the config. It
+    does not depend on the other candidates, their order, the threads or the machine.
+
+    Args:
+        query: local features of the query.
+        gallery: local features of each candidate.
+        keys: one integer per candidate that seeds its RANSAC, such as its gallery row.
+        config: see `VerifyConfig`.
+
+    Returns:
+        One verification per candidate; images without keypoints have no inliers.
+
+    Raises:
+        ValueError: if descriptors have different d, or there is not one key per candidate.
     """
     if len(keys) != len(gallery):
         raise ValueError(
@@ -78,22 +102,19 @@ def verify(
         )
     matches = match(query.descriptors, [image.descriptors for image in gallery], config.match)
     offsets = np.cumsum([0, *map(len, matches)])
-    points, sides = (
-        np.empty((4, offsets[-1])),
-        np.array([max(1, *image.size_px) for image in gallery], np.float64),
-    )
+    sides = np.array([max(1, *image.size_px) for image in gallery], np.float64)
     scales = sides / max(1, *query.size_px)
-    for image, rows, scale, start, stop in zip(
-        gallery, matches, scales, offsets[:-1], offsets[1:], strict=True
-    ):
-        points[:2, start:stop] = query.keypoints_px[rows[:, 0]].T * scale
-        points[2:, start:stop] = image.keypoints_px[rows[:, 1]].T
-    estimates = estimate_all(
-        points, offsets, config.max_error_fraction * sides, keys, config.ransac
-    )
+    points = np.empty((4, offsets[-1]))
+    for row, image in enumerate(gallery):
+        columns = slice(offsets[row], offsets[row + 1])
+        query_rows, gallery_rows = matches[row].T
+        points[:2, columns] = query.keypoints_px[query_rows].T * scales[row]
+        points[2:, columns] = image.keypoints_px[gallery_rows].T
+    max_errors_px = config.max_error_fraction * sides
+    estimates = estimate_all(points, offsets, max_errors_px, keys, config.ransac)
     return [
         _verification(query, image, rows, estimate, scale, config)
-        for rows, estimate, scale, image in zip(matches, estimates, scales, gallery, strict=True)
+        for image, rows, estimate, scale in zip(gallery, matches, estimates, scales, strict=True)
     ]
 
 
@@ -105,56 +126,84 @@ def _verification(
     scale: float,
     config: VerifyConfig,
 ) -> Verification:
-    transform, num_inliers, size_px = (
-        estimate.gallery_from_query,
-        estimate.num_inliers,
-        image.size_px,
-    )
-    if transform is None:
+    """Return the evidence of an estimate from a query that was scaled by `scale`."""
+    if estimate.gallery_from_query is None:
         return Verification(matches, estimate.inliers, 0, None, 0.0)
-    max_error_px, sample_size = (
-        config.max_error_fraction * max(size_px),
-        MODELS.index(config.ransac.model) + 2,
-    )
-    by_chance = min(1.0, pi * max_error_px**2 / (size_px[0] * size_px[1]))
-    certain = significance(len(matches), num_inliers, sample_size, by_chance)
-    rows = matches[estimate.inliers].T
-    accepted = num_inliers >= config.accepted_from and config.min_spread <= min(
-        spread(points) for points in (query.keypoints_px[rows[0]], image.keypoints_px[rows[1]])
-    )
+    width, height = image.size_px
+    max_error_px = config.max_error_fraction * max(width, height)
+    num_inliers = estimate.num_inliers
+    accepted = num_inliers >= config.accepted_from
+    if accepted:
+        query_rows, gallery_rows = matches[estimate.inliers].T
+        accepted = (
+            spread(query.keypoints_px[query_rows]) >= config.min_spread
+            and spread(image.keypoints_px[gallery_rows]) >= config.min_spread
+        )
     return Verification(
-        matches, estimate.inliers, num_inliers, transform * (scale, scale, 1.0), certain, accepted
+        matches,
+        estimate.inliers,
+        num_inliers,
+        estimate.gallery_from_query * (scale, scale, 1.0),
+        significance(
+            len(matches),
+            num_inliers,
+            sample_size=index_of_model(config.ransac.model) + 2,
+            by_chance=min(1.0, pi * max_error_px**2 / (width * height)),
+        ),
+        accepted,
     )
 
 
 def spread(points: np.ndarray) -> float:
-    """Smaller over larger standard deviation of points [K, 2] along their principal axes: 0 on a line, 1 in a disc or square.
+    """Return how evenly points are spread in two directions.
 
     >>> spread(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0], [4.0, 2.0]]))
     0.5
+
+    Args:
+        points: float [K, 2].
+
+    Returns:
+        Smaller divided by larger standard deviation along the principal axes: 0 for a line, 1 for
+        a disc or a square.
     """
     x, y = (points - points.mean(axis=0)).astype(np.float64).T
-    both, apart = x @ x + y @ y, np.hypot(x @ x - y @ y, 2 * (x @ y))
-    return float(np.sqrt(max(both - apart, 0.0) / (both + apart))) if both > 0 else 0.0
+    total = x @ x + y @ y
+    difference = np.hypot(x @ x - y @ y, 2 * (x @ y))
+    if not total > 0:
+        return 0.0
+    return float(np.sqrt(max(total - difference, 0.0) / (total + difference)))
 
 
 def significance(num_matches: int, num_inliers: int, sample_size: int, by_chance: float) -> float:
-    """-log10 of the number of transforms with so many inliers to be expected among random matches; 0 where that exceeds 1.
+    """Return -log10 of the expected number of such transforms among random matches (NFA).
 
-    NFA = (n - m) C(n, k) C(k, m) alpha^(k - m), n matches, k inliers, m matches to a sample, alpha = `by_chance`: the share of
-    the gallery image within the error allowed. Higher is better. Evidence of two kinds of features adds up: 3 + 4 is 7.
-    Source: a contrario RANSAC; Moisan and Stival 2004; Moisan, Moulon and Monasse 2012 (IPOL 2), equation 5.
+    NFA = (n - m) C(n, k) C(k, m) alpha^(k - m), with n matches, k inliers, m matches per sample.
+    The significances of two kinds of features may be added.
+
+    Source: a contrario RANSAC; Moisan and Stival 2004; Moisan, Moulon and Monasse 2012 (IPOL 2),
+    equation 5.
+
+    Args:
+        num_matches: n.
+        num_inliers: k.
+        sample_size: m.
+        by_chance: alpha, the probability that a random match is an inlier: the area within the
+            largest error divided by the area of the gallery image.
+
+    Returns:
+        Higher is better; 0 if the expected number is above 1.
     """
     if num_inliers <= sample_size:
         return 0.0
-    tests = (
+    num_tests_log10 = (
         log10(num_matches - sample_size)
         + _log10_choose(num_matches, num_inliers)
         + _log10_choose(num_inliers, sample_size)
     )
-    return max(
-        0.0, round(-tests - (num_inliers - sample_size) * log10(by_chance), 6)
-    )  # logarithms differ in their last bits
+    value = -num_tests_log10 - (num_inliers - sample_size) * log10(by_chance)
+    # Rounded, because logarithms differ in their last bits between machines.
+    return max(0.0, round(value, 6))
 
 
 def _log10_choose(n: int, k: int) -> float:
