@@ -92,7 +92,7 @@ def test_help_ends_well_and_prints_no_warning(root: Path, arguments: list[str]) 
             "--batch_size must be even and at least 4. Received 1",
         ),
         (["--data=x"], "nothing to train: pass at least one of --train_logits"),
-        (["--train_sim", "--crop"], "--crop works with --augmentation"),
+        (["--train_sim", "--crop"], "--crop has no effect without --augmentation"),
         (["--resume"], "pass its directory with --run_dir"),
         (["--train_logits", "--layout=round"], "--layout=round"),
         (["search"], "--image=PHOTO"),

@@ -1,6 +1,7 @@
-"""Systems as data: `schema.py` has the records, each system is one file, `registry.py` lists them.
+"""Describe systems as data: `schema.py` defines the records, `registry.py` lists the recipes.
 
-`RECIPES`, `find_recipe` and `overview` of the registry are found here too, for notebooks.
+Each recipe has a file of its own. `RECIPES`, `find_recipe` and `overview` of the registry can also
+be imported from here.
 """
 
 from __future__ import annotations

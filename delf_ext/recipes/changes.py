@@ -1,4 +1,4 @@
-"""What differs between two recipes, and the change that a resumed run may have. Standard library only."""
+"""Compare two recipes, and change the number of epochs. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -10,24 +10,41 @@ from delf_ext.recipes import codec, schema
 
 
 def with_epochs(recipe: schema.Recipe, epochs: int) -> schema.Recipe:
-    """Return the recipe with another number of epochs in its last stage, `epochs` in all.
+    """Return the recipe with another total number of epochs; only the last stage changes.
 
-    Raises: UsageError when the earlier stages already take as many.
+    Args:
+        recipe: a recipe.
+        epochs: epochs of all stages together.
+
+    Returns:
+        The changed recipe.
+
+    Raises:
+        UsageError: the earlier stages take that many epochs already.
     """
     *earlier, last = recipe.stages
-    left = epochs - sum(stage.epochs for stage in earlier)
-    if left < 1:
+    num_earlier = sum(stage.epochs for stage in earlier)
+    if epochs <= num_earlier:
         raise UsageError(
-            f"--epochs must be above {epochs - left}, the epochs of the earlier stages. Received {epochs}."
+            f"--epochs must be above {num_earlier}, the epochs of the earlier stages. "
+            f"Received {epochs}."
         )
-    return dataclasses.replace(recipe, stages=(*earlier, dataclasses.replace(last, epochs=left)))
+    last = dataclasses.replace(last, epochs=epochs - num_earlier)
+    return dataclasses.replace(recipe, stages=(*earlier, last))
 
 
 def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
-    """Return one line "optimizer.lr: 0.0001 -> 1e-05" for each value in which two recipes differ; `about` is left out."""
-    before, after = (
-        _flat(codec.to_json(dataclasses.replace(one, about=schema.About()))) for one in (old, new)
-    )
+    """Return one line such as "optimizer.lr: 0.0001 -> 1e-05" for each changed value.
+
+    Args:
+        old: the first recipe.
+        new: the second recipe.
+
+    Returns:
+        The lines, sorted. Differences in `about` are left out.
+    """
+    before = _values_by_path(old)
+    after = _values_by_path(new)
     paths = sorted(
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
     )
@@ -36,18 +53,19 @@ def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
     ]
 
 
+def _values_by_path(recipe: schema.Recipe) -> dict[str, Any]:
+    return _flat(codec.to_json(dataclasses.replace(recipe, about=schema.About())))
+
+
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else None
-    )
-    if items is None:
+    """Return path -> value of all values in nested JSON data."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    else:
         return {path: value}
-    return {
-        key: one
-        for name, part in items
-        for key, one in _flat(part, f"{path}.{name}".lstrip(".")).items()
-    }
+    flat: dict[str, Any] = {}
+    for name, child in items:
+        flat.update(_flat(child, f"{path}.{name}".lstrip(".")))
+    return flat

@@ -1,4 +1,4 @@
-"""Recipes as JSON tagged by class name, and the settings of a recipe by path. Standard library only."""
+"""Convert recipes to JSON and back, and change values by path. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -16,28 +16,47 @@ AnyRecipe = schema.Recipe | schema.EnsembleRecipe
 
 
 def to_json(value: Any) -> Any:
-    """Return plain JSON data: a part as {"type": its class, field: value, ...}, with every field written out."""
+    """Convert a part to plain JSON data: {"type": class name, field: value, ...}.
+
+    Every field is written, so that a stored recipe does not change if a default changes.
+
+    Args:
+        value: a part, a tuple or a plain value.
+
+    Returns:
+        Dicts, lists and plain values.
+    """
     if isinstance(value, Part):
-        fields = {
-            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        names = [field.name for field in dataclasses.fields(value)]
+        fields = {name: to_json(getattr(value, name)) for name in names}
         return {"type": type(value).__name__, **fields}
-    return [to_json(one) for one in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value
 
 
 def from_json(value: Any, where: str = "recipe") -> Any:
-    """Return what `to_json` was given.
+    """Convert the data of `to_json` back.
 
-    Raises: UsageError that names the place in the data and, for an unknown type or key, the known ones.
+    Args:
+        value: dicts, lists and plain values.
+        where: name of the data, for messages.
+
+    Returns:
+        A part, a tuple or a plain value.
+
+    Raises:
+        UsageError: a type or key is unknown, or a value is wrong. The message begins with
+            `where` and the path within the data.
     """
     if isinstance(value, list):
-        return tuple(from_json(one, f"{where}.{row}") for row, one in enumerate(value))
+        return tuple(from_json(item, f"{where}.{row}") for row, item in enumerate(value))
     if not isinstance(value, dict):
         return value
     tag = value.get("type")
     if not isinstance(tag, str) or tag not in PARTS:
-        named = f"unknown type {tag!r}" if "type" in value else 'no "type"'
-        raise UsageError(f"{where}: {named}. Known types: {', '.join(sorted(PARTS))}.")
+        problem = f"unknown type {tag!r}" if "type" in value else 'no "type"'
+        raise UsageError(f"{where}: {problem}. Known types: {', '.join(sorted(PARTS))}.")
     known = field_types(PARTS[tag])
     unknown = sorted(set(value) - {"type", *known})
     if unknown:
@@ -45,12 +64,12 @@ def from_json(value: Any, where: str = "recipe") -> Any:
             f"{where}: unknown key {', '.join(unknown)} in {tag}. Known: {', '.join(known)}."
         )
     fields = {
-        name: from_json(one, f"{where}.{name}") for name, one in value.items() if name != "type"
+        name: from_json(child, f"{where}.{name}") for name, child in value.items() if name != "type"
     }
-    return _made(PARTS[tag], fields, where)
+    return _make_part(PARTS[tag], fields, where)
 
 
-def _made(kind: type[Part], fields: dict[str, Any], where: str) -> Part:
+def _make_part(kind: type[Part], fields: dict[str, Any], where: str) -> Part:
     missing = [
         field.name
         for field in dataclasses.fields(kind)
@@ -65,25 +84,47 @@ def _made(kind: type[Part], fields: dict[str, Any], where: str) -> Part:
 
 
 def recipe_from_json(value: Any, where: str = "recipe") -> AnyRecipe:
-    """Return the recipe. Raises: UsageError as `from_json`, and when the data hold another part."""
+    """Return the recipe in JSON data.
+
+    Args:
+        value: dicts, lists and plain values.
+        where: name of the data, for messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UsageError: as `from_json`, or the data hold another part than a recipe.
+    """
     recipe = from_json(value, where)
     if not isinstance(recipe, AnyRecipe):
-        found = recipe.__class__.__name__ if isinstance(recipe, Part) else type(value).__name__
+        received = type(recipe if isinstance(recipe, Part) else value).__name__
         raise UsageError(
-            f'{where}: must be an object with "type": "Recipe" or "EnsembleRecipe". Received {found}.'
+            f'{where}: must be an object with "type": "Recipe" or "EnsembleRecipe". '
+            f"Received {received}."
         )
     return recipe
 
 
-# --- settings by path ---------------------------------------------------------------------------------------------
+# --- values by path
 
 
 def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
-    """Return the part with settings such as "optimizer.lr=1e-3" applied in order.
+    """Apply settings such as "optimizer.lr=1e-3" to a part, in order.
 
-    A path names fields; in a list an element is named by its name, by its class, or by its number from 0. A value is
-    JSON or plain text; a part is given as JSON, or by its class name alone ("model.heads.main.pool=Gem").
-    Raises: UsageError with the path and what is known there.
+    A path consists of field names. An element of a list is named by its name, its class, or its
+    number from 0. A value is JSON or plain text. A part is given as JSON, or by its class name
+    alone: "model.heads.main.pool=Gem".
+
+    Args:
+        part: a recipe or another part.
+        settings: texts "PATH=VALUE".
+
+    Returns:
+        The changed part.
+
+    Raises:
+        UsageError: a path does not exist or a value is wrong; the message lists what is known.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")
@@ -96,25 +137,39 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
 
 
 def with_value(part: Kind, path: str, text: str) -> Kind:
-    """Return the part with the value at `path` replaced. Raises: UsageError as `with_settings`."""
+    """Replace one value of a part.
+
+    Args:
+        part: a recipe or another part.
+        path: path of the value, as in `with_settings`.
+        text: the new value, as in `with_settings`.
+
+    Returns:
+        The changed part.
+
+    Raises:
+        UsageError: the path does not exist or the value is wrong.
+    """
     try:
         return _replaced(part, type(part), path.split("."), (), text)
     except UsageError as error:
         message = str(error)
-        raise UsageError(
-            message if message.startswith("--set") else f"--set {path}={text}: {message}"
-        ) from None
+        if not message.startswith("--set"):
+            message = f"--set {path}={text}: {message}"
+        raise UsageError(message) from None
 
 
 def _replaced(
-    value: Any, annotation: Any, rest: list[str], done: tuple[str, ...], text: str
+    value: Any, annotation: Any, path: list[str], parents: tuple[str, ...], text: str
 ) -> Any:
-    if not rest:
+    """Return `value` with the value at `path`, which is relative to it, replaced by `text`."""
+    if not path:
         return _parsed(text, annotation)
-    name, place = rest[0], ".".join(done) or "the recipe"
+    name, *rest = path
+    place = ".".join(parents) or "the recipe"
     if isinstance(value, tuple):
         row = _row(value, name, place)
-        new = _replaced(value[row], item_type(annotation), rest[1:], (*done, name), text)
+        new = _replaced(value[row], item_type(annotation), rest, (*parents, name), text)
         return (*value[:row], new, *value[row + 1 :])
     if not isinstance(value, Part):
         raise UsageError(f"--set: {place} is {value!r} and has no part {name!r}.")
@@ -123,41 +178,45 @@ def _replaced(
         raise UsageError(
             f"--set: {place} ({type(value).__name__}) has no {name!r}. Known: {', '.join(types)}."
         )
-    new = _replaced(getattr(value, name), types[name], rest[1:], (*done, name), text)
+    new = _replaced(getattr(value, name), types[name], rest, (*parents, name), text)
     return dataclasses.replace(value, **{name: new})
 
 
 def _row(values: tuple[Any, ...], name: str, place: str) -> int:
     if name.isdecimal() and int(name) < len(values):
         return int(name)
-    names = [_name(value) for value in values]
+    names = [_element_name(value) for value in values]
     if name not in names:
-        raise UsageError(
-            f"--set: {place} has no {name!r}. Known: {', '.join(names) or 'none, it is empty'}."
-        )
+        known = ", ".join(names) or "none, the list is empty"
+        raise UsageError(f"--set: {place} has no {name!r}. Known: {known}.")
     return names.index(name)
 
 
-def _name(value: Any) -> str:
-    """Return how an element of a list is called in a path."""
+def _element_name(value: Any) -> str:
     if isinstance(value, schema.LossTerm):
         return value.shown_name
-    named = getattr(value, "name", "") or getattr(value, "group", "")
-    return named or type(value).__name__
+    name = getattr(value, "name", "") or getattr(value, "group", "")
+    return name or type(value).__name__
 
 
 def _parsed(text: str, annotation: Any) -> Any:
-    kinds = alternatives(annotation)
-    if text in PARTS and any(
-        isinstance(kind, type) and issubclass(PARTS[text], kind) for kind in kinds
-    ):
-        return _made(PARTS[text], {}, text)
+    if text in PARTS and _allows(annotation, PARTS[text]):
+        return _make_part(PARTS[text], {}, text)
     if annotation is str:
         return text
     if item_type(annotation) is str and not text.startswith("["):
         return tuple(word.strip() for word in text.split(",") if word.strip())
+    if text in ("None", "none"):
+        return None
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # plain text, or what JSON cannot hold
-        return {"None": None, "none": None}.get(text, text)
+    except (ValueError, RecursionError):
+        # Plain text, or a value that Python's JSON reader refuses.
+        return text
     return from_json(value, "value")
+
+
+def _allows(annotation: Any, kind: type[Part]) -> bool:
+    """Return whether a field with this annotation can hold parts of this class."""
+    classes = [known for known in alternatives(annotation) if isinstance(known, type)]
+    return any(issubclass(kind, known) for known in classes)

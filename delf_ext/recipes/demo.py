@@ -1,7 +1,8 @@
-"""The network of `make demo`: sized for two cores, random weights and a few hundred drawn photographs.
+"""Define the recipe of `make demo`: a network that two cores train in minutes from random weights.
 
-A trunk cut after block1, which many epochs fit into. What it learns of 72 products carries over to others best as it
-is pooled for the classifier: a similarity head trained on so few fits them alone.
+The trunk ends at block1, so that the time is enough for many epochs. The embedding is the pooled
+feature map and has no similarity head: with only 72 products in training, such a head would
+overfit them.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ RECIPE = dataclasses.replace(
     ),
     name="demo",
     about=schema.About(
-        summary="A small network for drawn products: block1, classification alone, 64 px.",
+        summary="Small network for drawn products: trunk up to block1, only classification, 64 px.",
         source="this project",
         command="make demo",
         cost="about two minutes on two cores",
-        expected="printed by make demo, with intervals",
+        expected="make demo prints the figures, with confidence intervals",
     ),
 )

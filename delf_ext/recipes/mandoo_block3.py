@@ -1,4 +1,4 @@
-"""The original on a trunk that ends at block3: larger maps, narrower features."""
+"""Define the recipe mandoo_block3: the 2018 original on a trunk that ends at block3."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ RECIPE = dataclasses.replace(
     with_value(mandoo_dual.RECIPE, "model.trunk.end_point", "block3"),
     name="mandoo_block3",
     about=schema.About(
-        summary="mandoo_dual on a trunk that ends at block3.",
+        summary=(
+            "As mandoo_dual, with a trunk that ends at block3: "
+            "larger feature maps with fewer channels."
+        ),
         source="NAVER AI Hackathon 2018, --resnet_type=resnet_v1_50/block3",
         command="mandoo --recipe=mandoo_block3 --pretrained_model=resnet_v1_50.ckpt",
-        cost="less than mandoo_dual: block4 is not computed",
+        cost="less than mandoo_dual, as block4 is not computed",
         expected="not measured yet",
     ),
 )

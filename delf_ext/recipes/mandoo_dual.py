@@ -1,7 +1,4 @@
-"""The dual-head ResNet-50 of the NAVER AI Hackathon 2018, and the original's flags.
-
-`from_flags` translates the flags of the original (`original_flags.py`) to a recipe.
-"""
+"""Define the recipe mandoo_dual, and translate the flags of the 2018 original to recipes."""
 
 from __future__ import annotations
 
@@ -25,31 +22,31 @@ COMPARING = ("sim", "sim_dist", "max_neg", "triplet")
 
 
 def from_flags(flags: Mapping[str, Value]) -> Recipe:
-    """Translate the original's flags to a recipe.
+    """Translate flags of the 2018 original to a recipe.
 
     Args:
-        flags: name -> value. A flag that is missing has its default; a name that is not the original's is ignored.
+        flags: name -> value. A missing flag gets its default; unknown names are ignored.
 
     Returns:
         The recipe named "mandoo_dual".
 
     Raises:
-        UsageError: naming the flag whose value has the wrong type, is out of range or does not fit the others.
+        UsageError: a value has the wrong type, is out of range or does not fit the others.
     """
     values = checked_values(flags)
     losses = _losses(values)
     require(
         bool(losses),
-        "nothing to train: pass at least one of --train_logits --train_sim --train_sim_dist --train_max_neg "
-        "--train_triplet, or a --recipe.",
+        "nothing to train: pass at least one of --train_logits --train_sim --train_sim_dist "
+        "--train_max_neg --train_triplet, or a --recipe.",
     )
     trunk = _trunk(values)
     require(
         any(term.head == "logits" for term in losses)
         or not values["stop_gradient_sim"]
         or trunk.is_frozen,
-        "--stop_gradient_sim keeps the similarity head from training the trunk, and nothing else would: "
-        "add --train_logits, or --freeze_backbone to keep the trunk as it is.",
+        "--stop_gradient_sim keeps the similarity head from training the trunk, and no other loss "
+        "trains it: add --train_logits, or pass --freeze_backbone to leave the trunk unchanged.",
     )
     cosine = values["lr_schedule"] == "cosine"
     schedule: schema.Schedule = schema.CosineDecay() if cosine else schema.Constant()
@@ -107,7 +104,7 @@ def _losses(values: Mapping[str, Value]) -> tuple[LossTerm, ...]:
 
 
 def _model(trunk: schema.Trunk, values: Mapping[str, Value]) -> Model:
-    """Without a similarity loss the embedding is the attention-weighted sum of features itself."""
+    """Return the model; without a similarity loss, the pooled features are the embedding."""
     heads: list[Head] = []
     if values["train_logits"]:
         heads.append(Head("logits", schema.DelfAttention(), classifier=schema.Linear()))
@@ -129,18 +126,19 @@ def _model(trunk: schema.Trunk, values: Mapping[str, Value]) -> Model:
 def _augmentations(values: Mapping[str, Value]) -> tuple[schema.Augmentation, ...]:
     chosen = [name for name in AUGMENTATIONS if values[name]]
     if chosen and not values["augmentation"]:
-        raise UsageError(f"--{chosen[0]} works with --augmentation; pass both.")
+        raise UsageError(f"--{chosen[0]} has no effect without --augmentation: pass both.")
     names = chosen or (["crop", "fliplr"] if values["augmentation"] else [])
     return tuple(AUGMENTATIONS[name] for name in names)
 
 
 def _sampling(values: Mapping[str, Value]) -> schema.Sampling:
-    """P x K where the losses look for hard examples, pairs where they compare, else shuffled."""
+    """Return P x K batches for losses that need hard examples, pairs for other pair losses."""
     batch_size = int(values["batch_size"])
     compared = [name for name in COMPARING if values[f"train_{name}"]]
     if compared and (batch_size < 4 or batch_size % 2):
         raise UsageError(
-            f"--train_{compared[-1]} compares images of a batch: --batch_size must be even and at least 4. Received {batch_size}."
+            f"--train_{compared[-1]} compares images of a batch: "
+            f"--batch_size must be even and at least 4. Received {batch_size}."
         )
     hard = values["train_max_neg"] or values["train_triplet"]
     per_class = int(values["images_per_class"]) or (4 if hard else 0)
@@ -148,8 +146,8 @@ def _sampling(values: Mapping[str, Value]) -> schema.Sampling:
         return schema.Pairs(batch_size) if compared else schema.Shuffled(batch_size)
     if per_class % 2 or batch_size % per_class or batch_size == per_class:
         raise UsageError(
-            f"--images_per_class must be even and divide --batch_size={batch_size} into two classes or more. "
-            f"Received {per_class}."
+            f"--images_per_class must be even and divide --batch_size={batch_size} into at least "
+            f"two classes. Received {per_class}."
         )
     return schema.PxK(batch_size // per_class, per_class)
 
@@ -167,13 +165,16 @@ def _validation(values: Mapping[str, Value]) -> schema.Validation | None:
 
 
 ABOUT = schema.About(
-    summary="ResNet-50 with a classification head and, behind a stop-gradient, a similarity head.",
+    summary="ResNet-50 with a classification head, and a similarity head behind a stop-gradient.",
     source="NAVER AI Hackathon 2018, image retrieval challenge",
-    command="mandoo --train_logits --train_sim --stop_gradient_sim --pretrained_model=resnet_v1_50.ckpt",
-    cost="200 epochs at 224 px; the run prints what an epoch takes here",
+    command=(
+        "mandoo --train_logits --train_sim --stop_gradient_sim --pretrained_model=resnet_v1_50.ckpt"
+    ),
+    cost="200 epochs at 224 px; training prints the time of an epoch",
     expected=(
-        "Grocery Store, val <- train, weights resnet_v1_50_pqf, with --freeze_batch_norm --augmentation --epochs=8 "
-        "--batch_size=32 --lr_schedule=cosine --eval_every_steps=75: mAP .556 to .572, R@1 .710 to .733 (two runs)"
+        "Grocery Store (queries: val, gallery: train), weights resnet_v1_50_pqf, with "
+        "--freeze_batch_norm --augmentation --epochs=8 --batch_size=32 --lr_schedule=cosine "
+        "--eval_every_steps=75: mAP .556 to .572, R@1 .710 to .733 (two runs)"
     ),
 )
 RECIPE = from_flags({"train_logits": True, "train_sim": True, "stop_gradient_sim": True})

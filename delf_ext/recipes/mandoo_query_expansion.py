@@ -1,4 +1,4 @@
-"""The original's query expansion: a query is the mean of itself, both mirror images and two turned copies."""
+"""Define the recipe mandoo_query_expansion: a query is embedded with four transformed copies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ RECIPE = dataclasses.replace(
     name="mandoo_query_expansion",
     test_time=schema.TestTime(("mirror", "flip", "turn45", "turn315"), queries_only=True),
     about=schema.About(
-        summary="mandoo_dual; a query's embedding is the mean over copies of the query.",
-        source="NAVER AI Hackathon 2018 (identity, both flips, random turns up to 45 degrees; here the turns are fixed)",
+        summary=(
+            "As mandoo_dual, but the embedding of a query is the mean over the query and "
+            "four copies: two mirrored, two rotated."
+        ),
+        source=(
+            "NAVER AI Hackathon 2018: both mirror images and random rotations up to 45 degrees "
+            "(here always 45 degrees)"
+        ),
         command="mandoo --recipe=mandoo_query_expansion --pretrained_model=resnet_v1_50.ckpt",
-        cost="training as mandoo_dual; a query is embedded five times",
+        cost="training as mandoo_dual; searching embeds each query five times",
         expected="not measured yet",
     ),
 )

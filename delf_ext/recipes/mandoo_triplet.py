@@ -1,4 +1,4 @@
-"""The original's triplet towers (`--train_triplet --margin`): one head, batch-hard triplets, batches of P x K."""
+"""Define the recipe mandoo_triplet: one head, trained with batch-hard triplets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ RECIPE = dataclasses.replace(
     from_flags({"train_triplet": True}),
     name="mandoo_triplet",
     about=schema.About(
-        summary="The similarity head alone, trained with batch-hard triplets.",
-        source="NAVER AI Hackathon 2018, --train_triplet; Hermans et al. 2017",
+        summary="Only the similarity head, trained with batch-hard triplets.",
+        source="NAVER AI Hackathon 2018, --train_triplet; Hermans et al., arXiv:1703.07737",
         command="mandoo --recipe=mandoo_triplet --pretrained_model=resnet_v1_50.ckpt",
         cost="as mandoo_dual",
         expected="not measured yet",

@@ -1,4 +1,8 @@
-"""Classification is a strong baseline for deep metric learning: cosine softmax, layer norm, class-balanced batches."""
+"""Define the recipe norm_softmax: softmax over cosines, layer norm, class-balanced batches.
+
+Source: Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning",
+arXiv:1811.12649.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,20 @@ RECIPE = schema.Recipe(
     input=schema.Input(224, (schema.Crop(), schema.MirrorLeftRight())),
     sampling=schema.PxK(classes=25, images=3),
     about=schema.About(
-        summary="Softmax over cosines at temperature .05 on a layer-normalized average pool; 25 classes x 3 images a batch.",
-        source="Zhai and Wu 2019, arXiv:1811.12649 (temperature, layer norm, class-balanced batches; optimizer ours)",
+        summary=(
+            "Softmax over cosines with temperature 0.05, on an average pool with layer norm; "
+            "25 classes x 3 images in a batch."
+        ),
+        source=(
+            "Zhai and Wu, arXiv:1811.12649 (temperature, layer norm and class-balanced batches; "
+            "the optimizer is our choice)"
+        ),
         command="mandoo --recipe=norm_softmax --pretrained_model=resnet_v1_50.ckpt",
-        cost="30 epochs at 224 px; the run prints what an epoch takes here",
+        cost="30 epochs at 224 px; training prints the time of an epoch",
         expected=(
-            "Grocery Store, val <- train, weights resnet_v1_50_pqf, seed 0, with --set stages.0.epochs=8 "
-            "--set model.trunk.batch_norm=inference: mAP .561 [.527, .592], R@1 .713"
+            "Grocery Store (queries: val, gallery: train), weights resnet_v1_50_pqf, seed 0, with "
+            "--set stages.0.epochs=8 --set model.trunk.batch_norm=inference: "
+            "mAP .561 [.527, .592], R@1 .713"
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The command-line flags of the 2018 original: a table of names, defaults and bounds."""
+"""Define the flags of the 2018 original: defaults, bounds, and their places in a recipe."""
 
 from __future__ import annotations
 
@@ -12,223 +12,248 @@ Value = bool | int | float | str
 
 
 class OriginalFlag(NamedTuple):
-    """A flag of the original: its default, whose type it has, and the bounds of its value.
+    """Flag of the 2018 original.
 
-    path: where the value is in the recipe, for `--set`. low: the lowest value; above: all values are above it.
+    Attributes:
+        name: name without the dashes.
+        default: default value; a value must have the same type.
+        path: path of the value in a recipe, for `--set`.
+        help: text for `--help`.
+        choices: allowed values of a string; () allows all.
+        low: smallest value.
+        above: bound that the value must exceed.
+        below: bound that the value must stay below.
     """
 
     name: str
     default: Value
-    help: str
     path: str
+    help: str
     choices: tuple[str, ...] = ()
     low: float | None = None
     above: float | None = None
     below: float | None = None
 
 
-RESNET_HELP = "trunk and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, inception_v3/Mixed_7c, vgg_16/conv5"
-FLAG_GROUPS: dict[str, tuple[OriginalFlag, ...]] = {
-    "Network": (
-        OriginalFlag(
-            "image_size",
-            224,
-            "side of the square that a photograph is resized to, in pixels",
-            "input.size_px",
-            low=32,
-        ),
-        OriginalFlag("resnet_type", "resnet_v1_50/block4", RESNET_HELP, "model.trunk.end_point"),
-        OriginalFlag(
-            "layout",
-            "auto",
-            "where a ResNet v1 has its strides; auto: as the manifest of the weights says",
-            "model.trunk.layout",
-            ("auto", "slim", "keras", "v1.5"),
-        ),
-        OriginalFlag(
-            "stop_gradient_sim",
-            False,
-            "stop gradients from the similarity head into trunk, attention and logits",
-            "model.heads.similarity.stop_gradient",
-        ),
-        OriginalFlag(
-            "skipcon_attn",
-            False,
-            "add the unweighted sum of features to the similarity head's input",
-            "model.heads.similarity.pool.skip_connection",
-        ),
-        OriginalFlag(
-            "logit_concat_sim",
-            False,
-            "append the logits to the similarity head's input",
-            "model.heads.similarity.append",
-        ),
+LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
+"""The losses of the original: --train_NAME adds one, --NAME_weight weighs it."""
+
+NETWORK = (
+    OriginalFlag(
+        "image_size",
+        224,
+        "input.size_px",
+        "side of the square that a photograph is resized to, in pixels",
+        low=32,
     ),
-    "Losses (any number together)": (
-        OriginalFlag(
-            "train_logits", False, "classification: softmax cross-entropy + squared error", "losses"
-        ),
-        OriginalFlag(
-            "train_sim", False, "pairs: sigmoid cross-entropy on (cosine - 0.5) * 32", "losses"
-        ),
-        OriginalFlag("train_sim_dist", False, "pairs: squared error of the same sigmoid", "losses"),
-        OriginalFlag(
-            "train_max_neg", False, "push the most similar images of other classes away", "losses"
-        ),
-        OriginalFlag(
-            "train_max_neg_topk",
-            5,
-            "how many of them per image",
-            "losses.max_neg.loss.top_k",
-            low=1,
-        ),
-        OriginalFlag("train_triplet", False, "batch-hard triplets (TensorFlow Addons)", "losses"),
-        OriginalFlag(
-            "margin",
-            0.3,
-            "of the triplets, on distances of unit vectors",
-            "losses.triplet.loss.margin",
-            above=0,
-        ),
-        *(
-            OriginalFlag(
-                f"{name}_weight",
-                1.0,
-                f"weight of --train_{name} in the sum",
-                f"losses.{name}.weight",
-                low=0,
-            )
-            for name in ("logits", "sim", "sim_dist", "max_neg", "triplet")
-        ),
+    OriginalFlag(
+        "resnet_type",
+        "resnet_v1_50/block4",
+        "model.trunk.end_point",
+        "trunk and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, "
+        "inception_v3/Mixed_7c, vgg_16/conv5",
     ),
-    "Training": (
-        OriginalFlag("epochs", 200, "passes over the training images", "stages.0.epochs", low=1),
-        OriginalFlag(
-            "batch_size",
-            64,
-            "images per step; 32 where a verb only embeds",
-            "sampling.batch_size",
-            low=1,
-        ),
-        OriginalFlag(
-            "images_per_class",
-            0,
-            "batches of P classes x K images; 0: K=4 for --train_triplet and --train_max_neg, else pairs",
-            "sampling.images",
-            low=0,
-        ),
-        OriginalFlag("lr", 1e-4, "Adam's learning rate", "optimizer.lr", above=0),
-        OriginalFlag(
-            "classifier_lr_factor",
-            10.0,
-            "learning rate of attention and classifier, times --lr",
-            "optimizer.factors.attention.factor",
-            above=0,
-        ),
-        OriginalFlag(
-            "lr_schedule",
-            "constant",
-            "learning rate over the run",
-            "stages.0.schedule",
-            ("constant", "cosine"),
-        ),
-        OriginalFlag(
-            "freeze_backbone",
-            False,
-            "train attention and heads on feature maps computed once (no augmentation)",
-            "model.trunk.frozen",
-        ),
-        OriginalFlag(
-            "freeze_batch_norm",
-            False,
-            "keep the trunk's stored batch statistics while training",
-            "model.trunk.batch_norm",
-        ),
-        OriginalFlag(
-            "batch_norm_decay",
-            0.997,
-            "how slowly the trunk's batch statistics follow; 0.9 suits runs of a few hundred steps",
-            "model.trunk.batch_norm_decay",
-            low=0,
-            below=1,
-        ),
-        OriginalFlag(
-            "weight_decay",
-            0.0,
-            "L2 penalty on the trunk's weights",
-            "model.trunk.weight_decay",
-            low=0,
-        ),
-        OriginalFlag(
-            "augmentation",
-            False,
-            "switch the changes below on; alone: --crop and --fliplr",
-            "input.augment",
-        ),
-        OriginalFlag(
-            "crop", False, "with --augmentation: a random part, sides 70 % or more", "input.augment"
-        ),
-        OriginalFlag("fliplr", False, "with --augmentation: left and right", "input.augment"),
-        OriginalFlag("flipud", False, "with --augmentation: upside down", "input.augment"),
-        OriginalFlag("rotate", False, "with --augmentation: -45 to +45 degrees", "input.augment"),
-        OriginalFlag("gausian", False, "with --augmentation: blur", "input.augment"),
-        OriginalFlag("dropout", False, "with --augmentation: pixels go black", "input.augment"),
-        OriginalFlag("noise", False, "with --augmentation: Gaussian noise", "input.augment"),
+    OriginalFlag(
+        "layout",
+        "auto",
+        "model.trunk.layout",
+        "stride layout of a ResNet v1; auto: the layout of the weights",
+        ("auto", "slim", "keras", "v1.5"),
     ),
-    "Validation": (
-        OriginalFlag(
-            "dev_percent",
-            0.1,
-            "share of the training classes held out to choose the best weights; 0: none",
-            "validation.share",
-            low=0,
-            below=1,
-        ),
-        OriginalFlag(
-            "dev_split",
-            "block",
-            "a contiguous block of classes, or random ones",
-            "validation",
-            ("block", "random"),
-        ),
-        OriginalFlag(
-            "dev_querynum",
-            300,
-            "most query images of the dev split",
-            "validation.max_queries",
-            low=1,
-        ),
-        OriginalFlag(
-            "dev_referencenum",
-            20,
-            "most gallery images per class of the dev split",
-            "validation.gallery_per_class",
-            low=1,
-        ),
-        OriginalFlag(
-            "eval_every_steps",
-            150,
-            "steps between evaluations on the dev split",
-            "validation.every_steps",
-            low=1,
-        ),
+    OriginalFlag(
+        "stop_gradient_sim",
+        False,
+        "model.heads.similarity.stop_gradient",
+        "stop gradients from the similarity head into trunk, attention and logits",
     ),
+    OriginalFlag(
+        "skipcon_attn",
+        False,
+        "model.heads.similarity.pool.skip_connection",
+        "add the unweighted sum of features to the similarity head's input",
+    ),
+    OriginalFlag(
+        "logit_concat_sim",
+        False,
+        "model.heads.similarity.append",
+        "append the logits to the similarity head's input",
+    ),
+)
+LOSS_FLAGS = (
+    OriginalFlag(
+        "train_logits", False, "losses", "classification: softmax cross-entropy + squared error"
+    ),
+    OriginalFlag(
+        "train_sim", False, "losses", "pairs: sigmoid cross-entropy on (cosine - 0.5) * 32"
+    ),
+    OriginalFlag("train_sim_dist", False, "losses", "pairs: squared error of the same sigmoid"),
+    OriginalFlag(
+        "train_max_neg", False, "losses", "push the most similar images of other classes away"
+    ),
+    OriginalFlag(
+        "train_max_neg_topk",
+        5,
+        "losses.max_neg.loss.top_k",
+        "number of such images for each image, for --train_max_neg",
+        low=1,
+    ),
+    OriginalFlag("train_triplet", False, "losses", "batch-hard triplets (TensorFlow Addons)"),
+    OriginalFlag(
+        "margin",
+        0.3,
+        "losses.triplet.loss.margin",
+        "margin of the triplets, on distances of unit vectors",
+        above=0,
+    ),
+    *(
+        OriginalFlag(
+            f"{name}_weight",
+            1.0,
+            f"losses.{name}.weight",
+            f"weight of --train_{name} in the sum of the losses",
+            low=0,
+        )
+        for name in LOSSES
+    ),
+)
+TRAINING = (
+    OriginalFlag("epochs", 200, "stages.0.epochs", "passes over the training images", low=1),
+    OriginalFlag(
+        "batch_size",
+        64,
+        "sampling.batch_size",
+        "images in a batch",
+        low=1,
+    ),
+    OriginalFlag(
+        "images_per_class",
+        0,
+        "sampling.images",
+        "batches of P classes x K images: K; 0: K=4 for --train_triplet and "
+        "--train_max_neg, else pairs",
+        low=0,
+    ),
+    OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", above=0),
+    OriginalFlag(
+        "classifier_lr_factor",
+        10.0,
+        "optimizer.factors.attention.factor",
+        "factor of --lr for the attention and the classifier",
+        above=0,
+    ),
+    OriginalFlag(
+        "lr_schedule",
+        "constant",
+        "stages.0.schedule",
+        "learning rate over the run",
+        ("constant", "cosine"),
+    ),
+    OriginalFlag(
+        "freeze_backbone",
+        False,
+        "model.trunk.frozen",
+        "train attention and heads on feature maps computed once (no augmentation)",
+    ),
+    OriginalFlag(
+        "freeze_batch_norm",
+        False,
+        "model.trunk.batch_norm",
+        "keep the trunk's stored batch statistics while training",
+    ),
+    OriginalFlag(
+        "batch_norm_decay",
+        0.997,
+        "model.trunk.batch_norm_decay",
+        "share of the trunk's batch statistics that a step keeps; use 0.9 for a few hundred steps",
+        low=0,
+        below=1,
+    ),
+    OriginalFlag(
+        "weight_decay", 0.0, "model.trunk.weight_decay", "L2 penalty on the trunk's weights", low=0
+    ),
+    OriginalFlag(
+        "augmentation",
+        False,
+        "input.augment",
+        "switch augmentation on; without the flags below: --crop and --fliplr",
+    ),
+    OriginalFlag(
+        "crop",
+        False,
+        "input.augment",
+        "with --augmentation: a random part, sides at least 70 % of the image's",
+    ),
+    OriginalFlag("fliplr", False, "input.augment", "with --augmentation: exchange left and right"),
+    OriginalFlag("flipud", False, "input.augment", "with --augmentation: exchange top and bottom"),
+    OriginalFlag(
+        "rotate", False, "input.augment", "with --augmentation: rotate by -45 to +45 degrees"
+    ),
+    OriginalFlag("gausian", False, "input.augment", "with --augmentation: blur"),
+    OriginalFlag(
+        "dropout", False, "input.augment", "with --augmentation: set single pixels to black"
+    ),
+    OriginalFlag("noise", False, "input.augment", "with --augmentation: add Gaussian noise"),
+)
+VALIDATION = (
+    OriginalFlag(
+        "dev_percent",
+        0.1,
+        "validation.share",
+        "share of the training classes held out to choose the best weights; 0: none",
+        low=0,
+        below=1,
+    ),
+    OriginalFlag(
+        "dev_split",
+        "block",
+        "validation",
+        "classes held out: a contiguous block, or random ones",
+        ("block", "random"),
+    ),
+    OriginalFlag(
+        "dev_querynum",
+        300,
+        "validation.max_queries",
+        "largest number of query images of the dev split",
+        low=1,
+    ),
+    OriginalFlag(
+        "dev_referencenum",
+        20,
+        "validation.gallery_per_class",
+        "largest number of gallery images per class of the dev split",
+        low=1,
+    ),
+    OriginalFlag(
+        "eval_every_steps",
+        150,
+        "validation.every_steps",
+        "steps between evaluations on the dev split",
+        low=1,
+    ),
+)
+FLAG_GROUPS = {
+    "Network": NETWORK,
+    "Losses (any number together)": LOSS_FLAGS,
+    "Training": TRAINING,
+    "Validation": VALIDATION,
 }
-ORIGINAL_FLAGS = {flag.name: flag for group in FLAG_GROUPS.values() for flag in group}
+"""Title of a group in `--help` -> its flags."""
+ORIGINAL_FLAGS = {flag.name: flag for flags in FLAG_GROUPS.values() for flag in flags}
 """Name of a flag -> its record."""
 
 
 def checked_values(flags: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the value of every flag of the original, in the type of its default.
+    """Return the value of every flag of the original.
 
     Args:
         flags: name -> value. A missing flag gets its default; unknown names are ignored.
 
     Returns:
-        Name -> value, in the order of the table.
+        Name -> value in the type of the flag's default, in the order of the table.
 
     Raises:
-        UsageError: a value has the wrong type or is out of range; the message names the flag.
+        UsageError: a value has the wrong type or is out of range.
     """
     values: dict[str, Value] = {
         name: coerced(flags.get(name, flag.default), type(flag.default), f"--{name}")

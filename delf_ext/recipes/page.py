@@ -1,65 +1,80 @@
-"""docs/recipes.md, made from the registry."""
+"""Write docs/recipes.md from the registry: `python -m delf_ext.recipes.page > docs/recipes.md`."""
 
 from __future__ import annotations
 
 from delf_ext.recipes.part import Part
 from delf_ext.recipes.registry import RECIPES, overview
-from delf_ext.recipes.schema import Recipe
+from delf_ext.recipes.schema import About, Recipe
+
+INTRODUCTION = """\
+# Recipes
+
+The systems that mandoo trains. This page is generated from the registry:
+`python -m delf_ext.recipes.page > docs/recipes.md`.
+
+A recipe describes a system: its model, losses, training and evaluation. It is a record made of
+parts; `delf_ext/recipes/` documents every part and its settings:
+
+- `schema.py`: the recipe itself, and ensembles of several recipes
+- `model_parts.py`: trunk, heads, pooling, classifiers
+- `loss_parts.py`: losses
+- `training_parts.py`: optimizers, stages, augmentation, sampling
+- `evaluation_parts.py`: validation, task, limits, and the steps after training
+
+`mandoo recipes --recipe=NAME` prints a recipe as JSON. `--recipe=FILE` trains from such a file,
+and `--set PATH=VALUE` changes one value:
+
+```
+mandoo --recipe=mandoo_block3 --set optimizer.lr=1e-3 --set stages.0.epochs=20 \\
+    --data=photos/ --run_dir=runs/block3
+```
+"""
 
 
 def as_markdown() -> str:
-    """Return docs/recipes.md; `python -m delf_ext.recipes.page > docs/recipes.md` writes it."""
+    """Return the text of docs/recipes.md."""
+    sections = [_section(name, about) for name, about in overview().items()]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def _section(name: str, about: About) -> str:
     lines = [
-        "# Recipes",
+        f"## {name}",
         "",
-        "The systems that mandoo trains. This page is made from the registry: "
-        "`python -m delf_ext.recipes.page > docs/recipes.md`.",
+        about.summary,
         "",
-        "A recipe is a record over shared parts (`delf_ext/recipes/schema.py`). `mandoo recipes --recipe=NAME` prints one as",
-        "JSON, `--recipe=FILE` trains from such a file, and `--set PATH=VALUE` changes any value of it:",
-        "",
-        "```",
-        "mandoo --recipe=mandoo_block3 --set optimizer.lr=1e-3 --set stages.0.epochs=20 --data=photos/ --run_dir=runs/block3",
-        "```",
+        f"- source: {about.source}",
+        f"- command: `{about.command}`",
+        f"- cost: {about.cost}",
+        f"- expected: {about.expected}",
     ]
-    for name, about in overview().items():
-        lines += ["", f"## {name}", "", about.summary, ""]
-        lines += [
-            f"- source: {about.source}",
-            f"- command: `{about.command}`",
-            f"- cost: {about.cost}",
-        ]
-        lines += [f"- expected: {about.expected}"]
-        recipe = RECIPES.get(name)
-        if isinstance(recipe, Recipe):
-            lines += [
-                "",
-                "| part | setting |",
-                "|---|---|",
-                *(f"| {what} | {text} |" for what, text in _parts(recipe)),
-            ]
+    recipe = RECIPES.get(name)
+    if isinstance(recipe, Recipe):
+        lines += ["", "| part | setting |", "|---|---|"]
+        lines += [f"| {part} | {setting} |" for part, setting in _settings(recipe)]
     return "\n".join(lines) + "\n"
 
 
-def _parts(recipe: Recipe) -> list[tuple[str, str]]:
+def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     trunk = recipe.model.trunk
-    schedule = ", ".join(
-        f"{stage.epochs} epochs, {_named(stage.schedule)}" for stage in recipe.stages
-    )
+    heads = [f"{head.name} ({_kind(head.pool)})" for head in recipe.model.heads]
+    losses = [f"{_kind(term.loss)} on {term.head}" for term in recipe.losses]
+    stages = [f"{stage.epochs} epochs, {_kind(stage.schedule)}" for stage in recipe.stages]
+    augmentations = [_kind(augmentation) for augmentation in recipe.input.augment]
     return [
         ("trunk", f"{trunk.name}/{trunk.end_point} ({trunk.source}), {recipe.input.size_px} px"),
-        ("heads", ", ".join(f"{head.name} ({_named(head.pool)})" for head in recipe.model.heads)),
+        ("heads", ", ".join(heads)),
         ("embedding", ", ".join(recipe.model.embedding)),
-        ("losses", ", ".join(f"{_named(term.loss)} on {term.head}" for term in recipe.losses)),
-        ("optimizer", f"{_named(recipe.optimizer)}, lr {recipe.optimizer.lr:g}"),
-        ("stages", schedule),
-        ("sampling", f"{_named(recipe.sampling)}, batches of {recipe.batch_size}"),
-        ("validation", _named(recipe.validation) if recipe.validation else "none"),
-        ("augmentation", ", ".join(map(_named, recipe.input.augment)) or "none"),
+        ("losses", ", ".join(losses)),
+        ("optimizer", f"{_kind(recipe.optimizer)}, lr {recipe.optimizer.lr:g}"),
+        ("stages", ", ".join(stages)),
+        ("sampling", f"{_kind(recipe.sampling)}, batches of {recipe.batch_size}"),
+        ("validation", _kind(recipe.validation) if recipe.validation else "none"),
+        ("augmentation", ", ".join(augmentations) or "none"),
     ]
 
 
-def _named(part: Part) -> str:
+def _kind(part: Part) -> str:
     return type(part).__name__
 
 

@@ -1,4 +1,4 @@
-"""The recipes that come with mandoo. A new one is one file and one line here."""
+"""List the recipes of mandoo. To add one, write its file and add it to RECIPES."""
 
 from __future__ import annotations
 
@@ -30,30 +30,41 @@ RECIPES: dict[str, AnyRecipe] = {
 }
 OTHER_SYSTEMS: dict[str, About] = {
     "keras_baseline": About(
-        summary="The challenge's official baseline: a small classifier with a trainer of its own.",
+        summary="Official baseline of the challenge: a small classifier with its own trainer.",
         source="NAVER AI Hackathon 2018, official Keras code",
         command="python -m baseline_keras --data=photos/",
         cost="100 epochs",
-        expected="published: mAP .0116 on the challenge's data; Grocery Store, val <- train, 12 epochs at 96 px: mAP .191",
+        expected=(
+            "published: mAP .0116 on the data of the challenge; "
+            "Grocery Store (queries: val, gallery: train), 12 epochs at 96 px: mAP .191"
+        ),
     )
 }
 
 
 def find_recipe(name_or_path: str) -> AnyRecipe:
-    """Return the recipe of that name, or the one in a JSON file.
+    """Return a recipe by name, or read one from a JSON file.
 
-    Raises: UsageError that lists the names, or says what is wrong in the file.
+    Args:
+        name_or_path: name in RECIPES, or path of a file.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UsageError: the name is unknown, or the file does not hold a recipe.
     """
     if name_or_path in RECIPES:
         return RECIPES[name_or_path]
     if name_or_path in OTHER_SYSTEMS:
         raise UsageError(
-            f"{name_or_path} trains by its own command: {OTHER_SYSTEMS[name_or_path].command}"
+            f"{name_or_path} has its own training command: {OTHER_SYSTEMS[name_or_path].command}"
         )
     path = Path(name_or_path)
     if not path.is_file():
         raise UsageError(
-            f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}; or give a JSON file."
+            f"unknown recipe {name_or_path!r}. Known: {', '.join(RECIPES)}. "
+            "Or pass the path of a JSON file."
         )
     try:
         return recipe_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
@@ -64,5 +75,5 @@ def find_recipe(name_or_path: str) -> AnyRecipe:
 
 
 def overview() -> dict[str, About]:
-    """Return name -> description of every system, recipes first."""
+    """Return name -> description of every system; the recipes come first."""
     return {**{name: recipe.about for name, recipe in RECIPES.items()}, **OTHER_SYSTEMS}

@@ -29,7 +29,7 @@ class Flag(NamedTuple):
 
 
 ORIGINAL = {
-    group: tuple(Flag(*flag[:3], flag.choices) for flag in entries)
+    group: tuple(Flag(flag.name, flag.default, flag.help, flag.choices) for flag in entries)
     for group, entries in FLAG_GROUPS.items()
 }
 GROUPS: dict[str, tuple[Flag, ...]] = {

@@ -428,7 +428,7 @@ def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
         ("losses.5.weight=1", "--set: losses has no '5'. Known: logits, sim."),
         ("losses.-1.weight=1", "--set: losses has no '-1'. Known: logits, sim."),
         ("model.heads.foo.pool=Gem", "--set: model.heads has no 'foo'. Known: logits, similarity."),
-        ("input.augment.0=Crop", "--set: input.augment has no '0'. Known: none, it is empty."),
+        ("input.augment.0=Crop", "--set: input.augment has no '0'. Known: none, the list is empty."),
         (
             "optimizer.factors.logits.factor=1",
             "--set: optimizer.factors has no 'logits'. Known: attention, classifier.",

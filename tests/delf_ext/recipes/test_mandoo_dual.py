@@ -164,7 +164,7 @@ def test_other_names_are_ignored() -> None:
 # --- what is refused
 
 COMPARES = "compares images of a batch: --batch_size must be even and at least 4."
-DIVIDES = "--images_per_class must be even and divide --batch_size=6 into two classes or more."
+DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at least two classes."
 
 
 @pytest.mark.parametrize(
@@ -222,15 +222,16 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into two cl
             {"images_per_class": 6, "batch_size": 6},
             f"{DIVIDES} Received 6.",
         ),
-        ({"fliplr": True}, "--fliplr works with --augmentation; pass both."),
+        ({"fliplr": True}, "--fliplr has no effect without --augmentation: pass both."),
         (
             {"logit_concat_sim": True, "train_logits": False, "train_sim": True},
             "--logit_concat_sim appends the class logits: it needs --train_logits.",
         ),
         (
             {"stop_gradient_sim": True, "train_logits": False, "train_sim": True},
-            "--stop_gradient_sim keeps the similarity head from training the trunk, and nothing "
-            "else would: add --train_logits, or --freeze_backbone to keep the trunk as it is.",
+            "--stop_gradient_sim keeps the similarity head from training the trunk, and no other "
+            "loss trains it: add --train_logits, or pass --freeze_backbone to leave the trunk "
+            "unchanged.",
         ),
         ({"lr": "fast"}, "--lr must be a number. Received 'fast'."),
         ({"epochs": 2.5}, "--epochs must be a whole number. Received 2.5."),

@@ -41,7 +41,7 @@ def refusal(name_or_path: str | Path) -> str:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    known = f"Known: {', '.join(RECIPES)}; or give a JSON file."
+    known = f"Known: {', '.join(RECIPES)}. Or pass the path of a JSON file."
     assert refusal("mandoo_duel") == f"unknown recipe 'mandoo_duel'. {known}"
     assert refusal("") == f"unknown recipe ''. {known}"
     assert refusal(tmp_path) == f"unknown recipe {str(tmp_path)!r}. {known}"
@@ -49,7 +49,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_the_official_baseline_has_a_command_of_its_own() -> None:
     command = "python -m baseline_keras --data=photos/"
-    assert refusal("keras_baseline") == f"keras_baseline trains by its own command: {command}"
+    assert refusal("keras_baseline") == f"keras_baseline has its own training command: {command}"
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"recipe"])

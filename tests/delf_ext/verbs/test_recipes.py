@@ -1,4 +1,4 @@
-"""`mandoo recipes`, --recipe and --set through the front door."""
+"""Test `mandoo recipes`, --recipe and --set from the command line."""
 
 from __future__ import annotations
 
@@ -14,23 +14,8 @@ from delf_ext.recipes import codec, mandoo_dual, mandoo_triplet, schema
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES, overview
-from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.hints import LISTS, settings_for
 from delf_ext.verbs.training_flags import recipe_from_flags
-
-
-def flags_of(*arguments: str) -> Any:
-    values = new_flags()
-    values(["mandoo", *arguments])
-    return values
-
-
-def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        dual_main.main(list(arguments))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.removeprefix("usage error: ")
-
 
 # --- mandoo recipes
 
@@ -45,13 +30,13 @@ def test_recipes_lists_every_system_with_its_command(capsys) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_that_is_printed_is_read_back(name: str, tmp_path: Path, capsys) -> None:
+def test_a_printed_recipe_is_read_back(name: str, tmp_path: Path, capsys, flags_of) -> None:
     dual_main.main(["recipes", f"--recipe={name}"])
     (tmp_path / "mine.json").write_text(capsys.readouterr().out)
     assert recipe_from_flags(flags_of(f"--recipe={tmp_path}/mine.json")) == RECIPES[name]
 
 
-def test_settings_are_applied_in_order_and_printed(tmp_path: Path, capsys) -> None:
+def test_settings_are_applied_in_order_and_printed(tmp_path: Path, capsys, flags_of) -> None:
     settings = ["optimizer.lr=1e-3", "model.heads.logits.pool=Gem", "model.heads.logits.pool.p=4"]
     arguments = [word for setting in settings for word in ("--set", setting)]
     dual_main.main(["recipes", "--recipe=mandoo_dual", *arguments])
@@ -63,12 +48,12 @@ def test_settings_are_applied_in_order_and_printed(tmp_path: Path, capsys) -> No
     assert recipe_from_flags(flags) == with_settings(mandoo_dual.RECIPE, settings)
 
 
-def test_settings_need_the_name_of_a_recipe(capsys) -> None:
-    error = refused(capsys, "recipes", "--set", "optimizer.lr=1")
-    assert error.startswith("--set changes a recipe: name it with --recipe.")
+def test_set_without_recipe_is_refused(refused) -> None:
+    error = refused(2, "recipes", "--set", "optimizer.lr=1")
+    assert error.startswith("usage error: --set changes a recipe: name it with --recipe.")
 
 
-def test_settings_also_change_the_network_of_the_originals_flags() -> None:
+def test_set_overrides_a_flag_of_the_original(flags_of) -> None:
     flags = flags_of("--train_logits", "--lr=1e-3", "--set", "optimizer.lr=1e-2")
     assert recipe_from_flags(flags).optimizer.lr == 1e-2
 
@@ -97,14 +82,11 @@ def test_settings_also_change_the_network_of_the_originals_flags() -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["recipes", "train"])
-def test_a_bad_setting_is_named_with_what_is_known(
-    verb: str,
-    setting: str,
-    message: str,
-    capsys,
+def test_a_bad_setting_is_named_with_the_known_ones(
+    verb: str, setting: str, message: str, refused
 ) -> None:
-    error = refused(capsys, verb, "--recipe=mandoo_dual", "--set", setting)
-    assert error.startswith(message)
+    error = refused(2, verb, "--recipe=mandoo_dual", "--set", setting)
+    assert error.startswith(f"usage error: {message}")
 
 
 @pytest.mark.parametrize(
@@ -124,24 +106,22 @@ def test_a_bad_setting_is_named_with_what_is_known(
     ],
 )
 def test_a_bad_recipe_file_is_named(
-    content: str | None,
-    message: str,
-    tmp_path: Path,
-    monkeypatch,
-    capsys,
+    content: str | None, message: str, tmp_path: Path, monkeypatch, refused
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if content is not None:
         (tmp_path / "mine.json").write_text(content)
-    assert refused(capsys, "--recipe=mine.json").startswith(message)
+    assert refused(2, "--recipe=mine.json").startswith(f"usage error: {message}")
 
 
-def test_a_system_with_a_trainer_of_its_own_is_named_with_its_command(capsys) -> None:
-    error = refused(capsys, "--recipe=keras_baseline")
-    assert error.startswith("keras_baseline trains by its own command: python -m baseline_keras")
+def test_the_baseline_is_refused_as_a_recipe_with_its_own_command(refused) -> None:
+    error = refused(2, "--recipe=keras_baseline")
+    assert error.startswith(
+        "usage error: keras_baseline has its own training command: python -m baseline_keras"
+    )
 
 
-# --- a flag of the original beside --recipe
+# --- a flag of the original together with --recipe
 
 
 @pytest.mark.parametrize(
@@ -156,12 +136,14 @@ def test_a_system_with_a_trainer_of_its_own_is_named_with_its_command(capsys) ->
         ("--dev_percent=0", "with --recipe pass --set validation=None"),
         (
             "--resnet_type=resnet_v1_101/block3",
-            "with --recipe pass --set model.trunk.name=resnet_v1_101 --set model.trunk.end_point=block3",
+            "with --recipe pass --set model.trunk.name=resnet_v1_101 "
+            "--set model.trunk.end_point=block3",
         ),
         (
             "--train_triplet",
-            "in a recipe it is part of losses: write `mandoo recipes --recipe=mandoo_dual > mine.json`, "
-            "change it there and pass --recipe=mine.json",
+            "in a recipe it is part of losses: write "
+            "`mandoo recipes --recipe=mandoo_dual > mine.json`, change it there and pass "
+            "--recipe=mine.json",
         ),
         (
             "--margin=0.5",
@@ -173,17 +155,15 @@ def test_a_system_with_a_trainer_of_its_own_is_named_with_its_command(capsys) ->
         ),
     ],
 )
-def test_a_flag_of_the_original_beside_a_recipe_says_what_to_pass(
-    flag: str,
-    instead: str,
-    capsys,
+def test_a_flag_of_the_original_with_a_recipe_says_what_to_pass_instead(
+    flag: str, instead: str, refused
 ) -> None:
-    error = refused(capsys, "--recipe=mandoo_dual", flag)
+    error = refused(2, "--recipe=mandoo_dual", flag)
     name = flag.partition("=")[0]
-    assert error.startswith(f"{name} is a flag of the original's network; {instead}")
+    assert error.startswith(f"usage error: {name} is a flag of the original's network; {instead}")
 
 
-OTHERS: dict[str, Any] = {
+OTHER_VALUES: dict[str, Any] = {
     "image_size": 96,
     "resnet_type": "resnet_v1_101/block3",
     "layout": "v1.5",
@@ -207,29 +187,29 @@ LOSSES = ("train_logits", "train_sim", "train_sim_dist", "train_max_neg", "train
 
 
 @pytest.mark.parametrize("name", ORIGINAL_FLAGS)
-def test_what_is_suggested_does_what_the_flag_does(name: str) -> None:
-    """Twin: the recipe that `from_flags` makes of the flag itself."""
+def test_suggested_settings_give_the_recipe_that_the_flag_gives(name: str) -> None:
     flag = ORIGINAL_FLAGS[name]
-    value = OTHERS.get(name, not flag.default)
+    value = OTHER_VALUES.get(name, not flag.default)
     assert value != flag.default
     settings = settings_for(name, value)
     if not settings:
         assert flag.path in (*LISTS, "sampling.images")
         return
     base: dict[str, Any] = {loss: True for loss in LOSSES}
-    if name == "batch_size":  # the others make batches of classes, which have no size of their own
+    if name == "batch_size":
+        # The other losses need batches of P x K images, which have no setting for their size.
         base = {"train_logits": True, "train_sim": True}
     before, after = mandoo_dual.from_flags(base), mandoo_dual.from_flags({**base, name: value})
     assert with_settings(before, settings) == after != before
 
 
-def test_a_suggestion_that_a_recipe_cannot_follow_is_not_made(capsys) -> None:
-    """Batches of P x K have no size of their own."""
+def test_no_setting_is_suggested_that_the_recipe_does_not_have(refused) -> None:
+    # Batches of P x K images have no setting for their size.
     assert isinstance(mandoo_triplet.RECIPE.sampling, schema.PxK)
-    error = refused(capsys, "--recipe=mandoo_triplet", "--batch_size=8")
+    error = refused(2, "--recipe=mandoo_triplet", "--batch_size=8")
     assert "in a recipe it is part of sampling.batch_size: write `mandoo recipes" in error
 
 
-def test_a_value_with_spaces_or_brackets_is_quoted(capsys) -> None:
-    error = refused(capsys, "--recipe=mandoo_dual", "--nofreeze_backbone")
+def test_a_suggested_value_with_brackets_is_quoted(refused) -> None:
+    error = refused(2, "--recipe=mandoo_dual", "--nofreeze_backbone")
     assert re.search(r"--set 'model\.trunk\.frozen=\[\]'", error)
