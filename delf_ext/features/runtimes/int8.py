@@ -1,6 +1,7 @@
-"""A network of ours in 8-bit integers, run by OpenVINO: NNCF quantises it after training, on photographs of the user's data.
+"""Quantise a network to 8-bit integers with NNCF, and run it with OpenVINO.
 
-Its vectors are near those of float32, but not by TOLERANCE: so they have a digest of their own, and the two are not mixed.
+NNCF calibrates the network on images of the user. Its embeddings are near those of float32, but
+differ by more than TOLERANCE, so they have their own digest and the two are never mixed.
 """
 
 from __future__ import annotations
@@ -23,36 +24,51 @@ from delf_ext.features.network_embedders import graph_file
 from delf_ext.features.runtimes.networks import open_network
 
 CALIBRATION_IMAGES = 300
-# Symmetric activations, and a bit of the first layer's weights unused. Mean cosine to float32 of ResNet-50's embeddings of 99
-# Grocery photographs, calibrated on 60: 0.9956. With that bit unused in all layers 0.9941, ranges by quantile 0.9933; asymmetric
-# activations, and sums kept in float, change nothing (0.9956, 0.9958).
-PRESET, OVERFLOW_FIX = "performance", "first_layer_only"
-# Pooling and the division by the length: cheap, and vectors would not have unit length.
+# Symmetric activations, and one unused bit in the weights of the first layer. Mean cosine to
+# float32 of a ResNet-50's embeddings of 99 Grocery Store images, calibrated on 60: 0.9956. With the
+# unused bit in all layers 0.9941, ranges by quantile 0.9933; asymmetric activations and sums in
+# float change nothing (0.9956, 0.9958).
+PRESET = "performance"
+OVERFLOW_FIX = "first_layer_only"
+# Operations of the pooling and of the division by the length stay in float: they are cheap, and
+# embeddings would not have unit length.
 KEPT_FLOAT = ["ReduceMean", "ReduceSum", "Power", "Multiply", "Divide"]
 
 
 def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Embedder:
-    """The network, weights as they are now, quantised on CALIBRATION_IMAGES of `images`, and printed with them.
+    """Return the network, with its present weights, in 8-bit integers.
 
-    folder: where the graph and the quantised network are kept. The digest changes with weights, those photographs and settings.
-    Raises: ValueError naming the extra when NNCF or OpenVINO is missing, and when none of the photographs is readable.
+    Prints which images it was calibrated on. The digest changes with the weights, these images and
+    the settings.
+
+    Args:
+        embedder: one with a TensorFlow graph.
+        images: at most CALIBRATION_IMAGES of them are used.
+        folder: where graphs and quantised networks are kept.
+
+    Returns:
+        The quantised embedder.
+
+    Raises:
+        ValueError: NNCF or OpenVINO is missing, or none of the images is readable.
     """
     chosen = spread(images, CALIBRATION_IMAGES)
     contents = [content_digest(path) for path in chosen.paths]
     settings = [PRESET, OVERFLOW_FIX, KEPT_FLOAT]
     digest = digest_of([embedder.digest, "int8", settings, contents])
     path = folder / f"{digest}-int8" / "network.xml"
-    known = path.is_file()
-    if not known:
-        print(f"int8: quantising {embedder.name}; it takes minutes, once", flush=True)
+    is_known = path.is_file()
+    if not is_known:
+        print(f"int8: quantising {embedder.name}; this takes minutes, only once", flush=True)
         batches = decoded_batches(chosen, embedder.image_size, batch_size=1)
         samples = [item[None] for (item,) in batches if not isinstance(item, str)]
         if not samples:
             raise ValueError(
-                f"--runtime=openvino-int8: none of {len(chosen)} photographs to calibrate on could be read."
+                f"--runtime=openvino-int8: none of {len(chosen)} photographs to calibrate on "
+                "could be read."
             )
         quantize(graph_file(embedder, folder), samples, path)
-    when = "before" if known else "now"
+    when = "before" if is_known else "now"
     which = f"{len(chosen)} of {len(images)} photographs, {chosen.paths[0]} to {chosen.paths[-1]}"
     print(f"int8: calibrated {when} on {which} ({path})")
     run = open_network(path, "openvino").compiled(0)
@@ -60,22 +76,32 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
 
 
 def spread(images: ImageList, count: int) -> ImageList:
-    """At most `count` of the list, evenly over it."""
-    return images.take(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
+    """Return at most `count` images at even distances in the list."""
+    rows = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    return images.take(rows)
 
 
 def quantize(graph: Path, samples: Sequence[np.ndarray], out: Path) -> None:
-    """A frozen graph with one input to OpenVINO's out (.xml, with a .bin beside it), in a folder of its own, whole or not at all.
+    """Quantise a frozen graph; a killed run leaves no incomplete result.
 
-    samples: inputs of the network, one batch each.
+    Args:
+        graph: file of a frozen graph with one input.
+        samples: inputs of the network, one batch [B, S, S, 3] each.
+        out: the `.xml` file to write, with a `.bin` beside it; no other file is in its folder.
+
+    Raises:
+        ValueError: NNCF or OpenVINO is missing.
+        OSError: the result cannot be written.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # or NNCF would report each use to its makers
+    # Otherwise NNCF reports each use to its makers.
+    os.environ.setdefault("NNCF_CI", "1")
     try:
         import nncf
         import openvino
     except ImportError:
         raise ValueError(
-            "--runtime=openvino-int8 needs OpenVINO and NNCF: pip install -e '.[int8]'"
+            "--runtime=openvino-int8 needs OpenVINO and NNCF: "
+            'pip install -e ".[int8]" in the clone.'
         ) from None
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(
@@ -90,10 +116,11 @@ def quantize(graph: Path, samples: Sequence[np.ndarray], out: Path) -> None:
     )
     out.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent.parent, prefix=".int8.") as temporary:
-        made = Path(temporary) / "whole"
-        openvino.save_model(quantized, made / out.name, compress_to_fp16=False)
+        complete = Path(temporary) / "complete"
+        openvino.save_model(quantized, complete / out.name, compress_to_fp16=False)
         try:
-            made.rename(out.parent)
+            complete.rename(out.parent)
         except OSError:
-            if not out.is_file():  # else another process was quicker
+            # Another process may have written the same result first.
+            if not out.is_file():
                 raise

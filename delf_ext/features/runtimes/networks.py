@@ -1,8 +1,9 @@
-"""Networks outside TensorFlow: a file opened by OpenVINO (frozen TensorFlow graphs, ONNX) or by ONNX Runtime (ONNX).
+"""Open network files with OpenVINO (frozen TensorFlow graphs, ONNX) or ONNX Runtime (ONNX).
 
-Seen: ResNet-50 by either differs from TensorFlow's embedding by less than 1e-5 of its length in float32 (TOLERANCE), so both
-make vectors of the same space: an embedder keeps its digest in another runtime, and queries of one are searched in a gallery of
-the other. Last bits differ: for equal bytes use one runtime throughout.
+Measured: embeddings of a ResNet-50 differ from TensorFlow's by less than TOLERANCE with both
+runtimes, in float32. So an embedder keeps its digest in another runtime, and queries embedded by
+one can be searched in a gallery embedded by another. The last bits differ: for equal bytes, use one
+runtime for everything.
 """
 
 from __future__ import annotations
@@ -15,16 +16,26 @@ from typing import Any, Protocol
 
 import numpy as np
 
-TOLERANCE = 1e-5  # length of the difference of two unit vectors, float32
+# Length of the difference of two embeddings.
+TOLERANCE = 1e-5
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+OPENVINO_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+INSTALL = 'pip install -e ".[fast]" in the clone.'
 
 Run = Callable[[np.ndarray], np.ndarray]
+"""Batch [B, ...] -> float32 output [B, ...]."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output. names: all it has. shape: None where a length is free. dtype: such as "float32"."""
+    """Input or output of a network.
+
+    Attributes:
+        names: all its names.
+        shape: its lengths; None for a length that is not fixed.
+        dtype: such as "float32".
+    """
 
     names: tuple[str, ...]
     shape: tuple[int | None, ...]
@@ -32,37 +43,57 @@ class Port:
 
 
 class RuntimeNetwork(Protocol):
-    """An opened file."""
+    """Interface of an opened network file.
+
+    Attributes:
+        inputs: the inputs.
+        outputs: the outputs.
+    """
 
     inputs: list[Port]
     outputs: list[Port]
 
     def compiled(self, output: int) -> Run:
-        """Return the function from one batch to the output of that number."""
+        """Return the function of one batch to the output of that number."""
 
 
 def installed_runtime() -> str:
-    """The first of RUNTIMES whose package is there. Raises: ValueError naming the extra when none is."""
+    """Return the first of RUNTIMES that is installed.
+
+    Returns:
+        "openvino" or "onnxruntime".
+
+    Raises:
+        ValueError: none is installed.
+    """
     for name in RUNTIMES:
         if find_spec(name):
             return name
-    raise ValueError("an ONNX model needs OpenVINO or ONNX Runtime: pip install -e '.[fast]'")
+    raise ValueError(f"an ONNX model needs OpenVINO or ONNX Runtime: {INSTALL}")
 
 
 def open_network(path: Path, runtime: str, bfloat16: bool = False) -> RuntimeNetwork:
-    """bfloat16: OpenVINO's arithmetic; ONNX Runtime keeps the file's own.
+    """Open a network file.
 
-    Raises: ValueError when the runtime is missing, or refuses the file.
+    Args:
+        path: a frozen graph (OpenVINO only) or an ONNX file.
+        runtime: a key of RUNTIMES.
+        bfloat16: compute in bfloat16 (OpenVINO only).
+
+    Returns:
+        The opened network.
+
+    Raises:
+        ValueError: the file or the runtime is missing, or the runtime cannot read the file.
     """
     if not path.is_file():
         raise ValueError(f"{path}: not found.")
     try:
         return _OpenVino(path, bfloat16) if runtime == "openvino" else _OnnxRuntime(path)
     except ImportError:
-        raise ValueError(
-            f"--runtime={runtime} needs {RUNTIMES[runtime]}: pip install -e '.[fast]'"
-        ) from None
-    except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
+        raise ValueError(f"--runtime={runtime} needs {RUNTIMES[runtime]}: {INSTALL}") from None
+    # ONNX Runtime's errors have no narrower common base class.
+    except Exception as error:
         raise ValueError(
             f"{path}: {RUNTIMES[runtime]} cannot read it ({_reason(error)})."
         ) from error
@@ -75,21 +106,18 @@ class _OpenVino:
         self._core = openvino.Core()
         self._model = self._core.read_model(path)
         self._precision = "bf16" if bfloat16 else "f32"
-        self.inputs, self.outputs = (
-            list(map(self._port, ports)) for ports in (self._model.inputs, self._model.outputs)
-        )
+        self.inputs = [self._port(port) for port in self._model.inputs]
+        self.outputs = [self._port(port) for port in self._model.outputs]
 
     @staticmethod
     def _port(port: Any) -> Port:
-        shape = port.partial_shape
-        lengths = (
-            ()
-            if shape.rank.is_dynamic
-            else tuple(None if size.is_dynamic else size.get_length() for size in shape)
-        )
-        names = {"f32": "float32", "f16": "float16", "u8": "uint8"}
-        kind = port.element_type.get_type_name()
-        return Port(tuple(sorted(port.names)), lengths, names.get(kind, kind))
+        shape: tuple[int | None, ...] = ()
+        if not port.partial_shape.rank.is_dynamic:
+            shape = tuple(
+                None if size.is_dynamic else size.get_length() for size in port.partial_shape
+            )
+        dtype = port.element_type.get_type_name()
+        return Port(tuple(sorted(port.names)), shape, OPENVINO_TYPES.get(dtype, dtype))
 
     def compiled(self, output: int) -> Run:
         options: dict[str, Any] = {
@@ -105,35 +133,31 @@ class _OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
+        # Show errors only.
+        options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        self.inputs, self.outputs = (
-            [
-                Port(
-                    (port.name,),
-                    tuple(map(_length, port.shape)),
-                    ONNX_TYPES.get(port.type, port.type),
-                )
-                for port in ports
-            ]
-            for ports in (self._session.get_inputs(), self._session.get_outputs())
-        )
+        self.inputs = [self._port(port) for port in self._session.get_inputs()]
+        self.outputs = [self._port(port) for port in self._session.get_outputs()]
+
+    @staticmethod
+    def _port(port: Any) -> Port:
+        # A length that is not fixed has a name or is None.
+        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape)
+        return Port((port.name,), shape, ONNX_TYPES.get(port.type, port.type))
 
     def compiled(self, output: int) -> Run:
         session = self._session
-        (source,), names = self.inputs[0].names, list(self.outputs[output].names)
-        return lambda images: np.asarray(session.run(names, {source: images})[0], np.float32)
-
-
-def _length(size: Any) -> int | None:
-    """ONNX Runtime names a free length, or gives none."""
-    return size if isinstance(size, int) and size > 0 else None
+        (input_name,) = self.inputs[0].names
+        output_names = list(self.outputs[output].names)
+        return lambda images: np.asarray(
+            session.run(output_names, {input_name: images})[0], np.float32
+        )
 
 
 def _reason(error: Exception) -> str:
-    """OpenVINO's errors begin with lines of its sources."""
+    """Return the first line of an error that is not about OpenVINO's own source files."""
     lines = [
         line.strip()
         for line in str(error).splitlines()

@@ -1,6 +1,7 @@
-"""Any ONNX network that turns one photograph into one vector (a DINOv2, SigLIP or CLIP export) as an embedder.
+"""Use an ONNX network that embeds images (an export of DINOv2, SigLIP or CLIP) as an embedder.
 
-FILE.onnx.json beside it says what an ONNX file does not: how it wants its photographs. SIDECAR_EXAMPLE is one.
+An ONNX file does not say how it wants its images. A JSON file beside it, the sidecar
+FILE.onnx.json, does; see SIDECAR_EXAMPLE.
 """
 
 from __future__ import annotations
@@ -18,19 +19,35 @@ from delf_ext.features.embedder import Embedder
 from delf_ext.features.runtimes.networks import Port, Run, open_network
 
 SIDECAR_EXAMPLE = (
-    '{"image_size": 224, "scaling": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, '
+    '{"image_size": 224, '
+    '"scaling": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, '
     '"layout": "NCHW", "colour_order": "RGB", "output": "pooler_output"}'
 )
 RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
+"""Name of a scaling -> (factor, offset) of a pixel from 0 to 255."""
+CHOICES = {
+    "layout": ("NCHW", "NHWC"),
+    "colour_order": ("RGB", "BGR"),
+    "tokens": ("", "first", "mean"),
+}
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """How a model wants its photographs, and which of its outputs is the embedding.
+    """How a network wants its images, and which of its outputs is the embedding.
 
-    scaling: one of RANGES, or {"mean": [3], "std": [3]} of pixels from 0 to 1, as image processors of Hugging Face and
-    torchvision write them, in the order of the model's channels. output: may be left out where there is one. tokens: of an
-    output [B, tokens, D] the "first" (a class token) or the "mean".
+    Attributes:
+        image_size: side of the input in pixels.
+        scaling: one of RANGES, or {"mean": [3], "std": [3]} of pixels from 0 to 1, as the image
+            processors of Hugging Face and torchvision write them, in the network's colour order.
+        layout: order of the input's axes.
+        colour_order: order of the input's channels.
+        output: name of the output; may be empty if there is only one.
+        tokens: which vector of an output [B, tokens, D] to use: the "first" (a class token) or the
+            "mean".
+
+    Raises:
+        ValueError: a value is unknown or out of range.
     """
 
     image_size: int
@@ -45,58 +62,84 @@ class Sidecar:
             raise ValueError(
                 f"image_size is a number of pixels, 1 to 4096. Received {self.image_size!r}."
             )
-        for name, known in (
-            ("layout", ("NCHW", "NHWC")),
-            ("colour_order", ("RGB", "BGR")),
-            ("tokens", ("", "first", "mean")),
-        ):
-            if getattr(self, name) not in known:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
                 raise ValueError(
-                    f"{name} is one of {', '.join(filter(None, known))}. Received {getattr(self, name)!r}."
+                    f"{name} is one of {', '.join(filter(None, known))}. Received {value!r}."
                 )
         if not isinstance(self.output, str):
             raise ValueError(f"output is the name of an output. Received {self.output!r}.")
         self.factor_and_offset()
 
     def factor_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [3] each: a channel's input is pixel * factor + offset."""
+        """Compute the scaling of each channel: input = pixel * factor + offset.
+
+        Returns:
+            float32 [3] and float32 [3].
+
+        Raises:
+            ValueError: the scaling is unknown.
+        """
         if isinstance(self.scaling, str) and self.scaling in RANGES:
-            factor, offset = (np.full(3, number, np.float32) for number in RANGES[self.scaling])
-            return factor, offset
-        try:
-            mean, std = (
-                np.array(self.scaling[name], np.float64).reshape(3) for name in ("mean", "std")
+            factor, offset = RANGES[self.scaling]
+            return np.full(3, factor, np.float32), np.full(3, offset, np.float32)
+        statistics = self._mean_and_std()
+        if statistics is None:
+            ranges = ", ".join(f'"{name}"' for name in RANGES)
+            raise ValueError(
+                f'scaling is {ranges}, or "mean" and "std" of three numbers each, std above 0. '
+                f"Received {self.scaling!r}."
             )
-            if (
-                set(self.scaling) == {"mean", "std"}
-                and np.isfinite(mean).all()
-                and np.isfinite(std).all()
-                and (std > 0).all()
-            ):
-                return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-        except (TypeError, KeyError, ValueError):
-            pass
-        ranges = ", ".join(f'"{name}"' for name in RANGES)
-        raise ValueError(
-            f'scaling is {ranges}, or "mean" and "std" of three numbers each, std above 0. Received {self.scaling!r}.'
-        )
+        mean, std = statistics
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def _mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the two statistics, float64 [3] each; None if `scaling` does not hold them."""
+        if not isinstance(self.scaling, dict) or set(self.scaling) != {"mean", "std"}:
+            return None
+        try:
+            mean = np.array(self.scaling["mean"], np.float64).reshape(3)
+            std = np.array(self.scaling["std"], np.float64).reshape(3)
+        except (TypeError, ValueError):
+            return None
+        is_usable = np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
+        return (mean, std) if is_usable else None
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, S, 3] RGB -> float32 in the model's scale, colour order and layout."""
+        """Convert images to the network's scale, colour order and layout.
+
+        Args:
+            images: uint8 [B, S, S, 3], RGB.
+
+        Returns:
+            float32 [B, 3, S, S] or [B, S, S, 3].
+        """
         factor, offset = self.factor_and_offset()
         pixels = images[..., ::-1] if self.colour_order == "BGR" else images
         scaled = pixels * factor + offset
-        return (
-            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)) if self.layout == "NCHW" else scaled
-        )
+        if self.layout == "NHWC":
+            return scaled
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def read_sidecar(model: Path) -> Sidecar:
-    """Raises: ValueError with an example to paste when FILE.onnx.json is missing; naming the file when it is not usable."""
+    """Read the sidecar of an ONNX file.
+
+    Args:
+        model: path of the ONNX file.
+
+    Returns:
+        The sidecar.
+
+    Raises:
+        ValueError: the sidecar is missing or not usable; the message has an example.
+    """
     path = Path(f"{model}.json")
     if not path.is_file():
         raise ValueError(
-            f"{path}: not found. It says how {model.name} wants its photographs, such as {SIDECAR_EXAMPLE}"
+            f"{path}: not found. It says how {model.name} wants its photographs, "
+            f"such as {SIDECAR_EXAMPLE}"
         )
     try:
         return strict(Sidecar, read_json(path))
@@ -106,9 +149,21 @@ def read_sidecar(model: Path) -> Sidecar:
 
 
 def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Embedder:
-    """runtime: of `runtimes.networks.RUNTIMES`. The digest changes with the file, weights beside it and the sidecar, not the runtime.
+    """Open an ONNX file as an embedder.
 
-    Raises: ValueError in one line when file, sidecar and the network's inputs and outputs do not fit together.
+    The digest changes with the file, with weights beside it and with the sidecar, but not with the
+    runtime.
+
+    Args:
+        path: of the ONNX file.
+        runtime: a key of `networks.RUNTIMES`.
+        bfloat16: compute in bfloat16 (OpenVINO only).
+
+    Returns:
+        The embedder.
+
+    Raises:
+        ValueError: a file is missing, or the sidecar does not fit the network.
     """
     path = Path(path)
     if not path.is_file():
@@ -116,39 +171,41 @@ def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Emb
     sidecar = read_sidecar(path)
     network = open_network(path, runtime, bfloat16)
     source = _image_input(path, network.inputs, sidecar)
-    output = _output_number(path, network.outputs, sidecar)
-
-    run = network.compiled(output)
+    run = network.compiled(_output_number(path, network.outputs, sidecar))
 
     def embed(images: np.ndarray) -> np.ndarray:
         prepared = sidecar.prepare(images).astype(source.dtype, copy=False)
         try:
-            found = _in_batches(run, prepared, source.shape[0])
-        except Exception as error:  # ONNX Runtime's errors have no common ancestor but this one
+            output = _run_in_batches(run, prepared, source.shape[0])
+        # ONNX Runtime's errors have no narrower common base class.
+        except Exception as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise ValueError(
-                f"{path}: fails on {len(images)} images; was it exported for another --batch_size? ({reason})"
+                f"{path}: fails on {len(images)} images; was it exported for another "
+                f"--batch_size? ({reason})"
             ) from error
-        return _vectors(path, found, len(images), sidecar)
+        return _embeddings(path, output, len(images), sidecar)
 
     identity = digest_of([_file_digest(path), asdict(sidecar)])
     return Embedder(path.name, sidecar.image_size, identity, embed)
 
 
 def _image_input(path: Path, inputs: list[Port], sidecar: Sidecar) -> Port:
+    """Return the only input if it fits the sidecar."""
     if len(inputs) != 1:
         raise ValueError(
-            f"{path}: has the inputs {_listed(inputs)}; export the image part alone, with one input."
+            f"{path}: has the inputs {_names(inputs)}; export the image part alone, with one input."
         )
     (port,) = inputs
     size = sidecar.image_size
-    wanted = (3, size, size) if sidecar.layout == "NCHW" else (size, size, 3)
+    expected = (3, size, size) if sidecar.layout == "NCHW" else (size, size, 3)
     fits = len(port.shape) == 4 and all(
-        has in (None, want) for has, want in zip(port.shape[1:], wanted)
+        length in (None, wanted) for length, wanted in zip(port.shape[1:], expected)
     )
     if not fits:
         raise ValueError(
-            f"{path}: its input is {_shown(port.shape)}, {sidecar.layout} at {size} pixels is {_shown((None, *wanted))}."
+            f"{path}: its input is {_shape_text(port.shape)}, "
+            f"{sidecar.layout} at {size} pixels is {_shape_text((None, *expected))}."
         )
     if port.dtype not in ("float32", "float16", "uint8"):
         raise ValueError(
@@ -162,58 +219,61 @@ def _image_input(path: Path, inputs: list[Port], sidecar: Sidecar) -> Port:
 
 
 def _output_number(path: Path, outputs: list[Port], sidecar: Sidecar) -> int:
-    named = [
+    candidates = [
         number
         for number, port in enumerate(outputs)
         if sidecar.output in port.names or not sidecar.output
     ]
-    if len(named) == 1:
-        return named[0]
-    found = f"has no output {sidecar.output!r}" if sidecar.output else "has several outputs"
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = f"has no output {sidecar.output!r}" if sidecar.output else "has several outputs"
     raise ValueError(
-        f'{path}: {found}; "output" in {path.name}.json is one of: {_listed(outputs)}.'
+        f'{path}: {problem}; "output" in {path.name}.json is one of: {_names(outputs)}.'
     )
 
 
-def _in_batches(run: Run, prepared: np.ndarray, fixed: int | None) -> np.ndarray:
-    """Many exports have a fixed batch, mostly of one image; blank images fill the last."""
+def _run_in_batches(run: Run, prepared: np.ndarray, fixed: int | None) -> np.ndarray:
+    """Run the network on images [B, ...] in batches of `fixed` images, None = any number."""
     if fixed is None:
         return run(prepared)
-    blank = np.zeros((-len(prepared) % fixed, *prepared.shape[1:]), prepared.dtype)
-    filled = np.concatenate([prepared, blank])
-    found = [run(filled[start : start + fixed]) for start in range(0, len(filled), fixed)]
-    return np.concatenate(found)[: len(prepared)]
+    # Black images fill the last batch.
+    black = np.zeros((-len(prepared) % fixed, *prepared.shape[1:]), prepared.dtype)
+    filled = np.concatenate([prepared, black])
+    outputs = [run(filled[start : start + fixed]) for start in range(0, len(filled), fixed)]
+    return np.concatenate(outputs)[: len(prepared)]
 
 
-def _vectors(path: Path, found: np.ndarray, count: int, sidecar: Sidecar) -> np.ndarray:
-    """[B, D] of unit length; a row that is zero or not finite stays so, and extraction skips its image."""
-    if found.ndim == 3 and sidecar.tokens:
-        found = found[:, 0] if sidecar.tokens == "first" else found.mean(axis=1)
-    if found.ndim == 3 and found.shape[2] > 1:
+def _embeddings(path: Path, output: np.ndarray, count: int, sidecar: Sidecar) -> np.ndarray:
+    """Return an output as embeddings [B, D] of unit length."""
+    if output.ndim == 3 and sidecar.tokens:
+        output = output[:, 0] if sidecar.tokens == "first" else output.mean(axis=1)
+    shape = list(output.shape)
+    if output.ndim == 3 and output.shape[2] > 1:
         raise ValueError(
-            f'{path}: its output is [B, tokens, D], here {list(found.shape)}: write "tokens": "first" or "mean".'
+            f"{path}: its output is [B, tokens, D], here {shape}: "
+            'write "tokens": "first" or "mean".'
         )
-    if found.ndim < 2 or len(found) != count or any(size != 1 for size in found.shape[2:]):
+    if output.ndim < 2 or len(output) != count or any(length != 1 for length in shape[2:]):
         raise ValueError(
-            f"{path}: its output must be [{count}, D], one vector per image. Received {list(found.shape)}."
+            f"{path}: its output must be [{count}, D], one vector per image. Received {shape}."
         )
-    vectors = found.reshape(count, -1)
-    return vectors / np.maximum(
-        np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny
-    )
+    vectors = output.reshape(count, -1)
+    # A row that is zero or not finite stays so, and extraction skips its image.
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def _file_digest(path: Path) -> str:
-    """Of the file and of weights that lie beside it under its name: FILE.onnx_data, FILE.onnx.data."""
+    """Return a digest of the file and of its weight files, FILE.onnx_data or FILE.onnx.data."""
     digest = hashlib.sha256()
-    for part in sorted(path.parent.glob(f"{path.name}[._]*data*")):
-        digest.update(hashlib.sha256(part.read_bytes()).digest())
+    for weights in sorted(path.parent.glob(f"{path.name}[._]*data*")):
+        digest.update(hashlib.sha256(weights.read_bytes()).digest())
     return digest.hexdigest()[:12] + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _listed(ports: list[Port]) -> str:
+def _names(ports: list[Port]) -> str:
     return ", ".join("/".join(port.names) for port in ports)
 
 
-def _shown(shape: tuple[int | None, ...]) -> str:
+def _shape_text(shape: tuple[int | None, ...]) -> str:
     return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"

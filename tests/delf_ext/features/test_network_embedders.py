@@ -1,4 +1,4 @@
-"""Networks of ours as embedders: one that trains on, one that is loaded late; their digests."""
+"""Test embedders of models in training and of models that are loaded late; digests of weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model() -> EmbeddingModel:
     return EmbeddingModel(schema.Model(TRUNK, (HEAD,)), 3).build_variables()
 
 
-def test_the_digest_of_weights_changes_when_one_number_does(model: EmbeddingModel):
+def test_variables_digest_changes_if_one_number_changes(model: EmbeddingModel):
     trunk = model.trunk
     before = variables_digest(trunk)
     assert variables_digest(trunk) == before and len(before) == 12
@@ -48,7 +48,7 @@ def test_the_digest_of_weights_changes_when_one_number_does(model: EmbeddingMode
     assert variables_digest(trunk) == before
 
 
-def test_a_live_embedder_embeds_what_the_network_computes_and_follows_its_weights(
+def test_live_embedder_uses_the_present_weights(
     model: EmbeddingModel,
     pixels: np.ndarray,
 ):
@@ -64,7 +64,7 @@ def test_a_live_embedder_embeds_what_the_network_computes_and_follows_its_weight
     assert embedder.digest == "" and embedder.store is None
 
 
-def test_a_live_embedder_uses_stored_statistics_and_leaves_them(
+def test_live_embedder_does_not_change_batch_norm_statistics(
     model: EmbeddingModel,
     pixels: np.ndarray,
 ):
@@ -74,7 +74,7 @@ def test_a_live_embedder_uses_stored_statistics_and_leaves_them(
         np.testing.assert_array_equal(variable, value)
 
 
-def test_a_lazy_embedder_loads_its_model_at_the_first_batch_and_once(
+def test_lazy_embedder_loads_its_model_once_at_the_first_batch(
     model: EmbeddingModel,
     pixels: np.ndarray,
 ):
@@ -94,12 +94,12 @@ def test_a_lazy_embedder_loads_its_model_at_the_first_batch_and_once(
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_a_lazy_embedder_takes_batches_of_any_length(model: EmbeddingModel, pixels: np.ndarray):
+def test_lazy_embedder_takes_batches_of_any_length(model: EmbeddingModel, pixels: np.ndarray):
     embedder = lazy_embedder("mine", SIZE_PX, "", lambda: model)
     np.testing.assert_allclose(embedder.embed(pixels[:1]), embedder.embed(pixels)[:1], atol=1e-5)
 
 
-def test_the_frozen_graph_is_kept_under_the_digest(
+def test_graph_file_is_written_once_and_named_by_the_digest(
     model: EmbeddingModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Folded graphs against the networks that they are made of, in TensorFlow and in OpenVINO."""
+"""Test folded graphs against the networks they are made of, in TensorFlow and OpenVINO."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIZE_PX, SIZE_PX, 3), np.
 
 
 def randomize(layer: tf.keras.layers.Layer) -> None:
-    """Statistics and offsets as no fresh network has them: only then a wrong fold shows."""
+    """Set statistics and offsets that a new network does not have, so that a wrong fold shows."""
     rng = np.random.default_rng(1)
     for variable in layer.variables:
         if any(name in variable.name for name in ("moving", "gamma", "beta")):
-            size = (
-                0.1 if "gamma" in variable.name else 1.0
-            )  # features stay small enough for the attention's softplus
+            # Small scales keep features small enough for the attention's softplus.
+            size = 0.1 if "gamma" in variable.name else 1.0
             variable.assign(size * rng.uniform(0.5, 1.5, variable.shape))
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "left"),  # v2 has one in front of each of its three units
+    # ResNet v2 has a batch norm in front of each of its three units.
+    ("endpoint", "num_norms"),
     [("resnet_v1_50/block1", 0), ("resnet_v2_50/block1", 3), ("vgg_16/conv1", 0)],
 )
-def test_a_folded_trunk_computes_the_same(endpoint: str, left: int):
+def test_folded_trunk_computes_the_same_features(endpoint: str, num_norms: int):
     trunk = SlimTrunk(endpoint)
     trunk(PIXELS)
     randomize(trunk)
@@ -48,9 +48,11 @@ def test_a_folded_trunk_computes_the_same(endpoint: str, left: int):
         lambda images: trunk(images)[endpoint],
         input_signature=[tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.uint8)],
     )
-    expected, graph = function(PIXELS).numpy(), frozen_graph(function)
+    expected = function(PIXELS).numpy()
+    graph = frozen_graph(function)
     kinds = Counter(node.op for node in graph.node)
-    assert kinds["FusedBatchNormV3"] == left and not kinds["ReadVariableOp"] and not kinds["L2Loss"]
+    assert kinds["FusedBatchNormV3"] == num_norms
+    assert not kinds["ReadVariableOp"] and not kinds["L2Loss"]
     np.testing.assert_allclose(
         tensorflow_function(graph)(tf.constant(PIXELS)),
         expected,
@@ -75,33 +77,34 @@ def embedder(model: EmbeddingModel) -> Embedder:
 
 @pytest.fixture(scope="module")
 def plain(model: EmbeddingModel) -> np.ndarray:
-    """What the network computes without folding."""
+    """Return the embeddings of the network without folding."""
     return live_embedder(model, SIZE_PX, "").embed(PIXELS)
 
 
-def test_a_folded_embedder_is_equal_to_its_network(embedder: Embedder, plain: np.ndarray):
+def test_folded_embedder_equals_its_network(embedder: Embedder, plain: np.ndarray):
     assert np.linalg.norm(plain, axis=1) == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(embedder.embed(PIXELS) - plain, axis=1).max() < TOLERANCE
 
 
-def test_openvino_embeds_what_tensorflow_does(
+def test_openvino_embeddings_equal_tensorflows(
     embedder: Embedder,
     plain: np.ndarray,
     tmp_path: Path,
 ):
     pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     fast = in_openvino(embedder, tmp_path)
-    assert list(tmp_path.iterdir()) == []  # frozen at the first batch, not before
-    found = fast.embed(PIXELS)
-    assert np.linalg.norm(found - plain, axis=1).max() < TOLERANCE
-    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    # One space: one digest.
+    # The graph is frozen at the first batch.
+    assert list(tmp_path.iterdir()) == []
+    embeddings = fast.embed(PIXELS)
+    assert np.linalg.norm(embeddings - plain, axis=1).max() < TOLERANCE
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
+    # Embeddings of both runtimes can be compared, so the digest is the same.
     assert (fast.name, fast.image_size, fast.digest) == (embedder.name, SIZE_PX, embedder.digest)
-    np.testing.assert_allclose(fast.embed(PIXELS[:1]), found[:1], atol=TOLERANCE)
+    np.testing.assert_allclose(fast.embed(PIXELS[:1]), embeddings[:1], atol=TOLERANCE)
     assert [path.name for path in tmp_path.iterdir()] == [f"{embedder.digest}.pb"]
 
 
-def test_a_graph_is_frozen_once(
+def test_graph_is_frozen_once(
     embedder: Embedder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +124,7 @@ def test_a_graph_is_frozen_once(
 
 
 @pytest.mark.shared
-def test_resnet_50_embeds_real_photographs_alike_in_both(shared: Path, tmp_path: Path):
+def test_resnet_50_embeddings_of_real_images_agree_in_both_runtimes(shared: Path, tmp_path: Path):
     pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
     paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::10]
     pixels = np.stack([load_image(path, 224) for path in paths])

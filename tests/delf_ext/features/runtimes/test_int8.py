@@ -1,8 +1,9 @@
-"""Int8 networks against those in float32: near, under a digest of their own, quantised once."""
+"""Test int8 networks against float32: embeddings are near, digests differ, quantised once."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,12 @@ from delf_ext.features.embedder import Embedder
 from delf_ext.features.runtimes.int8 import in_openvino_int8, spread
 
 SIZE_PX = 32
-EXTRA = "pip install -e '.[int8]'"
+EXTRA = 'pip install -e ".[int8]" in the clone.'
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
-    """Coloured noise of many scales; the last file is none."""
+    """Write images of coloured noise of many scales, and one file that is not an image."""
     folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
     for number in range(8):
         noise = Image.fromarray(rng.integers(0, 256, (2 + number, 3, 3), np.uint8)).resize((40, 40))
@@ -57,23 +58,23 @@ def int8(embedder: Embedder, photographs: ImageList, folder: Path) -> Embedder:
     return in_openvino_int8(embedder, photographs, folder)
 
 
-def test_int8_is_near_float32_under_another_digest(
+def test_int8_embeddings_are_near_float32_and_the_digest_differs(
     int8: Embedder,
     embedder: Embedder,
     folder: Path,
 ):
     pixels = np.random.default_rng(1).integers(0, 256, (4, SIZE_PX, SIZE_PX, 3), np.uint8)
-    found, expected = int8.embed(pixels), embedder.embed(pixels)
-    assert (found * expected).sum(1).min() > 0.999 and np.abs(found - expected).max() > 1e-6
-    assert int8.digest not in ("", embedder.digest) and (int8.name, int8.image_size) == (
-        embedder.name,
-        SIZE_PX,
-    )
-    np.testing.assert_allclose(int8.embed(pixels[:1]), found[:1], atol=1e-5)
+    embeddings = int8.embed(pixels)
+    expected = embedder.embed(pixels)
+    assert (embeddings * expected).sum(1).min() > 0.999
+    assert np.abs(embeddings - expected).max() > 1e-6
+    assert int8.digest not in ("", embedder.digest)
+    assert (int8.name, int8.image_size) == (embedder.name, SIZE_PX)
+    np.testing.assert_allclose(int8.embed(pixels[:1]), embeddings[:1], atol=1e-5)
     assert "FakeQuantize" in (folder / f"{int8.digest}-int8" / "network.xml").read_text()
 
 
-def test_it_is_quantised_once_and_says_on_what(
+def test_network_is_quantised_once_and_the_images_are_printed(
     int8: Embedder,
     embedder: Embedder,
     photographs: ImageList,
@@ -87,15 +88,14 @@ def test_it_is_quantised_once_and_says_on_what(
     assert in_openvino_int8(embedder, photographs, folder).digest == int8.digest
     first, last = photographs.paths[[0, -1]]
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"int8: calibrated before on 9 of 9 photographs, {first} to {last} ({folder}/{int8.digest}-int8/network.xml)"
+        f"int8: calibrated before on 9 of 9 photographs, {first} to {last} "
+        f"({folder}/{int8.digest}-int8/network.xml)"
     )
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"{int8.digest}-int8",
-        "float.pb",
-    ]  # nothing half-made
+    # No incomplete result is left.
+    assert sorted(path.name for path in folder.iterdir()) == [f"{int8.digest}-int8", "float.pb"]
 
 
-def test_weights_and_photographs_change_the_digest(
+def test_weights_and_images_change_the_digest(
     embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("delf_ext.features.runtimes.int8.quantize", lambda *_: None)
@@ -107,24 +107,24 @@ def test_weights_and_photographs_change_the_digest(
     assert len(set(digests)) == 3 and in_openvino_int8(*asked[0], tmp_path).digest == digests[0]
 
 
-def test_photographs_are_spread_over_the_list():
+def test_spread_takes_images_at_even_distances():
     images = ImageList(ids=np.arange(1001).astype(str), paths=np.arange(1001).astype(str))
     assert spread(images, 5).ids.tolist() == ["0", "250", "500", "750", "1000"]
     assert spread(images, 2000).ids.tolist() == images.ids.tolist()
 
 
-def test_without_the_package_the_error_names_the_extra(
+def test_error_without_the_package_names_the_extra(
     embedder: Embedder, photographs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(
         ValueError,
-        match=r"^--runtime=openvino-int8 needs OpenVINO and NNCF: pip install -e '\.\[int8\]'$",
+        match=rf"^--runtime=openvino-int8 needs OpenVINO and NNCF: {re.escape(EXTRA)}$",
     ):
         in_openvino_int8(embedder, photographs, tmp_path)
 
 
-def test_photographs_of_which_none_is_readable_are_refused(
+def test_no_readable_image_raises_value_error(
     embedder: Embedder,
     photographs: ImageList,
     tmp_path: Path,
