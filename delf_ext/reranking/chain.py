@@ -6,7 +6,7 @@ ranking, so `geometric:100,aqe:5` expands queries with verified images only. `k_
 `diffusion` sort by embeddings: use one of them, after dba and aqe. `geometric` compares local
 features: put it last, because it decides the first places.
 
-Time. Under a deadline, each later step first runs on its first blocks to measure what it costs.
+Time. Under a deadline, each later step first runs on its first blocks to measure its cost.
 Each step then leaves the cheaper later steps the time they need. It stops before a block that may
 not end in time; the queries that it has not reached keep what they had.
 """
@@ -27,7 +27,7 @@ from delf_ext.reranking.database_augmentation import augment_database
 from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
-from delf_ext.reranking.pace import SLOWDOWN
+from delf_ext.reranking.pace import AFTERWARDS
 from delf_ext.reranking.query_expansion import expanded_embeddings
 from delf_ext.reranking.rankings import check_same_images, reranked
 from delf_ext.reranking.steps import Step, parse_chain
@@ -175,7 +175,7 @@ def _needed_s(step: Step, state: _State, deadline: Deadline, geometric: Geometri
     if trial.remaining_s() <= trial.first_s:
         return math.inf
     _run(step, state, trial, geometric)
-    return SLOWDOWN * trial.whole_s() + deadline.first_s
+    return (1 + AFTERWARDS) * trial.whole_s() + 2 * deadline.first_s
 
 
 def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> _State:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from delf_ext.reranking.deadline import Deadline
 
 # A trial ends after this share of the remaining time, but not before two blocks.
-TRIAL_SHARE = 0.02
+MAX_TRIAL_SHARE = 1 / 16
 
 
 class Trial(Deadline):
-    """Deadline that stops each loop of a step after its first blocks, and measures them.
+    """Deadline that stops each loop of a step after its first full block, and measures it.
 
     A step may have several loops, one after the other (neighbours, then queries). A loop that is
     stopped ends the trial: the loops behind it are not measured.
@@ -22,7 +22,7 @@ class Trial(Deadline):
         """Start a trial that ends at `deadline` at the latest."""
         super().__init__(deadline.remaining_s(), deadline.clock)
         self.first_s = deadline.first_s
-        self._stop_at = self.end - (1 - TRIAL_SHARE) * self.seconds
+        self._stop_at = self.end - (1 - MAX_TRIAL_SHARE) * self.seconds
         # Per loop: clock reading and share done, at its start and after each block.
         self._loops: list[list[tuple[float, float]]] = []
 
@@ -30,19 +30,23 @@ class Trial(Deadline):
         self, num_queries: int, block_size: int, what: str = "re-ranking"
     ) -> Iterator[slice]:
         """Yield the first blocks of `Deadline.blocks`."""
-        is_measured = self._new_loop()
+        marks = self._start_loop()
         for block in super().blocks(num_queries, block_size, f"measuring {what}"):
             yield block
-            if is_measured(block.stop / num_queries):
+            now = self.clock()
+            marks.append((now, block.stop / num_queries))
+            is_full = block.stop - block.start == block_size
+            if block.start > 0 and (is_full or now > self._stop_at):
                 return
 
     def give_up(self) -> Callable[[float], bool]:
-        """Return the callback of `Deadline.give_up`; it is also True at the end of the trial."""
-        is_measured = self._new_loop()
+        """Return the callback of `Deadline.give_up`; it is True after the second step."""
+        marks = self._start_loop()
         cannot_end = super().give_up()
 
         def must_stop(share: float) -> bool:
-            return is_measured(share) or cannot_end(share)
+            marks.append((self.clock(), share))
+            return cannot_end(share) or (share < 1 and len(marks) > 2)
 
         return must_stop
 
@@ -50,21 +54,18 @@ class Trial(Deadline):
         """Return the seconds of the whole step at this pace; infinity if nothing was measured."""
         return sum(map(_whole_s, self._loops)) if self._loops else math.inf
 
-    def _new_loop(self) -> Callable[[float], bool]:
+    def _start_loop(self) -> list[tuple[float, float]]:
         marks = [(self.clock(), 0.0)]
         self._loops.append(marks)
-
-        def is_measured(share: float) -> bool:
-            marks.append((self.clock(), share))
-            return share < 1 and len(marks) > 2 and self.clock() > self._stop_at
-
-        return is_measured
+        return marks
 
 
 def _whole_s(marks: list[tuple[float, float]]) -> float:
-    """Return the seconds of a whole loop, without the first block, which also loads and compiles."""
+    """Return the seconds of a whole loop at the pace of its last block."""
     end, share = marks[-1]
-    begun, before = marks[1] if len(marks) > 2 else marks[0]
-    if share <= before:
-        begun, before = marks[0]
-    return (end - begun) / (share - before) if share > before else math.inf
+    if share == 1:
+        return end - marks[0][0]
+    if len(marks) == 1:
+        return math.inf
+    begun, share_before = marks[-2]
+    return (end - begun) / (share - share_before)
