@@ -1,4 +1,4 @@
-"""Training batches as tf.data. The only TensorFlow in data_io."""
+"""Load training batches with tf.data; this is the only module of data_io that uses TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,38 +24,55 @@ def image_batches(
     start_step: int = 0,
     pixel_cache: str | Path | None = None,
 ) -> tf.data.Dataset:
-    """(uint8 [B, size_px, size_px, 3], int32 labels [B]) for the rows in `batches` [steps, B], from `start_step` on.
+    """Load and augment the images of one epoch, in parallel and before the model needs them.
 
-    Decoded and augmented in parallel, ahead of the model. What happens to a photograph depends only on seed, epoch and its
-    place in the epoch, so a resumed run sees what an undisturbed one would have seen.
-    pixel_cache: folder that keeps the photographs as squares, large enough for a crop, for the epochs after the first. Crops
-    and turns are then of the square: a photograph that is not one is turned after squashing, not before.
-    Raises: ValueError without labels; a photograph that cannot be read ends the iteration with a tf.errors.OpError naming it.
+    The augmentation of an image depends only on seed, epoch and its place in the epoch, so a
+    resumed run gets the same batches as one that was not interrupted.
+
+    Args:
+        images: N labelled images.
+        batches: int [steps, B], rows of `images`.
+        size_px: side of the images in a batch.
+        augmentation: the augmentations to apply.
+        seed: of the run.
+        epoch: number of the epoch.
+        start_step: the first step to load.
+        pixel_cache: folder that keeps the images as squares for later epochs, large enough for a
+            crop. Crops and rotations are then made from the square, so an image that is not square
+            is rotated after it is resized.
+
+    Returns:
+        Batches of (uint8 [B, size_px, size_px, 3], int32 labels [B]). An image that cannot be read
+        ends the iteration with a tf.errors.OpError that names it.
+
+    Raises:
+        ValueError: the images have no labels.
     """
     batch_size = batches.shape[1]
     places = np.arange(batches.size).reshape(batches.shape)
     labels = images.known_labels("training").astype(np.int32)
-    photograph = _photograph_loader(size_px, augmentation, pixel_cache)
+    load_pixels = _pixel_loader(size_px, augmentation, pixel_cache)
 
     def load(row: np.int64, place: np.int64) -> np.ndarray:
         rng = np.random.default_rng([seed, epoch, int(place)])
-        return augment(photograph(str(images.paths[row])), size_px, augmentation, rng)
+        return augment(load_pixels(str(images.paths[row])), size_px, augmentation, rng)
 
     def load_tensor(row: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.numpy_function(load, [row, place], tf.uint8)
         return tf.ensure_shape(pixels, [size_px, size_px, 3]), tf.gather(labels, row)
 
-    flat = (batches[start_step:].ravel(), places[start_step:].ravel())
-    dataset = tf.data.Dataset.from_tensor_slices(flat)
+    rows_and_places = (batches[start_step:].ravel(), places[start_step:].ravel())
+    dataset = tf.data.Dataset.from_tensor_slices(rows_and_places)
     dataset = dataset.map(load_tensor, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
 
 
-def _photograph_loader(
+def _pixel_loader(
     size_px: int, augmentation: Changes, pixel_cache: str | Path | None
 ) -> Callable[[str], np.ndarray]:
-    """path -> uint8 [H, W, 3], no larger than the augmentation needs: its own shape before a change of geometry, else square."""
+    """Return path -> uint8 [H, W, 3], decoded no larger than the augmentation needs."""
     side_px = side_before(size_px, augmentation)
+    # Without a change of geometry, or with a cache, the image can be resized to a square first.
     if pixel_cache or not set(augmentation) & set(BEFORE_RESIZE):
         return image_loader(side_px, pixel_cache)
     return lambda path: decode_image(path, at_least_px=sufficient_px(side_px))
@@ -64,7 +81,17 @@ def _photograph_loader(
 def feature_batches(
     feature_maps: np.ndarray, labels: np.ndarray, batches: np.ndarray, start_step: int = 0
 ) -> tf.data.Dataset:
-    """(float32 [B, h, w, C], int32 labels [B]) out of stored feature maps [N, h, w, C], which may be memory-mapped."""
+    """Load batches of stored feature maps.
+
+    Args:
+        feature_maps: float [N, h, w, C]; can be memory-mapped.
+        labels: int [N].
+        batches: int [steps, B], rows of `feature_maps`.
+        start_step: the first step to load.
+
+    Returns:
+        Batches of (float32 [B, h, w, C], int32 labels [B]).
+    """
 
     def produce() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for rows in batches[start_step:]:

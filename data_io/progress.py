@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal; elsewhere a line now and then, which a log can hold."""
+"""Show the progress of long work: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from io import StringIO
 from tqdm import tqdm
 
 Log = Callable[[str], None]
-"""Is called with each line worth reading."""
-QUIET_S = 30.0  # before the first line where there is no terminal, and between two
+"""Function that is called with each line of the log."""
+# Seconds before the first line in a log, and between two lines.
+QUIET_S = 30.0
 
 
 def quiet(line: str) -> None:
@@ -18,25 +19,34 @@ def quiet(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once, so that a log has it in time."""
+    """Print a line and flush it, so that a log shows it immediately."""
     print(line, flush=True)
 
 
 def progress(total: int, what: str, unit: str = "image") -> tqdm:
-    """`update` it by what is done; used as a context. Rate and time left are in it."""
+    """Return a progress display; use it in a `with` block and call `update` on it.
+
+    Args:
+        total: amount of work.
+        what: description of the work.
+        unit: of the work.
+
+    Returns:
+        The display; it also shows the rate and the remaining time.
+    """
     if sys.stderr.isatty():
         return tqdm(total=total, desc=what, unit=unit, disable=not total)
-    lines = dict(file=_Lines(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
+    lines = dict(file=_LinePrinter(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
     return tqdm(total=total, desc=what, unit=unit, disable=not total, **lines)
 
 
-class _Lines(StringIO):
-    """Each state of a bar that is written to it is printed as a line, the last one once."""
+class _LinePrinter(StringIO):
+    """File that prints each state of a progress bar as a line, without repetition."""
 
-    shown = ""
+    last_line = ""
 
     def write(self, text: str) -> int:
-        if text.strip() not in ("", self.shown):
-            self.shown = text.strip()
-            print(self.shown, flush=True)
+        if text.strip() not in ("", self.last_line):
+            self.last_line = text.strip()
+            print(self.last_line, flush=True)
         return len(text)

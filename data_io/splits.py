@@ -1,4 +1,4 @@
-"""Splits of a labelled ImageList: development classes, queries and gallery, folds."""
+"""Split a labelled list of images: into classes, into queries and gallery, into folds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from data_io.records import ImageList
 def split_classes(
     images: ImageList, dev_percent: float, how: str = "block", seed: int = 0
 ) -> tuple[ImageList, ImageList]:
-    """(train, dev) without a class in common. dev_percent: share of the classes in dev, 0..1; each side gets at least one.
+    """Split into two lists without a common class.
 
-    "block" takes one contiguous block of classes in label order, its start drawn from the seed: neighbours in a data set
-    resemble each other (the same shelf, the same day), so classes picked at random leave a twin of each dev class in
-    training, and dev mAP promises too much. Only with a block did it follow test mAP (third of the NAVER AI Hackathon 2018).
-    "random" draws classes singly. Images keep their order; what was skipped stays with train.
-    Raises: ValueError without labels, on fewer than two classes, or on a share outside 0..1.
+    "block" takes one contiguous block of classes in label order; the seed decides where it starts.
+    Neighbours in a data set are similar (the same shelf, the same day). Random classes leave a
+    similar class of each dev class in training, so the dev mAP is too high. Only with a block did
+    the dev mAP agree with the test mAP (third place of the NAVER AI Hackathon 2018). "random"
+    draws single classes.
+
+    Images keep their order. Skipped files stay with the training list.
+
+    Args:
+        images: labelled images.
+        dev_percent: share of the classes in the dev list, 0..1; each list gets at least one class.
+        how: "block" or "random".
+        seed: of the random choice.
+
+    Returns:
+        (train, dev).
+
+    Raises:
+        ValueError: there are no labels or fewer than two classes, or an argument is not valid.
     """
     labels = images.known_labels("a split by class")
     classes = np.unique(labels)
     if not 0 < dev_percent < 1:
         raise ValueError(
-            f"dev_percent is a share of the classes between 0 and 1 (0.05 is 5 %). Received {dev_percent}."
+            "dev_percent is a share of the classes between 0 and 1 (0.05 is 5 %). "
+            f"Received {dev_percent}."
         )
     if len(classes) < 2:
         raise ValueError(f"a split by class needs at least 2 classes. Received {len(classes)}.")
@@ -43,71 +58,103 @@ def split_classes(
 def query_and_gallery(
     images: ImageList, max_queries: int, max_gallery_per_class: int, seed: int = 0
 ) -> tuple[ImageList, ImageList]:
-    """(query, gallery) of a development list, without an image in common.
+    """Split a dev list into queries and a gallery without a common image.
 
-    Classes give query images in turn, one at a time, until there are max_queries; each keeps at least half of its images
-    (rounded up) for the gallery, of which max_gallery_per_class are taken. A class of one image is gallery only: a distractor.
-    Which images and, when max_queries is short, which classes is drawn from the seed; images keep their order, and what
-    was skipped stays with the gallery.
-    Raises: ValueError without labels, on a limit below 1, or when no class has two images.
+    Classes give one query image each, in turns, until there are `max_queries`. Each class keeps at
+    least half of its images (rounded up) for the gallery. A class of one image is only in the
+    gallery. The seed decides which images, and which classes if `max_queries` is too small for all.
+
+    Images keep their order. Skipped files stay with the gallery.
+
+    Args:
+        images: labelled images.
+        max_queries: largest number of queries.
+        max_gallery_per_class: largest number of gallery images of a class.
+        seed: of the random choice.
+
+    Returns:
+        (query, gallery).
+
+    Raises:
+        ValueError: there are no labels, a limit is below 1, or no class has two images.
     """
     labels = images.known_labels("a query and gallery split")
     if max_queries < 1 or max_gallery_per_class < 1:
         raise ValueError(
-            f"the limits must be at least 1. Received {max_queries} queries, {max_gallery_per_class} per class."
+            "the limits must be at least 1. "
+            f"Received {max_queries} queries, {max_gallery_per_class} per class."
         )
     rng = np.random.default_rng(seed)
     classes = rng.permutation(np.unique(labels))
-    members = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
-    turns = max((len(rows) // 2 for rows in members), default=0)
-    if turns == 0:
+    rows_of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
+    num_turns = max((len(rows) // 2 for rows in rows_of_class), default=0)
+    if num_turns == 0:
         raise ValueError(
-            "no class has two images: nothing to search and to find. Hold out more classes (--dev_percent)."
+            "no class has two images: nothing to search and to find. "
+            "Hold out more classes (dev_percent; in a recipe validation.share)."
         )
-    query = [rows[turn] for turn in range(turns) for rows in members if turn < len(rows) // 2][
-        :max_queries
+    query_rows = [
+        rows[turn] for turn in range(num_turns) for rows in rows_of_class if turn < len(rows) // 2
     ]
     is_query = np.zeros(len(images), bool)
-    is_query[query] = True
-    gallery = [rows[~is_query[rows]][:max_gallery_per_class] for rows in members]
-    return images.take(is_query, skipped=()), images.take(np.sort(np.concatenate(gallery)))
+    is_query[query_rows[:max_queries]] = True
+    gallery_rows = [rows[~is_query[rows]][:max_gallery_per_class] for rows in rows_of_class]
+    gallery = images.take(np.sort(np.concatenate(gallery_rows)))
+    return images.take(is_query, skipped=()), gallery
 
 
 def k_fold(
     images: ImageList, num_folds: int, stratified: bool = False, seed: int = 0
 ) -> list[tuple[ImageList, ImageList]]:
-    """num_folds pairs (train, dev); each image is in dev once.
+    """Split into folds; each image is in one dev list.
 
-    By default the folds are contiguous blocks of classes (see split_classes), so train and dev share no class; the seed is
-    not used. stratified: every class is dealt out over the folds, as evenly as it divides, in an order drawn from the seed.
-    Raises: ValueError without labels, on fewer than 2 folds, or on more folds than classes (stratified: than images).
+    Args:
+        images: labelled images.
+        num_folds: number of folds.
+        stratified: distribute each class over the folds as evenly as possible, in an order that the
+            seed decides. Otherwise the folds are contiguous blocks of classes (see split_classes),
+            so train and dev have no common class.
+        seed: of the stratified order.
+
+    Returns:
+        For each fold (train, dev).
+
+    Raises:
+        ValueError: there are no labels, fewer than 2 folds, or more folds than classes (stratified:
+            than images).
     """
     labels = images.known_labels("k-fold")
     classes = np.unique(labels)
-    parts, what = (len(images), "images") if stratified else (len(classes), "classes")
-    if not 2 <= num_folds <= parts:
+    unit = "images" if stratified else "classes"
+    max_folds = len(images) if stratified else len(classes)
+    if not 2 <= num_folds <= max_folds:
         raise ValueError(
-            f"num_folds must lie between 2 and the number of {what}, {parts}. Received {num_folds}."
+            f"num_folds must be between 2 and the number of {unit}, {max_folds}. "
+            f"Received {num_folds}."
         )
-    fold = np.zeros(len(images), np.int64)
+    fold_of = np.zeros(len(images), np.int64)
     if stratified:
         rng = np.random.default_rng(seed)
-        dealt = np.concatenate(
-            [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
-        )
-        fold[dealt] = (
-            np.arange(len(images)) % num_folds
-        )  # dealt on from class to class: small classes do not fill fold 0
+        rows_of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
+        # Folds continue from class to class, so that small classes do not all go to fold 0.
+        fold_of[np.concatenate(rows_of_class)] = np.arange(len(images)) % num_folds
     else:
-        for number, block in enumerate(np.array_split(classes, num_folds)):
-            fold[np.isin(labels, block)] = number
-    return [_divide(images, fold == number) for number in range(num_folds)]
+        for fold, block in enumerate(np.array_split(classes, num_folds)):
+            fold_of[np.isin(labels, block)] = fold
+    return [_divide(images, fold_of == fold) for fold in range(num_folds)]
 
 
 def dense_labels(images: ImageList) -> tuple[ImageList, np.ndarray]:
-    """The list with labels 0..C-1, as a classifier needs them, and the original label of each, int64 [C].
+    """Renumber the labels to 0..C-1, as a classifier needs them.
 
-    Raises: ValueError without labels.
+    Args:
+        images: labelled images.
+
+    Returns:
+        The list with new labels, and the original label of each new one, int64 [C].
+
+    Raises:
+        ValueError: the images have no labels.
     """
     originals, dense = np.unique(images.known_labels("dense labels"), return_inverse=True)
     return dataclasses.replace(images, labels=dense), originals

@@ -21,29 +21,48 @@ from data_io.augmentation import (
     side_before,
 )
 
-MIN_CROP_SHARE, MAX_NOISE = 0.7, 0.05 * 255  # the defaults
+# The defaults.
+MIN_CROP_SHARE = 0.7
+MAX_NOISE = 0.05 * 255
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 40)
 
 
 def photograph(height: int, width: int) -> np.ndarray:
-    """Bright, every pixel another, so that no change goes unseen."""
-    return np.random.default_rng(height * 100 + width).integers(
-        30, 256, (height, width, 3), dtype=np.uint8
-    )
+    """Return bright random pixels, which show any change."""
+    rng = np.random.default_rng(height * 100 + width)
+    return rng.integers(30, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ramp() -> np.ndarray:
+    """Return 10 x 10 pixels; each has the number of its row."""
+    return np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
+
+
+def rotation_deg(pixels: np.ndarray) -> float:
+    """Return how far a picture of `bar` was rotated."""
+    y, x = np.nonzero(pixels[..., 0] > 200)
+    return float(np.degrees(np.arctan2((x - 50).mean(), (50 - y).mean())))
+
+
+def bar() -> np.ndarray:
+    """Return a white bar from the centre to the top, on black."""
+    pixels = np.zeros((101, 101, 3), np.uint8)
+    pixels[5:45, 49:52] = 255
+    return pixels
 
 
 def changed(change: Callable, pixels: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
     return np.asarray(change(Image.fromarray(pixels), np.random.default_rng(seed), **parameters))
 
 
-def plainly(names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Each with its defaults."""
+def with_defaults(names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return the augmentations with default parameters."""
     return {name: {} for name in names}
 
 
-def test_all_flags_of_the_original_are_there() -> None:
-    """fliplr, flipud, gausian and dropout have clearer names here."""
+def test_augmentations_are_the_flags_of_the_original() -> None:
+    """The 2018 original calls four of them fliplr, flipud, gausian and dropout."""
     assert sorted(AUGMENTATIONS) == [
         "black_pixels",
         "blur",
@@ -56,58 +75,55 @@ def test_all_flags_of_the_original_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_each_flag_changes_the_picture(name: str) -> None:
+def test_each_augmentation_changes_the_picture(name: str) -> None:
     pixels = photograph(32, 32)
     plain = augment(pixels, 32, {}, np.random.default_rng(0))
-    np.testing.assert_array_equal(plain, pixels)  # the size is right already
+    # The image already has the right size.
+    np.testing.assert_array_equal(plain, pixels)
     results = [augment(pixels, 32, {name: {}}, np.random.default_rng(seed)) for seed in range(20)]
     assert sum(not np.array_equal(result, plain) for result in results) >= 5
-    assert len({result.tobytes() for result in results}) >= 2, "another seed, another picture"
+    # Another seed gives another picture.
+    assert len({result.tobytes() for result in results}) >= 2
 
 
 @given(st.sets(st.sampled_from(AUGMENTATIONS)), SIDES, SIDES, st.integers(1, 24), SEEDS)
-def test_any_choice_gives_a_square_uint8_picture_decided_by_the_seed(
+def test_any_augmentations_give_a_square_uint8_picture_that_depends_on_the_seed(
     names: set[str], height: int, width: int, size_px: int, seed: int
 ) -> None:
     pixels = photograph(height, width)
     before = pixels.copy()
-    result = augment(pixels, size_px, plainly(names), np.random.default_rng(seed))
-    assert result.shape == (size_px, size_px, 3) and result.dtype == np.uint8
+    result = augment(pixels, size_px, with_defaults(names), np.random.default_rng(seed))
+    assert result.shape == (size_px, size_px, 3)
+    assert result.dtype == np.uint8
     np.testing.assert_array_equal(pixels, before)
-    again = augment(
-        pixels, size_px, plainly(sorted(names, reverse=True)), np.random.default_rng(seed)
-    )
-    np.testing.assert_array_equal(result, again)  # nor does the order of the flags matter
+    # The order of the names does not matter.
+    reordered = with_defaults(sorted(names, reverse=True))
+    repeated = augment(pixels, size_px, reordered, np.random.default_rng(seed))
+    np.testing.assert_array_equal(result, repeated)
 
 
 @given(SIDES, SIDES, SEEDS)
-def test_a_crop_is_a_large_part_of_the_photograph(height: int, width: int, seed: int) -> None:
+def test_a_crop_is_a_large_part_of_the_image(height: int, width: int, seed: int) -> None:
     rows, columns = np.mgrid[0:height, 0:width]
     part = changed(crop, np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8), seed)
-    assert (
-        round(MIN_CROP_SHARE * height) <= len(part) <= height
-        and round(MIN_CROP_SHARE * width) <= part.shape[1] <= width
-    )
+    assert round(MIN_CROP_SHARE * height) <= len(part) <= height
+    assert round(MIN_CROP_SHARE * width) <= part.shape[1] <= width
     top, left = part[0, 0, :2]
     rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
     np.testing.assert_array_equal(part[..., :2], np.stack([rows, columns], axis=2))
-    assert part[-1, -1, 0] < height and part[-1, -1, 1] < width
+    assert part[-1, -1, 0] < height
+    assert part[-1, -1, 1] < width
 
 
-def test_crops_reach_every_edge() -> None:
-    ramp = np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
-    parts = [changed(crop, ramp, seed)[:, 0, 0] for seed in range(200)]
+def test_crops_reach_each_edge() -> None:
+    parts = [changed(crop, ramp(), seed)[:, 0, 0] for seed in range(200)]
     assert {len(part) for part in parts} == {7, 8, 9, 10}
-    assert {part[0] for part in parts} == {0, 1, 2, 3} and {part[-1] for part in parts} == {
-        6,
-        7,
-        8,
-        9,
-    }
+    assert {part[0] for part in parts} == {0, 1, 2, 3}
+    assert {part[-1] for part in parts} == {6, 7, 8, 9}
 
 
 @pytest.mark.parametrize(("change", "axis"), [(mirror_left_right, 1), (mirror_top_bottom, 0)])
-def test_a_flip_is_an_exact_mirror_half_of_the_time(change: Callable, axis: int) -> None:
+def test_a_mirror_is_exact_and_used_half_of_the_time(change: Callable, axis: int) -> None:
     pixels = photograph(7, 5)
     mirrored = 0
     for seed in range(200):
@@ -118,81 +134,75 @@ def test_a_flip_is_an_exact_mirror_half_of_the_time(change: Callable, axis: int)
     assert 70 <= mirrored <= 130
 
 
-def test_a_rotation_stays_within_45_degrees_and_fills_with_gray() -> None:
-    """A bar from the centre to the top: where it points is how far the picture was turned."""
-    bar = np.zeros((101, 101, 3), np.uint8)
-    bar[5:45, 49:52] = 255
+def test_a_rotation_is_below_45_degrees_and_fills_with_gray() -> None:
     angles_deg = []
     for seed in range(60):
-        result = changed(rotate, bar, seed).astype(float)
-        y, x = np.nonzero(result[..., 0] > 200)
-        angles_deg.append(np.degrees(np.arctan2((x - 50).mean(), (50 - y).mean())))
+        result = changed(rotate, bar(), seed)
+        angles_deg.append(rotation_deg(result))
         assert (result[0, 0] == 127).all() or abs(angles_deg[-1]) < 2
-    assert np.abs(angles_deg).max() < 45.5 and min(angles_deg) < -30 and max(angles_deg) > 30
+    assert np.abs(angles_deg).max() < 45.5
+    assert min(angles_deg) < -30
+    assert max(angles_deg) > 30
 
 
 @given(SEEDS)
-def test_black_pixels_are_whole_pixels(seed: int) -> None:
+def test_black_pixels_are_black_in_all_channels(seed: int) -> None:
     pixels = photograph(40, 40)
     result = changed(black_pixels, pixels, seed)
     different = (result != pixels).any(axis=2)
-    assert (result[different] == 0).all() and different.mean() < 0.14
+    assert (result[different] == 0).all()
+    assert different.mean() < 0.14
 
 
-def test_noise_is_as_strong_as_said_and_leaves_the_mean() -> None:
+def test_noise_has_the_documented_strength_and_keeps_the_mean() -> None:
     gray = np.full((100, 100, 3), 128, np.uint8)
     differences = np.stack([changed(noise, gray, seed).astype(float) - 128 for seed in range(40)])
     deviations = differences.std(axis=(1, 2, 3))
-    assert (
-        deviations.max() < 1.03 * MAX_NOISE
-        and deviations.min() < 0.2 * MAX_NOISE < 0.8 * MAX_NOISE < deviations.max()
-    )
+    assert deviations.min() < 0.2 * MAX_NOISE
+    assert 0.8 * MAX_NOISE < deviations.max() < 1.03 * MAX_NOISE
     assert np.abs(differences.mean(axis=(1, 2, 3))).max() < 0.3
 
 
-def test_crops_keep_the_share_that_is_asked_for() -> None:
-    ramp = np.repeat(np.arange(10, dtype=np.uint8)[:, None, None], 10, axis=1).repeat(3, axis=2)
-    sides = {len(changed(crop, ramp, seed, min_side_share=0.4)) for seed in range(200)}
+def test_crops_keep_the_given_share() -> None:
+    sides = {len(changed(crop, ramp(), seed, min_side_share=0.4)) for seed in range(200)}
     assert sides == set(range(4, 11))
-    assert all(len(changed(crop, ramp, seed, min_side_share=1.0)) == 10 for seed in range(20))
+    assert all(len(changed(crop, ramp(), seed, min_side_share=1.0)) == 10 for seed in range(20))
 
 
-def test_a_rotation_stays_within_the_degrees_that_are_asked_for() -> None:
-    bar = np.zeros((101, 101, 3), np.uint8)
-    bar[5:45, 49:52] = 255
-    angles_deg = []
-    for seed in range(60):
-        y, x = np.nonzero(changed(rotate, bar, seed, max_deg=10.0)[..., 0] > 200)
-        angles_deg.append(np.degrees(np.arctan2((x - 50).mean(), (50 - y).mean())))
+def test_a_rotation_is_below_the_given_angle() -> None:
+    angles_deg = [rotation_deg(changed(rotate, bar(), seed, max_deg=10.0)) for seed in range(60)]
     assert 8 < np.abs(angles_deg).max() < 10.5
 
 
-def test_black_pixels_noise_and_blur_are_as_strong_as_asked_for() -> None:
-    pixels, gray = photograph(40, 40), np.full((60, 60, 3), 128, np.uint8)
-    for most in (0.02, 0.6):
-        results = [changed(black_pixels, pixels, seed, max_share=most) for seed in range(60)]
+def test_black_pixels_noise_and_blur_have_the_given_strength() -> None:
+    pixels = photograph(40, 40)
+    gray = np.full((60, 60, 3), 128, np.uint8)
+    for limit in (0.02, 0.6):
+        results = [changed(black_pixels, pixels, seed, max_share=limit) for seed in range(60)]
         shares = [(result == 0).all(2).mean() for result in results]
-        assert 0.7 * most < max(shares) < 1.5 * most
-        strengths = [changed(noise, gray, seed, max_share=most / 4).std() for seed in range(60)]
-        assert 0.8 * most < max(strengths) / (255 / 4) < 1.05 * most
+        assert 0.7 * limit < max(shares) < 1.5 * limit
+        strengths = [changed(noise, gray, seed, max_share=limit / 4).std() for seed in range(60)]
+        assert 0.8 * limit < max(strengths) / (255 / 4) < 1.05 * limit
     sharp = pixels.astype(float).std()
     assert all(changed(blur, pixels, seed, max_px=0.0).std() == sharp for seed in range(5))
-    strongly, weakly = (changed(blur, pixels, 0, max_px=most).std() for most in (8.0, 1.0))
-    assert strongly < weakly < sharp
+    strong = changed(blur, pixels, 0, max_px=8.0).std()
+    weak = changed(blur, pixels, 0, max_px=1.0).std()
+    assert strong < weak < sharp
 
 
-def test_parameters_reach_the_augmentations_on_both_sides_of_the_resizing() -> None:
-    """What changes nothing by its parameters leaves the plain picture."""
+def test_parameters_reach_augmentations_before_and_after_the_resizing() -> None:
+    """Augmentations whose parameters allow no change return the plain picture."""
     pixels = photograph(40, 30)
     plain = augment(pixels, 20, {}, np.random.default_rng(0))
-    still = {
+    no_change = {
         "rotate": {"max_deg": 0.0},
         "noise": {"max_share": 0.0},
         "crop": {"min_side_share": 1.0},
     }
-    np.testing.assert_array_equal(augment(pixels, 20, still, np.random.default_rng(0)), plain)
-    found = augment(pixels, 20, {"noise": {}}, np.random.default_rng(0))
-    assert not np.array_equal(found, plain)
+    unchanged = augment(pixels, 20, no_change, np.random.default_rng(0))
+    np.testing.assert_array_equal(unchanged, plain)
+    noisy = augment(pixels, 20, {"noise": {}}, np.random.default_rng(0))
+    assert not np.array_equal(noisy, plain)
 
 
 @pytest.mark.parametrize(
@@ -205,17 +215,17 @@ def test_parameters_reach_the_augmentations_on_both_sides_of_the_resizing() -> N
         ({"crop": {"min_side_share": 0.3}}, 747),
     ],
 )
-def test_a_crop_needs_a_larger_photograph(changes: dict, side: int) -> None:
-    """224 px are left of 224 / share, rounded up."""
+def test_a_crop_needs_a_larger_image(changes: dict, side: int) -> None:
+    """A crop of the smallest share keeps 224 px of 224 / share, rounded up."""
     assert side_before(224, changes) == side
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     message = (
         "unknown augmentation gaussian, shear. "
         "Known: crop, mirror_left_right, mirror_top_bottom, rotate, blur, black_pixels, noise."
     )
-    names = plainly(("shear", "crop", "gaussian"))
+    names = with_defaults(("shear", "crop", "gaussian"))
     with pytest.raises(ValueError) as caught:
         augment(photograph(4, 4), 4, names, np.random.default_rng(0))
     assert str(caught.value) == message

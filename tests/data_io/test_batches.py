@@ -22,15 +22,14 @@ CROP_AND_NOISE: Changes = {"crop": {}, "noise": {"max_share": 0.1}}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
-    """Eleven photographs of several shapes, labels out of order."""
+    """Return eleven images of several shapes with unsorted labels."""
     folder = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
     paths = [str(folder / f"{row}.png") for row in range(11)]
     for row, path in enumerate(paths):
         Image.fromarray(rng.integers(0, 256, (20 + row, 40 - row, 3), dtype=np.uint8)).save(path)
-    return ImageList(
-        [f"image{row}" for row in range(11)], paths, labels=[7, 3, 3, 9, 0, 7, 9, 9, 0, 3, 7]
-    )
+    ids = [f"image{row}" for row in range(11)]
+    return ImageList(ids, paths, labels=[7, 3, 3, 9, 0, 7, 9, 9, 0, 3, 7])
 
 
 def as_arrays(dataset: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -44,8 +43,9 @@ def slow_twin(
     seed: int,
     epoch: int,
 ) -> list:
-    """One photograph after the other, its random stream by its place in the epoch."""
-    result, place = [], 0
+    """Return the batches, computed image by image; the place in the epoch decides the changes."""
+    result = []
+    place = 0
     for rows in batches:
         pixels = []
         for row in rows:
@@ -65,7 +65,7 @@ def assert_equal(found: list, expected: list) -> None:
 
 @pytest.mark.parametrize("changes", [{}, ALL], ids=["none", "all"])
 @pytest.mark.parametrize("sampler", ["shuffled", "pairs"])
-def test_the_pipeline_gives_what_the_plain_loop_gives(
+def test_image_batches_equal_a_plain_loop(
     images: ImageList,
     sampler: str,
     changes: Changes,
@@ -79,14 +79,12 @@ def test_the_pipeline_gives_what_the_plain_loop_gives(
     assert_equal(as_arrays(dataset), slow_twin(images, batches, changes, 5, 2))
 
 
-def test_a_resumed_epoch_sees_exactly_its_tail(images: ImageList) -> None:
+def test_a_resumed_epoch_has_the_remaining_batches(images: ImageList) -> None:
     batches = epoch_batches(images.labels, BATCH_SIZE, 0, 0, "shuffled")
-    whole = as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0))
+    full_epoch = as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0))
     for start_step in (1, 2):
-        assert_equal(
-            as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)),
-            whole[start_step:],
-        )
+        resumed = image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)
+        assert_equal(as_arrays(resumed), full_epoch[start_step:])
     assert as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, len(batches))) == []
 
 
@@ -94,19 +92,17 @@ def test_the_same_image_is_augmented_differently_at_each_place_epoch_and_seed(
     images: ImageList,
 ) -> None:
     batches = np.full((1, 3), 6)
-    pictures = [
-        picture.tobytes()
-        for seed, epoch in ((0, 0), (0, 1), (1, 0))
-        for picture in as_arrays(
-            image_batches(images, batches, SIZE_PX, {"noise": {}}, seed, epoch)
-        )[0][0]
-    ]
-    assert len(set(pictures)) == 9
+    pictures = set()
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        dataset = image_batches(images, batches, SIZE_PX, {"noise": {}}, seed, epoch)
+        ((pixels, _),) = as_arrays(dataset)
+        pictures.update(picture.tobytes() for picture in pixels)
+    assert len(pictures) == 9
 
 
 @pytest.fixture(scope="module")
 def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
-    """Four photographs, large enough to be decoded at a half; their sides are odd."""
+    """Return four images with odd sides, large enough to be decoded at 1/2."""
     folder = tmp_path_factory.mktemp("jpegs")
     rng = np.random.default_rng(0)
     paths = [str(folder / f"{row}.jpg") for row in range(4)]
@@ -115,20 +111,16 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
     return ImageList(["a", "b", "c", "d"], paths, labels=[0, 1, 0, 1])
 
 
-def test_photographs_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -> None:
+def test_images_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -> None:
     at_least_px = sufficient_px(side_before(SIZE_PX, CROP_AND_NOISE))
-    assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (
-        81,
-        86,
-        3,
-    )  # 70 % of 81 are 2.3 times 24
-    (found,) = as_arrays(
-        image_batches(jpegs, np.array([[2, 0, 3, 1]]), SIZE_PX, CROP_AND_NOISE, 0, 0)
-    )
+    # 70 % of 81 is 2.3 times 24.
+    assert decode_image(jpegs.paths[0], at_least_px=at_least_px).shape == (81, 86, 3)
+    rows = np.array([[2, 0, 3, 1]])
+    (batch,) = as_arrays(image_batches(jpegs, rows, SIZE_PX, CROP_AND_NOISE, 0, 0))
     for place, row in enumerate([2, 0, 3, 1]):
         pixels = decode_image(jpegs.paths[row], at_least_px=at_least_px)
         expected = augment(pixels, SIZE_PX, CROP_AND_NOISE, np.random.default_rng([0, 0, place]))
-        np.testing.assert_array_equal(found[0][place], expected)
+        np.testing.assert_array_equal(batch[0][place], expected)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +128,23 @@ def test_photographs_are_decoded_no_larger_than_a_crop_needs(jpegs: ImageList) -
     [{}, {"noise": {}}, {"crop": {}, "mirror_left_right": {}}, {"crop": {"min_side_share": 0.5}}],
     ids=lambda changes: "+".join(changes) or "none",
 )
-def test_the_second_epoch_comes_out_of_the_cache(
+def test_the_second_epoch_is_read_from_the_cache(
     jpegs: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Changes
 ) -> None:
     order = np.array([[0, 1, 2, 3]])
     first = as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path))
     smallest = changes.get("crop", {}).get("min_side_share", 0.7)
-    side_px = {0.7: 35, 0.5: 48}[smallest] if "crop" in changes else SIZE_PX  # 24 / smallest
+    # 24 / smallest, rounded up.
+    side_px = {0.7: 35, 0.5: 48}[smallest] if "crop" in changes else SIZE_PX
     for row, pixels in enumerate(first[0][0]):
         square = load_image(jpegs.paths[row], side_px)
-        np.testing.assert_array_equal(
-            pixels, augment(square, SIZE_PX, changes, np.random.default_rng([0, 0, row]))
-        )
+        expected = augment(square, SIZE_PX, changes, np.random.default_rng([0, 0, row]))
+        np.testing.assert_array_equal(pixels, expected)
     if "crop" not in changes:
         assert_equal(as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0)), first)
     monkeypatch.setattr(pixel_cache, "load_image", None)
-    assert_equal(
-        as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path)), first
-    )
+    second = as_arrays(image_batches(jpegs, order, SIZE_PX, changes, 0, 0, pixel_cache=tmp_path))
+    assert_equal(second, first)
 
 
 def test_images_without_labels_are_refused() -> None:
@@ -161,14 +152,14 @@ def test_images_without_labels_are_refused() -> None:
         image_batches(ImageList(["a"], ["a.jpg"]), np.zeros((1, 1), int), SIZE_PX, {}, 0, 0)
 
 
-def test_a_photograph_that_vanished_is_named(images: ImageList) -> None:
+def test_a_missing_image_is_named(images: ImageList) -> None:
     gone = ImageList(["a"], ["nowhere/gone.jpg"], labels=[0])
     with pytest.raises(tf.errors.OpError, match="nowhere/gone.jpg"):
         as_arrays(image_batches(gone, np.zeros((1, 1), int), SIZE_PX, {}, 0, 0))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_feature_batches_come_out_of_a_memory_map_with_their_labels(
+def test_feature_batches_read_a_memory_map_with_labels(
     tmp_path: Path,
     dtype: type,
 ) -> None:

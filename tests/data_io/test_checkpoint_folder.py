@@ -1,4 +1,4 @@
-"""Numbered checkpoints: what is kept, and what a kill, a copy or a damaged note does to them."""
+"""Test which checkpoints are kept, also after a kill, a copy or damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRANGE = "[2024] w*?"
 
 
 def writes(text: str = "weights") -> Callable[[str], None]:
-    """As tf.train.Checkpoint.write: two files below the path prefix."""
+    """Return a function that writes two files, as tf.train.Checkpoint.write does."""
 
     def write(prefix: str) -> None:
         for part in ("index", "data-00000-of-00001"):
@@ -36,16 +36,18 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_an_empty_folder_has_no_checkpoint(folder: Path) -> None:
     checkpoints = CheckpointFolder(folder, "last")
-    assert checkpoints.numbers() == [] and checkpoints.facts() == {}
+    assert checkpoints.numbers() == []
+    assert checkpoints.facts() == {}
     assert checkpoints.newest() is None
     assert not folder.exists()
 
 
-def test_the_newest_are_kept_and_the_newest_of_all_is_found(folder: Path) -> None:
+def test_the_newest_checkpoints_are_kept_and_the_last_one_is_found(folder: Path) -> None:
     checkpoints = CheckpointFolder(folder, "last", keep=2)
     for number in (5, 10, 15):
         checkpoints.save(number, writes(str(number)), step=number)
-    assert checkpoints.numbers() == [10, 15] and checkpoints.facts() == {"step": 15}
+    assert checkpoints.numbers() == [10, 15]
+    assert checkpoints.facts() == {"step": 15}
     assert checkpoints.newest() == folder / "last-15"
     assert names(folder) == [
         "last-10.data-00000-of-00001",
@@ -62,12 +64,14 @@ def test_a_checkpoint_of_the_same_number_is_replaced(folder: Path) -> None:
     checkpoints.save(1, writes("old"), mAP=0.1)
     checkpoints.save(2, writes())
     checkpoints.save(1, writes("new"), mAP=0.2)
-    assert checkpoints.numbers() == [2, 1] and checkpoints.facts() == {"mAP": 0.2}
+    assert checkpoints.numbers() == [2, 1]
+    assert checkpoints.facts() == {"mAP": 0.2}
     assert [file.read_text() for file in checkpoints.files(1)] == ["new", "new"]
 
 
-def test_checkpoints_of_other_names_and_longer_numbers_are_left_alone(folder: Path) -> None:
-    best, last = CheckpointFolder(folder, "best", keep=1), CheckpointFolder(folder, "last", keep=1)
+def test_checkpoints_of_other_names_and_longer_numbers_are_not_changed(folder: Path) -> None:
+    best = CheckpointFolder(folder, "best", keep=1)
+    last = CheckpointFolder(folder, "last", keep=1)
     best.save(1, writes())
     last.save(1, writes())
     last.save(10, writes())
@@ -81,7 +85,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_kill_while_writing_leaves_the_ones_before(folder: Path) -> None:
+def test_a_kill_while_writing_keeps_the_earlier_checkpoints(folder: Path) -> None:
     checkpoints = CheckpointFolder(folder, "last", keep=2)
     checkpoints.save(1, writes("one"), step=1)
     checkpoints.save(2, writes("two"), step=2)
@@ -92,7 +96,8 @@ def test_a_kill_while_writing_leaves_the_ones_before(folder: Path) -> None:
 
     with pytest.raises(Killed):
         checkpoints.save(3, half, step=3)
-    assert checkpoints.numbers() == [1, 2] and checkpoints.facts() == {"step": 2}
+    assert checkpoints.numbers() == [1, 2]
+    assert checkpoints.facts() == {"step": 2}
     assert checkpoints.newest() == folder / "last-2"
     assert all(file.is_file() for number in (1, 2) for file in checkpoints.files(number))
     checkpoints.save(3, writes("three"), step=3)
@@ -100,7 +105,7 @@ def test_a_kill_while_writing_leaves_the_ones_before(folder: Path) -> None:
     assert [file.read_text() for file in checkpoints.files(3)] == ["three", "three"]
 
 
-def test_a_kill_between_writing_and_noting_leaves_the_ones_before(
+def test_a_kill_between_writing_and_listing_keeps_the_earlier_checkpoints(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -114,46 +119,53 @@ def test_a_kill_between_writing_and_noting_leaves_the_ones_before(
     with pytest.raises(Killed):
         checkpoints.save(2, writes("two"), step=2)
     monkeypatch.undo()
-    again = CheckpointFolder(folder, "last", keep=1)
-    assert again.newest() == folder / "last-1" and len(again.files(1)) == 2
-    again.save(2, writes("again"), step=2)
-    assert again.numbers() == [2] and again.files(1) == []
+    restarted = CheckpointFolder(folder, "last", keep=1)
+    assert restarted.newest() == folder / "last-1"
+    assert len(restarted.files(1)) == 2
+    restarted.save(2, writes("two"), step=2)
+    assert restarted.numbers() == [2]
+    assert restarted.files(1) == []
 
 
-def test_the_newest_is_copied_to_another_folder(folder: Path, tmp_path: Path) -> None:
+def test_copy_newest_copies_only_the_newest_checkpoint(folder: Path, tmp_path: Path) -> None:
     checkpoints = CheckpointFolder(folder, "last", keep=2)
     checkpoints.save(1, writes("one"))
     checkpoints.save(2, writes("two"), step=2)
     to = tmp_path / "copy [1]" / "checkpoint"
     checkpoints.copy_newest(to)
     copied = CheckpointFolder(to, "last")
-    assert copied.newest() == to / "last-2" and copied.facts() == {"step": 2}
+    assert copied.newest() == to / "last-2"
+    assert copied.facts() == {"step": 2}
     assert names(to) == ["last-2.data-00000-of-00001", "last-2.index", "last.json"]
-    copied.save(3, writes())  # such a run does not touch the original
+    # Saving to the copy does not change the original.
+    copied.save(3, writes())
     copied.save(4, writes())
-    assert copied.numbers() == [3, 4] and checkpoints.numbers() == [1, 2]
+    assert copied.numbers() == [3, 4]
+    assert checkpoints.numbers() == [1, 2]
     assert len(checkpoints.files(2)) == 2
 
 
-def test_a_moved_folder_is_read_where_it_is(folder: Path, tmp_path: Path) -> None:
+def test_a_moved_folder_is_read_at_its_new_place(folder: Path, tmp_path: Path) -> None:
     CheckpointFolder(folder, "last").save(1, writes())
     moved = folder.rename(tmp_path / "moved")
     newest = CheckpointFolder(moved, "last").newest()
-    assert newest == moved / "last-1" and str(tmp_path) not in (moved / "last.json").read_text()
+    assert newest == moved / "last-1"
+    assert str(tmp_path) not in (moved / "last.json").read_text()
 
 
-def test_nothing_to_copy_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_copy_newest_without_a_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         CheckpointFolder(folder, "last").copy_newest(tmp_path / "to")
-    assert str(caught.value) == f"{folder}: no checkpoint in it." and not (tmp_path / "to").exists()
+    assert str(caught.value) == f"{folder}: no checkpoint in it."
+    assert not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize(
-    "note",
+    "content",
     ["[]", "{}", '{"checkpoints": 3}', '{"checkpoints": ["1"]}', "null"],
 )
-def test_a_damaged_note_is_refused(tmp_path: Path, note: str) -> None:
-    (tmp_path / "last.json").write_text(note)
+def test_a_damaged_list_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "last.json").write_text(content)
     checkpoints = CheckpointFolder(tmp_path, "last")
     for read in (checkpoints.numbers, checkpoints.newest, checkpoints.facts):
         with pytest.raises(ValueError) as caught:
@@ -161,7 +173,7 @@ def test_a_damaged_note_is_refused(tmp_path: Path, note: str) -> None:
         assert str(caught.value) == f"{tmp_path / 'last.json'}: not a list of checkpoints."
 
 
-def test_a_half_written_note_is_refused(tmp_path: Path) -> None:
+def test_a_half_written_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.json").write_text('{"checkpoints": [')
     with pytest.raises(
         ValueError,
@@ -171,7 +183,7 @@ def test_a_half_written_note_is_refused(tmp_path: Path) -> None:
 
 
 @given(numbers=st.lists(st.integers(0, 30), max_size=12), keep=st.integers(1, 4))
-def test_whatever_is_saved_the_last_few_are_there(
+def test_the_last_saved_checkpoints_are_kept(
     tmp_path_factory: pytest.TempPathFactory,
     numbers: list[int],
     keep: int,
@@ -191,14 +203,14 @@ def test_whatever_is_saved_the_last_few_are_there(
 # --- what TensorFlow can read
 
 
-def test_a_plain_path_is_read_as_it_is(tmp_path: Path) -> None:
+def test_readable_prefix_returns_a_plain_path_unchanged(tmp_path: Path) -> None:
     assert readable_prefix(tmp_path / "last-1") == str(tmp_path / "last-1")
     assert readable_prefix("[none]/last-1") == "[none]/last-1"
 
 
 @pytest.mark.parametrize("name", [STRANGE, "a [1]", "back\\slash"])
 @pytest.mark.parametrize("checkpoint", ["last-1", "last [1]"])
-def test_a_path_that_looks_like_a_pattern_is_read_through_links(
+def test_readable_prefix_links_a_path_that_looks_like_a_pattern(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -218,7 +230,7 @@ def test_a_path_that_looks_like_a_pattern_is_read_through_links(
 
 
 @pytest.mark.parametrize("name", [STRANGE, "a [1]"])
-def test_tensorflow_reads_what_it_has_written_there(tmp_path: Path, name: str) -> None:
+def test_tensorflow_reads_a_checkpoint_through_readable_prefix(tmp_path: Path, name: str) -> None:
     import tensorflow as tf
 
     checkpoints = CheckpointFolder(tmp_path / name, "last")

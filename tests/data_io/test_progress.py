@@ -8,7 +8,7 @@ from data_io import progress as module
 from data_io.progress import progress
 
 
-def test_a_log_gets_whole_lines(
+def test_a_log_gets_complete_lines_without_repetition(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
@@ -17,15 +17,15 @@ def test_a_log_gets_whole_lines(
         for _ in range(3):
             bar.update(1)
     printed = capsys.readouterr()
-    assert printed.err == "" and "\r" not in printed.out
-    assert (
-        printed.out.splitlines()[-1].startswith("embedding: 100% 3/3 [")
-        and "image/s]" in printed.out
-    )
-    assert len(set(printed.out.splitlines())) == len(printed.out.splitlines())
+    assert printed.err == ""
+    assert "\r" not in printed.out
+    assert "image/s]" in printed.out
+    lines = printed.out.splitlines()
+    assert lines[-1].startswith("embedding: 100% 3/3 [")
+    assert len(set(lines)) == len(lines)
 
 
-def test_short_work_says_nothing_in_a_log(
+def test_short_work_prints_nothing_in_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
@@ -35,11 +35,12 @@ def test_short_work_says_nothing_in_a_log(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_bar(
+def test_a_terminal_shows_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress(3, "embedding") as bar:
         bar.update(3)
     printed = capsys.readouterr()
-    assert printed.out == "" and "\rembedding: 100%" in printed.err
+    assert printed.out == ""
+    assert "\rembedding: 100%" in printed.err

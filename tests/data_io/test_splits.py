@@ -29,7 +29,7 @@ def is_in_order(part: ImageList) -> bool:
 
 @FEW
 @given(LABELS, st.floats(0.01, 0.99), st.sampled_from(["block", "random"]), SEEDS)
-def test_split_classes_shares_no_class_and_loses_nothing(
+def test_split_classes_shares_no_class_and_loses_no_image(
     labels: list[int], dev_percent: float, how: str, seed: int
 ) -> None:
     classes = sorted(set(labels))
@@ -39,7 +39,8 @@ def test_split_classes_shares_no_class_and_loses_nothing(
     assert not set(train.labels) & set(dev.labels)
     assert sorted([*train.ids, *dev.ids]) == sorted(images.ids)
     assert len(set(dev.labels)) == min(max(round(dev_percent * len(classes)), 1), len(classes) - 1)
-    assert is_in_order(train) and is_in_order(dev)
+    assert is_in_order(train)
+    assert is_in_order(dev)
     assert (train.skipped, dev.skipped) == (images.skipped, ())
     assert same(dev, split_classes(images, dev_percent, how, seed)[1])
     if how == "block":
@@ -47,7 +48,7 @@ def test_split_classes_shares_no_class_and_loses_nothing(
         assert places == list(range(places[0], places[0] + len(places)))
 
 
-def test_the_block_moves_with_the_seed_over_all_places() -> None:
+def test_the_seed_moves_the_block_to_all_places() -> None:
     images = labelled(np.repeat(np.arange(10), 2))
     starts = {int(split_classes(images, 0.3, seed=seed)[1].labels.min()) for seed in range(100)}
     assert starts == set(range(8))
@@ -58,7 +59,7 @@ def test_random_classes_are_not_a_block() -> None:
     assert np.ptp(np.unique(dev.labels)) > 9
 
 
-def test_split_classes_says_what_is_wrong() -> None:
+def test_split_classes_refuses_wrong_arguments() -> None:
     images = labelled([0, 1, 1])
     with pytest.raises(ValueError, match=r"between 0 and 1 \(0.05 is 5 %\). Received 5"):
         split_classes(images, 5)
@@ -74,7 +75,7 @@ def test_split_classes_says_what_is_wrong() -> None:
 
 @FEW
 @given(LABELS, st.integers(1, 40), st.integers(1, 8), SEEDS)
-def test_query_and_gallery(
+def test_query_and_gallery_keep_their_limits(
     labels: list[int], max_queries: int, max_gallery: int, seed: int
 ) -> None:
     counts = {label: labels.count(label) for label in labels}
@@ -83,27 +84,31 @@ def test_query_and_gallery(
     query, gallery = query_and_gallery(images, max_queries, max_gallery, seed)
     assert not set(query.ids) & set(gallery.ids)
     assert len(query) == min(max_queries, sum(count // 2 for count in counts.values()))
-    assert is_in_order(query) and is_in_order(gallery)
-    asked = {label: int((query.labels == label).sum()) for label in counts}
+    assert is_in_order(query)
+    assert is_in_order(gallery)
+    num_queries = {label: int((query.labels == label).sum()) for label in counts}
     for label, count in counts.items():
-        kept = int((gallery.labels == label).sum())
-        assert asked[label] <= count // 2
-        assert kept == min(count - asked[label], max_gallery) >= 1
-    open_classes = [asked[label] for label, count in counts.items() if asked[label] < count // 2]
-    assert (
-        max(asked.values()) - min(open_classes, default=max(asked.values())) <= 1
-    )  # in turn: none is two ahead of one that could give
-    again = query_and_gallery(images, max_queries, max_gallery, seed)
-    assert same(query, again[0]) and same(gallery, again[1])
+        num_in_gallery = int((gallery.labels == label).sum())
+        assert num_queries[label] <= count // 2
+        assert num_in_gallery == min(count - num_queries[label], max_gallery) >= 1
+    # Classes take turns: none is two queries ahead of a class that could give another one.
+    most = max(num_queries.values())
+    not_full = [num_queries[label] for label in counts if num_queries[label] < counts[label] // 2]
+    assert most - min(not_full, default=most) <= 1
+    repeated = query_and_gallery(images, max_queries, max_gallery, seed)
+    assert same(query, repeated[0])
+    assert same(gallery, repeated[1])
 
 
 def test_query_and_gallery_by_hand() -> None:
     images = labelled([0, 0, 0, 0, 0, 1, 1, 2])
     query, gallery = query_and_gallery(images, 100, 100)
-    assert sorted(query.labels) == [0, 0, 1] and sorted(gallery.labels) == [0, 0, 0, 1, 2]
+    assert sorted(query.labels) == [0, 0, 1]
+    assert sorted(gallery.labels) == [0, 0, 0, 1, 2]
     assert (query.skipped, gallery.skipped) == ((), images.skipped)
     query, gallery = query_and_gallery(images, 2, 1)
-    assert sorted(query.labels) == [0, 1] and sorted(gallery.labels) == [0, 1, 2]
+    assert sorted(query.labels) == [0, 1]
+    assert sorted(gallery.labels) == [0, 1, 2]
 
 
 def test_which_images_become_queries_depends_on_the_seed() -> None:
@@ -111,17 +116,13 @@ def test_which_images_become_queries_depends_on_the_seed() -> None:
     assert len({tuple(query_and_gallery(images, 5, 4, seed)[0].ids) for seed in range(10)}) > 5
 
 
-def test_few_queries_do_not_always_come_from_the_first_classes() -> None:
+def test_few_queries_come_from_random_classes() -> None:
     images = labelled(np.repeat(np.arange(50), 2))
-    asked = {
-        int(label)
-        for seed in range(20)
-        for label in query_and_gallery(images, 2, 2, seed)[0].labels
-    }
-    assert len(asked) > 10
+    queries = [query_and_gallery(images, 2, 2, seed)[0] for seed in range(20)]
+    assert len({int(label) for query in queries for label in query.labels}) > 10
 
 
-def test_query_and_gallery_says_what_is_wrong() -> None:
+def test_query_and_gallery_refuses_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="no class has two images: nothing to search and to find"):
         query_and_gallery(labelled([0, 1, 2]), 5, 5)
     with pytest.raises(ValueError, match="no class has two images"):
@@ -134,7 +135,7 @@ def test_query_and_gallery_says_what_is_wrong() -> None:
 
 @FEW
 @given(LABELS, st.integers(2, 6), st.booleans(), SEEDS)
-def test_k_fold_holds_each_image_out_once(
+def test_k_fold_has_each_image_in_one_dev_list(
     labels: list[int], num_folds: int, stratified: bool, seed: int
 ) -> None:
     images = labelled(labels)
@@ -143,7 +144,8 @@ def test_k_fold_holds_each_image_out_once(
     assert len(folds) == num_folds
     assert sorted(name for _, dev in folds for name in dev.ids) == sorted(images.ids)
     for train, dev in folds:
-        assert len(dev) and len(train)
+        assert len(dev)
+        assert len(train)
         assert sorted([*train.ids, *dev.ids]) == sorted(images.ids)
         if not stratified:
             assert not set(train.labels) & set(dev.labels)
@@ -151,9 +153,10 @@ def test_k_fold_holds_each_image_out_once(
         for label in set(labels):
             sizes = [int((dev.labels == label).sum()) for _, dev in folds]
             assert max(sizes) - min(sizes) <= 1
-        assert max(len(dev) for _, dev in folds) - min(len(dev) for _, dev in folds) <= 1
-    again = k_fold(images, num_folds, stratified, seed)
-    assert all(same(first[1], second[1]) for first, second in zip(folds, again, strict=True))
+        sizes = [len(dev) for _, dev in folds]
+        assert max(sizes) - min(sizes) <= 1
+    repeated = k_fold(images, num_folds, stratified, seed)
+    assert all(same(first[1], second[1]) for first, second in zip(folds, repeated, strict=True))
 
 
 def test_k_fold_blocks_are_contiguous() -> None:
@@ -166,7 +169,7 @@ def test_stratified_folds_depend_on_the_seed() -> None:
     assert len({tuple(k_fold(images, 5, True, seed)[0][1].ids) for seed in range(10)}) > 5
 
 
-def test_k_fold_says_what_is_wrong() -> None:
+def test_k_fold_refuses_a_wrong_number_of_folds() -> None:
     with pytest.raises(ValueError, match="between 2 and the number of classes, 2. Received 3"):
         k_fold(labelled([0, 1, 1]), 3)
     with pytest.raises(ValueError, match="between 2 and the number of images, 3. Received 4"):
@@ -177,14 +180,15 @@ def test_k_fold_says_what_is_wrong() -> None:
 
 @FEW
 @given(LABELS)
-def test_dense_labels(labels: list[int]) -> None:
+def test_dense_labels_run_from_0_and_give_back_the_originals(labels: list[int]) -> None:
     dense, originals = dense_labels(labelled(labels))
     assert sorted(set(dense.labels)) == list(range(len(originals)))
     assert originals[dense.labels].tolist() == labels
     assert (np.diff(originals) > 0).all()
-    assert dense.skipped == labelled(labels).skipped and same(dense, labelled(labels))
+    assert dense.skipped == labelled(labels).skipped
+    assert same(dense, labelled(labels))
 
 
-def test_dense_labels_needs_labels() -> None:
+def test_dense_labels_refuses_images_without_labels() -> None:
     with pytest.raises(ValueError, match="dense labels needs labels; these images have none"):
         dense_labels(ImageList(np.array(["a"]), np.array(["a"])))
