@@ -1,10 +1,10 @@
-# make demo: see it work, from nothing. make test: everything that has to hold.
+# make demo: draw products, train, search, compare. make test: lint, types, all tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= .demo
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint extras install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python dual_main.py demo --out=$(DEMO)
@@ -16,6 +16,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+extras: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[all]"
+	$(BIN)/python .ci/import_extras.py
 
 install: $(VENV)/.installed
 

@@ -1,4 +1,4 @@
-"""Packaging of mandoo. Upper bounds are there because the next version does not work, or was not tried."""
+"""Package mandoo. An upper bound marks a version that does not work or was not tried."""
 
 from pathlib import Path
 
@@ -6,34 +6,31 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "ann": ["faiss-cpu>=1.7.4,<2"],
-    "milvus": [
-        "pymilvus>=2.5,<2.6",
-        "milvus-lite>=2.4",
-    ],  # pymilvus 2.6 needs a protobuf that TensorFlow 2.15 forbids
-    "geometry": ["opencv-python-headless>=4.8,<4.12"],  # 4.12 needs NumPy 2
-    "fast": ["openvino>=2024.0", "onnxruntime>=1.17"],  # tried: 2026.4 and 1.31
-    "int8": ["nncf>=3.0", "openvino>=2024.0"],  # tried: 3.4 and 2026.4
+    # pymilvus 2.6 needs a protobuf that TensorFlow 2.15 forbids.
+    "milvus": ["pymilvus>=2.5,<2.6", "milvus-lite>=2.4"],
+    # OpenCV 4.12 needs NumPy 2.
+    "geometry": ["opencv-python-headless>=4.8,<4.12"],
+    "fast": ["openvino>=2024.0", "onnxruntime>=1.17"],
+    "int8": ["nncf>=3.0", "openvino>=2024.0"],
     "serve": ["fastapi>=0.110", "uvicorn>=0.27", "jinja2>=3.1", "python-multipart>=0.0.9"],
     "viz": ["matplotlib>=3.8,<4"],
-    "dist": ["ray[data]>=2.9", "pyarrow>=14,<26"],  # pyarrow 26 refuses NumPy 1.26
-    "export": [
-        "tf2onnx>=1.16",
-        "onnx>=1.15,<1.19",
-        "onnxruntime>=1.17",
-    ],  # onnx 1.19 breaks tf2onnx here
+    # pyarrow 26 refuses NumPy 1.26.
+    "dist": ["ray[data]>=2.9", "pyarrow>=14,<26"],
+    # onnx 1.19 breaks tf2onnx.
+    "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],
     "zoo": ["keras-cv-attention-models>=1.4"],
     "weights": ["safetensors>=0.4,<1"],
-    "dev": [
-        "pytest>=8,<10",
-        "hypothesis>=6.100,<7",
-        "ruff>=0.6,<1",
-        "mypy>=1.10,<3",
-        "safetensors>=0.4,<1",
-    ],
 }
-for tested in ("geometry", "viz", "fast", "int8"):
-    EXTRAS["dev"] += EXTRAS[tested]  # or their tests would be skipped
-EXTRAS["dev"] += ["onnx>=1.15,<1.19"]
+TOOLS = ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.6,<1", "mypy>=1.10,<3"]
+TESTED = ("geometry", "viz", "fast", "int8", "weights")  # without them their tests are skipped
+
+
+def joined(names):
+    return [requirement for name in names for requirement in EXTRAS[name]]
+
+
+EXTRAS["all"] = joined(list(EXTRAS))
+EXTRAS["dev"] = [*TOOLS, *joined(TESTED), "onnx>=1.15,<1.19"]
 
 setup(
     name="mandoo",
