@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
-from delf_ext.evaluation.metrics import Hits, concatenate, hits_of
+from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.features.query_copies import require_built, with_copy

@@ -18,15 +18,16 @@ from delf_ext.app.reranking import (
     Chain,
     Request,
     Reranker,
+    chain_name,
     for_embedding,
-    name_of,
     ranking_notes,
     require_folder,
     reserve,
 )
 from delf_ext.evaluation.comparison import Evaluated
+from delf_ext.evaluation.hits import Hits, hits_of
 from delf_ext.evaluation.intervals import bootstrap_interval
-from delf_ext.evaluation.metrics import Hits, average_precisions, hits_of, recalls_at_k, summarize
+from delf_ext.evaluation.metrics import average_precisions, recalls_at_k, summarize
 from delf_ext.features.embedder import AnyEmbedder, HeldBack, common_held_back
 from delf_ext.features.extraction import BATCH_SIZE, NO_TIME_LEFT
 from delf_ext.pipeline import (
@@ -199,7 +200,7 @@ def measure_reranked(
     """
     ranking, evidence = reranker(measured.retrieval, measured.ranking, chain, reserve_s)
     evaluated = Evaluated(
-        f"{measured.evaluated.name} + {name_of(chain)}",
+        f"{measured.evaluated.name} + {chain_name(chain)}",
         hits_of(ranking, measured.truth),
         measured.evaluated.num_skipped,
         ranking,

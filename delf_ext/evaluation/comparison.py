@@ -9,8 +9,9 @@ import numpy as np
 from tabulate import tabulate
 
 from data_io.records import Ranking
+from delf_ext.evaluation.hits import Hits
 from delf_ext.evaluation.intervals import PairedDifference, bootstrap_interval, paired_bootstrap
-from delf_ext.evaluation.metrics import Hits, average_precisions, last_relevant_ranks, recalls_at_k
+from delf_ext.evaluation.metrics import average_precisions, last_relevant_ranks, recalls_at_k
 from delf_ext.reranking.evidence import Evidence
 
 Interval = tuple[float, float]

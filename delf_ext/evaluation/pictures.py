@@ -15,7 +15,8 @@ from PIL import Image
 from data_io.images import ImageError, decode_image
 from data_io.records import GroundTruth, ImageList
 from delf_ext.evaluation.comparison import Evaluated
-from delf_ext.evaluation.metrics import Hits, average_precisions
+from delf_ext.evaluation.hits import Hits
+from delf_ext.evaluation.metrics import average_precisions
 
 THUMBNAIL_PX = 112
 JPEG_QUALITY = 82

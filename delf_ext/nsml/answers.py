@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from data_io.records import GroundTruth, Ranking
-from delf_ext.evaluation.metrics import hits_of, summarize
+from delf_ext.evaluation.hits import hits_of
+from delf_ext.evaluation.metrics import summarize
 
 # Number of violations that are shown for each rule.
 NUM_SHOWN = 10

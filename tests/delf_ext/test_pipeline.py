@@ -14,7 +14,7 @@ from data_io.images import load_image
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.evaluation.metrics import hits_of
+from delf_ext.evaluation.hits import hits_of
 from delf_ext.features.embedder import Embedder, Ensemble
 from delf_ext.features.query_copies import COPIES
 from delf_ext.pipeline import embed, num_ranked, rank, rerank, score, truth_of

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from delf_ext.evaluation.comparison import Evaluated, common_hits, compare, format_table
+from delf_ext.evaluation.hits import Hits
 from delf_ext.evaluation.intervals import bootstrap_interval, paired_bootstrap
-from delf_ext.evaluation.metrics import Hits, average_precisions, last_relevant_ranks, recalls_at_k
+from delf_ext.evaluation.metrics import average_precisions, last_relevant_ranks, recalls_at_k
 
 NUM_GALLERY = 20
 

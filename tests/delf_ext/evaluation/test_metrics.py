@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_io.records import GroundTruth, Ranking
 from delf_ext.evaluation import metrics
-from delf_ext.evaluation.metrics import Hits
+from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 
 some_examples = settings(max_examples=60, deadline=None)
 
@@ -110,7 +110,7 @@ def slow_last_rank(
 @given(evaluations(), st.integers(1, 14))
 def test_equal_slow_twins(evaluation: tuple, k: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
-    hits = metrics.hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
+    hits = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     queries = list(zip(rows, relevant, junk, strict=True))
     cut = [slow_average_precision(*query, k, min(k, len(query[1]))) for query in queries]
     full = [slow_average_precision(*query, None, len(query[1])) for query in queries]
@@ -137,7 +137,7 @@ def test_equal_slow_twins(evaluation: tuple, k: int) -> None:
 @given(evaluations(), st.integers(1, 14))
 def test_stay_in_their_range_and_recall_rises_with_k(evaluation: tuple, k: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
-    hits = metrics.hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
+    hits = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     scored = hits.num_relevant > 0
     for values in (
         metrics.average_precisions(hits),
@@ -164,11 +164,11 @@ def test_junk_counts_as_if_it_were_not_in_the_gallery(evaluation: tuple) -> None
         renumbered = [kept.index(row) for row in line if row in kept]
         if not renumbered:
             continue
-        with_junk = metrics.hits_of(
+        with_junk = hits_of(
             ranking_of([line], num_gallery), truth_of([wanted], [unwanted], num_gallery)
         )
         moved = truth_of([[kept.index(row) for row in wanted]], [[]], len(kept))
-        without = metrics.hits_of(ranking_of([renumbered], len(kept)), moved)
+        without = hits_of(ranking_of([renumbered], len(kept)), moved)
         for name in ("num_relevant", "depth", "num_candidates"):
             np.testing.assert_array_equal(getattr(with_junk, name), getattr(without, name))
         np.testing.assert_array_equal(with_junk.positions[0], without.positions[0])
@@ -189,10 +189,10 @@ def test_a_perfect_ranking_scores_one_at_any_k(num_relevant: int, num_others: in
 def test_the_order_after_the_last_hit_does_not_matter(random) -> None:
     relevant, tail = [3, 7], [0, 1, 2, 4, 5, 6]
     truth = truth_of([relevant], [[]], 8)
-    before = metrics.hits_of(ranking_of([[3, 0, 7, 1, 2, 4, 5, 6]], 8), truth)
+    before = hits_of(ranking_of([[3, 0, 7, 1, 2, 4, 5, 6]], 8), truth)
     rest = [row for row in tail if row != 0]
     random.shuffle(rest)
-    after = metrics.hits_of(ranking_of([[3, 0, 7, *rest]], 8), truth)
+    after = hits_of(ranking_of([[3, 0, 7, *rest]], 8), truth)
     assert dict(metrics.summarize(before)) == dict(metrics.summarize(after))
 
 
@@ -229,7 +229,7 @@ def test_the_cut_at_1000_divides_by_at_most_1000() -> None:
 
 def test_summarize_names_and_counts() -> None:
     truth = truth_of([[0], [2], []], [[], [], []], 3)
-    hits = metrics.hits_of(ranking_of([[0, 1, 2], [0, 1, 2], [0, 1, 2]], 3), truth)
+    hits = hits_of(ranking_of([[0, 1, 2], [0, 1, 2], [0, 1, 2]], 3), truth)
     values = dict(metrics.summarize(hits, ks=(1, 3)))
     assert values == {
         "mAP": pytest.approx((1 + 1 / 3) / 2),
@@ -259,9 +259,9 @@ def test_average_precision_of_one_query_agrees_with_the_vector() -> None:
 @given(evaluations(), st.integers(0, 4))
 def test_concatenated_blocks_equal_the_whole(evaluation: tuple, cut: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
-    whole = metrics.hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
+    whole = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     parts = [whole.take(np.arange(len(whole)) < cut), whole.take(np.arange(len(whole)) >= cut)]
-    joined = metrics.concatenate(parts)
+    joined = concatenate(parts)
     np.testing.assert_array_equal(joined.query_ids, whole.query_ids)
     np.testing.assert_array_equal(
         metrics.average_precisions(joined), metrics.average_precisions(whole)
@@ -277,9 +277,9 @@ def test_refusals_say_what_came() -> None:
     with pytest.raises(
         ValueError, match="same queries in the same order. Received 1 and 1 queries"
     ):
-        metrics.hits_of(ranking, other_query)
+        hits_of(ranking, other_query)
     with pytest.raises(ValueError, match="one gallery. Received 2 and 3 images"):
-        metrics.hits_of(ranking, truth_of([[0]], [[]], 3))
+        hits_of(ranking, truth_of([[0]], [[]], 3))
     with pytest.raises(ValueError, match="none of 1 queries has a relevant image"):
         list(metrics.summarize(hits_from([0, 0])))
     with pytest.raises(ValueError, match="k must be at least 1. Received 0"):
@@ -291,9 +291,9 @@ def test_refusals_say_what_came() -> None:
     with pytest.raises(ValueError, match="more hits than relevant images. Received 2 and 1"):
         metrics.average_precision([1, 1], num_relevant=1, k=2)
     with pytest.raises(ValueError, match="must not share a query"):
-        metrics.concatenate([hits_from([1]), hits_from([1])])
+        concatenate([hits_from([1]), hits_from([1])])
     with pytest.raises(ValueError, match="at least one block"):
-        metrics.concatenate([])
+        concatenate([])
     with pytest.raises(
         ValueError, match=r"one entry per query in every field. Received lengths \[1, 2\]"
     ):

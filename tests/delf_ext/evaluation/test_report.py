@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from delf_ext.evaluation.comparison import Evaluated
-from delf_ext.evaluation.metrics import hits_of
+from delf_ext.evaluation.hits import hits_of
 from delf_ext.evaluation.report import write_report
 from delf_ext.index.exact import search
 from delf_ext.reranking.evidence import Evidence

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data_io.records import GroundTruth, LocalFeatures, Ranking
 from delf_ext.config import UsageError
-from delf_ext.evaluation.metrics import average_precisions, hits_of, recalls_at_k
+from delf_ext.evaluation.hits import hits_of
+from delf_ext.evaluation.metrics import average_precisions, recalls_at_k
 from delf_ext.geometry.verification import VerifyConfig
 from delf_ext.reranking import geometric
 from delf_ext.reranking.deadline import Deadline
