@@ -19,9 +19,13 @@ GOOD = list(
     )
 )
 
+ITEM_FORM = "each item must be (number, (query, [references]))"
+NUMBERS = "the items must have the numbers 0, 1, 2, ..."
+STRING = "each reference must be a string"
 
-def refused(answer: Any) -> list[str]:
-    """The lines of the refusal below the first."""
+
+def broken_rules(answer: Any) -> list[str]:
+    """Return the lines of the error below the first."""
     with pytest.raises(
         BadAnswer,
         match=r"^the answer must have the form \[\(0, \('query_0', \['refer_12', ...\]\)\)",
@@ -30,17 +34,18 @@ def refused(answer: Any) -> list[str]:
     return str(caught.value).splitlines()[1:]
 
 
-def changed(place: int, item: Any) -> list[Any]:
-    return [*GOOD[:place], item, *GOOD[place + 1 :]]
+def changed(position: int, item: Any) -> list[Any]:
+    """Return the good answer with one other item."""
+    return [*GOOD[:position], item, *GOOD[position + 1 :]]
 
 
-# --- what the contract allows
+# --- valid answers
 
 
 @pytest.mark.parametrize(
     "answer", [GOOD, tuple(GOOD), json.loads(json.dumps(GOOD))], ids=["list", "tuple", "json"]
 )
-def test_an_answer_becomes_a_ranking_in_the_order_of_the_data_set(answer: Any) -> None:
+def test_ranking_from_answer_has_the_queries_in_data_set_order(answer: Any) -> None:
     ranking = ranking_from_answer(answer, np.array(QUERIES), np.array(REFERENCES))
     assert ranking.query_ids.tolist() == QUERIES and ranking.gallery_ids.tolist() == REFERENCES
     assert ranking.rows.tolist() == [[1, 0, -1], [0, 1, 2], [2, -1, -1]]
@@ -51,112 +56,88 @@ def test_an_answer_becomes_a_ranking_in_the_order_of_the_data_set(answer: Any) -
     st.lists(st.permutations(REFERENCES), min_size=3, max_size=3),
     st.integers(1, 3),
 )
-def test_every_answer_of_the_official_form_is_taken(
+def test_ranking_from_answer_accepts_every_answer_of_the_official_form(
     queries: list[str], references: list[list[str]], k: int
 ) -> None:
     given = {query: names[:k] for query, names in zip(queries, references, strict=True)}
     ranking = ranking_from_answer(list(zip(range(3), given.items())), QUERIES, REFERENCES)
-    found = {
+    answered = {
         query: ranking.gallery_ids[rows].tolist()
         for query, rows in zip(ranking.query_ids, ranking.rows)
     }
-    assert found == given
+    assert answered == given
 
 
-# --- what it refuses
+# --- broken rules
 
 
 @pytest.mark.parametrize(
-    ("answer", "lines"),
+    ("answer", "rule", "place"),
     [
-        ({}, ["- the answer must be a list. Violations (1): it is {}"]),
-        (None, ["- the answer must be a list. Violations (1): it is None"]),
-        (
-            changed(0, GOOD[0][1]),
-            [
-                "- each item must be (number, (query, [references])). Violations (1): item 0 is ('query_10', ['refer_2'])"
-            ],
-        ),
-        (
-            changed(0, [0, ["query_10", "refer_2"]]),
-            ["- each item must be (number, (query, [references])). Violations (1): item 0 is"],
-        ),
-        (
-            changed(0, "ab"),
-            ["- each item must be (number, (query, [references])). Violations (1): item 0 is 'ab'"],
-        ),
-        (
-            changed(1, (True, GOOD[1][1])),
-            ["- the items must have the numbers 0, 1, 2, .... Violations (1): item 1 has True"],
-        ),
-        (
-            changed(1, (2, GOOD[1][1])),
-            ["- the items must have the numbers 0, 1, 2, .... Violations (1): item 1 has 2"],
-        ),
+        ({}, "the answer must be a list", "it is {}"),
+        (None, "the answer must be a list", "it is None"),
+        (changed(0, GOOD[0][1]), ITEM_FORM, "item 0 is ('query_10', ['refer_2'])"),
+        (changed(0, [0, ["query_10", "refer_2"]]), ITEM_FORM, "item 0 is"),
+        (changed(0, "ab"), ITEM_FORM, "item 0 is 'ab'"),
+        (changed(1, (True, GOOD[1][1])), NUMBERS, "item 1 has True"),
+        (changed(1, (2, GOOD[1][1])), NUMBERS, "item 1 has 2"),
         (
             changed(2, (2, ("query_0", REFERENCES))),
-            ["- each query must be answered once. Violations (1): 'query_0' (item 2)"],
+            "each query must be answered once",
+            "'query_0' (item 2)",
         ),
         (
             changed(2, (2, ("query_2", REFERENCES))),
-            ["- each query must be in the data set. Violations (1): 'query_2' (item 2)"],
+            "each query must be in the data set",
+            "'query_2' (item 2)",
         ),
         (
             changed(2, (2, ("query_1.jpg", REFERENCES))),
-            [
-                "- each query must be named without folder and extension. Violations (1): 'query_1.jpg'"
-            ],
+            "each query must be named without folder and extension",
+            "'query_1.jpg'",
         ),
         (
             changed(2, (2, ("query_1", []))),
-            ["- each query must have at least one reference. Violations (1): 'query_1'"],
+            "each query must have at least one reference",
+            "'query_1'",
         ),
-        (
-            changed(2, (2, ("query_1", [0]))),
-            ["- each reference must be a string. Violations (1): 0 ('query_1', position 0)"],
-        ),
+        (changed(2, (2, ("query_1", [0]))), STRING, "0 ('query_1', position 0)"),
         (
             changed(2, (2, ("query_1", [["refer_0"]]))),
-            [
-                "- each reference must be a string. Violations (1): ['refer_0'] ('query_1', position 0)"
-            ],
+            STRING,
+            "['refer_0'] ('query_1', position 0)",
         ),
         (
             changed(2, (2, ("query_1", ["refer_7"]))),
-            [
-                "- each reference must be in the data set. Violations (1): 'refer_7' ('query_1', position 0)"
-            ],
+            "each reference must be in the data set",
+            "'refer_7' ('query_1', position 0)",
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "reference/refer_1.jpg"]))),
-            [
-                "- each reference must be named without folder and extension. Violations (1): 'reference/refer_1.jpg' ('query_1', position 1)"
-            ],
+            "each reference must be named without folder and extension",
+            "'reference/refer_1.jpg' ('query_1', position 1)",
         ),
         (
             changed(2, (2, ("query_1", ["refer_0", "refer_1", "refer_0"]))),
-            [
-                "- a reference must not occur twice in a list. Violations (1): 'refer_0' ('query_1', position 2)"
-            ],
+            "a reference must not occur twice in a list",
+            "'refer_0' ('query_1', position 2)",
         ),
     ],
 )
-def test_a_violation_is_named_with_its_place(answer: Any, lines: list[str]) -> None:
-    found = refused(answer)
-    assert all(line.startswith(start) for line, start in zip(found, lines)), found
-    assert all(line.startswith("- every query must be answered") for line in found[len(lines) :]), (
-        found
-    )
+def test_error_shows_the_broken_rule_and_its_position(answer: Any, rule: str, place: str) -> None:
+    lines = broken_rules(answer)
+    assert lines[0].startswith(f"- {rule}. Violations (1): {place}")
+    assert all(line.startswith("- every query must be answered") for line in lines[1:])
 
 
-def test_missing_queries_are_named() -> None:
-    assert refused(GOOD[:1]) == [
+def test_error_shows_missing_queries() -> None:
+    assert broken_rules(GOOD[:1]) == [
         "- every query must be answered. Violations (2): 'query_0', 'query_1'"
     ]
 
 
-def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> None:
-    lines = refused(
+def test_error_shows_all_broken_rules_with_ten_violations_each() -> None:
+    lines = broken_rules(
         [
             (5, ("query_0", ["x", 1])),
             "b",
@@ -171,17 +152,15 @@ def test_all_kinds_of_violations_are_named_at_once_and_ten_places_of_each() -> N
         "- each reference must be named without folder and extension",
         "- every query must be answered",
     ]
-    assert (
-        "Violations (12)" in lines[4]
-        and "position 9), ..." in lines[4]
-        and "position 10" not in lines[4]
-    )
+    assert "Violations (12)" in lines[4]
+    assert "position 9), ..." in lines[4]
+    assert "position 10" not in lines[4]
 
 
 # --- scores
 
 
-def test_the_score_by_hand() -> None:
+def test_score_equals_values_computed_by_hand() -> None:
     labels = {
         "query_0": "a",
         "query_1": "b",
@@ -191,20 +170,20 @@ def test_the_score_by_hand() -> None:
         "refer_2": "b",
     }
     metrics = score(ranking_from_answer(GOOD, QUERIES, REFERENCES), labels)
-    # query_0: its one relevant image comes second; query_1: two, second and third; query_10 has none
+    # query_0: its one relevant image comes second. query_1: two, second and third. query_10: none.
     assert metrics["mAP@1000"] == metrics["mAP"] == pytest.approx((1 / 2 + (1 / 2 + 2 / 3) / 2) / 2)
     assert (metrics["recall_at_1"], metrics["recall_at_5"]) == (0.0, 1.0)
     assert (metrics["num_queries"], metrics["num_without_relevant"]) == (2, 1)
 
 
-def test_the_challenge_cuts_at_a_thousand_and_the_full_figure_does_not() -> None:
+def test_only_map_at_1000_stops_after_1000_references() -> None:
     references = [f"refer_{i}" for i in range(1500)]
     labels = {"q": "a"} | dict.fromkeys(references, "b") | {"refer_1200": "a"}
     metrics = score(ranking_from_answer([(0, ("q", references))], ["q"], references), labels)
     assert metrics["mAP@1000"] == 0.0 and metrics["mAP"] == pytest.approx(1 / 1201)
 
 
-def test_labels_that_cannot_score_are_refused() -> None:
+def test_score_refuses_missing_labels_and_no_relevant_reference() -> None:
     ranking = ranking_from_answer(GOOD, QUERIES, REFERENCES)
     with pytest.raises(ValueError, match="the data set has no label for refer_1: push it again"):
         score(ranking, {"refer_0": "a"})

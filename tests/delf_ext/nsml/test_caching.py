@@ -20,7 +20,7 @@ def doubled(output_path: list[str], number: int, data_path: str = "") -> None:
 
 @pytest.fixture(autouse=True)
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data set; the working directory is a session's, and nothing has been called yet."""
+    """Create a data set and the working directory of a session."""
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "home"))
     for folder in ("session", "pushed"):
         (tmp_path / folder).mkdir()
@@ -35,29 +35,27 @@ def cached(dataset: Path, number: int = 21, function: Callable[..., object] = do
     caching.cached(function, files, dataset, {"output_path": files, "number": number})
 
 
-def in_another_session() -> None:
+def empty_working_directory() -> None:
     for path in Path.cwd().iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_the_second_call_copies_what_the_first_wrote(dataset: Path) -> None:
+def test_second_call_copies_the_files_of_the_first(dataset: Path) -> None:
     cached(dataset)
-    in_another_session()
+    empty_working_directory()
     cached(dataset)
-    assert (
-        calls == ["doubled"]
-        and Path("a.pkl").read_text() == Path("below/b.pkl").read_text() == "42"
-    )
+    assert calls == ["doubled"]
+    assert Path("a.pkl").read_text() == Path("below/b.pkl").read_text() == "42"
 
 
-def test_a_copy_may_be_changed_without_harm(dataset: Path) -> None:
+def test_changing_a_copy_does_not_change_the_cache(dataset: Path) -> None:
     cached(dataset)
     Path("a.pkl").write_text("changed")
     cached(dataset)
     assert Path("a.pkl").read_text() == "42"
 
 
-def test_other_arguments_another_data_set_and_another_function_are_other_calls(
+def test_other_arguments_data_set_or_function_are_not_cached_together(
     dataset: Path,
 ) -> None:
     def outer(offset: int) -> Callable[..., None]:
@@ -74,12 +72,13 @@ def test_other_arguments_another_data_set_and_another_function_are_other_calls(
     assert Path("a.pkl").read_text() == "22"
     cached(dataset, function=outer(2))
     assert Path("a.pkl").read_text() == "23"
-    (dataset / "train").mkdir()  # pushed again: its folder is new
+    # A new folder changes the time of the data set, as if it was pushed again.
+    (dataset / "train").mkdir()
     cached(dataset)
     assert len(calls) == 3 and Path("a.pkl").read_text() == "42"
 
 
-def test_what_cannot_be_told_from_other_calls_is_called_with_a_warning(dataset: Path) -> None:
+def test_call_that_cannot_be_compared_is_not_cached(dataset: Path) -> None:
     for _ in range(2):
         with pytest.warns(UserWarning, match="the call is not cached"):
             caching.cached(
@@ -91,16 +90,16 @@ def test_what_cannot_be_told_from_other_calls_is_called_with_a_warning(dataset: 
     assert len(calls) == 2 and not (store.home() / "cache").exists()
 
 
-def test_a_file_that_was_not_written_is_named(dataset: Path) -> None:
-    def forgets(output_path: list[str], number: int) -> None:
+def test_error_shows_a_file_that_was_not_written(dataset: Path) -> None:
+    def write_only_one(output_path: list[str], number: int) -> None:
         Path(output_path[0]).touch()
 
-    with pytest.raises(ValueError, match="^nsml.cache: forgets did not write below/b.pkl.$"):
-        cached(dataset, function=forgets)
+    with pytest.raises(ValueError, match="^nsml.cache: write_only_one did not write below/b.pkl.$"):
+        cached(dataset, function=write_only_one)
     assert not (store.home() / "cache").exists()
 
 
-def test_a_full_disk_costs_a_warning(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_gives_a_warning(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -21,7 +21,7 @@ def names(above: Path) -> list[str]:
     return sorted(path.name for path in above.iterdir())
 
 
-def test_a_checkpoint_is_what_was_saved_and_a_note(tmp_path: Path) -> None:
+def test_write_stores_the_model_and_a_note(tmp_path: Path) -> None:
     checkpoints.write(tmp_path, "12", writes("four"), {"loss": 0.5})
     assert (tmp_path / "12" / "model" / "weights").read_text() == "four"
     note = read_json(tmp_path / "12" / "checkpoint.json")
@@ -29,19 +29,18 @@ def test_a_checkpoint_is_what_was_saved_and_a_note(tmp_path: Path) -> None:
     assert note["saved"] > 1e9 and note["seconds"] >= 0
 
 
-def test_one_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+def test_write_replaces_a_checkpoint_of_the_same_name(tmp_path: Path) -> None:
     for text in ("first", "second"):
         checkpoints.write(tmp_path, "best", writes(text), {})
-    assert (tmp_path / "best" / "model" / "weights").read_text() == "second" and names(
-        tmp_path
-    ) == ["best"]
+    assert (tmp_path / "best" / "model" / "weights").read_text() == "second"
+    assert names(tmp_path) == ["best"]
 
 
 @pytest.mark.parametrize(
     "error",
     [ValueError("no"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()],
 )
-def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, error: BaseException) -> None:
+def test_failed_save_keeps_the_earlier_checkpoint(tmp_path: Path, error: BaseException) -> None:
     def fails(folder: str) -> None:
         Path(folder, "weights").write_text("half")
         raise error
@@ -49,12 +48,11 @@ def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, error: BaseExc
     checkpoints.write(tmp_path, "1", writes("first"), {})
     with pytest.raises(type(error)):
         checkpoints.write(tmp_path, "1", fails, {})
-    assert (tmp_path / "1" / "model" / "weights").read_text() == "first" and names(tmp_path) == [
-        "1"
-    ]
+    assert (tmp_path / "1" / "model" / "weights").read_text() == "first"
+    assert names(tmp_path) == ["1"]
 
 
-def test_killed_while_saving_leaves_the_earlier_one_and_the_next_save_cleans_up(
+def test_killed_save_keeps_the_earlier_checkpoint_and_the_next_save_cleans_up(
     tmp_path: Path,
 ) -> None:
     checkpoints.write(tmp_path, "1", writes("first"), {})
@@ -73,19 +71,18 @@ checkpoints.write(Path({str(tmp_path)!r}), "1", save, {{}})
     assert (tmp_path / "1" / "model" / "weights").read_text() == "first"
     assert [name for name in names(tmp_path) if not name.startswith(".")] == ["1"]
     checkpoints.write(tmp_path, "1", writes("second"), {})
-    assert (tmp_path / "1" / "model" / "weights").read_text() == "second" and names(tmp_path) == [
-        "1"
-    ]
+    assert (tmp_path / "1" / "model" / "weights").read_text() == "second"
+    assert names(tmp_path) == ["1"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-1"])
-def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_write_refuses_invalid_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="^checkpoint .*letters, digits"):
         checkpoints.write(tmp_path, name, writes(""), {})
     assert names(tmp_path) == []
 
 
-def test_load_gets_the_folder_and_the_official_baselines_the_one_file(tmp_path: Path) -> None:
+def test_read_passes_the_folder_or_the_single_file_to_the_baseline(tmp_path: Path) -> None:
     got: list[str] = []
 
     def load(dir_name: str, *others: object) -> None:

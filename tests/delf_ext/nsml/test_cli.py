@@ -30,10 +30,11 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nsml(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> str:
-    """What it prints; the one line of its error when it must fail."""
+    """Run a command; return its output, or the last line of its error if it must fail."""
     try:
         ended = cli.main(shlex.split(command))
-    except SystemExit as error:  # argparse
+    except SystemExit as error:
+        # Raised by argparse.
         ended = int(error.code or 0)
     out, err = capsys.readouterr()
     assert ended == status, err
@@ -55,7 +56,7 @@ def add_checkpoint(session: str, name: str, note: str) -> None:
     (folder / "checkpoint.json").write_text(note)
 
 
-def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_session_can_be_run_listed_and_deleted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("main.py").write_text(
         "import sys; print(sys.argv[1:]); sys.exit(' '.join(sys.argv[2:]) or 0)"
     )
@@ -79,23 +80,27 @@ def test_a_session_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None
     assert nsml(capsys, "ps -a").count("\n") == 1
 
 
-def test_ps_shows_what_was_reported_and_names_the_damaged(
+def test_ps_shows_reported_values_and_damaged_sessions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    damaged, name = add_session(State("exited")), add_session(State("starting"), memo="first")
+    damaged = add_session(State("exited"))
+    name = add_session(State("starting"), memo="first")
     (store.session_folder(damaged) / "session.json").write_text("{")
     values = {"epoch": 3, "epoch_total": 10, "loss": 0.25}
     (store.session_folder(name) / "report.jsonl").write_text(
         json.dumps({"summary": True, "values": values}) + "\n"
     )
     with open(store.session_folder(name) / "log", "ab") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor
+        # The supervisor of a running session holds this lock.
+        fcntl.flock(log, fcntl.LOCK_EX)
         _, first, second = nsml(capsys, "ps").splitlines()
     assert first.split()[:4] == [damaged, "damaged", "session.json:", "damaged"]
     assert second == f"{name}  just now        starting  epoch 3/10, loss 0.25  first"
 
 
-def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_checkpoints_can_be_listed_pulled_and_deleted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     name = add_session(State("exited"))
     note = {
         "iteration": "10",
@@ -116,9 +121,8 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         capsys, f"model pull {name} 10 {tmp_path}", status=1
     )
     nsml(capsys, f"model rm {name} 10")
-    assert store.checkpoint_names(name) == ["20"] and os.listdir(
-        store.session_folder(name) / "checkpoints"
-    ) == ["20"]
+    assert store.checkpoint_names(name) == ["20"]
+    assert os.listdir(store.session_folder(name) / "checkpoints") == ["20"]
     assert (
         nsml(capsys, f"model rm {name} 10", status=1)
         == f"error: {name} has no checkpoint '10'. It has: 20."
@@ -150,33 +154,31 @@ def test_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         ("leaderboard other", 1, "error: no data set other"),
     ],
 )
-def test_errors_are_one_line(
+def test_errors_are_printed_on_one_line(
     capsys: pytest.CaptureFixture[str], command: str, status: int, message: str
 ) -> None:
     assert message in nsml(capsys, command, status)
 
 
-def test_the_briefs_commands_are_understood(
+def test_run_and_fork_parse_the_commands_of_the_challenge(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     def remember(*values: Any) -> records.Session:
-        asked.append(values)
+        calls.append(values)
         return records.Session(
             "you/ir_ph1_v2/1", *values[:3], parent="you/ir_ph1_v2/3", checkpoint="20"
         )
 
     monkeypatch.setattr(runner, "run", remember)
     monkeypatch.setattr(runner, "fork", remember)
-    nsml(
-        capsys,
-        'run -d ir_ph1_v2 -e dual_main.py --args "--batch_size=128 --dev_percent=0.05 --train_logits"',
-    )
+    args = "--batch_size=128 --dev_percent=0.05 --train_logits"
+    nsml(capsys, f'run -d ir_ph1_v2 -e dual_main.py --args "{args}"')
     nsml(capsys, "run -d ir_ph1_v2 -a --train_logits -g 2 -m memo")
     nsml(capsys, "fork you/ir_ph1_v2/3 20 -a --lr=1")
     nsml(capsys, "fork you/ir_ph1_v2/3")
-    assert asked == [
+    assert calls == [
         (
             "ir_ph1_v2",
             "dual_main.py",
@@ -191,7 +193,7 @@ def test_the_briefs_commands_are_understood(
 
 
 @pytest.mark.parametrize("status", ["scored", "failed"])
-def test_submit_prints_what_became_of_it(
+def test_submit_prints_its_result(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
     def answer(*values: Any) -> submission.Result:
@@ -202,32 +204,32 @@ def test_submit_prints_what_became_of_it(
         )
 
     monkeypatch.setattr(submission, "submit", answer)
-    told = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
+    output = nsml(capsys, "submit -t --limit 60 you/toy/1 10", status=int(status == "failed"))
     if status == "failed":
-        assert told == f"its output: {store.session_folder('you/toy/1')}/submissions/4/log"
+        assert output == f"its output: {store.session_folder('you/toy/1')}/submissions/4/log"
     else:
-        assert (
-            told
-            == "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n  mAP@1000             0.2500\n"
-        )
+        first = "Submission 4 of you/toy/1, checkpoint 10: scored, 1.2 s of 60 s.\n"
+        assert output == first + "  mAP@1000             0.2500\n"
 
 
-def test_data_sets_are_pushed_listed_and_deleted(
+def test_data_sets_can_be_pushed_listed_and_deleted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
     listed = datasets.Contents("toy", 30, 4, 2, 5, True, 0.0)
     pushed = replace(listed, skipped=(("a.jpg", "damaged"),), notes=("no labels",))
-    monkeypatch.setattr(datasets, "push", lambda *values: asked.append(values) or pushed)
+    monkeypatch.setattr(datasets, "push", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(
-        datasets, "draw", lambda *values, **others: asked.append((*values, others)) or pushed
+        datasets, "draw", lambda *values, **others: calls.append((*values, others)) or pushed
     )
     monkeypatch.setattr(datasets, "listing", lambda: [listed])
     assert nsml(capsys, "dataset push covers photos --overwrite") == (
-        "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\nskipped: a.jpg: damaged\nnote: no labels\n"
+        "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\n"
+        "skipped: a.jpg: damaged\n"
+        "note: no labels\n"
     )
     nsml(capsys, "dataset push drawn --draw --seed 7")
-    assert asked == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
+    assert calls == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
     assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == [
         "toy",
         "30",
@@ -236,50 +238,62 @@ def test_data_sets_are_pushed_listed_and_deleted(
         "5",
         "yes",
     ]
-    assert (
-        nsml(capsys, "dataset rm toy") == "Data set toy deleted.\n"
-        and not store.dataset_folder("toy").exists()
-    )
+    assert nsml(capsys, "dataset rm toy") == "Data set toy deleted.\n"
+    assert not store.dataset_folder("toy").exists()
 
 
 @pytest.mark.parametrize("verb", ["dataset board", "leaderboard"])
-def test_the_leaderboard_has_two_names(
+def test_leaderboard_has_two_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     monkeypatch.setattr(commands, "show", lambda *values: print(values))
     assert nsml(capsys, f"{verb} toy --full --json x") == "('toy', True, 'x')\n"
 
 
-def test_help_teaches_without_tensorflow(root: Path) -> None:
-    code = "import sys; from delf_ext.nsml import cli; cli.build_parser().print_help(); print('tensorflow' in sys.modules)"
-    told = subprocess.run(
+def test_help_shows_examples_and_loads_no_tensorflow(root: Path) -> None:
+    code = "import sys; from delf_ext.nsml import cli; cli.build_parser().print_help()"
+    code += "; print('tensorflow' in sys.modules)"
+    output = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     ).stdout
-    assert told.endswith("\nFalse\n") and "nsml dataset push ir_ph1_v2 --draw" in told
+    assert output.endswith("\nFalse\n")
+    assert "nsml dataset push ir_ph1_v2 --draw" in output
 
 
-def test_as_a_module_and_into_a_pipe_that_closes(root: Path) -> None:
+def test_output_into_a_closed_pipe_gives_no_error(root: Path) -> None:
     name = add_session(State("exited"))
     (store.session_folder(name) / "log").write_text("line\n" * 100_000)
     command = f"{sys.executable} -m delf_ext.nsml logs {name} | head -n 1"
-    told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
-    assert (told.stdout, told.stderr) == ("line\n", "")
+    process = subprocess.run(
+        command, shell=True, cwd=root, capture_output=True, text=True, check=True
+    )
+    assert (process.stdout, process.stderr) == ("line\n", "")
 
 
-def test_no_line_of_a_damaged_report_stops_ps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ps_ignores_damaged_lines_of_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     name = add_session(State("exited"))
     good = json.dumps({"summary": True, "values": {"loss": 0.5}})
-    report = f'{good}\n[1]\n3\n{{"summary": 1}}\n{{"summary": 1, "values": 3}}\n{{"values": {{}}}}\n{{"sum'
+    damaged = [
+        "[1]",
+        "3",
+        '{"summary": 1}',
+        '{"summary": 1, "values": 3}',
+        '{"values": {}}',
+        '{"sum',
+    ]
+    report = "\n".join([good, *damaged])
     (store.session_folder(name) / "report.jsonl").write_text(report)
     assert nsml(capsys, "ps -a").splitlines()[1].split("  ")[-1] == "loss 0.5"
 
 
-def test_a_failures_reason_comes_before_a_long_memo(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ps_shows_the_reason_of_a_failure_before_the_memo(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     add_session(State("failed", reason="no such layer"), memo="메모 " * 50)
     assert "  no such layer; 메모 " in nsml(capsys, "ps -a")
 
 
-def test_a_full_disk_has_a_remedy(
+def test_full_disk_error_says_how_to_free_space(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*values: Any) -> None:
@@ -290,11 +304,14 @@ def test_a_full_disk_has_a_remedy(
     assert nsml(capsys, "run -d toy", 1) == f"error: [Errno 28] No space left on device. {remedy}"
 
 
-def test_without_stdout_and_on_a_terminal_of_other_letters(root: Path) -> None:
+def test_ps_works_without_stdout_and_with_an_ascii_terminal(root: Path) -> None:
     add_session(State("exited"), memo="첫 시도")
     command = f"PYTHONIOENCODING=ascii {sys.executable} -m delf_ext.nsml ps -a"
-    told = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
-    assert told.stdout.endswith("? ??\n") and told.stderr == ""
+    process = subprocess.run(
+        command, shell=True, cwd=root, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.endswith("? ??\n")
+    assert process.stderr == ""
     assert (
         subprocess.run(
             f"{command} >&-", shell=True, cwd=root, capture_output=True, check=True
@@ -304,7 +321,7 @@ def test_without_stdout_and_on_a_terminal_of_other_letters(root: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_submission_that_is_ended_takes_all_of_it_along(
+def test_ended_submission_ends_its_process(
     root: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     for image in ("query/q.jpg", "reference/r.jpg"):
@@ -316,11 +333,13 @@ def test_a_submission_that_is_ended_takes_all_of_it_along(
     (store.session_folder(name) / "code").mkdir()
     entry = store.session_folder(name) / "code/main.py"
     entry.write_text("import time; open('../pid', 'w').write('.'); time.sleep(60)")
-    heard = partial(signal.signal, number, signal.SIG_DFL)  # these tests may run under `nohup`
+    # These tests may run under `nohup`, which ignores SIGHUP.
+    reset_signal = partial(signal.signal, number, signal.SIG_DFL)
     submitting = subprocess.Popen(
-        [sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root, preexec_fn=heard
+        [sys.executable, "-m", "delf_ext.nsml", "submit", name], cwd=root, preexec_fn=reset_signal
     )
-    folder, give_up = store.session_folder(name) / "submissions/1", time.monotonic() + 20
+    folder = store.session_folder(name) / "submissions/1"
+    give_up = time.monotonic() + 20
     while not (folder / "pid").exists() and time.monotonic() < give_up:
         time.sleep(0.02)
     submitting.send_signal(number)

@@ -28,7 +28,7 @@ def values_of(folder: Path) -> list[dict]:
     return [record["values"] for record in newest_reports(folder)][::-1]
 
 
-def test_reports_are_read_as_they_were_made(tmp_path: Path) -> None:
+def test_newest_reports_returns_what_was_added(tmp_path: Path) -> None:
     reports = Curves(tmp_path)
     reports.add({"epoch": 1, "epoch_total": 2, "train__loss": 0.5, "note": "first"}, True)
     reports.add({"step": 7, "lr": 0.1}, False)
@@ -38,11 +38,11 @@ def test_reports_are_read_as_they_were_made(tmp_path: Path) -> None:
     assert last_summary(tmp_path) == first["values"]
 
 
-def test_nothing_reported_is_no_report(tmp_path: Path) -> None:
+def test_folder_without_reports_has_no_values(tmp_path: Path) -> None:
     assert list(newest_reports(tmp_path)) == [] and last_summary(tmp_path) == {}
 
 
-def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
+def test_numbers_of_numpy_and_tensors_become_python_numbers(tmp_path: Path) -> None:
     class Tensor:
         def __float__(self) -> float:
             return 0.25
@@ -57,7 +57,9 @@ def test_numbers_of_numpy_and_tensors_become_plain(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.zeros(2), object(), {1, 2}, b"text", print])
-def test_what_is_neither_text_nor_a_number_is_named(tmp_path: Path, value: object) -> None:
+def test_add_refuses_values_that_are_neither_text_nor_numbers(
+    tmp_path: Path, value: object
+) -> None:
     with pytest.raises(
         TypeError,
         match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$",
@@ -67,7 +69,7 @@ def test_what_is_neither_text_nor_a_number_is_named(tmp_path: Path, value: objec
 
 
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=3), st.integers(1, 60))
-def test_a_half_written_last_line_costs_that_line_only(
+def test_half_written_last_line_is_ignored(
     tmp_path_factory, reported: list[dict], cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("session")
@@ -82,7 +84,7 @@ def test_a_half_written_last_line_costs_that_line_only(
     assert values_of(folder) == [*reported, {"resumed": 1}]
 
 
-def test_tensorboard_reads_the_numbers_back(tmp_path: Path) -> None:
+def test_tensorboard_reads_the_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     reports = Curves(tmp_path)
@@ -103,22 +105,26 @@ def test_tensorboard_reads_the_numbers_back(tmp_path: Path) -> None:
     ]
 
 
-def test_reporting_does_without_tensorflow(tmp_path: Path) -> None:
+def test_reporting_does_not_import_tensorflow(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from delf_ext.nsml.curves import Curves;"
-        f"Curves(Path({str(tmp_path)!r})).add({{'loss': 1}}, True); assert 'tensorflow' not in sys.modules"
+        f"Curves(Path({str(tmp_path)!r})).add({{'loss': 1}}, True);"
+        "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_what_a_full_disk_cuts_short_is_taken_back(
+def test_report_that_does_not_fit_on_the_disk_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FullDisk:
-        """A file of which the next write fits only in part, and none after it."""
+        """File on a disk with space for 10 more bytes."""
 
         def __init__(self, file) -> None:
-            self.file, self.truncate, self.tell, self.room = file, file.truncate, file.tell, 10
+            self.file = file
+            self.truncate = file.truncate
+            self.tell = file.tell
+            self.num_free = 10
 
         def __enter__(self):
             return self
@@ -127,9 +133,10 @@ def test_what_a_full_disk_cuts_short_is_taken_back(
             self.file.close()
 
         def write(self, data: bytes) -> int:
-            if not self.room:
+            if not self.num_free:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            written, self.room = self.file.write(data[: self.room]), 0
+            written = self.file.write(data[: self.num_free])
+            self.num_free = 0
             return written
 
     reports = Curves(tmp_path)

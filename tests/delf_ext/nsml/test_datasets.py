@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_images(root: Path, *names: str) -> Path:
-    """Images that can be told apart: each has a colour of its own."""
+    """Write images, each with another colour."""
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number * 8, 0, 255 - number)).save(root / name, "PNG")
@@ -59,18 +59,18 @@ def files_below(folder: Path) -> list[str]:
     )
 
 
-# --- what sessions see, and what they do not
+# --- the folder that sessions see
 
 
-def test_a_challenge_tree_keeps_its_names_and_loses_its_labels(tmp_path: Path, home: Path) -> None:
+def test_push_keeps_the_names_of_a_challenge_tree_but_not_its_labels(
+    tmp_path: Path, home: Path
+) -> None:
     source = challenge(tmp_path / "source")
     pushed = push("round", source)
-    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (
-        3,
-        2,
-        1,
-        2,
-    )
+    assert pushed.num_train == 3
+    assert pushed.num_classes == 2
+    assert pushed.num_queries == 1
+    assert pushed.num_references == 2
     assert pushed.skipped == () and pushed.notes == ()
     folder = home / "datasets" / "round"
     assert files_below(folder) == [
@@ -82,21 +82,19 @@ def test_a_challenge_tree_keeps_its_names_and_loses_its_labels(tmp_path: Path, h
     assert answers_of("round") == {"query_7": "milk", "refer_1": "milk", "refer_x": "tea"}
 
 
-def test_answers_lie_apart_and_are_private(tmp_path: Path, home: Path) -> None:
+def test_answers_are_private_and_outside_the_data_set(tmp_path: Path, home: Path) -> None:
     push("round", challenge(tmp_path / "source"))
     answers = store.answers_file("round")
     assert home / "datasets" not in answers.parents
-    assert (stat.S_IMODE(answers.stat().st_mode), stat.S_IMODE(answers.parent.stat().st_mode)) == (
-        0o600,
-        0o700,
-    )
+    assert stat.S_IMODE(answers.stat().st_mode) == 0o600
+    assert stat.S_IMODE(answers.parent.stat().st_mode) == 0o700
     data = load_dataset(home / "datasets" / "round")
-    assert (
-        data.query.labels is None and data.gallery.labels is None and data.train.labels is not None
-    )
+    assert data.query.labels is None
+    assert data.gallery.labels is None
+    assert data.train.labels is not None
 
 
-def test_other_forms_are_numbered_so_that_numbers_tell_nothing(tmp_path: Path, home: Path) -> None:
+def test_numbers_and_file_times_do_not_reveal_the_class(tmp_path: Path, home: Path) -> None:
     source = split_folders(tmp_path / "source")
     push("own", source)
     folder = home / "datasets" / "own"
@@ -118,17 +116,18 @@ def test_other_forms_are_numbered_so_that_numbers_tell_nothing(tmp_path: Path, h
     for i, label in enumerate(of_query):
         assert folder_names([class_of[(folder / QUERY / f"query_{i}.png").read_bytes()]]) == [label]
     written = [(folder / QUERY / f"query_{i}.png").stat().st_mtime_ns for i in range(8)]
-    assert written == sorted(written)  # the times tell as little as the numbers
+    # The files are written in the order of their numbers, so the times do not reveal the class.
+    assert written == sorted(written)
 
 
-def test_pushed_twice_it_is_the_same(tmp_path: Path, home: Path) -> None:
+def test_push_is_deterministic(tmp_path: Path, home: Path) -> None:
     source = split_folders(tmp_path / "source")
     push("one", source)
     push("two", source)
     assert answers_of("one") == answers_of("two")
 
 
-def test_a_csv_with_wild_class_names(tmp_path: Path, home: Path) -> None:
+def test_push_makes_class_names_of_a_csv_valid_folder_names(tmp_path: Path, home: Path) -> None:
     make_images(tmp_path, "x/1.png", "y/1.png", "q.png", "r.png")
     rows = [
         ("x/1.png", "../../evil", "train"),
@@ -149,10 +148,10 @@ def test_a_csv_with_wild_class_names(tmp_path: Path, home: Path) -> None:
     assert answers_of("wild") == {"query_0": "김치_맵다", "refer_0": "김치_맵다"}
 
 
-# --- what its owner is told
+# --- skipped files and notes
 
 
-def test_unreadable_files_are_left_out_with_their_reason(tmp_path: Path) -> None:
+def test_push_skips_unreadable_files_with_the_reason(tmp_path: Path) -> None:
     source = challenge(tmp_path / "source")
     (source / TRAIN / "milk" / "a.jpg").write_bytes(b"no image")
     (source / QUERY / "query_8.jpg").touch()
@@ -164,7 +163,7 @@ def test_unreadable_files_are_left_out_with_their_reason(tmp_path: Path) -> None
     assert pushed.num_train == 2 and listing()[0].num_train == 2
 
 
-def test_without_test_labels_it_is_pushed_and_said(tmp_path: Path) -> None:
+def test_push_notes_missing_test_labels(tmp_path: Path) -> None:
     pushed = push("round", challenge(tmp_path / "source", labels=None))
     assert pushed.notes == (
         "no labels of the test images: submissions are checked and timed, but not scored",
@@ -172,13 +171,13 @@ def test_without_test_labels_it_is_pushed_and_said(tmp_path: Path) -> None:
     assert answers_of("round") == {} and not listing()[0].has_answers
 
 
-def test_class_folders_alone_can_only_be_trained_on(tmp_path: Path) -> None:
+def test_push_notes_missing_queries(tmp_path: Path) -> None:
     pushed = push("own", make_images(tmp_path / "source", "a/1.png", "b/1.png"))
     assert pushed.notes == ("no queries or no references: sessions can train, but not submit",)
     assert existing("own").joinpath(QUERY).is_dir()
 
 
-def test_photographs_that_serve_twice_are_counted(tmp_path: Path) -> None:
+def test_push_counts_images_in_two_lists(tmp_path: Path) -> None:
     make_images(tmp_path, "1.png", "2.png", "3.png")
     rows = ["1.png,a,train", "2.png,a,train", "1.png,a,gallery", "3.png,a,gallery", "3.png,a,query"]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
@@ -188,7 +187,7 @@ def test_photographs_that_serve_twice_are_counted(tmp_path: Path) -> None:
     )
 
 
-def test_grocery_says_that_its_gallery_is_its_training_list(tmp_path: Path) -> None:
+def test_push_notes_that_the_gallery_of_grocery_is_its_training_list(tmp_path: Path) -> None:
     make_images(tmp_path, "train/A/1.png", "train/B/1.png", "val/A/1.png")
     (tmp_path / "train.txt").write_text("train/A/1.png, 0, 0\ntrain/B/1.png, 1, 0\n")
     (tmp_path / "val.txt").write_text("val/A/1.png, 0, 0\n")
@@ -198,10 +197,10 @@ def test_grocery_says_that_its_gallery_is_its_training_list(tmp_path: Path) -> N
     assert pushed.notes == ("2 of 2 references are also training images",)
 
 
-# --- drawn
+# --- drawn products
 
 
-def test_a_drawn_data_set_has_the_shape_of_the_first_round(
+def test_draw_has_the_size_of_round_1_by_default(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[Any] = []
@@ -212,19 +211,16 @@ def test_a_drawn_data_set_has_the_shape_of_the_first_round(
 
     monkeypatch.setattr(datasets, "draw_products", small)
     draw("ir_ph1_v2")
-    assert sizes == [(1000, 0)] and [path.name for path in (home / "datasets").iterdir()] == [
-        "ir_ph1_v2"
-    ]
+    assert sizes == [(1000, 0)]
+    assert [path.name for path in (home / "datasets").iterdir()] == ["ir_ph1_v2"]
 
 
-def test_drawn_for_real_and_no_copy_of_the_labels_stays(home: Path) -> None:
+def test_draw_leaves_no_copy_of_the_labels(home: Path) -> None:
     drawn = draw("small", num_classes=6, seed=3)
-    assert (drawn.num_train, drawn.num_classes, drawn.num_queries, drawn.num_references) == (
-        43,
-        6,
-        1,
-        7,
-    )
+    assert drawn.num_train == 43
+    assert drawn.num_classes == 6
+    assert drawn.num_queries == 1
+    assert drawn.num_references == 7
     assert sorted(answers_of("small")) == sorted(["query_0", *(f"refer_{i}" for i in range(7))])
     assert [path.relative_to(home).as_posix() for path in home.rglob("*.csv")] == [
         "answers/small.csv"
@@ -234,20 +230,19 @@ def test_drawn_for_real_and_no_copy_of_the_labels_stays(home: Path) -> None:
 # --- the store
 
 
-def test_listing_counts_and_remove_deletes_answers_too(tmp_path: Path, home: Path) -> None:
+def test_listing_counts_images_and_remove_deletes_answers(tmp_path: Path, home: Path) -> None:
     source = challenge(tmp_path / "source")
     push("b", source)
     push("a", source)
     assert [
-        (found.name, found.num_train, found.num_classes, found.has_answers) for found in listing()
+        (data.name, data.num_train, data.num_classes, data.has_answers) for data in listing()
     ] == [
         ("a", 3, 2, True),
         ("b", 3, 2, True),
     ]
     remove("a")
-    assert files_below(home / "answers") == ["b.csv"] and [found.name for found in listing()] == [
-        "b"
-    ]
+    assert files_below(home / "answers") == ["b.csv"]
+    assert [data.name for data in listing()] == ["b"]
     with pytest.raises(
         ValueError,
         match=r"no data set a \(known: b\)\. Create it with `nsml dataset push a PATH` or",
@@ -255,7 +250,7 @@ def test_listing_counts_and_remove_deletes_answers_too(tmp_path: Path, home: Pat
         remove("a")
 
 
-def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_existing_data_set_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     push("own", challenge(tmp_path / "source"))
     with pytest.raises(ValueError, match="data set own exists: pass --overwrite to replace it"):
         push("own", split_folders(tmp_path / "other"))
@@ -265,29 +260,31 @@ def test_an_existing_one_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert listing()[0].num_train == 8 and len(answers_of("own")) == 16
 
 
-def test_of_two_pushes_at_once_the_first_stays(
+def test_second_of_two_pushes_at_once_fails(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, first = datasets._copy, challenge(tmp_path / "first")
+    copy = datasets._copy
+    first = challenge(tmp_path / "first")
     second = challenge(tmp_path / "second", "query_7,tea\nrefer_1,tea\nrefer_x,tea\n")
 
-    def overtaken(sources: dict[str, str], folder: Path) -> None:
+    def copy_after_another_push(sources: dict[str, str], folder: Path) -> None:
         monkeypatch.setattr(datasets, "_copy", copy)
         push("round", first)
         copy(sources, folder)
 
-    monkeypatch.setattr(datasets, "_copy", overtaken)
+    monkeypatch.setattr(datasets, "_copy", copy_after_another_push)
     with pytest.raises(ValueError, match="data set round exists"):
         push("round", second)
     assert answers_of("round")["query_7"] == "milk" and os.listdir(home / "datasets") == ["round"]
 
 
-def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+def test_data_set_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
     source = challenge(tmp_path / "source")
     push("own", source)
     session = records.create("own", "main.py", ())
     with open(store.session_folder(session.name) / "log", "ab") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # as its supervisor does
+        # The supervisor of a running session holds this lock.
+        fcntl.flock(log, fcntl.LOCK_EX)
         for forbidden in (lambda: push("own", source, overwrite=True), lambda: remove("own")):
             with pytest.raises(
                 ValueError,
@@ -298,7 +295,7 @@ def test_one_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("full_at", ["copy", "answers"])
-def test_a_full_disk_leaves_the_old_one(
+def test_full_disk_keeps_the_old_data_set(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, full_at: str
 ) -> None:
     push("own", challenge(tmp_path / "source"))
@@ -325,7 +322,7 @@ def test_a_full_disk_leaves_the_old_one(
     assert {name: (home / name).read_bytes() for name in files_below(home)} == before
 
 
-def test_bad_names_and_bad_sources_are_refused(tmp_path: Path, home: Path) -> None:
+def test_push_refuses_invalid_names_and_missing_sources(tmp_path: Path, home: Path) -> None:
     with pytest.raises(ValueError, match=r"data set '\.\./x': use at most 100 letters, digits"):
         push("../x", tmp_path)
     with pytest.raises(ValueError, match="nowhere: not found"):
@@ -334,13 +331,11 @@ def test_bad_names_and_bad_sources_are_refused(tmp_path: Path, home: Path) -> No
 
 
 @pytest.mark.shared
-def test_real_photographs_of_groceries(shared: Path) -> None:
+def test_push_of_the_grocery_store_data_set(shared: Path) -> None:
     pushed = push("grocery", shared / "data" / "grocery")
-    assert (pushed.num_train, pushed.num_classes, pushed.num_queries, pushed.num_references) == (
-        2640,
-        81,
-        296,
-        2640,
-    )
+    assert pushed.num_train == 2640
+    assert pushed.num_classes == 81
+    assert pushed.num_queries == 296
+    assert pushed.num_references == 2640
     assert pushed.notes == ("2640 of 2640 references are also training images",)
     assert len(answers_of("grocery")) == 2936

@@ -1,4 +1,4 @@
-"""Real sessions: the front door and the baseline are trained, submitted and scored in processes."""
+"""Train, submit and score `dual_main.py` and the Keras baseline in real sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINING += " --mixed_precision=off"
 
 @pytest.fixture(scope="module")
 def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]:
-    """Run `nsml WORDS` in a folder with the code and a store; returns what it printed."""
+    """Return a function that runs `nsml WORDS` in a copy of the code and returns its output."""
     place = tmp_path_factory.mktemp("platform")
     shutil.copy(root / "dual_main.py", place)
     for package in ("data_io", "delf_ext", "baseline_keras", "pretrained"):
@@ -40,7 +40,7 @@ def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]
 
     def call(words: str) -> str:
         command = [sys.executable, "-m", "delf_ext.nsml", *shlex.split(words)]
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             cwd=place,
             env={**os.environ, **home},
@@ -48,8 +48,8 @@ def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
 
     call("dataset push tiny --draw --classes=6")
     with pytest.MonkeyPatch.context() as patch:
@@ -58,13 +58,14 @@ def nsml(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nsml]
 
 
 @pytest.mark.slow
-def test_both_systems_train_and_are_submitted(nsml: Nsml) -> None:
+def test_both_systems_train_and_submit(nsml: Nsml) -> None:
     ours = "you/tiny/1"
     assert f"Session {ours} started." in nsml(
         f'run -d tiny -e dual_main.py --args "--epochs=2 {TRAINING}"',
     )
     nsml('run -d tiny -e baseline_keras --args "--epochs=1 --image_size=32 --batch_size=8"')
-    log, baseline_log = nsml(f"logs -f {ours}"), nsml("logs -f you/tiny/2")
+    log = nsml(f"logs -f {ours}")
+    baseline_log = nsml("logs -f you/tiny/2")
     assert "NSML's DATASET_PATH" in log
     assert "best so far, kept" in log
     assert "1 epochs, loss" in baseline_log
@@ -76,7 +77,8 @@ def test_both_systems_train_and_are_submitted(nsml: Nsml) -> None:
 
     checkpoint = store.checkpoint_names(ours)[-1]
     assert checkpoint in nsml(f"model ls {ours}") and store.checkpoint_names("you/tiny/2") == ["0"]
-    assert "scored" in nsml(f"submit {ours} {checkpoint}") and "scored" in nsml(
+    assert "scored" in nsml(f"submit {ours} {checkpoint}")
+    assert "scored" in nsml(
         "submit --limit=120 you/tiny/2 0",
     )
     board = nsml("leaderboard tiny")
@@ -84,24 +86,27 @@ def test_both_systems_train_and_are_submitted(nsml: Nsml) -> None:
 
 
 @pytest.mark.slow
-def test_a_fork_goes_on_where_its_parent_was(nsml: Nsml) -> None:
-    parent, forked = "you/tiny/1", "you/tiny/3"
+def test_fork_continues_at_the_step_of_its_parent(nsml: Nsml) -> None:
+    parent = "you/tiny/1"
+    forked = "you/tiny/3"
     checkpoint = store.checkpoint_names(parent)[-1]
     assert f"Session {forked} started from checkpoint {checkpoint}" in nsml(
         f'fork {parent} {checkpoint} -a "--epochs=3"',
     )
     log = nsml(f"logs -f {forked}")
     assert f"continuing at step {checkpoint} of" in log
-    assert records.read_state(forked).status == "exited" and int(
+    assert records.read_state(forked).status == "exited"
+    assert int(
         store.checkpoint_names(forked)[-1],
     ) > int(checkpoint)
 
 
 @pytest.mark.slow
-def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed(
+def test_fork_with_new_values_starts_a_run_from_the_old_weights_and_can_be_resumed(
     nsml: Nsml,
 ) -> None:
-    parent, forked = "you/tiny/1", "you/tiny/4"
+    parent = "you/tiny/1"
+    forked = "you/tiny/4"
     checkpoint = store.checkpoint_names(parent)[-1]
     started = nsml(f'fork {parent} {checkpoint} -a "--epochs=1 --lr=1e-5"')
     assert f"Session {forked} started from checkpoint {checkpoint}" in started
@@ -111,7 +116,7 @@ def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed
     assert "continuing at step" not in log
     assert records.read_state(forked).status == "exited"
     newest = store.checkpoint_names(forked)[-1]
-    assert int(newest) < int(checkpoint), "its steps are counted from 0"
+    assert int(newest) < int(checkpoint), "its steps must be counted from 0"
 
     nsml(f"resume {forked}")
     log = nsml(f"logs -f {forked}")
@@ -122,7 +127,7 @@ def test_a_fork_with_new_values_starts_a_run_from_the_old_weights_and_is_resumed
 
 
 @pytest.mark.slow
-def test_a_pulled_checkpoint_is_a_run_directory(nsml: Nsml, tmp_path: Path, capsys) -> None:
+def test_pulled_checkpoint_is_a_run_directory(nsml: Nsml, tmp_path: Path, capsys) -> None:
     session = "you/tiny/1"
     checkpoint = store.checkpoint_names(session)[-1]
     nsml(f"model pull {session} {checkpoint} {tmp_path}/pulled")

@@ -1,12 +1,10 @@
-"""What `dual_main.py` does as a session: saving, loading, forks, and answers under a time limit."""
+"""Run `dual_main.py` as a session: training, forks, resumed sessions and submissions."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,83 +13,23 @@ import pytest
 import tensorflow as tf
 
 import dual_main
-from data_io.artifacts import read_json
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext import nsml
 from delf_ext.app.answers import Answer
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import LAYOUTS, Layout, SlimTrunk
-from delf_ext.nsml.entry import RUN_DIR, TrainingSession, last_in_time, submission_budget_s
+from delf_ext.nsml.entry import RUN_DIR
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.registry import RECIPES
-from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 from pretrained.convert import write_checkpoint
 
-PLAIN: Answer = [(0, ("query_0", ["refer_1"]))]
-BETTER: Answer = [(0, ("query_0", ["refer_2"]))]
-FALLBACK: Answer = [(0, ("query_0", ["refer_0"]))]
-
-# --- answers
+# --- without the platform
 
 
-def test_the_last_answer_is_taken_when_all_came() -> None:
-    assert last_in_time(iter([PLAIN, BETTER]), Deadline(), FALLBACK) == BETTER
-    assert last_in_time(iter([PLAIN]), Deadline(60), FALLBACK) == PLAIN
-    assert last_in_time(iter([]), Deadline(60), FALLBACK) == FALLBACK
-
-
-def test_what_hangs_leaves_the_answer_before(capsys: pytest.CaptureFixture) -> None:
-    never = threading.Event()
-
-    def hanging(*before: Answer) -> Iterator[Answer]:
-        yield from before
-        never.wait()
-
-    assert last_in_time(hanging(PLAIN), Deadline(0.2), FALLBACK) == PLAIN
-    assert last_in_time(hanging(), Deadline(0.2), FALLBACK) == FALLBACK
-    said = "s are over; the answer is the last one that was ready"
-    assert capsys.readouterr().out.count(said) == 2
-    never.set()
-
-
-def test_what_fails_is_raised_unless_an_answer_is_ready(capsys: pytest.CaptureFixture) -> None:
-    def failing(*before: Answer) -> Iterator[Answer]:
-        yield from before
-        raise ValueError("no gallery")
-
-    for deadline in (Deadline(), Deadline(60)):
-        with pytest.raises(ValueError, match="no gallery"):
-            last_in_time(failing(), deadline, FALLBACK)
-        assert last_in_time(failing(PLAIN), deadline, FALLBACK) == PLAIN
-    said = "re-ranking failed (no gallery); the answer is the plain ranking."
-    assert capsys.readouterr().out.count(said) == 2
-
-
-@pytest.mark.parametrize(
-    ("left_s", "asked_s", "budget_s"),
-    [
-        (math.inf, math.inf, math.inf),
-        (math.inf, 50.0, 50.0),
-        (1000.0, math.inf, 950.0),  # 5 % to write the answer
-        (1000.0, 100.0, 100.0),
-        (10.0, math.inf, 8.0),  # at least two seconds
-        (1.0, math.inf, 0.0),
-    ],
-)
-def test_a_submission_leaves_time_to_write_its_answer(
-    left_s: float,
-    asked_s: float,
-    budget_s: float,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(nsml, "time_left_s", lambda: left_s)
-    assert submission_budget_s(asked_s) == pytest.approx(budget_s)
-
-
-def test_a_submission_needs_the_platform(capsys: pytest.CaptureFixture) -> None:
+def test_mode_test_is_refused_outside_the_platform(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         dual_main.main(["--mode=test", "--iteration=3", "--pause=1"])
     assert end.value.code == 2
@@ -100,24 +38,22 @@ def test_a_submission_needs_the_platform(capsys: pytest.CaptureFixture) -> None:
 
 # --- a platform in this process
 
-SIZE_PX, ENDPOINT = 32, "resnet_v1_50/block1/unit_1/bottleneck_v1"
+SIZE_PX = 32
+ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TRAINING = [f"--resnet_type={ENDPOINT}", f"--image_size={SIZE_PX}", "--batch_size=8"]
-TRAINING += [
-    "--train_logits",
-    "--dev_percent=0.34",
-    "--eval_every_steps=2",
-    "--mixed_precision=off",
-]
-STEPS = 3  # of an epoch: 17 training images are not held back
+TRAINING += ["--train_logits", "--dev_percent=0.34", "--eval_every_steps=2"]
+TRAINING += ["--mixed_precision=off"]
+# Steps of an epoch: 17 training images are not held back.
+STEPS = 3
 
 
 class Platform:
-    """Keeps the checkpoints of one session, and gives it one to begin with."""
+    """Platform in this process: keep checkpoints and reports, and load one to start from."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.bound: dict[str, Callable[..., Any]] = {}
-        self.begins_with: Path | None = None
+        self.start_checkpoint: Path | None = None
         self.reports: list[dict[str, Any]] = []
         folder.mkdir(exist_ok=True)
 
@@ -130,8 +66,8 @@ class Platform:
         self.bound["save"](str(self.folder / str(name)))
 
     def paused(self, scope: Any = None) -> None:
-        if self.begins_with is not None:
-            self.bound["load"](str(self.begins_with))
+        if self.start_checkpoint is not None:
+            self.bound["load"](str(self.start_checkpoint))
 
     def report(self, **values: Any) -> None:
         self.reports.append(values)
@@ -153,30 +89,31 @@ def session(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Platform]:
-    """(name, flags, checkpoint to begin with) -> what the platform has of that session, after it.
+    """Return a function that runs a session and returns its platform.
 
-    A name that was there before is the same session, resumed; its folder is the working directory.
+    The function gets the session's name, flags and a checkpoint to start from. If the name was used
+    before, the session is resumed. The session's folder is the working directory.
     """
     monkeypatch.setenv("DATASET_PATH", str(products))
     monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(nsml, "IS_ON_NSML", True)
     platforms: dict[str, Platform] = {}
 
-    def run(name: str, *flags: str, begins_with: Path | None = None) -> Platform:
+    def run(name: str, *flags: str, start_checkpoint: Path | None = None) -> Platform:
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)
         platform = platforms.setdefault(name, Platform(tmp_path / f"checkpoints of {name}"))
-        platform.begins_with = begins_with
+        platform.start_checkpoint = start_checkpoint
         for function in ("bind", "save", "paused", "report"):
             monkeypatch.setattr(nsml, function, getattr(platform, function))
-        dual_main.main([*TRAINING, *flags, *(["--pause=1"] if begins_with else [])])
+        dual_main.main([*TRAINING, *flags, *(["--pause=1"] if start_checkpoint else [])])
         return platform
 
     return run
 
 
 def stored(checkpoint: Path) -> dict[str, np.ndarray]:
-    """Return what training saved in a checkpoint of the platform, by name."""
+    """Read the variables that training saved in a checkpoint of the platform."""
     prefix = next((checkpoint / "checkpoint").glob("last-*.index")).with_suffix("")
     reader = tf.train.load_checkpoint(str(prefix))
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
@@ -184,9 +121,11 @@ def stored(checkpoint: Path) -> dict[str, np.ndarray]:
 
 
 def trained_weights(checkpoint: Path) -> dict[str, np.ndarray]:
-    """Return the weights, apart from the statistics of batch norms."""
-    found = stored(checkpoint).items()
-    return {name: value for name, value in found if name[:7] == "weights" and "moving" not in name}
+    """Read the weights of a checkpoint, without the statistics of batch norms."""
+    variables = stored(checkpoint).items()
+    return {
+        name: value for name, value in variables if name[:7] == "weights" and "moving" not in name
+    }
 
 
 def run_of(tmp_path: Path, name: str) -> Run:
@@ -196,21 +135,21 @@ def run_of(tmp_path: Path, name: str) -> Run:
 Session = Callable[..., Platform]
 
 
-def test_a_session_keeps_a_run_that_can_be_opened(session: Session, tmp_path: Path, capsys) -> None:
+def test_session_saves_a_run_that_can_be_opened(session: Session, tmp_path: Path, capsys) -> None:
     parent = session("parent", "--epochs=1")
     model = parent.checkpoint()
     assert model.name == str(STEPS)
     names = {path.name for path in model.iterdir()}
     assert names == {"checkpoint", "recipe.json", "facts.json"}
-    kept = {path.name for path in (model / "checkpoint").iterdir()}
-    assert kept == {"last.json", "last-3.index", "last-3.data-00000-of-00001"}
+    file_names = {path.name for path in (model / "checkpoint").iterdir()}
+    assert file_names == {"last.json", "last-3.index", "last-3.data-00000-of-00001"}
     assert read_run(model).facts.class_names == run_of(tmp_path, "parent").facts.class_names
     assert parent.reports[-1]["step"] == STEPS and "dev__mAP" in parent.reports[-1]
     assert "NSML's DATASET_PATH" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags", [[], ["--epochs=2"]], ids=["nothing changed", "more epochs"])
-def test_a_fork_with_the_same_values_continues_with_optimizers_and_step(
+def test_fork_with_the_same_values_continues_with_optimizers_and_step(
     session: Session,
     tmp_path: Path,
     flags: list[str],
@@ -219,7 +158,7 @@ def test_a_fork_with_the_same_values_continues_with_optimizers_and_step(
     parent = session("parent", "--epochs=1").checkpoint()
     capsys.readouterr()
     epochs = 1 + len(flags)
-    forked = session("fork", "--epochs=1", *flags, begins_with=parent)
+    forked = session("fork", "--epochs=1", *flags, start_checkpoint=parent)
     printed = capsys.readouterr().out
     assert f"continuing at step {STEPS} of {epochs * STEPS}" in printed
     run = run_of(tmp_path, "fork")
@@ -232,14 +171,14 @@ def test_a_fork_with_the_same_values_continues_with_optimizers_and_step(
         assert np.abs(after["optimizers/0/_variables/1"]).max() > 0
 
 
-def test_a_fork_with_new_values_is_a_new_run_from_the_old_weights(
+def test_fork_with_new_values_is_a_new_run_from_the_old_weights(
     session: Session,
     tmp_path: Path,
     capsys,
 ) -> None:
     parent = session("parent", "--epochs=1").checkpoint()
     capsys.readouterr()
-    forked = session("fork", "--epochs=1", "--lr=1e-12", begins_with=parent).checkpoint()
+    forked = session("fork", "--epochs=1", "--lr=1e-12", start_checkpoint=parent).checkpoint()
     printed = capsys.readouterr().out
     assert "continuing at step" not in printed
     count = sum(name.startswith("weights/") for name in stored(parent))
@@ -252,7 +191,8 @@ def test_a_fork_with_new_values_is_a_new_run_from_the_old_weights(
     assert run.facts.history == ("made with seed 0", *lines)
     recipe = recipe_of(run)
     assert recipe.optimizer.lr == 1e-12
-    before, after = trained_weights(parent), trained_weights(forked)
+    before = trained_weights(parent)
+    after = trained_weights(forked)
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, atol=1e-9, err_msg=name)
@@ -260,32 +200,33 @@ def test_a_fork_with_new_values_is_a_new_run_from_the_old_weights(
     assert steps["step"] == steps["optimizers/0/_iterations"] == STEPS
 
 
-def test_a_fork_with_new_values_and_more_epochs_counts_its_own_epochs(
+def test_fork_with_new_values_counts_its_epochs_from_zero(
     session: Session,
     tmp_path: Path,
     capsys,
 ) -> None:
     parent = session("parent", "--epochs=1").checkpoint()
-    forked = session("fork", "--epochs=2", "--lr=1e-5", begins_with=parent)
+    forked = session("fork", "--epochs=2", "--lr=1e-5", start_checkpoint=parent)
     assert forked.checkpoint().name == str(2 * STEPS)
     history = run_of(tmp_path, "fork").facts.history
     assert history[2:] == ("optimizer.lr: 0.0001 -> 1e-05", "stages.0.epochs: 1 -> 2")
 
 
-def test_a_resumed_fork_continues_as_the_run_that_it_is(
+def test_resumed_fork_continues_its_own_run(
     session: Session,
     tmp_path: Path,
     capsys,
 ) -> None:
     parent = session("parent", "--epochs=1").checkpoint()
     flags = ["--epochs=2", "--lr=1e-12"]
-    fork = session("fork", *flags, begins_with=parent)
+    fork = session("fork", *flags, start_checkpoint=parent)
     early = min(fork.folder.iterdir(), key=lambda path: int(path.name))
     assert int(early.name) < 2 * STEPS
-    shutil.rmtree(fork.checkpoint())  # the resumed run saves it again
+    # The resumed run saves it again.
+    shutil.rmtree(fork.checkpoint())
     history = run_of(tmp_path, "fork").facts.history
     capsys.readouterr()
-    session("fork", *flags, begins_with=early)
+    session("fork", *flags, start_checkpoint=early)
     printed = capsys.readouterr().out
     assert f"continuing at step {early.name} of {2 * STEPS}" in printed
     assert "starts from" not in printed
@@ -295,39 +236,39 @@ def test_a_resumed_fork_continues_as_the_run_that_it_is(
     assert finished["optimizers/0/_iterations"] == 2 * STEPS
 
 
-def test_a_fork_of_a_fork_with_other_values_starts_again_from_its_weights(
+def test_fork_of_a_fork_with_other_values_is_a_new_run_from_its_weights(
     session: Session,
     tmp_path: Path,
     capsys,
 ) -> None:
     parent = session("parent", "--epochs=1").checkpoint()
-    child = session("child", "--epochs=1", "--lr=1e-5", begins_with=parent).checkpoint()
+    child = session("child", "--epochs=1", "--lr=1e-5", start_checkpoint=parent).checkpoint()
     capsys.readouterr()
-    flags = [
-        "--epochs=1",
-        "--lr=1e-5",
-        "--lr=1e-6",
-    ]  # as the platform writes them one after the other
-    session("grandchild", *flags, begins_with=child)
+    # The platform appends the new flags to those of the parent.
+    flags = ["--epochs=1", "--lr=1e-5", "--lr=1e-6"]
+    session("grandchild", *flags, start_checkpoint=child)
     assert "optimizer.lr: 1e-05 -> 1e-06" in capsys.readouterr().out.splitlines()
     assert recipe_of(run_of(tmp_path, "grandchild")).optimizer.lr == 1e-6
 
 
-def test_a_fork_with_a_head_more_takes_the_weights_that_fit(
+def test_fork_with_one_more_head_loads_the_weights_that_fit(
     session: Session,
     tmp_path: Path,
     capsys,
 ) -> None:
     parent = session("parent", "--epochs=1").checkpoint()
     capsys.readouterr()
-    forked = session("fork", "--epochs=1", "--train_sim", begins_with=parent).checkpoint()
-    kept = [[name for name in stored(one) if name[:8] == "weights/"] for one in (parent, forked)]
-    old, new = map(len, kept)
-    said = f"starts from runs/session-parent (last-{STEPS}): {old} of {new} variables"
-    assert said in capsys.readouterr().out and new > old
+    forked = session("fork", "--epochs=1", "--train_sim", start_checkpoint=parent).checkpoint()
+    old, new = (
+        sum(name.startswith("weights/") for name in stored(checkpoint))
+        for checkpoint in (parent, forked)
+    )
+    assert new > old
+    message = f"starts from runs/session-parent (last-{STEPS}): {old} of {new} variables"
+    assert message in capsys.readouterr().out
 
 
-def test_an_ordinary_session_that_is_resumed_continues(
+def test_resumed_session_continues(
     session: Session,
     tmp_path: Path,
     capsys,
@@ -335,18 +276,18 @@ def test_an_ordinary_session_that_is_resumed_continues(
     first = session("parent", "--epochs=2")
     early = min(first.folder.iterdir(), key=lambda path: int(path.name))
     capsys.readouterr()
-    session("parent", "--epochs=2", begins_with=early)
+    session("parent", "--epochs=2", start_checkpoint=early)
     assert f"continuing at step {early.name} of {2 * STEPS}" in capsys.readouterr().out
     assert not (tmp_path / "parent/runs/session-parent").exists()
 
 
 @pytest.fixture
 def torchvision_weights(tmp_path: Path) -> Path:
-    """A checkpoint whose side file says that it has torchvision's stride layout."""
+    """Write a checkpoint whose side file gives torchvision's stride layout."""
     path = tmp_path / "torchvision.ckpt"
     trunk = SlimTrunk(ENDPOINT, "v1.5")
     trunk(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
-    write_checkpoint(path, {one.name.removesuffix(":0"): one.numpy() for one in trunk.variables})
+    write_checkpoint(path, {var.name.removesuffix(":0"): var.numpy() for var in trunk.variables})
     facts = {"name": "t", "backbone": "resnet_v1_50", "layout": "v1.5", "channels": "RGB"}
     means = {"subtract": [123.675, 116.28, 103.53], "licence": "", "source": ""}
     Path(f"{path}.json").write_text(json.dumps({**facts, **means, "files_sha256": {}}))
@@ -354,14 +295,14 @@ def torchvision_weights(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("changed", [["--epochs=2"], ["--epochs=1", "--lr=1e-5"]])
-def test_a_fork_is_built_in_the_layout_of_the_weights(
+def test_fork_has_the_layout_of_its_weights(
     session: Session,
     torchvision_weights: Path,
     changed: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Weights of one layout load into another without an error, and work badly."""
+    """Weights of one layout can be loaded into another without an error, but work badly."""
     layouts: list[Layout] = []
     build = EmbeddingModel.build_variables
     monkeypatch.setattr(
@@ -371,7 +312,7 @@ def test_a_fork_is_built_in_the_layout_of_the_weights(
     )
     weights = f"--pretrained_model={torchvision_weights}"
     parent = session("parent", weights, "--epochs=1").checkpoint()
-    session("fork", weights, *changed, begins_with=parent)
+    session("fork", weights, *changed, start_checkpoint=parent)
     assert set(layouts) == {LAYOUTS["v1.5"]}
     assert recipe_of(run_of(tmp_path, "fork")).model.trunk.layout == "v1.5"
 
@@ -385,45 +326,45 @@ def submitted(
     products: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Answer]:
-    """(flags) -> the answer of a session's newest checkpoint to the queries of the data."""
+    """Return a function that trains with some flags and returns the answer of a submission."""
 
     def submit(*flags: str) -> Answer:
         platform = session("parent", "--epochs=1", *flags)
         model = platform.checkpoint()
-        found: list[Answer] = []
+        answers: list[Answer] = []
 
         def paused(scope: Any = None) -> None:
             folder = products / "test" / "test_data"
             platform.bound["load"](str(model))
             paths = [sorted(map(str, (folder / kind).iterdir())) for kind in ("query", "reference")]
-            found.append(platform.bound["infer"](*paths))
+            answers.append(platform.bound["infer"](*paths))
 
         monkeypatch.setattr(nsml, "paused", paused)
         reserved = ["--mode=test", f"--iteration={model.name}", "--pause=1"]
         dual_main.main([*TRAINING, "--epochs=1", *flags, *reserved])
-        return found[0]
+        return answers[0]
 
     return submit
 
 
-def test_a_submission_answers_with_every_reference(submitted: Callable[..., Answer]) -> None:
+def test_submission_answers_with_every_reference(submitted: Callable[..., Answer]) -> None:
     answer = submitted()
     assert [name for _, (name, _) in answer] == ["query_0", "query_1", "query_2"]
     assert all(sorted(found) == [f"refer_{i}" for i in range(9)] for _, (_, found) in answer)
 
 
-def test_a_submission_without_a_limit_does_not_answer_in_the_order_of_the_list(
+def test_submission_without_a_limit_does_not_answer_in_list_order(
     submitted: Callable[..., Answer],
     capsys,
 ) -> None:
-    """An unlimited time once became a budget of 0: nothing was embedded on the platform itself."""
+    """Regression: an unlimited time became a budget of 0, so that no image was embedded."""
     answer = submitted()
-    assert "references stand in their own order" not in capsys.readouterr().out
+    assert "the answer is not ranked" not in capsys.readouterr().out
     listed = [f"refer_{i}" for i in range(9)]
     assert any(found != listed for _, (_, found) in answer)
 
 
-def test_a_submission_verifies_with_the_trunk_of_its_checkpoint(
+def test_submission_verifies_with_the_trunk_of_its_checkpoint(
     submitted: Callable[..., Answer],
     tmp_path: Path,
     capsys,
@@ -438,7 +379,7 @@ def test_a_submission_verifies_with_the_trunk_of_its_checkpoint(
     assert all(len(found) == 9 for _, (_, found) in answer)
 
 
-def test_the_flags_of_a_submission_are_kept_in_the_run(session: Session, tmp_path: Path) -> None:
+def test_run_keeps_the_flags_of_its_submissions(session: Session, tmp_path: Path) -> None:
     session("parent", "--epochs=1", "--method=aqe:2", "--time_budget=60", "--query_copies=mirror")
     infer = run_of(tmp_path, "parent").facts.infer
     assert infer["method"] == "aqe:2" and infer["time_budget"] == 60.0
@@ -446,64 +387,7 @@ def test_the_flags_of_a_submission_are_kept_in_the_run(session: Session, tmp_pat
     assert "epochs" not in infer and "run_dir" not in infer and "top_k" not in infer
 
 
-def test_a_training_session_loads_what_it_saved(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
-    source = TrainingSession(tmp_path / "a", epochs=1)
-    folder = tmp_path / "a" / "checkpoint"
-    folder.mkdir(parents=True)
-    (folder / "last-7.index").write_text("index")
-    (folder / "last.json").write_text(json.dumps({"checkpoints": [7], "facts": {}}))
-    for name in ("recipe.json", "facts.json"):
-        (tmp_path / "a" / name).write_text(name)
-    (tmp_path / "saved").mkdir()
-    source.save(str(tmp_path / "saved"))
-
-    target = TrainingSession(tmp_path / "b", epochs=1)
-    (tmp_path / "b" / "checkpoint").mkdir(parents=True)
-    (tmp_path / "b" / "checkpoint" / "last-9.index").write_text("of another run")
-    assert not target.loaded
-    target.load(str(tmp_path / "saved"))
-    assert target.loaded
-    found = sorted(path.name for path in (tmp_path / "b" / "checkpoint").iterdir())
-    assert found == ["last-7.index", "last.json"]
-    assert read_json(tmp_path / "b" / "checkpoint" / "last.json")["checkpoints"] == [7]
-    assert (tmp_path / "b" / "recipe.json").read_text() == "recipe.json"
-
-
-@pytest.mark.parametrize(("best", "stays"), [(5, True), (9, False)])
-def test_a_resumed_session_keeps_best_weights_that_are_not_of_a_later_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int, stays: bool
-) -> None:
-    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
-    for place, name, number in (("saved", "last", 7), ("run", "last", 8), ("run", "best", best)):
-        folder = tmp_path / place / "checkpoint"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}-{number}.index").write_text(name)
-        (folder / f"{name}.json").write_text(json.dumps({"checkpoints": [number], "facts": {}}))
-    for name in ("recipe.json", "facts.json"):
-        (tmp_path / "saved" / name).write_text(name)
-    TrainingSession(tmp_path / "run", epochs=1).load(str(tmp_path / "saved"))
-    found = {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()}
-    assert found == {
-        "last-7.index",
-        "last.json",
-        *([f"best-{best}.index", "best.json"] if stays else []),
-    }
-
-
-def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "config.json").write_text("{}")
-    with pytest.raises(
-        ValueError, match="an earlier version of mandoo saved this checkpoint: start a new session"
-    ):
-        TrainingSession(tmp_path / "run", epochs=1).load(str(tmp_path / "saved"))
-
-
-def test_an_ensemble_is_refused_on_the_platform(
+def test_ensemble_is_refused_on_the_platform(
     products: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

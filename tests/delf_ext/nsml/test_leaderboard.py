@@ -51,23 +51,26 @@ def record(
     return result
 
 
-def test_best_first_then_recall_then_the_earlier(session: str) -> None:
+def test_board_sorts_by_map_then_recall_then_time(session: str) -> None:
     other = records.create("products", "main.py", ()).name
-    fourth, first = record(session, 1, 0.5, 0.5), record(session, 2, 0.9, 0.1)
-    third, second = record(other, 3, 0.5, 0.5), record(other, 4, 0.5, 0.6)
+    fourth = record(session, 1, 0.5, 0.5)
+    first = record(session, 2, 0.9, 0.1)
+    third = record(other, 3, 0.5, 0.5)
+    second = record(other, 4, 0.5, 0.6)
     assert board("products").rows == (first, second, third, fourth)
 
 
-def test_failed_ones_are_counted_and_trials_are_not(session: str) -> None:
+def test_board_counts_failed_submissions_but_not_trials(session: str) -> None:
     record(session, 1, status="failed", metrics={})
     record(session, 2, status="valid", metrics={})
     record(session, 4, status="failed", metrics={}, test=True)
-    store.session_folder(session).joinpath("submissions", "3").mkdir()  # runs, or was interrupted
-    found = board("products")
-    assert (found.rows, found.num_failed, found.num_outdated) == ((), 1, 0)
+    # A submission without a result still runs, or was interrupted.
+    store.session_folder(session).joinpath("submissions", "3").mkdir()
+    ranked = board("products")
+    assert (ranked.rows, ranked.num_failed, ranked.num_outdated) == ((), 1, 0)
 
 
-def test_scores_on_what_the_data_set_was_before_are_left_out(
+def test_board_leaves_out_scores_on_an_earlier_push(
     session: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(session, 1)
@@ -81,17 +84,17 @@ def test_scores_on_what_the_data_set_was_before_are_left_out(
     )
 
 
-def test_a_damaged_result_is_named_and_the_others_are_shown(
+def test_damaged_result_is_reported_and_skipped(
     session: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = record(session, 1)
-    numbers = (
+    bad_metrics = (
         json.dumps(asdict(good) | {"metrics": METRICS | {"mAP@1000": "best"}}),
         json.dumps(asdict(good) | {"metrics": None}),
     )
     for number, text in (
-        (6, numbers[0]),
-        (7, numbers[1]),
+        (6, bad_metrics[0]),
+        (7, bad_metrics[1]),
         (2, "{"),
         (3, "[]"),
         (4, '{"session": "x"}'),
@@ -104,14 +107,15 @@ def test_a_damaged_result_is_named_and_the_others_are_shown(
     assert capsys.readouterr().out.count("result.json: skipped, because it is damaged (") == 6
 
 
-def test_what_is_shown_and_written(
+def test_show_prints_a_table_and_writes_json(
     session: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     record(session, 1, 0.98765, 1.0)
     record(session, 2, status="failed", metrics={})
     show("products", json_path=tmp_path / "board.json")
     header, line, counts = capsys.readouterr().out.splitlines()
-    assert header.split("  ")[0] == "Rank" and header.split() == [
+    assert header.split("  ")[0] == "Rank"
+    assert header.split() == [
         *(
             "Rank",
             "Session",
@@ -133,6 +137,6 @@ def test_what_is_shown_and_written(
     assert capsys.readouterr().out.splitlines()[0].split()[7:10] == ["mAP", "mAP@R", "Last"]
 
 
-def test_a_data_set_that_is_not_there(session: str) -> None:
+def test_board_refuses_an_unknown_data_set(session: str) -> None:
     with pytest.raises(ValueError, match="no data set elsewhere \\(known: products\\)"):
         board("elsewhere")

@@ -16,7 +16,7 @@ from delf_ext.nsml import processes
 from delf_ext.nsml.processes import Outcome, watch
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc")
-IN_A_SESSION_OF_ITS_OWN = """
+LEAVE_AN_ORPHAN = """
 import os, time
 if os.fork() == 0:
     os.setsid()
@@ -34,10 +34,11 @@ def watched(code: str, folder: Path, limit_s: float = math.inf, log: str = "log"
     return watch([sys.executable, "-u", "-c", code], folder, os.environ, folder / log, limit_s)
 
 
-def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
+def test_watch_appends_the_output_unchanged(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
     outcome = watched(
-        "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.stdout.write('half')",
+        "import sys; print('out', flush=True); print('err', file=sys.stderr);"
+        "sys.stdout.write('half')",
         tmp_path,
     )
     assert (tmp_path / "log").read_text() == "before\nout\nerr\nhalf"
@@ -61,67 +62,62 @@ def test_output_is_appended_as_it_was_printed(tmp_path: Path) -> None:
         ("import os; os.abort()", -6, "signal 6 (Aborted)"),
     ],
 )
-def test_a_failure_has_a_reason_in_one_line(
+def test_failure_has_a_reason_in_one_line(
     tmp_path: Path, code: str, exit_code: int, reason: str
 ) -> None:
     outcome = watched(code, tmp_path)
     assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (exit_code, False, reason)
 
 
-def test_the_limit_ends_it(tmp_path: Path) -> None:
+def test_watch_kills_the_command_at_the_limit(tmp_path: Path) -> None:
     outcome = watched(
         "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)",
         tmp_path,
         limit_s=0.2,
     )
-    assert (outcome.exit_code, outcome.timed_out, outcome.reason) == (
-        -9,
-        True,
-        "not finished at the limit of 0.2 s",
-    )
+    assert outcome.exit_code == -9
+    assert outcome.timed_out is True
+    assert outcome.reason == "not finished at the limit of 0.2 s"
     assert 0.2 <= outcome.seconds < 10
 
 
 @linux
 @pytest.mark.parametrize("ending", ["", "time.sleep(60)"])
-def test_what_it_left_behind_ends_with_it_and_nothing_else_does(
+def test_watch_ends_orphans_of_the_command_and_no_other_process(
     tmp_path: Path, ending: str
 ) -> None:
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    outcome = watched(IN_A_SESSION_OF_ITS_OWN + ending, tmp_path, limit_s=1.0)
+    outcome = watched(LEAVE_AN_ORPHAN + ending, tmp_path, limit_s=1.0)
     assert outcome.timed_out == bool(ending)
     orphan = int((tmp_path / "orphan").read_text())
-    assert os.waitpid(orphan, 0) == (
-        orphan,
-        signal.SIGKILL,
-    )  # it had become a child of this process
+    # The orphan had become a child of this process.
+    assert os.waitpid(orphan, 0) == (orphan, signal.SIGKILL)
     assert other.poll() is None
     other.communicate(b"\n")
 
 
-def test_a_full_log_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_log_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOG_BYTES", 2**20)
     outcome = watched(
-        "for _ in range(300): print('x' * 9999)\nprint('told', flush=True); raise SystemExit(1)",
+        "for _ in range(300): print('x' * 9999)\n"
+        "print('last line', flush=True); raise SystemExit(1)",
         tmp_path,
     )
     log = (tmp_path / "log").read_text()
-    assert (
-        log[: 2**20].count("x") > 0.99 * 2**20
-        and log[2**20 :] == "\n[nsml] the log ends here: its limit is 1 MB.\n"
-    )
-    assert outcome.reason == "told"
+    assert log[: 2**20].count("x") > 0.99 * 2**20
+    assert log[2**20 :] == "\n[nsml] the log ends here: its limit is 1 MB.\n"
+    assert outcome.reason == "last line"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk needs /dev/full")
-def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
+def test_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     outcome = watched("print('x' * 10**6); raise SystemExit('done')", tmp_path, log="/dev/full")
     assert outcome.reason == "done"
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A script's background processes ignore SIGINT, and so would these tests there."""
+    """Make SIGINT raise KeyboardInterrupt; background processes of a script ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -131,7 +127,7 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("on_term", "printed"), [("raise SystemExit(print('saved'))", "saved\n"), ("None", "")]
 )
-def test_interrupted_it_may_end_on_its_own_for_a_while(
+def test_interrupted_command_gets_time_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_term: str, printed: str
 ) -> None:
     def interrupt() -> None:
@@ -142,7 +138,8 @@ def test_interrupted_it_may_end_on_its_own_for_a_while(
     monkeypatch.setattr(processes, "GRACE_S", 5.0 if printed else 0.3)
     (tmp_path / "log").touch()
     (tmp_path / "entry.py").write_text(
-        f"import os, signal, time\ndef end(*_):\n    {on_term}\nsignal.signal(15, end)\nprint('pid', os.getpid(), flush=True)\n"
+        f"import os, signal, time\ndef end(*_):\n    {on_term}\n"
+        "signal.signal(15, end)\nprint('pid', os.getpid(), flush=True)\n"
         "while True: time.sleep(60)"
     )
     thread = threading.Thread(target=interrupt)

@@ -16,7 +16,8 @@ import pytest
 from data_io.artifacts import read_json
 from delf_ext.nsml import checkpoints, curves, records, session, store
 
-QUERIES, REFERENCES = ["query_0", "query_1"], ["refer_0", "refer_1", "refer_2"]
+QUERIES = ["query_0", "query_1"]
+REFERENCES = ["refer_0", "refer_1", "refer_2"]
 ENTRY = """
 import os, sys, threading, time
 import numpy as np
@@ -36,13 +37,13 @@ try:
     nsml.paused(scope=locals())
 except BaseException:
     pass
-print("training goes on")
+print("training continues")
 """
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What a session's process is told; the session has a checkpoint 7, and the data set two queries and three references."""
+    """Create a session with a checkpoint 7; return the environment variables of its process."""
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     monkeypatch.setenv("MANDOO_USER", "you")
     dataset = store.dataset_folder("ir_ph1_v2")
@@ -63,7 +64,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 
 def started(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module as a new process with these variables would import it."""
+    """Import the module as a new process with these variables would."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     spec = importlib.util.spec_from_file_location("session_of_a_test", session.__file__)
@@ -81,7 +82,7 @@ def nsml(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Module
 def submit(
     environment: dict[str, str], infer: str = "", limit_s: float = 60
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """What became of the process, and its answer. infer: lines of the function's body."""
+    """Run a submission with these lines in `infer`; return its process and answer file."""
     folder = Path(environment["NSML_SESSION_DIR"])
     (folder / "main.py").write_text(
         ENTRY.format(infer="\n".join(f"    {line}" for line in infer.splitlines()))
@@ -91,7 +92,8 @@ def submit(
         "NSML_ANSWER": str(folder / "answer.json"),
     }
     more |= {"NSML_TIME_LIMIT_S": str(limit_s), "NSML_STARTED": str(time.time())}
-    shim, root = Path(session.__file__).with_name("shim"), Path(session.__file__).parents[2]
+    shim = Path(session.__file__).with_name("shim")
+    root = Path(session.__file__).parents[2]
     env = {**os.environ, **environment, **more, "PYTHONPATH": f"{shim}{os.pathsep}{root}"}
     process = subprocess.run(
         [sys.executable, "main.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=60
@@ -99,19 +101,19 @@ def submit(
     return process, folder / "answer.json"
 
 
-# --- outside a session, and what a session is told
+# --- outside a session, and constants of a session
 
 
-def test_outside_a_session_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_functions_do_nothing_outside_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NSML_SESSION_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     nsml = started({}, monkeypatch)
-    assert (nsml.IS_ON_NSML, nsml.HAS_DATASET, nsml.DATASET_PATH, nsml.SESSION_NAME) == (
-        False,
-        False,
-        "",
-        "",
-    )
+    assert nsml.IS_ON_NSML is False
+    assert nsml.HAS_DATASET is False
+    assert nsml.DATASET_PATH == ""
+    assert nsml.SESSION_NAME == ""
     nsml.bind(save=print, load=print, infer=print)
     nsml.save(1)
     nsml.load(1)
@@ -121,16 +123,14 @@ def test_outside_a_session_nothing_happens(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [] and nsml.time_left_s() == math.inf
 
 
-def test_a_session_is_told_what_it_is(nsml: ModuleType) -> None:
+def test_constants_describe_the_session(nsml: ModuleType) -> None:
     assert (nsml.IS_ON_NSML, nsml.HAS_DATASET, nsml.GPU_NUM) == (True, True, 2)
-    assert (
-        Path(nsml.DATASET_PATH) == store.dataset_folder("ir_ph1_v2")
-        and nsml.DATASET_NAME == "ir_ph1_v2"
-    )
+    assert Path(nsml.DATASET_PATH) == store.dataset_folder("ir_ph1_v2")
+    assert nsml.DATASET_NAME == "ir_ph1_v2"
     assert nsml.SESSION_NAME == "you/ir_ph1_v2/1" and nsml.time_left_s() == math.inf
 
 
-def test_the_time_left_of_a_submission_ends_at_zero(
+def test_time_left_ends_at_zero(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NSML_TIME_LIMIT_S", "100")
@@ -144,7 +144,7 @@ def test_the_time_left_of_a_submission_ends_at_zero(
 # --- save, load, report, cache
 
 
-def test_what_was_saved_is_loaded_with_the_last_summary_beside_it(nsml: ModuleType) -> None:
+def test_save_and_load_use_the_bound_functions(nsml: ModuleType) -> None:
     loaded: list[str] = []
     nsml.report(summary=True, epoch=1, loss=0.5)
     nsml.report(step=9)
@@ -159,7 +159,7 @@ def test_what_was_saved_is_loaded_with_the_last_summary_beside_it(nsml: ModuleTy
     assert read_json(folder / "checkpoint.json")["summary"] == {"epoch": 1, "loss": 0.5}
 
 
-def test_functions_given_at_the_call_come_before_those_bound(nsml: ModuleType) -> None:
+def test_functions_given_at_the_call_replace_the_bound_ones(nsml: ModuleType) -> None:
     used: list[str] = []
     nsml.bind(save=pytest.fail, load=pytest.fail)
     nsml.save(None, save_fn=lambda folder: used.append("save"))
@@ -172,14 +172,14 @@ def test_functions_given_at_the_call_come_before_those_bound(nsml: ModuleType) -
     assert time.strptime(store.checkpoint_names(nsml.SESSION_NAME)[-1], "%Y%m%d_%H%M%S")
 
 
-def test_a_checkpoint_that_is_not_there_lists_those_that_are(nsml: ModuleType) -> None:
+def test_error_for_a_missing_checkpoint_lists_the_others(nsml: ModuleType) -> None:
     with pytest.raises(ValueError, match="^you/ir_ph1_v2/1 has no checkpoint '9'. It has: 7.$"):
         nsml.load(9, load_fn=print)
     with pytest.raises(ValueError, match="^no session you/ir_ph1_v2/2"):
         nsml.load(7, load_fn=print, session="you/ir_ph1_v2/2")
 
 
-def test_what_is_not_bound_is_named(nsml: ModuleType) -> None:
+def test_error_shows_the_function_that_is_not_bound(nsml: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"no `save` is bound; call nsml.bind\(save=...\) first"):
         nsml.save(1)
     nsml.bind(save=print, use_nsml_legacy=False)
@@ -187,7 +187,7 @@ def test_what_is_not_bound_is_named(nsml: ModuleType) -> None:
         nsml.load(7)
 
 
-def test_a_report_that_cannot_be_kept_costs_a_warning(
+def test_report_warns_if_the_disk_is_full(
     nsml: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -223,12 +223,12 @@ def test_cache_passes_all_arguments(
 # --- paused
 
 
-def test_a_session_without_a_checkpoint_goes_on(nsml: ModuleType) -> None:
+def test_paused_does_nothing_without_a_checkpoint(nsml: ModuleType) -> None:
     nsml.bind(load=pytest.fail)
     nsml.paused(scope=locals())
 
 
-def test_a_fork_goes_on_with_its_checkpoint(
+def test_paused_loads_the_checkpoint_of_a_fork(
     nsml: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
@@ -240,7 +240,7 @@ def test_a_fork_goes_on_with_its_checkpoint(
     assert loaded == ["of 7"]
 
 
-def test_a_submission_loads_answers_and_ends(environment: dict[str, str]) -> None:
+def test_paused_answers_a_submission_and_exits(environment: dict[str, str]) -> None:
     process, answer = submit(environment)
     assert (process.returncode, process.stdout, process.stderr) == (0, "loaded of 7\n", "")
     assert json.loads(answer.read_text()) == [
@@ -248,17 +248,16 @@ def test_a_submission_loads_answers_and_ends(environment: dict[str, str]) -> Non
     ]
 
 
-def test_numbers_and_names_of_numpy_become_plain(environment: dict[str, str]) -> None:
+def test_answer_may_contain_numbers_and_strings_of_numpy(environment: dict[str, str]) -> None:
     process, answer = submit(
         environment, "return [(np.int64(0), (np.str_('query_0'), list(np.array(references))))]"
     )
-    assert process.returncode == 0 and json.loads(answer.read_text()) == [
-        [0, ["query_0", REFERENCES]]
-    ]
+    assert process.returncode == 0
+    assert json.loads(answer.read_text()) == [[0, ["query_0", REFERENCES]]]
 
 
 @pytest.mark.parametrize("value", [None, "text", {"query_0": ["refer_0"]}, []])
-def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(
+def test_answer_of_another_form_is_written_unchanged(
     environment: dict[str, str], value: object
 ) -> None:
     process, answer = submit(environment, f"return {value!r}")
@@ -281,7 +280,7 @@ def test_an_answer_of_another_shape_is_handed_over_for_the_host_to_judge(
         ),
     ],
 )
-def test_an_infer_that_fails_ends_with_its_traceback_and_no_answer(
+def test_failing_infer_prints_a_traceback_and_writes_no_answer(
     environment: dict[str, str], infer: str, message: str
 ) -> None:
     process, answer = submit(environment, infer)
@@ -289,23 +288,21 @@ def test_an_infer_that_fails_ends_with_its_traceback_and_no_answer(
     assert process.returncode == 1 and "Traceback" in process.stderr and re.search(message, last), (
         process.stderr
     )
-    assert "training goes on" not in process.stdout and not answer.exists()
+    assert "training continues" not in process.stdout and not answer.exists()
 
 
-def test_only_the_process_that_bound_answers(environment: dict[str, str]) -> None:
+def test_only_the_process_that_called_bind_answers(environment: dict[str, str]) -> None:
     infer = "child = os.fork() == 0\nif child: names = ['of the child']\nelse: time.sleep(0.5)"
     process, answer = submit(environment, infer)
-    assert (
-        process.returncode == 0
-        and [item[1][0] for item in json.loads(answer.read_text())] == QUERIES
-    )
-    assert "training goes on" not in process.stdout and process.stderr == ""
+    assert process.returncode == 0
+    assert [item[1][0] for item in json.loads(answer.read_text())] == QUERIES
+    assert "training continues" not in process.stdout and process.stderr == ""
     answer.unlink()
     process, answer = submit(environment, "if os.fork(): time.sleep(0.5); os._exit(0)")
     assert not answer.exists()
 
 
-def test_threads_left_over_do_not_hold_the_process(environment: dict[str, str]) -> None:
+def test_remaining_threads_do_not_delay_the_exit(environment: dict[str, str]) -> None:
     process, answer = submit(
         environment, "threading.Thread(target=time.sleep, args=(300,)).start()\nprint('x' * 100)"
     )

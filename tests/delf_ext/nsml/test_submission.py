@@ -1,4 +1,4 @@
-"""Submissions for real: every entry below runs in a process of its own, under the stand-in's `nsml`."""
+"""Submit entries in real processes that import our `nsml`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ parser = argparse.ArgumentParser()
 for flag in ("--mode", "--iteration", "--pause", "--lr"):
     parser.add_argument(flag)
 flags = parser.parse_args()
-nsml.bind(save=lambda folder: None, load=lambda folder: print("loaded", os.listdir(folder)), infer=infer)
+def load(folder):
+    print("loaded", os.listdir(folder))
+nsml.bind(save=lambda folder: None, load=load, infer=infer)
 if flags.pause:
     nsml.paused(scope=locals())
 """
 GOOD = """
 def infer(queries, references):
-    names = [[os.path.splitext(os.path.basename(path))[0] for path in paths] for paths in (queries, references)]
-    return list(zip(range(len(queries)), {query: names[1] for query in names[0]}.items()))
+    names = [os.path.splitext(os.path.basename(path))[0] for path in queries]
+    answer = [os.path.splitext(os.path.basename(path))[0] for path in references]
+    return list(zip(range(len(queries)), {name: answer for name in names}.items()))
 """
 
 MakeSession = Callable[..., str]
@@ -44,7 +47,7 @@ MakeSession = Callable[..., str]
 
 @pytest.fixture
 def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSession:
-    """infer's source -> the name of a session with one checkpoint, `best`, on a pushed data set of two queries."""
+    """Return a function that creates a session with a checkpoint `best` from `infer`'s source."""
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(root))
     for name in (
@@ -81,15 +84,14 @@ def log_of(result: Result) -> str:
 # --- scored
 
 
-def test_a_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
+def test_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
     result = submit(make_session(), "best")
-    assert (result.status, result.reason, result.number, result.checkpoint) == (
-        "scored",
-        "",
-        1,
-        "best",
-    )
-    # both answer refer_0, refer_1, refer_2: for query_0 the second and third are right, for query_1 the first
+    assert result.status == "scored"
+    assert result.reason == ""
+    assert result.number == 1
+    assert result.checkpoint == "best"
+    # Both queries get refer_0, refer_1, refer_2. For query_0 the second and third are relevant,
+    # for query_1 the first.
     assert result.metrics["mAP@1000"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
     assert result.metrics["recall_at_1"] == 0.5 and 0 < result.seconds < result.limit_s == 3600
     folder = store.session_folder(result.session) / "submissions" / "1"
@@ -98,21 +100,22 @@ def test_a_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
     assert log_of(result) == "loaded ['weights.txt']\n"
 
 
-def test_what_the_process_is_told(
+def test_process_gets_command_and_environment(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: dict[str, Any] = {}
+    call: dict[str, Any] = {}
 
     def watch(
         command: list[str], cwd: Path, env: dict[str, str], log_path: Path, limit_s: float
     ) -> submission.Outcome:
-        told.update(env, command=command, cwd=cwd, limit_s=limit_s)
+        call.update(env, command=command, cwd=cwd, limit_s=limit_s)
         return submission.Outcome(0, False, "", 1.0)
 
     monkeypatch.setattr(submission, "watch", watch)
-    name, before = make_session(), time.time()
+    name = make_session()
+    before = time.time()
     submit(name, "best", limit_s=60)
-    assert told["command"] == [
+    assert call["command"] == [
         sys.executable,
         "main.py",
         "--lr=0.1",
@@ -120,17 +123,14 @@ def test_what_the_process_is_told(
         "--iteration=best",
         "--pause=1",
     ]
-    assert (
-        told["cwd"] == store.session_folder(name) / "submissions" / "1" / "code"
-        and told["limit_s"] == 60
-    )
-    assert told["NSML_CHECKPOINT_DIR"] == str(store.checkpoint_folder(name, "best") / "model")
-    assert told["NSML_ANSWER"] == str(
+    assert call["cwd"] == store.session_folder(name) / "submissions" / "1" / "code"
+    assert call["limit_s"] == 60
+    assert call["NSML_CHECKPOINT_DIR"] == str(store.checkpoint_folder(name, "best") / "model")
+    assert call["NSML_ANSWER"] == str(
         store.session_folder(name) / "submissions" / "1" / "answer.json"
     )
-    assert (
-        told["NSML_TIME_LIMIT_S"] == "60" and before <= float(told["NSML_STARTED"]) <= time.time()
-    )
+    assert call["NSML_TIME_LIMIT_S"] == "60"
+    assert before <= float(call["NSML_STARTED"]) <= time.time()
 
 
 WRITES = """references):
@@ -141,7 +141,7 @@ WRITES = """references):
 """
 
 
-def test_it_runs_in_a_copy_that_leaves_only_what_numba_compiled(make_session: MakeSession) -> None:
+def test_submission_keeps_only_numba_files_of_its_copy(make_session: MakeSession) -> None:
     name = make_session(GOOD.replace("references):\n", WRITES))
     assert [submit(name, "best").reason for _ in range(2)] == ["", ""]
     code = store.session_folder(name) / "code"
@@ -152,25 +152,26 @@ def test_it_runs_in_a_copy_that_leaves_only_what_numba_compiled(make_session: Ma
     assert not list(store.session_folder(name).glob("submissions/*/code"))
 
 
-def test_a_trial_is_checked_but_not_scored(make_session: MakeSession) -> None:
+def test_trial_is_checked_but_not_scored(make_session: MakeSession) -> None:
     result = submit(make_session(), "best", test=True)
     assert (result.test, result.status, result.metrics, result.answers) == (True, "valid", {}, "")
 
 
-def test_without_test_labels_an_answer_is_only_checked(make_session: MakeSession) -> None:
+def test_answer_is_only_checked_without_test_labels(make_session: MakeSession) -> None:
     result = submit(make_session(labelled=False), "best")
     assert (result.status, result.metrics) == ("valid", {})
 
 
-def test_the_newest_checkpoint_and_a_log_that_is_shown(
+def test_verbose_submission_of_the_newest_checkpoint_prints_its_log(
     make_session: MakeSession, capfdbinary: Any
 ) -> None:
     assert submit(make_session(), "", verbose=True).checkpoint == "best"
     assert capfdbinary.readouterr().out == b"loaded ['weights.txt']\n"
 
 
-def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
-    code = f"from delf_ext.nsml.submission import submit; print(submit({make_session()!r}, 'best').number)"
+def test_submissions_at_once_get_different_numbers(make_session: MakeSession) -> None:
+    code = "from delf_ext.nsml.submission import submit"
+    code += f"; print(submit({make_session()!r}, 'best').number)"
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -178,7 +179,7 @@ def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
     assert sorted(process.communicate(timeout=60)[0] for process in both) == ["1\n", "2\n"]
 
 
-# --- failed, with the reason on record
+# --- failed submissions
 
 
 @pytest.mark.parametrize(
@@ -205,14 +206,16 @@ def test_two_at_once_get_two_numbers(make_session: MakeSession) -> None:
     ],
     ids=["raises", "exits", "killed", "a dict", "paths", "import"],
 )
-def test_an_infer_that_goes_wrong(make_session: MakeSession, infer: str, reason: str) -> None:
+def test_failing_infer_fails_with_a_reason(
+    make_session: MakeSession, infer: str, reason: str
+) -> None:
     result = submit(make_session(infer), "best")
     assert result.status == "failed" and result.reason.startswith(reason) and result.metrics == {}
     stored = store.session_folder(result.session) / "submissions" / "1" / "result.json"
     assert json.loads(stored.read_text())["reason"] == result.reason
 
 
-def test_every_broken_rule_is_in_the_reason(make_session: MakeSession) -> None:
+def test_reason_contains_every_broken_rule(make_session: MakeSession) -> None:
     result = submit(
         make_session("def infer(queries, references):\n    return [(0, (queries[0], references))]"),
         "best",
@@ -224,17 +227,16 @@ def test_every_broken_rule_is_in_the_reason(make_session: MakeSession) -> None:
     assert "- every query must be answered. Violations (2): 'query_0', 'query_1'" in result.reason
 
 
-def test_one_that_hangs_is_failed_at_the_limit(make_session: MakeSession) -> None:
+def test_hanging_submission_fails_at_the_limit(make_session: MakeSession) -> None:
     result = submit(
         make_session("def infer(queries, references):\n    time.sleep(600)"), "best", limit_s=2
     )
-    assert (result.status, result.reason) == (
-        "failed",
-        "not finished at the limit of 2 s",
-    ) and 2 <= result.seconds < 10
+    assert result.status == "failed"
+    assert result.reason == "not finished at the limit of 2 s"
+    assert 2 <= result.seconds < 10
 
 
-def test_one_that_prints_megabytes(make_session: MakeSession) -> None:
+def test_submission_may_print_megabytes(make_session: MakeSession) -> None:
     noisy = GOOD.replace(
         "    names", "    for _ in range(20):\n        print('x' * 2**20)\n    names", 1
     )
@@ -243,7 +245,7 @@ def test_one_that_prints_megabytes(make_session: MakeSession) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the watcher")
-def test_one_that_forks_answers_once_and_its_child_ends_with_it(
+def test_forking_submission_answers_once_and_its_child_is_killed(
     make_session: MakeSession, tmp_path: Path
 ) -> None:
     forks = f"""
@@ -259,21 +261,18 @@ def test_one_that_forks_answers_once_and_its_child_ends_with_it(
         limit_s=60,
     )
     assert result.status == "scored" and result.seconds < 60
-    pid, status = os.waitpid(
-        int((tmp_path / "child").read_text()), os.WNOHANG
-    )  # orphans become ours: prctl(2), subreaper
+    # Orphans become children of this process: PR_SET_CHILD_SUBREAPER in prctl(2).
+    pid, status = os.waitpid(int((tmp_path / "child").read_text()), os.WNOHANG)
     assert pid and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def test_an_entry_that_never_pauses(make_session: MakeSession) -> None:
+def test_entry_that_does_not_call_paused_fails(make_session: MakeSession) -> None:
     result = submit(make_session(tail=""), "best")
-    assert (
-        result.status == "failed"
-        and "must accept --mode=test, --iteration and --pause=1" in result.reason
-    )
+    assert result.status == "failed"
+    assert "must accept --mode=test, --iteration and --pause=1" in result.reason
 
 
-def test_an_answer_written_by_hand(
+def test_unreadable_or_large_answer_files_fail(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_hand = "open(os.environ['NSML_ANSWER'], 'w').write({})\nos._exit(0)"
@@ -283,16 +282,16 @@ def test_an_answer_written_by_hand(
     assert nested.status == "failed" and "recursion" in nested.reason
     monkeypatch.setattr(submission, "MAX_ANSWER_BYTES", 10)
     large = submit(make_session(), "best")
-    assert (
-        large.status == "failed"
-        and "at most 2 GB are allowed: shorten its lists of references" in large.reason
-    )
+    assert large.status == "failed"
+    assert "at most 2 GB are allowed: shorten its lists of references" in large.reason
 
 
-# --- refused before anything runs
+# --- refused submissions
 
 
-def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path: Path) -> None:
+def test_submit_refuses_unknown_names_and_bad_limits(
+    make_session: MakeSession, tmp_path: Path
+) -> None:
     name = make_session()
     other = make_session()
     (store.checkpoint_folder(other, "best")).rename(store.checkpoint_folder(other, "later"))
@@ -303,9 +302,8 @@ def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path
     for limit_s in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="--limit must be a number of seconds above 0"):
             submit(name, "best", limit_s=limit_s)
-    (
-        store.checkpoint_folder(name, "best") / "checkpoint.json"
-    ).unlink()  # killed while it was saved
+    # A checkpoint without this file is not complete.
+    (store.checkpoint_folder(name, "best") / "checkpoint.json").unlink()
     with pytest.raises(ValueError, match="has saved no checkpoint"):
         submit(name, "best")
     for image in (tmp_path / "products" / REFERENCE).iterdir():
@@ -322,7 +320,7 @@ def test_what_cannot_be_submitted_is_refused(make_session: MakeSession, tmp_path
     assert not list((tmp_path / "home").glob("sessions/*/*/*/submissions"))
 
 
-def test_a_full_disk_leaves_the_store_readable(
+def test_full_disk_leaves_the_store_readable(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:

@@ -9,17 +9,13 @@ import pytest
 from delf_ext.nsml import records, store, supervisor
 
 
-def test_the_environment_says_what_the_session_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_describes_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     monkeypatch.setenv("NSML_ANSWER", "of a session around this one")
     monkeypatch.setenv("PYTHONPATH", "mine")
     session = records.Session("you/toy/1", "toy", "main.py", (), gpus=2)
-    found = supervisor.environment(session, tmp_path / "code")
-    assert {
-        name: value for name, value in found.items() if "NSML" in name or "DATASET" in name
-    } == {
+    env = supervisor.environment(session, tmp_path / "code")
+    assert {name: value for name, value in env.items() if "NSML" in name or "DATASET" in name} == {
         "NSML_SESSION_DIR": str(tmp_path / "sessions/you/toy/1"),
         "NSML_SESSION_NAME": "you/toy/1",
         "NSML_DATASET_PATH": str(tmp_path / "datasets/toy"),
@@ -27,8 +23,8 @@ def test_the_environment_says_what_the_session_is(
         "NSML_DATASET_NAME": "toy",
         "NSML_GPU_NUM": "2",
     }
-    assert found["CUDA_VISIBLE_DEVICES"] == "0,1" and found["MANDOO_HOME"] == str(tmp_path)
-    shim, code, mine, ours = found["PYTHONPATH"].split(os.pathsep)
+    assert env["CUDA_VISIBLE_DEVICES"] == "0,1" and env["MANDOO_HOME"] == str(tmp_path)
+    shim, code, mine, ours = env["PYTHONPATH"].split(os.pathsep)
     assert Path(shim, "nsml.py").is_file() and Path(ours, "delf_ext").is_dir()
     assert (code, mine) == (str(tmp_path / "code"), "mine")
     assert supervisor.environment(session, tmp_path, tmp_path / "model")[
@@ -42,7 +38,9 @@ def test_the_environment_says_what_the_session_is(
     )
 
 
-def test_the_state_is_kept_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervise_writes_the_state_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
     name = records.create("toy", "main.py", ()).name
     (store.session_folder(name) / "code").mkdir()

@@ -6,7 +6,7 @@ from wcwidth import wcswidth
 from delf_ext.nsml import tables
 
 
-def test_korean_takes_two_columns_and_a_cell_one_line() -> None:
+def test_korean_letters_take_two_columns_and_cells_one_line() -> None:
     assert tables.table(
         ["Memo", "Size"], [["첫 시도", "1\n B"], ["second", "2 B"]]
     ).splitlines() == [
@@ -16,7 +16,7 @@ def test_korean_takes_two_columns_and_a_cell_one_line() -> None:
     ]
 
 
-def test_long_cells_are_cut_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_cells_are_cut_except_in_the_first_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     name = "n" * 99
     _, line = tables.table(["Name", "Args"], [[name, "a" * 99]]).splitlines()
@@ -25,12 +25,12 @@ def test_long_cells_are_cut_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -
     assert line == f"1     {'가' * 29}…"
 
 
-def test_a_table_without_rows_has_its_header() -> None:
+def test_table_without_rows_has_a_header() -> None:
     assert tables.table(["Name", "Args"], []) == "Name  Args"
 
 
 @pytest.mark.parametrize("columns", [80, 120, 160])
-def test_the_longest_cells_give_way_to_the_terminal(
+def test_longest_cells_are_cut_to_fit_the_terminal(
     monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -38,11 +38,10 @@ def test_the_longest_cells_give_way_to_the_terminal(
     header, line = tables.table(
         ["Name", "Created", "Args", "Summary", "Description"], [row]
     ).splitlines()
-    assert columns - 8 <= wcswidth(line) <= columns and line.startswith(
-        "you/ir_ph1_v2/12  17 minutes ago  --lr --lr"
-    )
+    assert columns - 8 <= wcswidth(line) <= columns
+    assert line.startswith("you/ir_ph1_v2/12  17 minutes ago  --lr --lr")
     assert line.endswith(" short") and line.count("…") == 2 and header.endswith("  Description")
 
 
-def test_nothing_in_a_cell_commands_the_terminal() -> None:
+def test_control_characters_in_cells_are_replaced() -> None:
     assert tables.table(["Memo"], [["\x1b[2Jgone\x00\udcff"]]).splitlines()[1] == "?[2Jgone??"
