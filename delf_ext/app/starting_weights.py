@@ -19,12 +19,23 @@ NUM_SHOWN_VARIABLES = 5
 
 
 def parent_recipe(from_run: str | Path) -> schema.Recipe:
-    """Return the recipe of a run whose weights another starts from. Raises: ValueError when it has none."""
+    """Return the recipe of the run that a new run starts from.
+
+    Args:
+        from_run: a run directory.
+
+    Returns:
+        Its recipe.
+
+    Raises:
+        ValueError: if there is no run, or it was not trained from one recipe.
+    """
     run = read_run(from_run)
     recipe = recipe_of(run) if run.kind == "recipe" else None
     if not isinstance(recipe, schema.Recipe):
         raise ValueError(
-            f"{run.path}: holds a run of kind {run.kind!r}; --from_run takes one that a recipe was trained in."
+            f"{run.path}: holds a run of kind {run.kind!r}. A run can start only from a run that "
+            "was trained from a recipe."
         )
     return recipe
 
@@ -54,8 +65,10 @@ def copy_weights(run: Run, model: EmbeddingModel, recipe: schema.Recipe, log: Lo
     ]
     for name in fitting:
         variables[name].assign(old_variables[name])
-    trunk = [item.name for item in model.parameters() if item.group.startswith("trunk/")]
-    if not set(trunk) & set(fitting):
+    trunk_names = {
+        parameter.name for parameter in model.parameters() if parameter.group.startswith("trunk/")
+    }
+    if trunk_names.isdisjoint(fitting):
         raise ValueError(
             f"{run.path}: no weight of its trunk fits the trunk of {recipe.name}: "
             "they are different networks. Choose another run to start from."

@@ -14,7 +14,7 @@ from delf_ext.runs.recipe_run import require_no_reduction
 
 
 def require_trainable(recipe: schema.Recipe) -> None:
-    """Raise UsageError for a part that cannot be trained yet, before any image is read."""
+    """Raise UsageError if a part of the recipe is unknown or not built yet. Reads no image."""
     from delf_ext.models.embedding_model import EmbeddingModel
     from delf_ext.training.objective import Objective
     from delf_ext.training.optimizers import build_optimizer
@@ -36,19 +36,17 @@ def require_trainable(recipe: schema.Recipe) -> None:
     require_no_reduction(recipe)
     if recipe.limits.max_gmac:
         raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
-    Objective(
-        EmbeddingModel(recipe.model, num_classes=2), recipe.losses
-    )  # layers without variables
-    build_optimizer(
-        recipe.optimizer, learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
-    )
+    # These constructors check their part of the recipe. The layers get no variables here.
+    Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)
+    schedule = learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
+    build_optimizer(recipe.optimizer, schedule)
 
 
 def augmentations(config: schema.Input) -> Changes:
-    """Return the augmentations of a recipe by the names and parameters of `data_io.augmentation`."""
+    """Return the augmentations of a recipe as name -> parameters of `data_io.augmentation`."""
     return {
-        snake_case(type(one).__name__): {
-            name.name: getattr(one, name.name) for name in dataclasses.fields(one)
+        snake_case(type(part).__name__): {
+            field.name: getattr(part, field.name) for field in dataclasses.fields(part)
         }
-        for one in config.augment
+        for part in config.augment
     }

@@ -1,4 +1,4 @@
-"""Train a recipe on a data set: from both to a run directory."""
+"""Train a recipe on a data set, or resume a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_io.progress import Log, quiet
 from delf_ext.app.starting_weights import parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_job import Job
-from delf_ext.app.training_settings import USUAL, Settings, settings_of
+from delf_ext.app.training_settings import DEFAULT_SETTINGS, Settings, settings_of
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import codec, schema
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its directory, its recipe as it was trained, and the means of its last epoch.
+    """A finished run.
 
-    members: the trained members of an ensemble.
+    Attributes:
+        run_dir: the run directory.
+        recipe: the recipe as it was trained.
+        losses: means of the losses in the last epoch.
+        members: the trained members of an ensemble.
     """
 
     run_dir: Path
@@ -41,7 +45,7 @@ class Trained:
 
     @property
     def source(self) -> RunSource:
-        """What `open_model` takes."""
+        """Argument for `open_model`."""
         return RunSource(str(self.run_dir))
 
 
@@ -53,58 +57,66 @@ def train(
     data_path: str = "",
     weights: str = "",
     from_run: str | Path | None = None,
-    settings: Settings = USUAL,
+    settings: Settings = DEFAULT_SETTINGS,
     infer: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     log: Log = quiet,
 ) -> Trained:
-    """Train a recipe, or each member of an ensemble, and keep the best weights by its validation.
+    """Train a recipe, or each member of an ensemble. The validation chooses the best weights.
 
     Args:
-        recipe: a recipe, its name in the registry, or a JSON file.
-        data: a data set, or the path of one.
-        run_dir: where the run is kept; `resume` continues it after a kill.
-        data_path: where `data` came from when it is a data set; kept in the run, which is resumed from there.
-        weights: a TensorFlow checkpoint that the trunk starts from; "" leaves the recipe's own.
-        from_run: start from the weights of another run; its optimizers and its step are not taken over.
-        settings: seed, precision and the like.
-        infer: flags of a later submission, kept in the run.
-        listener: is told of each epoch and evaluation.
+        recipe: a recipe, the name of a registered recipe, or the path of a JSON file.
+        data: a data set or its path.
+        run_dir: new run directory. If training is stopped, `resume` continues it.
+        data_path: path of `data` if it is a data set; `resume` loads the data from there.
+        weights: TensorFlow checkpoint for the trunk; "" = the one of the recipe.
+        from_run: run directory whose weights the training starts from. The state of its
+            optimizers and its step are not used.
+        settings: seed, precision and other settings beside the recipe.
+        infer: flags of a later submission, stored in the run.
+        listener: called after each epoch and each evaluation.
         log: called with each line worth reading.
 
+    Returns:
+        The finished run.
+
     Raises:
-        UsageError: for a recipe that cannot be built. ValueError: on data that cannot be trained on, or a directory
-            that holds a run already.
+        UsageError: if the recipe cannot be trained, or the arguments do not fit together.
+        ValueError: if the data cannot be trained on, or `run_dir` holds a run already.
     """
-    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    place = str(Path(data).absolute()) if isinstance(data, (str, Path)) else data_path
-    data = load_dataset(data) if isinstance(data, (str, Path)) else data
+    if isinstance(recipe, str):
+        recipe = find_recipe(recipe)
+    if not isinstance(data, DataSet):
+        data_path = str(Path(data).absolute())
+        data = load_dataset(data)
     run_dir = Path(run_dir)
     if is_run(run_dir):
         raise ValueError(
-            f"{run_dir}: holds a run already. Continue it with --resume, or choose another --run_dir."
+            f"{run_dir}: holds a run already. "
+            "Continue it with --resume, or choose another --run_dir."
         )
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:
             raise UsageError(
-                "--from_run starts one recipe from one run; train the members of an ensemble one by one."
+                "an ensemble cannot start from a run (--from_run). Train its members one by one."
             )
         if listener is not None:
-            raise UsageError(
-                "a listener follows one recipe; train the members of an ensemble one by one."
-            )
+            raise UsageError("an ensemble takes no listener. Train its members one by one.")
         _require_members(recipe)
-        run = _begin_ensemble(recipe, place or data.name, weights, settings, run_dir)
+        run = _start_ensemble(recipe, data_path or data.name, weights, settings, run_dir)
         return _train_members(run, data, settings, None, log)
     if from_run is not None:
         if weights:
             raise UsageError(
-                "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+                "training starts from a run (--from_run) or a checkpoint (--pretrained_model). "
+                "Pass only one of them."
             )
-        parent_recipe(from_run)  # refused before the images are read
+        # Refuses a directory without a usable run before the images are read.
+        parent_recipe(from_run)
     job = Job(recipe, data, run_dir, settings, log)
-    model = job.begin(weights, from_run, place, dict(infer or {}))
-    return Trained(run_dir, job.recipe, job.fit(model, resume=False, listener=listener))
+    model = job.start(weights, from_run, data_path, dict(infer or {}))
+    losses = job.fit(model, resume=False, listener=listener)
+    return Trained(run_dir, job.recipe, losses)
 
 
 def resume(
@@ -116,22 +128,30 @@ def resume(
     listener: Listener | None = None,
     log: Log = quiet,
 ) -> Trained:
-    """Continue a run after a kill, or with more epochs. Recipe, data and settings come from the run.
+    """Continue a run that was stopped, or train it for more epochs.
+
+    Recipe, data and settings are those of the run.
 
     Args:
-        run_dir: of one recipe or of an ensemble, whose members are continued, or begun where they are missing.
-        epochs: in all; None leaves those of the run.
-        pixel_cache: folder that keeps decoded photographs.
-        data: the data set, where it is loaded already.
-        listener: is told of each epoch and evaluation.
+        run_dir: a run directory. Of an ensemble, each member is resumed, or trained if it has
+            not started.
+        epochs: new number of epochs in all; None = as before.
+        pixel_cache: folder that stores decoded images; "" = as before.
+        data: the data set, if it is loaded already.
+        listener: called after each epoch and each evaluation.
         log: called with each line worth reading.
 
+    Returns:
+        The finished run.
+
     Raises:
-        ValueError: when the directory holds no run, one that an earlier version made, or the data have changed.
+        UsageError: if the run is already trained for more epochs.
+        ValueError: if there is no run, an earlier version made it, or the data has changed.
     """
     run = read_run(run_dir)
     require_resumable(run)
-    data = load_dataset(run.facts.data) if data is None else data
+    if data is None:
+        data = load_dataset(run.facts.data)
     recipe = recipe_of(run)
     settings = settings_of(run)
     if pixel_cache:
@@ -139,28 +159,27 @@ def resume(
     if isinstance(recipe, schema.EnsembleRecipe):
         return _train_members(run, data, settings, epochs, log)
     job = Job(recipe, data, run.path, settings, log, run.facts.held_out)
-    model = job.open(run, epochs)
-    return Trained(run.path, job.recipe, job.fit(model, resume=True, listener=listener))
+    model = job.reopen(run, epochs)
+    losses = job.fit(model, resume=True, listener=listener)
+    return Trained(run.path, job.recipe, losses)
 
 
 def require_resumable(run: Run) -> None:
-    """Raise ValueError, in one line, for a run that `resume` cannot continue."""
+    """Raise ValueError if `resume` cannot continue the run."""
     if run.kind not in ("recipe", "ensemble"):
         raise ValueError(
-            f"{run.path}: holds a run of kind {run.kind!r}, which continues by its own command."
+            f"{run.path}: holds a run of kind {run.kind!r}. "
+            "Resume it with the command that made it."
         )
     if run.is_old:
         raise ValueError(
-            f"{run.path}: an earlier version made this run. It can be opened and evaluated, and a new run can start from "
-            f"its weights: --from_run={run.path}"
+            f"{run.path}: an earlier version made this run. It can be opened and evaluated, "
+            f"and a new run can start from its weights: --from_run={run.path}"
         )
 
 
-# --- ensembles ----------------------------------------------------------------------------------------------------
-
-
 def _require_members(recipe: schema.EnsembleRecipe) -> None:
-    """Refuse what cannot be trained or joined before the first member is trained."""
+    """Raise an error before training starts if a member or the join cannot be used."""
     for member in recipe.members:
         if member.recipe is None:
             read_run(member.run)
@@ -171,29 +190,29 @@ def _require_members(recipe: schema.EnsembleRecipe) -> None:
         raise UsageError("LabelVote is not built yet. Built: none of its kind.")
 
 
-def _begin_ensemble(
-    recipe: schema.EnsembleRecipe, place: str, weights: str, settings: Settings, run_dir: Path
+def _start_ensemble(
+    recipe: schema.EnsembleRecipe, data_path: str, weights: str, settings: Settings, run_dir: Path
 ) -> Run:
+    """Write the run directory of an ensemble."""
     facts = Facts(
-        data=place,
+        data=data_path,
         weights=weights,
         settings=asdict(settings),
         versions=run_directory.versions(),
         commit=run_directory.commit(),
     )
-    runs = [
-        replace(one, run=str(Path(one.run).absolute())) if one.run else one
-        for one in recipe.members
-    ]
-    return write_run(
-        run_dir, "ensemble", codec.to_json(replace(recipe, members=tuple(runs))), facts
+    members = tuple(
+        replace(member, run=str(Path(member.run).absolute())) if member.run else member
+        for member in recipe.members
     )
+    stored_recipe = codec.to_json(replace(recipe, members=members))
+    return write_run(run_dir, "ensemble", stored_recipe, facts)
 
 
 def _train_members(
     run: Run, data: DataSet, settings: Settings, epochs: int | None, log: Log
 ) -> Trained:
-    """Train the members that are recipes, one after the other; one that was begun is continued."""
+    """Train or resume each member that is a recipe; members that are finished runs stay."""
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.EnsembleRecipe)
     trained: list[Trained] = []
@@ -204,18 +223,16 @@ def _train_members(
         path = run.path / "members" / member.name
         if is_run(path):
             cache = settings.pixel_cache
-            trained.append(resume(path, epochs=epochs, pixel_cache=cache, data=data, log=log))
-            continue
-        facts = run.facts
-        trained.append(
-            train(
+            result = resume(path, epochs=epochs, pixel_cache=cache, data=data, log=log)
+        else:
+            result = train(
                 member.recipe,
                 data,
                 path,
-                data_path=facts.data,
-                weights=facts.weights,
+                data_path=run.facts.data,
+                weights=run.facts.weights,
                 settings=settings,
                 log=log,
             )
-        )
+        trained.append(result)
     return Trained(run.path, recipe, members=tuple(trained))

@@ -1,10 +1,10 @@
-"""One training of one recipe: images, model, batches and evaluation, and the run that they make."""
+"""Train one recipe: choose the images, build the model, feed it, and write the run directory."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,91 +40,138 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """One training: what its steps share."""
+    """One training of one recipe.
+
+    Attributes:
+        recipe: the recipe; the layout of its trunk is decided when the run starts.
+        data: the data set.
+        run_dir: the run directory.
+        settings: seed and other settings beside the recipe.
+        log: called with each line worth reading.
+        held_out: names that the run held back before, if it is resumed.
+        images: training images without the validation images; labels run from 0 without a gap.
+        split: the split that `images` come from.
+        class_names: name of each label.
+
+    Raises:
+        UsageError: if a part of the recipe cannot be trained.
+        ValueError: if the images or classes do not allow this training.
+    """
 
     recipe: schema.Recipe
     data: DataSet
     run_dir: Path
     settings: Settings
     log: Log
-    held_out: tuple[str, ...] = ()  # what the run has held back already, when it is continued
+    held_out: tuple[str, ...] = ()
+    images: ImageList = field(init=False)
+    split: Split = field(init=False)
+    class_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         require_trainable(self.recipe)
         images = self._readable(self.data.train)
-        parts = split(images, self.data, self.recipe.validation, self.settings.seed, self.held_out)
-        self.images, originals = dense_labels(parts.train)
-        self.split: Split = parts
-        self.class_names = tuple(self.data.class_names[label] for label in originals)
-        self._say_what()  # and refuses a sampling that the classes do not allow, before anything is built
+        validation = self.recipe.validation
+        self.split = split(images, self.data, validation, self.settings.seed, self.held_out)
+        self.images, labels = dense_labels(self.split.train)
+        self.class_names = tuple(self.data.class_names[label] for label in labels)
+        # Plans an epoch, so a sampling that does not fit the classes is refused before the
+        # model is built.
+        self._log_summary()
 
     def _readable(self, images: ImageList) -> ImageList:
-        """Return the images that can be decoded."""
+        """Return the images that can be decoded; log the others."""
         if not len(images):
             raise ValueError("the data has no training images.")
-        most = self.settings.max_images
-        images = check_images(images.take(np.arange(most)) if 0 < most < len(images) else images)
+        max_images = self.settings.max_images
+        if 0 < max_images < len(images):
+            images = images.take(np.arange(max_images))
+        images = check_images(images)
         for line in skipped_lines(images.skipped):
             self.log(line)
         if not len(images):
             raise ValueError("none of the training images could be read.")
         return images
 
-    def _say_what(self) -> None:
-        counts = np.bincount(self.images.known_labels("training"))
-        if len(counts) < 2:
+    def _log_summary(self) -> None:
+        images_per_class = np.bincount(self.images.known_labels("training"))
+        num_classes = len(images_per_class)
+        if num_classes < 2:
             raise ValueError(
-                f"training needs at least 2 classes. Received {len(counts)} (after validation took its share)."
+                f"training needs at least 2 classes. Received {num_classes} (without the classes "
+                "that are held back for validation)."
             )
+        validation = "none"
+        if len(self.split.query):
+            validation = f"{len(self.split.query)} queries, {self.split.description}"
         self.log(f"run directory: {shown_path(self.run_dir)}")
-        dev = (
-            f"{len(self.split.query)} queries, {self.split.description}"
-            if len(self.split.query)
-            else "none"
-        )
         self.log(
-            f"training {self.recipe.name} on {len(self.images)} images of {len(counts)} classes for "
-            f"{self.recipe.epochs} epochs of {len(self.plan(0))} steps; validation: {dev}"
+            f"training {self.recipe.name} on {len(self.images)} images of {num_classes} classes "
+            f"for {self.recipe.epochs} epochs of {len(self.plan(0))} steps; "
+            f"validation: {validation}"
         )
-        if (counts == 1).any():
-            self.log(f"{(counts == 1).sum()} classes have one image: their pairs show it twice")
+        num_single = int(np.sum(images_per_class == 1))
+        if num_single:
+            self.log(f"{num_single} classes have one image: their pairs show it twice")
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch's batches, [steps, batch size]."""
-        sampling, labels = self.recipe.sampling, self.images.known_labels("training")
+        """Return the image rows of all batches of an epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+
+        Returns:
+            int [steps, batch size], rows of `images`.
+        """
+        sampling = self.recipe.sampling
+        labels = self.images.known_labels("training")
+        batch_size = sampling.batch_size
         seed = self.settings.seed
         if isinstance(sampling, schema.PxK):
-            return epoch_batches(
-                labels, sampling.batch_size, seed, epoch, "classes", sampling.images
-            )
+            return epoch_batches(labels, batch_size, seed, epoch, "classes", sampling.images)
         kind = "pairs" if isinstance(sampling, schema.Pairs) else "shuffled"
-        return epoch_batches(labels, sampling.batch_size, seed, epoch, kind)
+        return epoch_batches(labels, batch_size, seed, epoch, kind)
 
-    def begin(
-        self, weights: str, from_run: str | Path | None, place: str, infer: dict[str, Any]
+    def start(
+        self, weights: str, from_run: str | Path | None, data_path: str, infer: dict[str, Any]
     ) -> EmbeddingModel:
-        """Return the model as it starts, and make the run; nothing is written when the weights do not fit."""
+        """Build the model, load the weights it starts from, and write the run directory.
+
+        Nothing is written if the weights do not fit.
+
+        Args:
+            weights: checkpoint of the trunk; "" = the one of the recipe.
+            from_run: run directory whose weights are used instead; None = no run.
+            data_path: path of the data, for the facts of the run.
+            infer: flags of a later submission, for the facts of the run.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: if the weights do not fit the model.
+        """
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
-        if (
-            from_run is not None and trunk.layout == "auto"
-        ):  # weights of another layout load and work badly
+        if from_run is not None and trunk.layout == "auto":
+            # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
-        self._decide_trunk(
-            with_layout(dataclasses.replace(trunk, weights=weights), weights, self.log)
-        )
-        model = self._built()
+        trunk = dataclasses.replace(trunk, weights=weights)
+        trunk = with_layout(trunk, weights, self.log)
+        model_config = dataclasses.replace(self.recipe.model, trunk=trunk)
+        self.recipe = dataclasses.replace(self.recipe, model=model_config)
+        model = self._build_model()
         history = [f"made with seed {self.settings.seed}"]
-        report = ""
         if from_run is not None:
             history += copy_weights(read_run(from_run), model, self.recipe, self.log)
         elif weights:
             report = str(model.trunk.load(weights))
             self.log(report)
+            write_text(self.run_dir / "load_report.txt", f"{report}\n")
         else:
             self.log("no --pretrained_model: the trunk starts from random weights")
         facts = Facts(
-            data=place or self.data.name,
+            data=data_path or self.data.name,
             data_digest=content_of(self.images),
             class_names=self.class_names,
             held_out=self.split.held_out,
@@ -135,50 +182,61 @@ class Job:
             versions=run_directory.versions(),
             commit=run_directory.commit(),
         )
-        if report:
-            write_text(self.run_dir / "load_report.txt", f"{report}\n")
         write_run(self.run_dir, "recipe", codec.to_json(self.recipe), facts)
         return model
 
-    def _decide_trunk(self, trunk: schema.Trunk) -> None:
-        self.recipe = dataclasses.replace(
-            self.recipe, model=dataclasses.replace(self.recipe.model, trunk=trunk)
-        )
+    def reopen(self, run: Run, epochs: int | None) -> EmbeddingModel:
+        """Build the model of a run that is resumed, and load the weights it saved last.
 
-    def open(self, run: Run, epochs: int | None) -> EmbeddingModel:
-        """Return the model of the run that is continued, with the weights that it has saved last.
+        Args:
+            run: the run.
+            epochs: new number of epochs in all; None = as before.
 
-        Raises: ValueError when the training images are others now.
+        Returns:
+            The model.
+
+        Raises:
+            UsageError: if the run is already trained for more epochs.
+            ValueError: if the training images are not those of the run.
         """
-        if run.facts.class_names != self.class_names:
-            raise ValueError(
-                f"{self.run_dir}: was trained on {len(run.facts.class_names)} classes, the data now give "
-                f"{len(self.class_names)} or others: start a new run."
-            )
-        if run.facts.data_digest != content_of(self.images):
-            raise ValueError(
-                f"{self.run_dir}: the training images have changed since it was made: start a new run."
-            )
-        what = "resumed"
-        done = max(CheckpointFolder(run.checkpoints, "last").numbers(), default=0)
-        if epochs is not None and epochs * len(self.plan(0)) < done:
-            raise UsageError(
-                f"--epochs={epochs}: the run has been trained for {done / len(self.plan(0)):.1f} epochs already."
-            )
-        if epochs is not None and epochs != self.recipe.epochs:
-            what += f", epochs {self.recipe.epochs} -> {epochs}"
-            self.recipe = with_epochs(self.recipe, epochs)
         from delf_ext.models.embedding_model import read_weights
 
-        model = self._built()
-        newest = CheckpointFolder(run.checkpoints, "last").newest()
-        if newest is not None:  # a frozen trunk's feature maps are made with these weights
+        self._require_same_images(run)
+        checkpoints = CheckpointFolder(run.checkpoints, "last")
+        event = "resumed"
+        if epochs is not None:
+            steps_per_epoch = len(self.plan(0))
+            epochs_trained = max(checkpoints.numbers(), default=0) / steps_per_epoch
+            if epochs < epochs_trained:
+                raise UsageError(
+                    f"--epochs={epochs}: the run is already trained for {epochs_trained:.1f} "
+                    "epochs. Pass a larger number."
+                )
+            if epochs != self.recipe.epochs:
+                event += f", epochs {self.recipe.epochs} -> {epochs}"
+                self.recipe = with_epochs(self.recipe, epochs)
+        model = self._build_model()
+        newest = checkpoints.newest()
+        if newest is not None:
+            # The feature maps of a frozen trunk are computed with these weights.
             read_weights(model, newest)
-        facts = dataclasses.replace(run.facts, history=(*run.facts.history, what))
+        facts = dataclasses.replace(run.facts, history=(*run.facts.history, event))
         write_run(run.path, run.kind, codec.to_json(self.recipe), facts)
         return model
 
-    def _built(self) -> EmbeddingModel:
+    def _require_same_images(self, run: Run) -> None:
+        if run.facts.class_names != self.class_names:
+            raise ValueError(
+                f"{self.run_dir}: was trained on {len(run.facts.class_names)} classes; the data "
+                f"now has {len(self.class_names)}, or others. Start a new run."
+            )
+        if run.facts.data_digest != content_of(self.images):
+            raise ValueError(
+                f"{self.run_dir}: the training images have changed since the run was made. "
+                "Start a new run."
+            )
+
+    def _build_model(self) -> EmbeddingModel:
         import tensorflow as tf
 
         from delf_ext.models.embedding_model import EmbeddingModel
@@ -197,7 +255,16 @@ class Job:
     def fit(
         self, model: EmbeddingModel, resume: bool, listener: Listener | None
     ) -> Mapping[str, float]:
-        """Train, and return the means of the last epoch."""
+        """Train the model.
+
+        Args:
+            model: from `start` or `reopen`.
+            resume: whether to continue from the last checkpoint.
+            listener: called after each epoch and each evaluation; None = no listener.
+
+        Returns:
+            Means of the losses in the last epoch.
+        """
         from delf_ext.training.loop import Progress, train
 
         progress = Progress(
@@ -208,39 +275,49 @@ class Job:
             resume=resume,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
         )
-        return train(self.recipe, model, self._batches(model), len(self.plan(0)), progress)
+        trunk = self.recipe.model.trunk
+        batches = self._feature_batches(model) if trunk.is_frozen else self._image_batches()
+        return train(self.recipe, model, batches, len(self.plan(0)), progress)
 
-    def _batches(self, model: EmbeddingModel) -> Callable[[int, int], Any]:
-        """Return (epoch, first step) -> tf.data of images, or of stored feature maps when the trunk is frozen."""
-        from data_io.batches import feature_batches, image_batches
+    def _image_batches(self) -> Callable[[int, int], Any]:
+        """Return (epoch, first step) -> tf.data of images and labels."""
+        from data_io.batches import image_batches
         from delf_ext.training.loop import stage_of
 
-        recipe, settings = self.recipe, self.settings
-        if recipe.model.trunk.is_frozen:
-            from delf_ext.features.feature_maps import stored_feature_maps
-
-            folder = self.run_dir / "features"
-            maps = stored_feature_maps(
-                model, recipe.input.size_px, self.images, folder, recipe.batch_size
-            )
-            labels = self.images.known_labels("training")
-            return lambda epoch, first: feature_batches(maps, labels, self.plan(epoch), first)
+        recipe = self.recipe
+        seed = self.settings.seed
         changes = augmentations(recipe.input)
-        cache = settings.pixel_cache or None
+        cache = self.settings.pixel_cache or None
         if cache:
-            kept = PixelCache(cache, side_before(recipe.input.size_px, changes))
-            self.log(kept.statement(len(self.images)))
+            pixel_cache = PixelCache(cache, side_before(recipe.input.size_px, changes))
+            self.log(pixel_cache.statement(len(self.images)))
 
-        def batches(epoch: int, first: int) -> Any:
+        def batches(epoch: int, first_step: int) -> Any:
             size_px = stage_of(recipe.stages, epoch).size_px or recipe.input.size_px
+            rows = self.plan(epoch)
             return image_batches(
-                self.images, self.plan(epoch), size_px, changes, settings.seed, epoch, first, cache
+                self.images, rows, size_px, changes, seed, epoch, first_step, cache
             )
 
         return batches
 
+    def _feature_batches(self, model: EmbeddingModel) -> Callable[[int, int], Any]:
+        """Return (epoch, first step) -> tf.data of stored feature maps of the trunk, and labels."""
+        from data_io.batches import feature_batches
+        from delf_ext.features.feature_maps import stored_feature_maps
+
+        size_px = self.recipe.input.size_px
+        folder = self.run_dir / "features"
+        maps = stored_feature_maps(model, size_px, self.images, folder, self.recipe.batch_size)
+        labels = self.images.known_labels("training")
+
+        def batches(epoch: int, first_step: int) -> Any:
+            return feature_batches(maps, labels, self.plan(epoch), first_step)
+
+        return batches
+
     def _evaluation(self, model: EmbeddingModel) -> Evaluate | None:
-        """Return what measures the model on the validation lists; None without any."""
+        """Return a function that measures the model on the validation lists; None without them."""
         if not len(self.split.query):
             return None
         from delf_ext.app.evaluators import build_evaluator

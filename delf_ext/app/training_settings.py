@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from delf_ext.config import UsageError
 from delf_ext.runs.records import Run
 
+LEAST = {"seed": 0, "checkpoint_every_steps": 1, "max_images": 0}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is made, beside its recipe.
+    """Settings of a training run beside its recipe.
 
-    seed: of every random choice. deterministic: bit-equal runs, slower. mixed_precision: "auto", "off" or "bfloat16".
-    checkpoint_every_steps: steps between two checkpoints. max_images: use so many training images; 0 = all.
-    pixel_cache: folder that keeps decoded photographs for later epochs; "" keeps none.
+    Attributes:
+        seed: seed of every random choice.
+        deterministic: whether two runs give the same bits; slower.
+        mixed_precision: "auto", "off" or "bfloat16".
+        checkpoint_every_steps: steps between two checkpoints.
+        max_images: train on the first images only; 0 = all.
+        pixel_cache: folder that stores decoded images for later epochs; "" = no cache.
     """
 
     seed: int = 0
@@ -25,21 +32,16 @@ class Settings:
     pixel_cache: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("checkpoint_every_steps", 1), ("max_images", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"--{name} must be at least {least}. Received {getattr(self, name)}."
-                )
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}. Received {value}.")
 
 
-USUAL = Settings()
+DEFAULT_SETTINGS = Settings()
 
 
 def settings_of(run: Run) -> Settings:
-    """Return how a run was made."""
-    known = {
-        name: value
-        for name, value in run.facts.settings.items()
-        if name in Settings.__dataclass_fields__
-    }
-    return Settings(**known)
+    """Return the settings that a run was trained with."""
+    names = {field.name for field in dataclasses.fields(Settings)}
+    return Settings(**{name: value for name, value in run.facts.settings.items() if name in names})

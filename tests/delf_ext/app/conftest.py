@@ -1,4 +1,4 @@
-"""A small drawn data set, a tiny recipe, and a run that was trained with it."""
+"""Fixtures: a small drawn data set, a tiny recipe, and a run that was trained with it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ DRAWN = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, im
 
 
 class TrainedOnce(NamedTuple):
+    """A run that many tests share, and the lines of its log."""
+
     run_dir: Path
     result: Trained
-    said: list[str]
+    lines: list[str]
 
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep graphs and embeddings of these tests out of the user's cache."""
+    """Set a temporary cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANDOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -37,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A challenge tree of 6 training classes, 3 queries and 9 references of another one."""
+    """Draw 6 training classes, and 3 queries and 9 gallery images of another class."""
     folder = tmp_path_factory.mktemp("drawn") / "products"
     return draw_dataset(folder, DRAWN, progress=False)
 
@@ -49,13 +51,14 @@ def data(products: Path) -> DataSet:
 
 @pytest.fixture(scope="session")
 def only_train(data: DataSet) -> DataSet:
-    nothing = data.train.take([], skipped=())
-    return dataclasses.replace(data, query=nothing, gallery=nothing)
+    """Return the data set without queries and gallery."""
+    no_images = data.train.take([], skipped=())
+    return dataclasses.replace(data, query=no_images, gallery=no_images)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Recipe:
-    """Classification on the first unit of a ResNet; two of six classes are held out."""
+    """Return a recipe with one unit of a ResNet and logits; 2 of 6 classes are held out."""
     return from_flags(
         {
             "train_logits": True,
@@ -71,8 +74,9 @@ def tiny() -> Recipe:
 
 @pytest.fixture(scope="session")
 def trained(tiny: Recipe, products: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedOnce:
-    """One epoch of the tiny recipe; tests that change the run copy it."""
-    run_dir, said = tmp_path_factory.mktemp("runs") / "[2024] w*?", []
+    """Train the tiny recipe for one epoch. A test that changes the run must copy it first."""
+    run_dir = tmp_path_factory.mktemp("runs") / "[2024] w*?"
+    lines: list[str] = []
     infer = {"method": "aqe:2", "batch_size": 4}
-    result = train(tiny, products, run_dir, settings=SETTINGS, infer=infer, log=said.append)
-    return TrainedOnce(run_dir, result, said)
+    result = train(tiny, products, run_dir, settings=SETTINGS, infer=infer, log=lines.append)
+    return TrainedOnce(run_dir, result, lines)

@@ -1,4 +1,4 @@
-"""From a recipe and data to a run directory: new, continued, started from another, or refused."""
+"""Test training: new runs, resumed runs, runs that start from another run, and refusals."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ FLOAT32 = Runtime(mixed_precision="off")
 
 
 class Killed(BaseException):
-    """Not an Exception: what is killed cannot tidy up."""
+    """Stands for a kill: not an Exception, so no handler of the program catches it."""
 
 
 class KilledAfter:
-    """A listener that ends the process, so to say, when so many epochs are over."""
+    """Listener that kills the training after a number of epochs."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -86,7 +86,7 @@ def copied(run_dir: Path, to: Path) -> Path:
 # --- a new run
 
 
-def test_a_new_run_has_its_files(trained: Any) -> None:
+def test_new_run_has_recipe_facts_checkpoints_and_events(trained: Any) -> None:
     found = {path.relative_to(trained.run_dir).as_posix() for path in trained.run_dir.rglob("*")}
     assert {"recipe.json", "facts.json", "checkpoint/last.json", "checkpoint/best.json"} <= found
     number = step_of(trained.run_dir)
@@ -94,7 +94,7 @@ def test_a_new_run_has_its_files(trained: Any) -> None:
     assert len([name for name in found if name.startswith("events.out.tfevents.")]) == 1
 
 
-def test_a_new_run_has_its_recipe_with_the_layout_decided(trained: Any, tiny: Recipe) -> None:
+def test_new_run_stores_the_recipe_with_the_decided_layout(trained: Any, tiny: Recipe) -> None:
     run = read_run(trained.run_dir)
     decided = with_settings(tiny, ["model.trunk.layout=slim"])
     assert run.kind == "recipe" and not run.is_old and recipe_of(run) == decided
@@ -104,7 +104,9 @@ def test_a_new_run_has_its_recipe_with_the_layout_decided(trained: Any, tiny: Re
     assert result.losses["loss"] > 0 and 0 <= result.losses["accuracy"] <= 1
 
 
-def test_a_new_run_has_its_facts(trained: Any, tiny: Recipe, products: Path, data: DataSet) -> None:
+def test_new_run_stores_facts_of_its_making(
+    trained: Any, tiny: Recipe, products: Path, data: DataSet
+) -> None:
     facts = read_run(trained.run_dir).facts
     parts = split(data.train, data, tiny.validation, seed=3)
     kept = [name for name in data.class_names[:6] if name not in parts.held_out]
@@ -121,11 +123,11 @@ def test_a_new_run_has_its_facts(trained: Any, tiny: Recipe, products: Path, dat
     assert facts.versions["numpy"] == np.__version__
 
 
-def test_a_new_run_says_what_it_does(trained: Any, data: DataSet, tiny: Recipe) -> None:
+def test_new_run_logs_a_summary(trained: Any, data: DataSet, tiny: Recipe) -> None:
     parts = split(data.train, data, tiny.validation, seed=3)
     steps = -(-len(parts.train) // 8)
-    said = [line for line in trained.said if "step" not in line or "training" in line]
-    assert said == [
+    lines = [line for line in trained.lines if "step" not in line or "training" in line]
+    assert lines == [
         f"run directory: {trained.run_dir}",
         f"training mandoo_dual on {len(parts.train)} images of 4 classes for 1 epochs of {steps} "
         f"steps; validation: {len(parts.query)} queries, dev split (block, 0.34 of the classes)",
@@ -134,7 +136,7 @@ def test_a_new_run_says_what_it_does(trained: Any, data: DataSet, tiny: Recipe) 
     ]
 
 
-def test_a_recipe_can_be_named_or_be_a_file(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+def test_recipe_can_be_a_name_or_a_file(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
     message = "unknown recipe 'mandoo_duel'. Known: "
     assert refusal(lambda: train("mandoo_duel", data, tmp_path / "run")).startswith(message)
     path = tmp_path / "mine.json"
@@ -144,24 +146,25 @@ def test_a_recipe_can_be_named_or_be_a_file(tiny: Recipe, data: DataSet, tmp_pat
     assert result.recipe.name == "mine" and facts.data == "/from/there"
 
 
-def test_a_directory_with_a_run_is_refused(trained: Any, tiny: Recipe, data: DataSet) -> None:
+def test_directory_with_a_run_is_refused_and_not_changed(
+    trained: Any, tiny: Recipe, data: DataSet
+) -> None:
     before = sorted((path.name, path.stat().st_mtime_ns) for path in trained.run_dir.rglob("*"))
-    message = "holds a run already. Continue it with --resume, or choose another --run_dir."
-    found = refusal(lambda: train(tiny, data, trained.run_dir, settings=SETTINGS))
-    assert found == f"{trained.run_dir}: {message}"
+    advice = "Continue it with --resume, or choose another --run_dir."
+    message = f"{trained.run_dir}: holds a run already. {advice}"
+    assert refusal(lambda: train(tiny, data, trained.run_dir, settings=SETTINGS)) == message
     ensemble = schema.EnsembleRecipe("two", tuple(schema.Member(name, tiny) for name in "ab"))
-    found = refusal(lambda: train(ensemble, data, trained.run_dir))
-    assert found == f"{trained.run_dir}: {message}"
+    assert refusal(lambda: train(ensemble, data, trained.run_dir)) == message
     after = sorted((path.name, path.stat().st_mtime_ns) for path in trained.run_dir.rglob("*"))
     assert before == after
 
 
-def test_a_run_opens_and_is_evaluated(trained: Any, data: DataSet) -> None:
+def test_trained_run_can_be_opened_and_evaluated(trained: Any, data: DataSet) -> None:
     found = evaluate(open_model(trained.result.source, FLOAT32), data)
     assert 0 < found["mAP"] <= 1 and (found["num_queries"], found["num_gallery"]) == (3, 9)
 
 
-def test_two_runs_of_one_seed_are_equal_and_of_another_are_not(
+def test_equal_seeds_give_equal_weights(
     trained: Any,
     tiny: Recipe,
     products: Path,
@@ -170,13 +173,14 @@ def test_two_runs_of_one_seed_are_equal_and_of_another_are_not(
     for name, seed in (("same", 3), ("other", 4)):
         settings = dataclasses.replace(SETTINGS, seed=seed)
         train(tiny, products, tmp_path / name, settings=settings)
-    first, same = weights_of(trained.run_dir), weights_of(tmp_path / "same")
+    first = weights_of(trained.run_dir)
+    same = weights_of(tmp_path / "same")
     other = weights_of(tmp_path / "other")
     assert all(np.allclose(first[name], same[name], atol=1e-6) for name in first)
     assert not np.allclose(first["logits/classifier/kernel"], other["logits/classifier/kernel"])
 
 
-def test_every_recipes_augmentations_have_their_parameters() -> None:
+def test_augmentations_map_names_to_parameters() -> None:
     config = schema.Input(
         augment=(schema.Crop(0.5), schema.MirrorLeftRight(), schema.BlackPixels()),
     )
@@ -188,18 +192,18 @@ def test_every_recipes_augmentations_have_their_parameters() -> None:
     assert augmentations(schema.Input()) == {}
 
 
-def test_a_part_of_the_images_can_be_used(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_max_images_limits_the_training_images(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    lines: list[str] = []
     settings = dataclasses.replace(SETTINGS, max_images=12)
     recipe = dataclasses.replace(tiny, validation=None)
-    train(recipe, data, tmp_path / "run", settings=settings, log=said.append)
-    assert any(line.startswith("training mandoo_dual on 12 images of ") for line in said)
-    assert any(line.endswith("; validation: none") for line in said)
+    train(recipe, data, tmp_path / "run", settings=settings, log=lines.append)
+    assert any(line.startswith("training mandoo_dual on 12 images of ") for line in lines)
+    assert any(line.endswith("; validation: none") for line in lines)
     run = read_run(tmp_path / "run")
     assert run.facts.held_out == () and not (run.checkpoints / "best.json").exists()
 
 
-def test_a_frozen_trunk_is_trained_on_stored_feature_maps(
+def test_frozen_trunk_keeps_its_weights_and_stores_feature_maps(
     tiny: Recipe,
     data: DataSet,
     trained: Any,
@@ -208,7 +212,8 @@ def test_a_frozen_trunk_is_trained_on_stored_feature_maps(
     recipe = with_settings(tiny, ["model.trunk.frozen=trunk"])
     train(recipe, data, tmp_path / "run", settings=SETTINGS)
     assert any((tmp_path / "run" / "features").iterdir())
-    fresh, moved = weights_of(tmp_path / "run"), weights_of(trained.run_dir)
+    fresh = weights_of(tmp_path / "run")
+    moved = weights_of(trained.run_dir)
     trunk = [name for name in fresh if name.startswith("resnet_v1_50/")]
     still = [name for name in trunk if np.allclose(fresh[name], fresh[name].ravel()[0])]
     assert {name.rpartition("/")[2] for name in still} == {
@@ -234,28 +239,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     return str(path), values
 
 
-def test_the_trunk_starts_from_the_weights_that_are_given(
+def test_trunk_starts_from_the_given_weights(
     checkpoint: tuple[str, dict[str, np.ndarray]],
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
 ) -> None:
     path, values = checkpoint
-    said: list[str] = []
+    lines: list[str] = []
     frozen = with_settings(tiny, ["model.trunk.frozen=trunk", "model.trunk.layout=v1.5"])
-    train(frozen, data, tmp_path / "run", weights=path, settings=SETTINGS, log=said.append)
-    found, run = weights_of(tmp_path / "run"), read_run(tmp_path / "run")
+    train(frozen, data, tmp_path / "run", weights=path, settings=SETTINGS, log=lines.append)
+    found = weights_of(tmp_path / "run")
+    run = read_run(tmp_path / "run")
     for name, value in values.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     report = (tmp_path / "run" / "load_report.txt").read_text()
     assert f"{path}: {len(values)} variables matched, 0 missing, " in report
-    assert report.removesuffix("\n") in said and run.facts.weights == path
+    assert report.removesuffix("\n") in lines and run.facts.weights == path
     recipe = recipe_of(run)
     assert isinstance(recipe, Recipe)
     assert (recipe.model.trunk.weights, recipe.model.trunk.layout) == (path, "v1.5")
 
 
-def test_weights_that_do_not_fit_leave_nothing_behind(
+def test_weights_that_do_not_fit_write_no_run(
     checkpoint: tuple[str, dict[str, np.ndarray]],
     tiny: Recipe,
     data: DataSet,
@@ -273,7 +279,7 @@ def test_weights_that_do_not_fit_leave_nothing_behind(
 # --- continued
 
 
-def test_a_run_that_was_killed_and_resumed_ends_as_one_that_was_not(
+def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(
     tiny: Recipe,
     products: Path,
     trained: Any,
@@ -284,11 +290,12 @@ def test_a_run_that_was_killed_and_resumed_ends_as_one_that_was_not(
     with pytest.raises(Killed):
         train(two, products, tmp_path / "run", settings=SETTINGS, listener=KilledAfter(1))
     half = step_of(tmp_path / "run")
-    said: list[str] = []
-    result = resume(tmp_path / "run", log=said.append)
+    lines: list[str] = []
+    result = resume(tmp_path / "run", log=lines.append)
     assert step_of(tmp_path / "run") == step_of(tmp_path / "whole") == 2 * half
-    assert f"continuing at step {half} of {2 * half}" in said
-    whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
+    assert f"continuing at step {half} of {2 * half}" in lines
+    whole = weights_of(tmp_path / "whole")
+    again = weights_of(tmp_path / "run")
     for name, value in whole.items():
         np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     facts = read_run(tmp_path / "run").facts
@@ -296,7 +303,7 @@ def test_a_run_that_was_killed_and_resumed_ends_as_one_that_was_not(
     assert result.recipe == recipe_of(read_run(tmp_path / "whole"))
 
 
-def test_a_run_that_was_killed_before_its_recipe_was_written_begins_again(
+def test_run_killed_before_its_recipe_was_written_starts_again(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
@@ -307,49 +314,51 @@ def test_a_run_that_was_killed_before_its_recipe_was_written_begins_again(
     assert read_run(tmp_path / "run").facts.history == ("made with seed 3",)
 
 
-def test_a_finished_run_is_continued_with_more_epochs(trained: Any, tmp_path: Path) -> None:
+def test_finished_run_can_be_trained_for_more_epochs(trained: Any, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
-    done, said = step_of(run_dir), []
-    resume(run_dir, epochs=3, log=said.append)
+    done = step_of(run_dir)
+    lines: list[str] = []
+    resume(run_dir, epochs=3, log=lines.append)
     run = read_run(run_dir)
     recipe = recipe_of(run)
     assert isinstance(recipe, Recipe) and recipe.epochs == 3
-    assert step_of(run_dir) == 3 * done and f"continuing at step {done} of {3 * done}" in said
+    assert step_of(run_dir) == 3 * done and f"continuing at step {done} of {3 * done}" in lines
     assert run.facts.history == ("made with seed 3", "resumed, epochs 1 -> 3")
     before = read_run(trained.run_dir).facts
     assert dataclasses.replace(run.facts, history=before.history) == before
 
 
-def test_a_finished_run_that_is_resumed_is_evaluated_and_kept(trained: Any, tmp_path: Path) -> None:
+def test_resumed_finished_run_keeps_its_weights(trained: Any, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     result = resume(run_dir)
     assert step_of(run_dir) == step_of(trained.run_dir) and result.losses == {}
-    before, after = weights_of(trained.run_dir), weights_of(run_dir)
+    before = weights_of(trained.run_dir)
+    after = weights_of(run_dir)
     assert all((before[name] == after[name]).all() for name in before)
 
 
-def test_changed_classes_are_refused(trained: Any, products: Path, tmp_path: Path) -> None:
+def test_resume_refuses_changed_classes(trained: Any, products: Path, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     data = load_dataset(products)
     renamed = dataclasses.replace(
         data,
         class_names=tuple(f"new {name}" for name in data.class_names),
     )
-    message = "was trained on 4 classes, the data now give 4 or others: start a new run."
+    message = "was trained on 4 classes; the data now has 4, or others. Start a new run."
     assert refusal(lambda: resume(run_dir, data=renamed)) == f"{run_dir}: {message}"
     fewer = dataclasses.replace(data, train=data.train.take(data.train.labels < 3))
-    message = "was trained on 4 classes, the data now give 2 or others: start a new run."
+    message = "was trained on 4 classes; the data now has 2, or others. Start a new run."
     assert refusal(lambda: resume(run_dir, data=fewer)) == f"{run_dir}: {message}"
 
 
-def test_runs_that_cannot_be_continued_are_refused(tiny: Recipe, tmp_path: Path) -> None:
+def test_resume_refuses_other_kinds_of_runs(tiny: Recipe, tmp_path: Path) -> None:
     assert refusal(lambda: resume(tmp_path)) == f"{tmp_path / 'recipe.json'}: not found. {NO_RUN}"
     write_run(tmp_path, "keras_baseline", {}, Facts())
-    message = "holds a run of kind 'keras_baseline', which continues by its own command."
+    message = "holds a run of kind 'keras_baseline'. Resume it with the command that made it."
     assert refusal(lambda: resume(tmp_path)) == f"{tmp_path}: {message}"
 
 
-def test_a_run_whose_data_are_gone_is_refused(trained: Any, tmp_path: Path) -> None:
+def test_resume_refuses_missing_data(trained: Any, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     run = read_run(run_dir)
     facts = dataclasses.replace(run.facts, data=str(tmp_path / "gone"))
@@ -357,7 +366,7 @@ def test_a_run_whose_data_are_gone_is_refused(trained: Any, tmp_path: Path) -> N
     assert refusal(lambda: resume(run_dir)).startswith(f"{tmp_path / 'gone'}: not found. ")
 
 
-def test_a_run_is_not_continued_on_other_photographs(
+def test_resume_refuses_changed_images(
     tiny: Recipe,
     products: Path,
     tmp_path: Path,
@@ -372,12 +381,12 @@ def test_a_run_is_not_continued_on_other_photographs(
     ]
     shutil.copy(trained_on[1], trained_on[0])
     before = (tmp_path / "run" / "facts.json").read_bytes()
-    message = "the training images have changed since it was made: start a new run."
+    message = "the training images have changed since the run was made. Start a new run."
     assert refusal(lambda: resume(tmp_path / "run")) == f"{tmp_path / 'run'}: {message}"
     assert (tmp_path / "run" / "facts.json").read_bytes() == before
 
 
-def test_a_run_that_is_killed_before_its_first_checkpoint_keeps_what_it_started_from(
+def test_run_killed_before_its_first_step_resumes_with_equal_weights(
     tiny: Recipe,
     data: DataSet,
     products: Path,
@@ -402,7 +411,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_keeps_what_it_started_
         )
 
 
-def test_a_frozen_trunk_keeps_its_feature_maps_when_the_run_is_resumed(
+def test_resume_reuses_the_feature_maps_of_a_frozen_trunk(
     tiny: Recipe,
     data: DataSet,
     products: Path,
@@ -416,28 +425,28 @@ def test_a_frozen_trunk_keeps_its_feature_maps_when_the_run_is_resumed(
     assert maps.stat().st_mtime_ns == before
 
 
-def test_fewer_epochs_than_are_trained_are_refused(trained: Any, tmp_path: Path) -> None:
+def test_resume_refuses_fewer_epochs_than_trained(trained: Any, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     resume(run_dir, epochs=2)
     before = (run_dir / "recipe.json").read_bytes()
-    message = "--epochs=1: the run has been trained for 2.0 epochs already."
+    message = "--epochs=1: the run is already trained for 2.0 epochs. Pass a larger number."
     assert refusal(lambda: resume(run_dir, epochs=1)) == message
     assert (run_dir / "recipe.json").read_bytes() == before
 
 
-def test_a_run_starts_from_one_thing(
+def test_from_run_and_weights_together_are_refused(
     trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path
 ) -> None:
     found = refusal(
         lambda: train(tiny, data, tmp_path / "run", weights="w.ckpt", from_run=trained.run_dir)
     )
-    assert (
-        found
-        == "--from_run and --pretrained_model both say what a run starts from: pass one of them."
+    assert found == (
+        "training starts from a run (--from_run) or a checkpoint (--pretrained_model). "
+        "Pass only one of them."
     )
 
 
-def test_a_run_does_not_start_from_another_trunk(
+def test_from_run_with_another_trunk_is_refused(
     trained: Any,
     tiny: Recipe,
     data: DataSet,
@@ -457,7 +466,7 @@ def test_a_run_does_not_start_from_another_trunk(
 @pytest.mark.parametrize(
     "setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"]
 )
-def test_what_evaluation_would_refuse_is_refused_before_training(
+def test_recipe_that_evaluation_would_refuse_is_refused_before_training(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
@@ -471,7 +480,7 @@ def test_what_evaluation_would_refuse_is_refused_before_training(
 # --- epochs and settings
 
 
-def test_more_epochs_go_to_the_last_stage(tiny: Recipe) -> None:
+def test_with_epochs_changes_the_last_stage(tiny: Recipe) -> None:
     staged = dataclasses.replace(
         tiny,
         stages=(schema.Stage(2), schema.Stage(3, schema.CosineDecay())),
@@ -500,9 +509,9 @@ def test_changed_settings_are_listed_by_their_paths(tiny: Recipe) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "--seed must be at least 0. Received -1."),
-        ({"checkpoint_every_steps": 0}, "--checkpoint_every_steps must be at least 1. Received 0."),
-        ({"max_images": -1}, "--max_images must be at least 0. Received -1."),
+        ({"seed": -1}, "seed must be at least 0. Received -1."),
+        ({"checkpoint_every_steps": 0}, "checkpoint_every_steps must be at least 1. Received 0."),
+        ({"max_images": -1}, "max_images must be at least 0. Received -1."),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, int], message: str) -> None:
@@ -512,13 +521,13 @@ def test_settings_out_of_range_are_refused(options: dict[str, int], message: str
 # --- started from another run
 
 
-def test_a_run_starts_from_the_weights_of_another(
+def test_from_run_copies_weights_that_fit(
     trained: Any,
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     settings = ["optimizer.lr=1e-9", "optimizer.factors=[]", "model.trunk.batch_norm=inference"]
     recipe = with_settings(tiny, [*settings, "validation=null"])
     train(
@@ -527,19 +536,21 @@ def test_a_run_starts_from_the_weights_of_another(
         tmp_path / "run",
         from_run=trained.run_dir,
         settings=SETTINGS,
-        log=said.append,
+        log=lines.append,
     )
-    old, new = weights_of(trained.run_dir, "best"), weights_of(tmp_path / "run")
+    old = weights_of(trained.run_dir, "best")
+    new = weights_of(tmp_path / "run")
     other = [name for name in new if old[name].shape != new[name].shape]
     assert sorted(other) == ["logits/classifier/bias", "logits/classifier/kernel"]  # 6 classes now
     moving = [name for name in new if "/norm/moving_" in name]  # of the attention's batch norm
     for name in new.keys() - {*other, *moving}:
         np.testing.assert_allclose(new[name], old[name], atol=1e-6, err_msg=name)
-    done, history = step_of(trained.run_dir), read_run(tmp_path / "run").facts.history
+    done = step_of(trained.run_dir)
+    history = read_run(tmp_path / "run").facts.history
     count = f"{len(new) - 2} of {len(new)} variables"
     first = f"starts from {trained.run_dir} (best-{done}): {count}"
     assert history[:2] == ("made with seed 3", first)
-    assert set(history[1:]) <= set(said)
+    assert set(history[1:]) <= set(lines)
     assert {
         "optimizer.lr: 0.0001 -> 1e-09",
         "model.trunk.batch_norm: training -> inference",
@@ -548,7 +559,7 @@ def test_a_run_starts_from_the_weights_of_another(
     assert step_of(tmp_path / "run") == 3 < 2 * done
 
 
-def test_an_undecided_layout_is_that_of_the_run_it_starts_from(
+def test_automatic_layout_is_taken_from_the_parent_run(
     trained: Any,
     tiny: Recipe,
     data: DataSet,
@@ -569,7 +580,7 @@ def test_an_undecided_layout_is_that_of_the_run_it_starts_from(
     assert started.model.trunk.layout == "v1.5"
 
 
-def test_runs_that_have_no_weights_of_a_recipe_are_refused(
+def test_from_run_refuses_runs_without_weights_of_a_recipe(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
@@ -579,8 +590,10 @@ def test_runs_that_have_no_weights_of_a_recipe_are_refused(
 
     assert refusal(start) == f"{tmp_path / 'parent' / 'recipe.json'}: not found. {NO_RUN}"
     write_run(tmp_path / "parent", "keras_baseline", {}, Facts())
-    hint = "--from_run takes one that a recipe was trained in."
-    message = f"holds a run of kind 'keras_baseline'; {hint}"
+    message = (
+        "holds a run of kind 'keras_baseline'. A run can start only from a run that "
+        "was trained from a recipe."
+    )
     assert refusal(start) == f"{tmp_path / 'parent'}: {message}"
     write_run(tmp_path / "parent", "recipe", codec.to_json(tiny), Facts())
     assert refusal(start).startswith(f"{tmp_path / 'parent' / 'checkpoint'}: no checkpoint; ")
@@ -610,10 +623,10 @@ def test_other_validations_choose_the_best_weights(
     data: DataSet,
     tmp_path: Path,
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     recipe = dataclasses.replace(tiny, validation=validation)
-    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=said.append)
-    (line,) = (line for line in said if line.startswith("training "))
+    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    (line,) = (line for line in lines if line.startswith("training "))
     assert f" of {classes} classes for " in line and line.endswith(what)
     best = CheckpointFolder(tmp_path / "run" / "checkpoint", "best")
     assert 0 < best.facts()["mAP"] <= 1
@@ -621,7 +634,7 @@ def test_other_validations_choose_the_best_weights(
     assert read_run(tmp_path / "run").facts.held_out == held_out
 
 
-def test_a_training_without_given_queries_is_refused(
+def test_given_validation_without_queries_is_refused(
     tiny: Recipe,
     only_train: DataSet,
     tmp_path: Path,
@@ -641,7 +654,7 @@ def pair(tiny: Recipe) -> schema.EnsembleRecipe:
     return schema.EnsembleRecipe("pair", members, schema.MeanEmbedding(), ranking="aqe:1")
 
 
-def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
+def test_killed_ensemble_is_resumed_opened_and_evaluated(
     pair: schema.EnsembleRecipe,
     data: DataSet,
     products: Path,
@@ -661,11 +674,11 @@ def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
         f"{run_dir}: holds a run already."
     )
 
-    said: list[str] = []
-    result = resume(run_dir, log=said.append)
+    lines: list[str] = []
+    result = resume(run_dir, log=lines.append)
     assert [member.run_dir.name for member in result.members] == ["first", "second"]
     done = step_of(run_dir / "members" / "first")
-    assert f"continuing at step {done} of {done}" in said
+    assert f"continuing at step {done} of {done}" in lines
     again = weights_of(run_dir / "members" / "first")
     assert all((weights[name] == again[name]).all() for name in weights)
 
@@ -678,16 +691,16 @@ def test_an_ensemble_is_trained_killed_continued_opened_and_evaluated(
     assert 0 < found["mAP"] <= 1 and found["num_queries"] == 3
 
 
-def test_a_member_can_be_a_finished_run(
+def test_ensemble_member_can_be_a_finished_run(
     trained: Any,
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
 ) -> None:
     members = (schema.Member("finished", run=str(trained.run_dir)), schema.Member("new", tiny))
-    said: list[str] = []
+    lines: list[str] = []
     mixed = schema.EnsembleRecipe("mixed", members)
-    result = train(mixed, data, tmp_path / "run", settings=SETTINGS, log=said.append)
+    result = train(mixed, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
     assert [member.run_dir for member in result.members] == [tmp_path / "run" / "members" / "new"]
     opened = open_model(tmp_path / "run", FLOAT32)
     assert isinstance(opened, Ensemble) and len(opened.members) == 2
@@ -703,7 +716,7 @@ def test_a_member_can_be_a_finished_run(
         ({"label": schema.LabelVote()}, "LabelVote is not built yet. Built: none of its kind."),
     ],
 )
-def test_an_ensemble_that_is_not_built_is_refused_before_training(
+def test_unbuilt_ensemble_parts_are_refused_before_training(
     pair: schema.EnsembleRecipe,
     data: DataSet,
     tmp_path: Path,
@@ -715,7 +728,7 @@ def test_an_ensemble_that_is_not_built_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_member_that_cannot_be_had_is_refused_before_the_first_is_trained(
+def test_unusable_member_is_refused_before_training(
     pair: schema.EnsembleRecipe,
     tiny: Recipe,
     data: DataSet,
@@ -732,15 +745,15 @@ def test_a_member_that_cannot_be_had_is_refused_before_the_first_is_trained(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_ensemble_does_not_start_from_one_run(
+def test_ensemble_from_run_is_refused(
     pair: schema.EnsembleRecipe,
     trained: Any,
     data: DataSet,
     tmp_path: Path,
 ) -> None:
-    hint = "train the members of an ensemble one by one."
     found = refusal(lambda: train(pair, data, tmp_path / "run", from_run=trained.run_dir))
-    assert found == f"--from_run starts one recipe from one run; {hint}"
+    message = "an ensemble cannot start from a run (--from_run). Train its members one by one."
+    assert found == message
 
 
 # --- what is not built yet, and data that cannot be trained on
@@ -777,7 +790,7 @@ def loss_on_pooled(loss: str) -> list[str]:
         (["stages.0.schedule=Plateau"], "Plateau is not built yet. Built: "),
     ],
 )
-def test_a_part_that_is_not_built_is_refused_before_an_image_is_read(
+def test_unbuilt_part_is_refused_before_an_image_is_read(
     tiny: Recipe,
     tmp_path: Path,
     settings: list[str],
@@ -790,13 +803,13 @@ def test_a_part_that_is_not_built_is_refused_before_an_image_is_read(
     assert found.startswith(message) and not (tmp_path / "run").exists()
 
 
-def test_the_whole_registry_is_built() -> None:
+def test_every_registered_recipe_can_be_trained() -> None:
     for recipe in RECIPES.values():
         if isinstance(recipe, Recipe):
             require_trainable(recipe)
 
 
-def test_data_without_a_training_image_are_refused(
+def test_data_without_training_images_is_refused(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
@@ -806,7 +819,7 @@ def test_data_without_a_training_image_are_refused(
     assert found == "the data has no training images."
 
 
-def test_images_that_cannot_be_read_are_left_out_and_said(
+def test_unreadable_images_are_skipped_and_logged(
     tiny: Recipe,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -815,36 +828,41 @@ def test_images_that_cannot_be_read_are_left_out_and_said(
     data = load_dataset(drawn)
     for path in data.train.paths[:7]:
         Path(path).write_text("no image")
-    said: list[str] = []
+    lines: list[str] = []
     recipe = dataclasses.replace(tiny, validation=None, sampling=schema.Shuffled(4))
-    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=said.append)
-    assert said[0].startswith(f"skipped {data.train.paths[0]}: ")
-    assert said[5] == "skipped 7 files in all" and " on 5 images of " in said[7]
+    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    assert lines[0].startswith(f"skipped {data.train.paths[0]}: ")
+    assert lines[5] == "skipped 7 files in all" and " on 5 images of " in lines[7]
     for path in data.train.paths:
         Path(path).write_text("no image")
     found = refusal(lambda: train(recipe, data, tmp_path / "other"))
     assert found == "none of the training images could be read."
 
 
-def test_one_class_is_refused(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+def test_training_on_one_class_is_refused(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
     one = dataclasses.replace(data, train=data.train.take(data.train.labels < 2))
     recipe = with_settings(tiny, ["validation.share=0.5"])
-    message = "training needs at least 2 classes. Received 1 (after validation took its share)."
+    message = (
+        "training needs at least 2 classes. Received 1 (without the classes that are held back "
+        "for validation)."
+    )
     assert refusal(lambda: train(recipe, one, tmp_path / "run")) == message
 
 
-def test_a_sampling_that_the_classes_do_not_allow_is_refused_before_anything_is_built(
+def test_sampling_that_does_not_fit_the_classes_is_refused_before_building(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
 ) -> None:
     recipe = dataclasses.replace(tiny, sampling=schema.PxK(8, 2))
-    needs = "need 8 classes (at least 2); there are 4 to train on."
-    message = f"batches of 8 classes x 2 images {needs} Make --batch_size smaller, or with --recipe --set sampling.classes."
+    message = (
+        "batches of 8 classes x 2 images need 8 classes (at least 2); there are 4 to train on. "
+        "Make the batch smaller: --batch_size, or sampling.classes of the recipe."
+    )
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
 
 
-def test_errors_of_use_are_usage_errors(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+def test_unbuilt_reduction_raises_usage_error(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         train(dataclasses.replace(tiny, reduction=schema.Pca()), data, tmp_path / "run")
