@@ -106,8 +106,8 @@ def save_local_features(
         )
         skipped = (*images.skipped, *skipped_of(folder))
         log(
-            f"{shown_path(folder)}: {features.offsets[-1]} local features of {len(features)} images; "
-            f"{len(skipped)} skipped"
+            f"{shown_path(folder)}: {features.offsets[-1]} local features of "
+            f"{len(features)} images; {len(skipped)} skipped"
         )
         for line in skipped_lines(skipped):
             log(line)

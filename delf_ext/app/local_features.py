@@ -1,4 +1,4 @@
-"""Local features: the extractors that were asked for, and the stores they fill."""
+"""Make the extractors of local features, and fill their stores."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
 from data_io.stores.local_features import is_store, load_local
-from delf_ext.app.local_settings import USUAL_DIMS, LocalSettings
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.whitening import whitening_of
 from delf_ext.config import UsageError
 from delf_ext.reranking.deadline import Deadline
@@ -19,16 +19,27 @@ from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.recipe_run import load_model
 from delf_ext.runs.run_directory import read_run
 
-FIRST_BATCH_S = 20.0  # an extractor's first batch also traces its graph
+if TYPE_CHECKING:
+    from delf_ext.features.local.delf import DelfExtractor
+    from delf_ext.features.local.extraction import LocalExtractor
+
+FIRST_BATCH_S = 20.0
+"""Assumed seconds of the first batch, which also builds the graph of the network."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """One kind of local features: of gallery images, and of queries, which are looked at in more turns."""
+    """Extractors of one kind of local features.
+
+    Attributes:
+        name: "delf" or "sift".
+        gallery: for gallery images.
+        query: for queries; it also looks at turned images.
+    """
 
     name: str
-    gallery: Any
-    query: Any
+    gallery: LocalExtractor
+    query: LocalExtractor
 
 
 def extractors_of(
@@ -38,39 +49,56 @@ def extractors_of(
     fits: Callable[[], bool] = lambda: True,
     log: Log = quiet,
 ) -> list[Extractor]:
-    """Make the extractors.
+    """Make the extractors that the settings name.
 
     Args:
-        settings: which ones.
-        images: what DELF's whitening is learned on where there is none.
-        folder: where a learned whitening is kept; needed to learn one.
-        fits: asked before each part of that learning.
+        settings: which local features.
+        images: images to learn DELF's whitening on, if there is none.
+        folder: folder where a learned whitening is stored; None = do not learn one.
+        fits: called before each batch of the learning; False stops it.
         log: called with each line worth reading.
 
+    Returns:
+        One for each kind, in the order of `settings.kinds`.
+
     Raises:
-        ValueError: or UsageError when a model is missing, or OpenCV is.
-        TimeoutError: after the first False of `fits`.
+        UsageError: if a model or a setting is missing or does not fit.
+        ValueError: if a model cannot be read, or OpenCV is not installed.
+        TimeoutError: if `fits` returned False.
     """
-    makers = {  # a missing OpenCV shows at once
-        "sift": lambda: _sift(settings),
-        "delf": lambda: _delf(settings, images, folder, fits, log),
-    }
-    made = {kind: make() for kind, make in makers.items() if kind in settings.kinds}
-    return [made[kind] for kind in settings.kinds]
+    extractors = {}
+    # SIFT comes first: a missing OpenCV is reported before DELF learns a whitening.
+    if "sift" in settings.kinds:
+        extractors["sift"] = _sift(settings)
+    if "delf" in settings.kinds:
+        extractors["delf"] = _delf(settings, images, folder, fits, log)
+    return [extractors[kind] for kind in settings.kinds]
 
 
 class LocalStores:
-    """The stores of some extractors below a folder, completed by what is asked for: the `LocalOf` of a Verifier."""
+    """Stores of local features below a folder. Missing features are extracted when asked for."""
 
     def __init__(
         self, settings: LocalSettings, gallery: ImageList, folder: Path, log: Log = quiet
     ) -> None:
-        self._settings, self._gallery, self._folder, self._log = settings, gallery, folder, log
+        """Remember the settings; nothing is opened yet.
+
+        Args:
+            settings: which local features.
+            gallery: images to learn DELF's whitening on, if there is none.
+            folder: holds one store per extractor and side, and a learned whitening.
+            log: called with each line worth reading.
+        """
+        self._settings = settings
+        self._gallery = gallery
+        self._folder = folder
+        self._log = log
         self._extractors: list[Extractor] = []
-        self._begun: set[tuple[str, str]] = set()  # with `overwrite` a store is emptied once
+        # With `overwrite`, a store is emptied at its first use only.
+        self._opened: set[Path] = set()
 
     def open(self, fits: Callable[[], bool] = lambda: True) -> list[Extractor]:
-        """Return the extractors; they are made at the first call. Raises: as `extractors_of`."""
+        """Return the extractors. The first call makes them and raises like `extractors_of`."""
         if not self._extractors:
             self._extractors = extractors_of(
                 self._settings, self._gallery, self._folder, fits, self._log
@@ -80,65 +108,93 @@ class LocalStores:
     def __call__(
         self, query: ImageList, gallery: ImageList, deadline: Deadline
     ) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        from delf_ext.features.local.extraction import extract_local
+        """Return the local features of some queries and gallery images.
 
-        fits, settings = deadline.part_fits(FIRST_BATCH_S), self._settings
+        Args:
+            query: the queries.
+            gallery: the gallery images.
+            deadline: of the extraction.
+
+        Returns:
+            (of the queries, of the gallery images) for each extractor.
+
+        Raises:
+            TimeoutError: if they cannot be extracted in time; what is extracted is stored.
+        """
+        fits = deadline.part_fits(FIRST_BATCH_S)
         if not fits():
             raise TimeoutError("no time left to extract local features.")
-
-        def completed(side: Any, images: ImageList, name: str, part: str) -> LocalFeatures:
-            store, overwrite = (
-                self._folder / name / part,
-                settings.overwrite and (name, part) not in self._begun,
-            )
-            self._begun.add((name, part))
-            return extract_local(
-                side, images, store, settings.descriptor_type, overwrite, f"{name} {part}", fits
-            )
-
         return [
             (
-                completed(kind.query, query, kind.name, "query"),
-                completed(kind.gallery, gallery, kind.name, "gallery"),
+                self._complete(extractor.query, query, extractor.name, "query", fits),
+                self._complete(extractor.gallery, gallery, extractor.name, "gallery", fits),
             )
-            for kind in self.open(fits)
+            for extractor in self.open(fits)
         ]
 
-    def kept(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        """Return what the stores hold, per extractor that has both; nothing is extracted."""
-        folders = [
-            (self._folder / kind / "query", self._folder / kind / "gallery")
-            for kind in self._settings.kinds
-        ]
+    def _complete(
+        self,
+        extractor: LocalExtractor,
+        images: ImageList,
+        name: str,
+        side: str,
+        fits: Callable[[], bool],
+    ) -> LocalFeatures:
+        """Extract what a store does not hold yet, and return its features."""
+        from delf_ext.features.local.extraction import extract_local
+
+        folder = self._folder / name / side
+        overwrite = self._settings.overwrite and folder not in self._opened
+        self._opened.add(folder)
+        descriptor_type = self._settings.descriptor_type
+        return extract_local(
+            extractor, images, folder, descriptor_type, overwrite, f"{name} {side}", fits
+        )
+
+    def stored(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
+        """Return (of queries, of gallery) for each extractor that has stored both."""
+        folders = [self._folder / kind for kind in self._settings.kinds]
         return [
-            (load_local(query), load_local(gallery))
-            for query, gallery in folders
-            if is_store(query) and is_store(gallery)
+            (load_local(folder / "query"), load_local(folder / "gallery"))
+            for folder in folders
+            if is_store(folder / "query") and is_store(folder / "gallery")
         ]
 
 
-def raw_delf(settings: LocalSettings, log: Log = quiet) -> Any:
-    """Return DELF without whitening on `settings.model`.
+def raw_delf(settings: LocalSettings, log: Log = quiet) -> DelfExtractor:
+    """Make DELF without whitening.
 
-    Raises: UsageError without a model, ValueError when it cannot be used.
+    Args:
+        settings: model, trunk and layer.
+        log: called with each line worth reading.
+
+    Returns:
+        The extractor, for upright images.
+
+    Raises:
+        UsageError: if no model is named.
+        ValueError: if the model cannot be read, or has no such layer.
     """
     from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
     from delf_ext.models.precision import set_mixed_precision
 
     set_mixed_precision(settings.mixed_precision)
-    model, layer = settings.model, settings.delf.layer
-    if not model:
+    path = settings.model
+    layer = settings.delf.layer
+    if not path:
         raise UsageError(
-            "DELF needs a trunk: pass --local_model, --run_dir or --pretrained_model; --local_features=sift needs none."
+            "DELF needs a trunk: pass --local_model, --run_dir or --pretrained_model. "
+            "--local_features=sift needs none."
         )
-    if Path(model).is_dir():
-        network = trained_delf(load_model(read_run(model))[0], layer, model)
+    if Path(path).is_dir():
+        model, _ = load_model(read_run(path))
+        network = trained_delf(model, layer, path)
     else:
-        trunk = with_layout(settings.trunk, model, log)
-        network, report = checkpoint_delf(model, f"{trunk.name}/{layer}", trunk.layout)
+        trunk = with_layout(settings.trunk, path, log)
+        network, report = checkpoint_delf(path, f"{trunk.name}/{layer}", trunk.layout)
         log(str(report))
     attention = "length of the feature vectors" if network.attention is None else "trained"
-    log(f"DELF: {model}, {network.endpoint}; attention: {attention}")
+    log(f"DELF: {path}, {network.endpoint}; attention: {attention}")
     return DelfExtractor(network, dataclasses.replace(settings.delf, rotations_deg=(0.0,)))
 
 
@@ -152,17 +208,17 @@ def _delf(
     from delf_ext.features.local.delf import DelfExtractor
 
     raw = raw_delf(settings, log)
-    turns = settings.delf.rotations_deg
-    raw.turned(turns)  # refuses what it cannot do before a whitening is learned
-    dims = settings.descriptor_dim or USUAL_DIMS
-    if not 1 <= dims <= raw.dimension:
+    rotations_deg = settings.delf.rotations_deg
+    # Refuses bad rotations before a whitening is learned.
+    raw.turned(rotations_deg)
+    if not 1 <= settings.dim <= raw.dimension:
         raise UsageError(
-            f"--descriptor_dim must lie in 1..{raw.dimension}, the layer's width. Received {dims}."
+            f"--descriptor_dim must be in 1..{raw.dimension}, the width of the layer. "
+            f"Received {settings.dim}."
         )
-    whitened = DelfExtractor(
-        raw.network, raw.config, whitening_of(settings, raw, images, folder, fits, log)
-    )
-    return Extractor("delf", whitened, whitened.turned(turns))
+    whitening = whitening_of(settings, raw, images, folder, fits, log)
+    whitened = DelfExtractor(raw.network, raw.config, whitening)
+    return Extractor("delf", whitened, whitened.turned(rotations_deg))
 
 
 def _sift(settings: LocalSettings) -> Extractor:

@@ -13,10 +13,11 @@ from delf_ext.geometry.verification import VerifyConfig
 from delf_ext.recipes import schema
 from delf_ext.reranking.geometric import GeometricConfig
 
-USUAL_DIMS = 128
+DEFAULT_DIM = 128
+"""Dimensions of DELF descriptors after PCA and whitening."""
 
-
-# DELF's cells overlap, so that the second nearest is often the same part of the same thing: no ratio test. And they are coarse.
+# DELF has no ratio test: its cells overlap, so the two nearest descriptors often show the same part
+# of the same object. Its keypoints are coarse, so the allowed error is larger.
 VERIFY = {
     "delf": VerifyConfig(MatchConfig(max_ratio=1.0), max_error_fraction=0.02, accepted_from=23),
     "sift": VerifyConfig(MatchConfig(max_ratio=0.9), accepted_from=12),
@@ -25,14 +26,22 @@ VERIFY = {
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """Which local features, and how pairs of photographs are verified with them.
+    """Which local features to extract, and how pairs of images are verified with them.
 
-    kinds: "delf", "sift" or both. model: DELF's trunk, a run directory or a checkpoint. trunk: name and layout of a
-    checkpoint's trunk. delf: its pyramid; delf.rotations_deg are the turns of a query. descriptor_dim: dimensions kept
-    by PCA; 0 = 128, or what `whitening` keeps. descriptor_type: "float16" or "int8". whitening: a file made by
-    `whiten`; "" takes the model's, else one is learned. overwrite: replace what other settings made.
-    geometry_model: "similarity", "affine" or "homography". min_inliers: matches that agree, from which a pair is
-    accepted; 0 = 23 for DELF, 12 for SIFT. order_by: "inliers" or "combined".
+    Attributes:
+        kinds: "delf", "sift" or both.
+        model: trunk of DELF: a run directory or a checkpoint.
+        trunk: name and layout of the trunk, if `model` is a checkpoint.
+        delf: layer, image pyramid and number of features; its `rotations_deg` are for queries.
+        descriptor_dim: dimensions kept by PCA; 0 = 128, or those of the file `whitening`.
+        descriptor_type: "float16" or "int8".
+        whitening: file made by `whiten`; "" = the one of the model, else one is learned.
+        overwrite: replace files that were made with other settings.
+        geometry_model: "similarity", "affine" or "homography".
+        min_inliers: minimum RANSAC inliers to accept a pair; 0 = 23 for DELF, 12 for SIFT.
+        order_by: "inliers" or "combined".
+        seed: seed of RANSAC and of the images that a whitening is learned on.
+        mixed_precision: "auto", "off" or "bfloat16".
     """
 
     kinds: tuple[str, ...] = ("delf",)
@@ -51,18 +60,23 @@ class LocalSettings:
 
     def __post_init__(self) -> None:
         if self.min_inliers < 0:
-            raise UsageError(f"--min_inliers must not be negative. Received {self.min_inliers}.")
+            raise UsageError(f"min_inliers must not be negative. Received {self.min_inliers}.")
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a descriptor after PCA."""
+        return self.descriptor_dim or DEFAULT_DIM
 
     @property
     def geometric(self) -> GeometricConfig:
-        """How pairs are verified and ordered."""
-        return GeometricConfig(
-            order=self.order_by, verify=tuple(self._verify(kind) for kind in self.kinds)
-        )
+        """Configuration of geometric verification."""
+        verify = tuple(self._verify_config(kind) for kind in self.kinds)
+        return GeometricConfig(order=self.order_by, verify=verify)
 
-    def _verify(self, kind: str) -> VerifyConfig:
-        usual = VERIFY[kind]
-        ransac = RansacConfig(model=self.geometry_model, seed=self.seed)
+    def _verify_config(self, kind: str) -> VerifyConfig:
+        config = VERIFY[kind]
         return dataclasses.replace(
-            usual, ransac=ransac, accepted_from=self.min_inliers or usual.accepted_from
+            config,
+            ransac=RansacConfig(model=self.geometry_model, seed=self.seed),
+            accepted_from=self.min_inliers or config.accepted_from,
         )

@@ -4,81 +4,137 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from data_io.artifacts import StaleArtifact
 from data_io.messages import shown_path
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
-from delf_ext.app.local_settings import USUAL_DIMS, LocalSettings
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError
 
+if TYPE_CHECKING:
+    from delf_ext.features.local.delf import DelfExtractor
+    from delf_ext.features.local.whitening import Whitening
+
 WHITENING = "whitening.npz"
-
-
-SAMPLED_IMAGES, SAMPLED_PER_IMAGE = 200, 300  # what a whitening is learned on
+"""File name of a whitening in a run directory or a folder of local features."""
+NUM_IMAGES = 200
+"""Number of images that a whitening is learned on."""
+NUM_PER_IMAGE = 300
+"""Number of descriptors per image that a whitening is learned on."""
 
 
 def whitening_of(
     settings: LocalSettings,
-    raw: Any,
+    raw: DelfExtractor,
     images: ImageList,
     folder: Path | None,
     fits: Callable[[], bool] = lambda: True,
     log: Log = quiet,
-) -> Any:
-    """Return the whitening named in the settings; else the one beside the model, where it fits; else the one in `folder`.
+) -> Whitening:
+    """Return the whitening to use; learn one if there is none.
 
-    There it is learned first where there is none.
-    Raises: StaleArtifact where the one in `folder` does not fit, unless `overwrite` is set.
+    The first of these that fits is used: the file in the settings, the one beside the model, the
+    one in `folder`.
+
+    Args:
+        settings: model, dimensions and file.
+        raw: DELF without whitening.
+        images: images to learn a whitening on.
+        folder: folder where a learned whitening is stored.
+        fits: called before each batch of the learning; False stops it.
+        log: called with each line worth reading.
+
+    Returns:
+        The whitening.
+
+    Raises:
+        UsageError: if the file in the settings has another dimension, or there is no whitening
+            and no folder.
+        StaleArtifact: if the one in `folder` does not fit, unless `overwrite` is set.
+        TimeoutError: if `fits` returned False.
     """
     from delf_ext.features.local.whitening import load_whitening
 
     if settings.whitening:
-        found = load_whitening(settings.whitening)
-        if settings.descriptor_dim and found.dimension != settings.descriptor_dim:
+        named = load_whitening(settings.whitening)
+        if settings.descriptor_dim and named.dimension != settings.descriptor_dim:
             raise UsageError(
-                f"--whitening={settings.whitening} keeps {found.dimension} dimensions, "
+                f"--whitening={settings.whitening} keeps {named.dimension} dimensions, "
                 f"not --descriptor_dim={settings.descriptor_dim}."
             )
-        return found
-    dims = settings.descriptor_dim or USUAL_DIMS
-    beside = Path(settings.model) / WHITENING
-    for path in [beside, *([folder / WHITENING] if folder else [])]:
-        if path.exists():
-            found = load_whitening(path)
-            if found.made_for == raw.model_digest and found.dimension == dims:
-                log(f"whitening: {shown_path(path)}")
-                return found
-            if path != beside and not settings.overwrite:  # the features in the folder need it
-                raise StaleArtifact(
-                    f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
-                )
+        return named
+    beside_model = Path(settings.model) / WHITENING
+    whitening = _load_if_fitting(beside_model, settings, raw, log)
+    if whitening is not None:
+        return whitening
     if folder is None:
         raise UsageError(
-            "DELF needs a --whitening=FILE; `whiten` learns one on any photographs. --local_features=sift needs none."
+            "DELF needs a whitening: pass --whitening=FILE. `whiten` learns one on any "
+            "photographs. --local_features=sift needs none."
         )
-    return learn_whitening(settings, raw, images, folder / WHITENING, fits, log)
+    path = folder / WHITENING
+    whitening = _load_if_fitting(path, settings, raw, log)
+    if whitening is not None:
+        return whitening
+    # The features in the folder were computed with the whitening that is there.
+    if path.exists() and path != beside_model and not settings.overwrite:
+        raise StaleArtifact(
+            f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
+        )
+    return learn_whitening(settings, raw, images, path, fits, log)
+
+
+def _load_if_fitting(
+    path: Path, settings: LocalSettings, raw: DelfExtractor, log: Log
+) -> Whitening | None:
+    """Return the whitening in a file; None if there is none, or it is for another model."""
+    from delf_ext.features.local.whitening import load_whitening
+
+    if not path.exists():
+        return None
+    whitening = load_whitening(path)
+    if whitening.made_for != raw.model_digest or whitening.dimension != settings.dim:
+        return None
+    log(f"whitening: {shown_path(path)}")
+    return whitening
 
 
 def learn_whitening(
     settings: LocalSettings,
-    raw: Any,
+    raw: DelfExtractor,
     images: ImageList,
     path: Path,
     fits: Callable[[], bool] = lambda: True,
     log: Log = quiet,
-) -> Any:
-    """Learn a whitening on random ones of the images, and keep it in `path`."""
+) -> Whitening:
+    """Learn a whitening on a random sample of the images, and write it to a file.
+
+    Args:
+        settings: dimensions and seed.
+        raw: DELF without whitening.
+        images: images to learn on.
+        path: file to write.
+        fits: called before each batch; False stops the learning.
+        log: called with each line worth reading.
+
+    Returns:
+        The whitening.
+
+    Raises:
+        TimeoutError: if `fits` returned False.
+        ValueError: if there are fewer descriptors than dimensions.
+    """
     from delf_ext.features.local import whitening
     from delf_ext.features.local.extraction import sample_descriptors
 
-    sample = sample_descriptors(raw, images, SAMPLED_IMAGES, SAMPLED_PER_IMAGE, settings.seed, fits)
-    learned = whitening.learn_whitening(
-        sample, settings.descriptor_dim or USUAL_DIMS, raw.model_digest
-    )
+    sample = sample_descriptors(raw, images, NUM_IMAGES, NUM_PER_IMAGE, settings.seed, fits)
+    learned = whitening.learn_whitening(sample, settings.dim, raw.model_digest)
     whitening.save_whitening(path, learned)
+    num_images = min(len(images), NUM_IMAGES)
     log(
-        f"whitening: {shown_path(path)}, learned on {len(sample)} descriptors of {min(len(images), SAMPLED_IMAGES)} photographs"
+        f"whitening: {shown_path(path)}, learned on {len(sample)} descriptors "
+        f"of {num_images} photographs"
     )
     return learned
