@@ -1,1 +1,4 @@
-"""Use cases: plain arguments in, result objects out. No flags, no printing; progress goes to the `log` argument."""
+"""Use cases: plain arguments in, result objects out.
+
+No function here reads flags or prints; progress goes to the `log` argument.
+"""

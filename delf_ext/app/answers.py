@@ -1,4 +1,4 @@
-"""The challenge's answer: every reference for every query, nearest first."""
+"""Answer all queries of the 2018 challenge: every gallery image for every query, nearest first."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from data_io.messages import skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, Ranking
 from delf_ext.app.reranking import (
     Request,
     Reranker,
-    first_skipped,
     for_embedding,
     ranking_notes,
     reserve,
@@ -20,6 +20,7 @@ from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.pipeline import NO_COPIES, embed, num_ranked, rank
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
+"""[(0, ("query_0", ["refer_12", "refer_3", ...])), (1, ...), ...]. Source: the 2018 platform."""
 
 
 def answers(
@@ -31,51 +32,67 @@ def answers(
     reranker: Reranker,
     log: Log = quiet,
 ) -> Iterator[Answer]:
-    """Yield `[(0, ('query_0', ['refer_12', 'refer_3', ...])), (1, ...), ...]`: names without extension, by nearness.
+    """Yield the plain answer and then, with a chain, the re-ranked one.
 
-    The plain answer comes first; with a chain a better one after it, in time to do once more what the caller did with
-    the first. All references are in it, the first 1,000 of each query where that is too much for memory (there the
-    official code cut too). An unreadable reference comes last; an unreadable query gets the references in their own
-    order. Both are logged. So it is with what was not embedded in time.
-    Source: the 2018 platform's contract.
+    The second answer leaves time to write it: as long as writing the first one took. An answer
+    holds all gallery ids; only the first 1,000 for each query if all are too many for memory.
+    Gallery images without an embedding (unreadable, or no time) come last. A query without an
+    embedding gets the gallery in its own order.
+
+    Args:
+        model: an embedder or an ensemble.
+        query: the queries.
+        gallery: the gallery.
+        batch_size: images per call of the model.
+        request: one chain and a deadline.
+        reranker: applies the chain.
+        log: called with each line worth reading.
+
+    Yields:
+        One or two answers.
     """
     request = request.of(model)
-    deadline, chain = request.deadline, request.chain
+    deadline = request.deadline
+    test_time = request.test_time or NO_COPIES
+    early = for_embedding(deadline)
     try:
-        retrieval = embed(
-            model,
-            query,
-            gallery,
-            batch_size,
-            request.test_time or NO_COPIES,
-            for_embedding(deadline),
-        )
+        retrieval = embed(model, query, gallery, batch_size, test_time, early)
     except TimeoutError as error:
-        log(f"references stand in their own order: {error}")
+        log(f"the answer is not ranked: {error}")
         yield in_gallery_order(query, gallery)
         return
-    for line in first_skipped(retrieval.skipped, "placed last"):
+    for line in skipped_lines(retrieval.skipped, "placed last"):
         log(line)
-    ranking, begun_s = rank(retrieval, num_ranked(retrieval)), deadline.clock()
+    ranking = rank(retrieval, num_ranked(retrieval))
+    started_s = deadline.clock()
     yield _answer(query, gallery, ranking)
-    if chain:
-        ranking, _ = reranker(retrieval, ranking, chain, reserve(deadline, begun_s, times=1))
+    if request.chain:
+        reserve_s = reserve(deadline, started_s, times=1)
+        ranking, _ = reranker(retrieval, ranking, request.chain, reserve_s)
         for line in ranking_notes(ranking, deadline):
             log(line)
         yield _answer(query, gallery, ranking)
 
 
 def in_gallery_order(query: ImageList, gallery: ImageList) -> Answer:
-    """Return the answer without any embedding."""
-    return [(i, (str(name), gallery.ids.tolist())) for i, name in enumerate(query.ids)]
+    """Return an answer without ranking: for each query, the gallery in its own order."""
+    return [(row, (str(name), gallery.ids.tolist())) for row, name in enumerate(query.ids)]
 
 
 def _answer(query: ImageList, gallery: ImageList, ranking: Ranking) -> Answer:
-    whole = ranking.rows.shape[1] == len(ranking.gallery_ids)
-    last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist() if whole else []
-    unranked = gallery.ids.tolist() if whole else gallery.ids[: ranking.rows.shape[1]].tolist()
+    """Return the gallery ids of each query; ids that were not ranked come last."""
+    num_ranked_ids = ranking.rows.shape[1]
+    unranked_query = gallery.ids.tolist()
+    last: list[str] = []
+    if num_ranked_ids == len(ranking.gallery_ids):
+        last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist()
+    else:
+        unranked_query = unranked_query[:num_ranked_ids]
     ranked = {
         str(name): ranking.gallery_ids[rows].tolist() + last
         for name, rows in zip(ranking.query_ids, ranking.rows)
     }
-    return [(i, (str(name), ranked.get(str(name), unranked))) for i, name in enumerate(query.ids)]
+    return [
+        (row, (str(name), ranked.get(str(name), unranked_query)))
+        for row, name in enumerate(query.ids)
+    ]

@@ -1,15 +1,16 @@
-"""Re-rank: what is done to a plain ranking, by when, and with which local features."""
+"""Re-rank with chains of steps, within a time budget."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from data_io.messages import shown_path
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures, Ranking
 from delf_ext.app.local_features import LocalStores
@@ -25,16 +26,22 @@ from delf_ext.reranking.pace import SLOWDOWN
 from delf_ext.reranking.verifier import Verifier
 
 Chain = tuple[Step, ...]
-LAST_MOMENT_S = 0.1  # to end the process
+"""Re-ranking steps; each works on the result of the one before."""
+EXIT_S = 0.1
+"""Seconds before the deadline at which a process that has not finished is ended."""
 LATER_SHARE = 0.15
+"""Share of a time budget for the work after embedding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is asked for. It is made first of all: the time budget counts from there.
+    """What to do with plain rankings. Make it first: its time budget starts at once.
 
-    chains: of re-rankers; None = as the model's recipe says. test_time: copies of the photographs; None likewise.
-    local: which local features a geometric step uses.
+    Attributes:
+        deadline: when all work must have ended.
+        chains: chains of re-ranking steps; None = as the model's recipe says.
+        test_time: copies of the images to embed; None = as the model's recipe says.
+        local: local features of geometric steps.
     """
 
     deadline: Deadline = field(default_factory=Deadline)
@@ -44,53 +51,72 @@ class Request:
 
     @property
     def needs_local_features(self) -> bool:
+        """Whether a chain has a geometric step."""
         return any(step.name == "geometric" for chain in self.chains or () for step in chain)
 
     def of(self, model: AnyEmbedder) -> Request:
-        """Return the request with what the model's recipe says in place of None."""
+        """Return the request with values of the model's recipe in place of None."""
         chains = (parse_chain(model.ranking),) if self.chains is None else self.chains
-        return replace(
-            self,
-            chains=chains,
-            test_time=model.test_time if self.test_time is None else self.test_time,
-        )
+        test_time = model.test_time if self.test_time is None else self.test_time
+        return replace(self, chains=chains, test_time=test_time)
 
     @property
     def chain(self) -> Chain:
-        """Return the only chain. Raises: UsageError when there are several."""
+        """The only chain; empty if there is none. Raises UsageError if there are several."""
         chains = self.chains or ((),)
         if len(chains) > 1:
-            raise UsageError("this takes one --method; `compare` takes several.")
+            raise UsageError("only one chain is allowed here (--method); `compare` takes several.")
         return chains[0]
 
 
 def for_embedding(deadline: Deadline) -> Deadline:
-    """Leave LATER_SHARE of a time budget to searching, re-ranking and writing."""
+    """Return the deadline of embedding; it leaves a share of the budget for later work."""
     return deadline.sooner(LATER_SHARE * deadline.seconds) if deadline.is_limited else deadline
 
 
-def name_of(chain: Chain) -> str:
-    """Return the chain in words."""
+def chain_name(chain: Chain) -> str:
+    """Return the chain as it is written for --method."""
     return ", ".join(map(str, chain))
 
 
 def require_folder(request: Request, folder: Path | None) -> None:
-    """Raise UsageError when a geometric step has no place for its local features."""
+    """Raise UsageError if a geometric step has no folder for its local features."""
     if request.needs_local_features and folder is None:
-        raise UsageError("geometric keeps local features: pass --out=FOLDER, or --run_dir.")
+        raise UsageError(
+            "the geometric step stores local features: "
+            "pass a folder (--out=FOLDER or --run_dir=RUN)."
+        )
 
 
 class Reranker:
-    """The chains of a request, applied to one retrieval after the other.
+    """Applies the chains of a request to rankings in one gallery.
 
-    folder: where geometric steps keep local features. Raises: UsageError where they need one and there is none, and
-    what `LocalStores.open` does, before any long work unless time is limited.
+    Attributes:
+        deadline: of the request.
+        config: configuration of geometric verification.
+        stores: stores of local features; None without a geometric step.
     """
 
     def __init__(
         self, request: Request, gallery: ImageList, folder: Path | None, log: Log = quiet
     ) -> None:
-        self.deadline, self.config = request.deadline, request.local.geometric
+        """Prepare the stores of local features.
+
+        Without a time limit, the extractors are opened now, so a missing model is reported
+        before any long work.
+
+        Args:
+            request: chains, deadline and local features.
+            gallery: the gallery.
+            folder: where geometric steps store local features.
+            log: called with each line worth reading.
+
+        Raises:
+            UsageError: if a geometric step has no folder, or no model for its local features.
+            ValueError: if that model cannot be read.
+        """
+        self.deadline = request.deadline
+        self.config = request.local.geometric
         self.stores: LocalStores | None = None
         require_folder(request, folder)
         if request.needs_local_features and folder is not None:
@@ -101,37 +127,67 @@ class Reranker:
     def __call__(
         self, retrieval: Retrieval, ranking: Ranking, chain: Chain, reserve_s: float = 0.0
     ) -> tuple[Ranking, Evidence | None]:
-        """Return the ranking after the chain, `reserve_s` before the deadline, and what its last geometric step found."""
-        verifier = (
-            Verifier(retrieval.query, retrieval.gallery, self.stores, self.config)
-            if self.stores
-            else None
-        )
-        after = rerank(retrieval, ranking, chain, self.deadline.sooner(reserve_s), verifier)
+        """Re-rank with a chain.
+
+        Args:
+            retrieval: embeddings of queries and gallery.
+            ranking: the ranking before the chain.
+            chain: the steps.
+            reserve_s: seconds to leave before the deadline.
+
+        Returns:
+            The new ranking, and the inliers that its last geometric step found; None without
+            such a step.
+        """
+        verifier = None
+        if self.stores:
+            verifier = Verifier(retrieval.query, retrieval.gallery, self.stores, self.config)
+        deadline = self.deadline.sooner(reserve_s)
+        reranked = rerank(retrieval, ranking, chain, deadline, verifier)
         evidence = verifier.evidence if verifier else None
-        return after, evidence if evidence is not None and len(evidence.query_ids) == len(
-            after
-        ) else None
+        if evidence is None or len(evidence.query_ids) != len(reranked):
+            return reranked, None
+        return reranked, evidence
 
     @property
     def local(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        """What has been extracted by now."""
-        return self.stores.kept() if self.stores else []
+        """Stored local features (of queries, of gallery) of each extractor."""
+        return self.stores.stored() if self.stores else []
 
 
 def ranking_notes(ranking: Ranking, deadline: Deadline) -> Iterator[str]:
-    """Yield lines: how a ranking was made, and for how many queries time was short."""
+    """Describe how a ranking was made.
+
+    Args:
+        ranking: the ranking after re-ranking.
+        deadline: of the re-ranking.
+
+    Yields:
+        Lines: the steps, the number of queries that a step did not reach, the time left.
+    """
     yield f"ranking: {ranking.provenance}"
-    unfinished = int(np.sum(~np.asarray(ranking.complete)))
-    if unfinished:
-        yield f"time budget: {unfinished} of {len(ranking)} queries keep an earlier ranking at some step"
+    num_incomplete = int(np.sum(~np.asarray(ranking.complete)))
+    if num_incomplete:
+        yield (
+            f"time budget: {num_incomplete} of {len(ranking)} queries keep an earlier ranking "
+            "at some step"
+        )
     if deadline.is_limited:
         yield f"time budget: {deadline.remaining_s():.1f} of {deadline.seconds:g} s left"
 
 
-def reserve(deadline: Deadline, begun_s: float, times: float) -> float:
-    """Return the seconds to keep for work that costs `times` what was done since `begun_s`, even if it is slower then."""
-    return SLOWDOWN * times * (deadline.clock() - begun_s)
+def reserve(deadline: Deadline, started_s: float, times: float) -> float:
+    """Return the seconds to reserve for repeating earlier work, even if it is slower then.
+
+    Args:
+        deadline: gives the clock.
+        started_s: clock reading at the start of that work; it ends now.
+        times: how often the work is repeated.
+
+    Returns:
+        Seconds.
+    """
+    return SLOWDOWN * times * (deadline.clock() - started_s)
 
 
 def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path, log: Log) -> None:
@@ -143,24 +199,19 @@ def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path,
         result: file named in the last log line.
         log: called with each line worth reading.
     """
-    early = deadline.sooner(LAST_MOMENT_S)
+    early = deadline.sooner(EXIT_S)
     if early.expired():
-        work()  # starts no step without time
+        # No step starts without time, so this call is short.
+        work()
         return
     try:
         early.run(work)
     except Abandoned:
         log(
-            f"time budget: {deadline.seconds:g} s are over; {result} holds the ranking that was ready."
+            f"time budget: {deadline.seconds:g} s are over; "
+            f"{shown_path(result)} holds the ranking that was ready."
         )
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # a normal exit would wait for threads that hang
-
-
-def first_skipped(skipped: Sequence[tuple[str, str]], what: str, shown: int = 5) -> Iterator[str]:
-    """Yield lines: the first few skipped files, and how many there are in all."""
-    for path, reason in skipped[:shown]:
-        yield f"{what}: {path}: {reason}"
-    if len(skipped) > shown:
-        yield f"{what}: {len(skipped)} in all"
+        # A normal exit would wait for threads that hang.
+        os._exit(0)

@@ -1,4 +1,4 @@
-"""Search and extract: photographs in, hits or embeddings out."""
+"""Search, re-rank and extract: the use cases of the Python API."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from delf_ext.pipeline import Retrieval, embed, rank
 from delf_ext.reranking.chain import parse_chain
 
 Images = ImageList | str | Path
+"""A list of images, a folder, or one image file."""
 
 
 class Hit(NamedTuple):
-    """A photograph that was found. score: higher is nearer."""
+    """A gallery image in the result of a search.
+
+    Attributes:
+        path: path of the image file.
+        score: similarity to the query; higher is nearer.
+    """
 
     path: str
     score: float
@@ -30,21 +36,28 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What `search` returns: the embeddings, and the ranking of the gallery for each query."""
+    """Result of `search`. Iterating gives (path of the query, its hits).
+
+    Attributes:
+        retrieval: embeddings of queries and gallery.
+        ranking: ranking of the gallery for each query.
+    """
 
     retrieval: Retrieval
     ranking: Ranking
 
     def __len__(self) -> int:
+        """Return the number of queries."""
         return len(self.ranking)
 
     def of(self, row: int) -> list[Hit]:
-        """Return the hits of one query, best first."""
-        paths, places = self.retrieval.gallery.paths, self.ranking.rows[row]
+        """Return the hits of the query in a row, nearest first."""
+        paths = self.retrieval.gallery.paths
+        # A row of -1 fills a place without an image.
         return [
-            Hit(str(paths[place]), float(score))
-            for place, score in zip(places, self.ranking.scores[row])
-            if place >= 0
+            Hit(str(paths[gallery_row]), float(score))
+            for gallery_row, score in zip(self.ranking.rows[row], self.ranking.scores[row])
+            if gallery_row >= 0
         ]
 
     def __iter__(self) -> Iterator[tuple[str, list[Hit]]]:
@@ -53,7 +66,10 @@ class Hits:
 
 
 def images_of(images: Images) -> ImageList:
-    """Return the list of a folder or of one file; a list as it is. Raises: ValueError when there is no image."""
+    """Return a list as it is given; list the images of a folder, or one file.
+
+    Raises ValueError if there is no image.
+    """
     return images if isinstance(images, ImageList) else list_images(images)
 
 
@@ -65,20 +81,24 @@ def search(
     top_k: int | None = 10,
     batch_size: int = BATCH_SIZE,
 ) -> Hits:
-    """Find the photographs of a gallery that are most like each query.
+    """Find the gallery images that are most similar to each query.
 
     Args:
         model: from `open_model`.
-        query: a photograph, a folder or a list.
+        query: an image, a folder or a list.
         gallery: a folder or a list.
-        top_k: hits per query; None ranks the whole gallery.
+        top_k: hits per query; None = the whole gallery.
         batch_size: images per call of the model.
 
+    Returns:
+        The hits of each query.
+
     Raises:
-        ValueError: in one line, when there is nothing to search with or in.
+        UsageError: if `top_k` is less than 1.
+        ValueError: if no query, or no gallery image, can be read.
     """
     if top_k is not None and top_k < 1:
-        raise UsageError(f"--top_k must be at least 1. Received {top_k}.")
+        raise UsageError(f"top_k must be at least 1. Received {top_k}.")
     retrieval = embed(model, images_of(query), images_of(gallery), batch_size, model.test_time)
     return Hits(retrieval, rank(retrieval, top_k))
 
@@ -91,23 +111,25 @@ def rerank(
     request: Request | None = None,
     log: Log = quiet,
 ) -> Hits:
-    """Re-rank what `search` found.
+    """Re-rank the result of `search`.
 
     Args:
-        hits: rank the whole gallery (top_k=None) where the method looks beyond the first places.
-        method: a chain such as "aqe:5@3,k_reciprocal:20,6,0.3".
-        folder: where geometric steps keep local features.
+        hits: from `search`. Most methods look beyond the first places: search with top_k=None.
+        method: a chain of steps, such as "aqe:5@3,k_reciprocal:20,6,0.3".
+        folder: where geometric steps store local features.
         request: deadline and local features; its chains are not used.
         log: called with each line worth reading.
 
+    Returns:
+        The re-ranked hits.
+
     Raises:
-        UsageError: for an unknown method, or a geometric step without a folder.
+        UsageError: if a step is unknown, or a geometric step has no folder.
     """
     chain = parse_chain(method)
     request = dataclasses.replace(request or Request(), chains=(chain,))
-    reranker = Reranker(
-        request, hits.retrieval.gallery, None if folder is None else Path(folder), log
-    )
+    folder = None if folder is None else Path(folder)
+    reranker = Reranker(request, hits.retrieval.gallery, folder, log)
     ranking, _ = reranker(hits.retrieval, hits.ranking, chain)
     return Hits(hits.retrieval, ranking)
 
@@ -115,17 +137,18 @@ def rerank(
 def extract(
     model: AnyEmbedder, images: Images, *, batch_size: int = BATCH_SIZE
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed photographs.
+    """Embed images.
 
     Args:
         model: from `open_model`.
-        images: a folder, a file or a list.
+        images: a folder, an image or a list.
         batch_size: images per call of the model.
 
     Returns:
-        The embeddings [N, D], and the list of the images that have one; its `skipped` names the others.
+        The embeddings float32 [N, D], and the list of the N images; its `skipped` names the
+        images that have none.
 
     Raises:
-        ValueError: when no image can be read.
+        ValueError: if no image can be read.
     """
     return extract_global(model, images_of(images), batch_size)

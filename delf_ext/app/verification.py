@@ -1,4 +1,4 @@
-"""Look at what local features found: pairs of photographs with their matches, and figures over all verified pairs."""
+"""Draw pairs of images with their matches, and summarise all verified pairs."""
 
 from __future__ import annotations
 
@@ -19,106 +19,158 @@ from delf_ext.evaluation.match_pictures import draw_match, stack
 from delf_ext.geometry.verification import Verification, verify
 from delf_ext.reranking.geometric import GeometricConfig, pair_key
 
-Local = Sequence[tuple[LocalFeatures, LocalFeatures]]  # per extractor: of queries, of gallery
-Pairs = dict[
-    str, tuple[np.ndarray, np.ndarray]
-]  # "matching" and "other" -> inliers [n], accepted [n]
+Local = Sequence[tuple[LocalFeatures, LocalFeatures]]
+"""Local features (of the queries, of the gallery) for each extractor."""
+Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Verified pairs: "matching" and "other" -> (number of inliers [n], whether accepted [n])."""
 
 
 def match(
     settings: LocalSettings, query: ImageList, candidate: ImageList, log: Log = quiet
 ) -> tuple[Image.Image, list[Verification]]:
-    """Compare two photographs by their local features.
+    """Compare two images by their local features.
 
     Args:
         settings: which local features, and how they are verified.
-        query: a list of one photograph.
-        candidate: a list of one photograph.
+        query: a list of one image.
+        candidate: a list of one image.
         log: called with each line worth reading.
 
     Returns:
-        A picture with the matches, and what each extractor found.
+        A picture with the matches, and the verification by each extractor.
 
     Raises:
-        ImageError: naming the file that cannot be read. ValueError: as `extractors_of`.
+        ImageError: if an image cannot be read.
+        ValueError: if the extractors cannot be made.
     """
     images = [decode_image(query.paths[0]), decode_image(candidate.paths[0])]
     both = ImageList(np.array(["query", "gallery"]), np.concatenate([query.paths, candidate.paths]))
     keypoints = [
-        (one.query.extract(images[:1])[0], one.gallery.extract(images[1:])[0])
-        for one in extractors_of(settings, both, None, log=log)
+        (extractor.query.extract(images[:1])[0], extractor.gallery.extract(images[1:])[0])
+        for extractor in extractors_of(settings, both, None, log=log)
     ]
-    return draw_pair(
-        images, keypoints, (str(query.ids[0]), str(candidate.ids[0])), settings.geometric
-    )
+    ids = (str(query.ids[0]), str(candidate.ids[0]))
+    return draw_pair(images, keypoints, ids, settings.geometric)
 
 
 def draw_pair(
     images: Sequence[np.ndarray],
     keypoints: Sequence[tuple[ImageKeypoints, ImageKeypoints]],
-    names: tuple[str, str],
+    ids: tuple[str, str],
     config: GeometricConfig,
 ) -> tuple[Image.Image, list[Verification]]:
-    """Verify a pair of photographs by each extractor's keypoints, and draw the results one under the other."""
-    ways = config.verify * (len(keypoints) // len(config.verify))
-    found = [
-        verify(pair[0], [pair[1]], [pair_key(*names)], way)[0] for pair, way in zip(keypoints, ways)
+    """Verify a pair of images with each extractor, and draw the results one below the other.
+
+    Args:
+        images: uint8 [H, W, 3] of the query and of the gallery image.
+        keypoints: (of the query, of the gallery image) for each extractor.
+        ids: ids of the query and of the gallery image.
+        config: how pairs are verified, for each extractor.
+
+    Returns:
+        The picture, and the verification by each extractor.
+    """
+    verify_configs = config.verify * (len(keypoints) // len(config.verify))
+    verifications = [
+        verify(query, [gallery], [pair_key(*ids)], verify_config)[0]
+        for (query, gallery), verify_config in zip(keypoints, verify_configs)
     ]
-    title = (
-        "   ".join(names) if "".join(names).isascii() else "query   gallery"
-    )  # Pillow's own font has Latin letters only
+    # The built-in font of Pillow has Latin letters only.
+    title = "   ".join(ids) if "".join(ids).isascii() else "query   gallery"
     pictures = [
-        draw_match(images[0], images[1], *pair, one, title, one.accepted)
-        for pair, one in zip(keypoints, found)
+        draw_match(images[0], images[1], query, gallery, verification, title, verification.accepted)
+        for (query, gallery), verification in zip(keypoints, verifications)
     ]
-    return stack(pictures), found
+    return stack(pictures), verifications
 
 
 def match_drawer(
     measured: Measured, local: Local, config: GeometricConfig
 ) -> Callable[[str, str], Image.Image | None]:
-    """Return (query id, gallery id) -> the pair with its matches; None where a file cannot be read."""
-    query, gallery = measured.retrieval.query, measured.retrieval.gallery
-    path_of = [dict(zip(images.ids.tolist(), images.paths.tolist())) for images in (query, gallery)]
+    """Return a function that draws the matches of a query and a gallery image.
+
+    Args:
+        measured: gives the paths of the images.
+        local: their local features.
+        config: how pairs are verified.
+
+    Returns:
+        A function of (query id, gallery id). It returns None if an image cannot be read, or has
+        no local features.
+    """
+    query_paths = _path_of_id(measured.retrieval.query)
+    gallery_paths = _path_of_id(measured.retrieval.gallery)
 
     def draw(query_id: str, gallery_id: str) -> Image.Image | None:
-        known = [pair for pair in local if query_id in pair[0] and gallery_id in pair[1]]
+        keypoints = [
+            (queries.of(query_id), galleries.of(gallery_id))
+            for queries, galleries in local
+            if query_id in queries and gallery_id in galleries
+        ]
+        if not keypoints:
+            return None
         try:
             images = [
-                decode_image(paths[name]) for paths, name in zip(path_of, (query_id, gallery_id))
+                decode_image(query_paths[query_id]),
+                decode_image(gallery_paths[gallery_id]),
             ]
         except ImageError:
             return None
-        keypoints = [
-            (queries.of(query_id), galleries.of(gallery_id)) for queries, galleries in known
-        ]
-        return draw_pair(images, keypoints, (query_id, gallery_id), config)[0] if known else None
+        picture, _ = draw_pair(images, keypoints, (query_id, gallery_id), config)
+        return picture
 
     return draw
 
 
+def _path_of_id(images: ImageList) -> dict[str, str]:
+    return dict(zip(images.ids.tolist(), images.paths.tolist()))
+
+
 def verified_pairs(measured: Measured) -> Pairs:
-    """Return the inliers of the pairs that show the same thing ("matching") and of the "other" ones; junk is in neither."""
-    evidence, truth = measured.evaluated.evidence, measured.truth
+    """Return the inliers of all verified pairs, with relevant and with other gallery images.
+
+    Args:
+        measured: after a geometric step.
+
+    Returns:
+        Inliers of "matching" and "other" pairs; pairs with junk images are left out. Empty if
+        there was no geometric step.
+    """
+    evidence = measured.evaluated.evidence
     if evidence is None:
         return {}
     pairs: dict[str, list[tuple[int, bool]]] = {"matching": [], "other": []}
-    for row in range(len(evidence.query_ids)):
-        part = truth.of(evidence.query_ids[row : row + 1])
-        for gallery_row, found in evidence.inliers_of(row).items():
-            if gallery_row not in part.junk[0]:
-                pairs["matching" if gallery_row in part.relevant[0] else "other"].append(found)
-    return {kind: tuple(np.array(found).reshape(-1, 2).T) for kind, found in pairs.items()}  # type: ignore[misc]
+    for query_row in range(len(evidence.query_ids)):
+        truth = measured.truth.of(evidence.query_ids[query_row : query_row + 1])
+        for gallery_row, inliers in evidence.inliers_of(query_row).items():
+            if gallery_row in truth.junk[0]:
+                continue
+            kind = "matching" if gallery_row in truth.relevant[0] else "other"
+            pairs[kind].append(inliers)
+    return {kind: _columns(rows) for kind, rows in pairs.items()}
+
+
+def _columns(rows: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (number of inliers [n], whether accepted [n])."""
+    table = np.array(rows).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
 
 
 def verification_figures(pairs: Pairs, config: GeometricConfig) -> dict[str, Any]:
-    """Return which share of matching and of other pairs was accepted, and the threshold that accepts 0.5 % of the others."""
-    result: dict[str, Any] = {"accepted_from": [way.accepted_from for way in config.verify]}
+    """Return the share of accepted pairs, and a threshold that accepts 0.5 % of the other pairs.
+
+    Args:
+        pairs: from `verified_pairs`.
+        config: how pairs were verified; the threshold is for a single extractor.
+
+    Returns:
+        Figures by name.
+    """
+    figures: dict[str, Any] = {"accepted_from": [verify.accepted_from for verify in config.verify]}
     for kind, (_, accepted) in pairs.items():
-        result |= {
-            f"{kind}_pairs": len(accepted),
-            f"accepted_{kind}": float(accepted.mean()) if len(accepted) else None,
-        }
-    if len(config.verify) == 1 and len(pairs["other"][0]):
-        result["threshold_at_half_a_percent"] = choose_threshold(pairs["other"][0])
-    return result
+        figures[f"{kind}_pairs"] = len(accepted)
+        figures[f"accepted_{kind}"] = float(accepted.mean()) if len(accepted) else None
+    other_inliers = pairs["other"][0]
+    if len(config.verify) == 1 and len(other_inliers):
+        figures["threshold_at_half_a_percent"] = choose_threshold(other_inliers)
+    return figures

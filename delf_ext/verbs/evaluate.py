@@ -9,7 +9,7 @@ from data_io.artifacts import write_json
 from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.evaluation import evaluate
-from delf_ext.app.reranking import name_of, require_folder
+from delf_ext.app.reranking import chain_name, require_folder
 from delf_ext.app.results import write_to_run
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
@@ -46,7 +46,7 @@ def run(flags: Any) -> None:
         say(f"figures: {shown_path(flags.json)}")
     if run is not None:
         report = flags.report and not request.deadline.is_limited
-        method = ", ".join(filter(None, [name_of(request.chain), " ".join(flags.query_copies)]))
+        method = ", ".join(filter(None, [chain_name(request.chain), " ".join(flags.query_copies)]))
         written = write_to_run(run, evaluation.final, evaluation.figures, data, method, report)
         say(f"figures: {shown_path(written[0])}")
         if report:

@@ -1,4 +1,4 @@
-"""The challenge's answer: every reference for every query, in time."""
+"""Test the challenge's answer: every gallery image for every query, in time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from data_io.datasets import DataSet
+from data_io.progress import quiet
+from data_io.records import ImageList
 from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.searching import search
@@ -19,13 +21,13 @@ from delf_ext.reranking.deadline import Deadline
 COLOUR = Embedder("colour", 32, "v1", lambda images: images.mean(axis=(1, 2)) - 127.0)
 
 
-def answered(data: DataSet, request: Request, said: list[str] | None = None) -> list[Answer]:
-    log = (said if said is not None else []).append
+def answered(data: DataSet, request: Request, lines: list[str] | None = None) -> list[Answer]:
     reranker = Reranker(request, data.gallery, None)
+    log = quiet if lines is None else lines.append
     return list(answers(COLOUR, data.query, data.gallery, 4, request, reranker, log))
 
 
-def test_the_plain_answer_has_all_references_by_nearness(data: DataSet) -> None:
+def test_plain_answer_has_the_whole_gallery_nearest_first(data: DataSet) -> None:
     (answer,) = answered(data, Request())
     hits = search(COLOUR, data.query, data.gallery, top_k=None)
     names = dict(zip(data.gallery.paths.tolist(), data.gallery.ids.tolist(), strict=True))
@@ -34,56 +36,54 @@ def test_the_plain_answer_has_all_references_by_nearness(data: DataSet) -> None:
     assert answer[0][1][0].startswith("query_") and answer[0][1][1][0].startswith("refer_")
 
 
-def test_a_better_answer_follows_the_plain_one(data: DataSet) -> None:
-    said: list[str] = []
-    plain, better = answered(data, Request(chains=(parse_chain("k_reciprocal:3,2"),)), said)
+def test_re_ranked_answer_follows_the_plain_one(data: DataSet) -> None:
+    lines: list[str] = []
+    plain, better = answered(data, Request(chains=(parse_chain("k_reciprocal:3,2"),)), lines)
     assert [plain] == answered(data, Request(chains=((),)))
     for (_, (name, references)), (_, (again, others)) in zip(plain, better, strict=True):
         assert name == again and sorted(references) == sorted(others)
-    assert said[-1].startswith("ranking: ")
+    assert lines[-1].startswith("ranking: ")
 
 
-def test_without_time_references_are_in_their_own_order(data: DataSet) -> None:
-    said: list[str] = []
-    (answer,) = answered(data, Request(Deadline(0.0)), said)
+def test_answer_without_time_has_the_gallery_in_its_own_order(data: DataSet) -> None:
+    lines: list[str] = []
+    (answer,) = answered(data, Request(Deadline(0.0)), lines)
     assert answer == in_gallery_order(data.query, data.gallery)
     assert [names for _, (_, names) in answer] == [data.gallery.ids.tolist()] * 3
-    (line,) = said
+    (line,) = lines
     assert line.endswith(
         "no time left to embed the first of 3 images: the time budget is too short.",
     )
 
 
-def test_what_cannot_be_read_comes_last_or_gets_all_references(
+def test_unreadable_gallery_image_comes_last_and_unreadable_query_is_answered(
     data: DataSet,
     tmp_path: Path,
 ) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no image")
 
-    def without(images, row: int):
-        paths = images.paths.copy()
-        paths = np.array(
-            [str(broken) if place == row else path for place, path in enumerate(paths)],
-        )
-        return dataclasses.replace(images, paths=paths)
+    def with_broken(images: ImageList, row: int) -> ImageList:
+        paths = images.paths.tolist()
+        paths[row] = str(broken)
+        return dataclasses.replace(images, paths=np.array(paths))
 
     damaged = dataclasses.replace(
         data,
-        query=without(data.query, 1),
-        gallery=without(data.gallery, 4),
+        query=with_broken(data.query, 1),
+        gallery=with_broken(data.gallery, 4),
     )
-    said: list[str] = []
-    (answer,) = answered(damaged, Request(), said)
+    lines: list[str] = []
+    (answer,) = answered(damaged, Request(), lines)
     everything = data.gallery.ids.tolist()
     assert answer[1] == (1, (str(data.query.ids[1]), everything))
     for row in (0, 2):
         names = answer[row][1][1]
         assert names[-1] == everything[4] and sorted(names) == sorted(everything)
-    assert said[0].startswith(f"placed last: {broken}: ")
+    assert lines[0].startswith(f"placed last {broken}: ")
 
 
-def test_where_all_references_are_too_much_the_first_are_given(
+def test_answer_too_large_for_memory_is_cut(
     data: DataSet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

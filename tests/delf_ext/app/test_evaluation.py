@@ -1,4 +1,4 @@
-"""Evaluate and compare: figures against slow twins, and where they are kept."""
+"""Test evaluate and compare: figures against simple loops, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SPREAD = Embedder("spread", SIZE_PX, "v2", spread)
 
 
 def similarities(query: ImageList, gallery: ImageList) -> np.ndarray:
-    """[Q, N], of the mean colours."""
+    """Return the similarities [Q, N] of the mean colours."""
     sides = []
     for images in (query, gallery):
         pixels = np.stack([load_image(path, SIZE_PX) for path in images.paths])
@@ -62,17 +62,12 @@ def similarities(query: ImageList, gallery: ImageList) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    """Three classes of queries and references."""
+    """Draw three classes of queries and gallery images."""
     config = DrawConfig(
-        num_classes=6,
-        num_train=24,
-        num_queries=6,
-        num_gallery=18,
-        image_size_px=SIZE_PX,
+        num_classes=6, num_train=24, num_queries=6, num_gallery=18, image_size_px=SIZE_PX
     )
-    return load_dataset(
-        draw_dataset(tmp_path_factory.mktemp("several") / "products", config, progress=False),
-    )
+    folder = tmp_path_factory.mktemp("several") / "products"
+    return load_dataset(draw_dataset(folder, config, progress=False))
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -84,63 +79,65 @@ def refusal(call: Callable[[], object]) -> str:
 # --- evaluate
 
 
-def test_figures_are_those_of_a_loop_over_the_sorted_gallery(several: DataSet) -> None:
-    found = evaluate(COLOUR, several, seed=5)
-    precisions, first = [], []
-    for row, label in zip(
-        similarities(several.query, several.gallery),
-        several.query.labels,
-        strict=True,
-    ):
+def test_figures_equal_those_of_a_loop_over_the_sorted_gallery(several: DataSet) -> None:
+    result = evaluate(COLOUR, several, seed=5)
+    average_precisions = []
+    first_is_relevant = []
+    rows = similarities(several.query, several.gallery)
+    for row, label in zip(rows, several.query.labels, strict=True):
         relevant = several.gallery.labels[np.argsort(-row, kind="stable")] == label
-        places = np.flatnonzero(relevant) + 1
-        precisions.append(np.mean([(number + 1) / place for number, place in enumerate(places)]))
-        first.append(float(relevant[0]))
-    assert found["mAP"] == pytest.approx(np.mean(precisions), abs=1e-6)
-    assert found["recall_at_1"] == pytest.approx(np.mean(first))
-    assert (found["num_queries"], found["num_gallery"], found["num_skipped"]) == (6, 18, 0)
-    assert found["mAP_ci95"][0] <= found["mAP"] <= found["mAP_ci95"][1]
-    assert (found["model"], found["data"], found["seed"]) == ("colour", "products", 5)
-    assert found["mean_last_rank"] == found.figures["metrics"]["mean_last_rank"]
-    assert found.plain is found.final and json.loads(json.dumps(found.figures)) == found.figures
+        ranks = np.flatnonzero(relevant) + 1
+        precisions = [number / rank for number, rank in enumerate(ranks, start=1)]
+        average_precisions.append(np.mean(precisions))
+        first_is_relevant.append(float(relevant[0]))
+    assert result["mAP"] == pytest.approx(np.mean(average_precisions), abs=1e-6)
+    assert result["recall_at_1"] == pytest.approx(np.mean(first_is_relevant))
+    assert (result["num_queries"], result["num_gallery"], result["num_skipped"]) == (6, 18, 0)
+    assert result["mAP_ci95"][0] <= result["mAP"] <= result["mAP_ci95"][1]
+    assert (result["model"], result["data"], result["seed"]) == ("colour", "products", 5)
+    assert result["mean_last_rank"] == result.figures["metrics"]["mean_last_rank"]
+    assert result.plain is result.final and json.loads(json.dumps(result.figures)) == result.figures
     with pytest.raises(KeyError):
-        found["no such figure"]
+        result["no such figure"]
 
 
-def test_data_can_be_a_path_and_have_another_name(several: DataSet, products: Path) -> None:
+def test_data_is_a_data_set_or_a_path_with_an_optional_name(
+    several: DataSet, products: Path
+) -> None:
     assert evaluate(COLOUR, products)["data"] == str(products)
     assert evaluate(COLOUR, str(products), data_name="mine")["data"] == "mine"
     assert evaluate(COLOUR, several, data_name="mine")["mAP"] == evaluate(COLOUR, several)["mAP"]
 
 
-def test_a_chain_improves_the_plain_ranking_and_both_are_returned(several: DataSet) -> None:
-    said: list[str] = []
-    found = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)), log=said.append)
+def test_evaluate_with_a_chain_returns_both_measurements(several: DataSet) -> None:
+    lines: list[str] = []
+    result = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)), log=lines.append)
     plain = evaluate(COLOUR, several)
-    assert found.plain.figures("products", 0) == plain.figures
-    assert found["model"] == "colour + aqe:1@0" and found.final is not found.plain
-    assert found.final.ranking.provenance.endswith("aqe:1@0, searched again (6 of 6 queries)")
-    assert said[-1] == f"ranking: {found.final.ranking.provenance}"
+    assert result.plain.figures("products", 0) == plain.figures
+    assert result["model"] == "colour + aqe:1@0" and result.final is not result.plain
+    assert result.final.ranking.provenance.endswith("aqe:1@0, searched again (6 of 6 queries)")
+    assert lines[-1] == f"ranking: {result.final.ranking.provenance}"
 
 
-def test_the_models_own_chain_is_used_unless_another_is_asked_for(several: DataSet) -> None:
+def test_chain_of_the_request_replaces_that_of_the_model(several: DataSet) -> None:
     model = dataclasses.replace(COLOUR, ranking="aqe:1")
     assert evaluate(model, several)["model"] == "colour + aqe:1@0"
     assert evaluate(model, several, request=Request(chains=((),)))["model"] == "colour"
     assert evaluate(model, several, request=Request(chains=None))["model"] == "colour + aqe:1@0"
 
 
-def test_the_models_own_copies_are_used_unless_others_are_asked_for(several: DataSet) -> None:
+def test_copies_of_the_request_replace_those_of_the_model(several: DataSet) -> None:
     half = Embedder("left half", SIZE_PX, "v3", lambda images: mean_colour(images[:, :, :16]))
     own = dataclasses.replace(half, test_time=schema.TestTime(("mirror",), queries_only=True))
     asked = Request(test_time=own.test_time)
     none = Request(test_time=schema.TestTime())
-    plain, copies = evaluate(half, several)["mAP"], evaluate(own, several)["mAP"]
+    plain = evaluate(half, several)["mAP"]
+    copies = evaluate(own, several)["mAP"]
     assert plain != copies == evaluate(half, several, request=asked)["mAP"]
     assert evaluate(own, several, request=none)["mAP"] == plain
 
 
-def test_files_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None:
+def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
     config = DrawConfig(
         num_classes=2,
         num_train=4,
@@ -150,15 +147,15 @@ def test_files_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None
     )
     data = load_dataset(draw_dataset(tmp_path / "products", config, progress=False))
     Path(data.gallery.paths[0]).write_text("no image")
-    found = evaluate(COLOUR, data)
-    assert found["num_skipped"] == 1 and found["num_gallery"] == 9
-    assert found["skipped"][0][0] == str(data.gallery.paths[0])
+    result = evaluate(COLOUR, data)
+    assert result["num_skipped"] == 1 and result["num_gallery"] == 9
+    assert result["skipped"][0][0] == str(data.gallery.paths[0])
 
 
-def test_figures_by_group(several: DataSet) -> None:
+def test_figures_by_group_equal_those_of_each_group_alone(several: DataSet) -> None:
     groups = np.array(["a", "b", "a", "b", "a", "b"])
     grouped = dataclasses.replace(several, query=dataclasses.replace(several.query, groups=groups))
-    found = evaluate(COLOUR, grouped)
+    result = evaluate(COLOUR, grouped)
     parts = {
         name: evaluate(
             COLOUR,
@@ -167,8 +164,8 @@ def test_figures_by_group(several: DataSet) -> None:
         for name in ("a", "b")
     }
     for name, part in parts.items():
-        assert found["groups"][name]["num_queries"] == 3
-        assert found["groups"][name]["mAP"] == pytest.approx(part["mAP"])
+        assert result["groups"][name]["num_queries"] == 3
+        assert result["groups"][name]["mAP"] == pytest.approx(part["mAP"])
     assert "groups" not in parts["a"].figures
 
 
@@ -188,7 +185,7 @@ def test_queries_with_an_empty_group_belong_to_no_group(
         assert sizes == expected
 
 
-def test_a_ranking_too_large_for_memory_is_scored_whole_and_kept_in_part(
+def test_ranking_too_large_for_memory_is_scored_fully_and_cut(
     several: DataSet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -199,7 +196,7 @@ def test_a_ranking_too_large_for_memory_is_scored_whole_and_kept_in_part(
     assert cut.figures == plain.figures and cut.plain.ranking.rows.shape == (6, 5)
 
 
-def test_data_without_labels_are_refused(several: DataSet) -> None:
+def test_data_without_labels_is_refused_unless_labels_are_optional(several: DataSet) -> None:
     query = dataclasses.replace(several.query, labels=None)
     data = dataclasses.replace(several, query=query)
     assert "labels" in refusal(lambda: evaluate(COLOUR, data))
@@ -207,28 +204,31 @@ def test_data_without_labels_are_refused(several: DataSet) -> None:
     assert unlabelled.ranking.rows.shape == (6, 18)
 
 
-def test_what_is_not_embedded_in_time_is_said(several: DataSet) -> None:
-    clock = iter([0.0, *np.arange(1000.0)])  # each look at the clock is a second later
-    said: list[str] = []
+def test_images_not_embedded_in_time_are_logged(several: DataSet) -> None:
+    # Each call of the clock is one second later.
+    clock = iter([0.0, *np.arange(1000.0)])
+    lines: list[str] = []
     deadline = Deadline(4.5, lambda: next(clock))
-    found = measure(COLOUR, several.query, several.gallery, 6, deadline=deadline, log=said.append)
-    late, others = found.evaluated.num_skipped, "everything that follows is of the others"
-    assert said == [
-        f"time budget: {late} photographs were not embedded in time: {others}",
+    result = measure(COLOUR, several.query, several.gallery, 6, deadline=deadline, log=lines.append)
+    late = result.evaluated.num_skipped
+    assert lines == [
+        f"time budget: {late} photographs were not embedded in time; all figures are of the others"
     ]
-    assert 0 < late < 18 and len(found.retrieval.gallery) == 18 - late
+    assert 0 < late < 18 and len(result.retrieval.gallery) == 18 - late
     with pytest.raises(TimeoutError, match="no time left to embed the first of 6 images"):
         measure(COLOUR, several.query, several.gallery, deadline=Deadline(0.0))
 
 
-def test_geometry_without_a_place_for_local_features_is_refused(several: DataSet) -> None:
+def test_geometric_step_without_a_folder_is_refused(several: DataSet) -> None:
     request = Request(chains=(parse_chain("geometric:2"),))
-    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    message = (
+        "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN)."
+    )
     assert refusal(lambda: evaluate(COLOUR, several, request=request)) == message
     assert refusal(lambda: compare([COLOUR], several, request=request)) == message
 
 
-# --- which lists
+# --- lists to measure on
 
 
 def run_in(path: Path) -> Run:
@@ -239,30 +239,32 @@ def held_back(model: Embedder, validation: schema.Validation, seed: int, *names:
     return dataclasses.replace(model, held_back=HeldBack(validation, seed, names))
 
 
-def test_what_a_run_held_back_comes_with_its_model(trained: Any) -> None:
+def test_opened_model_knows_what_its_run_held_back(trained: Any) -> None:
     facts = read_run(trained.run_dir).facts
     held = open_model(trained.run_dir).held_back
     assert held.seed == facts.seed and held.names == facts.held_out and len(held.names) > 0
     assert isinstance(held.validation, schema.ClassBlock)
 
 
-def test_the_lists_are_said(tiny: Recipe, only_train: DataSet, data: DataSet) -> None:
+def test_common_lists_logs_the_lists_of_each_model(
+    tiny: Recipe, only_train: DataSet, data: DataSet
+) -> None:
     assert tiny.validation is not None
     model = held_back(COLOUR, tiny.validation, 3)
-    said: list[str] = []
-    query, gallery = common_lists(only_train, [model], said.append)
+    lines: list[str] = []
+    query, gallery = common_lists(only_train, [model], lines.append)
     expected = split(only_train.train, only_train, tiny.validation, seed=3)
     assert query.ids.tolist() == expected.query.ids.tolist()
     assert gallery.ids.tolist() == expected.gallery.ids.tolist()
-    common_lists(data, [COLOUR], said.append)
+    common_lists(data, [COLOUR], lines.append)
     own = f"{len(query)} queries in a gallery of {len(gallery)}"
-    assert said == [
+    assert lines == [
         f"colour: {own}: dev split (block, 0.34 of the classes)",
         "colour: 3 queries in a gallery of 9: queries and gallery of the data",
     ]
 
 
-def test_models_that_held_back_different_images_are_compared_on_queries_alone(
+def test_models_that_held_back_different_images_need_data_with_queries(
     tiny: Recipe,
     only_train: DataSet,
     data: DataSet,
@@ -277,15 +279,15 @@ def test_models_that_held_back_different_images_are_compared_on_queries_alone(
     ensemble = Ensemble("both", (one, other), Concatenate())
     assert "held back different images" in refusal(lambda: evaluate(ensemble, only_train))
     assert len(compare([one, other], data).rows) == 2
-    assert len(compare([one, SPREAD], only_train).rows) == 2  # the split of the one that has one
+    assert len(compare([one, SPREAD], only_train).rows) == 2
 
 
-def test_a_run_is_never_evaluated_on_what_it_was_trained_on(
+def test_evaluation_uses_only_images_that_the_run_held_back(
     tiny: Recipe,
     only_train: DataSet,
     tmp_path: Path,
 ) -> None:
-    """A file that cannot be read, or a limit on the images, moves no image to the other side."""
+    """An unreadable file or a limit on the images must not move images into the training set."""
     broken = tmp_path / "broken.jpg"
     broken.write_text("no image")
     paths = only_train.train.paths.tolist()
@@ -300,38 +302,41 @@ def test_a_run_is_never_evaluated_on_what_it_was_trained_on(
         settings=Settings(seed=3, mixed_precision="off", max_images=20),
     )
     run = read_run(tmp_path / "run")
-    found = evaluate(open_model(tmp_path / "run", Runtime(mixed_precision="off")), data)
-    assert set(found.plain.retrieval.query.ids) == set(run.facts.held_out)
+    result = evaluate(open_model(tmp_path / "run", Runtime(mixed_precision="off")), data)
+    assert set(result.plain.retrieval.query.ids) == set(run.facts.held_out)
 
 
 # --- compare
 
 
-def test_models_are_compared_on_the_same_queries(several: DataSet) -> None:
-    found = compare([COLOUR, SPREAD], several, seed=2)
+def test_compare_gives_the_figures_of_evaluate_and_differences(several: DataSet) -> None:
+    result = compare([COLOUR, SPREAD], several, seed=2)
     alone = [evaluate(model, several, seed=2).figures for model in (COLOUR, SPREAD)]
-    assert found.figures == alone and [row.name for row in found.rows] == ["colour", "spread"]
-    first, second = found.rows
+    assert result.figures == alone and [row.name for row in result.rows] == ["colour", "spread"]
+    first, second = result.rows
     assert first.difference is None and second.difference is not None
     gap = alone[1]["mAP"] - alone[0]["mAP"]
     assert second.difference.mean == pytest.approx(gap)
-    assert str(found).splitlines()[0].split()[:2] == ["mAP", "95"] and "6 queries scored." in str(
-        found,
+    assert str(result).splitlines()[0].split()[:2] == ["mAP", "95"] and "6 queries scored." in str(
+        result,
     )
 
 
-def test_each_model_is_compared_with_each_chain(several: DataSet) -> None:
+def test_compare_measures_each_model_with_each_chain(several: DataSet) -> None:
     chains = ((), CHAIN, parse_chain("dba:2"))
-    found = compare([COLOUR, SPREAD], several, request=Request(chains=chains))
-    names = [row["model"] for row in found.figures]
+    result = compare([COLOUR, SPREAD], several, request=Request(chains=chains))
+    names = [row["model"] for row in result.figures]
     own = ["", " + aqe:1@0", " + dba:2@0"]
     assert names == [f"{model}{chain}" for model in ("colour", "spread") for chain in own]
     evaluated = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
-    assert found.figures[1] == evaluated.figures
+    assert result.figures[1] == evaluated.figures
 
 
-def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
-    message = "compare needs two systems or more: --runs=RUN,RUN, --pretrained_model for the trunk as it is; or one and a --method."
+def test_compare_refuses_one_model_without_a_chain(several: DataSet) -> None:
+    message = (
+        "compare needs two models, or one model and a re-ranking method "
+        "(--runs=RUN,RUN, --pretrained_model, --method)."
+    )
     for request in (None, Request(), Request(chains=((),))):
         with pytest.raises(UsageError) as caught:
             compare([COLOUR], several, request=request)
@@ -339,7 +344,7 @@ def test_one_model_alone_is_no_comparison(several: DataSet) -> None:
     assert len(compare([COLOUR], several, request=Request(chains=(CHAIN,))).rows) == 2
 
 
-def test_improve_keeps_the_plain_measurement(several: DataSet) -> None:
+def test_measure_reranked_does_not_change_the_plain_measurement(several: DataSet) -> None:
     plain = measure(COLOUR, several.query, several.gallery)
     before = plain.ranking
     better = measure_reranked(
@@ -349,10 +354,10 @@ def test_improve_keeps_the_plain_measurement(several: DataSet) -> None:
     assert better.evaluated.name == "colour + aqe:1@0"
 
 
-# --- kept in a run
+# --- files in a run directory
 
 
-def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
+def test_results_of_data_sets_with_equal_names_have_different_files(
     several: DataSet,
     data: DataSet,
     tmp_path: Path,
@@ -360,11 +365,11 @@ def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
     run = run_in(tmp_path / "[2024] w*?")
     written: list[list[Path]] = []
     for one in (several, data):
-        found = evaluate(COLOUR, one)
-        written.append(write_to_run(run, found.final, found.figures, one, "", report=False))
-        assert read_json(written[-1][0]) == json.loads(json.dumps(found.figures))
+        result = evaluate(COLOUR, one)
+        written.append(write_to_run(run, result.final, result.figures, one, "", report=False))
+        assert read_json(written[-1][0]) == json.loads(json.dumps(result.figures))
         ranking = load_record(written[-1][1], Ranking)
-        np.testing.assert_array_equal(ranking.rows, found.final.ranking.rows)
+        np.testing.assert_array_equal(ranking.rows, result.final.ranking.rows)
     assert several.name == data.name == "products"
     metrics = sorted((run.path / "metrics").iterdir())
     assert len(metrics) == 2 and sorted(paths[0] for paths in written) == metrics
@@ -372,7 +377,7 @@ def test_results_on_two_data_sets_of_one_name_are_kept_side_by_side(
     assert [path.stem for path in metrics] == [path.stem for path in rankings]
 
 
-def test_a_result_with_a_method_is_kept_beside_the_plain_one(
+def test_result_with_a_method_does_not_overwrite_the_plain_one(
     several: DataSet,
     tmp_path: Path,
 ) -> None:
@@ -388,20 +393,20 @@ def test_a_result_with_a_method_is_kept_beside_the_plain_one(
     assert len(list((tmp_path / "metrics").iterdir())) == 2
 
 
-def test_only_the_first_places_of_a_ranking_are_kept(
+def test_written_ranking_is_cut(
     several: DataSet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("delf_ext.app.results.KEPT_PER_QUERY", 4)
-    found = evaluate(COLOUR, several)
+    result = evaluate(COLOUR, several)
     written: Any = write_to_run(
         run_in(tmp_path),
-        found.final,
-        found.figures,
+        result.final,
+        result.figures,
         several,
         "",
         False,
     )
     kept = load_record(written[1], Ranking)
-    np.testing.assert_array_equal(kept.rows, found.final.ranking.rows[:, :4])
+    np.testing.assert_array_equal(kept.rows, result.final.ranking.rows[:, :4])

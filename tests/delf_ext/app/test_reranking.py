@@ -1,4 +1,4 @@
-"""What is asked for of rankings, by when, and how the result is said."""
+"""Test requests, deadlines and the lines about a ranking."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import (
     Request,
     Reranker,
+    chain_name,
     finish_in_time,
-    first_skipped,
     for_embedding,
-    name_of,
     ranking_notes,
     require_folder,
     reserve,
@@ -33,7 +32,8 @@ from delf_ext.recipes import schema
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 
-AQE, DBA = parse_chain("aqe:5"), parse_chain("dba:3")
+AQE = parse_chain("aqe:5")
+DBA = parse_chain("dba:3")
 COPIES = schema.TestTime(("mirror",), queries_only=True)
 MODEL = Embedder("m", 32, "v1", lambda images: images, test_time=COPIES, ranking="aqe:5")
 PLAIN = Embedder("m", 32, "v1", lambda images: images)
@@ -49,35 +49,37 @@ PLAIN = Embedder("m", 32, "v1", lambda images: images)
         ((AQE, DBA), schema.TestTime(("flip",)), ((AQE, DBA), schema.TestTime(("flip",)))),
     ],
 )
-def test_what_is_not_asked_for_is_as_the_models_recipe_says(
+def test_request_takes_missing_values_from_the_models_recipe(
     chains: tuple | None,
     test_time: schema.TestTime | None,
     expected: tuple,
 ) -> None:
-    asked = Request(Deadline(5.0), chains, test_time, LocalSettings(min_inliers=3))
-    request = asked.of(MODEL)
+    given = Request(Deadline(5.0), chains, test_time, LocalSettings(min_inliers=3))
+    request = given.of(MODEL)
     assert (request.chains, request.test_time) == expected
-    assert request.deadline is asked.deadline and request.local is asked.local
+    assert request.deadline is given.deadline and request.local is given.local
 
 
-def test_a_model_without_wishes_is_ranked_plainly() -> None:
+def test_model_without_a_chain_is_ranked_plainly() -> None:
     request = Request().of(PLAIN)
     assert request.chain == () and request.test_time == schema.TestTime()
 
 
-def test_a_recipe_with_an_unknown_ranking_is_refused() -> None:
+def test_recipe_with_an_unknown_chain_is_refused() -> None:
     with pytest.raises(UsageError, match="--method names dba, aqe, .* Received 'center'."):
         Request().of(dataclasses.replace(PLAIN, ranking="center,aqe:5"))
 
 
-def test_one_chain_is_taken_and_several_are_refused() -> None:
+def test_chain_refuses_several_chains() -> None:
     assert Request().chain == Request(chains=()).chain == () and Request(chains=(AQE,)).chain == AQE
     with pytest.raises(UsageError) as caught:
         Request(chains=(AQE, DBA)).chain  # noqa: B018
-    assert str(caught.value) == "this takes one --method; `compare` takes several."
+    assert (
+        str(caught.value) == "only one chain is allowed here (--method); `compare` takes several."
+    )
 
 
-def test_geometric_steps_need_local_features_and_a_folder(tmp_path: Path) -> None:
+def test_geometric_step_needs_local_features_and_a_folder(tmp_path: Path) -> None:
     geometric = Request(chains=(AQE, parse_chain("dba:2,geometric:3")))
     assert geometric.needs_local_features and not Request(chains=(AQE,)).needs_local_features
     assert not Request().needs_local_features
@@ -85,11 +87,13 @@ def test_geometric_steps_need_local_features_and_a_folder(tmp_path: Path) -> Non
     require_folder(Request(chains=(AQE,)), None)
     with pytest.raises(UsageError) as caught:
         Reranker(geometric, ImageList([], []), None)
-    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    message = (
+        "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN)."
+    )
     assert str(caught.value) == message
 
 
-def test_a_missing_trunk_is_refused_before_the_work_unless_time_is_limited(tmp_path: Path) -> None:
+def test_missing_trunk_is_refused_at_once_without_a_time_limit(tmp_path: Path) -> None:
     geometric = Request(chains=(parse_chain("geometric:3"),))
     with pytest.raises(UsageError, match="DELF needs a trunk: pass --local_model, --run_dir or "):
         Reranker(geometric, ImageList([], []), tmp_path)
@@ -100,7 +104,7 @@ def test_a_missing_trunk_is_refused_before_the_work_unless_time_is_limited(tmp_p
 # --- time
 
 
-def test_embedding_leaves_a_part_of_the_time_to_what_follows() -> None:
+def test_embedding_leaves_time_for_later_work() -> None:
     now = [100.0]
     deadline = Deadline(20.0, lambda: now[0])
     assert for_embedding(deadline).remaining_s() == pytest.approx(0.85 * 20)
@@ -108,7 +112,7 @@ def test_embedding_leaves_a_part_of_the_time_to_what_follows() -> None:
     assert for_embedding(unlimited) is unlimited
 
 
-def test_the_reserve_is_a_multiple_of_what_was_needed_before() -> None:
+def test_reserve_is_a_multiple_of_the_time_used_before() -> None:
     assert reserve(Deadline(5.0, lambda: 7.0), 4.0, times=2) == 2.0 * 2 * (7.0 - 4.0)
 
 
@@ -120,16 +124,16 @@ def test_finish_in_time_ends_a_process_that_hangs() -> None:
         "work = lambda: ThreadPoolExecutor().submit(time.sleep, 60).result()\n"
         "finish_in_time(work, Deadline(1.0), Path('ranking.npz'), print)"
     )
-    begun = time.monotonic()
-    done = subprocess.run(
+    started_s = time.monotonic()
+    process = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         timeout=50,
     )
-    said = "time budget: 1 s are over; ranking.npz holds the ranking that was ready."
-    assert done.returncode == 0 and done.stdout == f"{said}\n"
-    assert time.monotonic() - begun < 40
+    line = "time budget: 1 s are over; ranking.npz holds the ranking that was ready."
+    assert process.returncode == 0 and process.stdout == f"{line}\n"
+    assert time.monotonic() - started_s < 40
 
 
 def test_finish_in_time_lets_work_finish(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,22 +156,21 @@ def test_finish_in_time_raises_what_work_raises() -> None:
             finish_in_time(lambda: 1 / 0, deadline, Path("x"), print)
 
 
-# --- in words
+# --- lines about a ranking
 
 
 def ranking(complete: list[bool] | None = None) -> Ranking:
-    rows, scores = np.array([[0], [0]]), np.ones((2, 1), np.float32)
     return Ranking(
         np.array(["a", "b"]),
         np.array(["x"]),
-        rows,
-        scores,
+        np.array([[0], [0]]),
+        np.ones((2, 1), np.float32),
         complete=complete,
         provenance="by hand",
     )
 
 
-def test_how_a_ranking_came_about() -> None:
+def test_ranking_notes_name_steps_incomplete_queries_and_time_left() -> None:
     assert list(ranking_notes(ranking(), Deadline())) == ["ranking: by hand"]
     lines = list(ranking_notes(ranking([True, False]), Deadline(10.0, lambda: 3.0)))
     assert lines == [
@@ -177,15 +180,5 @@ def test_how_a_ranking_came_about() -> None:
     ]
 
 
-def test_a_chain_is_named_as_it_is_written() -> None:
-    assert name_of(parse_chain("dba:10,aqe:5@3")) == "dba:10@0, aqe:5@3" and name_of(()) == ""
-
-
-def test_the_first_skipped_files_are_named_and_the_others_counted() -> None:
-    skipped = [(f"{row}.jpg", "broken") for row in range(4)]
-    assert list(first_skipped(skipped, "left out", shown=2)) == [
-        "left out: 0.jpg: broken",
-        "left out: 1.jpg: broken",
-        "left out: 4 in all",
-    ]
-    assert list(first_skipped(skipped[:2], "left out", shown=2))[-1] == "left out: 1.jpg: broken"
+def test_chain_name_is_the_chain_as_written() -> None:
+    assert chain_name(parse_chain("dba:10,aqe:5@3")) == "dba:10@0, aqe:5@3" and chain_name(()) == ""

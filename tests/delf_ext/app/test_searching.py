@@ -1,4 +1,4 @@
-"""Search, re-rank and extract: photographs in, hits or embeddings out."""
+"""Test search, rerank and extract."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from delf_ext.app.searching import Hit, extract, images_of, rerank, search
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder
 from delf_ext.recipes import schema
+from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 
 SIZE_PX = 32
@@ -32,7 +33,7 @@ def unit_colours(images: ImageList) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_hits_are_the_nearest_photographs_of_a_loop(data: DataSet) -> None:
+def test_search_returns_the_nearest_images_in_order(data: DataSet) -> None:
     hits = search(COLOUR, data.query, data.gallery, top_k=4)
     scores = unit_colours(data.query) @ unit_colours(data.gallery).T
     assert len(hits) == len(data.query)
@@ -44,16 +45,17 @@ def test_hits_are_the_nearest_photographs_of_a_loop(data: DataSet) -> None:
         assert found == hits.of(row) and isinstance(found[0], Hit)
 
 
-def test_folders_and_single_files_are_searched(products: Path, data: DataSet) -> None:
-    folder, photograph = products / "test" / "test_data" / "reference", data.gallery.paths[2]
-    ((path, found),) = search(COLOUR, str(photograph), folder, top_k=1)
-    assert path == photograph == found[0].path and found[0].score == pytest.approx(1.0, abs=1e-6)
-    whole = search(COLOUR, Path(photograph), folder, top_k=None)
+def test_search_takes_folders_and_single_files(products: Path, data: DataSet) -> None:
+    folder = products / "test" / "test_data" / "reference"
+    image_path = data.gallery.paths[2]
+    ((path, found),) = search(COLOUR, str(image_path), folder, top_k=1)
+    assert path == image_path == found[0].path and found[0].score == pytest.approx(1.0, abs=1e-6)
+    whole = search(COLOUR, Path(image_path), folder, top_k=None)
     assert len(whole.of(0)) == len(data.gallery)
-    assert len(search(COLOUR, photograph, folder, top_k=1000).of(0)) == len(data.gallery)
+    assert len(search(COLOUR, image_path, folder, top_k=1000).of(0)) == len(data.gallery)
 
 
-def test_copies_that_the_models_recipe_asks_for_are_used(data: DataSet) -> None:
+def test_search_uses_the_copies_of_the_models_recipe(data: DataSet) -> None:
     half = Embedder("left", SIZE_PX, "v1", lambda images: mean_colour(images[:, :, :16]))
     copies = Embedder("left", SIZE_PX, "v1", half.embed, test_time=schema.TestTime(("mirror",)))
     plain, mirrored = (search(model, data.query, data.gallery) for model in (half, copies))
@@ -61,13 +63,13 @@ def test_copies_that_the_models_recipe_asks_for_are_used(data: DataSet) -> None:
 
 
 @pytest.mark.parametrize("top_k", [0, -3])
-def test_no_hit_at_all_is_refused(data: DataSet, top_k: int) -> None:
+def test_search_refuses_top_k_below_one(data: DataSet, top_k: int) -> None:
     with pytest.raises(UsageError) as caught:
         search(COLOUR, data.query, data.gallery, top_k=top_k)
-    assert str(caught.value) == f"--top_k must be at least 1. Received {top_k}."
+    assert str(caught.value) == f"top_k must be at least 1. Received {top_k}."
 
 
-def test_nothing_to_search_with_or_in_is_refused(tmp_path: Path, data: DataSet) -> None:
+def test_search_refuses_empty_or_unreadable_lists(tmp_path: Path, data: DataSet) -> None:
     with pytest.raises(ValueError, match="none: not found. Give an image or a folder of images."):
         search(COLOUR, tmp_path / "none", data.gallery)
     with pytest.raises(ValueError, match="no image in it"):
@@ -77,7 +79,7 @@ def test_nothing_to_search_with_or_in_is_refused(tmp_path: Path, data: DataSet) 
         search(COLOUR, tmp_path / "broken.jpg", data.gallery)
 
 
-def test_photographs_that_cannot_be_read_are_left_out(tmp_path: Path, data: DataSet) -> None:
+def test_search_skips_unreadable_images(tmp_path: Path, data: DataSet) -> None:
     for row, path in enumerate(data.gallery.paths[:2]):
         (tmp_path / f"{row}.jpg").write_bytes(Path(path).read_bytes())
     (tmp_path / "broken.jpg").write_text("no image")
@@ -87,7 +89,7 @@ def test_photographs_that_cannot_be_read_are_left_out(tmp_path: Path, data: Data
     assert path == str(tmp_path / "broken.jpg") and reason
 
 
-def test_hits_are_re_ranked(data: DataSet) -> None:
+def test_rerank_returns_the_same_images_in_a_new_order(data: DataSet) -> None:
     hits = search(COLOUR, data.query, data.gallery, top_k=None)
     better = rerank(hits, "dba:2, k_reciprocal:3,2")
     assert better.retrieval is hits.retrieval
@@ -97,19 +99,19 @@ def test_hits_are_re_ranked(data: DataSet) -> None:
     assert rerank(hits, "").ranking is hits.ranking
 
 
-def test_a_method_that_cannot_be_used_is_refused(data: DataSet) -> None:
+def test_rerank_refuses_unknown_methods_and_missing_folders(data: DataSet) -> None:
     hits = search(COLOUR, data.query, data.gallery)
     with pytest.raises(UsageError, match="--method names dba, aqe, .* Received 'best'."):
         rerank(hits, "best")
     with pytest.raises(UsageError) as caught:
         rerank(hits, "geometric:2")
-    message = "geometric keeps local features: pass --out=FOLDER, or --run_dir."
+    message = (
+        "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN)."
+    )
     assert str(caught.value) == message
 
 
-def test_a_request_gives_its_deadline_and_not_its_chains(data: DataSet) -> None:
-    from delf_ext.reranking.chain import parse_chain
-
+def test_rerank_uses_the_deadline_of_the_request_and_not_its_chains(data: DataSet) -> None:
     hits = search(COLOUR, data.query, data.gallery, top_k=None)
     late = Request(Deadline(0.0), (parse_chain("dba:2"),))
     found = rerank(hits, "aqe:2", request=late).ranking
@@ -118,7 +120,7 @@ def test_a_request_gives_its_deadline_and_not_its_chains(data: DataSet) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "list", "text"])
-def test_embeddings_are_extracted(kind: str, products: Path, data: DataSet) -> None:
+def test_extract_returns_embeddings_and_images(kind: str, products: Path, data: DataSet) -> None:
     folder = products / "test" / "test_data" / "query"
     images = {"folder": folder, "text": str(folder), "list": data.query}[kind]
     features, kept = extract(COLOUR, images, batch_size=2)
@@ -128,7 +130,9 @@ def test_embeddings_are_extracted(kind: str, products: Path, data: DataSet) -> N
         np.testing.assert_allclose(embedding, expected[path], atol=1e-6)
 
 
-def test_a_list_is_used_as_it_is_and_a_folder_is_listed(data: DataSet, products: Path) -> None:
+def test_images_of_returns_a_list_unchanged_and_lists_a_folder(
+    data: DataSet, products: Path
+) -> None:
     assert images_of(data.query) is data.query
     listed = images_of(products / "test" / "test_data" / "query")
     assert sorted(listed.paths.tolist()) == sorted(data.query.paths.tolist())
