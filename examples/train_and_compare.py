@@ -1,4 +1,4 @@
-"""Train two recipes on your data and compare them: python examples/train_and_compare.py DATA OUT [SETTING ...]"""
+"""Train two recipes and compare them: python examples/train_and_compare.py DATA OUT [SETTING]."""
 
 import sys
 

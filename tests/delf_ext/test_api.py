@@ -1,4 +1,4 @@
-"""The names that a notebook imports: lazy, documented, typed."""
+"""Test the public names of the package: lazy, documented, typed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ import delf_ext
 
 
 @pytest.mark.parametrize("name", delf_ext.EXPORTS)
-def test_a_name_is_exported_and_documented(name: str) -> None:
-    found = getattr(delf_ext, name)
-    assert name in dir(delf_ext) and inspect.getdoc(found)
-    if inspect.isfunction(found):
-        assert "Args:" in found.__doc__ or len(inspect.signature(found).parameters) <= 2
-        hints = inspect.signature(found)
-        assert all(
-            one.annotation is not inspect.Parameter.empty for one in hints.parameters.values()
-        )
+def test_public_name_is_documented_and_typed(name: str) -> None:
+    exported = getattr(delf_ext, name)
+    assert name in dir(delf_ext) and inspect.getdoc(exported)
+    if inspect.isfunction(exported):
+        parameters = inspect.signature(exported).parameters.values()
+        assert "Args:" in exported.__doc__ or len(parameters) <= 2
+        assert all(one.annotation is not inspect.Parameter.empty for one in parameters)
 
 
-def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
+def test_unknown_name_raises_error_that_lists_the_public_names() -> None:
     with pytest.raises(
         AttributeError, match="has no attribute 'serch'. It has: Embedder, UsageError, compare, "
     ):
         _ = delf_ext.serch
 
 
-def test_importing_the_package_imports_nothing_else(root: Path) -> None:
+def test_importing_the_package_imports_no_library(root: Path) -> None:
     code = (
         "import sys, delf_ext; print(*({'numpy', 'tensorflow', 'PIL', 'absl'} & set(sys.modules)))"
     )
@@ -41,7 +39,6 @@ def test_importing_the_package_imports_nothing_else(root: Path) -> None:
     assert result.stdout.strip() == ""
 
 
-def test_the_package_says_that_it_is_typed(root: Path) -> None:
-    assert (root / "delf_ext" / "py.typed").is_file() and '"delf_ext": ["py.typed"]' in (
-        root / "setup.py"
-    ).read_text()
+def test_package_is_marked_as_typed(root: Path) -> None:
+    assert (root / "delf_ext" / "py.typed").is_file()
+    assert '"delf_ext": ["py.typed"]' in (root / "setup.py").read_text()

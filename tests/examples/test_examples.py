@@ -1,4 +1,4 @@
-"""The examples run as they are, on drawn products; settings make them small."""
+"""Run the examples on drawn products. Settings make the networks small."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = (
 )
 
 
-def test_train_compare_and_search(
+def test_examples_train_compare_and_search(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn = draw_dataset(tmp_path / "products", DrawConfig(16, 64, 4, 12, 48), progress=False)
@@ -37,5 +37,5 @@ def test_train_compare_and_search(
 
 
 @pytest.mark.parametrize("name", ["search.py", "train_and_compare.py"])
-def test_an_example_fits_fifteen_lines(root: Path, name: str) -> None:
+def test_example_has_at_most_fifteen_lines(root: Path, name: str) -> None:
     assert len((root / "examples" / name).read_text().splitlines()) <= 15
