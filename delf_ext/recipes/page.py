@@ -25,8 +25,7 @@ parts; `delf_ext/recipes/` documents every part and its settings:
 and `--set PATH=VALUE` changes one value:
 
 ```
-mandoo --recipe=mandoo_block3 --set optimizer.lr=1e-3 --set stages.0.epochs=20 \\
-    --data=photos/ --run_dir=runs/block3
+mandoo --recipe=mandoo_block3 --set stages.0.epochs=20 --data=photos/ --run_dir=runs/block3
 ```
 """
 

@@ -1,1 +1,1 @@
-"""Run directories: one format for every model, and what opens one."""
+"""Read and write run directories, and open models."""

@@ -1,4 +1,4 @@
-"""Compare what the manifest says of a checkpoint with the trunk that is asked for."""
+"""Decide the stride layout of a trunk, and compare its weights with the recipe."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ DEFAULT_LAYOUT = "slim"
 
 
 def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Trunk:
-    """Return the trunk with its layout decided: its own, else the one that the weights name, else TF-Slim's.
+    """Replace the layout "auto" of a trunk by the layout of its weights.
 
     Args:
-        trunk: whose layout may be "auto".
+        trunk: its layout may be "auto".
         checkpoint: path of the weights; "" for random ones.
-        log: called with a line when the layout is assumed.
+        log: called with one line if the layout of the weights is unknown and TF-Slim's is assumed.
+
+    Returns:
+        The trunk with a layout other than "auto", unless its source has no layouts.
 
     Raises:
-        ValueError: when the weights are of another trunk or layout.
+        ValueError: the weights are of another trunk or layout.
     """
     if trunk.source != "slim":
         return trunk
-    decided = dataclasses.replace(
-        trunk, layout=DEFAULT_LAYOUT if trunk.layout == "auto" else trunk.layout
-    )
+    layout = DEFAULT_LAYOUT if trunk.layout == "auto" else trunk.layout
     if not checkpoint:
-        return decided
+        return dataclasses.replace(trunk, layout=layout)
     info = describe(checkpoint.removesuffix(".index"))
     if info is None:
         if trunk.layout == "auto" and trunk.name.startswith("resnet_v1"):
             log(
-                f"{checkpoint}: nothing says which stride layout these weights have; assuming TF-Slim's (--layout changes it)."
+                f"{checkpoint}: the stride layout of these weights is unknown; "
+                "assuming TF-Slim's. Pass --layout to change it."
             )
-        return decided
+        return dataclasses.replace(trunk, layout=layout)
     if info.backbone != trunk.name:
         raise ValueError(
-            f"{checkpoint} holds {info.backbone}, not {trunk.name}: pass --resnet_type={info.backbone}/..."
+            f"{checkpoint} holds {info.backbone}, not {trunk.name}: "
+            f"pass --resnet_type={info.backbone}/..."
         )
     if trunk.layout not in ("auto", info.layout):
         raise ValueError(
-            f"{checkpoint} has layout {info.layout}, not {trunk.layout}: it would load and work badly. Leave --layout out."
+            f"{checkpoint} has layout {info.layout}, not {trunk.layout}: the weights would load, "
+            "but the embeddings would be bad. Leave --layout out."
         )
     return dataclasses.replace(trunk, layout=info.layout)

@@ -53,8 +53,8 @@ def open_model(
     never loaded.
 
     Args:
-        source: a run directory, a checkpoint, FILE.onnx or an ensemble of these. A path is
-            recognised by what is there.
+        source: a run directory, a checkpoint, FILE.onnx or an ensemble of these, or the path of
+            one.
         runtime: library and precision that compute the embeddings.
         store: store new embeddings, in the run directory or in the user's cache folder.
         features: folder that `extract` filled; embeddings found there are not computed again.
@@ -65,7 +65,8 @@ def open_model(
         An Embedder, or an Ensemble of them.
 
     Raises:
-        ValueError: the source cannot be used.
+        UsageError: the source does not exist, or the runtime does not fit it.
+        ValueError: the source is damaged or not built yet.
         StaleArtifact: `features` is of another model.
 
     Examples:

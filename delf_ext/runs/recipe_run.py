@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 def recipe_of(run: Run) -> codec.AnyRecipe:
     """Return the recipe of a run.
 
+    Args:
+        run: a run of kind "recipe" or "ensemble".
+
+    Returns:
+        The recipe.
+
     Raises:
         ValueError: recipe.json does not hold a recipe; the message names the place in the file.
     """
@@ -42,7 +48,13 @@ def require_no_reduction(recipe: schema.Recipe, where: str = "") -> None:
 
 
 def best_weights(run: Run) -> Path:
-    """Return the path prefix of the best checkpoint, or of the last one if none was chosen as best.
+    """Return the best checkpoint of a run, or the last one if none was chosen as best.
+
+    Args:
+        run: a run of one recipe.
+
+    Returns:
+        Path prefix of the checkpoint.
 
     Raises:
         ValueError: the run has saved no checkpoint.
@@ -55,8 +67,8 @@ def best_weights(run: Run) -> Path:
         path = best or CheckpointFolder(run.checkpoints, "last").newest()
     if path is None:
         raise ValueError(
-            f"{run.checkpoints}: no checkpoint; the run has saved nothing yet. "
-            "Train it further with --resume."
+            f"{run.checkpoints}: no checkpoint; the run has not saved one yet. "
+            "Pass --resume to continue its training."
         )
     return path
 
@@ -106,7 +118,7 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.Recipe)
     require_no_reduction(recipe, f"{run.path}: ")
-    # Fixed here, with the digest: a running training may save better weights before the first batch.
+    # Chosen here for digest and weights: a running training may save others before the first batch.
     checkpoint = best_weights(run)
     size_px = recipe.final_size_px
     trunk = dataclasses.replace(recipe.model.trunk, weights="")
@@ -127,7 +139,13 @@ def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
 
 
 def members_of(run: Run) -> EnsembleSource:
-    """Return the members of a trained ensemble as a source of `open_model`.
+    """Return the members of a trained ensemble as a source for `open_model`.
+
+    Args:
+        run: a run of kind "ensemble".
+
+    Returns:
+        The source.
 
     Raises:
         ValueError: recipe.json does not hold a recipe.

@@ -1,4 +1,4 @@
-"""What has been read of a run directory: the run, and the facts of its making."""
+"""Define the records of a run: its kind, its recipe, and how it was made."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2  # 1 had config.json: see upgrade.py
-RECIPE, FACTS = "recipe.json", "facts.json"
+# Format 1 had config.json instead of recipe.json: see upgrade.py.
+FORMAT = 2
+RECIPE = "recipe.json"
+FACTS = "facts.json"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run was made with, apart from its recipe.
+    """How a run was made, apart from its recipe.
 
-    data: path of the data set. data_digest: of its training images, by content. class_names: the classes in the order
-    of the logits. held_out: class names or image ids of the validation split. weights: the checkpoint that the trunk
-    started from. settings: seed, precision and the like. infer: flags of a later submission that came with the
-    training command. history: one line for each time the run was started, forked or resumed.
+    Attributes:
+        data: path or name of the data set.
+        data_digest: digest of the contents of the training images.
+        class_names: names of the classes, in the order of the logits.
+        held_out: class names or image ids of the dev split.
+        weights: path of the checkpoint that the trunk started from; "" for random weights.
+        settings: seed, precision and other settings.
+        infer: flags of a later submission that were passed to the training command.
+        history: one line for each start of the run.
+        versions: package -> version.
+        commit: commit of this project; "" outside a clone.
     """
 
     data: str = ""
@@ -43,14 +52,20 @@ class Facts:
 
     @property
     def seed(self) -> int:
+        """Seed of the random choices."""
         return int(self.settings.get("seed", 0))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that has been read: its kind, what recipe.json holds for this kind, and its facts.
+    """A run directory that was read.
 
-    is_old: made by an earlier version, and readable through `upgrade` alone.
+    Attributes:
+        path: the run directory.
+        kind: "recipe", "ensemble", or another system.
+        recipe: plain JSON data that recipe.json holds for this kind.
+        facts: how the run was made.
+        is_old: an earlier version made the run, so `upgrade` read it.
     """
 
     path: Path
@@ -61,8 +76,10 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
         return self.path / "checkpoint"
 
     @property
     def features(self) -> Path:
+        """Folder of the stored embeddings."""
         return self.path / "features"

@@ -1,6 +1,7 @@
-"""A run directory: `recipe.json`, `facts.json`, `checkpoint/`, `metrics/NAME.json`, `features/`.
+"""Write and read run directories.
 
-Imports no TensorFlow. The official baseline writes and reads this format too.
+A run directory holds `recipe.json`, `facts.json`, `checkpoint/`, `metrics/NAME.json` and
+`features/`. The official baseline uses the same format. This module does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,66 +23,97 @@ from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
 
 NO_RUN = "Pass the directory of a trained run, or train it first."
+RESTORE = "Restore the file, or train again."
 PACKAGES = ("tensorflow", "tf-slim", "tensorflow-addons", "numpy", "pillow")
+"""Packages that decide what a run computes."""
 
 
 def is_run(path: Path) -> bool:
-    """Return whether the directory holds a run, of this or an earlier version, or the beginning of one."""
+    """Return whether a directory holds a run: a finished, an unfinished or an old one."""
     return any((path / name).exists() for name in (RECIPE, "config.json", "checkpoint"))
 
 
 def write_run(path: Path, kind: str, recipe: Any, facts: Facts) -> Run:
-    """Write recipe.json and facts.json. recipe: plain JSON data. From then on the directory is a run."""
+    """Write recipe.json and facts.json, which make a directory a run.
+
+    Args:
+        path: the run directory; created if needed.
+        kind: kind of the run: "recipe", "ensemble", or another system.
+        recipe: plain JSON data.
+        facts: how the run was made.
+
+    Returns:
+        The run.
+    """
     write_json(path / FACTS, dataclasses.asdict(facts))
     write_json(path / RECIPE, {"format": FORMAT, "kind": kind, "recipe": recipe})
     return Run(path, kind, recipe, facts)
 
 
 def read_run(path: str | Path) -> Run:
-    """Read the run in a directory, of this or an earlier version.
+    """Read the run in a directory, also one of an earlier version.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The run.
 
     Raises:
-        ValueError: in one line, when there is no run, a file is damaged, or a newer version made it.
+        ValueError: there is no run, a file is damaged, or a newer version made the run.
     """
     path = Path(path)
-    if not (path / RECIPE).exists() and (path / "config.json").exists():
-        return upgrade(path)
-    if not (path / RECIPE).exists():
-        raise ValueError(f"{path / RECIPE}: not found. {NO_RUN}")
-    stored = read_json(path / RECIPE)
+    file = path / RECIPE
+    if not file.exists():
+        if (path / "config.json").exists():
+            return upgrade(path)
+        raise ValueError(f"{file}: not found. {NO_RUN}")
+    stored = read_json(file)
     if not isinstance(stored, dict) or set(stored) != {"format", "kind", "recipe"}:
         raise ValueError(
-            f"{path / RECIPE}: not a run's recipe: it must hold format, kind and recipe."
+            f"{file}: not the recipe of a run: it must hold format, kind and recipe. {RESTORE}"
         )
     if stored["format"] != FORMAT:
         raise ValueError(
-            f"{path}: was made by another version of mandoo (format {stored['format']}; this one reads {FORMAT}). Update mandoo."
+            f"{path}: made by another version of mandoo (format {stored['format']}; "
+            f"this one reads {FORMAT}). Update mandoo."
         )
     return Run(path, str(stored["kind"]), stored["recipe"], read_facts(path))
 
 
 def read_facts(path: Path) -> Facts:
-    """Read facts.json. Raises: ValueError naming the file."""
+    """Read facts.json of a run directory.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The facts.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    file = path / FACTS
     try:
-        return strict(Facts, read_json(path / FACTS))
+        return strict(Facts, read_json(file))
     except (TypeError, ValueError) as error:
-        reason = str(error).removeprefix(f"{path / FACTS}: ")
-        raise ValueError(f"{path / FACTS}: not a run's facts ({reason}).") from None
+        reason = str(error).removeprefix(f"{file}: ").removesuffix(".")
+        raise ValueError(f"{file}: not the facts of a run ({reason}). {RESTORE}") from None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the installed PACKAGES."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def commit() -> str:
-    """Return the commit of this code, "" outside a clone."""
+    """Return the commit of this clone, or "" outside a clone."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
@@ -90,9 +122,16 @@ def commit() -> str:
 
 
 def checkpoint_digest(path: Path) -> str:
-    """Return the digest of a checkpoint's files, given its path prefix, without reading them as weights.
+    """Compute the digest of a checkpoint's files; the weights are not loaded.
 
-    Raises: ValueError when there is no such checkpoint.
+    Args:
+        path: path prefix of a checkpoint, or a checkpoint of one file.
+
+    Returns:
+        24 hex digits.
+
+    Raises:
+        ValueError: there is no such checkpoint.
     """
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
     files = [file for file in files if file.is_file() and file.suffix != ".json"]
@@ -107,14 +146,22 @@ def checkpoint_digest(path: Path) -> str:
 
 
 def result_name(data_name: str, contents: list[str], method: str = "") -> str:
-    """Return the name under which the result on one data set is kept, such as "grocery-3f2a91" or "...-aqe-5".
+    """Return the file name of the result on one data set, such as "grocery-3f2a91-aqe-5".
 
-    data_name: of the data set. contents: of its photographs, by digest, so that two data sets of one name stay apart.
+    Args:
+        data_name: name of the data set.
+        contents: digests of its images, so that two data sets of one name have different results.
+        method: name of the re-ranking chain; "" for none.
+
+    Returns:
+        A name without spaces and slashes.
     """
-    text = "-".join([data_name, digest_of(contents)[:6], *([method] if method else [])])
-    return re.sub(r"[^\w.@-]+", "-", text)
+    parts = [data_name, digest_of(contents)[:6]]
+    if method:
+        parts.append(method)
+    return re.sub(r"[^\w.@-]+", "-", "-".join(parts))
 
 
 def jsonable(value: Any) -> Any:
-    """Return `value` as JSON gives it back: tuples become lists."""
+    """Return `value` as JSON would return it: tuples become lists."""
     return json.loads(json.dumps(value))

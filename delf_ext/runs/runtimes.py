@@ -64,7 +64,7 @@ def mark_bfloat16(model: Embedder) -> Embedder:
 
 
 def _with_precision(embed: Embed, choice: str) -> Embed:
-    """Set TensorFlow's precision before each call, because models of both precisions may alternate."""
+    """Set TensorFlow's precision before each call: models of both precisions may alternate."""
 
     def run(images: np.ndarray) -> np.ndarray:
         set_mixed_precision(choice)

@@ -1,4 +1,7 @@
-"""What a model can be opened from: a run, a checkpoint, an ONNX file, or several of these. Plain, picklable records."""
+"""Define what `open_model` opens: a run, a checkpoint, an ONNX file, or an ensemble of these.
+
+The records can be pickled, to send them to another process.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,30 @@ POOLINGS: dict[str, schema.Pool] = {
     "gem": schema.Gem(),
     "attention": schema.FeatureNorm(),
 }
-"""The poolings of an untrained trunk, by the value of --pooling."""
+"""Value of --pooling -> pooling of a trunk that is used without training."""
 RUNTIMES = ("auto", "tensorflow", "openvino", "openvino-int8", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class RunSource:
-    """A run directory, of any system."""
+    """Run directory of any system.
+
+    Attributes:
+        path: the directory.
+    """
 
     path: str
 
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Pretrained weights as they are: a trunk, its end point and a pooling; nothing is trained.
+    """Pretrained trunk without further training.
 
-    path: of a TensorFlow checkpoint, V1 or V2. size_px: side of the photographs.
+    Attributes:
+        path: path prefix of a TensorFlow checkpoint, V1 or V2.
+        trunk: network and end point.
+        pool: from feature map to embedding.
+        size_px: side of the input images in pixels.
     """
 
     path: str
@@ -39,14 +50,25 @@ class CheckpointSource:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """FILE.onnx, with FILE.onnx.json beside it, which says how it wants its photographs."""
+    """ONNX network; FILE.onnx.json beside it describes the input.
+
+    Attributes:
+        path: path of FILE.onnx.
+    """
 
     path: str
 
 
 @dataclass(frozen=True)
 class EnsembleSource:
-    """Several models whose embeddings are joined. ranking: a chain of re-rankers."""
+    """Several models whose embeddings are joined.
+
+    Attributes:
+        members: sources of the models.
+        join: how the embeddings are joined.
+        name: shown to the user.
+        ranking: chain of re-rankers to use if none is named; "" means none.
+    """
 
     members: tuple[ModelSource, ...]
     join: schema.Join = schema.Concatenate()
@@ -59,7 +81,12 @@ ModelSource = RunSource | CheckpointSource | OnnxSource | EnsembleSource
 
 @dataclass(frozen=True)
 class Runtime:
-    """What computes embeddings. name: one of RUNTIMES. mixed_precision: "auto", "off" or "bfloat16"."""
+    """Library and precision that compute embeddings.
+
+    Attributes:
+        name: one of RUNTIMES.
+        mixed_precision: "auto", "off" or "bfloat16".
+    """
 
     name: str = "auto"
     mixed_precision: str = "auto"
@@ -82,16 +109,23 @@ def require_runtime(source: ModelSource, runtime: Runtime) -> None:
 
 
 def source_of(path: str | Path) -> ModelSource:
-    """Return the source that a path means: a directory is a run, FILE.onnx an ONNX network, else a checkpoint.
+    """Return the source at a path: a directory is a run, FILE.onnx an ONNX network.
 
-    Raises: UsageError when nothing is there.
+    Args:
+        path: path of a directory or file, or path prefix of a checkpoint.
+
+    Returns:
+        The source.
+
+    Raises:
+        UsageError: the path does not exist.
     """
-    place = Path(path)
-    if place.is_dir():
+    path = Path(path)
+    if path.is_dir():
         return RunSource(str(path))
-    if place.suffix == ".onnx":
+    if path.suffix == ".onnx":
         return OnnxSource(str(path))
-    prefix = Path(str(path).removesuffix(".index"))
-    if place.is_file() or Path(f"{prefix}.index").is_file():
-        return CheckpointSource(str(prefix))
+    prefix = str(path).removesuffix(".index")
+    if path.is_file() or Path(f"{prefix}.index").is_file():
+        return CheckpointSource(prefix)
     raise UsageError(f"{path}: no run directory, checkpoint or ONNX file there.")

@@ -69,7 +69,7 @@ def test_a_run_is_not_overwritten_and_not_mixed(tmp_path: Path):
         ("{", "recipe.json: not readable as JSON"),
         (
             '{"kind": "keras_baseline"}',
-            "recipe.json: not a run's recipe: it must hold format, kind",
+            "recipe.json: not the recipe of a run: it must hold format, kind",
         ),
     ],
 )

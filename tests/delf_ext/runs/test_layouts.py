@@ -26,10 +26,10 @@ def test_the_manifest_says_the_layout() -> None:
 
 
 def test_unknown_weights_are_taken_for_tf_slims_and_that_is_said() -> None:
-    assumed = "assuming TF-Slim's (--layout changes it)."
+    assumed = "assuming TF-Slim's. Pass --layout to change it."
     layout, said = decided("mine.ckpt")
     assert layout == "slim" and said == [
-        f"mine.ckpt: nothing says which stride layout these weights have; {assumed}",
+        f"mine.ckpt: the stride layout of these weights is unknown; {assumed}",
     ]
     assert decided("mine.ckpt", Trunk(layout="v1.5")) == ("v1.5", [])
     assert decided("mine.ckpt", Trunk("vgg_16", end_point="conv5")) == ("slim", [])
@@ -51,7 +51,10 @@ def test_contradictions_are_refused() -> None:
     assert str(other_trunk.value) == f"{SLIM} {holds}"
     with pytest.raises(ValueError) as other_layout:
         decided(PQF, Trunk(layout="slim"))
-    has = "has layout v1.5, not slim: it would load and work badly. Leave --layout out."
+    has = (
+        "has layout v1.5, not slim: the weights would load, but the embeddings would be bad. "
+        "Leave --layout out."
+    )
     assert str(other_layout.value) == f"{PQF} {has}"
 
 

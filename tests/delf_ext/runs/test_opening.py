@@ -215,8 +215,10 @@ def test_load_model_gives_the_network_itself(
 
 def test_a_run_that_has_saved_nothing_is_refused(tmp_path: Path, tiny: Recipe) -> None:
     write_run(tmp_path, "recipe", codec.to_json(tiny), Facts())
-    hint = "no checkpoint; the run has saved nothing yet. Train it further with --resume."
-    assert refusal(lambda: open_model(tmp_path)) == f"{tmp_path / 'checkpoint'}: {hint}"
+    hint = "the run has not saved one yet. Pass --resume to continue its training."
+    assert (
+        refusal(lambda: open_model(tmp_path)) == f"{tmp_path / 'checkpoint'}: no checkpoint; {hint}"
+    )
 
 
 def test_a_run_whose_recipe_asks_for_what_is_not_built_is_refused(

@@ -17,6 +17,7 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import (
     FORMAT,
+    RESTORE,
     Facts,
     Run,
     checkpoint_digest,
@@ -104,8 +105,8 @@ def test_a_half_written_file_is_refused_by_name(path: Path, name: str, share: fl
 def test_a_file_that_is_no_recipe_of_a_run_is_refused(path: Path, content: str) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "recipe.json").write_text(content)
-    message = "not a run's recipe: it must hold format, kind and recipe."
-    assert refusal(path) == f"{path / 'recipe.json'}: {message}"
+    message = "not the recipe of a run: it must hold format, kind and recipe."
+    assert refusal(path) == f"{path / 'recipe.json'}: {message} {RESTORE}"
 
 
 @pytest.mark.parametrize(
@@ -113,13 +114,13 @@ def test_a_file_that_is_no_recipe_of_a_run_is_refused(path: Path, content: str) 
     [
         ('{"dta": 3}', "unknown key dta in Facts. Known: class_names, commit, data, data_digest, "),
         ("[]", "Facts must be a mapping with some of: class_names, "),
-        ('{"class_names": 3}', "class_names must be a list. Received 3."),
+        ('{"class_names": 3}', "class_names must be a list. Received 3"),
     ],
 )
 def test_a_file_that_is_no_facts_of_a_run_is_refused(path: Path, content: str, reason: str) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "facts.json").write_text(content)
-    assert refusal(path).startswith(f"{path / 'facts.json'}: not a run's facts ({reason}")
+    assert refusal(path).startswith(f"{path / 'facts.json'}: not the facts of a run ({reason}")
 
 
 def test_facts_that_are_missing_altogether_are_refused_by_name(path: Path) -> None:
@@ -127,7 +128,8 @@ def test_facts_that_are_missing_altogether_are_refused_by_name(path: Path) -> No
     (path / "facts.json").unlink()
     with pytest.raises(ValueError) as caught:
         read_facts(path)
-    assert str(caught.value) == f"{path / 'facts.json'}: not a run's facts (not found.)."
+    message = "not the facts of a run (not found)."
+    assert str(caught.value) == f"{path / 'facts.json'}: {message} {RESTORE}"
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 1, "2"])
@@ -136,7 +138,7 @@ def test_a_run_of_another_format_is_refused(path: Path, version: object) -> None
     stored = json.loads((path / "recipe.json").read_text())
     (path / "recipe.json").write_text(json.dumps({**stored, "format": version}))
     formats = f"(format {version}; this one reads {FORMAT})"
-    message = f"was made by another version of mandoo {formats}. Update mandoo."
+    message = f"made by another version of mandoo {formats}. Update mandoo."
     assert refusal(path) == f"{path}: {message}"
 
 

@@ -216,8 +216,8 @@ def test_an_old_run_without_a_checkpoint_is_refused(old_run: Path) -> None:
     shutil.rmtree(old_run / "checkpoint")
     with pytest.raises(ValueError) as caught:
         open_model(old_run)
-    hint = "no checkpoint; the run has saved nothing yet. Train it further with --resume."
-    assert str(caught.value) == f"{old_run / 'checkpoint'}: {hint}"
+    hint = "the run has not saved one yet. Pass --resume to continue its training."
+    assert str(caught.value) == f"{old_run / 'checkpoint'}: no checkpoint; {hint}"
 
 
 def write_config(old_run: Path, **changes: Any) -> None:
@@ -230,8 +230,8 @@ def write_config(old_run: Path, **changes: Any) -> None:
         ({"system": "other"}, "system is 'other'"),
         ({"system": None}, "system is None"),
         ({"model": {}}, "'endpoint'"),
-        ({"class_names": 3}, "class_names must be a list. Received 3."),
-        ({"dev_percent": 7.0}, "--dev_percent must be at least 0 and below 1. Received 7.0."),
+        ({"class_names": 3}, "class_names must be a list. Received 3"),
+        ({"dev_percent": 7.0}, "--dev_percent must be at least 0 and below 1. Received 7.0"),
     ],
 )
 def test_a_configuration_of_something_else_is_refused(
@@ -242,7 +242,10 @@ def test_a_configuration_of_something_else_is_refused(
     write_config(old_run, **changes)
     with pytest.raises(ValueError) as caught:
         read_run(old_run)
-    assert str(caught.value) == f"{old_run / 'config.json'}: not a run's configuration ({reason})."
+    assert (
+        str(caught.value)
+        == f"{old_run / 'config.json'}: not the configuration of a run ({reason})."
+    )
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"model": 3}'])
@@ -250,7 +253,7 @@ def test_a_file_that_is_no_configuration_is_refused(old_run: Path, content: str)
     (old_run / "config.json").write_text(content)
     with pytest.raises(ValueError) as caught:
         read_run(old_run)
-    message = f"{old_run / 'config.json'}: not a run's configuration (system is None)."
+    message = f"{old_run / 'config.json'}: not the configuration of a run (system is None)."
     assert str(caught.value) == message
 
 

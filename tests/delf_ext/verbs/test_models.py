@@ -1,11 +1,10 @@
-"""Which models a verb opens, and how: --run_dir, --pretrained_model, --onnx_model, --runtime."""
+"""Test which models the flags open: --run_dir, --pretrained_model, --onnx_model, --runtime."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from delf_ext.config import UsageError
 from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.recipes import schema
 from delf_ext.runs.sources import CheckpointSource, OnnxSource, RunSource
-from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.models import (
     batch_size_of,
     calibration_images,
@@ -27,21 +25,16 @@ from delf_ext.verbs.models import (
     sources_of,
 )
 
-ENDPOINT, SIZE_PX = "resnet_v1_50/block1/unit_1/bottleneck_v1", 32
+ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
+SIZE_PX = 32
 
 
 @pytest.fixture(scope="module")
 def trunk(tmp_path_factory: pytest.TempPathFactory, write_trunk: Callable[..., Path]) -> list[str]:
-    """Flags of a small trunk with random weights."""
+    """Return flags of a small trunk with random weights."""
     path = write_trunk(tmp_path_factory.mktemp("weights") / "unit.ckpt", ENDPOINT)
     small = [f"--resnet_type={ENDPOINT}", f"--image_size={SIZE_PX}", "--mixed_precision=off"]
     return [f"--pretrained_model={path}", *small]
-
-
-def flags_of(*arguments: str) -> Any:
-    values = new_flags()
-    values(["mandoo", *arguments])
-    return values
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def extracted(photos: Path, out: Path, *arguments: str) -> GlobalFeatures:
     return load_record(out / "features.npz", GlobalFeatures)
 
 
-def test_a_verb_gives_the_same_embeddings_in_openvino(
+def test_openvino_gives_the_same_embeddings(
     photos: Path,
     trunk: list[str],
     tmp_path: Path,
@@ -75,7 +68,7 @@ def test_a_verb_gives_the_same_embeddings_in_openvino(
     ]
 
 
-def test_a_verb_embeds_in_8_bit_integers(
+def test_int8_embeddings_are_near_and_calibration_is_kept(
     photos: Path, trunk: list[str], tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ):
     pytest.importorskip("openvino"), pytest.importorskip("nncf", reason="pip install -e '.[int8]'")
@@ -83,7 +76,8 @@ def test_a_verb_embeds_in_8_bit_integers(
     int8 = extracted(photos, tmp_path / "int8", *trunk, "--runtime=openvino-int8")
     assert np.multiply(plain.embeddings, int8.embeddings).sum(1).min() > 0.99
     assert plain.digest != int8.digest
-    said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({cache}/graphs/{int8.digest}-int8/network.xml)"
+    network = f"{cache}/graphs/{int8.digest}-int8/network.xml"
+    said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({network})"
     assert f"int8: calibrated now {said}" in capsys.readouterr().out
     dual_main.main(
         [
@@ -108,11 +102,8 @@ def test_a_verb_embeds_in_8_bit_integers(
         ("train,train", [f"{row}.png" for row in range(5)]),
     ],
 )
-def test_int8_is_calibrated_on_what_is_searched_in(
-    photos: Path,
-    tmp_path: Path,
-    split: str,
-    chosen: list[str],
+def test_int8_is_calibrated_on_the_gallery(
+    photos: Path, tmp_path: Path, split: str, chosen: list[str], flags_of
 ):
     query, gallery = split.split(",")
     rows = [f"{photos}/{row}.png,{row},{query if row < 2 else gallery}" for row in range(5)]
@@ -122,7 +113,7 @@ def test_int8_is_calibrated_on_what_is_searched_in(
 
 
 @pytest.mark.parametrize("runtime", ["auto", "openvino", "onnxruntime"])
-def test_a_verb_uses_a_users_onnx_model(
+def test_an_onnx_model_embeds_with_each_runtime(
     photos: Path,
     onnx_model: Path,
     tmp_path: Path,
@@ -160,7 +151,9 @@ def test_a_verb_uses_a_users_onnx_model(
         ),
     ],
 )
-def test_flags_that_do_not_fit_are_refused(arguments: list[str], message: str):
+def test_no_model_or_a_runtime_that_does_not_fit_is_refused(
+    arguments: list[str], message: str, flags_of
+):
     with pytest.raises(UsageError, match=message):
         sources_of(flags_of(*arguments))
 
@@ -168,7 +161,7 @@ def test_flags_that_do_not_fit_are_refused(arguments: list[str], message: str):
 # --- flags to sources
 
 
-def test_untrained_models_come_first():
+def test_sources_are_untrained_models_then_runs_in_order(flags_of):
     flags = flags_of(
         "--runs=a,b",
         "--run_dir=c",
@@ -181,7 +174,7 @@ def test_untrained_models_come_first():
     assert sources[0] == OnnxSource("x.onnx") and sources[2] == RunSource("a")
 
 
-def test_a_checkpoint_is_opened_as_the_flags_say():
+def test_flags_describe_the_trunk_of_a_checkpoint(flags_of):
     flags = [
         "--resnet_type=resnet_v1_101/block3",
         "--layout=v1.5",
@@ -193,20 +186,20 @@ def test_a_checkpoint_is_opened_as_the_flags_say():
     assert source == CheckpointSource("w.ckpt", trunk, schema.Gem(), 64)
 
 
-def test_a_verb_of_one_model_refuses_two():
-    with pytest.raises(UsageError, match="this verb uses one model: pass one of --run_dir"):
+def test_require_one_refuses_two_models(flags_of):
+    with pytest.raises(UsageError, match="this verb uses one model: pass only one of --run_dir"):
         require_one(flags_of("--run_dir=a", "--pretrained_model=w.ckpt"))
     require_one(flags_of("--run_dir=a"))
 
 
 @pytest.mark.parametrize("size", [0, 31])
-def test_a_trunk_needs_32_pixels(size: int):
+def test_an_image_size_below_32_is_refused(size: int, flags_of):
     with pytest.raises(UsageError, match=f"--image_size must be at least 32. Received {size}."):
         sources_of(flags_of("--pretrained_model=w.ckpt", f"--image_size={size}"))
 
 
-def test_the_batch_size_suits_embedding_unless_it_is_given():
-    """The default of --batch_size is that of training, 64."""
+def test_batch_size_is_32_for_embedding_unless_it_is_passed(flags_of):
+    # The default of the flag itself is 64, for training.
     assert batch_size_of(flags_of()) == 32
     assert batch_size_of(flags_of("--batch_size=64")) == 64
     with pytest.raises(UsageError, match="--batch_size must be at least 1. Received 0."):
@@ -216,7 +209,9 @@ def test_the_batch_size_suits_embedding_unless_it_is_given():
 # --- models that are opened
 
 
-def test_a_run_comes_with_its_model(photos: Path, tmp_path: Path, trunk: list[str], capsys):
+def test_open_models_returns_a_run_only_for_a_run_directory(
+    photos: Path, tmp_path: Path, trunk: list[str], flags_of
+):
     for name in ("a", "b"):
         (tmp_path / "classes" / name).mkdir(parents=True)
         for number in range(4):
@@ -229,9 +224,9 @@ def test_a_run_comes_with_its_model(photos: Path, tmp_path: Path, trunk: list[st
     assert zero_shot.run is None and zero_shot.model.name == f"zero-shot {ENDPOINT} avg"
     assert trained.run is not None and trained.run.path == run_dir
     assert trained.model.name == "mandoo_dual run (last-2)"
-    (alone,) = open_models(flags_of("--nostore_features", *trunk))
-    assert alone.model.store is None and zero_shot.model.store is not None
-    assert alone.model.digest == zero_shot.model.digest != trained.model.digest
+    (without_store,) = open_models(flags_of("--nostore_features", *trunk))
+    assert without_store.model.store is None and zero_shot.model.store is not None
+    assert without_store.model.digest == zero_shot.model.digest != trained.model.digest
 
 
 @pytest.mark.parametrize(
@@ -241,7 +236,7 @@ def test_a_run_comes_with_its_model(photos: Path, tmp_path: Path, trunk: list[st
         (["--pretrained_model=none.ckpt"], "none.ckpt: no such checkpoint."),
     ],
 )
-def test_a_model_that_is_not_there_is_named(
+def test_a_missing_model_is_named(
     flags: list[str],
     message: str,
     tmp_path: Path,
@@ -262,5 +257,5 @@ def test_a_run_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, capsys)
         with pytest.raises(SystemExit) as ended:
             dual_main.main([*verb, f"--run_dir={tmp_path}"])
         assert ended.value.code == 1
-        made = f"{tmp_path}: was made by another version of mandoo (format 3; this one reads 2)"
+        made = f"{tmp_path}: made by another version of mandoo (format 3; this one reads 2)"
         assert capsys.readouterr().err == f"error: {made}. Update mandoo.\n"
