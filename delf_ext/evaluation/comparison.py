@@ -1,4 +1,4 @@
-"""Several results side by side: the same queries, the same gallery, the same resampled draws."""
+"""Compare methods on the same queries, the same gallery and the same bootstrap draws."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """One method's result. num_skipped: images left out as unreadable; ranking: its first columns, for pictures; evidence: what
-    verification found for its queries in this gallery, whether it has re-ranked this ranking or is to explain another one."""
+    """Result of one method.
+
+    Attributes:
+        name: of the method.
+        hits: of all queries.
+        num_skipped: images left out because they cannot be read.
+        ranking: its first columns, for pictures.
+        evidence: geometric verification of its queries in this gallery; it may be that of another
+            ranking of the same images.
+    """
 
     name: str
     hits: Hits
@@ -31,9 +39,22 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One method's metrics over the common queries, intervals of 95 %. difference: of mAP to the first row (there None).
+    """Metrics of one method over the common queries, with 95 % intervals.
 
-    num_queries: scored by all methods; num_without_relevant: common, but nothing to find; num_left_out: not ranked by all.
+    Attributes:
+        name: of the method.
+        mean_average_precision: over the whole ranking.
+        map_interval: of the mAP.
+        recall_at_1: share of queries.
+        recall_interval: of Recall@1.
+        recall_at_5: share of queries.
+        recall_at_10: share of queries.
+        mean_last_rank: mean rank of the last relevant image.
+        difference: of the mAP to that of the first row; None in the first row.
+        num_queries: scored for all methods.
+        num_without_relevant: common queries without a relevant image.
+        num_left_out: queries that some method did not rank.
+        num_skipped: images that this method could not read.
     """
 
     name: str
@@ -52,16 +73,25 @@ class ComparisonRow:
 
 
 def compare(results: Sequence[Evaluated], seed: int) -> list[ComparisonRow]:
-    """One row per result, in the order given, all over the queries that every result has.
+    """Compare results over the queries that all of them have.
 
-    Raises: ValueError when there is no common scored query, or when queries stand in another order, or when the results
-    are not of one gallery (another number of images, or of relevant ones, for the same query).
+    Args:
+        results: at least one.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per result, in their order.
+
+    Raises:
+        ValueError: there is no common scored query; or the order of the queries, the size of the
+            gallery or the relevant images of a query differ.
     """
     common, num_left_out = common_hits(results)
     first = average_precisions(common[0])
     rows = []
     for number, (result, hits) in enumerate(zip(results, common, strict=True)):
-        precisions, recalls = average_precisions(hits), recalls_at_k(hits, 1)
+        precisions = average_precisions(hits)
+        recalls = recalls_at_k(hits, 1)
         num_scored = int(np.sum(hits.num_relevant > 0))
         rows.append(
             ComparisonRow(
@@ -84,9 +114,16 @@ def compare(results: Sequence[Evaluated], seed: int) -> list[ComparisonRow]:
 
 
 def common_hits(results: Sequence[Evaluated]) -> tuple[list[Hits], int]:
-    """Every result's hits over the queries that all have, and how many queries are not common to all.
+    """Select the queries that all results have.
 
-    Raises: ValueError as `compare` does.
+    Args:
+        results: at least one.
+
+    Returns:
+        The hits of each result over the common queries, and the number of queries left out.
+
+    Raises:
+        ValueError: as `compare`.
     """
     if not results:
         raise ValueError("a comparison needs at least one result.")
@@ -101,7 +138,8 @@ def common_hits(results: Sequence[Evaluated]) -> tuple[list[Hits], int]:
     if not np.any(common[0].num_relevant > 0):
         names = ", ".join(result.name for result in results)
         raise ValueError(
-            f"no query with a relevant image is common to {names}: were they evaluated on one data set?"
+            f"no query with a relevant image is common to {names}: "
+            "were they evaluated on one data set?"
         )
     return common, len(set.union(*ids)) - len(shared)
 
@@ -109,14 +147,15 @@ def common_hits(results: Sequence[Evaluated]) -> tuple[list[Hits], int]:
 def _require_same_question(name_a: str, a: Hits, name_b: str, b: Hits) -> None:
     if (a.query_ids != b.query_ids).any():
         raise ValueError(
-            f"{name_a} and {name_b} have their queries in another order: rank both from one list of images."
+            f"{name_a} and {name_b} have their queries in another order: "
+            "rank both from one list of images."
         )
     other = (a.num_relevant != b.num_relevant) | (a.num_candidates != b.num_candidates)
     if other.any():
         row = int(np.argmax(other))
         raise ValueError(
-            f"{name_a} and {name_b} were not evaluated on one gallery: for {a.query_ids[row]}, {a.num_relevant[row]} of "
-            f"{a.num_candidates[row]} images are relevant under the one, "
+            f"{name_a} and {name_b} were not evaluated on one gallery: for {a.query_ids[row]}, "
+            f"{a.num_relevant[row]} of {a.num_candidates[row]} images are relevant under the one, "
             f"{b.num_relevant[row]} of {b.num_candidates[row]} under the other."
         )
 
@@ -125,7 +164,7 @@ COLUMNS = ("", "mAP", "95 %", "R@1", "95 %", "R@5", "R@10", "last rank", "mAP - 
 
 
 def table_cells(row: ComparisonRow) -> tuple[str, ...]:
-    """The texts of one line under COLUMNS."""
+    """Return the texts of one line under COLUMNS."""
     difference: tuple[str, ...] = ("", "", "")
     if row.difference is not None:
         gap = row.difference
@@ -162,16 +201,18 @@ def format_table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def notes(rows: Sequence[ComparisonRow]) -> list[str]:
-    """What the table does not show: how many queries were scored, left out, without relevant image; skipped images."""
+    """Return lines on scored queries, queries left out and skipped images."""
     first = rows[0]
     lines = [f"{first.num_queries} queries scored."]
     if first.num_without_relevant:
         lines.append(
-            f"{first.num_without_relevant} queries have no relevant image in the gallery and are not scored."
+            f"{first.num_without_relevant} queries have no relevant image in the gallery "
+            "and are not scored."
         )
     if first.num_left_out:
         lines.append(
-            f"{first.num_left_out} queries were not ranked by every method and are left out for all."
+            f"{first.num_left_out} queries were not ranked by every method "
+            "and are left out for all."
         )
     lines += [f"{row.name}: {row.num_skipped} images skipped." for row in rows if row.num_skipped]
     return lines

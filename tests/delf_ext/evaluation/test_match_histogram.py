@@ -67,7 +67,7 @@ def test_histogram_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         draw_match_histogram(tmp_path / "x.png", [], [], 12)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
-        ValueError, match=r"needs matplotlib, the extra \[viz\]: pip install matplotlib"
+        ValueError, match=r'needs matplotlib: pip install -e "\.\[viz\]" in the clone'
     ):
         draw_match_histogram(tmp_path / "x.png", [1], [2], 12)
     assert not (tmp_path / "x.png").exists()
