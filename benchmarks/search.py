@@ -22,7 +22,7 @@ import numpy as np
 from measuring import Seconds, medians, timed, write_results
 
 from data_io.records import GlobalFeatures, Ranking
-from delf_ext.index.compact import compacted, search_compact
+from delf_ext.index.compact import compact_gallery, search_compact
 from delf_ext.index.exact import search
 from delf_ext.index.shortlist import tile_rows
 
@@ -65,7 +65,7 @@ def contenders(
         ) from None
     index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
     index.add(gallery.embeddings)
-    halves, bytes_ = (compacted(gallery, dtype) for dtype in ("float16", "int8"))
+    halves, bytes_ = (compact_gallery(gallery, dtype) for dtype in ("float16", "int8"))
     work: dict[str, Work] = {
         "float32": lambda: search(query, gallery, top_k),
         "float16": lambda: search_compact(query, halves, top_k),

@@ -1,1 +1,1 @@
-"""Search structures over embeddings: query and gallery features in, a Ranking out."""
+"""Search embeddings: take the features of queries and a gallery, and return a Ranking."""

@@ -1,8 +1,12 @@
-"""A gallery in a half or a quarter of its memory, searched with the same result to the last bit.
+"""Search a gallery that is held in a half or a quarter of its memory, with the same exact result.
 
-Codes choose a shortlist, the float32 embeddings order it; these may lie on disk, of which only the shortlist is read. With each
-row stands how far its codes are off, |g - decoded g|: for a query of unit length no similarity is off by more (Cauchy-Schwarz).
-So the shortlist holds the nearest by proof, not by luck; the price of int8 is a longer one.
+The gallery is held as float16 or int8 codes. They choose a shortlist, and the float32 embeddings of
+these few images decide; the embeddings may be memory-mapped, because only these rows are read.
+
+For each row the distance between its embedding and its decoded codes is kept. No similarity to a
+query of unit length can be wrong by more (Cauchy-Schwarz). With this bound the shortlist is sure to
+hold the nearest images, so the result has the same bits as `exact.search`. The errors of int8 are
+larger, so its shortlists are longer.
 """
 
 from __future__ import annotations
@@ -12,29 +16,45 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_io.artifacts import atomic_path
 from data_io.records import GlobalFeatures, Ranking
-from delf_ext.index.exact import checked_top_k, provenance_of, ranked, shortlists_at_once
+from delf_ext.index.exact import (
+    checked_top_k,
+    provenance_of,
+    search_tiles,
+    shortlists_per_block,
+)
 from delf_ext.index.shortlist import Shortlists, tile_rows
 
 INT8_STEPS = 127
-VALUES_PER_TILE = 2**20  # 4 MB decoded
-ROOMS = {"float16": 16, "int8": 512}  # in a shortlist beside its k
-ERROR_SHARE = (
-    1.01  # lengths to 1.001, and summing what is longer than the product's error allows for
-)
-CODES, EMBEDDINGS = "codes.npz", "embeddings.npy"
+# 4 MB of decoded values.
+VALUES_PER_TILE = 2**20
+# Least number of images in a shortlist in addition to k.
+EXTRA_ROOM = {"float16": 16, "int8": 512}
+# Allows for lengths up to 1.001 and for summation errors that grow with the length.
+ERROR_FACTOR = 1.01
+CODES = "codes.npz"
+EMBEDDINGS = "embeddings.npy"
 COLUMNS = {"record_type", "ids", "codes", "scales", "errors", "digest"}
 ROWS_CHECKED = 64
 
 
 @dataclass(frozen=True, eq=False)
 class CompactGallery:
-    """ids [G] str; codes [G, D] float16 or int8, times scales [G] float32 about the embeddings [G, D] float32, which may be
-    memory-mapped; errors [G] float32: how far a similarity may be off by the codes. digest: of what made the embeddings."""
+    """Gallery features held as codes.
+
+    Attributes:
+        ids: str [G].
+        codes: float16 or int8 [G, D]; codes times scales are about the embeddings.
+        scales: float32 [G].
+        errors: float32 [G], how much a similarity of decoded codes may be wrong.
+        embeddings: float32 [G, D], unit length; may be memory-mapped.
+        digest: of the model that made the embeddings.
+    """
 
     ids: np.ndarray
     codes: np.ndarray
@@ -47,30 +67,45 @@ class CompactGallery:
         return len(self.ids)
 
     def tiles(self, num_rows: int) -> Iterator[np.ndarray]:
-        """The decoded rows, float32, up to `num_rows` at a time."""
+        """Decode the codes.
+
+        Args:
+            num_rows: most rows to decode at a time.
+
+        Yields:
+            float32 [T, D], T up to `num_rows`, in order.
+        """
         for start in range(0, len(self), num_rows):
             rows = slice(start, start + num_rows)
-            yield _decoded(self.codes[rows], self.scales[rows])
+            yield _decode(self.codes[rows], self.scales[rows])
 
 
-def compacted(gallery: GlobalFeatures, dtype: str = "int8") -> CompactGallery:
-    """Codes of a gallery: "float16" (half its memory) or "int8" (a quarter, its own scale for each row).
+def compact_gallery(gallery: GlobalFeatures, dtype: str = "int8") -> CompactGallery:
+    """Encode the embeddings of a gallery.
 
-    Raises: ValueError on another dtype.
+    Args:
+        gallery: embeddings [G, D].
+        dtype: "float16" (half the memory) or "int8" (a quarter, with a scale for each row).
+
+    Returns:
+        The gallery as codes.
+
+    Raises:
+        ValueError: if `dtype` is another.
     """
-    if dtype not in ROOMS:
-        raise ValueError(f"codes must be {' or '.join(ROOMS)}. Received {dtype}.")
+    if dtype not in EXTRA_ROOM:
+        raise ValueError(f"codes must be {' or '.join(EXTRA_ROOM)}. Received {dtype}.")
     embeddings = np.ascontiguousarray(gallery.embeddings)
     codes = np.empty(embeddings.shape, dtype)
-    scales, errors = np.ones(len(codes), np.float32), np.empty(len(codes), np.float32)
+    scales = np.ones(len(codes), np.float32)
+    errors = np.empty(len(codes), np.float32)
     step = max(1, VALUES_PER_TILE // embeddings.shape[1])
     for start in range(0, len(codes), step):
         rows = slice(start, start + step)
         if dtype == "int8":
             scales[rows] = np.abs(embeddings[rows]).max(axis=1) / INT8_STEPS
-            codes[rows] = np.rint(embeddings[rows] / scales[rows, np.newaxis]).clip(
-                -INT8_STEPS, INT8_STEPS
-            )
+            steps = np.rint(embeddings[rows] / scales[rows, np.newaxis])
+            codes[rows] = steps.clip(-INT8_STEPS, INT8_STEPS)
         else:
             codes[rows] = embeddings[rows]
         errors[rows] = _errors(codes[rows], scales[rows], embeddings[rows])
@@ -78,27 +113,45 @@ def compacted(gallery: GlobalFeatures, dtype: str = "int8") -> CompactGallery:
 
 
 def search_compact(query: GlobalFeatures, gallery: CompactGallery, top_k: int) -> Ranking:
-    """As `delf_ext.index.exact.search` with the embeddings that the codes were made of, bit by bit, and refusing as it does.
+    """Search as `exact.search` does, with the same bits and errors.
 
-    Memory beside gallery and result: about 100 MB. A query is compared with all embeddings where more lie too near its k-th for
-    the codes: max(k, 16) others, int8 max(k, 512). If that were all queries, this is two full products.
+    It needs about 100 MB besides gallery and result. Queries whose shortlist is too small for the
+    errors of the codes are compared with all embeddings; if all are, that is two full products.
+
+    Args:
+        query: embeddings [Q, D].
+        gallery: codes [G, D] of embeddings made by the same model.
+        top_k: number of images per query.
+
+    Returns:
+        Ranking with rows and scores [Q, min(top_k, G)], nearest first.
+
+    Raises:
+        ValueError: as `exact.search`.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
-    rows, scores = np.empty((len(query), k), np.int32), np.empty((len(query), k), np.float32)
-    step = shortlists_at_once(k)
+    rows = np.empty((len(query), k), np.int32)
+    scores = np.empty((len(query), k), np.float32)
+    num_dims = query.embeddings.shape[1]
+    extra_room = EXTRA_ROOM[gallery.codes.dtype.name]
+    step = shortlists_per_block(k)
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
-        part = np.ascontiguousarray(query.embeddings[block])
-        lists = Shortlists.empty(
-            len(part), part.shape[1], k, gallery.errors, ROOMS[gallery.codes.dtype.name]
-        )
-        tiles = gallery.tiles(min(tile_rows(len(part)), max(1, VALUES_PER_TILE // part.shape[1])))
-        rows[block], scores[block] = ranked(part, gallery.embeddings, lists, tiles)
+        block_query = np.ascontiguousarray(query.embeddings[block])
+        lists = Shortlists.empty(len(block_query), num_dims, k, gallery.errors, extra_room)
+        num_rows = min(tile_rows(len(block_query)), max(1, VALUES_PER_TILE // num_dims))
+        tiles = gallery.tiles(num_rows)
+        rows[block], scores[block] = search_tiles(block_query, gallery.embeddings, lists, tiles)
     return Ranking(query.ids, gallery.ids, rows, scores, provenance=provenance_of(k))
 
 
 def save_compact(folder: str | Path, gallery: CompactGallery) -> None:
-    """Writes a folder of two files, each whole or not at all, the codes last."""
+    """Write a compact gallery as two files, each of them atomically, the codes last.
+
+    Args:
+        folder: directory to write to.
+        gallery: codes and embeddings [G, D].
+    """
     columns = {field.name: getattr(gallery, field.name) for field in dataclasses.fields(gallery)}
     with atomic_path(Path(folder) / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
         np.save(file, columns.pop("embeddings"), allow_pickle=False)
@@ -107,8 +160,35 @@ def save_compact(folder: str | Path, gallery: CompactGallery) -> None:
 
 
 def load_compact(folder: str | Path) -> CompactGallery:
-    """What `save_compact` wrote, the embeddings memory-mapped. Raises: ValueError naming a missing, damaged or foreign file."""
-    path, embeddings_path = Path(folder) / CODES, Path(folder) / EMBEDDINGS
+    """Read what `save_compact` wrote.
+
+    Args:
+        folder: directory of the two files.
+
+    Returns:
+        The gallery, its embeddings memory-mapped.
+
+    Raises:
+        ValueError: if a file is missing, damaged or of another kind.
+    """
+    columns = _load_columns(Path(folder) / CODES)
+    path = Path(folder) / EMBEDDINGS
+    try:
+        embeddings = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); save the gallery again.") from None
+    gallery = CompactGallery(**columns, embeddings=embeddings)
+    if not _fits(gallery):
+        raise ValueError(
+            f"{path}: does not hold the embeddings of {CODES}; save the gallery again."
+        )
+    return gallery
+
+
+def _load_columns(path: Path) -> dict[str, Any]:
+    """Return the fields of a compact gallery except its embeddings."""
     try:
         with open(path, "rb") as file:
             stored = np.load(file, allow_pickle=False)
@@ -116,25 +196,14 @@ def load_compact(folder: str | Path) -> CompactGallery:
     except FileNotFoundError:
         raise ValueError(f"{path}: not found.") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable record ({error}); make it again.") from None
+        raise ValueError(f"{path}: cannot be read ({error}); save the gallery again.") from None
     if set(columns) != COLUMNS or str(columns.pop("record_type")) != CompactGallery.__name__:
-        raise ValueError(f"{path}: holds no {CompactGallery.__name__}.")
-    try:
-        embeddings = np.asarray(np.load(embeddings_path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError:
-        raise ValueError(f"{embeddings_path}: not found.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{embeddings_path}: not readable ({error}); make it again.") from None
-    gallery = CompactGallery(**{**columns, "digest": str(columns["digest"])}, embeddings=embeddings)
-    if not _fits(gallery):
-        raise ValueError(
-            f"{embeddings_path}: not the embeddings that {CODES} was made of; make both again."
-        )
-    return gallery
+        raise ValueError(f"{path}: is not a {CompactGallery.__name__}.")
+    return {**columns, "digest": str(columns["digest"])}
 
 
 def _fits(gallery: CompactGallery) -> bool:
-    """By shapes, and by some of the rows: a file as large as memory is not read to check it."""
+    """Return whether shapes, types and some rows fit. The file may be too large to read it all."""
     shape = gallery.codes.shape
     if (
         len(shape) != 2
@@ -142,7 +211,7 @@ def _fits(gallery: CompactGallery) -> bool:
         or gallery.embeddings.dtype != np.float32
     ):
         return False
-    if gallery.codes.dtype.name not in ROOMS or not gallery.embeddings.flags.c_contiguous:
+    if gallery.codes.dtype.name not in EXTRA_ROOM or not gallery.embeddings.flags.c_contiguous:
         return False
     for column, dtype in (
         (gallery.scales, np.float32),
@@ -151,14 +220,13 @@ def _fits(gallery: CompactGallery) -> bool:
     ):
         if column.shape != shape[:1] or column.dtype != dtype:
             return False
-    some = np.unique(np.linspace(0, max(0, shape[0] - 1), ROWS_CHECKED).astype(np.int64))[
-        : shape[0]
-    ]
-    errors = _errors(gallery.codes[some], gallery.scales[some], gallery.embeddings[some])
-    return bool((errors <= gallery.errors[some]).all())
+    spread_rows = np.linspace(0, max(0, shape[0] - 1), ROWS_CHECKED).astype(np.int64)
+    rows = np.unique(spread_rows)[: shape[0]]
+    errors = _errors(gallery.codes[rows], gallery.scales[rows], gallery.embeddings[rows])
+    return bool((errors <= gallery.errors[rows]).all())
 
 
-def _decoded(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+def _decode(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
     values = codes.astype(np.float32)
     if codes.dtype == np.int8:
         values *= scales[:, np.newaxis]
@@ -166,5 +234,5 @@ def _decoded(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def _errors(codes: np.ndarray, scales: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    missed = embeddings.astype(np.float64) - _decoded(codes, scales)
-    return (ERROR_SHARE * np.sqrt((missed * missed).sum(axis=1))).astype(np.float32)
+    difference = embeddings.astype(np.float64) - _decode(codes, scales)
+    return (ERROR_FACTOR * np.sqrt((difference * difference).sum(axis=1))).astype(np.float32)

@@ -1,7 +1,12 @@
-"""Exact cosine search in blocks: the oracle that every other index is measured against.
+"""Search exactly by cosine similarity, a block of queries at a time.
 
-Few of many: float32 products choose a shortlist, whose exact similarities order it. Otherwise every similarity is computed
-exactly, at about three times the cost. Both give the same bits.
+The result is the same as a stable argsort of all exact similarities (see `similarities`): of equal
+float32 scores, the lower gallery row is first. It has the same bits with any block size, BLAS,
+number of threads and `top_k`.
+
+If few of many images are wanted, float32 products choose a shortlist whose exact similarities
+decide (see `shortlist`). Otherwise all similarities are computed exactly, which takes about three
+times as long.
 """
 
 from __future__ import annotations
@@ -11,16 +16,16 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from data_io.records import GlobalFeatures, Ranking
-from delf_ext.index.shortlist import Shortlists, best, fill, tile_rows
+from delf_ext.index.shortlist import Shortlists, fill, rank_exactly, tile_rows
 from delf_ext.index.similarities import all_similarities
 
-SCORES_PER_TILE = 2**22  # 16 MB of float32 scores, 64 MB with what selecting the best of them needs
+# 16 MB of float32 scores. To select the best of them takes 64 MB.
+SCORES_PER_TILE = 2**22
 MIN_TILE_ROWS = 2**12
 MAX_QUERIES_PER_BLOCK = 2**11
-GALLERY_PER_SHORTLIST, MIN_GALLERY = (
-    16,
-    2**11,
-)  # images per one wanted, and in all, from which on a shortlist saves time
+# A shortlist saves time if the gallery has this many images per wanted one, and MIN_GALLERY in all.
+GALLERY_PER_SHORTLIST = 16
+MIN_GALLERY = 2**11
 
 Block = tuple[slice, np.ndarray, np.ndarray]
 
@@ -31,20 +36,29 @@ def search(
     top_k: int | None = None,
     queries_per_block: int | None = None,
 ) -> Ranking:
-    """For each query the `top_k` gallery images of highest cosine similarity, nearest first.
+    """Rank the gallery images with the highest cosine similarity for each query.
 
-    Returns: Ranking, rows and scores [Q, min(top_k, G)]; `top_k=None` ranks the whole gallery.
-    Guarantee: equal to the stable full argsort of -scores: images whose float32 scores are equal, exact duplicates among
-    them, stand in the order of the gallery; the same whatever the block size, BLAS, thread count or `top_k`.
-    Memory: beside features and result about 200 MB at D = 2048 and 4 bytes per gallery image; no Q x G
-    matrix unless it is the result asked for. `queries_per_block` overrides the size that keeps this bound.
-    Raises: ValueError on no query, no gallery image, different D, or features made by different configurations.
+    It needs about 200 MB at D = 2048 and 4 bytes per gallery image, besides features and result.
+
+    Args:
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D], made by the same model.
+        top_k: number of images per query; None ranks the whole gallery.
+        queries_per_block: overrides the size that keeps the memory bound.
+
+    Returns:
+        Ranking with rows and scores [Q, min(top_k, G)], nearest first.
+
+    Raises:
+        ValueError: if there is no query or no gallery image, D differs, or the features were made
+            by different configurations.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
     rows = np.empty((len(query), k), np.int32)
     scores = np.empty((len(query), k), np.float32)
     for block, block_rows, block_scores in _blocks(query, gallery, k, queries_per_block):
-        rows[block], scores[block] = block_rows, block_scores
+        rows[block] = block_rows
+        scores[block] = block_scores
     return _ranking(query.ids, gallery.ids, rows, scores)
 
 
@@ -54,7 +68,17 @@ def search_blocks(
     top_k: int | None = None,
     queries_per_block: int | None = None,
 ) -> Iterator[Ranking]:
-    """As `search`, one Ranking per block of queries: for a full ranking that does not fit in memory."""
+    """Search as `search` does, for rankings that do not fit in memory together.
+
+    Args:
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D], made by the same model.
+        top_k: number of images per query; None ranks the whole gallery.
+        queries_per_block: overrides the size that keeps the memory bound.
+
+    Yields:
+        The Ranking of each block of queries, in order.
+    """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
     for block, rows, scores in _blocks(query, gallery, k, queries_per_block):
         yield _ranking(query.ids[block], gallery.ids, rows, scores)
@@ -73,27 +97,42 @@ def _ranking(
 
 
 def provenance_of(k: int) -> str:
+    """Return the provenance of an exact search."""
     return f"exact cosine, top {k}"
 
 
 def checked_top_k(
     query: GlobalFeatures, gallery_shape: tuple[int, ...], gallery_digest: str, top_k: int | None
 ) -> int:
-    """How many of the gallery [G, D] to give. Raises: ValueError where `search` does."""
+    """Check the input of a search.
+
+    Args:
+        query: embeddings [Q, D].
+        gallery_shape: (G, D).
+        gallery_digest: of the model that made the gallery features.
+        top_k: number of images per query; None for the whole gallery.
+
+    Returns:
+        Number of images to rank per query, at most G.
+
+    Raises:
+        ValueError: as `search`.
+    """
     num_gallery, num_dims = gallery_shape
     if not len(query) or not num_gallery:
         raise ValueError(
-            f"search needs at least one query and one gallery image. Received {len(query)} and {num_gallery}."
+            "search needs at least one query and one gallery image. "
+            f"Received {len(query)} and {num_gallery}."
         )
     if query.embeddings.shape[1] != num_dims:
         raise ValueError(
-            "query and gallery embeddings must have the same D. "
-            f"Received shapes {query.embeddings.shape} and {gallery_shape}: extract both with one model."
+            "query and gallery embeddings must have the same D. Received shapes "
+            f"{query.embeddings.shape} and {gallery_shape}: extract both with one model."
         )
     if query.digest and gallery_digest and query.digest != gallery_digest:
         raise ValueError(
-            f"query features were made by config {query.digest}, gallery features by {gallery_digest}: "
-            "extract both with one model."
+            f"query features were made by config {query.digest}, "
+            f"gallery features by {gallery_digest}: extract both with one model."
         )
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1. Received {top_k}.")
@@ -103,49 +142,66 @@ def checked_top_k(
 def _blocks(
     query: GlobalFeatures, gallery: GlobalFeatures, k: int, queries_per_block: int | None
 ) -> Iterator[Block]:
-    """(slice of queries, rows [b, k], scores [b, k])."""
+    """Yield the slice of each block of queries, and its rows and scores [b, k]."""
     if queries_per_block is not None and queries_per_block < 1:
         raise ValueError(f"queries_per_block must be at least 1. Received {queries_per_block}.")
-    few = len(gallery) >= max(k * GALLERY_PER_SHORTLIST, MIN_GALLERY)
-    way = search_shortlist if few else search_everything
-    step = queries_per_block or (
-        shortlists_at_once(k) if few else _queries_at_once(k, len(gallery))
-    )
+    if len(gallery) >= max(k * GALLERY_PER_SHORTLIST, MIN_GALLERY):
+        search_block = search_shortlist
+        default_step = shortlists_per_block(k)
+    else:
+        search_block = search_everything
+        default_step = _queries_per_block(k, len(gallery))
+    step = queries_per_block or default_step
     embeddings = np.ascontiguousarray(gallery.embeddings)
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
-        yield block, *way(np.ascontiguousarray(query.embeddings[block]), embeddings, k)
+        rows, scores = search_block(np.ascontiguousarray(query.embeddings[block]), embeddings, k)
+        yield block, rows, scores
 
 
-def shortlists_at_once(k: int) -> int:
+def shortlists_per_block(k: int) -> int:
+    """Return for how many queries shortlists of k images fit in memory."""
     return min(max(1, SCORES_PER_TILE // (2 * k)), MAX_QUERIES_PER_BLOCK)
 
 
 def search_shortlist(
     query: np.ndarray, gallery: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores [Q, k] as of `search` for query [Q, D] and gallery [G, D]; fast where k is small against G."""
-    lists = Shortlists.empty(
-        len(query), query.shape[1], k, errors=np.zeros(len(gallery), np.float32)
-    )
+    """Search by shortlists; fast if k is small compared with G.
+
+    Args:
+        query: float32 [Q, D], unit length, contiguous.
+        gallery: float32 [G, D], unit length, contiguous.
+        k: number of images per query, at most G.
+
+    Returns:
+        Rows int32 [Q, k] and scores float32 [Q, k].
+    """
+    errors = np.zeros(len(gallery), np.float32)
+    lists = Shortlists.empty(len(query), query.shape[1], k, errors)
     step = tile_rows(len(query))
-    return ranked(
-        query,
-        gallery,
-        lists,
-        (gallery[first : first + step] for first in range(0, len(gallery), step)),
-    )
+    tiles = (gallery[first : first + step] for first in range(0, len(gallery), step))
+    return search_tiles(query, gallery, lists, tiles)
 
 
-def ranked(
+def search_tiles(
     query: np.ndarray, gallery: np.ndarray, lists: Shortlists, tiles: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores [Q, k] by empty lists and tiles of what is as near to the gallery's rows as the lists' errors say.
+    """Search by shortlists chosen from approximate embeddings of the gallery.
 
-    Where more than a list holds cannot be told from a query's k-th (copies), everything is compared for this query.
+    Queries whose list is crowded are compared with everything.
+
+    Args:
+        query: float32 [Q, D], unit length, contiguous.
+        gallery: float32 [G, D], unit length.
+        lists: empty; their errors bound the errors of the tiles.
+        tiles: the approximate embeddings in order, float32 [T, D] each.
+
+    Returns:
+        Rows int32 [Q, k] and scores float32 [Q, k], exact.
     """
     fill(lists, query, tiles)
-    rows, scores = best(query, gallery, lists)
+    rows, scores = rank_exactly(query, gallery, lists)
     crowded = lists.crowded()
     rows[crowded], scores[crowded] = search_everything(query[crowded], gallery, lists.k)
     return rows, scores
@@ -154,44 +210,60 @@ def ranked(
 def search_everything(
     query: np.ndarray, gallery: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same by comparing everything exactly, a block of queries at a time."""
-    rows, scores = np.empty((len(query), k), np.int32), np.empty((len(query), k), np.float32)
-    step = _queries_at_once(k, len(gallery))
+    """Search by computing all similarities exactly, a block of queries at a time.
+
+    Args:
+        query: float32 [Q, D], unit length.
+        gallery: float32 [G, D], unit length.
+        k: number of images per query, at most G.
+
+    Returns:
+        Rows int32 [Q, k] and scores float32 [Q, k].
+    """
+    rows = np.empty((len(query), k), np.int32)
+    scores = np.empty((len(query), k), np.float32)
+    step = _queries_per_block(k, len(gallery))
     for start in range(0, len(query), step):
         block = slice(start, start + step)
-        rows[block], scores[block] = _compared(query[block], gallery, k)
+        rows[block], scores[block] = _search_everything_at_once(query[block], gallery, k)
     return rows, scores
 
 
-def _compared(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tiles are at least k wide, so that few selections see each score."""
-    rows, scores = np.empty((len(query), 0), np.int32), np.empty((len(query), 0), np.float32)
-    for first in range(0, len(gallery), _tile_rows(k)):
-        tile = all_similarities(query, gallery[first : first + _tile_rows(k)])
-        tile_row = np.arange(first, first + tile.shape[1], dtype=np.int32)
-        candidates = np.concatenate([rows, np.broadcast_to(tile_row, tile.shape)], axis=1)
-        rows, scores = _best(candidates, np.concatenate([scores, tile], axis=1), k)
+def _search_everything_at_once(
+    query: np.ndarray, gallery: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.empty((len(query), 0), np.int32)
+    scores = np.empty((len(query), 0), np.float32)
+    step = _rows_per_tile(k)
+    for first in range(0, len(gallery), step):
+        tile_scores = all_similarities(query, gallery[first : first + step])
+        tile_row = np.arange(first, first + tile_scores.shape[1], dtype=np.int32)
+        candidates = np.concatenate([rows, np.broadcast_to(tile_row, tile_scores.shape)], axis=1)
+        rows, scores = _select_top_k(candidates, np.concatenate([scores, tile_scores], axis=1), k)
     return rows, scores
 
 
-def _tile_rows(k: int) -> int:
+def _rows_per_tile(k: int) -> int:
+    """Return the height of a tile: at least k, so that a score is selected from only few times."""
     return max(k, MIN_TILE_ROWS)
 
 
-def _queries_at_once(k: int, num_gallery: int) -> int:
-    return min(
-        max(1, SCORES_PER_TILE // min(_tile_rows(k) + k, num_gallery)), MAX_QUERIES_PER_BLOCK
-    )
+def _queries_per_block(k: int, num_gallery: int) -> int:
+    scores_per_query = min(_rows_per_tile(k) + k, num_gallery)
+    return min(max(1, SCORES_PER_TILE // scores_per_query), MAX_QUERIES_PER_BLOCK)
 
 
-def _best(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest of each line, ties by column: columns come in the order in which equal scores have to stand."""
+def _select_top_k(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k highest scores of each line and their rows, ties by column."""
     if scores.shape[1] > k:
         place = scores.shape[1] - k
-        kth = np.partition(scores, place, axis=1)[:, place : place + 1]
-        above, tied = scores > kth, scores == kth
-        room = k - above.sum(axis=1, keepdims=True)
-        chosen = above | (tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= room))
-        rows, scores = rows[chosen].reshape(-1, k), scores[chosen].reshape(-1, k)
+        kth_score = np.partition(scores, place, axis=1)[:, place : place + 1]
+        is_above = scores > kth_score
+        is_tied = scores == kth_score
+        num_free = k - is_above.sum(axis=1, keepdims=True)
+        is_first_tied = np.cumsum(is_tied, axis=1, dtype=np.int32) <= num_free
+        is_chosen = is_above | (is_tied & is_first_tied)
+        rows = rows[is_chosen].reshape(-1, k)
+        scores = scores[is_chosen].reshape(-1, k)
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -1,6 +1,9 @@
+"""Check exact search against a slow version, its order of ties and its memory."""
+
 from __future__ import annotations
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
 
 
 def slow_search(query: GlobalFeatures, gallery: GlobalFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """The definition: a full stable argsort of the similarities, summed as Python integers."""
+    """Follow the definition: a stable argsort of similarities summed as Python integers."""
     units = [
         [[round(float(x) * 2**26) for x in row] for row in record.embeddings]
         for record in (query, gallery)
@@ -35,8 +38,8 @@ def slow_search(query: GlobalFeatures, gallery: GlobalFeatures) -> tuple[np.ndar
 
 
 @pytest.fixture(autouse=True, params=["shortlist", "everything"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test goes both ways, however small its gallery."""
+def search_method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with both methods, although its gallery is small."""
     monkeypatch.setattr(exact, "GALLERY_PER_SHORTLIST", 1)
     monkeypatch.setattr(exact, "MIN_GALLERY", 1 if request.param == "shortlist" else 10**9)
 
@@ -49,8 +52,9 @@ def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 8, 9, 17, 40, 41, None])
-def test_equals_slow_twin(narrow_tiles: None, top_k: int | None) -> None:
-    query, gallery = features(noise(1, 11, 5), "q"), features(noise(2, 41, 5), "g")
+def test_search_equals_slow_search(narrow_tiles: None, top_k: int | None) -> None:
+    query = features(noise(1, 11, 5), "q")
+    gallery = features(noise(2, 41, 5), "g")
     rows, scores = slow_search(query, gallery)
     found = exact.search(query, gallery, top_k)
     np.testing.assert_array_equal(found.rows, rows[:, :top_k])
@@ -59,8 +63,9 @@ def test_equals_slow_twin(narrow_tiles: None, top_k: int | None) -> None:
     assert found.complete.all()
 
 
-def test_scores_are_cosines_as_numpy_computes_them() -> None:
-    query, gallery = features(noise(3, 7, 300), "q"), features(noise(4, 50, 300), "g")
+def test_scores_are_numpy_cosines() -> None:
+    query = features(noise(3, 7, 300), "q")
+    gallery = features(noise(4, 50, 300), "g")
     found = exact.search(query, gallery)
     cosine = query.embeddings.astype(np.float64) @ gallery.embeddings.T.astype(np.float64)
     np.testing.assert_allclose(
@@ -76,7 +81,7 @@ def test_scores_are_cosines_as_numpy_computes_them() -> None:
     st.integers(1, 700),
     st.sampled_from([1, 3, 64, 513]),
 )
-def test_300_duplicates_keep_the_order_of_the_gallery(
+def test_search_orders_300_duplicates_by_gallery_row(
     seed: int, queries_per_block: int, top_k: int, num_dims: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -84,7 +89,8 @@ def test_300_duplicates_keep_the_order_of_the_gallery(
         [noise(seed + 1, 200, num_dims), np.repeat(noise(seed + 2, 1, num_dims), 300, axis=0)]
     )
     shuffled = rng.permutation(500)
-    query, gallery = features(noise(seed + 3, 13, num_dims), "q"), features(vectors[shuffled], "g")
+    query = features(noise(seed + 3, 13, num_dims), "q")
+    gallery = features(vectors[shuffled], "g")
     copies = np.flatnonzero(shuffled >= 200)
     reference = exact.search(query, gallery)
     for line in reference.rows:
@@ -94,9 +100,10 @@ def test_300_duplicates_keep_the_order_of_the_gallery(
     np.testing.assert_array_equal(found.scores, reference.scores[:, :top_k])
 
 
-def test_independent_of_tile_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_product_width(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.repeat(noise(5, 20, 96), 15, axis=0)
-    query, gallery = features(noise(6, 9, 96), "q"), features(vectors, "g")
+    query = features(noise(6, 9, 96), "q")
+    gallery = features(vectors, "g")
     reference = exact.search(query, gallery, 40)
     for width in (1, 2, 7, 33, 128):
         monkeypatch.setattr(similarities, "ROWS_PER_PRODUCT", width)
@@ -105,20 +112,22 @@ def test_independent_of_tile_width(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(found.scores, reference.scores)
 
 
-def test_ties_at_the_cut_go_to_the_first_rows(narrow_tiles: None) -> None:
+def test_ties_at_top_k_keep_the_lowest_rows(narrow_tiles: None) -> None:
     gallery = features(np.array([[0.0, 1.0]] * 5 + [[1.0, 0.0]] * 20), "g")
     query = features(np.array([[1.0, 0.0], [0.0, 1.0]]), "q")
     found = exact.search(query, gallery, top_k=7)
     assert found.rows.tolist() == [[5, 6, 7, 8, 9, 10, 11], [0, 1, 2, 3, 4, 5, 6]]
 
 
-def test_top_k_beyond_the_gallery_ranks_all_of_it() -> None:
-    query, gallery = features(noise(7, 2, 3), "q"), features(noise(8, 4, 3), "g")
+def test_top_k_above_gallery_size_ranks_the_whole_gallery() -> None:
+    query = features(noise(7, 2, 3), "q")
+    gallery = features(noise(8, 4, 3), "g")
     assert exact.search(query, gallery, top_k=99).rows.shape == (2, 4)
 
 
-def test_blocks_join_to_the_whole() -> None:
-    query, gallery = features(noise(9, 10, 6), "q"), features(noise(10, 30, 6), "g")
+def test_search_blocks_together_equal_search() -> None:
+    query = features(noise(9, 10, 6), "q")
+    gallery = features(noise(10, 30, 6), "g")
     whole = exact.search(query, gallery, 5)
     blocks = list(exact.search_blocks(query, gallery, 5, queries_per_block=4))
     assert [len(block.query_ids) for block in blocks] == [4, 4, 2]
@@ -127,7 +136,8 @@ def test_blocks_join_to_the_whole() -> None:
 
 
 def test_memory_stays_below_the_score_matrix() -> None:
-    query, gallery = features(noise(11, 5_000, 8), "q"), features(noise(12, 20_000, 8), "g")
+    query = features(noise(11, 5_000, 8), "q")
+    gallery = features(noise(12, 20_000, 8), "g")
     full_matrix_bytes = 4 * len(query) * len(gallery)
     tracemalloc.start()
     exact.search(query, gallery, 10)
@@ -137,46 +147,52 @@ def test_memory_stays_below_the_score_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top_k", "num_gallery", "few"),
-    [(10, 2048, True), (10, 2047, False), (200, 3200, True), (200, 3199, False)],
+    ("top_k", "num_gallery", "expected"),
+    [
+        (10, 2048, "search_shortlist"),
+        (10, 2047, "search_everything"),
+        (200, 3200, "search_shortlist"),
+        (200, 3199, "search_everything"),
+    ],
 )
-def test_a_shortlist_where_it_saves_time(
-    monkeypatch: pytest.MonkeyPatch, top_k: int, num_gallery: int, few: bool
+def test_search_uses_a_shortlist_if_it_saves_time(
+    monkeypatch: pytest.MonkeyPatch, top_k: int, num_gallery: int, expected: str
 ) -> None:
     monkeypatch.undo()
-    taken = []
+    called: list[str] = []
+
+    def record(name: str, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        called.append(name)
+        return np.zeros((1, 1)), np.zeros((1, 1))
+
     for name in ("search_shortlist", "search_everything"):
-        monkeypatch.setattr(
-            exact,
-            name,
-            lambda q, g, k, name=name: taken.append(name) or (np.zeros((1, 1)), np.zeros((1, 1))),
-        )
-    list(
-        exact._blocks(
-            features(noise(16, 1, 2), "q"), features(noise(17, num_gallery, 2), "g"), top_k, None
-        )
-    )
-    assert taken == ["search_shortlist" if few else "search_everything"]
+        monkeypatch.setattr(exact, name, partial(record, name))
+    query = features(noise(16, 1, 2), "q")
+    gallery = features(noise(17, num_gallery, 2), "g")
+    list(exact._blocks(query, gallery, top_k, None))
+    assert called == [expected]
 
 
-def test_refusals_say_what_came() -> None:
-    query, gallery = features(noise(13, 2, 4), "q", "aaa"), features(noise(14, 3, 4), "g", "bbb")
-    unknown, other = features(noise(15, 3, 4), "g"), features(noise(15, 3, 5), "g")
-    nothing = GlobalFeatures([], np.zeros((0, 4), np.float32))
+def test_errors_name_the_value_received() -> None:
+    query = features(noise(13, 2, 4), "q", "aaa")
+    gallery = features(noise(14, 3, 4), "g", "bbb")
+    without_digest = features(noise(15, 3, 4), "g")
+    other_dims = features(noise(15, 3, 5), "g")
+    empty = GlobalFeatures([], np.zeros((0, 4), np.float32))
     with pytest.raises(
         ValueError, match="query features were made by config aaa, gallery features by bbb"
     ):
         exact.search(query, gallery)
     with pytest.raises(ValueError, match=r"same D. Received shapes \(2, 4\) and \(3, 5\)"):
-        exact.search(query, other)
+        exact.search(query, other_dims)
     with pytest.raises(
         ValueError, match="at least one query and one gallery image. Received 2 and 0"
     ):
-        exact.search(query, nothing)
+        exact.search(query, empty)
     with pytest.raises(ValueError, match="Received 0 and 3"):
-        next(exact.search_blocks(nothing, unknown))
+        next(exact.search_blocks(empty, without_digest))
     with pytest.raises(ValueError, match="top_k must be at least 1. Received 0"):
-        exact.search(query, unknown, top_k=0)
+        exact.search(query, without_digest, top_k=0)
     with pytest.raises(ValueError, match="queries_per_block must be at least 1. Received -1"):
-        exact.search(query, unknown, queries_per_block=-1)
-    assert exact.search(query, unknown).rows.shape == (2, 3)  # an unknown digest is no conflict
+        exact.search(query, without_digest, queries_per_block=-1)
+    assert exact.search(query, without_digest).rows.shape == (2, 3)

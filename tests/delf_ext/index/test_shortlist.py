@@ -1,3 +1,5 @@
+"""Check that shortlists give the result of comparing everything."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from delf_ext.index import exact, shortlist
 from delf_ext.index.exact import search_everything, search_shortlist
-from delf_ext.index.shortlist import Shortlists, best, fill
+from delf_ext.index.shortlist import Shortlists, fill, rank_exactly
 from delf_ext.index.similarities import product_error
 
 
@@ -22,12 +24,12 @@ def noise(seed: int, num_images: int, num_dims: int) -> np.ndarray:
 
 
 def slow_search(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The definition: a stable full argsort of exact similarities."""
-    query, gallery = (
-        np.rint(part.astype(np.float64) * 2**26).astype(np.int64).astype(object)
-        for part in (query, gallery)
+    """Follow the definition: a stable argsort of similarities summed as Python integers."""
+    query_units, gallery_units = (
+        np.rint(embeddings.astype(np.float64) * 2**26).astype(np.int64).astype(object)
+        for embeddings in (query, gallery)
     )
-    scores = (query @ gallery.T / 2**52).astype(np.float32)  # Python's integers
+    scores = (query_units @ gallery_units.T / 2**52).astype(np.float32)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return order, np.take_along_axis(scores, order, axis=1)
 
@@ -41,14 +43,16 @@ def assert_same(
 
 @pytest.fixture
 def compared_with_everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many queries of each search were."""
+    """Count the queries of each search that are compared with everything."""
     counts: list[int] = []
 
-    def noted(query: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def count_queries(
+        query: np.ndarray, gallery: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         counts.append(len(query))
         return search_everything(query, gallery, k)
 
-    monkeypatch.setattr(exact, "search_everything", noted)
+    monkeypatch.setattr(exact, "search_everything", count_queries)
     yield counts
 
 
@@ -61,36 +65,37 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 21, 199, 200])
 @pytest.mark.parametrize("num_dims", [1, 2, 7, 64])
-def test_equals_slow_twin(small_tiles: None, k: int, num_dims: int) -> None:
-    query, gallery = unit(noise(1, 11, num_dims)), unit(noise(2, 200, num_dims))
+def test_shortlist_search_equals_slow_search(small_tiles: None, k: int, num_dims: int) -> None:
+    query = unit(noise(1, 11, num_dims))
+    gallery = unit(noise(2, 200, num_dims))
     assert_same(search_shortlist(query, gallery, k), slow_search(query, gallery, k))
 
 
 @pytest.mark.parametrize("num_dims", [128, 512, 2048])
-def test_float32_is_enough_for_vectors_that_are_not_copies(
+def test_random_vectors_are_not_compared_with_everything(
     compared_with_everything: list[int], num_dims: int
 ) -> None:
-    query, gallery = unit(noise(3, 40, num_dims)), unit(noise(4, 5000, num_dims))
+    query = unit(noise(3, 40, num_dims))
+    gallery = unit(noise(4, 5000, num_dims))
     assert_same(search_shortlist(query, gallery, 50), search_everything(query, gallery, 50))
     assert compared_with_everything == [0]
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-5])
 @pytest.mark.parametrize("k", [1, 20, 90])
-def test_equals_slow_twin_with_copies_and_near_copies(
+def test_shortlist_search_of_copies_and_near_copies_equals_slow_search(
     small_tiles: None, compared_with_everything: list[int], distance: float, k: int
 ) -> None:
-    """Half of the queries are near 90 of the gallery; the others have them among their far images."""
+    """Half of the queries are near 90 gallery images, the other half are far from them."""
     vectors = noise(5, 300, 16)
     vectors[:90] = vectors[0] + distance * noise(6, 90, 16)
     gallery = unit(vectors)[np.random.default_rng(7).permutation(300)]
-    query = unit(
-        np.concatenate([vectors[:1] + 0.1 * noise(8, 5, 16), -vectors[:1] + 0.1 * noise(9, 5, 16)])
-    )
+    near = vectors[:1] + 0.1 * noise(8, 5, 16)
+    far = -vectors[:1] + 0.1 * noise(9, 5, 16)
+    query = unit(np.concatenate([near, far]))
     assert_same(search_shortlist(query, gallery, k), slow_search(query, gallery, k))
-    assert (
-        compared_with_everything == ([5] if k < 90 and distance < 1e-5 else [0]) or distance == 1e-5
-    )
+    if distance < 1e-5:
+        assert compared_with_everything == [5 if k < 90 else 0]
 
 
 @settings(max_examples=50)
@@ -98,7 +103,7 @@ def test_equals_slow_twin_with_copies_and_near_copies(
     *(st.integers(1, high) for high in (10_000, 9, 120, 130, 60, 4)),
     st.integers(1, 6),
 )
-def test_no_tile_and_no_thread_changes_the_result(
+def test_result_does_not_depend_on_tiles_or_threads(
     seed: int,
     num_queries: int,
     num_gallery: int,
@@ -107,7 +112,7 @@ def test_no_tile_and_no_thread_changes_the_result(
     threads: int,
     num_dims: int,
 ) -> None:
-    """Whole numbers as components: many are equally near."""
+    """Components are whole numbers before scaling, so there are many ties."""
     rng = np.random.default_rng(seed)
     query, gallery = (
         unit(rng.integers(-1, 2, (num, num_dims)) + 0.5) for num in (num_queries, num_gallery)
@@ -122,22 +127,25 @@ def test_no_tile_and_no_thread_changes_the_result(
 
 @settings(max_examples=50)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 1e-4, 0.02, 0.3]), st.integers(1, 20))
-def test_products_may_be_off_by_what_their_row_says(seed: int, error: float, k: int) -> None:
-    """A tile of vectors other than the gallery's, each by no more than its error: the list still holds the nearest."""
+def test_shortlist_holds_the_nearest_despite_errors_of_the_tiles(
+    seed: int, error: float, k: int
+) -> None:
+    """Each vector of the tile differs from the gallery by at most its error."""
     rng = np.random.default_rng(seed)
-    query, gallery = unit(rng.standard_normal((5, 8))), unit(rng.standard_normal((150, 8)))
+    query = unit(rng.standard_normal((5, 8)))
+    gallery = unit(rng.standard_normal((150, 8)))
     moves = unit(rng.standard_normal((150, 8))) * (error * rng.random((150, 1)) ** 4).astype(
         np.float32
     )
     errors = np.linalg.norm(moves.astype(np.float64), axis=1).astype(np.float32) + np.float32(2e-7)
-    lists = Shortlists.empty(5, 8, k, errors, room=130)
+    lists = Shortlists.empty(5, 8, k, errors, extra_room=130)
     fill(lists, query, [gallery + moves])
     assert len(lists.crowded()) == 0
-    assert_same(best(query, gallery, lists), slow_search(query, gallery, k))
+    assert_same(rank_exactly(query, gallery, lists), slow_search(query, gallery, k))
 
 
-def test_the_margin_is_as_wide_as_needed() -> None:
-    """Two whose exact order is the opposite of that of their products, as far apart as the bound allows."""
+def test_margin_is_twice_the_product_error() -> None:
+    """Two products that are nearly as far apart as the bound allows may be in the wrong order."""
     lists = Shortlists.empty(1, 4, 1, np.zeros(30, np.float32))
     error = np.float32(product_error(4))
     for row, product in enumerate([0.5, 0.5 - 1.99 * error, 0.5 - 2.01 * error] + [0.1] * 27):
