@@ -1,1 +1,1 @@
-"""How good a ranking is: metrics with stated denominators, intervals over queries, comparison, a page to show."""
+"""Measure rankings, compare methods, and draw their results."""

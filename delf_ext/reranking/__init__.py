@@ -1,1 +1,1 @@
-"""Rankings to better rankings: each re-ranker takes a Ranking and returns a new one."""
+"""Re-rank: each step takes a Ranking and returns a new one."""

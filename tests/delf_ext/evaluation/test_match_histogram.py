@@ -51,7 +51,7 @@ def test_draws_counts_and_scores(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw_match_histogram(tmp_path / "new" / "inliers.png", [10, 80, 3000], [-1, 0, 3, 5], 12)
     draw_match_histogram(
-        tmp_path / "scores.png", np.array([]), np.array([-7.25, 0.5, 3.0]), 2.5, "score"
+        tmp_path / "scores.png", np.array([]), np.array([-7.25, 0.5, 3.0]), 2.5
     )
     for path in (tmp_path / "new" / "inliers.png", tmp_path / "scores.png"):
         picture = np.asarray(Image.open(path).convert("RGB"))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_io.records import ImageKeypoints
-from delf_ext.evaluation.match_pictures import GAP_PX, STRIP_PX, draw_match, save_picture, stack
+from delf_ext.evaluation.match_pictures import GAP_PX, CAPTION_PX, draw_match, save_picture, stack
 from delf_ext.geometry.verification import Verification, VerifyConfig, verify
 
 QUERY_PX, GALLERY_PX, HEIGHT_PX = (320, 240), (400, 200), 240
@@ -69,7 +69,7 @@ def is_coloured(picture: np.ndarray) -> np.ndarray:
 def test_both_photographs_stand_side_by_side_over_a_caption(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
     assert picture.shape == (
-        HEIGHT_PX + STRIP_PX,
+        HEIGHT_PX + CAPTION_PX,
         320 + GAP_PX + 480,
         3,
     )  # the gallery image is 400 x 200, shown 1.2 times larger
@@ -146,7 +146,7 @@ def test_tall_and_wide_photographs_keep_their_proportions() -> None:
     )
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
     picture = draw_match(gray(tall), gray(wide), query, gallery, nothing, "t", height_px=200)
-    assert picture.size == (20 + GAP_PX + 400, 200 + STRIP_PX)
+    assert picture.size == (20 + GAP_PX + 400, 200 + CAPTION_PX)
     narrow = draw_match(gray(tall), gray(tall), query, query, nothing, "t", height_px=200)
     assert narrow.width == 420
 
