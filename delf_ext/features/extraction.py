@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_io.images import ImageError
+from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import contents_of
@@ -112,7 +113,8 @@ def extract_global(
         stored = [store.get(content) for content in contents]
         items = {row: vector for row, vector in enumerate(stored) if vector is not None}
         if items:
-            store.log(f"{description}: {len(items)} of {len(images)} are stored in {store.folder}")
+            folder = shown_path(store.folder)
+            store.log(f"{description}: {len(items)} of {len(images)} are stored in {folder}")
     missing = [row for row in range(len(images)) if row not in items]
     missing_contents = [contents[row] for row in missing]
     embedded = _embed_list(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of, made_by
@@ -102,7 +103,8 @@ def _complete(
     todo = [row for batches in batches_of_groups for rows in batches for row in rows]
     if len(todo) < len(contents):
         num_embedded = len(contents) - len(todo)
-        print(f"{parts.folder}: {num_embedded} of {len(contents)} images are already embedded")
+        folder = shown_path(parts.folder)
+        print(f"{folder}: {num_embedded} of {len(contents)} images are already embedded")
     decoded = chain.from_iterable(decoded_batches(images.take(todo), model.image_size, batch_size))
     with progress(len(todo), "embedding") as bar:
         for group, batches in zip(groups, batches_of_groups, strict=True):
@@ -236,8 +238,8 @@ def _join(
         num_missing = parts.num_parts - len(stored)
     if num_missing:
         print(
-            f"{parts.folder}: {num_missing} of {parts.num_parts} parts are still missing; "
-            "the shard that ends last joins them"
+            f"{shown_path(parts.folder)}: {num_missing} of {parts.num_parts} parts are still "
+            "missing; the shard that ends last joins them"
         )
         return None
     readable = without_skipped(images, [str(reason) for part in stored for reason in part.reasons])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data_io.artifacts import digest_of
+from data_io.messages import shown_path
 from data_io.records import ImageList
 from data_io.stores.embedding_parts import content_digest
 from delf_ext.features.embedder import Embedder
@@ -70,7 +71,7 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
         quantize(graph_file(embedder, folder), samples, path)
     when = "before" if is_known else "now"
     which = f"{len(chosen)} of {len(images)} photographs, {chosen.paths[0]} to {chosen.paths[-1]}"
-    print(f"int8: calibrated {when} on {which} ({path})")
+    print(f"int8: calibrated {when} on {which} ({shown_path(path)})")
     run = open_network(path, "openvino").compiled(0)
     return dataclasses.replace(embedder, digest=digest, embed=run, graph=None)
 
