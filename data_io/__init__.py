@@ -1,1 +1,4 @@
-"""Bytes to arrays: files, data sets, splits and the records that travel between stages. Knows no model."""
+"""Read files and data sets, split them, and define the records that stages pass to each other.
+
+This package knows no model.
+"""

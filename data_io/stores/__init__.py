@@ -1,1 +1,1 @@
-"""Feature stores: what was computed from photographs, kept on disk and found again by content."""
+"""Store on disk what was computed from images: embeddings, local features and decoded pixels."""

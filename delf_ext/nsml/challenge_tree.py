@@ -13,7 +13,7 @@ import numpy as np
 
 from data_io.datasets import DataSet
 from data_io.records import ImageList
-from data_io.synthetic.dataset import QUERY, REFERENCE, TRAIN
+from data_io.synthetic.shots import QUERY, REFERENCE, TRAIN
 
 TEST = "test/test_data"
 # Characters that some operating system forbids in file names.
@@ -63,6 +63,12 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     """Return a folder name for each class that is valid on every operating system.
 
     Names of different classes differ, also if upper and lower case are not distinguished.
+
+    Args:
+        class_names: names of C classes.
+
+    Returns:
+        C folder names.
 
     >>> folder_names(["12", "Fruit/Apple", "fruit_apple", "../x"])
     ['12', 'Fruit_Apple', 'fruit_apple_2', '_x']

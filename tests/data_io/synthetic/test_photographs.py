@@ -10,7 +10,7 @@ from data_io.synthetic.photographs import render_photograph, warp
 
 
 def spotted_product() -> tuple[np.ndarray, np.ndarray]:
-    """A dark card with green discs, and their centres (x, y) in pixels."""
+    """Return a dark card with green discs, and their centres (x, y) in pixels."""
     centres = np.array([[30, 30], [98, 34], [64, 66], [28, 100], [96, 92]])
     card = Image.new("RGBA", (128, 128), (10, 10, 10, 255))
     for x, y in centres:
@@ -24,45 +24,44 @@ def project(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def find_disc(image: np.ndarray, near: np.ndarray) -> np.ndarray | None:
-    """The centre of what is green within 8 pixels of `near`, None when next to nothing is."""
+    """Return the centre of the green area within 8 pixels of `near`, None if there is none."""
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
     image = image.astype(float)
-    green = np.clip(image[..., 1] - image[..., [0, 2]].max(axis=2) - 40, 0, None) * (
-        np.hypot(x - near[0], y - near[1]) < 8
-    )
-    return (
-        np.array([(x * green).sum(), (y * green).sum()]) / green.sum()
-        if green.sum() > 400
-        else None
-    )
+    green = np.clip(image[..., 1] - image[..., [0, 2]].max(axis=2) - 40, 0, None)
+    green *= np.hypot(x - near[0], y - near[1]) < 8
+    if green.sum() <= 400:
+        return None
+    return np.array([(x * green).sum(), (y * green).sum()]) / green.sum()
 
 
 @pytest.mark.parametrize("hard", [False, True])
-def test_pattern_lands_where_the_homography_says(hard: bool) -> None:
+def test_homography_maps_the_product_to_the_photograph(hard: bool) -> None:
     card, centres = spotted_product()
-    errors, hidden = [], 0
+    errors_px = []
+    num_hidden = 0
     for view in range(12):
-        image, image_from_product = render_photograph(
-            card, np.random.default_rng([view, hard]), 160, hard
-        )
-        assert image.shape == (160, 160, 3) and image.dtype == np.uint8
-        assert image_from_product.dtype == np.float64 and image_from_product[2, 2] == 1.0
+        rng = np.random.default_rng([view, hard])
+        image, image_from_product = render_photograph(card, rng, 160, hard)
+        assert image.shape == (160, 160, 3)
+        assert image.dtype == np.uint8
+        assert image_from_product.dtype == np.float64
+        assert image_from_product[2, 2] == 1.0
         for expected in project(image_from_product, centres):
-            found = find_disc(image, expected)
-            hidden += found is None
-            errors += [] if found is None else [np.hypot(*(found - expected))]
-    assert hidden < 15, "too much is hidden for this test to say anything"
-    assert np.quantile(errors, 0.9) < 1.5 and np.median(errors) < 0.5
+            centre = find_disc(image, expected)
+            if centre is None:
+                num_hidden += 1
+            else:
+                errors_px.append(np.hypot(*(centre - expected)))
+    # With more hidden discs the errors would mean little.
+    assert num_hidden < 15
+    assert np.quantile(errors_px, 0.9) < 1.5
+    assert np.median(errors_px) < 0.5
 
 
-def test_warp_agrees_with_its_slow_twin() -> None:
+def test_warp_equals_bilinear_interpolation_by_hand() -> None:
     rng = np.random.default_rng(0)
-    source = np.asarray(
-        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize(
-            (40, 40), Image.Resampling.BICUBIC
-        ),
-        float,
-    )
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8))
+    source = np.asarray(coarse.resize((40, 40), Image.Resampling.BICUBIC), float)
     homography = np.array([[0.8, 0.1, 4.3], [-0.15, 0.9, 6.1], [5e-4, -1e-3, 1.0]])
     fast = np.asarray(warp(Image.fromarray(source.astype(np.uint8)), homography, 40), float)
     compared = 0
@@ -70,21 +69,23 @@ def test_warp_agrees_with_its_slow_twin() -> None:
         for x in range(40):
             u, v = project(np.linalg.inv(homography), np.array([[x, y]]))[0]
             if 1 <= u < 38 and 1 <= v < 38:
-                i, j, a, b = int(v), int(u), v % 1, u % 1
-                patch = source[i : i + 2, j : j + 2]
-                assert abs(fast[y, x] - np.array([1 - a, a]) @ patch @ np.array([1 - b, b])) < 1.01
+                patch = source[int(v) : int(v) + 2, int(u) : int(u) + 2]
+                row_weights = np.array([1 - v % 1, v % 1])
+                column_weights = np.array([1 - u % 1, u % 1])
+                assert abs(fast[y, x] - row_weights @ patch @ column_weights) < 1.01
                 compared += 1
     assert compared > 600
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_whole_product_is_in_the_picture_unmirrored(seed: int, hard: bool) -> None:
+def test_the_whole_product_is_in_the_picture_and_not_mirrored(seed: int, hard: bool) -> None:
     product = np.zeros((64, 64, 4), np.uint8)
     product[5:60, 20:41] = 255
     _, homography = render_photograph(product, np.random.default_rng(seed), 64, hard)
     corners = project(homography, np.array([[20, 5], [40, 5], [40, 59], [20, 59]]))
-    assert corners.min() > -1 and corners.max() < 64
+    assert corners.min() > -1
+    assert corners.max() < 64
     edges = np.roll(corners, -1, axis=0) - corners
     following = np.roll(edges, -1, axis=0)
     assert (edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0] > 0).all()
@@ -94,9 +95,7 @@ def test_whole_product_is_in_the_picture_unmirrored(seed: int, hard: bool) -> No
     "product",
     [np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 3), np.uint8), np.ones((8, 8, 4), float)],
 )
-def test_photograph_refuses(product: np.ndarray) -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"product must be \[H, W, 4\] uint8, not all transparent. Received \(8, 8, ",
-    ):
+def test_render_photograph_refuses_other_arrays(product: np.ndarray) -> None:
+    message = r"product must be \[H, W, 4\] uint8, not all transparent. Received \(8, 8, "
+    with pytest.raises(ValueError, match=message):
         render_photograph(product, np.random.default_rng(0), 64, False)

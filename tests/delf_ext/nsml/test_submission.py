@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from data_io.artifacts import write_json
-from data_io.synthetic.dataset import QUERY, REFERENCE, TRAIN
+from data_io.synthetic.shots import QUERY, REFERENCE, TRAIN
 from delf_ext.config import UsageError
 from delf_ext.nsml import datasets, records, store, submission
 from delf_ext.nsml.submission import Result, submit
