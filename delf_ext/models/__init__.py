@@ -1,1 +1,1 @@
-"""Networks: images in, an embedding and named endpoints out."""
+"""Build networks: images in, an embedding and named feature maps out."""

@@ -1,4 +1,8 @@
-"""From the records of a recipe to layers. A new part is one file and one line here."""
+"""Build the layers that the records of a recipe name.
+
+A new part is one class or function elsewhere, and one `register` line here. Each function raises
+UsageError for a part that is not built yet.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ build_neck.register(schema.LayerNorm, necks.layer_norm)
 
 @singledispatch
 def build_classifier(config: Part, num_classes: int) -> tf.keras.layers.Layer:
-    """Return a layer [B, d] -> [B, num_classes]."""
+    """Return a layer [B, d] -> [B, C]."""
     raise not_built(config, build_classifier)
 
 

@@ -1,4 +1,4 @@
-"""Copy weights by name, with a report; weights that do not fit are refused."""
+"""Load TensorFlow checkpoints by variable name, and report what fits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import tensorflow as tf
 
 from data_io.checkpoint_folder import readable_prefix
 
+# Names of a kind that a report shows.
+NUM_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of variables: loaded; missing in the file; in the file and unused; in both with another shape."""
+    """Names of the variables of a network and of a checkpoint.
+
+    Attributes:
+        path: of the checkpoint.
+        matched: loaded.
+        missing: in the network, but not in the checkpoint.
+        unused: in the checkpoint, but not in the network.
+        shape_mismatch: in both, with different shapes.
+    """
 
     path: str
     matched: tuple[str, ...]
@@ -32,49 +43,57 @@ class LoadReport:
             ("of another shape", self.shape_mismatch),
         ):
             if names:
-                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                lines.append(f"  {title}: {', '.join(names[:5])}{more}")
+                num_more = len(names) - NUM_SHOWN
+                more = f" and {num_more} more" if num_more > 0 else ""
+                lines.append(f"  {title}: {', '.join(names[:NUM_SHOWN])}{more}")
         return "\n".join(lines)
 
 
-# What TensorFlow's reader raises on a damaged file: its own errors, and Python's for a data file that is cut short.
+# What TensorFlow's reader raises on a damaged file: its own errors, and Python's for a data file
+# that is cut short.
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 def read_reason(error: Exception) -> str:
+    """Return the first line of an error of TensorFlow's reader, without its guess.
+
+    The guess is "perhaps your file is in a different file format and you need ...".
+    """
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return first.split(": perhaps")[0][:200].rstrip(
-        "."
-    )  # "perhaps your file is in a different file format and you need ..."
+    return first.split(": perhaps")[0][:200].rstrip(".")
 
 
 def _require_file(path: Path) -> None:
     if path.is_file() and ".data-" in path.name:
-        raise ValueError(
-            f"{path}: is a part of a checkpoint; pass {path.name.partition('.data-')[0]} without the ending."
-        )
+        prefix = path.name.partition(".data-")[0]
+        raise ValueError(f"{path}: is a part of a checkpoint; pass {prefix} without the ending.")
     if path.is_file() or Path(f"{path}.index").is_file():
         return
     folder = path if path.is_dir() else path.parent
     near = sorted(
         {
-            p.name.removesuffix(".index")
+            file.name.removesuffix(".index")
             for pattern in ("*.index", "*.ckpt")
-            for p in folder.glob(pattern)
+            for file in folder.glob(pattern)
         }
     )
-    hint = (
-        f"In that folder: {', '.join(near[:4])}."
-        if near
-        else "`python -m pretrained.fetch --list` shows what can be had."
-    )
+    hint = "`python -m pretrained.fetch --list` lists the weights that can be downloaded."
+    if near:
+        hint = f"In that folder: {', '.join(near[:4])}."
     raise ValueError(f"{path}: no such checkpoint. {hint}")
 
 
 def open_checkpoint(path: str | Path) -> tf.train.CheckpointReader:
-    """A reader of a V1 (one file) or V2 (`.index`, `.data-*`) checkpoint.
+    """Open a V1 (one file) or V2 (`.index`, `.data-*`) checkpoint.
 
-    Raises: ValueError naming the file when there is none or it is damaged.
+    Args:
+        path: file or prefix, with or without ".index".
+
+    Returns:
+        The reader.
+
+    Raises:
+        ValueError: the checkpoint is missing or damaged.
     """
     path = Path(str(path).removesuffix(".index"))
     _require_file(path)
@@ -82,40 +101,37 @@ def open_checkpoint(path: str | Path) -> tf.train.CheckpointReader:
         return tf.train.load_checkpoint(readable_prefix(path))
     except READ_ERRORS as error:
         raise ValueError(
-            f"{path}: not a readable TensorFlow checkpoint ({read_reason(error)}); fetch or copy it again."
+            f"{path}: not a readable TensorFlow checkpoint ({read_reason(error)}); "
+            "fetch or copy it again."
         ) from None
 
 
 def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: str) -> LoadReport:
-    """Copy the weights of a V1 or V2 checkpoint into variables of the same names.
+    """Copy the weights of a checkpoint into variables of the same names.
 
     Args:
-        variables: of a built trunk, under the checkpoint's own names.
-        path: of the checkpoint, with or without ".index".
+        variables: of a built trunk, with the names that the checkpoint uses.
+        path: of a V1 or V2 checkpoint, with or without ".index".
         network: the trunk's name, for messages.
 
+    Returns:
+        The report.
+
     Raises:
-        ValueError: when any variable is missing in the file or has another shape: nothing is loaded then.
+        ValueError: a variable is missing in the checkpoint, has another shape, or cannot be read.
+            Then no variable is changed.
     """
     reader = open_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
     wanted = {variable.name.split(":")[0]: variable for variable in variables}
-    assert wanted, "a trunk has variables once it was called"
-    other_shape = {
-        name for name in wanted if name in shapes and list(wanted[name].shape) != shapes[name]
-    }
-    report = LoadReport(
-        str(path),
-        matched=tuple(sorted((set(wanted) & set(shapes)) - other_shape)),
-        missing=tuple(sorted(set(wanted) - set(shapes))),
-        unused=tuple(sorted(set(shapes) - set(wanted))),
-        shape_mismatch=tuple(sorted(other_shape)),
-    )
+    assert wanted, "a trunk has variables after its first call"
+    report = _compare(str(path), wanted, shapes)
     if report.missing or report.shape_mismatch:
         raise ValueError(
-            f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n{report}"
+            f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n"
+            f"{report}"
         )
-    try:  # all of them before the first is assigned
+    try:
         values = {
             name: tf.cast(reader.get_tensor(name), wanted[name].dtype) for name in report.matched
         }
@@ -126,3 +142,15 @@ def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: st
     for name, value in values.items():
         wanted[name].assign(value)
     return report
+
+
+def _compare(path: str, wanted: dict[str, tf.Variable], shapes: dict[str, list[int]]) -> LoadReport:
+    shared = set(wanted) & set(shapes)
+    mismatched = {name for name in shared if list(wanted[name].shape) != shapes[name]}
+    return LoadReport(
+        path,
+        matched=tuple(sorted(shared - mismatched)),
+        missing=tuple(sorted(set(wanted) - shared)),
+        unused=tuple(sorted(set(shapes) - shared)),
+        shape_mismatch=tuple(sorted(mismatched)),
+    )

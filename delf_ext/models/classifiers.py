@@ -1,4 +1,4 @@
-"""From a vector [B, d] to logits [B, C]."""
+"""Build the layers from a vector [B, d] to logits [B, C]."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ def linear(config: schema.Linear, num_classes: int) -> tf.keras.layers.Layer:
 
 
 class CosineClassifier(tf.keras.layers.Layer):
-    """Call: [B, d] -> cosine with one learned direction per class, [B, C] in -1..1."""
+    """Cosine of a vector with one learned direction per class."""
 
     def __init__(self, config: schema.Cosine, num_classes: int) -> None:
         super().__init__(name="classifier")
         self.num_classes = num_classes
 
     def build(self, shape: tf.TensorShape) -> None:
+        """Create the directions [d, C]; `shape` is [B, d]."""
         self.kernel = self.add_weight(name="kernel", shape=(shape[-1], self.num_classes))
 
     def call(self, vector: tf.Tensor) -> tf.Tensor:
+        """Compute the cosines.
+
+        Args:
+            vector: [B, d].
+
+        Returns:
+            [B, C], from -1 to 1.
+        """
         directions = tf.math.l2_normalize(self.kernel, axis=0)
         return tf.matmul(tf.math.l2_normalize(vector, axis=-1), directions)

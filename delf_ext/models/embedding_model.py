@@ -1,4 +1,4 @@
-"""The model of any recipe: a trunk with heads, and its parameters by name and group."""
+"""Build the model of a recipe: a trunk with heads, and its parameters by name and group."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from delf_ext.models.heads import Heads, Output
 from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 
-BLANK_PX = 64  # the side of the blank image that makes the variables
+# Side of the blank image on which variables are created.
+BLANK_PX = 64
 
 
 class Parameter(NamedTuple):
-    """A variable, its name in a checkpoint, and its group, such as "trunk/block1", "attention" or "main/classifier"."""
+    """Variable of a model.
+
+    Attributes:
+        name: its name in a checkpoint.
+        group: such as "trunk/block1", "attention" or "main/classifier".
+        variable: the variable.
+    """
 
     name: str
     group: str
@@ -25,42 +32,61 @@ class Parameter(NamedTuple):
 
 
 class EmbeddingModel(tf.keras.Model):
-    """Call: photographs [B, S, S, 3], RGB 0..255 -> Output."""
+    """Trunk with heads."""
 
     def __init__(self, config: schema.Model, num_classes: int) -> None:
+        """Build the layers; variables are created by `build_variables`.
+
+        Args:
+            config: the model of a recipe.
+            num_classes: number of classes of each classifier.
+        """
         super().__init__(name="embedding_model")
         self.config = config
         self.trunk = build_trunk(config.trunk)
         self.heads = Heads(config, num_classes)
 
     def call(self, images: tf.Tensor, training: bool = False) -> Output:
+        """Embed images.
+
+        Args:
+            images: [B, S, S, 3], RGB 0..255.
+            training: use the statistics of the batch, and dropout.
+
+        Returns:
+            The embedding, the heads' outputs and the named feature maps.
+        """
         endpoints = self.trunk(images, training=training)
         output = self.heads(endpoints[self.trunk.endpoint], training=training)
         return output._replace(endpoints={**endpoints, **output.endpoints})
 
     def build_variables(self) -> EmbeddingModel:
-        """Make every variable by one call on a blank image, so that weights can be loaded and counted."""
+        """Create all variables by a call on a blank image, so that weights can be loaded."""
         self(tf.zeros([1, BLANK_PX, BLANK_PX, 3]), training=False)
         return self
 
     def parameters(self) -> list[Parameter]:
-        """Return all variables of the built model. Names do not depend on how the layers are nested."""
-        found = []
+        """Return all variables of the built model.
+
+        Returns:
+            The parameters; their names do not depend on how the layers are nested.
+        """
+        parameters = []
         for variable in self.trunk.variables:
             name = variable.name.split(":")[0]
-            found.append(Parameter(name, f"trunk/{self.trunk.parameter_group(name)}", variable))
+            group = f"trunk/{self.trunk.parameter_group(name)}"
+            parameters.append(Parameter(name, group, variable))
         if self.heads.attention is not None:
-            found += _parameters(self.heads.attention, "attention", "attention")
+            parameters += _parameters(self.heads.attention, "attention", "attention")
         for name, head in self.heads.by_name.items():
-            found += _parameters(head.pool, name, f"{name}/pool")
+            parameters += _parameters(head.pool, name, f"{name}/pool")
             for layer in (*head.maps, *head.neck):
-                found += _parameters(layer, name, f"{name}/neck")
+                parameters += _parameters(layer, name, f"{name}/neck")
             if head.classifier is not None:
-                found += _parameters(head.classifier, name, f"{name}/classifier")
-        assert len({parameter.name for parameter in found}) == len(found), (
-            "parameter names must differ"
-        )
-        return found
+                parameters += _parameters(head.classifier, name, f"{name}/classifier")
+        names = {parameter.name for parameter in parameters}
+        assert len(names) == len(parameters), "parameter names must differ"
+        return parameters
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """Return the variables by the names that checkpoints use."""
@@ -68,21 +94,37 @@ class EmbeddingModel(tf.keras.Model):
 
 
 def _parameters(layer: tf.keras.layers.Layer, owner: str, group: str) -> list[Parameter]:
-    """The last two words of a variable's name are its layer and its role: "dense1/kernel"."""
-    names = ["/".join(variable.name.split(":")[0].split("/")[-2:]) for variable in layer.variables]
-    return [
-        Parameter(f"{owner}/{name}", group, variable)
-        for name, variable in zip(names, layer.variables)
-    ]
+    """Return the parameters of a layer, named by owner, layer and role: "main/dense1/kernel"."""
+    parameters = []
+    for variable in layer.variables:
+        layer_and_role = variable.name.split(":")[0].split("/")[-2:]
+        parameters.append(Parameter("/".join([owner, *layer_and_role]), group, variable))
+    return parameters
 
 
 def in_group(parameter_group: str, group: str) -> bool:
-    """Return whether a group of a recipe ("trunk", "classifier", "trunk/block1") holds a parameter's group."""
+    """Return whether a parameter's group is in a recipe's group.
+
+    Args:
+        parameter_group: such as "trunk/block1".
+        group: such as "trunk", "classifier" or "trunk/block1".
+
+    Returns:
+        Whether `group` is a part of `parameter_group`.
+    """
     return f"/{group}/" in f"/{parameter_group}/"
 
 
 def read_weights(model: EmbeddingModel, path: Path) -> None:
-    """Load one checkpoint of a run. Raises: ValueError naming it when it cannot be read or does not fit."""
+    """Load a checkpoint of a run.
+
+    Args:
+        model: with variables.
+        path: prefix of the checkpoint.
+
+    Raises:
+        ValueError: the checkpoint cannot be read, or does not fit the model.
+    """
     checkpoint = tf.train.Checkpoint(weights=model.named_variables())
     try:
         checkpoint.read(readable_prefix(path)).assert_existing_objects_matched().expect_partial()

@@ -1,4 +1,4 @@
-"""Heads: a trunk's feature map to vectors, logits and the embedding."""
+"""Build the heads of a model: from a feature map to vectors, logits and the embedding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from delf_ext.recipes.part import snake_case
 
 
 class HeadOutput(NamedTuple):
-    """vector [B, d], not normalized; logits [B, C], or None; parts [B, M, d], or None."""
+    """Output of one head.
+
+    Attributes:
+        vector: [B, d], not normalised.
+        logits: [B, C]; None without a classifier.
+        parts: [B, M, d]; None if the head has no parts.
+    """
 
     vector: tf.Tensor
     logits: tf.Tensor | None = None
@@ -22,7 +28,13 @@ class HeadOutput(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What every model returns: the embedding [B, D] of unit length, its heads and its named feature maps."""
+    """Output of a model.
+
+    Attributes:
+        embedding: [B, D], unit length.
+        heads: output of each head by name.
+        endpoints: named feature maps [B, h, w, C].
+    """
 
     embedding: tf.Tensor
     heads: dict[str, HeadOutput]
@@ -30,28 +42,34 @@ class Output(NamedTuple):
 
 
 class Head(tf.keras.layers.Layer):
-    """One head of a recipe.
-
-    Call: features [B, h, w, C], attention [B, h, w, 1] or None, outputs of the heads before it -> HeadOutput.
-    """
+    """One head of a recipe."""
 
     def __init__(self, config: schema.Head, num_classes: int) -> None:
+        """Build the layers.
+
+        Args:
+            config: the head of a recipe.
+            num_classes: number of classes of the classifier.
+
+        Raises:
+            UsageError: a part is not built yet.
+        """
         super().__init__(name=config.name)
         if config.after:
             raise UsageError(
-                f"head {config.name!r}: a head after an end point inside the trunk is not built yet."
+                f"head {config.name!r}: a head after an end point inside the trunk "
+                "is not built yet."
             )
         self.config = config
         self.maps = [build_map(part) for part in config.maps]
         self.pool = build_pool(config.pool)
-        names = [
-            f"{snake_case(type(part).__name__)}{number}"
+        self.neck = [
+            build_neck(part, f"{snake_case(type(part).__name__)}{number}")
             for number, part in enumerate(config.neck, start=1)
         ]
-        self.neck = [build_neck(part, name) for part, name in zip(config.neck, names, strict=True)]
-        self.classifier = (
-            None if config.classifier is None else build_classifier(config.classifier, num_classes)
-        )
+        self.classifier = None
+        if config.classifier is not None:
+            self.classifier = build_classifier(config.classifier, num_classes)
 
     def call(
         self,
@@ -60,6 +78,17 @@ class Head(tf.keras.layers.Layer):
         earlier: dict[str, HeadOutput],
         training: bool = False,
     ) -> HeadOutput:
+        """Compute the output of the head.
+
+        Args:
+            features: [B, h, w, C].
+            attention: [B, h, w, 1]; None if no head uses attention.
+            earlier: outputs of the heads before this one.
+            training: use the statistics of the batch, and dropout.
+
+        Returns:
+            The vector and the logits.
+        """
         for layer in self.maps:
             features = layer(features, training=training)
         vector = tf.cast(self.pool(features, attention), tf.float32)
@@ -74,32 +103,38 @@ class Head(tf.keras.layers.Layer):
 
 
 class Heads(tf.keras.layers.Layer):
-    """All heads of a model on one feature map.
-
-    Call: features [B, h, w, C] -> Output, whose end points are the attention [B, h, w, 1] where a head uses it.
-    """
+    """All heads of a model, on one feature map."""
 
     def __init__(self, config: schema.Model, num_classes: int) -> None:
         super().__init__(name="heads")
         self.config = config
-        shares_attention = any(isinstance(head.pool, schema.DelfAttention) for head in config.heads)
-        self.attention = Attention() if shares_attention else None
+        uses_attention = any(isinstance(head.pool, schema.DelfAttention) for head in config.heads)
+        self.attention = Attention() if uses_attention else None
         self.by_name = {head.name: Head(head, num_classes) for head in config.heads}
 
     def call(self, features: tf.Tensor, training: bool = False) -> Output:
+        """Compute the outputs of all heads, and join vectors to the embedding.
+
+        Args:
+            features: [B, h, w, C].
+            training: use the statistics of the batch, and dropout.
+
+        Returns:
+            The outputs; `endpoints` has the attention [B, h, w, 1] if a head uses it.
+        """
         endpoints: dict[str, tf.Tensor] = {}
         attention = None
         if self.attention is not None:
-            attention = endpoints["attention"] = self.attention(features, training=training)
+            attention = self.attention(features, training=training)
+            endpoints["attention"] = attention
         outputs: dict[str, HeadOutput] = {}
         for name, head in self.by_name.items():
             outputs[name] = head(features, attention, dict(outputs), training=training)
-        units = [
-            tf.math.l2_normalize(outputs[name].vector, axis=-1) for name in self.config.embedding
-        ]
-        joined = (
-            units[0]
-            if len(units) == 1
-            else tf.math.l2_normalize(tf.concat(units, axis=-1), axis=-1)
-        )
-        return Output(joined, outputs, endpoints)
+        embedding = self._join([outputs[name].vector for name in self.config.embedding])
+        return Output(embedding, outputs, endpoints)
+
+    def _join(self, vectors: list[tf.Tensor]) -> tf.Tensor:
+        units = [tf.math.l2_normalize(vector, axis=-1) for vector in vectors]
+        if len(units) == 1:
+            return units[0]
+        return tf.math.l2_normalize(tf.concat(units, axis=-1), axis=-1)

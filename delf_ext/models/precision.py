@@ -1,15 +1,20 @@
-"""--mixed_precision: bfloat16 arithmetic inside a graph whose variables stay float32."""
+"""Switch bfloat16 arithmetic on or off in graphs whose variables stay float32."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CHOICES = ("auto", "off", "bfloat16")
-_applied = [False]  # what TensorFlow was told last: telling it again would empty its caches
+# Last value given to TensorFlow: setting it again would empty TensorFlow's caches.
+_applied = [False]
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX). Elsewhere it would be emulated, and slow."""
+    """Return whether the processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX).
+
+    Returns:
+        False also if it is unknown. Emulated bfloat16 would be slow.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -23,15 +28,25 @@ def uses_bfloat16(choice: str) -> bool:
 
 
 def set_mixed_precision(choice: str) -> str:
-    """Applies to graphs traced from now on; returns what was chosen, "bfloat16" or "off".
+    """Set the precision of graphs that are traced later.
 
-    Source: TensorFlow's oneDNN auto mixed precision. Raises: ValueError naming the known choices.
+    Source: TensorFlow's oneDNN auto mixed precision.
+
+    Args:
+        choice: one of CHOICES.
+
+    Returns:
+        The precision, "bfloat16" or "off".
+
+    Raises:
+        ValueError: the choice is unknown.
     """
     if choice not in CHOICES:
         raise ValueError(f"unknown --mixed_precision={choice}. Known: {', '.join(CHOICES)}.")
     use = uses_bfloat16(choice)
     if _applied != [use]:
-        import tensorflow as tf  # here, so that the choice alone needs no TensorFlow
+        # Imported here, so that the choice alone needs no TensorFlow.
+        import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": use})
         _applied[:] = [use]

@@ -1,1 +1,4 @@
-"""Trunks: photographs to named feature maps. `trunk.py` is the contract, one file per library that builds them."""
+"""Build trunks, from images to named feature maps.
+
+`trunk.py` defines the interface; each library of trunks has a file of its own.
+"""

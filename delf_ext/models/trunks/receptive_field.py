@@ -1,4 +1,4 @@
-"""Which pixels of its input a cell of a feature map sees: computed from the network's graph, not looked up in a table."""
+"""Compute from a network's graph which input pixels a cell of a feature map sees."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
-
 WINDOWS = ("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool")
 PADS = ("Pad", "PadV2", "MirrorPad")
-CELL_BY_CELL = (
-    *(
+CELL_BY_CELL = tuple(
+    [
         "Identity",
         "Cast",
         "BiasAdd",
@@ -24,123 +22,153 @@ CELL_BY_CELL = (
         "Elu",
         "Sigmoid",
         "Softplus",
-    ),
-    *("AddV2", "Sub", "Mul", "RealDiv", "Maximum", "ConcatV2"),
+        "AddV2",
+        "Sub",
+        "Mul",
+        "RealDiv",
+        "Maximum",
+        "ConcatV2",
+    ]
 )
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Along one axis cell i sees `size_px` pixels from i * stride_px - padding_px on; some may lie outside the image."""
+    """Pixels that the cells of a feature map see along one axis.
+
+    Cell i sees `size_px` pixels from i * stride_px - padding_px on; some may be outside the image.
+
+    Attributes:
+        size_px: number of pixels that one cell sees.
+        stride_px: distance of the first pixels of two neighbours.
+        padding_px: number of pixels that cell 0 sees before the image.
+    """
 
     size_px: int
     stride_px: int
     padding_px: int
 
     def centers_px(self, n: int) -> np.ndarray:
-        """[n] float64: where cells 0 to n - 1 look, in pixel centres of the network's input (the first pixel is at 0)."""
+        """Compute the centres of the first cells' receptive fields.
+
+        Args:
+            n: number of cells.
+
+        Returns:
+            float64 [n], pixel centres of the network's input (the first pixel is at 0).
+        """
         return np.arange(n) * self.stride_px - self.padding_px + (self.size_px - 1) / 2
 
 
 class ReceptiveFields(NamedTuple):
-    """Of both axes; they differ where height and width do, or kernels are not square."""
+    """Receptive fields of both axes; they differ if the sides or the kernels are not square."""
 
     y: ReceptiveField
     x: ReceptiveField
 
 
-Reach = tuple[int, ReceptiveField]  # along one axis: how many cells a tensor has, and what they see
+class _Reach(NamedTuple):
+    """Number of cells of a tensor along one axis, and the pixels that they see."""
 
-
-def receptive_field(
-    backbone: SlimTrunk, endpoint: str, height_px: int, width_px: int
-) -> ReceptiveFields:
-    """What a cell of `endpoint` sees of an image of height_px x width_px. Traces the backbone; the graph serves any size.
-
-    Why the size matters: `SAME` padding with a stride divides unevenly where its input is even. In the ResNets that is pool1
-    (TF-Slim's layout and v2), whose input is half the image, rounded up. DELF's published 291 / 32 / 145 of
-    resnet_v1_50/block3, and 483 / 32 / 241 of block4 (tensorflow/models, delf/feature_extractor.py), hold for sides of 1 or
-    2 modulo 4. For 3 or 0 modulo 4, all multiples of 32 among them, padding_px is 143 and 239: the cell sees, and its centre
-    lies, two pixels further right and down. The layouts with a padded pool1 know no such difference.
-
-    Raises: ValueError for an end point that the backbone does not reach, an image too small for one cell, and an operation
-    that is not known here, by name.
-    """
-    name = "/".join(split_endpoint(endpoint))
-    graph = tf.function(lambda images: backbone(images, training=False))
-    concrete = graph.get_concrete_function(tf.TensorSpec([1, None, None, 3], tf.float32))
-    if name not in concrete.structured_outputs:
-        raise ValueError(
-            f"{name} does not lie on the way to the backbone's end point {backbone.endpoint}."
-        )
-    return receptive_field_of(
-        concrete.structured_outputs[name], concrete.inputs[0], height_px, width_px
-    )
+    num_cells: int
+    field: ReceptiveField
 
 
 def receptive_field_of(
     features: tf.Tensor, images: tf.Tensor, height_px: int, width_px: int
 ) -> ReceptiveFields:
-    """The same for two tensors [B, ., ., .] of a graph that is traced already, at inference: milliseconds.
+    """Compute what a cell of `features` sees of an image; takes milliseconds.
 
-    Raises: ValueError as `receptive_field` does, and when `features` are not computed from `images`.
+    The size of the image matters: `SAME` padding with a stride pads both sides differently if its
+    input is even. In the ResNets that is pool1 (TF-Slim's layout and v2), whose input is half the image,
+    rounded up. DELF's published size / stride / padding (tensorflow/models,
+    delf/feature_extractor.py) are 291 / 32 / 145 for resnet_v1_50/block3 and 483 / 32 / 241 for
+    block4. They hold for sides of 1 or 2 modulo 4. For 3 or 0 modulo 4, so for all multiples of 32,
+    the padding is 143 and 239: cells see two pixels further right and down. Layouts with a padded
+    pool1 do not have this difference.
+
+    Args:
+        features: [B, h, w, C], of a graph that was traced for inference.
+        images: [B, H, W, 3], the input of the graph.
+        height_px: of the image.
+        width_px: of the image.
+
+    Returns:
+        The receptive fields along y and x.
+
+    Raises:
+        ValueError: `features` are not computed from `images`, the image is too small for one cell,
+            or the graph has an unknown operation.
     """
     pixel = ReceptiveField(1, 1, 0)
-    reaches: dict[str, tuple[Reach, Reach]] = {
-        images.op.name: ((height_px, pixel), (width_px, pixel))
-    }
+    reaches = {images.op.name: (_Reach(height_px, pixel), _Reach(width_px, pixel))}
     needed = _ancestors(features.op)
-    for (
-        op
-    ) in features.graph.get_operations():  # in the order in which they were made: inputs come first
+    # The operations are in the order in which they were made, so inputs come first.
+    for op in features.graph.get_operations():
         inputs = [reaches[tensor.op.name] for tensor in op.inputs if tensor.op.name in reaches]
         if inputs and op.name in needed:
-            y, x = (
-                _through(op, axis, _union(op, [reach[axis - 1] for reach in inputs]))
-                for axis in (1, 2)
-            )
+            y = _through(op, 1, _union(op, [reach_y for reach_y, _ in inputs]))
+            x = _through(op, 2, _union(op, [reach_x for _, reach_x in inputs]))
             reaches[op.name] = (y, x)
     if features.op.name not in reaches:
         raise ValueError(
             f"receptive field: {features.op.name} is not computed from {images.op.name}."
         )
-    (_, field_y), (_, field_x) = reaches[features.op.name]
-    return ReceptiveFields(field_y, field_x)
+    y, x = reaches[features.op.name]
+    return ReceptiveFields(y.field, x.field)
 
 
 def _ancestors(op: tf.Operation) -> set[str]:
-    """Names of all operations that `op` is computed from, and its own."""
-    found, waiting = {op.name}, [op]
+    """Return the names of `op` and of all operations that it is computed from."""
+    names = {op.name}
+    waiting = [op]
     while waiting:
-        new = {
-            tensor.op.name: tensor.op
-            for tensor in waiting.pop().inputs
-            if tensor.op.name not in found
-        }
-        found |= new.keys()
+        inputs = {tensor.op.name: tensor.op for tensor in waiting.pop().inputs}
+        new = {name: input_op for name, input_op in inputs.items() if name not in names}
+        names |= new.keys()
         waiting += new.values()
-    return found
+    return names
 
 
-def _union(op: tf.Operation, branches: Sequence[Reach]) -> Reach:
-    """What a cell sees through several branches that meet in `op`: from the first pixel of any to the last of any."""
-    cells, stride = branches[0][0], branches[0][1].stride_px
-    if any((n, field.stride_px) != (cells, stride) for n, field in branches):
-        seen = ", ".join(f"{n} cells of stride {field.stride_px}" for n, field in branches)
+def _union(op: tf.Operation, branches: Sequence[_Reach]) -> _Reach:
+    """Return what a cell sees through branches that meet in `op`: from the first pixel to the last.
+
+    Returns:
+        The union.
+
+    Raises:
+        ValueError: the branches have different strides.
+    """
+    num_cells = branches[0].num_cells
+    stride = branches[0].field.stride_px
+    if any((n, field.stride_px) != (num_cells, stride) for n, field in branches):
+        found = ", ".join(f"{n} cells of stride {field.stride_px}" for n, field in branches)
         raise ValueError(
-            f"receptive field: branches of unequal stride meet in {op.name} ({op.type}): {seen}."
+            f"receptive field: branches of unequal stride meet in {op.name} ({op.type}): {found}."
         )
     padding = max(field.padding_px for _, field in branches)
     end = max(field.size_px - field.padding_px for _, field in branches)
-    return cells, ReceptiveField(end + padding, stride, padding)
+    return _Reach(num_cells, ReceptiveField(end + padding, stride, padding))
 
 
-def _through(op: tf.Operation, axis: int, reach: Reach) -> Reach:
-    """From what a cell of the input of `op` sees to what one of its output sees. axis: 1 is y, 2 is x."""
-    cells, field = reach
+def _through(op: tf.Operation, axis: int, reach: _Reach) -> _Reach:
+    """Return what a cell of the output of `op` sees.
+
+    Args:
+        op: the operation.
+        axis: 1 is y, 2 is x.
+        reach: what a cell of its input sees.
+
+    Returns:
+        The reach of the output.
+
+    Raises:
+        ValueError: the operation is unknown, or its input is too small.
+    """
+    num_cells, field = reach
     kernel, stride, before, after = 1, 1, 0, 0
     if op.type in WINDOWS:
-        kernel, stride, before, after = _window(op, axis, cells)
+        kernel, stride, before, after = _window(op, axis, num_cells)
     elif op.type in PADS:
         before, after = (int(count) for count in tf.get_static_value(op.inputs[1])[axis])
     elif op.type not in CELL_BY_CELL:
@@ -148,24 +176,34 @@ def _through(op: tf.Operation, axis: int, reach: Reach) -> Reach:
         raise ValueError(
             f"receptive field: unknown operation {op.type} ({op.name}). Known: {known}."
         )
-    if cells + before + after < kernel:
+    padded = num_cells + before + after
+    if padded < kernel:
         raise ValueError(
-            f"receptive field: the image is too small, {op.name} has {cells} cells for a window of {kernel}."
+            f"receptive field: the image is too small, {op.name} has {num_cells} cells for a "
+            f"window of {kernel}."
         )
     size = field.size_px + (kernel - 1) * field.stride_px
     padding = field.padding_px + before * field.stride_px
-    return (cells + before + after - kernel) // stride + 1, ReceptiveField(
-        size, field.stride_px * stride, padding
-    )
+    output_field = ReceptiveField(size, field.stride_px * stride, padding)
+    return _Reach((padded - kernel) // stride + 1, output_field)
 
 
-def _window(op: tf.Operation, axis: int, cells: int) -> tuple[int, int, int, int]:
-    """(extent of the window, stride, cells padded before and after) of a convolution or pooling."""
-    if op.get_attr("data_format") != b"NHWC":
+def _window(op: tf.Operation, axis: int, num_cells: int) -> tuple[int, int, int, int]:
+    """Return the window of a convolution or pooling along an axis.
+
+    Returns:
+        (extent of the window, stride, cells padded before, cells padded after).
+
+    Raises:
+        ValueError: the layout of the tensor is not NHWC.
+    """
+    data_format = op.get_attr("data_format")
+    if data_format != b"NHWC":
         raise ValueError(
-            f"receptive field: {op.name} is {op.get_attr('data_format').decode()}; only NHWC is known."
+            f"receptive field: {op.name} is {data_format.decode()}; only NHWC is known."
         )
-    stride, padding = op.get_attr("strides")[axis], op.get_attr("padding")
+    stride = op.get_attr("strides")[axis]
+    padding = op.get_attr("padding")
     if "Pool" in op.type:
         kernel = op.get_attr("ksize")[axis]
     else:
@@ -173,5 +211,8 @@ def _window(op: tf.Operation, axis: int, cells: int) -> tuple[int, int, int, int
     if padding == b"EXPLICIT":
         before, after = op.get_attr("explicit_paddings")[2 * axis : 2 * axis + 2]
         return kernel, stride, before, after
-    total = max((-(-cells // stride) - 1) * stride + kernel - cells, 0) if padding == b"SAME" else 0
+    total = 0
+    if padding == b"SAME":
+        num_outputs = -(-num_cells // stride)
+        total = max((num_outputs - 1) * stride + kernel - num_cells, 0)
     return kernel, stride, total // 2, total - total // 2

@@ -1,6 +1,6 @@
-"""TF-Slim's classic networks as Keras layers whose variables keep the checkpoint's own names.
+"""Build TF-Slim's networks as Keras layers; variables keep the names of published checkpoints.
 
-With `slim_compat`, the only file that knows TF-Slim. Source of the networks: tf_slim.nets 1.1.0.
+Only this file and `slim_compat` use TF-Slim. Source of the networks: tf_slim.nets 1.1.0.
 """
 
 from __future__ import annotations
@@ -17,18 +17,27 @@ from delf_ext.models.checkpoints import LoadReport, load_by_name
 from delf_ext.models.slim_compat import inception_v3, resnet_utils, resnet_v1, resnet_v2, slim, vgg
 from delf_ext.recipes import schema
 
-VGG_MEANS = (123.68, 116.779, 103.939)  # ImageNet, as TF-Slim and Caffe subtract them
-TORCHVISION_MEANS = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
+# Means of ImageNet's channels, as TF-Slim and Caffe subtract them.
+VGG_MEANS = (123.68, 116.779, 103.939)
+# 255 * (0.485, 0.456, 0.406).
+TORCHVISION_MEANS = (123.675, 116.28, 103.53)
 
 Endpoints = dict[str, tf.Tensor]
+"""Name of an end point -> feature map [B, h, w, C]."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a ResNet v1 loses resolution. Weights trained in one layout load into another without an error and work badly.
+    """Where a ResNet v1 reduces resolution, and which means it subtracts.
 
-    stride_in_last_unit: a block's stride sits in its last unit (TF-Slim), else in the next block's first unit (torchvision v1.5).
-    padded_pool: pool1 pads one pixel on each side (Caffe, Keras, torchvision), else `SAME` (TF-Slim).
+    Weights trained in one layout load into another without an error, but work badly.
+
+    Attributes:
+        stride_in_last_unit: a block's stride is in its last unit (TF-Slim); otherwise in the first
+            unit of the next block (torchvision v1.5).
+        padded_pool: pool1 pads one pixel on each side (Caffe, Keras, torchvision); otherwise its
+            padding is `SAME` (TF-Slim).
+        means: of the channels.
     """
 
     stride_in_last_unit: bool
@@ -36,8 +45,9 @@ class Layout:
     means: tuple[float, float, float]
 
 
-# Keras puts the stride into the next block's first 1x1 convolutions, which then read every second pixel of the block
-# before: the same function as TF-Slim's stride in the last unit, apart from pool1.
+# Keras has the stride in the first 1x1 convolutions of the next block, which read every second
+# pixel of the block before. This is the same function as TF-Slim's stride in the last unit, apart
+# from pool1.
 LAYOUTS = {
     "slim": Layout(True, False, VGG_MEANS),
     "keras": Layout(True, True, VGG_MEANS),
@@ -45,16 +55,17 @@ LAYOUTS = {
 }
 
 
+# (number of convolutions, channels) of each block.
+VGG_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 BOTTLENECKS = {"bottleneck_v1": resnet_v1.bottleneck, "bottleneck_v2": resnet_v2.bottleneck}
 
 
 def _residual_units(
     net: tf.Tensor, bottleneck: str, units: tuple[int, ...], layer: str, layout: Layout
 ) -> Endpoints:
-    """Blocks 1 to 4 up to `layer`; the arithmetic of a unit is TF-Slim's.
-
-    TF-Slim's own loop hands its end points over in a collection of the default graph, where those of other networks linger.
-    """
+    """Build blocks 1 to 4 up to `layer` from TF-Slim's units."""
+    # TF-Slim's own loop returns end points in a collection of the default graph, which keeps those
+    # of other networks.
     endpoints: Endpoints = {}
     for block, count in enumerate(units, start=1):
         base = 64 * 2 ** (block - 1)
@@ -85,25 +96,23 @@ def _strides(block: int, count: int, layout: Layout) -> list[int]:
 
 def _resnet_v1(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
     net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
-    if layout.padded_pool:  # zeros stand for minus infinity: conv1 ends in a ReLU
-        net = tf.nn.max_pool2d(
-            tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID", name="pool1"
-        )
+    if layout.padded_pool:
+        # conv1 ends in a ReLU, so zeros never change a maximum.
+        padded = tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        net = tf.nn.max_pool2d(padded, 3, 2, "VALID", name="pool1")
     else:
         net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
     return _residual_units(net, "bottleneck_v1", units, layer, layout)
 
 
 def _resnet_v2(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
-    with slim.arg_scope(
-        [slim.conv2d], activation_fn=None, normalizer_fn=None
-    ):  # the first unit begins with both
+    # The first unit begins with the batch norm and the ReLU.
+    with slim.arg_scope([slim.conv2d], activation_fn=None, normalizer_fn=None):
         net = resnet_utils.conv2d_same(images, 64, 7, stride=2, scope="conv1")
     net = tf.nn.max_pool2d(net, 3, 2, "SAME", name="pool1")
     endpoints = _residual_units(net, "bottleneck_v2", units, layer, layout)
-    if (
-        layer == "block4"
-    ):  # TF-Slim's end point lies before the last batch norm and ReLU; features are taken after them
+    if layer == "block4":
+        # TF-Slim's end point is before the last batch norm and ReLU; features are used after them.
         endpoints[layer] = slim.batch_norm(
             endpoints[layer], activation_fn=tf.nn.relu, scope="postnorm"
         )
@@ -111,19 +120,19 @@ def _resnet_v2(units: tuple[int, ...], images: tf.Tensor, layer: str, layout: La
 
 
 def _vgg_16(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
-    """VGG-16's convolutions, as tf_slim.nets.vgg builds them, without the fully connected layers that need 224 pixels."""
+    """Build VGG-16 as tf_slim.nets.vgg does, without the fully connected layers."""
     endpoints: Endpoints = {}
     net = images
-    for number, (repeats, depth) in enumerate(
-        [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1
-    ):
-        net = endpoints[f"conv{number}"] = slim.repeat(
-            net, repeats, slim.conv2d, depth, [3, 3], scope=f"conv{number}"
-        )
-        if layer in endpoints:
+    for number, (repeats, depth) in enumerate(VGG_BLOCKS, start=1):
+        conv = f"conv{number}"
+        net = slim.repeat(net, repeats, slim.conv2d, depth, [3, 3], scope=conv)
+        endpoints[conv] = net
+        if layer == conv:
             break
-        net = endpoints[f"pool{number}"] = slim.max_pool2d(net, [2, 2], scope=f"pool{number}")
-        if layer in endpoints:
+        pool = f"pool{number}"
+        net = slim.max_pool2d(net, [2, 2], scope=pool)
+        endpoints[pool] = net
+        if layer == pool:
             break
     return endpoints
 
@@ -136,7 +145,7 @@ def _inception_v3(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
 
 
 def _inception_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
-    # TF-Slim's own arguments also file the statistics in a TF1 collection, which compares variables and so fails in TF2.
+    # TF-Slim's own arguments add the statistics to a TF1 collection, which fails in TF2.
     batch_norm = {"decay": batch_norm_decay, "epsilon": 0.001}
     usual = inception_v3.inception_v3_arg_scope(weight_decay)
     with (
@@ -147,17 +156,21 @@ def _inception_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
 
 
 def _vgg_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
-    return vgg.vgg_arg_scope(weight_decay)  # no batch norm
+    # VGG has no batch norm.
+    return vgg.vgg_arg_scope(weight_decay)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One backbone: what builds it, with which default arguments, and how its parts are called.
+    """One backbone: how it is built, and the names of its parts.
 
-    build: (normalised images [B, H, W, 3], last layer to build, layout) -> {layer: feature map}.
-    arg_scope: (weight_decay, batch_norm_decay) -> TF-Slim's default arguments of its layers.
-    scope: the prefix of its variables in a checkpoint. layers: its end points from the image on; default: the one meant by
-    the bare name. subtracts_means: input is pixels minus channel means, else pixels scaled to -1..1.
+    Attributes:
+        build: (normalised images [B, H, W, 3], last layer to build, layout) -> feature maps.
+        arg_scope: (weight_decay, batch_norm_decay) -> TF-Slim's default arguments of its layers.
+        scope: prefix of its variables in a checkpoint.
+        layers: its end points, from the image on.
+        default: the end point that is used if a recipe names only the backbone.
+        subtracts_means: the input is pixels minus channel means; otherwise pixels in -1..1.
     """
 
     build: Callable[[tf.Tensor, str, Layout], Endpoints]
@@ -169,12 +182,11 @@ class Architecture:
 
 
 def _resnet_layers(units: tuple[int, ...], bottleneck: str) -> tuple[str, ...]:
-    """TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/bottleneck_v1", ..."""
+    """Return TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/..."."""
     names: list[str] = []
     for block, count in enumerate(units, start=1):
-        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)] + [
-            f"block{block}"
-        ]
+        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)]
+        names.append(f"block{block}")
     return tuple(names)
 
 
@@ -193,8 +205,9 @@ def _resnet_v2_network(scope: str, *units: int) -> Architecture:
 
 
 VGG_LAYERS = tuple(f"{kind}{number}" for number in range(1, 6) for kind in ("conv", "pool"))
-INCEPTION_LAYERS = (
-    *(
+# Names in TF-Slim's inception_v3_base, from the image on.
+INCEPTION_LAYERS = tuple(
+    [
         "Conv2d_1a_3x3",
         "Conv2d_2a_3x3",
         "Conv2d_2b_3x3",
@@ -202,8 +215,6 @@ INCEPTION_LAYERS = (
         "Conv2d_3b_1x1",
         "Conv2d_4a_3x3",
         "MaxPool_5a_3x3",
-    ),
-    *(
         "Mixed_5b",
         "Mixed_5c",
         "Mixed_5d",
@@ -212,8 +223,10 @@ INCEPTION_LAYERS = (
         "Mixed_6c",
         "Mixed_6d",
         "Mixed_6e",
-    ),
-    *("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+        "Mixed_7a",
+        "Mixed_7b",
+        "Mixed_7c",
+    ]
 )
 ARCHITECTURES = {
     "resnet_v1_50": _resnet_v1_network("resnet_v1_50", 3, 4, 6, 3),
@@ -228,9 +241,16 @@ ARCHITECTURES = {
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str]:
-    """ "resnet_v1_50/block3" -> ("resnet_v1_50", "block3"); a bare name means the network's last feature map.
+    """Split "resnet_v1_50/block3" into ("resnet_v1_50", "block3").
 
-    Raises: ValueError naming the known backbones, or the known end points of the backbone.
+    Args:
+        endpoint: a backbone without an end point means its default end point.
+
+    Returns:
+        The backbone and the end point.
+
+    Raises:
+        ValueError: the backbone or the end point is unknown; the message lists the known ones.
     """
     backbone, _, layer = endpoint.partition("/")
     if backbone not in ARCHITECTURES:
@@ -243,20 +263,14 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
         known = [name for name in network.layers if "/" not in name]
         units = f", or one unit such as {network.layers[0]}" if "/" in network.layers[0] else ""
         raise ValueError(
-            f"unknown end point {endpoint!r} (--resnet_type). Known of {backbone}: {', '.join(known)}{units}."
+            f"unknown end point {endpoint!r} (--resnet_type). "
+            f"Known of {backbone}: {', '.join(known)}{units}."
         )
     return backbone, layer
 
 
 class SlimTrunk(tf.keras.layers.Layer):
-    """A trunk up to one named end point.
-
-    Call: images [B, H, W, 3] RGB 0..255, any dtype -> {"resnet_v1_50/block3": [B, h, w, C], ...} with every end point on the way.
-    Weight decay arrives as `losses`. In training, batch statistics move by 1 - batch_norm_decay a step; with `freeze_batch_norm`
-    the stored ones are used and kept.
-
-    Raises: ValueError for an unknown backbone, end point or layout.
-    """
+    """Trunk up to one end point; Keras' `losses` has its weight decay."""
 
     def __init__(
         self,
@@ -266,6 +280,18 @@ class SlimTrunk(tf.keras.layers.Layer):
         freeze_batch_norm: bool = False,
         batch_norm_decay: float = 0.997,
     ) -> None:
+        """Prepare the trunk; its variables are created at the first call.
+
+        Args:
+            endpoint: such as "resnet_v1_50/block3".
+            layout: a key of LAYOUTS.
+            weight_decay: of the convolutions.
+            freeze_batch_norm: use and keep the stored statistics also in training.
+            batch_norm_decay: a training step changes the statistics by 1 - batch_norm_decay.
+
+        Raises:
+            ValueError: the backbone, end point or layout is unknown.
+        """
         super().__init__(name="trunk")
         self.backbone, self.layer = split_endpoint(endpoint)
         self.endpoint = f"{self.backbone}/{self.layer}"
@@ -273,11 +299,13 @@ class SlimTrunk(tf.keras.layers.Layer):
             raise ValueError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
         if layout != "slim" and not self.backbone.startswith("resnet_v1"):
             raise ValueError(
-                f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: leave --layout out."
+                f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: "
+                "leave --layout out."
             )
         self.layout = LAYOUTS[layout]
         self.freeze_batch_norm = freeze_batch_norm
-        self.weight_decay, self.batch_norm_decay = weight_decay, batch_norm_decay
+        self.weight_decay = weight_decay
+        self.batch_norm_decay = batch_norm_decay
 
     def _normalize(self, images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
@@ -287,6 +315,15 @@ class SlimTrunk(tf.keras.layers.Layer):
 
     @tf.compat.v1.keras.utils.track_tf1_style_variables
     def call(self, images: tf.Tensor, training: bool = False) -> Endpoints:
+        """Compute the feature maps of all end points up to the last one.
+
+        Args:
+            images: [B, H, W, 3], RGB 0..255, any dtype.
+            training: use and change the statistics, unless they are frozen.
+
+        Returns:
+            Feature maps [B, h, w, C] by name, such as "resnet_v1_50/block3".
+        """
         network = ARCHITECTURES[self.backbone]
         learns_statistics = bool(training) and not self.freeze_batch_norm
         with (
@@ -298,25 +335,23 @@ class SlimTrunk(tf.keras.layers.Layer):
         return {f"{self.backbone}/{name}": features for name, features in layers.items()}
 
     def load(self, weights: str) -> LoadReport:
-        """Copy the weights of a TensorFlow checkpoint, V1 or V2, into the built trunk, matched by name.
-
-        Raises: ValueError when a variable of the trunk is missing or has another shape: nothing is loaded then.
-        """
+        """Copy the weights of a checkpoint into the built trunk; see `checkpoints.load_by_name`."""
         return load_by_name(self.variables, weights, self.backbone)
 
     def parameter_group(self, name: str) -> str:
-        """Return "block3" for "resnet_v1_50/block3/unit_1/...", and "stem" for a ResNet's first convolution."""
+        """Return the block of a variable, such as "block3"; "stem" for a ResNet's conv1."""
         group = name.split("/")[1]
         return "stem" if group == "conv1" and self.backbone.startswith("resnet") else group
 
     def split(self, endpoint: str) -> tuple[Callable, Callable]:
+        """Raise UsageError: TF-Slim's networks cannot be split."""
         raise UsageError(
             "TF-Slim trunks cannot be split at an end point yet: leave Head.after empty."
         )
 
 
 def build(config: schema.Trunk) -> SlimTrunk:
-    """Return the TF-Slim trunk of a recipe. Raises: ValueError for an unknown name, end point or layout."""
+    """Return the TF-Slim trunk of a recipe; ValueError if it is unknown."""
     name = f"{config.name}/{config.end_point}" if config.end_point else config.name
     return SlimTrunk(
         name,

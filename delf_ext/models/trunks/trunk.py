@@ -1,4 +1,4 @@
-"""What the engine asks of a trunk, and which sources of trunks are built."""
+"""Define the interface of a trunk, and build the trunk of a recipe."""
 
 from __future__ import annotations
 
@@ -14,34 +14,53 @@ from delf_ext.recipes import schema
 
 
 class Trunk(Protocol):
-    """A Keras layer from photographs to named feature maps. Its input scaling and layout belong to it.
+    """Keras layer from images to named feature maps; it scales its input itself.
 
-    Call: images [B, H, W, 3] RGB 0..255, any dtype -> {name: [B, h, w, C]} with every end point up to `endpoint`.
+    Attributes:
+        endpoint: name of its last feature map, such as "resnet_v1_50/block3".
+        variables: all its variables, once it is built.
     """
 
     endpoint: str
     variables: list[tf.Variable]
 
-    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]: ...
+    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            images: [B, H, W, 3], RGB 0..255, any dtype.
+            training: use the statistics of the batch.
+
+        Returns:
+            Feature maps [B, h, w, C] by name, up to `endpoint`.
+        """
 
     def load(self, weights: str) -> LoadReport:
-        """Copy pretrained weights into the built trunk. Raises: ValueError when they do not fit."""
+        """Copy pretrained weights into the built trunk; ValueError if they do not fit."""
 
     def parameter_group(self, name: str) -> str:
         """Return the group of a variable, such as "block1"."""
 
     def split(self, endpoint: str) -> tuple[Callable, Callable]:
-        """Return the trunk up to an end point and the rest of it. Raises: UsageError where it cannot be split."""
+        """Return the trunk up to an end point, and the rest; UsageError if it cannot be split."""
 
 
 SOURCES = {"slim": "delf_ext.models.trunks.slim:build"}
-"""source -> the function from a `schema.Trunk` to a Trunk, as module:function; imported when it is needed."""
+"""Source -> module:function that builds a Trunk from a `schema.Trunk`; imported when needed."""
 
 
 def build_trunk(config: schema.Trunk) -> Trunk:
-    """Return the trunk of a recipe, not yet built.
+    """Return the trunk of a recipe, without variables.
 
-    Raises: UsageError when its source is not built yet, ValueError when it does not know the name or the end point.
+    Args:
+        config: the trunk of a recipe.
+
+    Returns:
+        The trunk.
+
+    Raises:
+        UsageError: the source is not built yet.
+        ValueError: the source does not know the name or the end point.
     """
     if config.source not in SOURCES:
         raise UsageError(

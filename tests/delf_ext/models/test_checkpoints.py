@@ -219,7 +219,8 @@ def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
     with pytest.raises(ValueError) as caught:
         open_checkpoint(tmp_path / "absent" / "resnet.ckpt")
     assert str(caught.value).endswith(
-        ": no such checkpoint. `python -m pretrained.fetch --list` shows what can be had."
+        ": no such checkpoint. `python -m pretrained.fetch --list` lists the weights that can be "
+        "downloaded."
     )
     part = tmp_path / f"new.ckpt{DATA}"
     with pytest.raises(ValueError) as caught:
@@ -231,7 +232,7 @@ def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
 
 def test_a_trunk_without_variables_is_our_own_mistake(tmp_path: Path):
     write_checkpoint(tmp_path / "a.ckpt", {"x": np.zeros(3, np.float32)})
-    with pytest.raises(AssertionError, match="once it was called"):
+    with pytest.raises(AssertionError, match="after its first call"):
         SlimTrunk().load(str(tmp_path / "a.ckpt"))
 
 
