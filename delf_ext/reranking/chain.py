@@ -225,10 +225,7 @@ def _expanded(step: Step, state: _State, deadline: Deadline) -> _State:
 def _searched(
     step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]
 ) -> _State:
-    """Search again, with new embeddings of each block of queries.
-
-    Queries that are not reached keep ranking and embedding.
-    """
+    """Search again with new embeddings; queries not reached keep their ranking and embedding."""
     query, before = state.query, state.ranking
     num_queries = len(query)
     reached = np.zeros(num_queries, bool)

@@ -1,12 +1,12 @@
-"""Database-side augmentation: each gallery embedding becomes the mean of its nearest neighbours, itself included.
+"""Database-side augmentation: replace each gallery embedding by the mean of its neighbours.
 
-It is done once for all queries, and helps where an object has several gallery images; with one each, it mixes strangers in.
-Source: Arandjelovic and Zisserman 2012 (CVPR); weights similarity**alpha as in Radenovic et al. 2018 (arXiv:1711.02512).
+It is done once for all queries. It helps if an object has several gallery images; with one image
+each, it mixes in other objects.
+Sources: Arandjelovic and Zisserman 2012 (CVPR); weights similarity**alpha, Radenovic et al. 2018
+(arXiv:1711.02512).
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 
@@ -21,11 +21,23 @@ def augment_database(
     alpha: float = 0.0,
     neighbours: Neighbours | None = None,
 ) -> GlobalFeatures:
-    """Each embedding replaced by the mean of its `num_expand` nearest of the gallery, weighted by similarity**alpha, unit length.
+    """Replace each embedding by the weighted mean of its nearest neighbours in the gallery.
 
-    The image itself is among them, so 1 changes nothing and more than the gallery holds means all of it. All means are of the old
-    embeddings. neighbours: those of this gallery, at least `num_expand` of each, where they are known already.
-    Raises: UsageError on num_expand below 1 or alpha below 0; ValueError where the neighbours are too few or of another gallery.
+    All means are computed from the old embeddings.
+
+    Args:
+        gallery: embeddings [G, D].
+        num_expand: neighbours to average, the image itself among them; 1 changes nothing, more than
+            G means all.
+        alpha: weights are similarity**alpha.
+        neighbours: of this gallery, at least `num_expand` each; None: they are searched.
+
+    Returns:
+        Embeddings [G, D] of unit length, in the same order.
+
+    Raises:
+        UsageError: `num_expand` is below 1 or alpha below 0.
+        ValueError: there are too few neighbours, or they are of another gallery.
     """
     check_weights("num_expand", num_expand, alpha)
     k = min(num_expand, len(gallery))
@@ -36,7 +48,5 @@ def augment_database(
         )
     own = np.arange(len(gallery), dtype=np.int32)[:, np.newaxis]
     others = np.where(rows[:, :k] == own, -1, rows[:, :k])
-    return dataclasses.replace(
-        gallery,
-        embeddings=expanded_embeddings(gallery.embeddings, gallery.embeddings, others, alpha),
-    )
+    embeddings = expanded_embeddings(gallery.embeddings, gallery.embeddings, others, alpha)
+    return GlobalFeatures.trusted(ids=gallery.ids, embeddings=embeddings, digest=gallery.digest)

@@ -1,4 +1,4 @@
-"""What geometric verification found, for whoever has to explain a re-ranked result."""
+"""Keep the result of geometric verification, to explain a re-ranked result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ NOT_VERIFIED = -1
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What verification found, place by place of the ranking that it returned.
+    """Result of verification, in the order of the ranking that it returned.
 
-    query_ids [Q] str; rows [Q, k] int32, gallery rows in the first k places, -1 pads; num_inliers [Q, k] int32, summed over
-    extractors, -1 where not verified; accepted [Q, k] bool; scores [Q, k] float32, summed -log10 of the number of false alarms;
-    left_alone [Q] str: why a query kept its ranking, "" where it was re-ranked.
+    Attributes:
+        query_ids: str [Q].
+        rows: int32 [Q, k], gallery rows of the first k places; -1 pads the end.
+        num_inliers: int32 [Q, k], summed over extractors; -1 if not verified.
+        accepted: bool [Q, k].
+        scores: float32 [Q, k], -log10 of the number of false alarms, summed over extractors.
+        left_alone: str [Q], why a query kept its ranking; "" if it was re-ranked.
     """
 
     query_ids: np.ndarray
@@ -34,47 +38,50 @@ class Evidence:
         shapes = [
             getattr(self, name).shape for name in ("rows", "num_inliers", "accepted", "scores")
         ]
-        if (
-            self.rows.ndim != 2
-            or len(set(shapes)) != 1
-            or not len(self.query_ids) == len(self.left_alone) == len(self.rows)
-        ):
+        same_lengths = len(self.query_ids) == len(self.left_alone) == len(self.rows)
+        if self.rows.ndim != 2 or len(set(shapes)) != 1 or not same_lengths:
             raise ValueError(
-                f"evidence must be [Q, k] in every field for {len(self.query_ids)} queries. Received {shapes}."
+                f"evidence must be [Q, k] in every field for {len(self.query_ids)} queries. "
+                f"Received {shapes}."
             )
         for name in ("rows", "num_inliers", "accepted", "scores", "left_alone"):
             getattr(self, name).setflags(write=False)
 
     @classmethod
     def nothing(cls, ranking: Ranking, reason: str) -> Evidence:
-        """Of a ranking that was not verified, all of it."""
+        """Return the evidence of a ranking of which no candidate was verified.
+
+        Args:
+            ranking: [Q, k].
+            reason: why its queries keep their ranking.
+        """
         shape = ranking.rows.shape
-        found = (
-            np.full(shape, NOT_VERIFIED, np.int32),
-            np.zeros(shape, bool),
-            np.zeros(shape, np.float32),
+        return cls(
+            ranking.query_ids,
+            ranking.rows,
+            num_inliers=np.full(shape, NOT_VERIFIED, np.int32),
+            accepted=np.zeros(shape, bool),
+            scores=np.zeros(shape, np.float32),
+            left_alone=np.full(shape[0], reason),
         )
-        return cls(ranking.query_ids, ranking.rows, *found, np.full(shape[0], reason))
 
     @classmethod
     def joined(cls, blocks: Sequence[Evidence]) -> Evidence:
-        """Blocks of queries, one behind the other."""
-        return cls(
-            *(
-                np.concatenate([getattr(block, field.name) for block in blocks])
-                for field in dataclasses.fields(cls)
-            )
-        )
+        """Join the evidence of several blocks of queries, in their order."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
     def reasons(self) -> dict[str, int]:
-        """Why queries were left alone -> how many; those that were re-ranked are not among them."""
+        """Count the queries that kept their ranking, by reason."""
         return dict(sorted(Counter(str(reason) for reason in self.left_alone if reason).items()))
 
     def inliers_of(self, query_row: int) -> dict[int, tuple[int, bool]]:
-        """Gallery row -> (num_inliers, accepted), of the verified candidates of one query."""
-        verified = np.flatnonzero(self.num_inliers[query_row] > NOT_VERIFIED)
-        columns = (self.rows[query_row], self.num_inliers[query_row], self.accepted[query_row])
+        """Return (num_inliers, accepted) of each verified candidate of a query, by gallery row."""
+        places = np.flatnonzero(self.num_inliers[query_row] > NOT_VERIFIED)
         return {
-            int(row): (int(number), bool(good))
-            for row, number, good in zip(*(column[verified] for column in columns))
+            int(self.rows[query_row, place]): (
+                int(self.num_inliers[query_row, place]),
+                bool(self.accepted[query_row, place]),
+            )
+            for place in places
         }

@@ -1,13 +1,13 @@
-"""Query expansion: a query becomes the mean of itself and of what it found first, and is searched again with that.
+"""Query expansion: replace each query by the mean of itself and its first results.
 
-It helps where the first places are mostly right, and pulls a query away where they are not: few images, or a high alpha.
-Sources: average, Chum et al. 2007 (ICCV); weights similarity**alpha, Radenovic et al. 2018 (arXiv:1711.02512), who use 50 images
-and alpha = 3.
+It helps if the first places are mostly right. If they are not, it moves the query away from its
+object: use few images or a high alpha.
+Sources: average, Chum et al. 2007 (ICCV); weights similarity**alpha, Radenovic et al. 2018
+(arXiv:1711.02512), who use 50 images and alpha = 3.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,7 +18,8 @@ from delf_ext.config import UsageError
 from delf_ext.reranking.rankings import check_same_images
 
 ROWS_PER_BLOCK = 256  # 50 MB of gathered vectors at 25 images and D = 2048
-SHORTEST = 1e-6  # a sum of unit vectors below this length is rounding, and has no direction
+# A sum of unit vectors that is shorter is rounding error and has no direction.
+MIN_LENGTH = 1e-6
 
 
 def expand_queries(
@@ -28,26 +29,46 @@ def expand_queries(
     num_expand: int,
     alpha: float = 0.0,
 ) -> GlobalFeatures:
-    """Each query plus its first `num_expand` gallery images, weighted by similarity**alpha, the query by 1; of unit length.
+    """Add to each query its first gallery images, weighted by similarity**alpha; the query has 1.
 
-    alpha = 0: the plain average. Above 0 an image of negative similarity counts nothing. Similarities are of the embeddings, as
-    the scores of the ranking may be another re-ranker's. Where it holds fewer images (-1), those are all. A sum without direction
-    leaves the query as it is.
-    Raises: UsageError on num_expand below 1 or alpha below 0; ValueError where the ranking is not of these images.
+    Similarities are computed from the embeddings, because the scores of the ranking may be those of
+    a re-ranking step. A sum without direction leaves the query unchanged.
+
+    Args:
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D].
+        ranking: of these images; if it holds fewer than `num_expand` images (-1), all are used.
+        num_expand: gallery images to add.
+        alpha: 0 is the plain average; above 0, an image of negative similarity has weight 0.
+
+    Returns:
+        Embeddings [Q, D] of unit length.
+
+    Raises:
+        UsageError: `num_expand` is below 1 or alpha below 0.
+        ValueError: the ranking is not of these images.
     """
     check_weights("num_expand", num_expand, alpha)
     check_same_images(ranking, query, gallery)
-    expanded = expanded_embeddings(
-        query.embeddings, gallery.embeddings, ranking.rows[:, :num_expand], alpha
-    )
-    return dataclasses.replace(query, embeddings=expanded)
+    rows = ranking.rows[:, :num_expand]
+    embeddings = expanded_embeddings(query.embeddings, gallery.embeddings, rows, alpha)
+    return GlobalFeatures.trusted(ids=query.ids, embeddings=embeddings, digest=query.digest)
 
 
 def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
-    """The mean of several copies of the same images (as they are, mirrored, turned, ...), of unit length, ids as in the first.
+    """Average the embeddings of several copies of the same images (original, mirrored, ...).
 
-    Source: the original's query expansion from augmented copies of the query. A mean without direction leaves the first copy.
-    Raises: ValueError where the copies are of other images, or made by different models.
+    A mean without direction leaves the embedding of the first copy.
+    Source: the 2018 original's query expansion with augmented copies of the query.
+
+    Args:
+        copies: at least one, each with embeddings [N, D] of the same images in the same order.
+
+    Returns:
+        Embeddings [N, D] of unit length, with the ids of the first copy.
+
+    Raises:
+        ValueError: the copies are of other images, or other models made them.
     """
     if not copies:
         raise ValueError("average_copies needs at least one copy. Received none.")
@@ -62,34 +83,61 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
                 "copies must hold the same images in one order, embedded by one model."
             )
     total = np.sum([copy.embeddings for copy in copies], axis=0, dtype=np.float64)
-    return dataclasses.replace(first, embeddings=directions(total, first.embeddings))
+    embeddings = directions(total, first.embeddings)
+    return GlobalFeatures.trusted(ids=first.ids, embeddings=embeddings, digest=first.digest)
 
 
 def expanded_embeddings(
     own: np.ndarray, embeddings: np.ndarray, rows: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """own [N, D] plus embeddings[rows], rows [N, n] (-1: none), weighted by similarity to own ** alpha; unit length."""
+    """Add to each vector some embeddings, weighted by their similarity to it.
+
+    Args:
+        own: float32 [N, D], unit length.
+        embeddings: float32 [G, D], unit length.
+        rows: int [N, n], rows of `embeddings` to add; -1 for none.
+        alpha: weights are similarity**alpha.
+
+    Returns:
+        float32 [N, D], unit length.
+    """
     result = np.empty_like(own)
     for start in range(0, len(own), ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)
         gathered = embeddings[rows[block]]
         similarities = np.matmul(gathered, own[block, :, np.newaxis])[:, :, 0]
         weights = np.maximum(similarities, 0.0) ** np.float32(alpha) * (rows[block] >= 0)
-        result[block] = directions(
-            own[block] + np.matmul(weights[:, np.newaxis], gathered)[:, 0], own[block]
-        )
+        sums = own[block] + np.matmul(weights[:, np.newaxis], gathered)[:, 0]
+        result[block] = directions(sums, own[block])
     return result
 
 
 def directions(vectors: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Vectors [b, D] of unit length, float32; those without length are taken from `otherwise`."""
+    """Scale vectors to unit length.
+
+    Args:
+        vectors: float [N, D].
+        otherwise: float32 [N, D], replaces vectors without direction.
+
+    Returns:
+        float32 [N, D].
+    """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.where(lengths > SHORTEST, vectors / np.maximum(lengths, SHORTEST), otherwise).astype(
-        np.float32
-    )
+    unit = np.where(lengths > MIN_LENGTH, vectors / np.maximum(lengths, MIN_LENGTH), otherwise)
+    return unit.astype(np.float32)
 
 
 def check_weights(name: str, number: int, alpha: float) -> None:
+    """Check the settings of a weighted mean.
+
+    Args:
+        name: of the setting `number`, for the message.
+        number: images to average, at least 1.
+        alpha: exponent of the similarity, at least 0.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
     if number < 1:
         raise UsageError(f"{name} must be at least 1. Received {number}.")
     if not (math.isfinite(alpha) and alpha >= 0):

@@ -1,4 +1,7 @@
-"""What is to be done to a ranking, in words: "dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100"."""
+"""Parse the chain of re-ranking steps that `--method` names.
+
+Example: "dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100".
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,27 @@ EXAMPLE = "dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100"
 
 
 class Number(NamedTuple):
-    """A setting of a method: its default, whose type it has, and its bounds."""
+    """Setting of a method: its default, which also gives its type, and its bounds."""
 
     default: float
     lowest: float = 1
     highest: float = math.inf
 
     def read(self, text: str) -> float:
-        """Raises: ValueError where the text is no such number."""
-        whole = isinstance(self.default, int)
+        """Convert text to the type of the default.
+
+        Returns:
+            An int or a float within the bounds.
+
+        Raises:
+            ValueError: the text is not such a number.
+        """
+        is_int = isinstance(self.default, int)
         try:
-            value = int(text) if whole else float(text)
+            value = int(text) if is_int else float(text)
         except ValueError:
-            raise ValueError(f"{text.strip()!r} is no {'whole ' * whole}number") from None
+            kind = "a whole number" if is_int else "a number"
+            raise ValueError(f"{text.strip()!r} is not {kind}") from None
         if not self.lowest <= value <= self.highest:
             raise ValueError(f"{value} is not from {self.lowest:g} to {self.highest:g}")
         return value
@@ -43,29 +54,36 @@ METHODS: dict[str, dict[str, Number]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """A method and its settings, by the names in METHODS."""
+    """Re-ranking method with its settings.
+
+    Attributes:
+        name: a key of METHODS.
+        settings: values by the names in METHODS.
+    """
 
     name: str
     settings: dict[str, Any]
 
     def __str__(self) -> str:
         numbers = ",".join(f"{value:g}" for name, value in self.settings.items() if name != "alpha")
-        return f"{self.name}:{numbers}" + (
-            f"@{self.settings['alpha']:g}" if "alpha" in self.settings else ""
-        )
+        text = f"{self.name}:{numbers}"
+        return f"{text}@{self.settings['alpha']:g}" if "alpha" in self.settings else text
 
 
 def parse_chain(text: str) -> tuple[Step, ...]:
-    """Steps from "dba:10,aqe:5@3": methods in their order, numbers after a colon, alpha after an @; what is left out has its
-    default, "" has no step.
+    """Parse steps such as "dba:10,aqe:5@3".
 
-    Raises: UsageError naming the known methods, or the form of a method that was written otherwise.
+    Numbers follow a colon, alpha follows an @. A setting that is not given has its default.
+
+    Returns:
+        The steps in their order; none for "".
+
+    Raises:
+        UsageError: a method is unknown, or its settings are wrong.
     """
-    return (
-        tuple(_step(part.strip()) for part in re.split(r",(?=\s*[A-Za-z_])", text))
-        if text.strip()
-        else ()
-    )
+    if not text.strip():
+        return ()
+    return tuple(_step(part.strip()) for part in re.split(r",(?=\s*[A-Za-z_])", text))
 
 
 def _step(text: str) -> Step:
@@ -74,22 +92,26 @@ def _step(text: str) -> Step:
         raise UsageError(
             f"--method names {', '.join(METHODS)}, such as {EXAMPLE}. Received {text!r}."
         )
-    name, numbers = matched[1], METHODS[matched[1]]
-    ordered = [key for key in numbers if key != "alpha"]
-    given = list(zip(ordered, matched[2].split(","))) if matched[2] is not None else []
+    name, numbers, alpha = matched.groups()
     try:
-        if (matched[2] or "").count(",") >= len(ordered):
-            raise ValueError("too many numbers")
-        if matched[3] is not None and "alpha" not in numbers:
-            raise ValueError("there is no alpha")
-        texts = dict(given + [("alpha", matched[3])] * (matched[3] is not None))
-        return Step(
-            name,
-            {
-                key: number.read(texts[key]) if key in texts else number.default
-                for key, number in numbers.items()
-            },
-        )
+        return Step(name, _settings(METHODS[name], numbers, alpha))
     except ValueError as error:
-        form = f"{name}:{','.join(ordered)}" + "@alpha" * ("alpha" in numbers)
+        form = f"{name}:{','.join(key for key in METHODS[name] if key != 'alpha')}"
+        if "alpha" in METHODS[name]:
+            form += "@alpha"
         raise UsageError(f"--method takes {form}; {error}. Received {text!r}.") from None
+
+
+def _settings(known: dict[str, Number], numbers: str | None, alpha: str | None) -> dict[str, float]:
+    settings = {key: number.default for key, number in known.items()}
+    keys = [key for key in known if key != "alpha"]
+    texts = [] if numbers is None else numbers.split(",")
+    if len(texts) > len(keys):
+        raise ValueError("too many numbers")
+    for key, text in zip(keys, texts):
+        settings[key] = known[key].read(text)
+    if alpha is not None:
+        if "alpha" not in known:
+            raise ValueError("there is no alpha")
+        settings["alpha"] = known["alpha"].read(alpha)
+    return settings

@@ -48,14 +48,14 @@ def test_what_is_written_is_read_again(names: list[str]) -> None:
         ("aqe 5", "Received 'aqe 5'."),
         (
             "aqe:5:3",
-            "--method takes aqe:num_expand@alpha; '5:3' is no whole number. Received 'aqe:5:3'.",
+            "--method takes aqe:num_expand@alpha; '5:3' is not a whole number. Received 'aqe:5:3'.",
         ),
-        ("aqe:2.5", "'2.5' is no whole number. Received 'aqe:2.5'."),
+        ("aqe:2.5", "'2.5' is not a whole number. Received 'aqe:2.5'."),
         ("aqe:0", "0 is not from 1 to inf. Received 'aqe:0'."),
         ("aqe:5@-1", "-1.0 is not from 0 to 100. Received 'aqe:5@-1'."),
-        ("aqe:5@x", "'x' is no number. Received 'aqe:5@x'."),
+        ("aqe:5@x", "'x' is not a number. Received 'aqe:5@x'."),
         ("aqe:5@nan", "nan is not from 0 to 100. Received 'aqe:5@nan'."),
-        ("aqe:", "'' is no whole number. Received 'aqe:'."),
+        ("aqe:", "'' is not a whole number. Received 'aqe:'."),
         (
             "geometric:100@2",
             "--method takes geometric:top_k; there is no alpha. Received 'geometric:100@2'.",
