@@ -40,6 +40,7 @@ class _BrokenRules:
             self.places[rule].append(template.format(*map(reprlib.repr, values)))
 
     def error(self) -> BadAnswer:
+        """Return the error that lists all violations."""
         lines = [f"the answer must have the form {FORM}:"]
         for rule, places in self.places.items():
             count = self.counts[rule]

@@ -115,6 +115,9 @@ def listing() -> list[Contents]:
 def existing(name: str) -> Path:
     """Return the folder of a data set that exists.
 
+    Args:
+        name: name of the data set.
+
     Returns:
         Path in the store.
 
@@ -134,6 +137,9 @@ def existing(name: str) -> Path:
 def remove(name: str) -> None:
     """Delete a data set and its labels of test images.
 
+    Args:
+        name: name of the data set.
+
     Raises:
         ValueError: There is no such data set, or a session runs on it.
     """
@@ -146,6 +152,9 @@ def remove(name: str) -> None:
 
 def answers_of(name: str) -> dict[str, str]:
     """Read the labels of a data set's test images.
+
+    Args:
+        name: name of the data set.
 
     Returns:
         Id of a test image -> label; empty if the data set was pushed without labels.

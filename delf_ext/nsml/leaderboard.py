@@ -42,6 +42,9 @@ class Board:
 def board(dataset: str) -> Board:
     """Rank the submissions: best mAP@1000 first, then best recall_at_1, then the earlier one.
 
+    Args:
+        dataset: name of the data set.
+
     Returns:
         The leaderboard.
 

@@ -99,6 +99,9 @@ def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Se
 def read_session(name: str) -> Session:
     """Read how a session was started.
 
+    Args:
+        name: name of the session.
+
     Returns:
         The record.
 
@@ -120,6 +123,9 @@ def read_state(name: str) -> State:
     The status is "killed" if the supervisor has not recorded an end but does not run any more, for
     example after `kill -9` or if the machine was switched off.
 
+    Args:
+        name: name of the session.
+
     Returns:
         The state now.
 
@@ -137,6 +143,9 @@ def is_running(name: str) -> bool:
 
     The supervisor holds a lock on the log as long as it lives. Its process id is not enough: the
     system may have given it to another process.
+
+    Args:
+        name: name of the session.
 
     Returns:
         True if the log is locked.

@@ -114,6 +114,9 @@ def resume(name: str, checkpoint: str = "") -> str:
 def stop(name: str) -> None:
     """Ask a session to end; after GRACE_S, kill it and all processes that it started.
 
+    Args:
+        name: name of the session.
+
     Raises:
         ValueError: The session does not run.
     """
@@ -135,6 +138,9 @@ def stop(name: str) -> None:
 
 def remove(name: str) -> None:
     """Delete a session that has ended, with its checkpoints and submissions.
+
+    Args:
+        name: name of the session.
 
     Raises:
         ValueError: The session runs or does not exist.

@@ -90,6 +90,9 @@ def answers_file(name: str) -> Path:
 def session_folder(name: str) -> Path:
     """Return the folder of a session, which may not exist.
 
+    Args:
+        name: name of the session.
+
     Returns:
         Path in the store.
 
@@ -107,6 +110,9 @@ def session_folder(name: str) -> Path:
 
 def existing_session(name: str) -> Path:
     """Return the folder of a session that exists.
+
+    Args:
+        name: name of the session.
 
     Returns:
         Path in the store.
@@ -130,6 +136,9 @@ def next_folder(above: Path) -> Path:
 
     Two processes that call this at the same time get different numbers.
 
+    Args:
+        above: folder of the numbered folders; created if it does not exist.
+
     Returns:
         The new, empty folder.
     """
@@ -145,6 +154,9 @@ def next_folder(above: Path) -> Path:
 
 def session_names(dataset: str | None = None) -> Iterator[str]:
     """Yield the names of all sessions, or of those on one data set.
+
+    Args:
+        dataset: name of the data set; all data sets by default.
 
     Yields:
         USER/DATASET/N, sorted by user, data set and number.

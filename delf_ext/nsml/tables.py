@@ -45,6 +45,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def printable(text: str) -> str:
     r"""Replace control characters by "?", because they could change the terminal's state.
 
+    Args:
+        text: any text.
+
     Returns:
         The text with as many letters as before.
 
@@ -78,6 +81,9 @@ def ago(then: float, now: float | None = None) -> str:
 def size(num_bytes: float) -> str:
     """Format a number of bytes.
 
+    Args:
+        num_bytes: number of bytes.
+
     Returns:
         The number in B, KB, MB or GB.
 
@@ -94,6 +100,9 @@ def size(num_bytes: float) -> str:
 
 def summary(reported: Mapping[str, Any]) -> str:
     """Format the values of a report.
+
+    Args:
+        reported: values by name.
 
     Returns:
         One line with all names and values.
