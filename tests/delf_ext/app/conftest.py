@@ -50,6 +50,16 @@ def data(products: Path) -> DataSet:
 
 
 @pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Draw three classes of queries and gallery images."""
+    config = DrawConfig(
+        num_classes=6, num_train=24, num_queries=6, num_gallery=18, image_size_px=SIZE_PX
+    )
+    folder = tmp_path_factory.mktemp("several") / "products"
+    return load_dataset(draw_dataset(folder, config, progress=False))
+
+
+@pytest.fixture(scope="session")
 def only_train(data: DataSet) -> DataSet:
     """Return the data set without queries and gallery."""
     no_images = data.train.take([], skipped=())

@@ -1,4 +1,4 @@
-"""Test evaluate and compare: figures against simple loops, and the files that keep them."""
+"""Test evaluate: figures against simple loops."""
 
 from __future__ import annotations
 
@@ -11,27 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_io.artifacts import load_record, read_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import load_image
-from data_io.records import ImageList, Ranking
+from data_io.records import ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.comparison import compare
 from delf_ext.app.data import split
 from delf_ext.app.evaluation import common_lists, evaluate, measure, measure_reranked
 from delf_ext.app.reranking import Request, Reranker
-from delf_ext.app.results import write_to_run
 from delf_ext.app.training import train
 from delf_ext.app.training_settings import Settings
-from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, Ensemble, HeldBack
+from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.recipes import schema
-from delf_ext.recipes.schema import Concatenate, Recipe
+from delf_ext.recipes.schema import Recipe
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.records import Facts, Run
-from delf_ext.runs.run_directory import read_run, write_run
+from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import Runtime
 
 SIZE_PX = 32
@@ -42,12 +38,7 @@ def mean_colour(images: np.ndarray) -> np.ndarray:
     return images.mean(axis=(1, 2)) - 127.0
 
 
-def spread(images: np.ndarray) -> np.ndarray:
-    return images.std(axis=(1, 2))
-
-
 COLOUR = Embedder("colour", SIZE_PX, "v1", mean_colour)
-SPREAD = Embedder("spread", SIZE_PX, "v2", spread)
 
 
 def similarities(query: ImageList, gallery: ImageList) -> np.ndarray:
@@ -58,16 +49,6 @@ def similarities(query: ImageList, gallery: ImageList) -> np.ndarray:
         vectors = mean_colour(pixels)
         sides.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     return sides[0] @ sides[1].T
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    """Draw three classes of queries and gallery images."""
-    config = DrawConfig(
-        num_classes=6, num_train=24, num_queries=6, num_gallery=18, image_size_px=SIZE_PX
-    )
-    folder = tmp_path_factory.mktemp("several") / "products"
-    return load_dataset(draw_dataset(folder, config, progress=False))
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -231,10 +212,6 @@ def test_geometric_step_without_a_folder_is_refused(several: DataSet) -> None:
 # --- lists to measure on
 
 
-def run_in(path: Path) -> Run:
-    return write_run(path, "keras_baseline", None, Facts())
-
-
 def held_back(model: Embedder, validation: schema.Validation, seed: int, *names: str) -> Embedder:
     return dataclasses.replace(model, held_back=HeldBack(validation, seed, names))
 
@@ -264,24 +241,6 @@ def test_common_lists_logs_the_lists_of_each_model(
     ]
 
 
-def test_models_that_held_back_different_images_need_data_with_queries(
-    tiny: Recipe,
-    only_train: DataSet,
-    data: DataSet,
-) -> None:
-    assert tiny.validation is not None
-    one, other = (held_back(COLOUR, tiny.validation, 3, name) for name in "ab")
-    message = (
-        f"{only_train.name}: the models held back different images; "
-        "evaluate them on data that has its own queries."
-    )
-    assert refusal(lambda: compare([one, other], only_train)) == message
-    ensemble = Ensemble("both", (one, other), Concatenate())
-    assert "held back different images" in refusal(lambda: evaluate(ensemble, only_train))
-    assert len(compare([one, other], data).rows) == 2
-    assert len(compare([one, SPREAD], only_train).rows) == 2
-
-
 def test_evaluation_uses_only_images_that_the_run_held_back(
     tiny: Recipe,
     only_train: DataSet,
@@ -306,44 +265,6 @@ def test_evaluation_uses_only_images_that_the_run_held_back(
     assert set(result.plain.retrieval.query.ids) == set(run.facts.held_out)
 
 
-# --- compare
-
-
-def test_compare_gives_the_figures_of_evaluate_and_differences(several: DataSet) -> None:
-    result = compare([COLOUR, SPREAD], several, seed=2)
-    alone = [evaluate(model, several, seed=2).figures for model in (COLOUR, SPREAD)]
-    assert result.figures == alone and [row.name for row in result.rows] == ["colour", "spread"]
-    first, second = result.rows
-    assert first.difference is None and second.difference is not None
-    gap = alone[1]["mAP"] - alone[0]["mAP"]
-    assert second.difference.mean == pytest.approx(gap)
-    assert str(result).splitlines()[0].split()[:2] == ["mAP", "95"] and "6 queries scored." in str(
-        result,
-    )
-
-
-def test_compare_measures_each_model_with_each_chain(several: DataSet) -> None:
-    chains = ((), CHAIN, parse_chain("dba:2"))
-    result = compare([COLOUR, SPREAD], several, request=Request(chains=chains))
-    names = [row["model"] for row in result.figures]
-    own = ["", " + aqe:1@0", " + dba:2@0"]
-    assert names == [f"{model}{chain}" for model in ("colour", "spread") for chain in own]
-    evaluated = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
-    assert result.figures[1] == evaluated.figures
-
-
-def test_compare_refuses_one_model_without_a_chain(several: DataSet) -> None:
-    message = (
-        "compare needs two models, or one model and a re-ranking method "
-        "(--runs=RUN,RUN, --pretrained_model, --method)."
-    )
-    for request in (None, Request(), Request(chains=((),))):
-        with pytest.raises(UsageError) as caught:
-            compare([COLOUR], several, request=request)
-        assert str(caught.value) == message
-    assert len(compare([COLOUR], several, request=Request(chains=(CHAIN,))).rows) == 2
-
-
 def test_measure_reranked_does_not_change_the_plain_measurement(several: DataSet) -> None:
     plain = measure(COLOUR, several.query, several.gallery)
     before = plain.ranking
@@ -352,61 +273,3 @@ def test_measure_reranked_does_not_change_the_plain_measurement(several: DataSet
     )
     assert plain.ranking is before and better.retrieval is plain.retrieval
     assert better.evaluated.name == "colour + aqe:1@0"
-
-
-# --- files in a run directory
-
-
-def test_results_of_data_sets_with_equal_names_have_different_files(
-    several: DataSet,
-    data: DataSet,
-    tmp_path: Path,
-) -> None:
-    run = run_in(tmp_path / "[2024] w*?")
-    written: list[list[Path]] = []
-    for one in (several, data):
-        result = evaluate(COLOUR, one)
-        written.append(write_to_run(run, result.final, result.figures, one, "", report=False))
-        assert read_json(written[-1][0]) == json.loads(json.dumps(result.figures))
-        ranking = load_record(written[-1][1], Ranking)
-        np.testing.assert_array_equal(ranking.rows, result.final.ranking.rows)
-    assert several.name == data.name == "products"
-    metrics = sorted((run.path / "metrics").iterdir())
-    assert len(metrics) == 2 and sorted(paths[0] for paths in written) == metrics
-    rankings = sorted((run.path / "ranking").iterdir())
-    assert [path.stem for path in metrics] == [path.stem for path in rankings]
-
-
-def test_result_with_a_method_does_not_overwrite_the_plain_one(
-    several: DataSet,
-    tmp_path: Path,
-) -> None:
-    run = run_in(tmp_path)
-    plain = evaluate(COLOUR, several)
-    better = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
-    (first, _) = write_to_run(run, plain.final, plain.figures, several, "", report=False)
-    again = write_to_run(run, better.final, better.figures, several, "aqe:1", report=True)
-    assert again[0].stem == f"{first.stem}-aqe-1" and first.is_file()
-    assert again[2] == tmp_path / "report" / again[0].stem / "index.html"
-    assert "mandoo on products" in again[2].read_text()
-    write_to_run(run, plain.final, plain.figures, several, "", report=False)
-    assert len(list((tmp_path / "metrics").iterdir())) == 2
-
-
-def test_written_ranking_is_cut(
-    several: DataSet,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("delf_ext.app.results.KEPT_PER_QUERY", 4)
-    result = evaluate(COLOUR, several)
-    written: Any = write_to_run(
-        run_in(tmp_path),
-        result.final,
-        result.figures,
-        several,
-        "",
-        False,
-    )
-    kept = load_record(written[1], Ranking)
-    np.testing.assert_array_equal(kept.rows, result.final.ranking.rows[:, :4])

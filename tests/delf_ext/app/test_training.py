@@ -15,21 +15,17 @@ import tensorflow as tf
 
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet, load_dataset
-from data_io.records import ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import content_of, split
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.starting_weights import parent_recipe
-from delf_ext.app.trainable import augmentations, require_trainable
 from delf_ext.app.training import resume, train
 from delf_ext.app.training_settings import Settings
-from delf_ext.config import UsageError
 from delf_ext.features.embedder import Ensemble
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
-from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import load_model, recipe_of
@@ -178,18 +174,6 @@ def test_equal_seeds_give_equal_weights(
     other = weights_of(tmp_path / "other")
     assert all(np.allclose(first[name], same[name], atol=1e-6) for name in first)
     assert not np.allclose(first["logits/classifier/kernel"], other["logits/classifier/kernel"])
-
-
-def test_augmentations_map_names_to_parameters() -> None:
-    config = schema.Input(
-        augment=(schema.Crop(0.5), schema.MirrorLeftRight(), schema.BlackPixels()),
-    )
-    assert augmentations(config) == {
-        "crop": {"min_side_share": 0.5},
-        "mirror_left_right": {},
-        "black_pixels": {"max_share": 0.1},
-    }
-    assert augmentations(schema.Input()) == {}
 
 
 def test_max_images_limits_the_training_images(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
@@ -461,20 +445,6 @@ def test_from_run_with_another_trunk_is_refused(
         "they are different networks. Choose another run to start from."
     )
     assert not is_run(tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    "setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"]
-)
-def test_recipe_that_evaluation_would_refuse_is_refused_before_training(
-    tiny: Recipe,
-    data: DataSet,
-    tmp_path: Path,
-    setting: str,
-) -> None:
-    with pytest.raises(UsageError):
-        train(with_settings(tiny, [setting]), data, tmp_path / "run", settings=SETTINGS)
-    assert not (tmp_path / "run").exists()
 
 
 # --- epochs and settings
@@ -756,57 +726,7 @@ def test_ensemble_from_run_is_refused(
     assert found == message
 
 
-# --- what is not built yet, and data that cannot be trained on
-
-PXK = '{"type": "PxK", "classes": 2, "images": 4}'
-
-
-def loss_on_pooled(loss: str) -> list[str]:
-    term = json.dumps({"type": "LossTerm", "head": "pooled", "loss": {"type": loss}})
-    return [f"sampling={PXK}", f"losses=[{term}]"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["task=Classification"], "task Classification is not built yet. Built: Retrieval."),
-        (["task=LabelPaths"], "task LabelPaths is not built yet. Built: Retrieval."),
-        (["reduction=Lda"], "reduction Lda is not built yet. Built: none."),
-        (
-            ["limits.max_gmac=2"],
-            "limits.max_gmac is not built yet: nothing counts multiply-accumulates.",
-        ),
-        (
-            ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],
-            "SelfAttention is not built yet. Built: ",
-        ),
-        (
-            ["model.heads.logits.after=block1"],
-            "head 'logits': a head after an end point inside the trunk is not built yet.",
-        ),
-        (["model.heads.logits.classifier=TreePath"], "TreePath is not built yet. Built: "),
-        (["model.trunk.source=zoo"], 'trunk source "zoo" is not built yet. Built: '),
-        (loss_on_pooled("NPair"), "NPair is not built yet. Built: "),
-        (["stages.0.schedule=Plateau"], "Plateau is not built yet. Built: "),
-    ],
-)
-def test_unbuilt_part_is_refused_before_an_image_is_read(
-    tiny: Recipe,
-    tmp_path: Path,
-    settings: list[str],
-    message: str,
-) -> None:
-    recipe = with_settings(tiny, settings)
-    nothing_there = ImageList(["a", "b"], ["/none/a.jpg", "/none/b.jpg"], [0, 1])
-    data = DataSet("d", nothing_there, nothing_there, nothing_there, ("x", "y"))
-    found = refusal(lambda: train(recipe, data, tmp_path / "run"))
-    assert found.startswith(message) and not (tmp_path / "run").exists()
-
-
-def test_every_registered_recipe_can_be_trained() -> None:
-    for recipe in RECIPES.values():
-        if isinstance(recipe, Recipe):
-            require_trainable(recipe)
+# --- data that cannot be trained on
 
 
 def test_data_without_training_images_is_refused(
@@ -861,8 +781,3 @@ def test_sampling_that_does_not_fit_the_classes_is_refused_before_building(
     )
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
-
-
-def test_unbuilt_reduction_raises_usage_error(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
-        train(dataclasses.replace(tiny, reduction=schema.Pca()), data, tmp_path / "run")
