@@ -23,21 +23,21 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def progress(total: int, what: str, unit: str = "image") -> tqdm:
+def progress(total: int, description: str, unit: str = "image") -> tqdm:
     """Return a progress display; use it in a `with` block and call `update` on it.
 
     Args:
         total: amount of work.
-        what: description of the work.
+        description: of the work.
         unit: of the work.
 
     Returns:
         The display; it also shows the rate and the remaining time.
     """
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=what, unit=unit, disable=not total)
+        return tqdm(total=total, desc=description, unit=unit, disable=not total)
     lines = dict(file=_LinePrinter(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
-    return tqdm(total=total, desc=what, unit=unit, disable=not total, **lines)
+    return tqdm(total=total, desc=description, unit=unit, disable=not total, **lines)
 
 
 class _LinePrinter(StringIO):

@@ -182,11 +182,11 @@ class FeatureParts:
 
     def _claim(self, overwrite: bool) -> None:
         path = self.folder / MODEL_FILE
-        if path.exists() and (model := stored_model(self.folder)) != self.model:
+        if path.exists() and stored_model(self.folder) != self.model:
             if not overwrite:
                 raise StaleArtifact(
-                    f"{self.folder} was made by model {model}; now {self.model}. "
-                    "Pass --overwrite (overwrite=True)."
+                    f"{self.folder} was made by model {stored_model(self.folder)}; "
+                    f"now {self.model}. Pass --overwrite (overwrite=True)."
                 )
             for folder in self._list_folders():
                 shutil.rmtree(folder)

@@ -65,7 +65,8 @@ class EmbeddingStore:
             raise ValueError(f"{folder}: no such folder of features; {command} makes one.")
         parts = folder / PARTS_FOLDER
         if (parts / MODEL_FILE).is_file():
-            if (model := stored_model(parts)) != self.made_by:
+            model = stored_model(parts)
+            if model != self.made_by:
                 raise self._stale(folder, model, self.made_by)
             return list(parts.rglob("*.npz"))
         own = folder / self.folder.name

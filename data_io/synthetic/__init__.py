@@ -1,1 +1,1 @@
-"""Draw synthetic products, their photographs and whole data sets (for demos and tests)."""
+"""Draw synthetic products, their photographs and complete data sets (for demos and tests)."""

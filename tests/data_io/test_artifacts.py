@@ -74,10 +74,16 @@ def test_load_record_refuses_another_type_of_record(tmp_path: Path) -> None:
 def test_load_record_names_damaged_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
     save_record(path, RECORDS["features"])
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[whole.index(np.float32([1, 0, 0.6, 0.8]).tobytes())] ^= 1
-    for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:-1], bytes(flipped)):
+    complete = path.read_bytes()
+    flipped = bytearray(complete)
+    flipped[complete.index(np.float32([1, 0, 0.6, 0.8]).tobytes())] ^= 1
+    for content in (
+        b"",
+        b"no archive",
+        complete[: len(complete) // 2],
+        complete[:-1],
+        bytes(flipped),
+    ):
         path.write_bytes(content)
         with pytest.raises(
             ValueError, match=r"r.npz: not a readable record \(.*\); delete it and run again"

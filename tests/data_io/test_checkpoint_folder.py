@@ -200,7 +200,7 @@ def test_the_last_saved_checkpoints_are_kept(
         assert json.loads((folder / "last.json").read_text())["checkpoints"] == expected
 
 
-# --- what TensorFlow can read
+# --- paths that TensorFlow can read
 
 
 def test_readable_prefix_returns_a_plain_path_unchanged(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def exif_orientation(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-WHOLE = {
+FILES = {
     "jpeg": encoded(picture(), "JPEG"),
     "progressive": encoded(picture(), "JPEG", progressive=True),
     "png": encoded(picture(), "PNG"),
@@ -79,7 +79,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", ["png", "bmp", "tiff", "tiff_lzw"])
 def test_lossless_formats_are_decoded_exactly_with_any_suffix(tmp_path: Path, name: str) -> None:
-    pixels = decode_image(stored(tmp_path, WHOLE[name], "image.jpg"))
+    pixels = decode_image(stored(tmp_path, FILES[name], "image.jpg"))
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
     np.testing.assert_array_equal(pixels, picture())
@@ -144,7 +144,7 @@ def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     content = encoded(picture(), "JPEG", exif=b"Exif\x00\x00 no TIFF header here")
     np.testing.assert_array_equal(
         decode_image(stored(tmp_path, content)),
-        decode_image(stored(tmp_path, WHOLE["jpeg"], "b.jpg")),
+        decode_image(stored(tmp_path, FILES["jpeg"], "b.jpg")),
     )
 
 
@@ -242,12 +242,12 @@ def test_the_first_of_several_frames_is_decoded(tmp_path: Path, file_format: str
     assert (decode_image(tmp_path / "frames") == [255, 0, 0]).all()
 
 
-@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("name", sorted(FILES))
 @FEW
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_cut_file_is_an_error_or_complete(tmp_path: Path, name: str, share: float) -> None:
-    whole = decode_image(stored(tmp_path, WHOLE[name], "whole"))
-    cut = stored(tmp_path, WHOLE[name][: int(share * len(WHOLE[name]))], "cut")
+    complete = decode_image(stored(tmp_path, FILES[name], "complete"))
+    cut = stored(tmp_path, FILES[name][: int(share * len(FILES[name]))], "cut")
     try:
         with warnings.catch_warnings():
             # Pillow warns of damaged TIFF directories.
@@ -260,7 +260,7 @@ def test_a_cut_file_is_an_error_or_complete(tmp_path: Path, name: str, share: fl
     else:
         # Only bytes after the pixels may be missing.
         assert share > 0.9
-        np.testing.assert_array_equal(pixels, whole)
+        np.testing.assert_array_equal(pixels, complete)
 
 
 # GIF, WebP and raw pixels have no check of their content.
@@ -268,19 +268,19 @@ def test_a_cut_file_is_an_error_or_complete(tmp_path: Path, name: str, share: fl
 @FEW
 @given(share=st.floats(0.05, 0.95))
 def test_a_cut_file_padded_with_zeros_is_an_error(tmp_path: Path, name: str, share: float) -> None:
-    num_bytes = int(share * len(WHOLE[name]))
-    padded = WHOLE[name][:num_bytes] + bytes(len(WHOLE[name]) - num_bytes)
+    num_bytes = int(share * len(FILES[name]))
+    padded = FILES[name][:num_bytes] + bytes(len(FILES[name]) - num_bytes)
     with pytest.raises(ImageError):
         decode_image(stored(tmp_path, padded, "padded"))
 
 
-@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("name", sorted(FILES))
 @FEW
 @given(data=st.data())
 def test_changed_bytes_give_pixels_or_an_image_error(
     tmp_path: Path, name: str, data: st.DataObject
 ) -> None:
-    content = bytearray(WHOLE[name])
+    content = bytearray(FILES[name])
     for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
         content[position] = data.draw(st.integers(0, 255))
     try:
@@ -302,11 +302,11 @@ def test_changed_bytes_give_pixels_or_an_image_error(
         (b"", "empty file"),
         (b"<html>404</html>", r"not an image \(JPEG, PNG, GIF, BMP, WEBP, TIFF\)"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
-        (WHOLE["jpeg"][:2], "not an image"),
-        (WHOLE["jpeg"][:-20], "truncated"),
+        (FILES["jpeg"][:2], "not an image"),
+        (FILES["jpeg"][:-20], "truncated"),
         # A download that reserved its space and was interrupted.
-        (WHOLE["jpeg"][:700] + bytes(len(WHOLE["jpeg"]) - 700), "truncated"),
-        (WHOLE["png"][:500], "truncated|damaged"),
+        (FILES["jpeg"][:700] + bytes(len(FILES["jpeg"]) - 700), "truncated"),
+        (FILES["png"][:500], "truncated|damaged"),
         (
             png_header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""),
             "damaged|truncated",
@@ -315,7 +315,7 @@ def test_changed_bytes_give_pixels_or_an_image_error(
         (
             png_header(4, 4)
             + chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(3_000_000)))
-            + WHOLE["png"][33:],
+            + FILES["png"][33:],
             "damaged",
         ),
     ],
@@ -365,15 +365,15 @@ def test_a_decompression_bomb_is_refused_by_its_header(
         for width, height in sizes_px:
             message = f"{width} x {height} pixels, over the limit of 100,000,000"
             with pytest.raises(ImageError, match=message):
-                decode_image(stored(tmp_path, png_header(width, height) + WHOLE["png"][33:]))
+                decode_image(stored(tmp_path, png_header(width, height) + FILES["png"][33:]))
         with pytest.raises(ImageError, match="32 x 24 pixels, over the limit of 767"):
-            decode_image(stored(tmp_path, WHOLE["png"]), max_pixels=767)
+            decode_image(stored(tmp_path, FILES["png"]), max_pixels=767)
     assert pillow_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_pillow_does_not_warn_below_our_limit(tmp_path: Path) -> None:
     # The header is above Pillow's limit of 89,478,485; the data have far fewer pixels.
-    content = png_header(9_500, 10_000) + WHOLE["png"][33:]
+    content = png_header(9_500, 10_000) + FILES["png"][33:]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match="truncated|damaged"):
@@ -401,7 +401,7 @@ def triangle_weights(num_from: int, num_to: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size_px", [7, 16, 64])
 def test_load_image_is_an_antialiased_bilinear_square(tmp_path: Path, size_px: int) -> None:
-    pixels = load_image(stored(tmp_path, WHOLE["png"]), size_px)
+    pixels = load_image(stored(tmp_path, FILES["png"]), size_px)
     by_hand = np.einsum(
         "ai,bj,ijc->abc", triangle_weights(24, size_px), triangle_weights(32, size_px), picture()
     )
@@ -605,7 +605,7 @@ def test_check_images_moves_bad_images_to_skipped(
         stored(tmp_path, large, "good.jpg"),
         stored(tmp_path, large[: len(large) // 2], "half.jpg"),
         stored(tmp_path, large[:-20], "nearly.jpg"),
-        stored(tmp_path, WHOLE["png"], "good.png"),
+        stored(tmp_path, FILES["png"], "good.png"),
         stored(tmp_path, b"", "zero.png"),
         tmp_path / "gone.jpg",
     ]
@@ -636,9 +636,9 @@ def test_a_jpeg_with_a_second_picture_or_a_trailer_is_complete(tmp_path: Path) -
     Image.fromarray(picture()).save(two, "MPO", save_all=True, append_images=[second])
     with Image.open(two) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)
-    whole = decode_image(stored(tmp_path, WHOLE["jpeg"]))
-    for content in (two.getvalue(), WHOLE["jpeg"] + b"a phone's own trailer"):
-        np.testing.assert_array_equal(decode_image(stored(tmp_path, content, "more.jpg")), whole)
+    complete = decode_image(stored(tmp_path, FILES["jpeg"]))
+    for content in (two.getvalue(), FILES["jpeg"] + b"a phone's own trailer"):
+        np.testing.assert_array_equal(decode_image(stored(tmp_path, content, "more.jpg")), complete)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "progressive"])
@@ -670,6 +670,6 @@ def test_check_images_shows_a_progress_bar_for_many_images_on_a_terminal(
 
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
-    images = image_list([stored(tmp_path, WHOLE["png"])] * number)
+    images = image_list([stored(tmp_path, FILES["png"])] * number)
     check_images(images, description="looking at photographs")
     assert ("looking at photographs" in screen.getvalue()) == shown

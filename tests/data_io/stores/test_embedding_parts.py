@@ -107,13 +107,13 @@ def test_read_never_returns_wrong_content_of_a_damaged_file(data: st.DataObject)
     with tempfile.TemporaryDirectory() as folder:
         parts = FeatureParts(folder, "d1", IDS, 3)
         parts.save(0, part())
-        whole = bytearray(parts.path(0).read_bytes())
-        position = data.draw(st.integers(0, len(whole) - 1))
+        complete = bytearray(parts.path(0).read_bytes())
+        position = data.draw(st.integers(0, len(complete) - 1))
         if data.draw(st.booleans()):
-            del whole[position:]
+            del complete[position:]
         else:
-            whole[position] ^= 1 << data.draw(st.integers(0, 7))
-        parts.path(0).write_bytes(whole)
+            complete[position] ^= 1 << data.draw(st.integers(0, 7))
+        parts.path(0).write_bytes(complete)
         try:
             # Damage to a time stamp, for example, changes no content.
             assert_same(parts.read(parts.path(0)), part())
@@ -140,7 +140,8 @@ def test_another_model_is_refused_and_overwrite_deletes_only_its_parts(tmp_path:
     ):
         FeatureParts(tmp_path, "d2", IDS, 3)
     parts = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)
-    assert parts.read(parts.path(0)) is None and (tmp_path / "mine").is_dir()
+    assert parts.read(parts.path(0)) is None
+    assert (tmp_path / "mine").is_dir()
     parts.save(0, part())
     # The second shard is called with --overwrite too.
     again = FeatureParts(tmp_path, "d2", IDS, 3, overwrite=True)
@@ -161,12 +162,14 @@ def test_parts_of_an_earlier_list_are_found_until_they_are_dropped(tmp_path: Pat
     before = FeatureParts(tmp_path, "d1", IDS, 3)
     before.save(0, part())
     for other in (FeatureParts(tmp_path, "d1", IDS[::-1], 3), FeatureParts(tmp_path, "d1", IDS, 4)):
-        assert other.path(0) != before.path(0) and other.earlier() == [before.path(0)]
+        assert other.path(0) != before.path(0)
+        assert other.earlier() == [before.path(0)]
     assert before.earlier() == []
     before.drop_earlier()
     assert before.path(0).exists()
     other.drop_earlier()
-    assert not before.path(0).exists() and other.earlier() == []
+    assert not before.path(0).exists()
+    assert other.earlier() == []
 
 
 def test_only_one_process_can_extract_a_shard(tmp_path: Path) -> None:

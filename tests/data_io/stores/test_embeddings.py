@@ -42,26 +42,29 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_get_finds_an_embedding_by_content(folder: Path) -> None:
     first = store(folder)
-    assert len(first) == 0 and first.get("a") is None and not folder.exists()
+    assert len(first) == 0
+    assert first.get("a") is None
+    assert not folder.exists()
     first.add(["a", "b"], VECTORS[:2])
-    for known in (first, store(folder)):
-        assert len(known) == 2 and known.get("c") is None
-        np.testing.assert_array_equal(known.get("b"), VECTORS[1])
+    for opened in (first, store(folder)):
+        assert len(opened) == 2
+        assert opened.get("c") is None
+        np.testing.assert_array_equal(opened.get("b"), VECTORS[1])
     assert [path.parent for path in folder.rglob("*.npz")] == [folder / OWN]
 
 
 def test_get_returns_the_latest_embedding_of_a_content(folder: Path) -> None:
-    known = store(folder)
-    known.add(["a"], VECTORS[:1])
-    known.add(["a"], VECTORS[1:2])
-    np.testing.assert_array_equal(known.get("a"), VECTORS[1])
-    assert len(known) == 1
+    opened = store(folder)
+    opened.add(["a"], VECTORS[:1])
+    opened.add(["a"], VECTORS[1:2])
+    np.testing.assert_array_equal(opened.get("a"), VECTORS[1])
+    assert len(opened) == 1
 
 
 def test_a_store_that_does_not_write_keeps_embeddings_in_memory(folder: Path) -> None:
-    known = EmbeddingStore(folder, DIGEST, refuse, writes=False)
-    known.add(["a"], VECTORS[:1])
-    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
+    opened = EmbeddingStore(folder, DIGEST, refuse, writes=False)
+    opened.add(["a"], VECTORS[:1])
+    np.testing.assert_array_equal(opened.get("a"), VECTORS[0])
     assert not folder.exists()
 
 
@@ -94,8 +97,8 @@ def test_embeddings_of_another_decoding_version_are_never_read(
 
 
 def saved(path: Path, **columns: object) -> None:
-    whole = {"digest": MADE_BY, "contents": ["a", "b"], "embeddings": VECTORS[:2]}
-    np.savez(path, **{name: np.asarray(value) for name, value in {**whole, **columns}.items()})
+    values = {"digest": MADE_BY, "contents": ["a", "b"], "embeddings": VECTORS[:2]}
+    np.savez(path, **{name: np.asarray(value) for name, value in {**values, **columns}.items()})
 
 
 def damage_empty(path: Path) -> None:
@@ -145,13 +148,15 @@ def test_a_damaged_file_is_logged_and_ignored(
     store(folder).add(["c"], VECTORS[2:3])
     damage(bad)
     messages: list[str] = []
-    known = store(folder, log=messages.append)
-    assert known.get("a") is None and known.get("c") is not None
+    opened = store(folder, log=messages.append)
+    assert opened.get("a") is None
+    assert opened.get("c") is not None
     (line,) = messages
-    assert line.startswith(f"{bad}: damaged file of embeddings (") and "\n" not in line
+    assert line.startswith(f"{bad}: damaged file of embeddings (")
+    assert "\n" not in line
     assert line.endswith("); its photographs are embedded again")
-    known.add(["a"], VECTORS[:1])
-    assert known.get("a") is not None
+    opened.add(["a"], VECTORS[:1])
+    assert opened.get("a") is not None
 
 
 @given(data=st.data())
@@ -167,8 +172,8 @@ def test_any_bytes_in_a_file_never_raise_an_error(
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     messages: list[str] = []
-    found = store(folder, log=messages.append).get("a")
-    assert found is None or found.shape == (4,)
+    embedding = store(folder, log=messages.append).get("a")
+    assert embedding is None or embedding.shape == (4,)
 
 
 # --- a folder that the user names
@@ -184,12 +189,13 @@ def extracted(out: Path, made_by: str = MADE_BY) -> None:
 
 def test_embeddings_that_extract_wrote_are_found(folder: Path, tmp_path: Path) -> None:
     extracted(folder)
-    known = store(tmp_path / "own", extra_folder=folder)
-    assert len(known) == 2 and known.get("b") is None
-    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
-    np.testing.assert_array_equal(known.get("c"), VECTORS[2])
+    opened = store(tmp_path / "own", extra_folder=folder)
+    assert len(opened) == 2
+    assert opened.get("b") is None
+    np.testing.assert_array_equal(opened.get("a"), VECTORS[0])
+    np.testing.assert_array_equal(opened.get("c"), VECTORS[2])
     # Only the own folder is written to.
-    known.add(["b"], VECTORS[1:2])
+    opened.add(["b"], VECTORS[1:2])
     assert len(list((tmp_path / "own").rglob("*.npz"))) == 1
     assert len(list(folder.rglob("*.npz"))) == 2
 
@@ -197,9 +203,10 @@ def test_embeddings_that_extract_wrote_are_found(folder: Path, tmp_path: Path) -
 def test_another_store_is_read_but_not_written_to(folder: Path, tmp_path: Path) -> None:
     store(folder).add(["a"], VECTORS[:1])
     store(tmp_path / "own").add(["b"], VECTORS[1:2])
-    known = store(tmp_path / "own", extra_folder=folder)
-    assert known.get("a") is not None and known.get("b") is not None
-    known.add(["c"], VECTORS[2:3])
+    opened = store(tmp_path / "own", extra_folder=folder)
+    assert opened.get("a") is not None
+    assert opened.get("b") is not None
+    opened.add(["c"], VECTORS[2:3])
     assert len(list(folder.rglob("*.npz"))) == 1
 
 
@@ -248,11 +255,13 @@ def test_a_parts_file_that_names_no_model_is_refused(tmp_path: Path, note: objec
 
 
 def test_two_writers_can_share_a_folder(folder: Path) -> None:
-    first, second = store(folder), store(folder)
+    first = store(folder)
+    second = store(folder)
     first.add(["a"], VECTORS[:1])
     second.add(["b"], VECTORS[1:2])
     first.add(["c"], VECTORS[2:3])
-    assert first.get("b") is None and second.get("a") is None
+    assert first.get("b") is None
+    assert second.get("a") is None
     assert [store(folder).get(content) is not None for content in "abc"] == [True] * 3
 
 
@@ -264,20 +273,21 @@ def test_many_writers_at_once_lose_no_embedding(folder: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(1, 9)))
-    known = store(folder)
-    assert len(known) == 8 * 5
-    np.testing.assert_array_equal(known.get("7-3"), VECTORS[0] * 7)
+    opened = store(folder)
+    assert len(opened) == 8 * 5
+    np.testing.assert_array_equal(opened.get("7-3"), VECTORS[0] * 7)
     assert not [path for path in (folder / OWN).iterdir() if path.suffix != ".npz"]
 
 
 def test_a_folder_that_cannot_be_written_is_only_logged(folder: Path) -> None:
     folder.write_text("a file where the folder should be")
     messages: list[str] = []
-    known = store(folder, log=messages.append)
-    known.add(["a"], VECTORS[:1])
-    np.testing.assert_array_equal(known.get("a"), VECTORS[0])
+    opened = store(folder, log=messages.append)
+    opened.add(["a"], VECTORS[:1])
+    np.testing.assert_array_equal(opened.get("a"), VECTORS[0])
     (line,) = messages
-    assert line.startswith(f"{folder / OWN}: embeddings are not stored (") and "\n" not in line
+    assert line.startswith(f"{folder / OWN}: embeddings are not stored (")
+    assert "\n" not in line
 
 
 def test_a_full_disk_is_only_logged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +295,9 @@ def test_a_full_disk_is_only_logged(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     messages: list[str] = []
-    known = store(folder, log=messages.append)
+    opened = store(folder, log=messages.append)
     monkeypatch.setattr("data_io.stores.embeddings.np.savez", full)
-    known.add(["a"], VECTORS[:1])
+    opened.add(["a"], VECTORS[:1])
     assert messages == [f"{folder / OWN}: embeddings are not stored (No space left on device)"]
-    assert known.get("a") is not None and list((folder / OWN).iterdir()) == []
+    assert opened.get("a") is not None
+    assert list((folder / OWN).iterdir()) == []

@@ -205,20 +205,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_store_cut_anywhere_keeps_complete_images_and_resumes_to_the_same_bytes(
     undisturbed: Path, data: st.DataObject
 ) -> None:
-    whole = content(undisturbed)
-    num_data, num_index = (data.draw(st.integers(0, len(part))) for part in whole)
+    complete = content(undisturbed)
+    num_data, num_index = (data.draw(st.integers(0, len(part))) for part in complete)
     # A power cut may leave zeros at the end of a file.
     zeros = bytes(data.draw(st.sampled_from([0, 1, 60])))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(undisturbed / "store.json", folder)
-        before = [whole[0][:num_data], whole[1][:num_index] + zeros]
+        before = [complete[0][:num_data], complete[1][:num_index] + zeros]
         for name, part in zip(FILES, before):
             (folder / name).write_bytes(part)
         features = load_local(folder)
         # Reading does not repair the store.
         assert content(folder) == before
-        ends = np.cumsum([0, *map(len, whole[1].splitlines(keepends=True))])
+        ends = np.cumsum([0, *map(len, complete[1].splitlines(keepends=True))])
         counts = [COUNTS.get(image_id, 0) for image_id in ORDER]
         rows = np.cumsum([0, *counts]) * RECORD_BYTES
         num_whole = max(i for i in range(len(ends)) if num_data >= rows[i] and num_index >= ends[i])
@@ -227,17 +227,19 @@ def test_a_store_cut_anywhere_keeps_complete_images_and_resumes_to_the_same_byte
             assert list(store.done) == features.ids.tolist()
             assert store.recovered == len(before[1].splitlines()) - num_whole
             fill(store)
-        assert content(folder) == whole
+        assert content(folder) == complete
 
 
 def test_rows_of_zeros_are_removed(tmp_path: Path) -> None:
-    whole = content(write(tmp_path))
-    (tmp_path / "features.bin").write_bytes(whole[0][: 5 * RECORD_BYTES] + bytes(3 * RECORD_BYTES))
+    complete = content(write(tmp_path))
+    (tmp_path / "features.bin").write_bytes(
+        complete[0][: 5 * RECORD_BYTES] + bytes(3 * RECORD_BYTES)
+    )
     assert_holds(load_local(tmp_path), ["a", "b/ü 2", "c"])
     with writer(tmp_path) as store:
         assert (list(store.done), store.recovered) == (["a", "b/ü 2", "c"], 1)
         fill(store)
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete
 
 
 def test_images_added_before_an_error_are_kept(tmp_path: Path) -> None:
@@ -279,11 +281,11 @@ def test_a_full_disk_leaves_a_store_that_can_be_continued(
 
 
 def test_a_skipped_image_is_noted_once_and_can_be_stored_later(tmp_path: Path) -> None:
-    whole = content(write(tmp_path))
+    complete = content(write(tmp_path))
     with writer(tmp_path) as store:
         assert "bad" not in store.done
         store.skip("bad", "bad.jpg", "truncated")
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete
     with writer(tmp_path) as store:
         store.add("bad", "bad.jpg", keypoints(2))
     assert skipped_of(tmp_path) == ()
@@ -328,7 +330,8 @@ def test_a_store_of_another_config_is_stale_unless_overwritten(tmp_path: Path) -
         writer(tmp_path, dimension=6).__enter__()
     before = load_local(tmp_path)
     with writer(tmp_path, digest="d2", dtype="int8", overwrite=True) as store:
-        assert not store.done and store.recovered == 0
+        assert not store.done
+        assert store.recovered == 0
         # A reader can still read the store that it opened.
         assert_holds(before, list(COUNTS))
         fill(store)
@@ -347,8 +350,8 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def test_missing_and_damaged_stores_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{tmp_path}/none/store.json: not found"):
         load_local(tmp_path / "none")
-    whole = content(write(tmp_path))
-    lines = whole[1].splitlines(keepends=True)
+    complete = content(write(tmp_path))
+    lines = complete[1].splitlines(keepends=True)
     for damage in (b"{}\n", b"\0" * 30 + b"\n", b"[1]\n", b"\xff\n"):
         (tmp_path / "images.jsonl").write_bytes(lines[0] + damage + b"".join(lines[2:]))
         message = f"{tmp_path}: corrupt or incomplete .* .line 2 of images.jsonl is not readable"
