@@ -241,7 +241,6 @@ def _join_args_values(arguments: list[str]) -> list[str]:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative. Received {text}.")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more. Received {text!r}.")
+    return int(text)
