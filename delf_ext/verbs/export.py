@@ -30,4 +30,6 @@ def run(flags: Any) -> None:
         for image_id, path in paths_of(flags.local_store).items()
     }
     export_hloc(features, Path(flags.out), names)
-    print(f"{shown_path(flags.out)}: local features of {len(features)} images, in the layout of hloc")
+    print(
+        f"{shown_path(flags.out)}: local features of {len(features)} images, in the layout of hloc"
+    )

@@ -1,4 +1,4 @@
-"""extract: embeddings, or with --local_features local features, of a plain folder of photographs."""
+"""Write the embeddings or the local features of a folder of images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from delf_ext.verbs.requests import local_settings
 
 
 def run(flags: Any) -> None:
+    """Write embeddings, or with --local_features local features, of --data into --out.
+
+    Raises:
+        UsageError: naming the flag that is missing or does not fit.
+    """
     if not flags.data or not flags.out:
-        raise UsageError("extract reads --data=FOLDER and writes into --out=FOLDER: pass both.")
+        raise UsageError("extract reads --data=FOLDER and writes to --out=FOLDER: pass both.")
     shard = shard_of(flags.shard)
     if flags["local_features"].present:
         if shard != (1, 1):
-            raise UsageError("--shard is for embeddings; local features are stored by one process.")
+            raise UsageError(
+                "--shard works for embeddings only: leave it out to store local features."
+            )
         save_local_features(local_settings(flags), list_images(flags.data), Path(flags.out), say)
     else:
         require_one(flags)
@@ -37,7 +44,11 @@ def run(flags: Any) -> None:
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """Return (i, n) of "i/n"."""
+    """Return (i, n) of "i/n".
+
+    Raises:
+        UsageError: if the text has another form, or i is not between 1 and n.
+    """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     index, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= index <= count:

@@ -1,4 +1,4 @@
-"""infer: the challenge's answer, every reference for every query, nearest first."""
+"""Write the answer of the challenge: all gallery images for each query, best first."""
 
 from __future__ import annotations
 
@@ -16,30 +16,38 @@ from delf_ext.verbs.requests import request_of
 
 
 def run(flags: Any) -> None:
+    """Write the plain answer to --out, then replace it by the re-ranked one.
+
+    Raises:
+        UsageError: naming the flag that does not fit.
+        ValueError: if the data have no queries or no gallery.
+    """
     request = request_of(flags)
     require_one(flags)
-    data, (model, _) = load(flags), open_one(flags)
+    data = load(flags)
+    model = open_one(flags).model
     if not len(data.query) or not len(data.gallery):
         raise ValueError(
-            f"{data.name}: infer needs query and reference images; this data set has none."
+            f"{data.name}: infer needs query and gallery images; this data set has none."
         )
     request = request.of(model)
-    out = Path(flags.out or (Path(flags.run_dir) if flags.run_dir else Path(".")) / "answer.json")
+    out = Path(flags.out) if flags.out else Path(flags.run_dir or ".") / "answer.json"
     reranker = Reranker(request, data.gallery, out.parent / "local", say)
-    better_answers = answers(
+    successive_answers = answers(
         model, data.query, data.gallery, batch_size_of(flags), request, reranker, say
     )
-    answer = next(better_answers)
+    answer = next(successive_answers)
     _write(out, answer)
 
     def improve() -> None:
-        for better in better_answers:
-            _write(out, better)
+        for better_answer in successive_answers:
+            _write(out, better_answer)
 
     finish_in_time(improve, request.deadline, out, say)
+    num_listed = len(answer[0][1][1])
     say(
-        f"{shown_path(out)}: {len(answer)} queries, each with {len(answer[0][1][1])} of {len(data.gallery)} references; "
-        f"as a Python object: {shown_path(out.with_suffix('.txt'))}"
+        f"{shown_path(out)}: {len(answer)} queries, each with {num_listed} of {len(data.gallery)} "
+        f"references; as a Python object: {shown_path(out.with_suffix('.txt'))}"
     )
 
 

@@ -1,4 +1,4 @@
-"""rerank: better rankings by geometry or any chain of re-rankers; figures before and after, a page of matches."""
+"""Re-rank the results of one model, and measure them before and after."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
-from data_io.messages import shown_path
+from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
 from data_io.records import GroundTruth, ImageList
 from delf_ext.app.evaluation import Measured, common_lists, measure, measure_reranked
 from delf_ext.app.reranking import (
     Reranker,
     finish_in_time,
-    first_skipped,
     for_embedding,
     ranking_notes,
     reserve,
@@ -30,12 +29,19 @@ from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
 from delf_ext.verbs.requests import request_of
 
-SHOWN = (("mAP", "mAP"), ("R@1", "recall_at_1"))  # per group
+GROUP_METRICS = {"mAP": "mAP", "recall_at_1": "R@1"}
 
 
 def run(flags: Any) -> None:
+    """Write the plain ranking to --out, then replace it by the re-ranked one and write the figures.
+
+    Raises:
+        UsageError: if --out is missing, --method is empty, or the flags name no single model.
+        ValueError: if no labelled query has a relevant image in the gallery.
+    """
     request = request_of(flags, default="geometric")
-    deadline, chain = request.deadline, request.chain
+    deadline = request.deadline
+    chain = request.chain
     if not flags.out:
         raise UsageError(
             "rerank writes features, ranking, figures and page into --out=FOLDER: pass it."
@@ -43,11 +49,12 @@ def run(flags: Any) -> None:
     if not chain:
         raise UsageError("rerank needs a --method, such as geometric:100.")
     require_one(flags)
-    out, data, model = Path(flags.out), load(flags), open_one(flags).model
+    out = Path(flags.out)
+    data = load(flags)
+    model = open_one(flags).model
     query, gallery = common_lists(data, [model], say)
-    labelled = require_relevant(query, gallery)
+    labelled = is_labelled(query, gallery)
     reranker = Reranker(request, gallery, out / "local", say)
-    early = for_embedding(deadline)
     plain = measure(
         model,
         query,
@@ -55,77 +62,104 @@ def run(flags: Any) -> None:
         batch_size_of(flags),
         test_time=request.test_time,
         labelled=labelled,
-        deadline=early,
+        deadline=for_embedding(deadline),
         log=say,
     )
-    for line in first_skipped(plain.retrieval.skipped, "skipped"):
+    for line in skipped_lines(plain.retrieval.skipped):
         say(line)
+    begun_s = deadline.clock()
+    ranking_path = out / "ranking.npz"
+    save_record(ranking_path, plain.ranking.cut(KEPT_PER_QUERY))
     data_name = shown_path(flags.data) if flags.data else data.name
-    begun_s, result = deadline.clock(), out / "ranking.npz"
-    save_record(result, plain.ranking.cut(KEPT_PER_QUERY))
     before = plain.figures(data_name, flags.seed) if labelled else None
 
-    def improve_and_write() -> None:
+    def improve() -> None:
+        # Keep back time to write the results: four times what writing took above.
         reranked = measure_reranked(plain, reranker, chain, reserve(deadline, begun_s, times=4))
-        save_record(result, reranked.ranking.cut(KEPT_PER_QUERY))
+        save_record(ranking_path, reranked.ranking.cut(KEPT_PER_QUERY))
         for line in ranking_notes(reranked.ranking, deadline):
             say(line)
         evidence = reranked.evaluated.evidence
-        for reason, number in (evidence.reasons() if evidence else {}).items():
-            say(f"{number} queries keep their ranking: {reason}")
+        if evidence is not None:
+            for reason, count in evidence.reasons().items():
+                say(f"{count} queries keep their ranking: {reason}")
         if before is None:
-            say("no labels: nothing to score, and no page")
+            say("the data have no labels: no figures and no page")
         else:
-            show([plain, reranked], before, reranker, data, out, flags)
+            write_results(plain, reranked, before, reranker, data, out, flags)
 
-    finish_in_time(improve_and_write, deadline, result, say)
+    finish_in_time(improve, deadline, ranking_path, say)
 
 
-def require_relevant(query: ImageList, gallery: ImageList) -> bool:
-    """Return whether all have labels. Raises: ValueError where they have, and no query has an image in the gallery."""
+def is_labelled(query: ImageList, gallery: ImageList) -> bool:
+    """Return whether queries and gallery both have labels.
+
+    Args:
+        query: the queries.
+        gallery: the gallery images.
+
+    Returns:
+        False if one of them has none: then there is nothing to measure.
+
+    Raises:
+        ValueError: if both have labels, and no query has an image with its label in the gallery.
+    """
     if query.labels is None or gallery.labels is None:
         return False
     truth = GroundTruth.from_labels(query, gallery)
     if not any(len(rows) for rows in truth.relevant):
         raise ValueError(
-            f"none of the {len(query)} queries has an image with its label in the gallery: nothing to find."
+            f"no image in the gallery has the label of one of the {len(query)} queries: "
+            "there is nothing to find. Check the labels of the data."
         )
     return True
 
 
-def show(
-    measured: list[Measured],
+def write_results(
+    plain: Measured,
+    reranked: Measured,
     before: dict[str, Any],
     reranker: Reranker,
     data: DataSet,
     out: Path,
     flags: Any,
 ) -> None:
-    """Print the table, write figures and histogram of inliers; the page where time is not limited."""
+    """Print a table, and write figures, histogram of inliers and page.
+
+    The page takes time, so it is not written under a time budget.
+
+    Args:
+        plain: the measured ranking before re-ranking.
+        reranked: the measured ranking after it.
+        before: the figures of `plain`.
+        reranker: holds the local features, if a step used them.
+        data: names the classes on the page.
+        out: folder for the files.
+        flags: --seed and --report.
+    """
+    measured = [plain, reranked]
     say("\n" + format_table(compare([one.evaluated for one in measured], flags.seed)))
-    results = {"before": before, "after": measured[-1].figures(before["data"], flags.seed)}
-    for group in before.get("groups", {}):
+    results = {"before": before, "after": reranked.figures(before["data"], flags.seed)}
+    for group, old in before.get("groups", {}).items():
+        new = results["after"]["groups"][group]
         changes = [
-            f"{what} {before['groups'][group][key]:.4f} -> {results['after']['groups'][group][key]:.4f}"
-            for what, key in SHOWN
+            f"{title} {old[name]:.4f} -> {new[name]:.4f}" for name, title in GROUP_METRICS.items()
         ]
         say(f"group {group}: {', '.join(changes)}")
-    pairs = verified_pairs(measured[-1])
-    if any(len(inliers) for inliers, _ in pairs.values()):
+    pairs = verified_pairs(reranked)
+    if any(len(num_inliers) for num_inliers, _ in pairs.values()):
         results["verification"] = verification_figures(pairs, reranker.config)
         for name, value in results["verification"].items():
-            say(
-                f"verification {name}: {value:.4f}"
-                if isinstance(value, float)
-                else f"verification {name}: {value}"
-            )
+            text = f"{value:.4f}" if isinstance(value, float) else str(value)
+            say(f"verification {name}: {text}")
         draw_histogram(out / "inliers.png", pairs, reranker.config)
-    write_json(out / "metrics.json", results)
-    say(f"figures: {shown_path(out / 'metrics.json')}")
+    figures_path = out / "metrics.json"
+    write_json(figures_path, results)
+    say(f"figures: {shown_path(figures_path)}")
     if flags.report and not reranker.deadline.is_limited:
-        drawer = (
-            match_drawer(measured[-1], reranker.local, reranker.config) if reranker.local else None
-        )
+        drawer = None
+        if reranker.local:
+            drawer = match_drawer(reranked, reranker.local, reranker.config)
         page = write_page(
             out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer
         )
@@ -133,13 +167,21 @@ def show(
 
 
 def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
-    """Draw the inliers of one extractor: the sum of two has no threshold."""
+    """Draw a histogram of inliers with the threshold, if one extractor was used.
+
+    Without matplotlib, print how to install it.
+
+    Args:
+        path: of the PNG file.
+        pairs: number of inliers of matching and of other pairs, and whether they were accepted.
+        config: holds the threshold of the extractor; two extractors have no common threshold.
+    """
     if len(config.verify) > 1:
         return
+    threshold = config.verify[0].accepted_from
     try:
-        draw_match_histogram(
-            path, pairs["matching"][0], pairs["other"][0], config.verify[0].accepted_from
-        )
-        say(f"histogram of inliers: {shown_path(path)}")
-    except ValueError as error:  # the extra is not installed: the figures are in metrics.json
+        draw_match_histogram(path, pairs["matching"][0], pairs["other"][0], threshold)
+    except ValueError as error:
         say(f"no histogram: {error}")
+        return
+    say(f"histogram of inliers: {shown_path(path)}")

@@ -73,6 +73,7 @@ VERBS: dict[str, Verb] = {
         ),
         {
             "run_dir": "new directory for the run (default: runs/ and the time)",
+            "batch_size": "images per training step (default: 64)",
             "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from "
             "(default: random weights)",
         },
