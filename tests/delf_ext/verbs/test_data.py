@@ -1,27 +1,17 @@
-"""Which data a verb works on."""
+"""Test which data a verb reads."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.verbs import data as verbs_data
-from delf_ext.verbs.flags import new_flags
 
 
-def flags_of(*arguments: str) -> Any:
-    values = new_flags()
-    values(["test", *arguments])
-    return values
-
-
-def test_data_come_from_the_flag_then_nsml_then_debug_then_a_drawing(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_data_are_looked_for_in_flag_platform_and_debug_folder_then_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags_of
 ) -> None:
     def drawn(out: Path | None, classes: int, seed: int) -> Path:
         return tmp_path / f"drawn-{classes}"
@@ -35,16 +25,16 @@ def test_data_come_from_the_flag_then_nsml_then_debug_then_a_drawing(
     monkeypatch.delenv("DATASET_PATH")
     assert verbs_data.resolve_data(flags_of("--debug", f"--debug_data={tmp_path}")) == str(tmp_path)
     assert capsys.readouterr().out == f"data: {tmp_path} (--debug_data)\n"
-    nowhere = verbs_data.resolve_data(flags_of("--debug", "--debug_data=nowhere"))
-    assert nowhere == str(tmp_path / "drawn-40")
+    path = verbs_data.resolve_data(flags_of("--debug", "--debug_data=nowhere"))
+    assert path == str(tmp_path / "drawn-40")
     assert verbs_data.resolve_data(flags_of(f"--debug_data={tmp_path}")) == str(
         tmp_path / "drawn-100",
     )
-    said = f"data: {tmp_path}/drawn-100 (drawn products; pass --data for your own)"
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    line = f"data: {tmp_path}/drawn-100 (drawn products; pass --data for your own)"
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
-def test_the_data_are_read_with_the_query_split(tmp_path: Path) -> None:
+def test_load_reads_the_data_that_the_flag_names(tmp_path: Path, flags_of) -> None:
     drawn = draw_dataset(tmp_path / "products", DrawConfig(2, 4, 1, 2, 32), progress=False)
     data = verbs_data.load(flags_of(f"--data={drawn}"))
     assert (data.name, len(data.train), len(data.query)) == ("products", 4, 1)

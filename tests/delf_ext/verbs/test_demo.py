@@ -1,4 +1,4 @@
-"""The demo, made tiny: from drawn products to the page; a second run uses what is there."""
+"""Test the demo with tiny networks: table, page, and a second call that continues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from delf_ext.recipes.codec import with_settings
 from delf_ext.verbs import demo
 
 
-def test_demo_ends_with_a_table_and_a_page_and_can_be_repeated(
+def test_demo_writes_table_and_page_and_a_second_call_gives_the_same_table(
     tmp_path: Path,
     monkeypatch,
     capsys,

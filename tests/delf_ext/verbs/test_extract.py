@@ -1,9 +1,10 @@
-"""`extract` of embeddings through the front door, on a tiny network: whole, killed, in shards."""
+"""Test `extract` of embeddings with a tiny network: uninterrupted, killed, in shards."""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=4", "--layout=slim"]
 TINY += ["--mixed_precision=off"]
 
-# A run that stops for ever in the middle of writing its third part.
+# A program that waits in the middle of writing its third part, to be killed there.
 HANGS = """
 import sys, time
 import numpy as np
@@ -52,7 +53,7 @@ dual_main.main(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, write_trunk: Callable[..., Path]) -> Path:
-    """photos/ with 17 pictures and one that is none, trunk.ckpt, out/ of an undisturbed run."""
+    """Make photos/ (17 images, one broken file), trunk.ckpt, and out/ of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("place")
     config = DrawConfig(num_classes=3, num_train=17, num_queries=3, num_gallery=3, image_size_px=48)
     drawn = draw_dataset(folder / "products", config, progress=False)
@@ -87,12 +88,14 @@ def extract(place: Path, out: Path, *flags: str) -> None:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """Parts too: two runs of one list differ in nothing."""
+    """Return the bytes of all results, parts included."""
     files = [path for path in out.rglob("*") if path.suffix in (".npz", ".csv")]
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
-def test_the_result(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_extract_writes_embeddings_images_skipped_files_and_parts(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     extract(place, tmp_path)
     features, kept = (
         load_record(tmp_path / "features.npz", GlobalFeatures),
@@ -108,7 +111,7 @@ def test_the_result(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert len(results(tmp_path)) == 3 + 5 and results(tmp_path) == results(place / "out")
 
 
-def test_killed_in_the_middle_and_resumed(
+def test_a_killed_extraction_continues_and_gives_the_same_bytes(
     place: Path,
     tmp_path: Path,
     root: Path,
@@ -131,13 +134,15 @@ def test_killed_in_the_middle_and_resumed(
     names = [path.name for path in tmp_path.rglob("*.npz*")]
     assert len(names) == 3 and sum(name.startswith(".") for name in names) == 1
     extract(place, tmp_path)
-    # two parts of four, and one of these is no picture
+    # Two parts of four images; one of these is the broken file.
     assert "7 of 18 images are already embedded" in capsys.readouterr().out
     assert results(tmp_path) == results(place / "out")
     assert not [path for path in tmp_path.rglob(".*") if ".npz" in path.name]
 
 
-def test_two_shards(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_two_shards_give_the_same_bytes_as_one_process(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     extract(place, tmp_path, "--shard=2/2")
     assert "3 of 5 parts are still missing" in capsys.readouterr().out
     assert not (tmp_path / "features.npz").exists()
@@ -162,17 +167,15 @@ def test_another_model_needs_overwrite(
     assert results(tmp_path) == results(place / "out")
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_is_escaped_in_the_csv(tmp_path: Path) -> None:
     write_skipped(tmp_path / "skipped.csv", ((os.fsdecode(b"p/\xff, 1.jpg"), "empty file"),))
     assert (tmp_path / "skipped.csv").read_text() == 'path,reason\n"p/\\udcff, 1.jpg",empty file\n'
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/2/3", "a/b", "-1/2", "1/0", "٢/٢"])
-def test_a_shard_is_i_of_n(text: str) -> None:
-    with pytest.raises(
-        UsageError,
-        match=rf"^--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2\. Received '{text}'\.$",
-    ):
+def test_a_shard_that_is_not_i_of_n_is_refused(text: str) -> None:
+    message = "--shard takes i/n, the i-th of n shares, such as 1/2 and 2/2."
+    with pytest.raises(UsageError, match=rf"^{re.escape(message)} Received '{text}'\.$"):
         shard_of(text)
     assert shard_of("2/3") == (2, 3)
 
@@ -183,7 +186,7 @@ def test_a_shard_is_i_of_n(text: str) -> None:
         (["--shard=5/2"], "--shard takes i/n, the i-th of n shares"),
         (
             ["--shard=1/2", "--local_features=sift"],
-            "--shard is for embeddings; local features are stored by one process.",
+            "--shard works for embeddings only: leave it out to store local features.",
         ),
     ],
 )

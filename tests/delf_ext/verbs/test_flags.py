@@ -1,4 +1,4 @@
-"""Help that teaches, and flags that only the verbs take which use them."""
+"""Test the text of --help, and which verb accepts which flags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from delf_ext.verbs.verb_table import EMBEDDING_HELP, VERBS, require_own_flags
 EXAMPLES = [(name, example) for name, verb in VERBS.items() for example in verb.examples]
 
 
-def helped(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return what --help prints."""
     with pytest.raises(SystemExit) as ended:
         dual_main.main([*arguments, "--help"])
@@ -35,18 +35,8 @@ def helped(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     return captured.out
 
 
-def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    """Return the one line of a usage error."""
-    with pytest.raises(SystemExit) as ended:
-        dual_main.main(list(arguments))
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
-    return captured.err
-
-
 def words_of(example: str) -> list[str]:
-    """Return the arguments of an example, without a redirection of what it prints."""
+    """Return the arguments of an example, without a redirection of its output."""
     words = shlex.split(example.split(" > ")[0])
     assert words[0] == "mandoo"
     return words[1:]
@@ -56,7 +46,7 @@ def words_of(example: str) -> list[str]:
 
 
 def test_help_fits_one_screen_and_lists_each_verb_once_under_its_group(capsys) -> None:
-    lines = helped(capsys).splitlines()
+    lines = help_of(capsys).splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     group = None
     listed = {}
@@ -79,7 +69,7 @@ def test_every_example_of_the_overview_parses(command: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_lists_only_its_flags_and_ends_with_examples(verb: str, capsys) -> None:
-    text = helped(capsys, verb)
+    text = help_of(capsys, verb)
     assert text.startswith(f"usage: mandoo {verb} [--flags]\n  {VERBS[verb].summary}\n")
     assert max(map(len, text.splitlines())) <= 100
     listed = re.findall(r"^  --(\w+) ", text, re.MULTILINE)
@@ -91,7 +81,7 @@ def test_help_of_a_verb_lists_only_its_flags_and_ends_with_examples(verb: str, c
 
 
 def test_help_shows_choices_and_defaults(capsys) -> None:
-    text = " ".join(helped(capsys, "evaluate").split())
+    text = " ".join(help_of(capsys, "evaluate").split())
     assert "(one of: avg, gem, attention; default: avg)" in text
     assert "(default: 0.3536,0.5,0.7071,1,1.4142)" in text
     assert "seed of every random choice (default: 0)" in text
@@ -99,11 +89,8 @@ def test_help_shows_choices_and_defaults(capsys) -> None:
 
 
 def test_help_of_a_verb_shows_its_own_default(capsys) -> None:
-    """The default of --batch_size is 64 in training and 32 in a verb that only embeds."""
-    training = re.search(r"--batch_size .*", helped(capsys, "train"))
-    embedding = re.search(r"--batch_size .*", helped(capsys, "search"))
-    assert training is not None and "(default: 64)" in training[0]
-    assert embedding is not None and "(default: 32)" in embedding[0]
+    assert re.search(r"--batch_size +images .*\(default: 64\)", help_of(capsys, "train"))
+    assert re.search(r"--batch_size +images .*\(default: 32\)", help_of(capsys, "search"))
     assert BATCH_SIZE == 32
 
 
@@ -121,7 +108,7 @@ def test_every_example_parses_to_its_verb(verb: str, example: str) -> None:
     assert set(given) <= set(VERBS[verb].flags)
 
 
-def test_every_example_of_training_is_a_recipe_that_can_be_built() -> None:
+def test_every_example_of_train_gives_a_recipe_with_losses() -> None:
     for example in VERBS["train"].examples:
         _, values = dual_main.parse(words_of(example))
         if not values.resume:
@@ -139,7 +126,7 @@ def test_the_command_of_every_recipe_parses(name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["recipes"], ["fly"]])
-def test_no_tensorflow_is_imported_to_answer_at_once(root: Path, arguments: list[str]) -> None:
+def test_help_and_usage_errors_import_no_tensorflow(root: Path, arguments: list[str]) -> None:
     program = (
         "import sys, dual_main\n"
         "try:\n dual_main.main(sys.argv[1:])\n"
@@ -157,15 +144,19 @@ def test_no_tensorflow_is_imported_to_answer_at_once(root: Path, arguments: list
 def test_a_foreign_flag_is_refused_with_the_verbs_that_take_it(verb: str, capsys) -> None:
     foreign = next(name for name in ("candidate", "draw_classes") if name not in VERBS[verb].flags)
     takers = [name for name in VERBS if foreign in VERBS[name].flags]
-    value = "7"
-    error = refused(capsys, verb, f"--{foreign}={value}")
-    said = f"{verb} does not use --{foreign}; it is a flag of {', '.join(takers)}."
-    where = "(mandoo --help lists the verbs, mandoo VERB --help its flags)"
-    assert error == f"usage error: {said} {where}\n"
     assert takers
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main([verb, f"--{foreign}=7"])
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"usage error: {verb} does not use --{foreign}; it is a flag of {', '.join(takers)}. "
+        "(mandoo --help lists the verbs, mandoo VERB --help its flags)\n"
+    )
 
 
-def given(name: str) -> str:
+def with_value(name: str) -> str:
     """Return the flag with a value of its type."""
     if name == "set":
         return "--set=optimizer.lr=1"
@@ -177,10 +168,10 @@ def given(name: str) -> str:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_takes_its_flags_and_no_other(verb: str) -> None:
+def test_a_verb_accepts_its_flags_and_refuses_all_others(verb: str) -> None:
     for name in FLAGS:
         values = new_flags()
-        values(["mandoo", given(name)])
+        values(["mandoo", with_value(name)])
         if name in VERBS[verb].flags:
             require_own_flags(verb, values)
         else:
@@ -188,25 +179,25 @@ def test_a_verb_takes_its_flags_and_no_other(verb: str) -> None:
                 require_own_flags(verb, values)
 
 
-def test_a_default_that_is_written_out_is_refused_too() -> None:
+def test_a_foreign_flag_is_refused_even_with_its_default_value() -> None:
     values = new_flags()
     values(["mandoo", "--epochs=200"])
     with pytest.raises(UsageError, match="search does not use --epochs; it is a flag of train"):
         require_own_flags("search", values)
 
 
-def test_every_flag_belongs_to_a_verb_and_every_verb_knows_its_flags() -> None:
+def test_every_flag_belongs_to_one_group_and_to_a_verb() -> None:
     assert {name for verb in VERBS.values() for name in verb.flags} == set(FLAGS)
-    assert sum(map(len, GROUPS.values())) == len(FLAGS), "a name stands in two groups"
+    assert sum(map(len, GROUPS.values())) == len(FLAGS), "a flag is in two groups"
     for verb in VERBS.values():
         assert len(set(verb.flags)) == len(verb.flags)
 
 
-def test_training_takes_the_flags_of_a_submission() -> None:
+def test_train_accepts_the_flags_of_infer() -> None:
     assert set(VERBS["infer"].flags) <= set(VERBS["train"].flags)
 
 
-def test_the_originals_flags_keep_name_and_default() -> None:
+def test_flags_of_the_original_keep_name_and_default() -> None:
     values = new_flags()
     for name, flag in ORIGINAL.items():
         assert values[name].value == flag.default, name
@@ -227,21 +218,24 @@ def test_the_originals_flags_keep_name_and_default() -> None:
         (["evaluate", "--set", "optimizer.lr=1"], "evaluate does not use --set; it is a flag of"),
     ],
 )
-def test_what_cannot_be_parsed_is_named(arguments: list[str], message: str, capsys) -> None:
-    assert message in refused(capsys, *arguments)
+def test_a_flag_or_word_that_cannot_be_parsed_is_named(
+    arguments: list[str], message: str, refused
+) -> None:
+    assert message in refused(2, *arguments)
 
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "train"])
-def test_a_foreign_flag_ends_before_any_work(verb: str, monkeypatch, capsys) -> None:
+def test_a_foreign_flag_is_refused_before_the_verb_is_imported(
+    verb: str, monkeypatch, refused
+) -> None:
     def no_import(name: str) -> None:
         pytest.fail(f"{name} was imported")
 
     monkeypatch.setattr(dual_main.importlib, "import_module", no_import)
-    assert f"{verb} does not use --epochs" in refused(capsys, verb, "--epochs=3")
+    assert f"{verb} does not use --epochs" in refused(2, verb, "--epochs=3")
 
 
-def test_one_process_can_run_several_verbs() -> None:
-    """Each has flag values of its own."""
+def test_each_call_of_new_flags_has_its_own_values() -> None:
     first, second = new_flags(), new_flags()
     first(["mandoo", "--seed=5"])
     second(["mandoo"])

@@ -1,4 +1,4 @@
-"""Embeddings are kept: a second call takes them from disk, and says so."""
+"""Test that a second call reads stored embeddings, and says so."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from delf_ext.models.embedding_model import EmbeddingModel
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TRUNK = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--layout=slim", "--mixed_precision=off"]
-QUERIES, GALLERY = 3, 9
+NUM_QUERIES = 3
+NUM_GALLERY = 9
 
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = DrawConfig(6, num_train=24, num_queries=QUERIES, num_gallery=GALLERY, image_size_px=48)
+    config = DrawConfig(
+        6, num_train=24, num_queries=NUM_QUERIES, num_gallery=NUM_GALLERY, image_size_px=48
+    )
     return draw_dataset(tmp_path_factory.mktemp("data") / "products", config, progress=False)
 
 
@@ -32,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, write_trunk: Callable[...,
 
 @pytest.fixture(scope="module")
 def trained(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run after one epoch, on data without queries, so that it has not measured itself."""
+    """Train one epoch on data without queries, so that the run has no stored embeddings."""
     run_dir = tmp_path_factory.mktemp("runs") / "first"
     flags = ["--train_logits", "--epochs=1", "--batch_size=8", "--dev_percent=0", *TRUNK]
     photos = products / "train" / "train_data"
@@ -46,7 +49,7 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
 
 
 def forbid_embedding(patch: pytest.MonkeyPatch) -> None:
-    """Fail whoever builds a network."""
+    """Let the test fail if a network is built."""
     patch.setattr(EmbeddingModel, "build_variables", lambda *_: pytest.fail("a model was loaded"))
 
 
@@ -54,7 +57,7 @@ def stored_lines(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if " are stored in " in line]
 
 
-def test_the_second_evaluation_embeds_nothing_and_says_so(
+def test_a_second_evaluation_embeds_nothing_and_says_so(
     products: Path,
     run_dir: Path,
     capsys,
@@ -69,12 +72,12 @@ def test_the_second_evaluation_embeds_nothing_and_says_so(
     dual_main.main(command)
     queries, gallery = stored_lines(capsys.readouterr().out)
     (folder,) = (run_dir / "features").iterdir()
-    assert queries == f"embedding queries: {QUERIES} of {QUERIES} are stored in {folder}"
-    assert gallery == f"embedding gallery: {GALLERY} of {GALLERY} are stored in {folder}"
+    assert queries == f"embedding queries: {NUM_QUERIES} of {NUM_QUERIES} are stored in {folder}"
+    assert gallery == f"embedding gallery: {NUM_GALLERY} of {NUM_GALLERY} are stored in {folder}"
     assert {path: path.read_bytes() for path in (run_dir / "metrics").iterdir()} == figures
 
 
-def test_evaluate_stores_what_compare_and_search_use(
+def test_compare_and_search_use_the_embeddings_that_evaluate_stored(
     products: Path,
     run_dir: Path,
     tmp_path: Path,
@@ -95,7 +98,7 @@ def test_evaluate_stores_what_compare_and_search_use(
     assert len(stored_lines(printed)) == 2 and " 1. " in printed
 
 
-def test_embeddings_of_a_checkpoint_are_kept_in_the_cache_folder(
+def test_embeddings_of_a_checkpoint_are_stored_in_the_cache_folder(
     products: Path,
     weights: Path,
     cache: Path,
@@ -114,14 +117,14 @@ def test_embeddings_of_a_checkpoint_are_kept_in_the_cache_folder(
     assert first == second
 
 
-def test_nothing_is_kept_on_request(products: Path, run_dir: Path, capsys) -> None:
+def test_nostore_features_stores_nothing(products: Path, run_dir: Path, capsys) -> None:
     command = ["evaluate", f"--data={products}", f"--run_dir={run_dir}", "--noreport"]
     for _ in range(2):
         dual_main.main([*command, "--nostore_features"])
     assert not stored_lines(capsys.readouterr().out) and not (run_dir / "features").exists()
 
 
-def test_photographs_are_known_by_their_content(
+def test_images_are_identified_by_content(
     products: Path,
     run_dir: Path,
     tmp_path: Path,
@@ -139,24 +142,25 @@ def test_photographs_are_known_by_their_content(
     dual_main.main(search)
     printed = capsys.readouterr().out
     gallery = next(line for line in stored_lines(printed) if "gallery" in line)
-    total = GALLERY + 1  # the copy and the renamed one are known, the changed one is not
+    # The copy and the renamed image are known, the changed one is not.
+    total = NUM_GALLERY + 1
     assert gallery.startswith(f"embedding gallery: {total - 1} of {total} are stored in ")
     assert f"1. 1.0000  {photos}/copy.jpg" in printed
 
 
-# --- a folder that extract filled
+# --- --features
 
 
 @pytest.fixture
 def extracted(products: Path, weights: Path, tmp_path: Path) -> Path:
-    """Embeddings of queries and references by the checkpoint."""
+    """Extract embeddings of query and gallery images with the checkpoint."""
     out = tmp_path / "embeddings"
     flags = [f"--data={products}/test/test_data", f"--pretrained_model={weights}", *TRUNK]
     dual_main.main(["extract", *flags, f"--out={out}"])
     return out
 
 
-def test_features_are_taken_from_a_folder_that_extract_filled(
+def test_features_reads_a_folder_that_extract_wrote(
     products: Path,
     weights: Path,
     extracted: Path,
@@ -201,7 +205,7 @@ def test_features_of_another_model_are_refused(
         (lambda folder: folder.mkdir(), "no stored features in it; `mandoo extract --out="),
     ],
 )
-def test_a_folder_without_features_is_named(
+def test_features_names_a_missing_or_empty_folder(
     products: Path,
     weights: Path,
     tmp_path: Path,
@@ -216,7 +220,7 @@ def test_a_folder_without_features_is_named(
     assert ended.value.code == 1 and f"{tmp_path}/f: {message}" in capsys.readouterr().err
 
 
-def test_features_belong_to_one_model(
+def test_features_with_two_models_is_refused(
     products: Path,
     weights: Path,
     run_dir: Path,

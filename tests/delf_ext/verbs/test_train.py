@@ -1,4 +1,4 @@
-"""`mandoo train`: what is trained, from which weights, and what the run keeps of it."""
+"""Test `mandoo train`: recipe, weights, the files of a run, resuming."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.verbs import train
-from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.training_flags import recipe_from_flags, settings_from_flags
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
@@ -42,15 +41,9 @@ TINY_RECIPE = [f"--set={one}" for one in SETS]
 STEPS = 3
 
 
-def flags_of(*arguments: str) -> Any:
-    values = new_flags()
-    values(["mandoo", *arguments])
-    return values
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training images of six products, and no queries."""
+    """Draw 24 training images of six products, without queries."""
     config = DrawConfig(6, num_train=24, num_queries=3, num_gallery=6, image_size_px=48)
     drawn = draw_dataset(tmp_path_factory.mktemp("data") / "drawn", config, progress=False)
     return drawn / "train" / "train_data"
@@ -64,15 +57,8 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def refused(capsys: pytest.CaptureFixture, status: int, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        dual_main.main(list(arguments))
-    assert ended.value.code == status
-    return capsys.readouterr().err.splitlines()[-1]
-
-
-def stored(run_dir: Path) -> dict[str, np.ndarray]:
-    """Return what the last checkpoint of a run holds, by name."""
+def last_variables(run_dir: Path) -> dict[str, np.ndarray]:
+    """Return name -> value of the variables in the last checkpoint of a run."""
     prefix = CheckpointFolder(run_dir / "checkpoint", "last").newest()
     reader = tf.train.load_checkpoint(str(prefix))
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
@@ -84,35 +70,38 @@ def stored(run_dir: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Arguments of `training.train`, which does nothing."""
-    found: list[dict[str, Any]] = []
+    """Replace `training.train`; return the arguments of each call."""
+    recorded: list[dict[str, Any]] = []
 
     def record(recipe: Any, data: Any, run_dir: Path, **options: Any) -> training.Trained:
-        found.append({"recipe": recipe, "data": data, "run_dir": run_dir, **options})
+        recorded.append({"recipe": recipe, "data": data, "run_dir": run_dir, **options})
         return training.Trained(run_dir, recipe)
 
     monkeypatch.setattr(training, "train", record)
     monkeypatch.setattr("delf_ext.verbs.train._measure", lambda *_: None)
-    return found
+    return recorded
 
 
-def test_the_first_command_says_what_it_will_do(
+def test_the_first_command_of_the_readme_trains_200_epochs_on_drawn_products(
     calls: list[dict[str, Any]],
     tmp_path: Path,
     monkeypatch,
     capsys,
 ) -> None:
-    """`mandoo --train_logits --train_sim --stop_gradient_sim`, letter for letter."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATASET_PATH", raising=False)
     config = DrawConfig(4, num_train=8, num_queries=1, num_gallery=2, image_size_px=32)
     drawn = draw_dataset(tmp_path / "drawn", config, progress=False)
     asked: list[tuple[Any, ...]] = []
-    draw = lambda *arguments, **options: asked.append(arguments) or drawn  # noqa: E731
+
+    def draw(*arguments: Any, **options: Any) -> Path:
+        asked.append(arguments)
+        return drawn
+
     monkeypatch.setattr("delf_ext.verbs.data.draw_products", draw)
     dual_main.main(["--train_logits", "--train_sim", "--stop_gradient_sim"])
     assert capsys.readouterr().out.splitlines() == [
-        f"data: {drawn} (drawn products; pass --data for your own)",
+        "data: drawn (drawn products; pass --data for your own)",
         "no --data: training 200 epochs on drawn products. After a few steps a line says how long "
         "an epoch takes on this machine.",
     ]
@@ -121,81 +110,75 @@ def test_the_first_command_says_what_it_will_do(
     assert call["run_dir"].parent == Path("runs") and call["recipe"].name == "mandoo_dual"
 
 
-def test_data_of_ones_own_need_no_word_of_warning(photos: Path, calls, capsys) -> None:
+def test_with_data_nothing_is_printed_before_training(photos: Path, calls, capsys) -> None:
     dual_main.main(["--train_logits", f"--data={photos}", "--run_dir=here"])
     assert capsys.readouterr().out == ""
     assert calls[0]["run_dir"] == Path("here") and calls[0]["data_path"] == str(photos)
 
 
-def test_what_a_submission_would_refuse_is_refused_before_training(
-    photos: Path,
-    calls,
-    capsys,
+def test_bad_flags_of_a_later_submission_are_refused_before_training(
+    photos: Path, calls, refused
 ) -> None:
     flags = ["--train_logits", f"--data={photos}"]
-    assert "--method names dba, aqe" in refused(capsys, 2, *flags, "--method=magic")
-    assert "unknown copy 'blur' (--query_copies" in refused(
-        capsys, 2, *flags, "--query_copies=blur"
-    )
+    assert "--method names dba, aqe" in refused(2, *flags, "--method=magic")
+    assert "unknown copy 'blur' (--query_copies" in refused(2, *flags, "--query_copies=blur")
     assert not calls
 
 
 # --- flags to a recipe and settings
 
 
-def test_debug_makes_the_original_small_where_no_flag_says_otherwise() -> None:
+def test_debug_shortens_the_original_unless_a_flag_sets_the_value(flags_of) -> None:
     recipe = recipe_from_flags(flags_of("--train_logits", "--debug"))
     assert recipe.epochs == 2 and recipe.validation.every_steps == 5
     recipe = recipe_from_flags(flags_of("--train_logits", "--debug", "--epochs=7"))
     assert recipe.epochs == 7 and recipe.validation.every_steps == 5
 
 
-def test_debug_makes_a_recipe_small() -> None:
+def test_debug_shortens_a_recipe(flags_of) -> None:
     recipe = recipe_from_flags(flags_of("--recipe=mandoo_dual", "--debug"))
     assert recipe.epochs == 2 and recipe.validation.every_steps == 5
     recipe = recipe_from_flags(flags_of("--recipe=demo", "--debug"))
     assert recipe.epochs == 2 and recipe.validation is None
 
 
-def test_debug_keeps_every_stage_of_a_recipe(tmp_path: Path) -> None:
+def test_debug_keeps_one_epoch_for_each_stage(tmp_path: Path, flags_of) -> None:
     stages = [{"type": "Stage", "epochs": 5}, {"type": "Stage", "epochs": 9}]
     setting = f"--set=stages={json.dumps([*stages, stages[0]])}"
     recipe = recipe_from_flags(flags_of("--recipe=demo", setting, "--debug"))
     assert [stage.epochs for stage in recipe.stages] == [1, 1, 1]
 
 
-def test_debug_of_an_ensemble_is_refused(tmp_path: Path) -> None:
+def test_debug_of_an_ensemble_is_refused(tmp_path: Path, flags_of) -> None:
     members = tuple(schema.Member(name, run=name) for name in ("a", "b"))
     (tmp_path / "two.json").write_text(json.dumps(to_json(schema.EnsembleRecipe("two", members))))
     with pytest.raises(ValueError, match="--debug makes one recipe small; debug the members"):
         recipe_from_flags(flags_of(f"--recipe={tmp_path}/two.json", "--debug"))
 
 
-def test_settings_are_what_the_flags_say() -> None:
+def test_settings_come_from_the_flags(flags_of) -> None:
     flags = ["--seed=3", "--deterministic", "--mixed_precision=off", "--checkpoint_every_steps=7"]
-    found = settings_from_flags(flags_of(*flags, "--pixel_cache=p", "--debug"))
-    assert found == Settings(3, True, "off", 7, 240, "p")
+    settings = settings_from_flags(flags_of(*flags, "--pixel_cache=p", "--debug"))
+    assert settings == Settings(3, True, "off", 7, 240, "p")
     assert settings_from_flags(flags_of()) == Settings()
 
 
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--seed=-1", "--seed must be at least 0. Received -1."),
-        ("--checkpoint_every_steps=0", "--checkpoint_every_steps must be at least 1. Received 0."),
+        ("--seed=-1", "seed must be at least 0. Received -1."),
+        ("--checkpoint_every_steps=0", "checkpoint_every_steps must be at least 1. Received 0."),
     ],
 )
-def test_bad_settings_are_named(flag: str, message: str, photos: Path, capsys) -> None:
-    assert message in refused(capsys, 2, "--train_logits", f"--data={photos}", flag)
+def test_bad_settings_are_named(flag: str, message: str, photos: Path, refused) -> None:
+    assert message in refused(2, "--train_logits", f"--data={photos}", flag)
 
 
 def test_a_recipe_that_is_not_built_yet_is_refused_before_anything_is_written(
-    photos: Path,
-    tmp_path: Path,
-    capsys,
+    photos: Path, tmp_path: Path, refused
 ) -> None:
     place = [f"--data={photos}", f"--run_dir={tmp_path}/r"]
-    line = refused(capsys, 2, "--recipe=demo", "--set=task=Classification", *place)
+    line = refused(2, "--recipe=demo", "--set=task=Classification", *place)
     assert line.startswith("usage error: task Classification is not built yet. Built: Retrieval.")
     assert not (tmp_path / "r").exists()
 
@@ -203,7 +186,7 @@ def test_a_recipe_that_is_not_built_yet_is_refused_before_anything_is_written(
 # --- what a run keeps
 
 
-def test_the_flags_of_infer_are_kept_in_the_facts(photos: Path, tmp_path: Path) -> None:
+def test_flags_of_infer_are_stored_in_the_facts(photos: Path, tmp_path: Path) -> None:
     place = [f"--data={photos}", f"--run_dir={tmp_path}/r"]
     flags = ["--method=dba:3,aqe:2@3", "--time_budget=60", "--query_copies=mirror,turn90"]
     dual_main.main(["--recipe=demo", *TINY_RECIPE, *place, *flags, "--local_scales=1,1.5"])
@@ -217,17 +200,17 @@ def test_the_flags_of_infer_are_kept_in_the_facts(photos: Path, tmp_path: Path) 
     assert facts["data"] == str(photos)
 
 
-def test_a_run_keeps_recipe_facts_and_history(trained: Path, photos: Path) -> None:
+def test_a_run_stores_recipe_facts_and_history(trained: Path, photos: Path) -> None:
     run = read_run(trained)
     assert run.kind == "recipe" and not run.is_old
     recipe = recipe_of(run)
-    assert recipe.model.trunk.layout == "slim", "auto was decided"
+    assert recipe.model.trunk.layout == "slim", "auto becomes the layout that was found"
     assert len(run.facts.class_names) == 6 and run.facts.held_out == ()
     assert run.facts.history == ("made with seed 0",) and run.facts.infer["image_size"] == 32
     assert run.facts.settings["mixed_precision"] == "off" and run.facts.data == str(photos)
 
 
-def test_a_run_without_queries_says_how_it_is_measured(
+def test_without_queries_the_last_line_says_how_to_measure_the_run(
     photos: Path,
     tmp_path: Path,
     capsys,
@@ -242,7 +225,7 @@ def test_a_run_without_queries_says_how_it_is_measured(
 # --- from the weights of another run
 
 
-def test_a_run_starts_from_the_weights_of_another_and_says_what_changed(
+def test_from_run_starts_from_the_weights_of_another_run_and_prints_the_changes(
     trained: Path,
     photos: Path,
     tmp_path: Path,
@@ -251,7 +234,7 @@ def test_a_run_starts_from_the_weights_of_another_and_says_what_changed(
     run_dir = tmp_path / "second"
     flags = ["--train_logits", "--epochs=1", "--dev_percent=0", "--lr=1e-12", *TINY]
     dual_main.main([f"--data={photos}", f"--run_dir={run_dir}", f"--from_run={trained}", *flags])
-    before, after = stored(trained), stored(run_dir)
+    before, after = last_variables(trained), last_variables(run_dir)
     count = sum(name.startswith("weights/") for name in before)
     lines = [
         f"starts from {trained} (last-{STEPS}): {count} of {count} variables",
@@ -263,16 +246,18 @@ def test_a_run_starts_from_the_weights_of_another_and_says_what_changed(
     trainable = [n for n in before if n.startswith("weights/") and "moving" not in n]
     for name in trainable:
         np.testing.assert_allclose(after[name], before[name], atol=1e-9, err_msg=name)
-    assert after["step"] == after["optimizers/0/_iterations"] == STEPS, "both begin at 0"
+    assert after["step"] == after["optimizers/0/_iterations"] == STEPS, (
+        "step and optimizer start at 0"
+    )
 
 
-def test_a_run_keeps_the_layout_of_the_run_that_it_starts_from(
+def test_from_run_keeps_the_layout_of_the_earlier_run(
     trained: Path,
     photos: Path,
     tmp_path: Path,
     monkeypatch,
 ) -> None:
-    """Weights of one layout load into another without an error, and work badly."""
+    # Weights of one layout load into another without an error but give bad embeddings.
     parent = Path(shutil.copytree(trained, tmp_path / "parent"))
     run = read_run(parent)
     recipe = with_settings(recipe_of(run), ["model.trunk.layout=v1.5"])
@@ -297,7 +282,7 @@ def test_a_run_keeps_the_layout_of_the_run_that_it_starts_from(
         (lambda run: None, "parent/recipe.json: not found."),
         (
             lambda run: write_run(run, KIND, {}, Facts()),
-            "holds a run of kind 'keras_baseline'; --from_run takes one",
+            "holds a run of kind 'keras_baseline'. A run can start only from",
         ),
         (
             lambda run: write_run(run, "recipe", {}, Facts()),
@@ -306,18 +291,13 @@ def test_a_run_keeps_the_layout_of_the_run_that_it_starts_from(
     ],
     ids=["no run", "the baseline's", "no recipe"],
 )
-def test_a_run_that_none_can_start_from_is_refused_before_the_images_are_read(
-    make: Callable[[Path], Any],
-    message: str,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch,
-    capsys,
+def test_from_run_refuses_an_unusable_run_before_it_reads_images(
+    make: Callable[[Path], Any], message: str, photos: Path, tmp_path: Path, monkeypatch, refused
 ) -> None:
     make(tmp_path / "parent")
     monkeypatch.setattr(training_job, "check_images", lambda *_: pytest.fail("images were read"))
     place = [f"--data={photos}", f"--run_dir={tmp_path}/r", f"--from_run={tmp_path}/parent"]
-    line = refused(capsys, 1, "--recipe=demo", *TINY_RECIPE, *place)
+    line = refused(1, "--recipe=demo", *TINY_RECIPE, *place)
     assert message in line and not (tmp_path / "r").exists()
 
 
@@ -329,49 +309,45 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def test_a_finished_run_is_continued_with_more_epochs(run_dir: Path, capsys) -> None:
-    """Data, recipe and settings come from the run."""
+def test_resume_continues_a_finished_run_with_more_epochs(run_dir: Path, capsys) -> None:
     dual_main.main(["--resume", f"--run_dir={run_dir}", "--epochs=2"])
     assert f"continuing at step {STEPS} of {2 * STEPS}" in capsys.readouterr().out
-    run, after = read_run(run_dir), stored(run_dir)
+    run, after = read_run(run_dir), last_variables(run_dir)
     assert recipe_of(run).epochs == 2
     assert run.facts.history == ("made with seed 0", "resumed, epochs 1 -> 2")
     assert after["step"] == after["optimizers/0/_iterations"] == 2 * STEPS
 
 
-def test_a_resumed_run_names_the_flags_that_it_does_not_use(run_dir: Path, capsys) -> None:
+def test_resume_names_the_flags_that_it_ignores(run_dir: Path, capsys) -> None:
     flags = ["--lr=1e-3", "--image_size=64", "--seed=4", "--epochs=1"]
     dual_main.main(["--resume", f"--run_dir={run_dir}", *flags])
-    said = "--resume takes recipe and settings from the run; ignored: --image_size, --lr, --seed"
-    assert said in capsys.readouterr().out.splitlines()
+    line = "--resume takes recipe and settings from the run; ignored: --image_size, --lr, --seed"
+    assert line in capsys.readouterr().out.splitlines()
     run = read_run(run_dir)
     assert recipe_of(run).optimizer.lr == 1e-4 and run.facts.seed == 0
 
 
-def test_a_run_whose_data_changed_classes_is_not_continued(
-    run_dir: Path,
-    photos: Path,
-    tmp_path: Path,
-    capsys,
+def test_resume_refuses_data_with_other_classes(
+    run_dir: Path, photos: Path, tmp_path: Path, refused
 ) -> None:
     fewer = Path(shutil.copytree(photos, tmp_path / "fewer"))
     shutil.rmtree(next(path for path in fewer.iterdir() if path.is_dir()))
     flags = ["--resume", f"--run_dir={run_dir}", f"--data={fewer}"]
-    line = refused(capsys, 1, *flags)
+    line = refused(1, *flags)
     assert line.endswith(
-        "was trained on 6 classes, the data now give 5 or others: start a new run.",
+        "was trained on 6 classes; the data now has 5, or others. Start a new run.",
     )
 
 
-def test_a_run_of_the_first_format_is_not_continued(tmp_path: Path, capsys, monkeypatch) -> None:
-    """The message is what counts here; `tests/delf_ext/runs` opens such runs."""
+def test_resume_refuses_a_run_of_the_first_format(tmp_path: Path, monkeypatch, refused) -> None:
+    # Only the message is tested here; tests/delf_ext/runs opens such runs.
     old = Run(tmp_path, "recipe", {}, Facts(data="gone"), is_old=True)
     monkeypatch.setattr(train, "read_run", lambda path: old)
-    line = refused(capsys, 1, "--resume", f"--run_dir={tmp_path}")
+    line = refused(1, "--resume", f"--run_dir={tmp_path}")
     assert line.startswith(f"error: {tmp_path}: an earlier version made this run. It can be opened")
     assert line.endswith(f"--from_run={tmp_path}")
 
 
 def test_the_demo_recipe_has_no_validation() -> None:
-    """What the tests above rest on: --set=validation=None changes nothing there."""
+    # The tests above pass --set=validation=None and expect no change from it.
     assert demo.RECIPE.validation is None
