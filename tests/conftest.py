@@ -1,4 +1,4 @@
-"""What all tests share: a fixed hypothesis profile, quiet TensorFlow, and where real data lie when they are there."""
+"""Share settings of all tests: the hypothesis profile, TensorFlow's log level, folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def float32() -> Iterator[None]:
-    """Switch bfloat16 off after a test that ran a model in it: TensorFlow's switch holds for the whole process."""
+    """Switch bfloat16 off after each test, because TensorFlow keeps it on for the whole process."""
     yield
     precision = sys.modules.get("delf_ext.models.precision")
     if precision is not None:
@@ -28,16 +28,14 @@ def float32() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """Return the folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real data and weights beside the project (MANDOO_SHARED, else ../shared); the test is skipped where there are none."""
+    """Return the folder of real data and weights; skip the test if it does not exist."""
     folder = Path(os.environ.get("MANDOO_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
-        pytest.skip(
-            f"no real data: {folder.name}/ does not lie beside the project, and MANDOO_SHARED is not set"
-        )
+        pytest.skip(f"no real data: {folder} does not exist (set MANDOO_SHARED to another folder)")
     return folder

@@ -1,4 +1,4 @@
-"""The front door: exit codes, one line for what a user can mend, what each verb leaves behind."""
+"""Test dual_main.py: exit codes, one-line errors, and the files that each verb writes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,12 @@ TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=8", "--mix
 
 def shell(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(root / "dual_main.py"), *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def fails(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
-    """Runs the front door in this process, expects the exit status, and returns its one line."""
+    """Run a command that must fail with the exit status; return its last line of stderr."""
     with pytest.raises(SystemExit) as ended:
         dual_main.main(list(arguments))
     assert ended.value.code == status
@@ -55,7 +51,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the brief's first command, made small by flags."""
+    """Train a run with the first command of the README and small sizes."""
     run_dir = tmp_path_factory.mktemp("runs") / "first"
     flags = [
         "--train_logits",
@@ -75,7 +71,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--run_dir=x", "-h"]])
-def test_help_ends_well_and_prints_no_warning(root: Path, arguments: list[str]) -> None:
+def test_help_exits_0_and_prints_no_warning(root: Path, arguments: list[str]) -> None:
     result = shell(root, *arguments)
     assert result.returncode == 0 and result.stderr == ""
     assert "examples:" in result.stdout
@@ -99,39 +95,29 @@ def test_help_ends_well_and_prints_no_warning(root: Path, arguments: list[str]) 
     ],
 )
 def test_a_usage_error_exits_2_and_names_the_flag(
-    arguments: list[str],
-    message: str,
-    capsys,
+    arguments: list[str], message: str, capsys
 ) -> None:
     assert message in fails(capsys, 2, *arguments)
 
 
 def test_a_data_error_exits_1_with_one_line(tmp_path: Path, capsys) -> None:
-    assert "not found. Give a folder" in fails(
-        capsys,
-        1,
-        "--train_logits",
-        f"--data={tmp_path}/nowhere",
-    )
+    line = fails(capsys, 1, "--train_logits", f"--data={tmp_path}/nowhere")
+    assert "not found. Give a folder" in line
     (tmp_path / "empty").mkdir()
-    assert "no image found" in fails(capsys, 1, "--train_logits", f"--data={tmp_path}/empty")
+    line = fails(capsys, 1, "--train_logits", f"--data={tmp_path}/empty")
+    assert "no image found" in line
     (tmp_path / "bad.csv").write_text("path,label\na.jpg,cat\n")
-    assert "no column split" in fails(
-        capsys,
-        1,
-        "evaluate",
-        f"--data={tmp_path}/bad.csv",
-        "--run_dir=x",
-    )
-    assert "recipe.json: not found" in fails(capsys, 1, "--resume", f"--run_dir={tmp_path}/none")
+    line = fails(capsys, 1, "evaluate", f"--data={tmp_path}/bad.csv", "--run_dir=x")
+    assert "no column split" in line
+    line = fails(capsys, 1, "--resume", f"--run_dir={tmp_path}/none")
+    assert "recipe.json: not found" in line
 
 
-def test_a_full_disk_under_tensorflow_ends_in_one_line(monkeypatch, capsys) -> None:
-    """The message is one that TensorFlow 2.15 printed on a full disk."""
-    node = "{{function_node __wrapped__SaveV2_dtypes_163_device_/job:localhost/replica:0/task:0/device:CPU:0}}"
-    full = tf.errors.ResourceExhaustedError(
-        None, None, f"{node} last-5_temp/part; No space left on device [Op:SaveV2] name: \nstack"
-    )
+def test_a_full_disk_in_tensorflow_is_reported_in_one_line(monkeypatch, capsys) -> None:
+    # TensorFlow 2.15 printed this message on a full disk.
+    node = "{{function_node __wrapped__SaveV2_device_/job:localhost/task:0/device:CPU:0}}"
+    message = f"{node} last-5_temp/part; No space left on device [Op:SaveV2] name: \nstack"
+    full = tf.errors.ResourceExhaustedError(None, None, message)
 
     def run(flags: object) -> None:
         raise full
@@ -145,12 +131,8 @@ def test_a_full_disk_under_tensorflow_ends_in_one_line(monkeypatch, capsys) -> N
     [("recipe.json", '{"format": 2, "ki'), ("config.json", '{"system": "dual_h')],
     ids=["of this version", "of the first format"],
 )
-def test_a_half_written_run_is_refused_with_its_name(
-    products: Path,
-    tmp_path: Path,
-    name: str,
-    content: str,
-    capsys,
+def test_a_half_written_run_is_refused_and_named(
+    products: Path, tmp_path: Path, name: str, content: str, capsys
 ) -> None:
     (tmp_path / name).write_text(content)
     run = [f"--data={products}", f"--run_dir={tmp_path}"]
@@ -160,11 +142,8 @@ def test_a_half_written_run_is_refused_with_its_name(
     assert line.startswith(f"error: {tmp_path}: holds a run already. Continue it with --resume")
 
 
-def test_weights_of_another_network_are_refused_and_leave_no_run(
-    products: Path,
-    trained: Path,
-    tmp_path: Path,
-    capsys,
+def test_weights_of_another_network_are_refused_and_no_run_is_written(
+    products: Path, trained: Path, tmp_path: Path, capsys
 ) -> None:
     foreign = next((trained / "checkpoint").glob("last-*.index")).with_suffix("")
     place = [f"--data={products}", f"--pretrained_model={foreign}", f"--run_dir={tmp_path}/r"]
@@ -175,10 +154,7 @@ def test_weights_of_another_network_are_refused_and_leave_no_run(
     assert not list((tmp_path / "r").glob("*.json"))
 
 
-def test_training_leaves_a_whole_run_that_has_measured_itself(
-    trained: Path,
-    products: Path,
-) -> None:
+def test_training_writes_a_complete_run_with_figures(trained: Path, products: Path) -> None:
     (figures,) = (trained / "metrics").iterdir()
     name = figures.stem
     assert name.startswith(f"{products.name}-")
@@ -190,10 +166,8 @@ def test_training_leaves_a_whole_run_that_has_measured_itself(
     assert json.loads(figures.read_text())["num_queries"] == 3
 
 
-def test_results_on_several_data_sets_and_methods_stay_side_by_side(
-    trained: Path,
-    products: Path,
-    tmp_path: Path,
+def test_evaluate_keeps_the_results_of_other_data_and_methods(
+    trained: Path, products: Path, tmp_path: Path
 ) -> None:
     run_dir = shutil.copytree(trained, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (run_dir / "metrics").iterdir()}
@@ -209,20 +183,16 @@ def test_results_on_several_data_sets_and_methods_stay_side_by_side(
     assert before.items() <= after.items()
 
 
-def test_a_run_is_measured_on_the_classes_that_it_held_back(
-    trained: Path,
-    products: Path,
-    capsys,
+def test_evaluate_on_the_training_data_uses_the_held_out_classes(
+    trained: Path, products: Path, capsys
 ) -> None:
     photos = f"--data={products}/train/train_data"
     dual_main.main(["evaluate", photos, f"--run_dir={trained}", "--noreport"])
     assert ": dev split (block, 0.34 of the classes)" in capsys.readouterr().out
 
 
-def test_evaluate_writes_the_figures_that_were_promised(
-    trained: Path,
-    products: Path,
-    tmp_path: Path,
+def test_evaluate_writes_the_documented_figures_first(
+    trained: Path, products: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "figures.json"
     dual_main.main(
@@ -245,8 +215,8 @@ def test_evaluate_writes_the_figures_that_were_promised(
         "num_gallery",
         "num_skipped",
     ]
-    promised = [*main, "model", "data", "seed"]
-    assert list(figures)[: len(promised)] == promised
+    documented = [*main, "model", "data", "seed"]
+    assert list(figures)[: len(documented)] == documented
     assert figures["num_queries"] == 3
     assert figures["num_gallery"] == 9
     assert figures["num_skipped"] == 0
@@ -254,10 +224,8 @@ def test_evaluate_writes_the_figures_that_were_promised(
     assert 0 <= low <= figures["mAP"] <= high <= 1
 
 
-def test_evaluate_on_a_csv_counts_the_bad_file_and_reports_groups(
-    trained: Path,
-    products: Path,
-    tmp_path: Path,
+def test_evaluate_on_a_csv_counts_a_bad_file_and_reports_groups(
+    trained: Path, products: Path, tmp_path: Path
 ) -> None:
     labels = dict(csv.reader((products / "test" / "test_labels.csv").open()))
     rows = [("path", "label", "split", "group")]
@@ -287,10 +255,8 @@ def test_evaluate_on_a_csv_counts_the_bad_file_and_reports_groups(
     assert set(figures["groups"]) == {"camera", "phone"}
 
 
-def test_infer_answers_in_the_challenges_format(
-    trained: Path,
-    products: Path,
-    tmp_path: Path,
+def test_infer_writes_the_format_of_the_challenge(
+    trained: Path, products: Path, tmp_path: Path
 ) -> None:
     dual_main.main(
         [
@@ -311,7 +277,7 @@ def test_infer_answers_in_the_challenges_format(
     ]
 
 
-def test_search_finds_a_photograph_in_its_own_folder(trained: Path, products: Path, capsys) -> None:
+def test_search_finds_an_image_in_its_own_folder(trained: Path, products: Path, capsys) -> None:
     folder = products / "test" / "test_data" / "reference"
     photo = sorted(folder.glob("*.jpg"))[4]
     capsys.readouterr()
@@ -329,7 +295,7 @@ def test_search_finds_a_photograph_in_its_own_folder(trained: Path, products: Pa
     assert first.split()[1:] == ["1.0000", str(photo)]
 
 
-def test_extract_skips_and_lists_a_bad_file(trained: Path, tmp_path: Path, capsys) -> None:
+def test_extract_skips_and_names_a_bad_file(trained: Path, tmp_path: Path, capsys) -> None:
     Image.fromarray(np.full((40, 40, 3), 99, np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     dual_main.main(
@@ -345,11 +311,8 @@ def test_extract_skips_and_lists_a_bad_file(trained: Path, tmp_path: Path, capsy
     assert "1 embeddings of 2048 numbers; 1 skipped" in printed and "bad.jpg" in printed
 
 
-def test_compare_puts_two_runs_side_by_side(
-    trained: Path,
-    products: Path,
-    tmp_path: Path,
-    capsys,
+def test_compare_writes_figures_and_page_of_two_runs(
+    trained: Path, products: Path, tmp_path: Path, capsys
 ) -> None:
     runs = f"--runs={trained},{trained}"
     dual_main.main(
@@ -368,8 +331,8 @@ def test_compare_puts_two_runs_side_by_side(
     assert "<html" in (tmp_path / "index.html").read_text()
 
 
-def test_debug_command_of_the_brief(products: Path, tmp_path: Path) -> None:
-    """As in the brief, made small, and without weights, which the repository does not have."""
+def test_debug_command_of_the_original(products: Path, tmp_path: Path) -> None:
+    # The command of the original with small sizes and without weights.
     arguments = [
         "--debug",
         "--batch_size=32",
@@ -389,14 +352,15 @@ def test_debug_command_of_the_brief(products: Path, tmp_path: Path) -> None:
     assert run.facts.settings["max_images"] == 240
 
 
-def saved_step(noted: Path) -> int:
-    """Return the newest checkpoint; 0 is what training starts from."""
-    return json.loads(noted.read_text())["checkpoints"][-1] if noted.exists() else 0
+def saved_step(record: Path) -> int:
+    """Return the step of the newest checkpoint; 0 if there is none."""
+    return json.loads(record.read_text())["checkpoints"][-1] if record.exists() else 0
 
 
 @pytest.mark.slow
-def test_kill_9_then_resume(root: Path, products: Path, tmp_path: Path) -> None:
-    """A process that is killed in the middle of training continues where it was."""
+def test_resume_continues_at_the_last_checkpoint_after_kill_9(
+    root: Path, products: Path, tmp_path: Path
+) -> None:
     run_dir = tmp_path / "run"
     command = [
         sys.executable,
@@ -409,14 +373,16 @@ def test_kill_9_then_resume(root: Path, products: Path, tmp_path: Path) -> None:
     command += [f"--run_dir={run_dir}", "--checkpoint_every_steps=2", "--dev_percent=0", *TINY]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    noted = run_dir / "checkpoint" / "last.json"  # a checkpoint counts once it is noted there
-    while not saved_step(noted) and time.monotonic() < deadline:
+    # A checkpoint counts as soon as this file lists it.
+    record = run_dir / "checkpoint" / "last.json"
+    while not saved_step(record) and time.monotonic() < deadline:
         assert process.poll() is None, "training ended before its first checkpoint"
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    saved = saved_step(noted)
-    epochs = saved // 3 + 2  # three steps an epoch: a little further than it came
+    saved = saved_step(record)
+    # Three steps are one epoch: train one to two epochs more.
+    epochs = saved // 3 + 2
     result = shell(root, "--resume", f"--run_dir={run_dir}", f"--epochs={epochs}")
     assert result.returncode == 0, result.stderr[-2000:]
     assert f"continuing at step {saved} of {epochs * 3}" in result.stdout

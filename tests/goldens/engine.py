@@ -1,6 +1,6 @@
-"""Builds and steps the engine that goldens are measured on.
+"""Build and step the engine that the goldens are measured on.
 
-The only file here that knows the engine: rewrite it for another one, and nothing else.
+Only this file imports the engine. If the engine is rebuilt, change only this file.
 """
 
 from __future__ import annotations
@@ -50,13 +50,16 @@ initial = _sibling("inputs").initial
 
 
 class Engine(NamedTuple):
-    """A network at its initial weights, and what trains it.
+    """A network with its initial weights, and functions that train it.
 
-    variables: by role. step: trains everything once on images, uint8 [B, S, S, 3], and labels,
-    int32 [B]; returns each loss before the update, unweighted, and their weighted sum as "loss",
-    without weight decay. heads_step: the same on float32 feature maps of the trunk as it is.
-    largest_gradients: the largest absolute gradient of each loss, {loss: {"trunk", "attention",
-    "logits", "similarity"}}, as far as the network has those parts.
+    Attributes:
+        variables: role -> variable.
+        step: trains all variables once on images uint8 [B, S, S, 3] and labels int32 [B]; returns
+            each loss before the update, unweighted, and their weighted sum as "loss", without
+            weight decay.
+        heads_step: the same, but trains only the heads, on feature maps of the untrained trunk.
+        largest_gradients: returns loss -> part -> largest absolute gradient; parts are "trunk",
+            "attention", "logits" and "similarity", if the network has them.
     """
 
     variables: dict[str, tf.Variable]
@@ -66,9 +69,15 @@ class Engine(NamedTuple):
 
 
 def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
-    """Builds the network of the original's command-line flags, for images of 32 px.
+    """Build the network that the original's command-line flags describe, for images of 32 px.
 
-    num_classes: of the data; the network has logits only where they are trained.
+    Args:
+        flags: name -> value.
+        num_classes: classes of the data; the network has logits only if they are trained.
+        end_point: trunk and end point.
+
+    Returns:
+        The network with the initial weights of `inputs.py`.
     """
     recipe = mandoo_dual.from_flags(
         {**flags, "resnet_type": end_point, "image_size": 32, "batch_size": 8}
@@ -85,7 +94,8 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
         objective.prepare(groups)
 
         def step(images: np.ndarray, labels: np.ndarray) -> Losses:
-            objective.reset_metrics()  # they are means over steps
+            # The metrics are means over all steps since the last reset.
+            objective.reset_metrics()
             means = objective.train_step((tf.constant(images), tf.constant(labels)))
             return {name: float(value) for name, value in means.items() if name != "accuracy"}
 
@@ -117,20 +127,30 @@ def build(flags: Flags, num_classes: int, end_point: str) -> Engine:
 
 
 def zero_shot(end_point: str, pooling: str, size_px: int) -> Embedder:
-    """Builds an untrained trunk at its initial weights.
+    """Build an untrained trunk with its initial weights.
 
-    Its `embed` turns uint8 [B, size_px, size_px, 3] into float32 [B, D] of unit length.
+    Args:
+        end_point: trunk and end point.
+        pooling: value of --pooling.
+        size_px: side of the square images, in pixels.
+
+    Returns:
+        An embedder of images uint8 [B, size_px, size_px, 3].
     """
     trunk = SlimTrunk(end_point)
     trunk(tf.zeros([1, size_px, size_px, 3]))
     values = {
         _role(variable): initial(_role(variable), variable.shape) for variable in trunk.variables
     }
-    folder = tempfile.mkdtemp()  # the weights are read at the first batch
+    # The weights are read at the first batch, so the folder must exist until the process ends.
+    folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path, whole = f"{folder}/trunk.ckpt", [""] * len(values)
+    path = f"{folder}/trunk.ckpt"
     tf.raw_ops.SaveV2(
-        prefix=path, tensor_names=[*values], shape_and_slices=whole, tensors=[*values.values()]
+        prefix=path,
+        tensor_names=[*values],
+        shape_and_slices=[""] * len(values),
+        tensors=[*values.values()],
     )
     name, _, end = end_point.partition("/")
     source = CheckpointSource(
@@ -142,7 +162,7 @@ def zero_shot(end_point: str, pooling: str, size_px: int) -> Embedder:
 
 
 def zero_shot_shapes(end_point: str) -> dict[str, tuple[int, ...]]:
-    """Names the variables of an untrained trunk, with their shapes."""
+    """Return role -> shape of the variables of an untrained trunk."""
     trunk = SlimTrunk(end_point)
     trunk(tf.zeros([1, 32, 32, 3]))
     return {_role(variable): tuple(variable.shape) for variable in trunk.variables}
@@ -153,7 +173,7 @@ def _role(variable: tf.Variable) -> str:
 
 
 def _largest(gradients: list[tf.Tensor | None]) -> float:
-    """Finds the largest of all entries; 0 where a loss does not reach the variables at all."""
+    """Return the largest absolute entry; 0 if the loss does not depend on the variables."""
     return max(
         (float(tf.reduce_max(tf.abs(gradient))) for gradient in gradients if gradient is not None),
         default=0.0,

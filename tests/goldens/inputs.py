@@ -1,7 +1,7 @@
-"""Makes what goldens are measured with: weights and batches, out of names and numbers.
+"""Make the weights and batches that the goldens are measured with.
 
-Knows no engine. Whoever rebuilds the engine gives its variables the same roles, and so starts
-from the same weights.
+They depend only on names and numbers, not on the engine: another engine whose variables have the
+same roles starts from the same weights.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ def _seed(text: str) -> int:
 
 
 def initial(role: str, shape: Sequence[int]) -> np.ndarray:
-    """Draws the weights of a role, float32 and read-only; kernels as He has them."""
+    """Return random weights of a role, float32 and read-only. Kernels: He et al. 2015."""
     return _initial(role, tuple(int(side) for side in shape))
 
 
-@cache  # the same few million numbers for every case
+@cache
 def _initial(role: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng, kind = np.random.default_rng(_seed(role)), role.rpartition("/")[2]
+    rng = np.random.default_rng(_seed(role))
+    kind = role.rpartition("/")[2]
     if kind in ("gamma", "moving_variance"):
         values = rng.uniform(0.5, 1.5, shape)
     elif kind in ("beta", "bias", "biases", "moving_mean"):
@@ -43,16 +44,24 @@ def _initial(role: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def batch(step: int, size_px: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the images of a step, uint8 [8, size_px, size_px, 3], and their labels, int32 [8].
+    """Draw the batch of a step.
 
-    Of the pairs (0, 1), (2, 3), ... two are of one class. Four of the five classes are there,
-    so that every image has one positive and six negatives.
+    The pairs (0, 1) and (4, 5) show one class, the pairs (2, 3) and (6, 7) two. Four of the five
+    classes occur, so each image has one positive and six negatives.
+
+    Args:
+        step: number of the step; the seed of the batch.
+        size_px: side of the images, in pixels.
+
+    Returns:
+        Images uint8 [8, size_px, size_px, 3] and labels int32 [8].
     """
     rng = np.random.default_rng([_seed("batch"), step])
     a, b, c, d = rng.permutation(NUM_CLASSES)[:4]
     labels = np.array([a, a, b, c, d, d, b, c], np.int32)
     colours = np.random.default_rng(_seed("colours")).uniform(110, 145, (NUM_CLASSES, 3))[labels]
-    # Large blocks of an image's own: fine noise averages out, and a step would leave no loss.
+    # Each image gets large random blocks. Fine noise alone would be averaged out by the network,
+    # and the loss would be 0 after one step.
     blocks = 40 * rng.standard_normal((len(labels), 4, 4, 3))
     own = blocks.repeat(size_px // 4, axis=1).repeat(size_px // 4, axis=2)
     noise = 20 * rng.standard_normal(own.shape)
@@ -60,7 +69,7 @@ def batch(step: int, size_px: int = 32) -> tuple[np.ndarray, np.ndarray]:
 
 
 def summary(role: str, values: np.ndarray) -> list[float]:
-    """Reduces an array to its projection on a direction of the role's own, and its length."""
+    """Return [projection on a random direction of the role, length] of an array."""
     flat = np.asarray(values, np.float64).ravel()
     return [float(flat @ _direction(role, flat.size)), float(np.linalg.norm(flat))]
 
@@ -72,13 +81,15 @@ def _direction(role: str, size: int) -> np.ndarray:
 
 
 def digest(shapes: Iterable[tuple[str, Sequence[int]]], batches: Iterable[tuple[int, int]]) -> str:
-    """Tells whether the random streams are still those of the record.
+    """Return a digest of the random inputs, to check that they are those of the record.
 
-    shapes: (role, shape) of all weights in use. batches: (step, size_px) of all batches in use.
+    Args:
+        shapes: (role, shape) of all weights in use.
+        batches: (step, size_px) of all batches in use.
     """
     summed = hashlib.sha256()
     for role, shape in shapes:
-        # Rounded: the tails of a normal distribution go through the processor's own logarithm.
+        # Rounded, because the logarithm of the processor decides the last bits of some numbers.
         summed.update(np.round(initial(role, shape), 4).tobytes())
         summed.update(np.round(_direction(role, math.prod(shape)), 4).tobytes())
     for step, size_px in batches:

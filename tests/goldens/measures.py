@@ -1,4 +1,4 @@
-"""Measures what the goldens hold, of the engine in `engine.py` and of the retrieval behind it."""
+"""Measure the values of the goldens: training, embeddings, metrics, rankings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from delf_ext.reranking.geometric import rerank_geometric
 
 
 def sibling(name: str) -> ModuleType:
-    """Loads a file beside this one: pytest imports these files without making a package of them."""
+    """Load a file of this folder. The folder is no package, so `import` does not find it."""
     path = Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"goldens_{name}", path)
     assert spec is not None and spec.loader is not None
@@ -38,19 +38,27 @@ STEPS = 3
 TRAINED_END_POINT, TRAINED_PX = "resnet_v1_50/block1/unit_1/bottleneck_v1", 32
 ZERO_SHOT_END_POINT, ZERO_SHOT_PX = "resnet_v1_50/block1", 64
 POOLINGS = ("avg", "gem", "attention")
-DIRECTIONS = 4  # on which an embedding is projected
-PLACES = 20  # of a ranking that are kept
+# An embedding is stored as its projections on this many random directions.
+NUM_DIRECTIONS = 4
+# Number of places of a ranking that are stored.
+NUM_PLACES = 20
 PRODUCTS = DrawConfig(12, 60, 12, 36, 64, seed=0)
-LARGE_PRODUCTS = DrawConfig(4, 4, 8, 20, 192, seed=0)  # SIFT finds little in smaller ones
+# SIFT finds few keypoints in smaller images.
+LARGE_PRODUCTS = DrawConfig(4, 4, 8, 20, 192, seed=0)
 
 
 def trained(flags: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """Trains a network for three steps.
+    """Train a network for three steps.
 
-    Returns {"losses": {name: value of each step}, "changes": {role: summary}}. A summary is of the
-    weights now minus the weights then. That of the weights themselves would hardly tell an engine
-    that trains from one that does not: they are hundreds of times longer than what three steps
-    change.
+    Args:
+        flags: of the original's command line.
+        num_classes: number of classes.
+
+    Returns:
+        {"losses": {name: value of each step}, "changes": {role: summary}}. A summary is of the
+        weights after training minus the weights before. A summary of the weights alone would
+        hardly differ from that of untrained weights: they are hundreds of times longer than the
+        change of three steps.
     """
     built = engine.build(flags, num_classes, TRAINED_END_POINT)
     step = built.heads_step if flags.get("freeze_backbone") else built.step
@@ -66,26 +74,26 @@ def trained(flags: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
 
 
 def shapes(flags: Mapping[str, Any], num_classes: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Lists role and shape of every variable that these flags make."""
+    """Return (role, shape) of each variable of the network that the flags describe."""
     built = engine.build(flags, num_classes, TRAINED_END_POINT)
     return [(role, tuple(variable.shape)) for role, variable in built.variables.items()]
 
 
 def zero_shot_shapes() -> list[tuple[str, tuple[int, ...]]]:
-    """Lists role and shape of every variable of the zero-shot trunk."""
+    """Return (role, shape) of each variable of the untrained trunk."""
     return list(engine.zero_shot_shapes(ZERO_SHOT_END_POINT).items())
 
 
 def zero_shot_embeddings(pooling: str) -> list[list[float]]:
-    """Embeds one batch: per image its projections on four directions."""
+    """Embed one batch; return for each image the projections on NUM_DIRECTIONS directions."""
     images, _ = inputs.batch(0, ZERO_SHOT_PX)
     embeddings = engine.zero_shot(ZERO_SHOT_END_POINT, pooling, ZERO_SHOT_PX).embed(images)
-    names = [f"embedding/{number}" for number in range(DIRECTIONS)]
+    names = [f"embedding/{number}" for number in range(NUM_DIRECTIONS)]
     return [[inputs.summary(name, embedding)[0] for name in names] for embedding in embeddings]
 
 
 def zero_shot_metrics(folder: Path) -> dict[str, float]:
-    """Scores averaged features on products drawn into `folder`."""
+    """Measure an untrained trunk with average pooling on products drawn into `folder`."""
     data = load_dataset(draw_dataset(folder, PRODUCTS, progress=False, workers=1))
     model = engine.zero_shot(ZERO_SHOT_END_POINT, "avg", ZERO_SHOT_PX)
     retrieval = embed(model, data.query, data.gallery, batch_size=16)
@@ -93,7 +101,7 @@ def zero_shot_metrics(folder: Path) -> dict[str, float]:
 
 
 def clustered() -> tuple[GlobalFeatures, GlobalFeatures]:
-    """Draws 40 queries and 160 gallery images of 16 clusters that overlap a little, 32-d."""
+    """Draw 40 query and 160 gallery embeddings [N, 32] of 16 clusters that overlap a little."""
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((16, 32))
 
@@ -109,24 +117,35 @@ def clustered() -> tuple[GlobalFeatures, GlobalFeatures]:
 
 
 def reranked(chain: str) -> dict[str, list]:
-    """Ranks the clustered embeddings, then re-ranks them by a chain as --method takes it.
+    """Rank the clustered embeddings and re-rank them.
 
-    Returns the first places of each query, {"rows": [Q, PLACES], "scores": [Q, PLACES]}.
+    Args:
+        chain: value of --method.
+
+    Returns:
+        The first places of each query, {"rows": [Q, NUM_PLACES], "scores": [Q, NUM_PLACES]}.
     """
     query, gallery = clustered()
     ranking = run_chain(parse_chain(chain), query, gallery, search(query, gallery, None))
     return {
-        "rows": ranking.rows[:, :PLACES].tolist(),
-        "scores": ranking.scores[:, :PLACES].astype(float).tolist(),
+        "rows": ranking.rows[:, :NUM_PLACES].tolist(),
+        "scores": ranking.scores[:, :NUM_PLACES].astype(float).tolist(),
     }
 
 
 def verified(folder: Path) -> list[list[int]]:
-    """Re-ranks drawn photographs by RootSIFT alone, from a random ranking.
+    """Re-rank a random ranking of drawn images with RootSIFT.
 
-    Raises: ValueError when OpenCV is missing.
+    Args:
+        folder: for the images and the local features.
+
+    Returns:
+        Gallery rows [Q, N], best first.
+
+    Raises:
+        ValueError: if OpenCV is missing.
     """
-    from delf_ext.features.local.sift import SiftExtractor  # OpenCV is not needed for the rest
+    from delf_ext.features.local.sift import SiftExtractor
 
     data = load_dataset(
         draw_dataset(folder / "products", LARGE_PRODUCTS, progress=False, workers=1)
@@ -135,7 +154,8 @@ def verified(folder: Path) -> list[list[int]]:
         extract_local(SiftExtractor(), part, folder / name)
         for part, name in ((data.query, "query"), (data.gallery, "gallery"))
     )
-    rng, shape = np.random.default_rng(6), (len(data.query), len(data.gallery))
+    rng = np.random.default_rng(6)
+    shape = (len(data.query), len(data.gallery))
     rows = np.stack([rng.permutation(shape[1]) for _ in range(shape[0])])
     scores = np.linspace(1, 0, shape[1], dtype=np.float32)[None].repeat(shape[0], axis=0)
     ranking, _ = rerank_geometric(
@@ -145,5 +165,5 @@ def verified(folder: Path) -> list[list[int]]:
 
 
 def digest(of_shapes: Sequence[Sequence[Any]], size_px: int, steps: int) -> str:
-    """Digests the weights of these shapes and the first batches of this size."""
+    """Return a digest of the weights of these shapes and of the first batches of this size."""
     return inputs.digest(of_shapes, [(step, size_px) for step in range(steps)])

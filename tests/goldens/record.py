@@ -1,7 +1,7 @@
-"""Rewrites the goldens from the engine at hand: `python tests/goldens/record.py`.
+"""Record the goldens with the current code: `python tests/goldens/record.py`.
 
-Run it on the code before a change, never to make a failing test pass: what it writes is what all
-later code is held to.
+Run it before you change the code. Never run it to make a failing test pass: the tests compare all
+later code with these values.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
-# At a rate of 1e-3 three steps of Adam carry a last bit to the fourth digit of a loss, at 3e-4 only
-# to the sixth. The batch statistics are to move within three steps.
+# With a learning rate of 1e-3, a difference in the last bit grows to the fourth digit of a loss
+# within three steps of Adam; with 3e-4 only to the sixth. The decay of 0.9 makes the batch
+# statistics change visibly within three steps.
 USUAL = {"lr": 3e-4, "batch_norm_decay": 0.9}
 CHAINS = (
     "",
@@ -33,7 +34,7 @@ SIGNIFICANT_DIGITS = 8
 
 
 def load_measures() -> ModuleType:
-    """Loads measures.py, and with it the engine of the repository that this file lies in."""
+    """Load measures.py, and with it the engine of this repository."""
     sys.path.insert(0, str(FOLDER.parents[1]))
     spec = importlib.util.spec_from_file_location("goldens_measures", FOLDER / "measures.py")
     assert spec is not None and spec.loader is not None
@@ -43,28 +44,27 @@ def load_measures() -> ModuleType:
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Names the command lines that are trained: {name: flags}."""
+    """Return name -> flags of all command lines that are trained."""
     subsets = [subset for size in range(1, 6) for subset in itertools.combinations(LOSSES, size)]
-    both, all_five = _flags("logits", "sim"), _flags(*LOSSES)
+    both = _flags("logits", "sim")
+    all_five = _flags(*LOSSES)
     weights = dict(
         zip((f"{name}_weight" for name in LOSSES), (0.5, 2.0, 3.0, 0.25, 1.5), strict=True)
     )
-    found = {"+".join(subset): _flags(*subset) for subset in subsets}
+    named = {"+".join(subset): _flags(*subset) for subset in subsets}
     for subset in subsets:
         if subset[0] == "logits" and len(subset) > 1:
-            found["+".join(subset) + " stop"] = {**_flags(*subset), "stop_gradient_sim": True}
+            named["+".join(subset) + " stop"] = {**_flags(*subset), "stop_gradient_sim": True}
     switches = {"skip": "skipcon_attn", "concat": "logit_concat_sim", "stop": "stop_gradient_sim"}
     for size in (1, 2, 3):
         for names in itertools.combinations(switches, size):
             name = " ".join(("logits+sim", *names))
-            found.setdefault(name, {**both, **{switches[switch]: True for switch in names}})
+            named.setdefault(name, {**both, **{switches[switch]: True for switch in names}})
     others = {
         "frozen batch norm": {**both, "freeze_batch_norm": True},
         "weight decay": {**both, "weight_decay": 1e-3},
-        "much weight decay": {
-            **both,
-            "weight_decay": 0.1,
-        },  # the other one hardly tells in three steps
+        # The smaller weight decay has hardly any effect within three steps.
+        "much weight decay": {**both, "weight_decay": 0.1},
         "one learning rate": {**both, "classifier_lr_factor": 1.0},
         "frozen trunk": {**both, "freeze_backbone": True},
         "frozen trunk, sim alone, stop": {
@@ -75,7 +75,7 @@ def cases() -> dict[str, dict[str, Any]]:
         "weights": {**all_five, **weights},
         "top 2, margin 0.1": {**all_five, "train_max_neg_topk": 2, "margin": 0.1},
     }
-    return found | others
+    return named | others
 
 
 def _flags(*losses: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _flags(*losses: str) -> dict[str, Any]:
 
 
 def record() -> None:
-    """Measures everything and writes the three files."""
+    """Measure everything and write the three files."""
     measures = load_measures()
     _write("mandoo_dual.json", _trained(measures))
     _write("zero_shot.json", _zero_shot(measures))
@@ -125,7 +125,7 @@ def _rankings(measures: ModuleType) -> dict[str, Any]:
 
 
 def _write(name: str, golden: Mapping[str, Any]) -> None:
-    """Writes a mapping with one entry to a line, and one line to each entry of a mapping within."""
+    """Write a mapping as JSON; each entry, also of an inner mapping, gets its own line."""
     lines = []
     for key, value in golden.items():
         if isinstance(value, Mapping):
