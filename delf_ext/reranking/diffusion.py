@@ -1,7 +1,9 @@
-"""Diffusion: similarity spreads over the graph of mutual neighbours in the gallery: a chain of images leads to what looks unlike.
+"""Diffusion: spread similarity over the graph of mutual neighbours in the gallery.
 
-It helps where an object is seen from many sides, each image near some of the others, and needs several images per object.
-Source: Iscen et al. 2017 (arXiv:1611.05113) and their published code, for graph, system, solver, truncation, k, alpha, gamma.
+A chain of similar images leads to images that do not look like the query. This helps if an object
+has several images, seen from many sides, each near some of the others.
+Source: Iscen et al. 2017 (arXiv:1611.05113) and their published code, for graph, system, solver,
+truncation, k, alpha and gamma.
 """
 
 from __future__ import annotations
@@ -28,8 +30,15 @@ QUERIES_PER_BLOCK = 16
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """k: neighbours of an image, itself among them; top_k: candidates that are re-ranked; alpha: how far similarity spreads;
-    gamma: power of similarities; num_seeds: first candidates, where the query enters the graph."""
+    """Settings of diffusion.
+
+    Attributes:
+        k: neighbours of an image, itself among them.
+        top_k: candidates to re-rank.
+        alpha: how far similarity spreads, 0 to MAX_ALPHA.
+        gamma: power of similarities.
+        num_seeds: first candidates, through which the query enters the graph.
+    """
 
     k: int = 50
     top_k: int = 1000
@@ -57,39 +66,58 @@ def rerank_by_diffusion(
     neighbours: Neighbours | None = None,
     deadline: Deadline | None = None,
 ) -> Ranking:
-    """Orders the first `top_k` candidates of each query by f of (I - alpha S) f = y, solved on the graph between them.
+    """Sort the first `top_k` candidates of each query by diffusion.
 
-    S = D^-1/2 A D^-1/2: of A (`affinities`) the rows and columns of the candidates, D their sums. y: similarity**gamma of the
-    query to its first `num_seeds` candidates, else 0. Candidates that nothing reaches (f = 0) stand behind the others, as they
-    stood; so does the tail.
-    Scores: of a re-ranked candidate f plus the score of the first of the tail; every other keeps its own.
-    neighbours: those of the gallery, at least k of each, where they are known already.
-    deadline: queries that it leaves no time for keep their ranking and are not complete; all, if the graph is not made in time.
-    Memory: the graph, at most k entries of 12 bytes per gallery image, and one graph between top_k candidates.
-    Raises: ValueError where the ranking is not of these images, or the neighbours of another gallery.
+    f solves (I - alpha S) f = y on the graph between the candidates, S = D^-1/2 A D^-1/2: A has the
+    rows and columns of `affinities` of the candidates, D their sums. y is similarity**gamma of the
+    query to its first `num_seeds` candidates, else 0. Candidates that nothing reaches (f = 0)
+    follow the others in their old order, and so does the tail.
+    Memory: the graph, at most k entries of 12 bytes per gallery image, and one graph between top_k
+    candidates.
+
+    Args:
+        ranking: of these images, [Q, k].
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D].
+        config: settings; None: the defaults.
+        neighbours: of the gallery, at least `config.k` each; None: they are searched.
+        deadline: queries without time keep their ranking and are not complete; these are all
+            queries if the graph is not ready in time.
+
+    Returns:
+        A ranking [Q, k]. The score of a re-ranked candidate is f plus the score of the first image
+        of the tail; all others keep their score.
+
+    Raises:
+        ValueError: the ranking is not of these images, or the neighbours of another gallery.
     """
-    config, deadline = config or DiffusionConfig(), deadline or Deadline(None)
+    config = config or DiffusionConfig()
+    deadline = deadline or Deadline()
     check_same_images(ranking, query, gallery)
-    rows, scores, reached = ranking.rows.copy(), ranking.scores.copy(), np.zeros(len(query), bool)
-    try:
-        graph = affinities(gallery, config, neighbours, deadline)
-    except TimeoutError:
-        graph, deadline = sparse.csr_matrix((len(gallery), len(gallery))), Deadline(0)
-    for block in deadline.blocks(len(query), QUERIES_PER_BLOCK, what="diffusion"):
-        for at in range(block.start, block.stop):
-            candidates = rows[at, : config.top_k][rows[at, : config.top_k] >= 0]
-            spread = _spread(graph, query.embeddings[at], gallery.embeddings, candidates, config)
-            order, here = np.argsort(-spread, kind="stable"), (at, slice(len(candidates)))
-            if spread.any():
-                rows[here], scores[here] = (
-                    candidates[order],
-                    spread[order] + _score_behind(ranking, at, len(candidates)),
-                )
-        reached[block] = True
     note = (
         f"top {config.top_k} re-ranked by diffusion over {config.k} mutual neighbours, "
         f"alpha {config.alpha:g}"
     )
+    reached = np.zeros(len(query), bool)
+    try:
+        graph = affinities(gallery, config, neighbours, deadline)
+    except TimeoutError:
+        return reranked(ranking, ranking.rows, ranking.scores, reached, note)
+    rows = ranking.rows.copy()
+    scores = ranking.scores.copy()
+    for block in deadline.blocks(len(query), QUERIES_PER_BLOCK, what="diffusion"):
+        for query_row in range(block.start, block.stop):
+            candidates = rows[query_row, : config.top_k]
+            candidates = candidates[candidates >= 0]
+            num_candidates = len(candidates)
+            embedding = query.embeddings[query_row]
+            spread = _spread(graph, embedding, gallery.embeddings, candidates, config)
+            if spread.any():
+                order = np.argsort(-spread, kind="stable")
+                behind = _score_behind(ranking, query_row, num_candidates)
+                rows[query_row, :num_candidates] = candidates[order]
+                scores[query_row, :num_candidates] = spread[order] + behind
+        reached[block] = True
     return reranked(ranking, rows, scores, reached, note)
 
 
@@ -99,25 +127,36 @@ def affinities(
     neighbours: Neighbours | None = None,
     deadline: Deadline | None = None,
 ) -> sparse.csr_matrix:
-    """A [G, G]: similarity**gamma where two images are among each other's k nearest, else 0; nobody is his own neighbour.
+    """Compute the graph A of mutual neighbours in the gallery.
 
-    Raises: TimeoutError where the neighbours are not found before the deadline.
+    Args:
+        gallery: embeddings [G, D].
+        config: uses `k` and `gamma`.
+        neighbours: of the gallery, at least `config.k` each; None: they are searched.
+        deadline: the neighbours must be found before it.
+
+    Returns:
+        float64 [G, G]: similarity**gamma if two images are among each other's k nearest, else 0; 0
+        on the diagonal.
+
+    Raises:
+        TimeoutError: the neighbours are not found in time.
+        ValueError: the neighbours are of another gallery, or too few.
     """
-    found = neighbours or nearest_neighbours(
-        gallery.embeddings, config.k, (deadline or Deadline(None)).give_up()
-    )
-    if len(found.rows) != len(gallery) or found.rows.shape[1] < min(config.k, len(gallery)):
+    if neighbours is None:
+        give_up = (deadline or Deadline()).give_up()
+        neighbours = nearest_neighbours(gallery.embeddings, config.k, give_up)
+    k = min(config.k, len(gallery))
+    if len(neighbours.rows) != len(gallery) or neighbours.rows.shape[1] < k:
         raise ValueError(
-            f"neighbours must be [{len(gallery)}, {config.k}] or wider. Received shape={found.rows.shape}."
+            f"neighbours must be [{len(gallery)}, {config.k}] or wider. "
+            f"Received shape={neighbours.rows.shape}."
         )
-    images = np.repeat(np.arange(len(gallery)), min(config.k, len(gallery)))
-    nearest, similarities = (
-        found.rows[:, : config.k].ravel(),
-        found.similarities[:, : config.k].ravel(),
-    )
-    weights = np.where(
-        nearest == images, 0.0, np.maximum(similarities.astype(np.float64), 0.0) ** config.gamma
-    )
+    images = np.repeat(np.arange(len(gallery)), k)
+    nearest = neighbours.rows[:, :k].ravel()
+    similarities = neighbours.similarities[:, :k].ravel().astype(np.float64)
+    weights = np.maximum(similarities, 0.0) ** config.gamma
+    weights[nearest == images] = 0.0
     directed = sparse.csr_matrix((weights, (images, nearest)), shape=(len(gallery), len(gallery)))
     return sparse.csr_matrix(directed.minimum(directed.T))
 
@@ -129,8 +168,9 @@ def _spread(
     candidates: np.ndarray,
     config: DiffusionConfig,
 ) -> np.ndarray:
-    """f [c], never negative, of one query's candidates in their order."""
-    seeds, first = np.zeros(len(candidates)), candidates[: config.num_seeds]
+    """Compute f, float64 [c], never negative, of one query's candidates in their order."""
+    first = candidates[: config.num_seeds]
+    seeds = np.zeros(len(candidates))
     seeds[: len(first)] = np.maximum(gallery[first].astype(np.float64) @ query, 0.0) ** config.gamma
     between = graph[candidates][:, candidates]
     degrees = np.asarray(between.sum(axis=1)).ravel()
@@ -153,7 +193,8 @@ def conjugate_gradients(graph: sparse.csr_matrix, alpha: float, y: np.ndarray) -
     return cg(system, y, rtol=RESIDUAL, maxiter=MAX_STEPS)[0]
 
 
-def _score_behind(ranking: Ranking, at: int, place: int) -> float:
-    """The score at that place of a ranking, which the re-ranked before it must not fall below; 0 where nothing stands there."""
-    behind = place < ranking.rows.shape[1] and ranking.rows[at, place] >= 0
-    return float(ranking.scores[at, place]) if behind else 0.0
+def _score_behind(ranking: Ranking, query_row: int, place: int) -> float:
+    """Return the score at a place, which re-ranked images before it must not fall below, or 0."""
+    if place < ranking.rows.shape[1] and ranking.rows[query_row, place] >= 0:
+        return float(ranking.scores[query_row, place])
+    return 0.0

@@ -1,7 +1,8 @@
-"""What k-reciprocal re-ranking orders by: the Jaccard distance of two encodings, mixed with the original distance.
+"""Compute the Jaccard distance of encodings, mixed with the original distance.
 
-Encodings are sparse: through the inverted lists of the gallery's, a query meets only images that share an entry with it. What two
-encodings share is summed in float64 and rounded to DECIMALS: see `delf_ext.reranking.k_reciprocal`, which also has the source.
+k-reciprocal re-ranking sorts by it; see `delf_ext.reranking.k_reciprocal`, which also names the
+source. Encodings are sparse: the inverted lists of the gallery lead a query only to images that
+share an entry with it. What two encodings share is summed in float64 and rounded to DECIMALS.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ DECIMALS = 9  # of what two encodings share, 0 to 1
 
 
 def candidate_similarities(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Exact similarities [b, k] float32 of queries [b, D] to their candidates, gallery [G, D] at rows [b, k]; for -1 any."""
+    """Compute the exact similarities of queries to their candidates.
+
+    Args:
+        query: float32 [b, D], unit length.
+        gallery: float32 [G, D], unit length.
+        rows: int32 [b, k], gallery rows of the candidates; -1 pads the end.
+
+    Returns:
+        float32 [b, k]; values at -1 have no meaning.
+    """
     left = np.repeat(np.arange(len(rows), dtype=np.int32), rows.shape[1])
     return pair_similarities(query, gallery, left, np.maximum(rows, 0).ravel()).reshape(rows.shape)
 
@@ -31,13 +41,21 @@ def final_distances(
     farthest: np.ndarray,
     lambda_: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(1 - lambda_) * Jaccard distance + lambda_ * original distance of b queries to their candidates, and the order by it.
+    """Compute (1 - lambda_) * Jaccard distance + lambda_ * original distance, and the order by it.
 
-    own [b, N] and inverted [G, N]: encodings of queries and gallery, rows of sum 1. rows, similarities [b, k]: the candidates.
-    farthest [b]: each query's largest squared distance, which divides the original ones.
-    Returns: distances [b, k] float64, infinite for -1; order [b, k], ties by gallery row.
+    Args:
+        own: encodings of the queries, [b, N], rows of sum 1.
+        inverted: encodings of the gallery by column, [G, N], rows of sum 1.
+        rows: int32 [b, k], gallery rows of the candidates; -1 pads the end.
+        similarities: float32 [b, k], of queries to candidates.
+        farthest: float64 [b], largest squared distance of each query, divides the original ones.
+        lambda_: weight of the original distance, 0 to 1.
+
+    Returns:
+        Distances float64 [b, k], infinite at -1; order int64 [b, k], ties by gallery row.
     """
-    final, order = np.empty(rows.shape), np.empty(rows.shape, np.int64)
+    final = np.empty(rows.shape)
+    order = np.empty(rows.shape, np.int64)
     lists = (
         own.indices,
         own.data,
@@ -59,7 +77,7 @@ def final_distances(
 
 
 def _order(final: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Of each line, ties by row; few have any. Most candidates come in their order, which this sort makes use of."""
+    """Return the order of each line, ties by row; the stable sort is fast on sorted candidates."""
     order = np.argsort(final, axis=1, kind="stable")
     ordered = np.take_along_axis(final, order, axis=1)
     tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
@@ -82,8 +100,9 @@ def _finish(
     lambda_: float,
     final: np.ndarray,
 ) -> None:
-    """Sums minima through the inverted lists, and makes final distances of them."""
-    sums, one = np.zeros(num_gallery), 10.0**DECIMALS
+    """Sum minima through the inverted lists, and write the distances to `final`."""
+    sums = np.zeros(num_gallery)
+    one = 10.0**DECIMALS
     for i in range(len(rows)):
         for place in range(own_starts[i], own_starts[i + 1]):
             for entry in range(

@@ -1,13 +1,19 @@
-"""k-reciprocal re-ranking: two images are near where they have the same neighbours, counting only those that count them too.
+"""k-reciprocal re-ranking: images are near if they share mutual neighbours.
 
-Source: Zhong, Zheng, Cao and Li 2017 (CVPR, arXiv:1701.08398), in the steps of the authors' published procedure, on queries and
-gallery together. Squared Euclidean distances are divided by each image's largest. An image's set is its k-reciprocal neighbours,
-and those of each of them for half of k1 where more than 2/3 are in the set before; exp(-distance) over the set, of sum 1, encodes
-the image; encodings are averaged over the k2 nearest (k2 = 1: left as they are); their Jaccard distance is the new one.
-Ties among neighbours go to the lowest row, queries before gallery: of many equal images only the first k1 + 1 are neighbours.
+Source: Zhong, Zheng, Cao and Li 2017 (CVPR, arXiv:1701.08398), in the steps of the authors'
+published procedure, on queries and gallery together:
+1. Squared Euclidean distances are divided by the largest distance of each image.
+2. The set of an image is its k-reciprocal neighbours. For each of them, its own reciprocal
+   neighbours for half of k1 are added if more than 2/3 of them are in the set already.
+3. exp(-distance) over the set, scaled to a sum of 1, encodes the image.
+4. Encodings are averaged over the k2 nearest images (k2 = 1: not averaged).
+5. The Jaccard distance of two encodings is the new distance.
+Ties among neighbours go to the lowest row, queries before gallery: of many equal images, only the
+first k1 + 1 are neighbours.
 
-Nothing here is dense. What two encodings share is summed in float64 and rounded to 1e-9, far above its error and far below that
-of the authors' float32: so what is equal by the formula is equal here, and the result depends on no order of summation.
+No matrix is dense. What two encodings share is summed in float64 and rounded to 1e-9, which is far
+above its error and far below that of the authors' float32. So distances that are equal by the
+formula are equal here, and the result does not depend on the order of summation.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.jaccard import candidate_similarities, final_distances
 from delf_ext.reranking.rankings import check_same_images, reranked
 
-ENTRIES_PER_BLOCK = 2**19  # of candidates or of encodings: 30 MB while a block is worked on
+ENTRIES_PER_BLOCK = 2**19  # of candidates or of encodings: a block needs 30 MB
 
 
 def rerank_k_reciprocal(
@@ -38,33 +44,51 @@ def rerank_k_reciprocal(
     lambda_: float = 0.3,
     deadline: Deadline | None = None,
 ) -> Ranking:
-    """Each query's candidates by (1 - lambda_) * Jaccard distance + lambda_ * original distance, ties by gallery row.
+    """Sort each query's candidates by k-reciprocal distance.
 
-    Candidates are the images of `ranking`, be it all of the gallery or the first; neighbours are looked for among all. k1 or k2
-    beyond the number of images means all of them; a query that is also in the gallery counts as two images. No embedding can be
-    zero or NaN: GlobalFeatures refuses them.
-    Scores: 1 - that distance, in [0, 1]; they compare within a query.
-    Deadline: no query can be finished before the neighbours of all images are known. Where time ends before, or would, nothing
-    changes; later, what is not reached keeps rows and scores. Neither is complete.
-    Memory beside features and rankings, N = Q + G: the embeddings once more, N (24 k1 + 400) bytes for neighbours (k1 at least 15
-    and k2), 36 per entry of the encodings, at most N k2 (k1 + 1) (k1 / 2 + 2) but about 25 N on clustered data, and 150 MB.
-    Raises: UsageError on k1 or k2 below 1 or lambda_ outside [0, 1]; ValueError where the features are not those of the ranking.
+    The distance is (1 - lambda_) * Jaccard distance + lambda_ * original distance, ties by gallery
+    row. Candidates are the images of `ranking`, all of the gallery or the first; neighbours are
+    searched among all images. A query that is also in the gallery counts as two images.
+    Memory beside features and rankings, N = Q + G: the embeddings once more, N (24 k1 + 400) bytes
+    for neighbours (if k1 is at least 15 and k2), 36 bytes per entry of the encodings (at most
+    N k2 (k1 + 1) (k1 / 2 + 2), but about 25 N on clustered data), and 150 MB.
+
+    Args:
+        ranking: of these images, [Q, k].
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D].
+        k1: mutual neighbours; more than there are images means all.
+        k2: images to average encodings over; more than there are images means all.
+        lambda_: weight of the original distance, 0 to 1.
+        deadline: nothing changes if the neighbours of all images are not known in time; queries
+            that are not reached later keep rows and scores. Neither are complete.
+
+    Returns:
+        A ranking [Q, k]. Scores are 1 - distance, in [0, 1]; they compare within a query.
+
+    Raises:
+        UsageError: k1 or k2 is below 1, or lambda_ outside [0, 1].
+        ValueError: the features are not those of the ranking.
     """
     if k1 < 1 or k2 < 1 or not 0.0 <= lambda_ <= 1.0:
         raise UsageError(
             f"k1 and k2 must be at least 1, lambda_ in [0, 1]. Received {k1}, {k2} and {lambda_}."
         )
     check_same_images(ranking, query, gallery)
-    rows, scores, reached = ranking.rows.copy(), ranking.scores.copy(), np.zeros(len(query), bool)
-    for block, *found in _finished(
-        ranking, query, gallery, k1, k2, lambda_, deadline or Deadline()
-    ):
-        (rows[block], scores[block]), reached[block] = found, True
+    rows = ranking.rows.copy()
+    scores = ranking.scores.copy()
+    reached = np.zeros(len(query), bool)
+    deadline = deadline or Deadline()
+    blocks = _sorted_blocks(ranking, query, gallery, k1, k2, lambda_, deadline)
+    for block, block_rows, block_scores in blocks:
+        rows[block] = block_rows
+        scores[block] = block_scores
+        reached[block] = True
     note = f"k-reciprocal {k1},{k2},{lambda_:g}"
     return reranked(ranking, rows, scores, reached, note)
 
 
-def _finished(
+def _sorted_blocks(
     ranking: Ranking,
     query: GlobalFeatures,
     gallery: GlobalFeatures,
@@ -73,13 +97,12 @@ def _finished(
     lambda_: float,
     deadline: Deadline,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(queries, their new rows, their new scores) by blocks, as far as time allows."""
+    """Yield (queries, their new rows, their new scores), one block after the other."""
     if not ranking.rows.size or deadline.expired():
         return
+    embeddings = np.concatenate([query.embeddings, gallery.embeddings])
     try:
-        encodings, farthest = _encodings(
-            np.concatenate([query.embeddings, gallery.embeddings]), k1, k2, deadline
-        )
+        encodings, farthest = _encodings(embeddings, k1, k2, deadline)
     except TimeoutError:
         return
     inverted = encodings[len(query) :].tocsc()
@@ -100,56 +123,69 @@ def _finished(
 def _encodings(
     embeddings: np.ndarray, k1: int, k2: int, deadline: Deadline
 ) -> tuple[csr_matrix, np.ndarray]:
-    """Averaged encodings [N, N] float64, and each image's largest distance [N].
+    """Encode all images.
 
-    Raises: TimeoutError where they are not ready before the deadline.
+    Returns:
+        Averaged encodings, float64 [N, N], and the largest distance of each image, float64 [N].
+
+    Raises:
+        TimeoutError: they are not ready in time.
     """
-    num_images, half = len(embeddings), round(k1 / 2) + 1
+    num_images = len(embeddings)
     neighbours = nearest_neighbours(embeddings, max(k1 + 1, k2), deadline.give_up())
-    rows, farthest = neighbours.rows, _distances(neighbours.lowest_similarities)
+    rows = neighbours.rows
+    farthest = _distances(neighbours.lowest_similarities)
     farthest[farthest <= 0] = 1  # all images are equal
-    near, nearer = _are_mutual(rows, k1 + 1), _are_mutual(rows, half)
+    near = _are_mutual(rows, k1 + 1)
+    nearer = _are_mutual(rows, round(k1 / 2) + 1)
 
     def encoded(block: slice) -> csr_matrix:
         counts, columns = _sets(rows, near, nearer, block.start, block.stop)
         images = np.repeat(np.arange(block.start, block.stop), counts)
-        weights = np.exp(
-            -_distances(pair_similarities(embeddings, embeddings, images, columns))
-            / farthest[images]
-        )
+        similarities = pair_similarities(embeddings, embeddings, images, columns)
+        weights = np.exp(-_distances(similarities) / farthest[images])
         sums = np.bincount(images - block.start, weights, minlength=len(counts))
         weights /= sums[images - block.start]
-        return csr_matrix(
-            (weights, columns, np.append(0, np.cumsum(counts))), shape=(len(counts), num_images)
-        )
+        ends = np.append(0, np.cumsum(counts))
+        return csr_matrix((weights, columns, ends), shape=(len(counts), num_images))
 
     largest_set = min(num_images, near.shape[1] * (nearer.shape[1] + 1))
     encodings = _stacked(encoded, num_images, largest_set, deadline)
     if k2 > 1:
-        nearest = rows[:, :k2]
-        parts, ends = (
-            np.full(nearest.size, 1 / nearest.shape[1]),
-            np.arange(0, nearest.size + 1, nearest.shape[1]),
-        )
-        averages = csr_matrix((parts, nearest.ravel(), ends), shape=(num_images, num_images))
+        averages = _averages(rows[:, :k2])
         encodings = _stacked(
             lambda block: averages[block] @ encodings,
             num_images,
-            largest_set * nearest.shape[1],
+            largest_set * rows[:, :k2].shape[1],
             deadline,
         )
     return encodings, farthest
 
 
+def _averages(nearest: np.ndarray) -> csr_matrix:
+    """Return the matrix [N, N] that averages over the rows `nearest` [N, k]."""
+    num_images, k = nearest.shape
+    parts = np.full(nearest.size, 1 / k)
+    ends = np.arange(0, nearest.size + 1, k)
+    return csr_matrix((parts, nearest.ravel(), ends), shape=(num_images, num_images))
+
+
 def _distances(similarities: np.ndarray) -> np.ndarray:
-    """Squared Euclidean, of unit vectors; float64, in which they are exact."""
+    """Convert similarities of unit vectors to squared Euclidean distances, exactly in float64."""
     return 2 - 2 * similarities.astype(np.float64)
 
 
 def _stacked(
     make: Callable[[slice], csr_matrix], num_rows: int, entries_per_row: int, deadline: Deadline
 ) -> csr_matrix:
-    """What `make` gives for blocks of rows, one below the other. Raises: TimeoutError where time ends before all are made."""
+    """Stack the results of `make` for all blocks of rows.
+
+    Returns:
+        One matrix of `num_rows` rows.
+
+    Raises:
+        TimeoutError: not all blocks are made in time.
+    """
     blocks = deadline.blocks(
         num_rows, max(1, ENTRIES_PER_BLOCK // entries_per_row), what="encoding"
     )
@@ -161,7 +197,10 @@ def _stacked(
 
 @compiled
 def _are_mutual(rows: np.ndarray, k: int) -> np.ndarray:
-    """bool [N, k]: whether image i is among the first k neighbours of its neighbour rows[i, j]; k is cut to the width."""
+    """Return bool [N, k]: whether image i is among the first k neighbours of rows[i, j].
+
+    k is cut to the width of `rows`.
+    """
     k = min(k, rows.shape[1])
     result = np.zeros((rows.shape[0], k), np.bool_)
     for i in range(rows.shape[0]):
@@ -177,30 +216,34 @@ def _are_mutual(rows: np.ndarray, k: int) -> np.ndarray:
 def _sets(
     rows: np.ndarray, near: np.ndarray, nearer: np.ndarray, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The expanded sets of images start to stop: their sizes and, one after the other, their members."""
+    """Return the sizes of the expanded sets of images start to stop, and all their members."""
     largest = min(rows.shape[0], near.shape[1] * (nearer.shape[1] + 1))
-    sizes, members, total = (
-        np.zeros(stop - start, np.int64),
-        np.empty((stop - start) * largest, np.int32),
-        0,
-    )
-    core, added = np.int8(1), np.int8(2)
+    sizes = np.zeros(stop - start, np.int64)
+    members = np.empty((stop - start) * largest, np.int32)
+    total = 0
+    core = np.int8(1)
+    added = np.int8(2)
     state = np.zeros(rows.shape[0], np.int8)
     for i in range(start, stop):
         first = total
         for j in range(near.shape[1]):
             if near[i, j]:
-                state[rows[i, j]], members[total] = core, rows[i, j]
+                state[rows[i, j]] = core
+                members[total] = rows[i, j]
                 total += 1
         for member in members[first:total]:
-            size = common = 0
+            size = 0
+            common = 0
             for j in range(nearer.shape[1]):
                 if nearer[member, j]:
                     size += 1
                     common += state[rows[member, j]] == core
-            for j in range(nearer.shape[1] if 3 * common > 2 * size else 0):
+            if 3 * common <= 2 * size:
+                continue
+            for j in range(nearer.shape[1]):
                 if nearer[member, j] and state[rows[member, j]] == 0:
-                    state[rows[member, j]], members[total] = added, rows[member, j]
+                    state[rows[member, j]] = added
+                    members[total] = rows[member, j]
                     total += 1
         for member in members[first:total]:
             state[member] = 0
