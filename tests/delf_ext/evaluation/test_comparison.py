@@ -62,7 +62,7 @@ def test_the_same_result_twice_does_not_differ() -> None:
     )
 
 
-def test_a_missing_query_is_left_out_for_all_and_said() -> None:
+def test_missing_query_is_left_out_for_all_and_noted() -> None:
     whole = hits_at([[0, 1], [2, 3], [5, 9], [0, 4]])
     without_q1 = whole.take(np.array([0, 2, 3]))
     rows = compare([Evaluated("whole", whole), Evaluated("cut", without_q1, num_skipped=1)], seed=0)
@@ -82,7 +82,7 @@ def test_queries_without_relevant_images_are_counted() -> None:
     )
 
 
-def test_table_lines_up() -> None:
+def test_table_is_aligned() -> None:
     rows = compare(
         [
             Evaluated("Keras baseline", hits_at([[0, 1], [0, 1]])),
@@ -97,8 +97,11 @@ def test_table_lines_up() -> None:
         " ".join(first.split())
         == "Keras baseline 1.0000 1.0000 .. 1.0000 1.0000 1.0000 .. 1.0000 1.0000 1.0000 2.0"
     )
-    # by hand: hits at ranks 2 and 4, AP = (1/2 + 2/4) / 2; every query the same, so the intervals have no width.
-    expected = "x 0.5000 0.5000 .. 0.5000 0.0000 0.0000 .. 0.0000 1.0000 1.0000 4.0 -0.5000 -0.5000 .. -0.5000 <0.001"
+    # By hand: hits at ranks 2 and 4, AP = (1/2 + 2/4) / 2. All queries are equal: no interval.
+    expected = (
+        "x 0.5000 0.5000 .. 0.5000 0.0000 0.0000 .. 0.0000 1.0000 1.0000 4.0 "
+        "-0.5000 -0.5000 .. -0.5000 <0.001"
+    )
     assert " ".join(second.split()) == expected
     assert header.index("mAP") + 3 == first.index("1.0000") + 6 == second.index("0.5000") + 6
 

@@ -24,7 +24,7 @@ def slow_interval(values: list[float], seed: int, num_resamples: int) -> tuple[f
     return tuple(np.percentile(means, [2.5, 97.5]))
 
 
-def test_equals_slow_twin() -> None:
+def test_interval_equals_slow_twin() -> None:
     values = [0.0, 0.2, 0.9, 1.0, 0.35]
     assert bootstrap_interval(np.array(values), seed=3, num_resamples=500) == pytest.approx(
         slow_interval(values, 3, 500)
@@ -49,7 +49,8 @@ def test_interval_holds_the_mean_and_stays_among_the_values(values: list[float],
 
 
 def test_width_agrees_with_the_normal_interval() -> None:
-    # For many values the percentile interval tends to mean +- 1.96 standard errors (Efron and Tibshirani 1993, section 13.3).
+    # For many values the percentile interval tends to mean +- 1.96 standard errors
+    # (Efron and Tibshirani 1993, section 13.3).
     values = np.random.default_rng(0).random(2_000)
     low, high = bootstrap_interval(values, seed=0, num_resamples=4_000)
     error = values.std() / np.sqrt(len(values))
@@ -82,7 +83,7 @@ def test_identical_inputs_do_not_differ(values: list[float], seed: int) -> None:
 
 @some_examples
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
-def test_swapping_the_two_turns_the_sign(pairs: list[tuple[float, float]]) -> None:
+def test_swapping_the_methods_changes_the_sign(pairs: list[tuple[float, float]]) -> None:
     a, b = np.array(pairs).T
     forth, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
     assert [forth.mean, forth.low, forth.high] == pytest.approx([-back.mean, -back.high, -back.low])
@@ -90,7 +91,7 @@ def test_swapping_the_two_turns_the_sign(pairs: list[tuple[float, float]]) -> No
     assert forth.low - 1e-12 <= forth.mean <= forth.high + 1e-12
 
 
-def test_pairing_sees_what_two_intervals_cannot() -> None:
+def test_paired_test_finds_a_difference_within_the_intervals() -> None:
     rng = np.random.default_rng(2)
     before = rng.random(100)
     after = before + 0.02 + 0.02 * rng.standard_normal(100)
@@ -107,7 +108,7 @@ def test_p_value_is_rarely_small_without_a_difference() -> None:
     assert 0.01 <= np.mean(p_values < 0.05) <= 0.12 and 0.4 <= np.mean(p_values < 0.5) <= 0.6
 
 
-def test_seeds_reproduce() -> None:
+def test_same_seed_gives_the_same_interval() -> None:
     values = np.random.default_rng(5).random(40)
     assert (
         bootstrap_interval(values, seed=7)
@@ -119,7 +120,7 @@ def test_seeds_reproduce() -> None:
     )
 
 
-def test_refusals_say_what_came() -> None:
+def test_refusals_show_the_received_values() -> None:
     with pytest.raises(
         ValueError, match=r"at least one scored query. Received values of shape \(0,\)"
     ):

@@ -19,7 +19,7 @@ from delf_ext.evaluation.match_histogram import (
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=300), st.sampled_from([0.0, 0.005, 0.1, 0.5])
 )
-def test_threshold_is_the_smallest_that_keeps_the_share(
+def test_choose_threshold_is_the_smallest_within_the_share(
     counts: list[int], max_false_share: float
 ) -> None:
     slow = next(
@@ -30,13 +30,13 @@ def test_threshold_is_the_smallest_that_keeps_the_share(
     assert choose_threshold(counts, max_false_share) == slow
 
 
-def test_half_a_percent_of_a_thousand_pairs_are_five() -> None:
+def test_choose_threshold_allows_five_of_a_thousand_pairs() -> None:
     counts = [3] * 995 + [20] * 5
     assert choose_threshold(counts) == 4 and choose_threshold([*counts, 20]) == 21
     assert choose_threshold([0, 0]) == 1  # a pair without inliers is never accepted
 
 
-def test_threshold_refusals() -> None:
+def test_choose_threshold_refusals() -> None:
     with pytest.raises(
         ValueError, match="a threshold needs at least one pair of different objects."
     ):
@@ -47,12 +47,10 @@ def test_threshold_refusals() -> None:
         choose_threshold([1], 1.0)
 
 
-def test_draws_counts_and_scores(tmp_path: Path) -> None:
+def test_draws_png_with_and_without_matching_pairs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw_match_histogram(tmp_path / "new" / "inliers.png", [10, 80, 3000], [-1, 0, 3, 5], 12)
-    draw_match_histogram(
-        tmp_path / "scores.png", np.array([]), np.array([-7.25, 0.5, 3.0]), 2.5
-    )
+    draw_match_histogram(tmp_path / "scores.png", np.array([]), np.array([-7.25, 0.5, 3.0]), 2.5)
     for path in (tmp_path / "new" / "inliers.png", tmp_path / "scores.png"):
         picture = np.asarray(Image.open(path).convert("RGB"))
         assert (

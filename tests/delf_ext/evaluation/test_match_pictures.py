@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_io.records import ImageKeypoints
-from delf_ext.evaluation.match_pictures import GAP_PX, CAPTION_PX, draw_match, save_picture, stack
+from delf_ext.evaluation.match_pictures import CAPTION_PX, GAP_PX, draw_match, save_picture, stack
 from delf_ext.geometry.verification import Verification, VerifyConfig, verify
 
 QUERY_PX, GALLERY_PX, HEIGHT_PX = (320, 240), (400, 200), 240
@@ -27,7 +27,7 @@ def gray(size_px: tuple[int, int]) -> np.ndarray:
 
 
 class Pair:
-    """60 points of the query stand in the gallery image at half the size, 150 px further right and 30 px further down."""
+    """60 points of a query, and the same in a gallery image: half the size, moved by (150, 30)."""
 
     def __init__(self) -> None:
         points = np.random.default_rng(0).uniform((20, 20), (300, 220), (60, 2))
@@ -66,7 +66,7 @@ def is_coloured(picture: np.ndarray) -> np.ndarray:
     return np.ptp(picture.astype(int), axis=-1) > 60
 
 
-def test_both_photographs_stand_side_by_side_over_a_caption(pair: Pair) -> None:
+def test_images_are_side_by_side_over_a_caption(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
     assert picture.shape == (
         HEIGHT_PX + CAPTION_PX,
@@ -93,7 +93,7 @@ def test_an_inlier_has_a_coloured_dot_at_both_ends_and_a_line_between(pair: Pair
     assert coloured[:HEIGHT_PX, 322 : 320 + GAP_PX - 2].any()  # lines cross the gap
 
 
-def test_the_border_of_the_query_is_where_the_transform_says(pair: Pair) -> None:
+def test_query_border_follows_the_transform(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
     for x, y in (
         (150, 90),
@@ -109,7 +109,7 @@ def test_the_border_of_the_query_is_where_the_transform_says(pair: Pair) -> None
     )  # and nothing of it beside the photograph
 
 
-def test_without_a_transform_there_are_pale_points_alone(pair: Pair) -> None:
+def test_pair_without_transform_has_pale_points_only(pair: Pair) -> None:
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
     picture = pair.draw(pair.stranger, nothing)
     assert not is_coloured(picture).any()
@@ -119,7 +119,7 @@ def test_without_a_transform_there_are_pale_points_alone(pair: Pair) -> None:
     assert strange.shape == picture.shape
 
 
-def test_a_transform_that_turns_the_picture_inside_out_draws_no_border(pair: Pair) -> None:
+def test_border_beyond_the_horizon_is_not_drawn(pair: Pair) -> None:
     wild = np.array([[1, 0, 0], [0, 1, 0], [-1 / 160, 0, 1.0]])  # its horizon crosses the query
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, wild, 0.0)
     plain = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
@@ -127,7 +127,7 @@ def test_a_transform_that_turns_the_picture_inside_out_draws_no_border(pair: Pai
     assert (pair.draw(pair.gallery, nothing)[right] == pair.draw(pair.gallery, plain)[right]).all()
 
 
-def test_caption_tells_acceptance_and_stays_inside(pair: Pair) -> None:
+def test_caption_shows_acceptance_and_stays_inside(pair: Pair) -> None:
     strips = [
         pair.draw(pair.gallery, pair.verification, accepted=accepted)[HEIGHT_PX:]
         for accepted in (None, True, False)
@@ -138,7 +138,7 @@ def test_caption_tells_acceptance_and_stays_inside(pair: Pair) -> None:
     assert (long[:, -10:] < 40).all() and (long > 200).any()
 
 
-def test_tall_and_wide_photographs_keep_their_proportions() -> None:
+def test_tall_and_wide_images_keep_their_proportions() -> None:
     tall, wide = (40, 400), (900, 30)
     query, gallery = (
         keypoints(np.array([[3.0, 4.0]]), tall, 1),
@@ -160,9 +160,10 @@ def test_stack_and_save(pair: Pair, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["match.png"]
 
 
-def test_another_photograph_is_refused(pair: Pair) -> None:
+def test_refuses_image_of_another_size(pair: Pair) -> None:
     with pytest.raises(
         ValueError,
-        match=r"gallery image must be uint8 \(200, 400, 3\) as its keypoints. Received uint8 \(240, 320, 3\)",
+        match=r"gallery image must be uint8 \(200, 400, 3\) as its keypoints. "
+        r"Received uint8 \(240, 320, 3\)",
     ):
         draw_match(gray(QUERY_PX), gray(QUERY_PX), pair.query, pair.gallery, pair.verification, "t")

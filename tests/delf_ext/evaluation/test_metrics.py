@@ -46,7 +46,7 @@ def hits_from(
 
 @st.composite
 def evaluations(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], list[list[int]], int]:
-    """rows, relevant, junk, G: random rankings, some cut short, with every kind of query (nothing relevant, all junk ...)."""
+    """Draw rows, relevant, junk and G; some rankings are cut, some queries have only junk."""
     num_gallery = draw(st.integers(1, 12))
     rows, relevant, junk = [], [], []
     for _ in range(draw(st.integers(1, 4))):
@@ -81,7 +81,7 @@ def slow_average_precision(
 
 
 def slow_trapezoid_area(line: list[int], relevant: list[int], junk: list[int]) -> float:
-    """Area under the line through (recall, precision) after each image, from (0, 1) on: what Oxford's compute_ap.cpp sums."""
+    """Return the area under the recall-precision line from (0, 1), as Oxford's compute_ap.cpp."""
     clean = [row for row in line if row not in junk]
     points = [(0.0, 1.0)]
     for place in range(1, len(clean) + 1):
@@ -108,7 +108,7 @@ def slow_last_rank(
 
 @some_examples
 @given(evaluations(), st.integers(1, 14))
-def test_equal_slow_twins(evaluation: tuple, k: int) -> None:
+def test_metrics_equal_slow_twins(evaluation: tuple, k: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
     hits = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     queries = list(zip(rows, relevant, junk, strict=True))
@@ -135,7 +135,7 @@ def test_equal_slow_twins(evaluation: tuple, k: int) -> None:
 
 @some_examples
 @given(evaluations(), st.integers(1, 14))
-def test_stay_in_their_range_and_recall_rises_with_k(evaluation: tuple, k: int) -> None:
+def test_metrics_stay_in_range_and_recall_rises_with_k(evaluation: tuple, k: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
     hits = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     scored = hits.num_relevant > 0
@@ -157,7 +157,7 @@ def test_stay_in_their_range_and_recall_rises_with_k(evaluation: tuple, k: int) 
 
 @some_examples
 @given(evaluations())
-def test_junk_counts_as_if_it_were_not_in_the_gallery(evaluation: tuple) -> None:
+def test_junk_counts_as_not_in_the_gallery(evaluation: tuple) -> None:
     rows, relevant, junk, num_gallery = evaluation
     for line, wanted, unwanted in zip(rows, relevant, junk, strict=True):
         kept = [row for row in range(num_gallery) if row not in unwanted]
@@ -176,7 +176,7 @@ def test_junk_counts_as_if_it_were_not_in_the_gallery(evaluation: tuple) -> None
 
 @some_examples
 @given(st.integers(1, 6), st.integers(0, 8), st.integers(1, 20))
-def test_a_perfect_ranking_scores_one_at_any_k(num_relevant: int, num_others: int, k: int) -> None:
+def test_perfect_ranking_scores_one_at_any_k(num_relevant: int, num_others: int, k: int) -> None:
     hits = hits_from([1] * num_relevant + [0] * num_others)
     assert metrics.average_precisions(hits, k) == pytest.approx(1)
     assert metrics.average_precisions(hits, interpolation="trapezoid") == pytest.approx(1)
@@ -186,7 +186,7 @@ def test_a_perfect_ranking_scores_one_at_any_k(num_relevant: int, num_others: in
 
 @some_examples
 @given(st.randoms(use_true_random=False))
-def test_the_order_after_the_last_hit_does_not_matter(random) -> None:
+def test_order_after_the_last_hit_does_not_matter(random) -> None:
     relevant, tail = [3, 7], [0, 1, 2, 4, 5, 6]
     truth = truth_of([relevant], [[]], 8)
     before = hits_of(ranking_of([[3, 0, 7, 1, 2, 4, 5, 6]], 8), truth)
@@ -205,7 +205,7 @@ def test_golden_values() -> None:
     assert metrics.average_precisions(first)[0] == pytest.approx(0.6222222, abs=1e-7)
     # Hand: at k = 3 two of five are found; the denominator is min(5, 3).
     assert metrics.average_precisions(first, k=3)[0] == pytest.approx((1 + 2 / 3) / 3)
-    # Musgrave et al. 2020, the definition of MAP@R by hand for R = 10: only rank 1 is right, all ten are,
+    # Musgrave et al. 2020, MAP@R by hand for R = 10: only rank 1 is right, then all ten are.
     assert metrics.r_precision_maps(hits_from([1] + [0] * 9, num_relevant=10))[0] == pytest.approx(
         0.1
     )
@@ -220,7 +220,7 @@ def test_golden_values() -> None:
     ] == pytest.approx(0.25)
 
 
-def test_the_cut_at_1000_divides_by_at_most_1000() -> None:
+def test_map_at_1000_divides_by_at_most_1000() -> None:
     hits = hits_from([1] * 1000, num_relevant=2000, num_candidates=5000)
     values = dict(metrics.summarize(hits))
     assert values["mAP@1000"] == pytest.approx(1.0) and values["mAP"] == pytest.approx(0.5)
@@ -245,7 +245,7 @@ def test_summarize_names_and_counts() -> None:
     }
 
 
-def test_average_precision_of_one_query_agrees_with_the_vector() -> None:
+def test_average_precision_equals_average_precisions() -> None:
     flags = [0, 1, 1, 0, 1, 0]
     hits = hits_from(flags, num_relevant=4)
     for k in range(1, 9):
@@ -271,7 +271,7 @@ def test_concatenated_blocks_equal_the_whole(evaluation: tuple, cut: int) -> Non
     )
 
 
-def test_refusals_say_what_came() -> None:
+def test_refusals_show_the_received_values() -> None:
     ranking = ranking_of([[0, 1]], 2)
     other_query = GroundTruth(["other"], 2, (np.array([0]),), (np.array([], int),))
     with pytest.raises(

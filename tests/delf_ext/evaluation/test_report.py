@@ -23,7 +23,7 @@ VOID = {"meta", "img", "br", "wbr", "line", "rect", "path"}
 
 
 class Page(HTMLParser):
-    """Collects tags and texts, and fails on a tag that is closed out of turn."""
+    """Parser that collects tags and texts, and fails on a wrong closing tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -49,7 +49,10 @@ class Page(HTMLParser):
 
 
 class Scene:
-    """3 classes; 9 queries and 12 gallery images of colour noise, 40 x 20 px; query 0 is also gallery image 0: junk."""
+    """3 classes, 9 queries and 12 gallery images of colour noise, 40 x 20 px.
+
+    Query 0 is also gallery image 0, which is junk.
+    """
 
     def __init__(self, folder: Path) -> None:
         rng = np.random.default_rng(0)
@@ -94,7 +97,7 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-def test_needs_nothing_but_itself(scene: Scene, tmp_path: Path) -> None:
+def test_page_refers_to_no_other_file(scene: Scene, tmp_path: Path) -> None:
     text, page = scene.write(tmp_path, [scene.result("a", 1)])
     assert "http" not in text and "@import" not in text and "url(" not in text
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
@@ -105,7 +108,7 @@ def test_needs_nothing_but_itself(scene: Scene, tmp_path: Path) -> None:
             assert picture.size == (40, 20)  # its own proportions, and never enlarged
 
 
-def test_frames_marks_and_titles_tell_relevance(scene: Scene, tmp_path: Path) -> None:
+def test_frames_marks_and_titles_show_relevance(scene: Scene, tmp_path: Path) -> None:
     result = scene.result("a", 1)
     text, page = scene.write(tmp_path, [result], max_queries=9, top=4)
     hits, misses = page.of_class("hit"), page.of_class("miss")
@@ -131,7 +134,7 @@ def test_junk_is_not_shown(scene: Scene, tmp_path: Path) -> None:
     assert len(tiles) == 11 and not any(tile["title"].startswith("g'0\"") for tile in tiles)
 
 
-def test_everything_is_escaped(scene: Scene, tmp_path: Path) -> None:
+def test_all_texts_are_escaped(scene: Scene, tmp_path: Path) -> None:
     results = [scene.result("<script>alert(1)</script>", 1), scene.result("b 'quoted' $title", 2)]
     text, page = scene.write(tmp_path, results, facts={"data": "<i>x</i> & y"})
     assert "<script" not in text and "<i>" not in text and "<b>milk" not in text
@@ -140,7 +143,7 @@ def test_everything_is_escaped(scene: Scene, tmp_path: Path) -> None:
     assert any(tile["title"].startswith("g'") for tile in page.of_class("tile"))
 
 
-def test_an_unreadable_image_is_a_grey_tile_with_its_reason(scene: Scene, tmp_path: Path) -> None:
+def test_unreadable_image_is_a_grey_tile_with_its_reason(scene: Scene, tmp_path: Path) -> None:
     Path(scene.paths[0]).write_bytes(b"")
     Path(scene.paths[12]).unlink()
     text, page = scene.write(tmp_path, [scene.result("a", 1)], top=12)
@@ -196,7 +199,7 @@ def test_header_table_and_charts_show_the_comparison(scene: Scene, tmp_path: Pat
     )
 
 
-def test_a_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_path: Path) -> None:
+def test_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_path: Path) -> None:
     pictured, bare = scene.result("pictured", 1), scene.result("bare", 2)
     text, page = scene.write(tmp_path, [Evaluated("bare", bare.hits), pictured], top=3)
     assert "bare <span>AP" not in text and "<th scope='row'>bare</th>" in text
@@ -204,7 +207,7 @@ def test_a_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_
 
 
 def evidence_of(result: Evaluated) -> Evidence:
-    """Of the first three places: 40 inliers, accepted; 3 inliers; not verified."""
+    """Return evidence of the first three places: 40 inliers, accepted; 3 inliers; not verified."""
     assert result.ranking is not None
     shape = (len(result.ranking.rows), 3)
     found = [
@@ -216,7 +219,7 @@ def evidence_of(result: Evaluated) -> Evidence:
     )
 
 
-def test_tiles_tell_inliers_before_and_after(scene: Scene, tmp_path: Path) -> None:
+def test_tiles_show_inliers_before_and_after(scene: Scene, tmp_path: Path) -> None:
     before, after = scene.result("global", 1), scene.result("re-ranked", 2)
     evidence = evidence_of(after)
     results = [replace(before, evidence=evidence), replace(after, evidence=evidence)]
@@ -239,7 +242,7 @@ def test_tiles_tell_inliers_before_and_after(scene: Scene, tmp_path: Path) -> No
     assert "aria-hidden='true'>40</span>" in text and "<dt>Inliers</dt>" in text
 
 
-def test_without_evidence_nothing_is_said_of_inliers(scene: Scene, tmp_path: Path) -> None:
+def test_page_without_evidence_does_not_mention_inliers(scene: Scene, tmp_path: Path) -> None:
     text, page = scene.write(tmp_path, [scene.result("a", 1)])
     assert (
         not page.of_class("inliers")
@@ -248,7 +251,7 @@ def test_without_evidence_nothing_is_said_of_inliers(scene: Scene, tmp_path: Pat
     )
 
 
-def test_match_pictures_are_asked_for_the_first_result_of_the_last_ranking(
+def test_match_pictures_show_the_first_result_of_the_last_ranking(
     scene: Scene, tmp_path: Path
 ) -> None:
     asked: list[tuple[str, str]] = []

@@ -46,7 +46,7 @@ class Clock:
         return self.now_s
 
     def costs(self, work: Callable[..., Any], seconds: Callable[..., float]) -> Callable[..., Any]:
-        """The same work, which takes that long by this clock."""
+        """Return the same work, which advances this clock."""
 
         def worked(*args: Any, **named: Any) -> Any:
             self.now_s += seconds(*args)
@@ -62,7 +62,7 @@ def turned(
     clock: Clock | None = None,
     query_s: float = 0.0,
 ) -> Ranking:
-    """Stands for geometric verification: the first candidates in reverse, a query at a time."""
+    """Fake geometric verification: reverse the first candidates, one query at a time."""
     rows, reached = ranking.rows.copy(), np.zeros(len(ranking.rows), bool)
     for block in deadline.blocks(len(rows), 1):
         rows[block, :top_k], reached[block] = rows[block, :top_k][:, ::-1], True
@@ -84,7 +84,7 @@ def images() -> tuple[GlobalFeatures, GlobalFeatures, Ranking]:
 Images = tuple[GlobalFeatures, GlobalFeatures, Ranking]
 
 
-def test_a_chain_of_nothing_changes_nothing(images: Images) -> None:
+def test_empty_chain_or_ranking_changes_nothing(images: Images) -> None:
     assert run_chain((), *images) is images[2]
     query, gallery, ranking = images
     empty = GlobalFeatures([], np.zeros((0, 8), np.float32))
@@ -95,7 +95,7 @@ def test_a_chain_of_nothing_changes_nothing(images: Images) -> None:
         assert run_chain(parse_chain("aqe:5,k_reciprocal"), *nothing) is nothing[2]
 
 
-def test_equals_its_methods_by_hand(images: Images) -> None:
+def test_chain_equals_its_steps_by_hand(images: Images) -> None:
     query, gallery, ranking = images
     augmented = augment_database(gallery, 4)
     after_dba = exact.search(query, augmented)
@@ -156,7 +156,7 @@ def test_identical_images_keep_their_order() -> None:
     assert (after.rows == before.rows).all()
 
 
-def test_a_cut_ranking_keeps_its_width_and_padding(images: Images) -> None:
+def test_cut_ranking_keeps_its_width_and_padding(images: Images) -> None:
     query, gallery, ranking = images
     wide = Ranking(
         query.ids,
@@ -176,15 +176,16 @@ def test_a_cut_ranking_keeps_its_width_and_padding(images: Images) -> None:
     )
 
 
-def test_provenance_tells_each_step(images: Images) -> None:
+def test_provenance_names_each_step(images: Images) -> None:
     after = run_chain(parse_chain("aqe:3@3,diffusion:6,20,geometric:7"), *images, geometric=turned)
     assert after.provenance == (
-        "exact cosine, top 60; aqe:3@3, searched again (20 of 20 queries); top 20 re-ranked by diffusion over 6 mutual "
-        "neighbours, alpha 0.99 (20 of 20 queries); turned (20 of 20 queries)"
+        "exact cosine, top 60; aqe:3@3, searched again (20 of 20 queries); "
+        "top 20 re-ranked by diffusion over 6 mutual neighbours, alpha 0.99 (20 of 20 queries); "
+        "turned (20 of 20 queries)"
     )
 
 
-def test_an_earlier_cut_stays_told(images: Images) -> None:
+def test_incomplete_queries_stay_incomplete(images: Images) -> None:
     query, gallery, ranking = images
     ranking = dataclasses.replace(ranking, complete=np.arange(20) != 3)
     after = run_chain(parse_chain("aqe:3"), query, gallery, ranking)
@@ -192,7 +193,10 @@ def test_an_earlier_cut_stays_told(images: Images) -> None:
 
 
 class Costly:
-    """Work that takes time by an injected clock: a search 5 ms and 1 ms a query, neighbours 20 steps, a verification 10 ms."""
+    """Steps that take time by an injected clock.
+
+    A search takes 5 ms and 1 ms per query, neighbours take 20 steps, a verification 10 ms.
+    """
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, step_s: float = 0.004, verify_s: float = 0.01
@@ -222,7 +226,7 @@ class Costly:
     "text",
     ["dba:4,aqe:3@3,geometric:7", "geometric:7,diffusion:6,20,aqe:3", "aqe:3,aqe:3,geometric:7"],
 )
-def test_cut_at_every_moment_a_valid_ranking_is_there_in_time(
+def test_every_budget_gives_a_valid_ranking_in_time(
     images: Images, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     query, gallery, plain = images
@@ -244,7 +248,7 @@ def test_cut_at_every_moment_a_valid_ranking_is_there_in_time(
     assert num_reached[-1] == 60 and same(after, whole) and len(set(num_reached)) > 6
 
 
-def test_a_cheap_step_is_not_starved_by_a_dear_one_before_it(
+def test_expensive_step_leaves_time_for_a_later_cheap_step(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costly = Costly(monkeypatch, verify_s=0.1)
@@ -255,7 +259,7 @@ def test_a_cheap_step_is_not_starved_by_a_dear_one_before_it(
     assert expanded == 20 and 8 <= verified < 20 and costly.clock.now_s <= 2.0
 
 
-def test_what_cannot_end_takes_no_time_from_the_rest(
+def test_step_that_cannot_end_leaves_its_time_to_the_next(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costly = Costly(monkeypatch, step_s=0.1)
@@ -269,7 +273,7 @@ def test_what_cannot_end_takes_no_time_from_the_rest(
     assert not after.complete.any() and same(after, turned(images[2], 7, Deadline(None)))
 
 
-def test_later_steps_see_what_earlier_ones_made_of_each_query(
+def test_later_steps_use_the_embeddings_of_earlier_steps(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query, gallery, ranking = images
@@ -290,7 +294,7 @@ def test_later_steps_see_what_earlier_ones_made_of_each_query(
     )
 
 
-def test_nothing_is_called_where_no_time_is_left(images: Images) -> None:
+def test_no_step_runs_without_time(images: Images) -> None:
     def never(*_: Any) -> Ranking:
         raise AssertionError("called")
 
@@ -302,7 +306,7 @@ def test_nothing_is_called_where_no_time_is_left(images: Images) -> None:
     )
 
 
-def test_what_has_to_be_compiled_too_long_is_not_waited_for(
+def test_chain_does_not_wait_for_slow_compiling(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -312,7 +316,7 @@ def test_what_has_to_be_compiled_too_long_is_not_waited_for(
     assert same(after, images[2]) and not after.complete.any()
 
 
-def test_a_search_before_query_expansion_fills_what_that_looks_at(
+def test_search_before_aqe_fills_only_the_places_it_uses(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, widths = run_chain(parse_chain("dba:4,aqe:3"), *images, Deadline(1e9)), []
@@ -326,7 +330,7 @@ def test_a_search_before_query_expansion_fills_what_that_looks_at(
     assert same(run_chain(parse_chain("dba:4,aqe:3"), *images), whole) and widths == [3, 60]
 
 
-def test_refusals(images: Images) -> None:
+def test_refuses_missing_geometric_and_other_images(images: Images) -> None:
     query, gallery, ranking = images
     with pytest.raises(
         ValueError,

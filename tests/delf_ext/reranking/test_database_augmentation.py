@@ -24,7 +24,7 @@ def gallery_of(seed: int, num_images: int, num_dims: int = 6) -> GlobalFeatures:
 
 
 def slow_augment(gallery: GlobalFeatures, num_expand: int, alpha: float) -> np.ndarray:
-    """The definition, image by image in float64, over a full argsort."""
+    """Augment by the definition, image by image in float64, over a full argsort."""
     vectors, result = gallery.embeddings.astype(np.float64), []
     for own in vectors:
         similarities = (vectors @ own).astype(np.float32)
@@ -57,7 +57,7 @@ def test_one_neighbour_is_the_image_itself() -> None:
     )
 
 
-def test_known_neighbours_may_be_more_than_needed() -> None:
+def test_uses_the_first_of_more_neighbours_than_needed() -> None:
     gallery = gallery_of(2, 30)
     known = nearest_neighbours(gallery.embeddings, 12)
     np.testing.assert_array_equal(
@@ -67,7 +67,7 @@ def test_known_neighbours_may_be_more_than_needed() -> None:
 
 
 def test_copies_stay_copies() -> None:
-    """More copies than neighbours: an image is not among its own nearest, whose mean is the image all the same."""
+    """With more copies than neighbours, an image is not among its own neighbours."""
     gallery = named(np.repeat(np.random.default_rng(3).standard_normal((2, 6)), 10, axis=0))
     found = augment_database(gallery, 4)
     np.testing.assert_allclose(found.embeddings, gallery.embeddings, atol=1e-6)
@@ -87,7 +87,7 @@ def test_noisy_views_of_an_object_move_together() -> None:
     assert after > before + 5
 
 
-def test_refusals() -> None:
+def test_refuses_wrong_settings_and_neighbours() -> None:
     gallery = gallery_of(5, 8)
     with pytest.raises(UsageError, match="num_expand must be at least 1. Received 0."):
         augment_database(gallery, 0)

@@ -16,7 +16,7 @@ from delf_ext.reranking.trial import Trial
 
 
 class Clock:
-    """Stands still until work is done."""
+    """Clock that advances only by work."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -48,7 +48,7 @@ def reached(blocks: list[slice]) -> int:
 
 
 @pytest.mark.parametrize("seconds", [None, 1e9, math.inf])
-def test_without_pressure_everything_is_done(seconds: float | None) -> None:
+def test_blocks_cover_all_queries_if_time_suffices(seconds: float | None) -> None:
     clock = Clock()
     blocks = walk(Deadline(seconds, clock), clock, 1000, 100, 7.0)
     assert [block.start for block in blocks] == [
@@ -58,7 +58,7 @@ def test_without_pressure_everything_is_done(seconds: float | None) -> None:
     assert max(block.stop - block.start for block in blocks) == 100
 
 
-def test_without_a_limit_blocks_have_their_full_size_at_once() -> None:
+def test_blocks_have_full_size_without_a_limit() -> None:
     assert list(Deadline(None).blocks(25, 10)) == [slice(0, 10), slice(10, 20), slice(20, 25)]
     assert (
         Deadline(None).remaining_s() == math.inf
@@ -73,7 +73,7 @@ def test_blocks_grow_from_one_query() -> None:
     assert sizes == [1, 1, 2, 4, 8, 8, 6]
 
 
-def test_a_budget_of_nothing_does_nothing() -> None:
+def test_zero_budget_starts_no_block() -> None:
     clock = Clock()
     deadline = Deadline(0, clock)
     assert (
@@ -85,7 +85,7 @@ def test_a_budget_of_nothing_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.5, math.nan, -math.inf])
-def test_a_negative_budget_is_refused(seconds: float) -> None:
+def test_refuses_negative_budget(seconds: float) -> None:
     with pytest.raises(
         UsageError, match=f"--time_budget must be at least 0 seconds. Received {seconds}."
     ):
@@ -100,7 +100,7 @@ def slow_down(
     first: float,
     growths: list[float],
 ) -> None:
-    """Each block costs its growth times the most that blocks like it have cost; it has to end in time."""
+    """Run blocks that each take `growth` times as long as comparable blocks; check their end."""
     clock = Clock()
     deadline, done, seen = Deadline(seconds, clock).sooner(reserve_s), 0, []
     for block, growth in zip(deadline.blocks(num_queries, block_size), growths):
@@ -124,7 +124,7 @@ def slow_down(
     first=st.floats(0, 1),
     growths=st.lists(st.floats(0, SLOWDOWN), min_size=60, max_size=60),
 )
-def test_ends_in_time_though_each_block_is_slower_than_any_before(
+def test_blocks_end_in_time_if_each_is_slower_than_those_before(
     seconds: float,
     num_queries: int,
     block_size: int,
@@ -136,7 +136,7 @@ def test_ends_in_time_though_each_block_is_slower_than_any_before(
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 16])
-def test_ends_in_time_in_the_worst_case(block_size: int) -> None:
+def test_blocks_end_in_time_in_the_worst_case(block_size: int) -> None:
     for hundredths in range(100, 3000, 7):
         slow_down(hundredths / 100, 60, block_size, 0.0, 0.1, [SLOWDOWN] * 60)
 
@@ -148,10 +148,10 @@ def test_ends_in_time_in_the_worst_case(block_size: int) -> None:
     st.floats(0, 0.09),
     st.floats(0, 0.01),
 )
-def test_at_an_even_pace_little_is_wasted(
+def test_little_time_is_wasted_at_an_even_pace(
     seconds: float, num_queries: int, block_size: int, call_s: float, query_s: float
 ) -> None:
-    """What is left when work was cut is less than SLOWDOWN blocks, each costing a call and its queries."""
+    """Time left after a cut is less than SLOWDOWN blocks."""
     clock = Clock()
     deadline = Deadline(seconds, clock)
     done = reached(walk(deadline, clock, num_queries, block_size, query_s, call_s))
@@ -161,7 +161,7 @@ def test_at_an_even_pace_little_is_wasted(
     )
 
 
-def test_the_first_block_is_begun_only_with_time_for_it() -> None:
+def test_first_block_starts_only_with_first_s_left() -> None:
     clock = Clock()
     deadline = Deadline(100.0, clock)
     clock.work(99.5)
@@ -172,7 +172,7 @@ def test_the_first_block_is_begun_only_with_time_for_it() -> None:
     assert reached(walk(quick, clock, 10, 1, 0.01)) == 10
 
 
-def test_compilation_in_the_first_block_is_not_held_against_the_others() -> None:
+def test_slow_first_block_does_not_stop_the_others() -> None:
     clock = Clock()
     done = 0
     for block in Deadline(100.0, clock).blocks(60, 1):
@@ -181,7 +181,7 @@ def test_compilation_in_the_first_block_is_not_held_against_the_others() -> None
     assert done == 60
 
 
-def test_a_part_ends_sooner_and_takes_time_from_the_whole() -> None:
+def test_sooner_ends_earlier_on_the_same_clock() -> None:
     clock = Clock()
     whole = Deadline(10.0, clock)
     part = whole.sooner(4.0)
@@ -191,7 +191,7 @@ def test_a_part_ends_sooner_and_takes_time_from_the_whole() -> None:
 
 
 def asked_until_it_gives_up(deadline: Deadline, clock: Clock, steps_s: list[float]) -> float:
-    """The share that was done."""
+    """Return the share of the steps that ran."""
     give_up = deadline.give_up()
     for done, step_s in enumerate(steps_s, 1):
         clock.work(step_s)
@@ -200,7 +200,7 @@ def asked_until_it_gives_up(deadline: Deadline, clock: Clock, steps_s: list[floa
     return 1.0
 
 
-def test_what_will_not_end_is_given_up_early() -> None:
+def test_give_up_stops_work_that_cannot_end() -> None:
     clock = Clock()
     assert asked_until_it_gives_up(Deadline(200.0, clock), clock, [1.0] * 100) == 1.0
     deadline = Deadline(50.0, clock)
@@ -218,7 +218,7 @@ def test_what_will_not_end_is_given_up_early() -> None:
 
 
 @given(st.floats(1, 100), st.lists(st.floats(0, 2.0), min_size=1, max_size=40))
-def test_what_is_given_up_ends_in_time(seconds: float, growths: list[float]) -> None:
+def test_give_up_stops_in_time(seconds: float, growths: list[float]) -> None:
     clock = Clock()
     deadline, slowest_s, steps = Deadline(seconds, clock), 0.0, []
     for number, growth in enumerate(growths):
@@ -235,7 +235,7 @@ def test_what_is_given_up_ends_in_time(seconds: float, growths: list[float]) -> 
 
 
 @given(st.floats(0, 100), st.lists(st.floats(0, 100), max_size=8))
-def test_a_step_leaves_cheaper_later_steps_what_they_need(
+def test_leave_time_for_reserves_what_cheaper_steps_need(
     left_s: float, later_s: list[float]
 ) -> None:
     share_s = Deadline(left_s, Clock()).leave_time_for(later_s).remaining_s()
@@ -256,12 +256,12 @@ def test_a_step_leaves_cheaper_later_steps_what_they_need(
         (10.0, [math.inf, 1.0], 9.0),
     ],
 )
-def test_share_of_a_step(left_s: float, later_s: list[float], share_s: float) -> None:
+def test_leave_time_for_examples(left_s: float, later_s: list[float], share_s: float) -> None:
     part = Deadline(left_s, Clock()).leave_time_for(later_s)
     assert part.remaining_s() == pytest.approx(share_s)
 
 
-def test_a_trial_stops_after_its_first_full_block_and_measures_the_whole() -> None:
+def test_trial_stops_after_its_first_full_block_and_measures_the_whole() -> None:
     clock = Clock()
     trial = Trial(Deadline(200.0, clock))
     assert trial.whole_s() == math.inf
@@ -277,7 +277,7 @@ def test_a_trial_stops_after_its_first_full_block_and_measures_the_whole() -> No
     assert must_stop(0.2) and trial.whole_s() == pytest.approx(80 / 4 * 3.0 + 2.5)
 
 
-def test_a_trial_takes_little_of_the_time() -> None:
+def test_trial_takes_little_of_the_time() -> None:
     clock = Clock()
     trial = Trial(Deadline(16.0, clock))
     assert reached(walk(trial, clock, 1000, 256, query_s=0.1)) == 16
@@ -287,7 +287,7 @@ def test_a_trial_takes_little_of_the_time() -> None:
     assert not loop_in_one_step(1.0) and trial.whole_s() == pytest.approx(103.0)
 
 
-def test_a_trial_ends_at_its_deadline() -> None:
+def test_trial_ends_at_its_deadline() -> None:
     clock = Clock()
     assert walk(Trial(Deadline(0.0, clock)), clock, 10, 1, 1.0) == []
     trial = Trial(Deadline(100.0, clock))
@@ -295,7 +295,7 @@ def test_a_trial_ends_at_its_deadline() -> None:
     assert walk(trial, clock, 10, 1, 1.0) == [] and trial.whole_s() == math.inf
 
 
-def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -309,7 +309,7 @@ def test_time_left_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) 
         ) == told
 
 
-def test_parts_are_begun_only_where_one_twice_as_slow_would_end() -> None:
+def test_part_fits_only_if_one_twice_as_slow_would_end() -> None:
     clock = Clock()
     fits, done = Deadline(10.0, clock).part_fits(), 0
     while fits():

@@ -39,7 +39,7 @@ def clustered(seed: int, num_images: int, prefix: str, num_dims: int = 8) -> Glo
 def slow_diffusion(
     query: np.ndarray, gallery: np.ndarray, candidates: np.ndarray, config: DiffusionConfig
 ) -> np.ndarray:
-    """f by the definition: dense matrices in float64, solved directly."""
+    """Solve for f by the definition, with dense matrices in float64."""
     gallery = gallery.astype(np.float64)
     similarities = (gallery @ gallery.T).astype(np.float32).astype(np.float64)
     near = np.zeros(similarities.shape, bool)
@@ -95,8 +95,8 @@ def test_equals_slow_twin(
     ).all()
 
 
-def test_golden_by_hand() -> None:
-    """Two images that only know each other: S = [[0, 1], [1, 0]], y = (1, 0), so f = (1, alpha) / (1 - alpha^2)."""
+def test_conjugate_gradients_golden_by_hand() -> None:
+    """Two mutual neighbours: S = [[0, 1], [1, 0]], y = (1, 0), f = (1, alpha) / (1 - alpha^2)."""
     pair = sparse.csr_matrix([[0.0, 1.0], [1.0, 0.0]])
     np.testing.assert_allclose(
         conjugate_gradients(pair, 0.5, np.array([1.0, 0.0])), [4 / 3, 2 / 3], rtol=1e-12
@@ -104,8 +104,8 @@ def test_golden_by_hand() -> None:
     assert conjugate_gradients(pair, 0.5, np.zeros(2)).tolist() == [0.0, 0.0]
 
 
-def test_a_chain_of_images_leads_to_what_looks_unlike() -> None:
-    """A gallery of views that turn step by step; the far end is less like the query than a stranger, but linked."""
+def test_diffusion_follows_a_chain_of_similar_images() -> None:
+    """Views turn step by step; the last is less similar to the query than other objects are."""
     angles = np.deg2rad(np.arange(0, 100, 10))
     views = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     strangers = np.array([[0.5, -0.1, 0.86], [0.5, -0.12, -0.86]])
@@ -132,7 +132,7 @@ def test_affinities_are_mutual() -> None:
     assert (affinities(gallery, DiffusionConfig(k=5, gamma=2.0), found).toarray() == graph).all()
 
 
-def test_nothing_to_go_by_keeps_the_ranking() -> None:
+def test_ranking_stays_without_seeds_or_differences() -> None:
     query, gallery = (
         named(np.array([[1.0, 0.0]]), "q"),
         named(np.array([[-1.0, 0.1], [-1.0, 0.2], [-1.0, 0.3]]), "g"),
@@ -164,12 +164,12 @@ def test_padding_stays_at_the_end() -> None:
     assert (rerank_by_diffusion(empty, query, gallery).rows == -1).all()
 
 
-def test_a_deadline_leaves_the_rest_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_leaves_unreached_queries_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusion, "QUERIES_PER_BLOCK", 1)
     query, gallery = clustered(4, 30, "q"), clustered(5, 40, "g")
     before, now_s = search(query, gallery), 0.0
 
-    def clock() -> float:  # a second passes whenever somebody looks
+    def clock() -> float:  # a second passes at each call
         nonlocal now_s
         now_s += 1.0
         return now_s
@@ -190,7 +190,7 @@ def test_a_deadline_leaves_the_rest_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_provenance() -> None:
+def test_provenance_names_the_settings() -> None:
     query, gallery = clustered(6, 2, "q"), clustered(7, 9, "g")
     after = rerank_by_diffusion(
         search(query, gallery, 5), query, gallery, DiffusionConfig(k=4, top_k=3)
@@ -201,7 +201,7 @@ def test_provenance() -> None:
     )
 
 
-def test_refusals() -> None:
+def test_refuses_wrong_settings_and_other_images() -> None:
     query, gallery = clustered(8, 2, "q"), clustered(9, 9, "g")
     ranking = search(query, gallery)
     for name in ("k", "top_k", "num_seeds"):

@@ -24,8 +24,10 @@ DIM, NUM_GALLERY, SIZE_PX = 32, 12, (400, 300)
 def planted(
     ids: Sequence[str], objects: Sequence[int], counts: Sequence[int], seed: int, digest: str = "d"
 ) -> LocalFeatures:
-    """Images of objects: image i shows the first counts[i] points of objects[i], each object seen through a similarity of its own
-    image; -1 shows noise."""
+    """Return features in which image i shows the first counts[i] points of objects[i].
+
+    Each image shows its object under another similarity transform; object -1 is noise.
+    """
     rng = np.random.default_rng(seed)
     points, descriptors = [], []
     for shown, count in zip(objects, counts):
@@ -55,8 +57,11 @@ def planted(
 
 
 class Scene:
-    """Four queries and 12 gallery images; gallery image i shows object i. Query 0 shows object 5 and query 1 object 3; query 2
-    shows what the gallery lacks; query 3 has five features."""
+    """Four queries and 12 gallery images; gallery image i shows object i.
+
+    Query 0 shows object 5, query 1 object 3, query 2 an object that is not in the gallery; query 3
+    has five features.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -87,7 +92,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_what_shows_the_same_object_comes_first(scene: Scene) -> None:
+def test_images_of_the_same_object_come_first(scene: Scene) -> None:
     ranking, evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     assert ranking.rows[:2, 0].tolist() == [5, 3]
     assert (
@@ -106,7 +111,7 @@ def test_what_shows_the_same_object_comes_first(scene: Scene) -> None:
     assert np.nanmean(average_precisions(hits_of(ranking, scene.truth))[:2]) == 1.0
 
 
-def test_scores_tell_the_evidence_above_the_best_similarity(scene: Scene) -> None:
+def test_scores_are_best_similarity_plus_evidence(scene: Scene) -> None:
     ranking, evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     best = scene.ranking.scores[0, 0]
     assert ranking.scores[0, 0] == pytest.approx(best + evidence.num_inliers[0, 0])
@@ -119,7 +124,7 @@ def test_scores_tell_the_evidence_above_the_best_similarity(scene: Scene) -> Non
     assert combined.rows.tolist() == ranking.rows.tolist()
 
 
-def test_provenance_and_completeness_stay_told(scene: Scene) -> None:
+def test_provenance_and_completeness_are_kept(scene: Scene) -> None:
     ranking, _ = rerank_geometric(
         scene.ranking,
         scene.query,
@@ -141,7 +146,7 @@ def test_provenance_and_completeness_stay_told(scene: Scene) -> None:
     padded=st.integers(0, 4),
     order=st.sampled_from(["inliers", "combined"]),
 )
-def test_head_is_permuted_and_the_rest_untouched(
+def test_head_is_permuted_and_tail_unchanged(
     seed: int, top_k: int, width: int, padded: int, order: str
 ) -> None:
     scene = Scene(seed)
@@ -172,7 +177,7 @@ def test_head_is_permuted_and_the_rest_untouched(
     assert others == sorted(others)  # what was not accepted keeps its order
 
 
-def test_accepted_ones_stand_by_inliers_then_by_global_score() -> None:
+def test_accepted_are_sorted_by_inliers_then_global_score() -> None:
     ids = ["few", "many", "noise", "as many"]
     gallery = planted(ids, (0, 0, -1, 0), (25, 70, 60, 70), 1)
     query = planted(["q"], (0,), (70,), 2)
@@ -183,7 +188,7 @@ def test_accepted_ones_stand_by_inliers_then_by_global_score() -> None:
     assert first >= second > 40 and (first > second or ranking.rows[0, 0] == 3)
 
 
-def test_a_result_depends_on_nothing_but_the_pair(scene: Scene) -> None:
+def test_result_depends_on_the_pair_only(scene: Scene) -> None:
     whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     turned = scene.ranking.rows[:, ::-1]
     again, found_again = rerank_geometric(
@@ -197,7 +202,7 @@ def test_a_result_depends_on_nothing_but_the_pair(scene: Scene) -> None:
     assert whole.rows[0, 0] == again.rows[1, 0]
 
 
-def test_key_of_a_pair() -> None:
+def test_pair_key_golden() -> None:
     golden = bytes.fromhex("ffc151170352baa3")  # printf 'a\0b' | b2sum -l 64 (coreutils)
     assert pair_key("a", "b") == int.from_bytes(golden, "little") >> 1
     assert (
@@ -205,7 +210,7 @@ def test_key_of_a_pair() -> None:
     )
 
 
-def test_extractors_add_up(scene: Scene) -> None:
+def test_inliers_of_extractors_are_summed(scene: Scene) -> None:
     other_query = planted(scene.query_ids, (5, -1, -1, 7), (60, 60, 60, 60), 5, "sift")
     other_gallery = planted(scene.gallery_ids, range(NUM_GALLERY), [80] * NUM_GALLERY, 6, "sift")
     one = rerank_geometric(scene.ranking, scene.query, scene.gallery)[1]
@@ -227,7 +232,7 @@ def test_extractors_add_up(scene: Scene) -> None:
     np.testing.assert_allclose(both.scores[0, 0], one.scores[0, 0] + two.scores[0, 0], rtol=1e-5)
 
 
-def test_images_without_features_are_passed_over(scene: Scene) -> None:
+def test_images_without_features_keep_their_place(scene: Scene) -> None:
     query = planted(["q0", "q1"], (5, 3), (60, 0), 0)
     gallery = planted(["g5", "g4"], (5, -1), (80, 0), 1)
     ranking, evidence = rerank_geometric(scene.ranking, query, gallery)
@@ -246,7 +251,7 @@ def test_images_without_features_are_passed_over(scene: Scene) -> None:
     assert evidence.reasons() == {"no local features": 4}
 
 
-def test_a_query_in_its_own_gallery_finds_itself(scene: Scene) -> None:
+def test_query_in_the_gallery_finds_itself(scene: Scene) -> None:
     rows = [[at, (at + 1) % NUM_GALLERY, (at + 2) % NUM_GALLERY] for at in range(NUM_GALLERY)]
     ranking = Ranking(
         scene.gallery_ids, scene.gallery_ids, rows, np.tile([1.0, 0.5, 0.5], (NUM_GALLERY, 1))
@@ -255,7 +260,7 @@ def test_a_query_in_its_own_gallery_finds_itself(scene: Scene) -> None:
     assert (after.rows == ranking.rows).all() and (evidence.num_inliers[:, 0] >= 75).all()
 
 
-def test_blocks_of_queries_join_to_the_whole(scene: Scene) -> None:
+def test_joined_blocks_equal_the_whole(scene: Scene) -> None:
     whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     blocks = []
     for part in (slice(0, 1), slice(1, 4)):
@@ -283,7 +288,7 @@ def test_blocks_of_queries_join_to_the_whole(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("reached", range(5))
-def test_a_deadline_stops_between_queries(
+def test_deadline_stops_between_queries(
     scene: Scene, reached: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
@@ -318,7 +323,7 @@ def test_a_deadline_stops_between_queries(
     assert (evidence.left_alone[done] == found.left_alone[done]).all()
 
 
-def test_refusals(scene: Scene) -> None:
+def test_refuses_wrong_settings_and_features(scene: Scene) -> None:
     with pytest.raises(
         ValueError, match="one set of gallery features per set of query features. Received 1 and 2."
     ):
@@ -341,8 +346,8 @@ def test_refusals(scene: Scene) -> None:
         Evidence(np.array(["q"]), *np.zeros((4, 2, 3)), np.array([""]))
 
 
-def test_each_extractor_verifies_and_accepts_in_its_own_way(scene: Scene) -> None:
-    """Of two that see the same, the one that nothing satisfies changes nothing about what the other accepts."""
+def test_each_extractor_uses_its_own_settings(scene: Scene) -> None:
+    """An extractor that accepts nothing does not change what the other accepts."""
     twice = ([scene.query] * 2, [scene.gallery] * 2)
     never = VerifyConfig(accepted_from=10**6)
     one, _ = rerank_geometric(scene.ranking, scene.query, scene.gallery, GeometricConfig(top_k=50))

@@ -22,7 +22,7 @@ def candidates_of(seed: int, num_queries: int, num_gallery: int, k: int) -> np.n
 
 
 def encodings_of(seed: int, num_images: int, num_columns: int) -> np.ndarray:
-    """Of sum 1, mostly zeros; every third a copy of the one before, so that distances tie."""
+    """Return encodings of sum 1, mostly zeros; every third repeats the one before, for ties."""
     rng = np.random.default_rng(seed)
     dense = rng.random((num_images, num_columns)) * (rng.random((num_images, num_columns)) < 0.2)
     dense[:, 0] += 0.01
@@ -37,7 +37,7 @@ def slow_distances(
     farthest: np.ndarray,
     lambda_: float,
 ) -> np.ndarray:
-    """The definition, dense [b, G]: 1 - sum of minima / sum of maxima."""
+    """Compute by the definition, [b, G]: 1 - sum of minima / sum of maxima."""
     least = np.array([[np.minimum(a, b).sum() for b in gallery] for a in own]).round(9)
     most = np.array([[np.maximum(a, b).sum() for b in gallery] for a in own])
     original = (2 - 2 * similarities.astype(np.float64)) / farthest[:, np.newaxis]
@@ -69,7 +69,7 @@ def test_equals_slow_twin(
     np.testing.assert_array_equal(order, np.lexsort((np.where(rows < 0, 0, rows), found)))
 
 
-def test_images_that_share_nothing_have_the_largest_jaccard_distance() -> None:
+def test_images_without_shared_entries_have_the_largest_jaccard_distance() -> None:
     own, gallery = (
         csr_matrix([[1.0, 0.0, 0.0]]),
         csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]),

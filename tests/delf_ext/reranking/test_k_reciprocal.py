@@ -34,7 +34,7 @@ def clustered(seed: int, num_images: int, num_dims: int = 16, spread: float = 0.
 def slow_distances(
     query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float
 ) -> np.ndarray:
-    """The paper, dense, float64: final distances [Q, G]."""
+    """Compute final distances [Q, G] as in the paper, with dense matrices in float64."""
     vectors = np.concatenate([query.embeddings, gallery.embeddings])
     units = np.rint(vectors.astype(np.float64) * 2**26)  # exact products, so that copies tie
     distances = 2 - 2 * (units @ units.T / 2**52).astype(np.float32).astype(np.float64)
@@ -122,7 +122,7 @@ def test_equals_slow_twin_for_a_single_query() -> None:
     assert_same_as_slow_twin(features(vectors[:1], "q"), features(vectors[1:2], "g"), 6, 3, 0.3)
 
 
-def test_a_query_in_the_gallery_under_its_own_id_comes_first() -> None:
+def test_query_in_the_gallery_ranks_first() -> None:
     vectors = clustered(6, 60)
     gallery = features(vectors, "g")
     query = GlobalFeatures(gallery.ids[10:20], gallery.embeddings[10:20])
@@ -131,14 +131,14 @@ def test_a_query_in_the_gallery_under_its_own_id_comes_first() -> None:
     np.testing.assert_array_equal(found.rows[:, 0], np.arange(10, 20))
 
 
-def test_images_that_are_all_equal_keep_the_order_of_the_gallery() -> None:
+def test_equal_images_keep_gallery_order() -> None:
     query, gallery = features(np.ones((2, 3)), "q"), features(np.ones((60, 3)), "g")
     found = rerank_k_reciprocal(search(query, gallery), query, gallery, 5, 2, 1.0)
     np.testing.assert_array_equal(found.rows, np.tile(np.arange(60), (2, 1)))
 
 
 @pytest.mark.parametrize("entries", [1, 50, 2**19])
-def test_a_cut_ranking_is_ordered_as_in_the_whole(
+def test_cut_ranking_has_the_order_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, entries: int
 ) -> None:
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", entries)
@@ -167,7 +167,7 @@ def test_a_cut_ranking_is_ordered_as_in_the_whole(
     st.integers(1, 8),
     st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_the_candidates_stay_and_lambda_1_keeps_their_order(
+def test_candidates_stay_and_lambda_1_keeps_their_order(
     seed: int, num: int, k1: int, k2: int, lambda_: float
 ) -> None:
     vectors = clustered(seed, num)
@@ -194,8 +194,8 @@ def test_shuffling_the_gallery_shuffles_the_result(seed: int, k1: int) -> None:
     np.testing.assert_array_equal(found.scores, other.scores)
 
 
-def test_what_the_deadline_does_not_reach_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock takes a second: whatever the budget, a query has its new ranking or its old one, and says which."""
+def test_deadline_leaves_unreached_queries_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of the clock takes a second."""
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", 1)
     vectors = clustered(8, 60)
     query, gallery = features(vectors[:20], "q"), features(vectors[20:], "g")
@@ -218,7 +218,7 @@ def test_what_the_deadline_does_not_reach_is_as_it_was(monkeypatch: pytest.Monke
     assert reached[0] == 0 and reached[-1] == 19 and any(0 < count < 19 for count in reached)
 
 
-def test_refusals_say_what_came() -> None:
+def test_refusals_show_the_received_values() -> None:
     query, gallery = features(clustered(9, 4), "q"), features(clustered(10, 6), "g")
     ranking = search(query, gallery)
     for settings_, told in (

@@ -29,7 +29,7 @@ def named(vectors: np.ndarray, prefix: str, digest: str = "") -> GlobalFeatures:
 def slow_expand(
     query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking, num_expand: int, alpha: float
 ) -> np.ndarray:
-    """The definition, image by image in float64."""
+    """Expand by the definition, image by image in float64."""
     result = []
     for own, rows in zip(query.embeddings.astype(np.float64), ranking.rows):
         total = own.copy()
@@ -64,7 +64,7 @@ def test_equals_slow_twin(
     assert found.ids is query.ids and found.embeddings.dtype == np.float32
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery = features(1, 50, 16, "q"), features(2, 40, 16, "g")
     ranking = search(query, gallery, 9)
     whole = expand_queries(query, gallery, ranking, 9, 3.0)
@@ -75,7 +75,10 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_golden_by_hand() -> None:
-    """q = (1, 0), g = (0.6, 0.8): the average is (1.6, 0.8) / sqrt(3.2); alpha = 2 weighs g by 0.36: (1.216, 0.288) / 1.24964."""
+    """Expand q = (1, 0) by g = (0.6, 0.8).
+
+    Average: (1.6, 0.8) / sqrt(3.2). alpha = 2 weighs g by 0.36: (1.216, 0.288) / 1.24964.
+    """
     query, gallery = named(np.array([[1.0, 0.0]]), "q"), named(np.array([[0.6, 0.8]]), "g")
     ranking = search(query, gallery)
     np.testing.assert_allclose(
@@ -88,7 +91,7 @@ def test_golden_by_hand() -> None:
     )
 
 
-def test_the_weights_are_similarities_not_the_scores_of_another_method() -> None:
+def test_weights_are_similarities_of_the_embeddings_not_scores() -> None:
     query, gallery = features(3, 5, 8, "q"), features(4, 12, 8, "g")
     ranking = search(query, gallery)
     told_otherwise = Ranking(
@@ -100,7 +103,7 @@ def test_the_weights_are_similarities_not_the_scores_of_another_method() -> None
     np.testing.assert_array_equal(first.embeddings, second.embeddings)
 
 
-def test_a_sum_without_direction_keeps_the_query() -> None:
+def test_sum_without_direction_keeps_the_query() -> None:
     query = named(np.array([[0.6, 0.8], [1.0, 0.0]]), "q")
     gallery = named(np.array([[-0.6, -0.8], [0.0, 1.0]]), "g")
     ranking = Ranking(query.ids, gallery.ids, [[0], [1]], [[0.0], [0.0]])
@@ -115,14 +118,14 @@ def test_a_sum_without_direction_keeps_the_query() -> None:
     np.testing.assert_allclose(opposite.embeddings, query.embeddings, atol=1e-7)
 
 
-def test_identical_images_stay_where_they_are() -> None:
+def test_identical_images_keep_their_embedding() -> None:
     query, gallery = named(np.ones((3, 4)), "q"), named(np.ones((9, 4)), "g")
     ranking = search(query, gallery)
     again = search(expand_queries(query, gallery, ranking, 5, 3.0), gallery)
     np.testing.assert_array_equal(again.rows, ranking.rows)
 
 
-def test_copies_are_averaged() -> None:
+def test_average_copies() -> None:
     copies = [features(seed, 6, 5, "q", "digest") for seed in (1, 2, 3)]
     mean = np.mean([copy.embeddings.astype(np.float64) for copy in copies], axis=0)
     found = average_copies(copies)
@@ -139,7 +142,7 @@ def test_copies_are_averaged() -> None:
     )
 
 
-def test_refusals() -> None:
+def test_refuses_wrong_settings_and_other_images() -> None:
     query, gallery = features(1, 3, 4, "q"), features(2, 5, 4, "g")
     ranking = search(query, gallery)
     with pytest.raises(UsageError, match="num_expand must be at least 1. Received 0."):

@@ -10,7 +10,7 @@ from delf_ext.config import UsageError
 from delf_ext.reranking.steps import METHODS, Step, parse_chain
 
 
-def test_the_example_of_the_documentation() -> None:
+def test_parses_the_documented_example() -> None:
     assert parse_chain("dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100") == (
         Step("dba", {"num_expand": 10, "alpha": 0.0}),
         Step("aqe", {"num_expand": 5, "alpha": 3.0}),
@@ -19,7 +19,7 @@ def test_the_example_of_the_documentation() -> None:
     )
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_missing_settings_have_their_default() -> None:
     assert parse_chain("") == parse_chain("  ") == ()
     assert parse_chain("k_reciprocal:30, diffusion:40 , aqe@1") == (
         Step("k_reciprocal", {"k1": 30, "k2": 6, "lambda_": 0.3}),
@@ -30,7 +30,7 @@ def test_what_is_left_out_has_its_default() -> None:
 
 
 @given(st.lists(st.sampled_from(sorted(METHODS)), max_size=5))
-def test_what_is_written_is_read_again(names: list[str]) -> None:
+def test_printed_chain_parses_to_the_same_steps(names: list[str]) -> None:
     steps = parse_chain(",".join(names))
     assert [step.name for step in steps] == names
     assert parse_chain(",".join(map(str, steps))) == steps
@@ -41,7 +41,8 @@ def test_what_is_written_is_read_again(names: list[str]) -> None:
     [
         (
             "dbaa:10",
-            "--method names dba, aqe, k_reciprocal, diffusion, geometric, such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3",
+            "--method names dba, aqe, k_reciprocal, diffusion, geometric, "
+            "such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3",
         ),
         ("aqe:5,", "--method takes aqe:num_expand@alpha; too many numbers. Received 'aqe:5,'."),
         ("5,aqe", "such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100. Received '5'."),
@@ -68,6 +69,6 @@ def test_what_is_written_is_read_again(names: list[str]) -> None:
         ("diffusion:50,100@1", "1.0 is not from 0 to 0.999. Received 'diffusion:50,100@1'."),
     ],
 )
-def test_refusals(text: str, message: str) -> None:
+def test_refuses_wrong_methods_and_settings(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         parse_chain(text)

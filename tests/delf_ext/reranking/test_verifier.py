@@ -19,7 +19,7 @@ def photographs(prefix: str, number: int) -> ImageList:
 
 
 def features_of(images: ImageList) -> LocalFeatures:
-    """Two images of one number show the same 40 points."""
+    """Return features in which images with the same number show the same 40 points."""
     points, descriptors = [], []
     for name in images.ids:
         rng = np.random.default_rng(int(name[1:]))
@@ -35,7 +35,7 @@ def features_of(images: ImageList) -> LocalFeatures:
 
 
 class Extraction:
-    """Features as they are asked for; a photograph takes a second by the injected clock, and what is known none."""
+    """Fake extraction: a new image takes a second by the injected clock, a known one no time."""
 
     def __init__(self) -> None:
         self.now_s, self.known, self.asked = 0.0, set[str](), 0
@@ -76,7 +76,7 @@ def verifier_for(extraction: Extraction) -> Verifier:
     )
 
 
-def test_without_a_limit_it_is_rerank_geometric_and_only_candidates_are_asked_for(
+def test_unlimited_equals_rerank_geometric_and_extracts_candidates_only(
     ranking: Ranking,
 ) -> None:
     extraction = Extraction()
@@ -104,9 +104,7 @@ def test_without_a_limit_it_is_rerank_geometric_and_only_candidates_are_asked_fo
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, 12.0, 17.0, 29.0, 35.0, 1000.0])
-def test_whatever_the_budget_the_reached_are_final_and_the_rest_untouched(
-    ranking: Ranking, seconds: float
-) -> None:
+def test_deadline_leaves_unreached_queries_unchanged(ranking: Ranking, seconds: float) -> None:
     whole = verifier_for(Extraction())(ranking, 4, Deadline())
     extraction = Extraction()
     verifier = verifier_for(extraction)
@@ -123,6 +121,6 @@ def test_whatever_the_budget_the_reached_are_final_and_the_rest_untouched(
     )
 
 
-def test_an_earlier_cut_stays_told(ranking: Ranking) -> None:
+def test_incomplete_queries_stay_incomplete(ranking: Ranking) -> None:
     cut = dataclasses.replace(ranking, complete=np.arange(NUM_QUERIES) != 3)
     assert (verifier_for(Extraction())(cut, 2, Deadline()).complete == cut.complete).all()
