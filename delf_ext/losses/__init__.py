@@ -1,1 +1,1 @@
-"""One loss per file: an embedding or logits with labels in, one number out. `build.py` makes them from a recipe."""
+"""Compute losses, one per file, from embeddings or logits and labels; `build.py` builds them."""

@@ -1,4 +1,4 @@
-"""From the loss records of a recipe to losses. A new loss is one file and one line here."""
+"""Build the losses of a recipe. A new loss is one file and one line here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from delf_ext.recipes.part import Part, not_built
 
 @singledispatch
 def build_loss(config: Part, head: str) -> Loss:
-    """Return the loss of a record on the head of that name. Raises: UsageError for a loss that is not built yet."""
+    """Build a loss that reads the head of this name; raise UsageError if it is not built yet."""
     raise not_built(config, build_loss)
 
 

@@ -1,4 +1,4 @@
-"""Push away the wrong products that look most alike."""
+"""Compute the loss on the most similar images of other classes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from delf_ext.recipes.schema import HardestNegatives
 def hardest_negatives(
     embedding: tf.Tensor, labels: tf.Tensor, config: HardestNegatives
 ) -> tf.Tensor:
-    """Return the mean pair loss against "same class" over each image's `top_k` most similar images of other classes.
+    """Compute the mean pair loss over the `top_k` hardest negatives of each image.
 
-    The original names this loss ("max negative loss", top_k 5) without a formula; this is its pair loss on the hardest
-    negatives. An image with fewer negatives counts those it has; a batch of one class is 0.
+    The hardest negatives are the most similar images of other classes. An image with fewer
+    negatives counts the ones it has. The 2018 original names this loss ("max negative loss",
+    top_k 5) without a formula; here it is its pair loss, with "same class" as the wrong answer.
 
     Args:
-        embedding: [B, D] of unit length.
-        labels: [B] int.
+        embedding: float [B, D], unit length.
+        labels: int [B].
+        config: number of negatives, scale and offset of the pair loss.
+
+    Returns:
+        float32 scalar; 0 for a batch of one class.
     """
     similarity = tf.cast(tf.matmul(embedding, embedding, transpose_b=True), tf.float32)
     negative = tf.not_equal(labels[:, None], labels[None, :])
+    # -2 is below every cosine.
     masked = tf.where(negative, similarity, -2.0 * tf.ones_like(similarity))
     hardest, _ = tf.math.top_k(masked, k=tf.minimum(config.top_k, tf.shape(labels)[0]))
     counts = tf.cast(hardest > -1.5, tf.float32)

@@ -1,4 +1,4 @@
-"""The contract of a loss, and how a function of one tensor becomes one."""
+"""Define the interface of a loss, and make losses of functions of one tensor."""
 
 from __future__ import annotations
 
@@ -11,40 +11,63 @@ from delf_ext.recipes import schema
 
 
 class Targets(NamedTuple):
-    """What a batch shows: labels [B] int; label_paths [B, L] int, -1 pads, or None."""
+    """Ground truth of a batch.
+
+    Attributes:
+        labels: int [B].
+    """
 
     labels: tf.Tensor
-    label_paths: tf.Tensor | None = None
 
 
 class HeadOutput(Protocol):
-    """What a loss reads of a head: see `models.heads.HeadOutput`."""
+    """Part of `models.heads.HeadOutput` that losses read."""
 
     @property
-    def vector(self) -> tf.Tensor: ...
+    def vector(self) -> tf.Tensor:
+        """Vectors [B, d], not normalised."""
+
     @property
-    def logits(self) -> tf.Tensor | None: ...
+    def logits(self) -> tf.Tensor | None:
+        """Logits [B, C], if the head has a classifier."""
+
     @property
-    def parts(self) -> tf.Tensor | None: ...
+    def parts(self) -> tf.Tensor | None:
+        """Vectors of parts [B, M, d], if the head has parts."""
 
 
 class Output(Protocol):
-    """What a loss reads of a model: see `models.heads.Output`."""
+    """Part of `models.heads.Output` that losses read."""
 
     @property
-    def heads(self) -> Mapping[str, Any]: ...
+    def heads(self) -> Mapping[str, Any]:
+        """Output of each head by name."""
 
 
 class Loss(Protocol):
-    """Call: (output of the model, targets) -> scalar, a mean over the batch."""
+    """Function that computes the loss of a batch."""
 
-    def __call__(self, output: Output, targets: Targets) -> tf.Tensor: ...
+    def __call__(self, output: Output, targets: Targets) -> tf.Tensor:
+        """Compute the mean loss of a batch.
+
+        Args:
+            output: of a model.
+            targets: ground truth of the batch.
+
+        Returns:
+            float32 scalar.
+        """
 
 
 def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], Loss]:
-    """Return a builder (config, head) -> Loss from a function (tensor, labels, config) -> scalar.
+    """Make a builder of losses from a function of one tensor.
 
-    The tensor is what `config.reads` names: the head's unit vectors [B, d], its logits [B, C] or its parts [B, M, d].
+    Args:
+        function: takes the tensor that `config.reads` names, the labels and the config; returns a
+            scalar. The tensor is unit vectors [B, d], logits [B, C] or parts [B, M, d] of the head.
+
+    Returns:
+        A function of the config and the name of a head that returns the loss.
     """
 
     def build(config: schema.Loss, head: str) -> Loss:
@@ -56,7 +79,7 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
     return build
 
 
-def _read(head: HeadOutput, what: str) -> tf.Tensor:
-    if what == "embedding":
+def _read(head: HeadOutput, field: str) -> tf.Tensor:
+    if field == "embedding":
         return tf.math.l2_normalize(head.vector, axis=-1)
-    return tf.cast(getattr(head, what), tf.float32)
+    return tf.cast(getattr(head, field), tf.float32)

@@ -1,4 +1,4 @@
-"""Softmax over cosines: the class directions are proxies of the classes."""
+"""Compute the normalized softmax loss, over cosines between embeddings and class directions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from delf_ext.recipes.schema import NormSoftmax
 
 
 def norm_softmax(logits: tf.Tensor, labels: tf.Tensor, config: NormSoftmax) -> tf.Tensor:
-    """Return the mean of -log(exp(cos_y / T) / sum_z exp(cos_z / T)). Source: Zhai and Wu, arXiv:1811.12649, eq. 2.
+    """Compute the mean of -log(exp(cos_y / T) / sum_z exp(cos_z / T)).
+
+    Source: Zhai and Wu, arXiv:1811.12649, eq. 2.
 
     Args:
-        logits: [B, C] float32, cosines between embedding and class directions.
-        labels: [B] int.
+        logits: float32 [B, C], cosines between embeddings and class directions.
+        labels: int [B].
         config: its temperature is T.
+
+    Returns:
+        float32 scalar.
     """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits / config.temperature

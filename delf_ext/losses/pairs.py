@@ -1,7 +1,8 @@
-"""Are these two photographs of one product?
+"""Compute losses on pairs of images: do they show the same product?
 
-Both losses look at the pairs (0, 1), (2, 3), ... of a batch; `data_io.sampling` orders batches so that half of them are
-of one class. The original's numbers: cosine 0.5 is an even bet, 1.0 is certain.
+The pairs are the images (0, 1), (2, 3), ... of a batch. `data_io.sampling` orders batches so that
+half of the pairs are of one class. With the settings of the 2018 original, a cosine of 0.5 means a
+probability of 1/2, and a cosine of 1.0 means nearly 1.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from delf_ext.recipes.schema import PairSimilarity, PairSquaredError
 
 
 def pair_similarities(embedding: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the cosine of each pair [B/2], and 1.0 where it shows one class [B/2].
+    """Compute the cosine of each pair.
 
     Args:
-        embedding: [B, D] of unit length.
-        labels: [B] int.
+        embedding: float [B, D], unit length.
+        labels: int [B].
+
+    Returns:
+        Cosines float32 [B/2], and float32 [B/2] with 1.0 for pairs of one class and 0.0 for others.
     """
     cosine = tf.reduce_sum(embedding[0::2] * embedding[1::2], axis=1)
     same = tf.cast(tf.equal(labels[0::2], labels[1::2]), tf.float32)
@@ -24,7 +28,18 @@ def pair_similarities(embedding: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tenso
 
 
 def pair_similarity(embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilarity) -> tf.Tensor:
-    """Return the mean sigmoid cross-entropy of (cosine - offset) * scale. Source: the hackathon system."""
+    """Compute the mean sigmoid cross-entropy of (cosine - offset) * scale.
+
+    Source: the 2018 original.
+
+    Args:
+        embedding: float [B, D], unit length.
+        labels: int [B].
+        config: scale and offset.
+
+    Returns:
+        float32 scalar.
+    """
     cosine, same = pair_similarities(embedding, labels)
     logits = (cosine - config.offset) * config.scale
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=same, logits=logits))
@@ -33,6 +48,18 @@ def pair_similarity(embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilar
 def pair_squared_error(
     embedding: tf.Tensor, labels: tf.Tensor, config: PairSquaredError
 ) -> tf.Tensor:
-    """Return the mean squared error of the same sigmoid. Source: the original's help, "jointly using squared loss"."""
+    """Compute the mean squared error of the sigmoid of (cosine - offset) * scale.
+
+    Source: the help of the 2018 original, "jointly using squared loss".
+
+    Args:
+        embedding: float [B, D], unit length.
+        labels: int [B].
+        config: scale and offset.
+
+    Returns:
+        float32 scalar.
+    """
     cosine, same = pair_similarities(embedding, labels)
-    return tf.reduce_mean(tf.square(tf.sigmoid((cosine - config.offset) * config.scale) - same))
+    probability = tf.sigmoid((cosine - config.offset) * config.scale)
+    return tf.reduce_mean(tf.square(probability - same))

@@ -1,4 +1,4 @@
-"""Which product is it? Softmax cross-entropy, and the original's squared error of the softmax."""
+"""Compute softmax cross-entropy, with the squared error of the 2018 original on request."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from delf_ext.recipes.schema import SoftmaxCrossEntropy
 def softmax_cross_entropy(
     logits: tf.Tensor, labels: tf.Tensor, config: SoftmaxCrossEntropy
 ) -> tf.Tensor:
-    """Return the mean cross-entropy, plus the mean squared error of the softmax where the recipe asks for it.
+    """Compute the mean cross-entropy, plus the mean squared error of the softmax on request.
 
     Args:
-        logits: [B, C] float32.
-        labels: [B] int.
-        config: label_smoothing moves that share of the target to all classes alike (Szegedy et al. 2016).
+        logits: float32 [B, C].
+        labels: int [B].
+        config: label_smoothing spreads this share of the target evenly over all classes (Szegedy
+            et al. 2016); squared_error adds the squared error, against unsmoothed targets.
+
+    Returns:
+        float32 scalar.
     """
     targets = tf.one_hot(labels, tf.shape(logits)[1])
     if config.label_smoothing:

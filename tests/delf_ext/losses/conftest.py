@@ -1,4 +1,4 @@
-"""Vectors that the tests of the losses share."""
+"""Provide labels and embeddings to the tests of the losses."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def labels() -> np.ndarray:
 
 @pytest.fixture(params=range(4))
 def embedding(request: pytest.FixtureRequest) -> np.ndarray:
-    """[8, 5] float64 of unit length, one set for each seed."""
+    """Return float64 [8, 5] of unit length, one set for each seed."""
     vectors = np.random.default_rng(request.param).normal(size=(8, 5))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
 def at_degrees() -> Callable[..., tf.Tensor]:
-    """Angles in degrees -> unit vectors in the plane, [B, 2]."""
+    """Return a function from angles in degrees to unit vectors float32 [B, 2]."""
 
     def vectors(*angles: float) -> tf.Tensor:
-        turns = [math.radians(angle) for angle in angles]
-        return tf.constant([[math.cos(turn), math.sin(turn)] for turn in turns], tf.float32)
+        radians = [math.radians(angle) for angle in angles]
+        return tf.constant([[math.cos(r), math.sin(r)] for r in radians], tf.float32)
 
     return vectors

@@ -1,4 +1,4 @@
-"""Losses as a recipe names them: what each reads of its head, and what is not built."""
+"""Check the losses built from a recipe: what each reads, and which are not built."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ALL_FLAGS = ("train_logits", "train_sim", "train_sim_dist", "train_max_neg", "tr
 
 
 def output_of(vector: Any, logits: Any = None) -> Output:
-    """A model's output with one head, "main", beside one that no loss may read."""
+    """Return a model's output with the head "main" and a head of NaN that no loss may read."""
     other = HeadOutput(tf.fill([1, 1], float("nan")))
     return Output(tf.zeros([1, 1]), {"other": other, "main": HeadOutput(vector, logits)}, {})
 
 
 @pytest.mark.parametrize("config", BUILT, ids=lambda config: type(config).__name__)
-def test_a_loss_reads_unit_vectors_or_logits_of_its_head(config: schema.Loss, labels: np.ndarray):
+def test_loss_reads_unit_vectors_or_logits_of_its_head(config: schema.Loss, labels: np.ndarray):
     rng = np.random.default_rng(0)
     vector, logits = (tf.constant(rng.normal(0, 3, (8, n)), tf.float32) for n in (5, 3))
     loss = build_loss(config, "main")(output_of(vector, logits), Targets(tf.constant(labels)))
@@ -51,7 +51,7 @@ REGISTERED = [kind for kind in build_loss.registry if kind is not object and kin
 
 
 @pytest.mark.parametrize("kind", REGISTERED, ids=lambda kind: kind.__name__)
-def test_every_loss_that_is_registered_is_a_finite_number(
+def test_every_registered_loss_is_finite(
     kind: type[schema.Loss],
     labels: np.ndarray,
 ):
@@ -61,7 +61,7 @@ def test_every_loss_that_is_registered_is_a_finite_number(
     assert loss.shape == () and np.isfinite(float(loss))
 
 
-def test_a_loss_that_is_not_built_says_which_are():
+def test_error_of_a_loss_not_built_lists_those_built():
     built = ", ".join(sorted(kind.__name__ for kind in REGISTERED))
     others = [kind for kind in schema.Loss.__subclasses__() if kind not in REGISTERED]
     for kind in (*others, schema.Constant):
@@ -70,13 +70,13 @@ def test_a_loss_that_is_not_built_says_which_are():
         assert str(caught.value) == f"{kind.__name__} is not built yet. Built: {built}."
 
 
-def test_a_mining_that_is_not_built_is_refused_before_training():
+def test_mining_that_is_not_built_is_refused_when_the_loss_is_built():
     message = r'^Triplet\.mining "semi_hard" is not built yet\. Built: "batch_hard"\.$'
     with pytest.raises(UsageError, match=message):
         build_loss(schema.Triplet(mining="semi_hard"), "main")
 
 
-def test_a_loss_on_parts_reads_the_parts():
+def test_loss_on_parts_reads_the_parts():
     parts = tf.constant(np.arange(12, dtype=np.float32).reshape(2, 3, 2))
     head = HeadOutput(tf.zeros([2, 2]), parts=tf.cast(parts, tf.bfloat16))
     total = on_head(lambda tensor, labels, config: tf.reduce_sum(tensor) + config.margin)
@@ -85,17 +85,17 @@ def test_a_loss_on_parts_reads_the_parts():
     assert float(found) == 66.5 and found.dtype == tf.float32
 
 
-COMPARING = [config for config in BUILT if config.compares]
+LOSSES_ON_PAIRS = [config for config in BUILT if config.compares]
 
 
-@pytest.mark.parametrize("config", COMPARING, ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("config", LOSSES_ON_PAIRS, ids=lambda config: type(config).__name__)
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 0, 1]], ids=str)
-def test_gradients_are_finite_where_embeddings_coincide(
+def test_gradients_are_finite_if_embeddings_are_equal(
     config: schema.Loss,
     labels: list[int],
     at_degrees: Callable,
 ):
-    """Cosine 1 and distance 0: a photograph twice in a batch, or a network that has collapsed."""
+    """Cosine 1 and distance 0: an image is twice in a batch, or the network has collapsed."""
     vector = tf.Variable(at_degrees(30, 30, 30, 30))
     with tf.GradientTape() as tape:
         loss = build_loss(config, "main")(output_of(vector), Targets(tf.constant(labels)))
@@ -103,16 +103,17 @@ def test_gradients_are_finite_where_embeddings_coincide(
     assert np.isfinite(tape.gradient(loss, vector).numpy()).all()
 
 
-def test_bfloat16_embeddings_and_logits_are_summed_in_float32(at_degrees: Callable):
-    vector, logits = tf.cast(at_degrees(0, 60, 90, 180), tf.bfloat16), tf.zeros([4, 2], tf.bfloat16)
+def test_losses_of_bfloat16_are_float32(at_degrees: Callable):
+    vector = tf.cast(at_degrees(0, 60, 90, 180), tf.bfloat16)
+    logits = tf.zeros([4, 2], tf.bfloat16)
     labels = tf.constant([0, 0, 1, 1])
     for config in BUILT:
         loss = build_loss(config, "main")(output_of(vector, logits), Targets(labels))
         assert loss.dtype == tf.float32
 
 
-def test_the_originals_flags_name_weigh_and_place_the_losses():
-    """Each flag's own weight; logits on the head of that name, the others on "similarity"."""
+def test_flags_of_the_original_set_names_weights_and_heads_of_losses():
+    """The loss "logits" is on the head "logits", the others are on "similarity"."""
     weights = {"logits": 2.0, "sim": 3.0, "sim_dist": 0.0, "max_neg": 0.5, "triplet": 7.0}
     flags = {f"{name}_weight": weight for name, weight in weights.items()}
     chosen = dict.fromkeys(ALL_FLAGS, True)

@@ -1,4 +1,4 @@
-"""Normalized softmax: against its formula in float64, and at the ends of its domain."""
+"""Check normalized softmax against its formula in float64, and for cosines of 1 and -1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from delf_ext.recipes.schema import NormSoftmax
 
 
 def by_hand(cosines: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    """Follow Zhai and Wu, arXiv:1811.12649, eq. 2, in float64."""
+    """Compute Zhai and Wu, arXiv:1811.12649, eq. 2, in float64."""
     powers = np.exp(cosines.astype(np.float64) / temperature)
     return float(np.mean(-np.log(powers[np.arange(len(labels)), labels] / powers.sum(axis=1))))
 
@@ -28,7 +28,7 @@ def test_norm_softmax_equals_its_formula() -> None:
 
 
 def test_norm_softmax_has_the_golden_value_of_two_classes() -> None:
-    """ln(1 + exp(-0.1 / 0.05)) = ln(1 + exp(-2)) for cosines .6 and .5, and 2 more when the other class is right."""
+    """By hand: ln(1 + exp(-0.1 / 0.05)) for class 0; 2 more if class 1 is right."""
     cosines = tf.constant([[0.6, 0.5]])
     assert float(norm_softmax(cosines, tf.constant([0]), NormSoftmax())) == pytest.approx(
         0.1269280, abs=1e-6
@@ -45,7 +45,7 @@ def test_gradients_are_finite_at_cosines_of_one() -> None:
     assert np.isfinite(tape.gradient(loss, cosines).numpy()).all()
 
 
-def test_a_temperature_of_zero_is_refused() -> None:
+def test_temperature_of_zero_is_refused() -> None:
     with pytest.raises(
         UsageError, match=r"NormSoftmax\.temperature must be above 0\. Received 0\.0\."
     ):

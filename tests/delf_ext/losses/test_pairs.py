@@ -1,4 +1,4 @@
-"""Pair losses against float64 twins and values worked out by hand."""
+"""Check pair losses against float64 versions and values by hand."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from delf_ext.losses.pairs import pair_similarities, pair_similarity, pair_squar
 from delf_ext.recipes.schema import PairSimilarity, PairSquaredError
 
 
-def pairs_twin(embedding: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def slow_pairs(embedding: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = range(0, len(labels), 2)
     cosines = [embedding[i] @ embedding[i + 1] for i in rows]
     return np.array(cosines), np.array([labels[i] == labels[i + 1] for i in rows])
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(32.0, 0.5), (7.0, -0.2)])
-def test_both_agree_with_their_twins(
+def test_pair_losses_equal_float64_versions(
     embedding: np.ndarray,
     labels: np.ndarray,
     scale: float,
     offset: float,
 ):
-    cosine, same = pairs_twin(embedding, labels)
-    vectors, classes = tf.constant(embedding, tf.float32), tf.constant(labels)
+    cosine, same = slow_pairs(embedding, labels)
+    vectors = tf.constant(embedding, tf.float32)
+    classes = tf.constant(labels)
     found = pair_similarities(vectors, classes)
     np.testing.assert_allclose(found[0], cosine, atol=1e-6)
     assert found[1].numpy().tolist() == same.tolist()
@@ -43,30 +44,33 @@ def test_both_agree_with_their_twins(
 @pytest.mark.parametrize(
     ("angle", "labels", "cross_entropy", "squared"),
     [
-        (60, [0, 0], math.log(2), 0.25),  # cosine 0.5 is an even bet
+        # Cosine 0.5 means a probability of 1/2.
+        (60, [0, 0], math.log(2), 0.25),
         (60, [0, 1], math.log(2), 0.25),
         (0, [0, 0], math.log1p(math.exp(-16)), 0.0),
         (0, [0, 1], 16 + math.log1p(math.exp(-16)), 1.0),
-        (180, [0, 0], 48.0, 1.0),  # (-1 - 0.5) * 32
+        # (-1 - 0.5) * 32 = -48.
+        (180, [0, 0], 48.0, 1.0),
     ],
 )
-def test_golden_pairs(
+def test_pair_losses_equal_golden_values(
     at_degrees: Callable,
     angle: float,
     labels: list[int],
     cross_entropy: float,
     squared: float,
 ):
-    """By hand from (cosine - 0.5) * 32 in a sigmoid. Source: DESIGN section 7."""
-    embedding, classes = at_degrees(0, angle), tf.constant(labels)
+    """By hand, from (cosine - 0.5) * 32 in a sigmoid. Source: settings of the 2018 original."""
+    embedding = at_degrees(0, angle)
+    classes = tf.constant(labels)
     found = pair_similarity(embedding, classes, PairSimilarity())
     assert float(found) == pytest.approx(cross_entropy, rel=1e-4, abs=1e-9)
     found = pair_squared_error(embedding, classes, PairSquaredError())
     assert float(found) == pytest.approx(squared, abs=1e-5)
 
 
-def test_pairs_are_neighbours_of_the_batch_and_no_others(at_degrees: Callable):
-    """(0, 1) of one class and (2, 3) of two, although 0 and 2 are of one class as well."""
+def test_pairs_are_consecutive_images_of_the_batch(at_degrees: Callable):
+    """Images 0 and 2 are of one class too, but they are no pair."""
     cosine, same = pair_similarities(at_degrees(0, 60, 0, 90), tf.constant([4, 4, 4, 7]))
     np.testing.assert_allclose(cosine, [0.5, 0.0], atol=1e-6)
     assert same.numpy().tolist() == [1.0, 0.0]

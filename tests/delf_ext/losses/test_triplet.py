@@ -1,4 +1,4 @@
-"""The batch-hard triplet loss against a float64 twin and by hand."""
+"""Check the batch-hard triplet loss against a float64 version and values by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from delf_ext.losses.triplet import triplet
 from delf_ext.recipes.schema import Triplet
 
 
-def twin(embedding: np.ndarray, labels: np.ndarray, margin: float) -> float:
+def slow_loss(embedding: np.ndarray, labels: np.ndarray, margin: float) -> float:
     distance = np.linalg.norm(embedding[:, None] - embedding[None], axis=2)
     rows = range(len(labels))
     losses = []
@@ -25,18 +25,19 @@ def twin(embedding: np.ndarray, labels: np.ndarray, margin: float) -> float:
 
 
 @pytest.mark.parametrize("margin", [0.1, 1.0])
-def test_it_agrees_with_its_twin(embedding: np.ndarray, labels: np.ndarray, margin: float):
+def test_loss_equals_float64_version(embedding: np.ndarray, labels: np.ndarray, margin: float):
     found = triplet(tf.constant(embedding, tf.float32), tf.constant(labels), Triplet(margin))
-    assert float(found) == pytest.approx(twin(embedding, labels, margin), rel=1e-4)
+    assert float(found) == pytest.approx(slow_loss(embedding, labels, margin), rel=1e-4)
 
 
-def test_golden_triplet(at_degrees: Callable):
-    """By hand, chords 2 sin(angle / 2): classes at (0, 60) and (180, 180) degrees, margin 0.3.
+def test_loss_equals_golden_values(at_degrees: Callable):
+    """By hand: the distance of two unit vectors is 2 sin(angle / 2).
 
-    Images 0 and 1: hardest positive 1; hardest negatives 2 and sqrt 3: hinges 0 and 0.
-    With margin 1: 0 and 2 - sqrt 3.
+    Images 0 and 1 have the hardest positive at distance 1, the hardest negatives at 2 and sqrt 3.
+    So with margin 0.3 their losses are 0 and 0, with margin 1 they are 0 and 2 - sqrt 3.
     """
-    embedding, labels = at_degrees(0, 60, 180, 180), tf.constant([0, 0, 1, 1])
+    embedding = at_degrees(0, 60, 180, 180)
+    labels = tf.constant([0, 0, 1, 1])
     assert float(triplet(embedding, labels, Triplet(0.3))) == pytest.approx(0.0, abs=1e-6)
     expected = (2 - math.sqrt(3)) / 4
     assert float(triplet(embedding, labels, Triplet(1.0))) == pytest.approx(expected, rel=1e-4)
