@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_io.artifacts import write_text
-from data_io.augmentation import side_before
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import Log
 from data_io.records import ImageList
-from data_io.sampling import epoch_batches
 from data_io.splits import dense_labels
-from data_io.stores.pixels import PixelCache
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.app.starting_weights import copy_weights, parent_recipe
-from delf_ext.app.trainable import augmentations, require_trainable
+from delf_ext.app.trainable import require_trainable
+from delf_ext.app.training_batches import (
+    Batches,
+    batches_of_feature_maps,
+    batches_of_images,
+    plan_epoch,
+)
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
@@ -115,7 +118,7 @@ class Job:
             self.log(f"{num_single} classes have one image: their pairs show it twice")
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Return the image rows of all batches of an epoch.
+        """Return the image rows of the batches of an epoch.
 
         Args:
             epoch: number of the epoch, from 0.
@@ -123,14 +126,7 @@ class Job:
         Returns:
             int [steps, batch size], rows of `images`.
         """
-        sampling = self.recipe.sampling
-        labels = self.images.known_labels("training")
-        batch_size = sampling.batch_size
-        seed = self.settings.seed
-        if isinstance(sampling, schema.PxK):
-            return epoch_batches(labels, batch_size, seed, epoch, "classes", sampling.images)
-        kind = "pairs" if isinstance(sampling, schema.Pairs) else "shuffled"
-        return epoch_batches(labels, batch_size, seed, epoch, kind)
+        return plan_epoch(self.recipe.sampling, self.images, self.settings.seed, epoch)
 
     def start(
         self, weights: str, from_run: str | Path | None, data_path: str, infer: dict[str, Any]
@@ -265,9 +261,9 @@ class Job:
         Returns:
             Means of the losses in the last epoch.
         """
-        from delf_ext.training.loop import Progress, train
+        from delf_ext.training.loop import RunSettings, train
 
-        progress = Progress(
+        settings = RunSettings(
             run_dir=self.run_dir,
             log=self.log,
             evaluate=self._evaluation(model),
@@ -275,46 +271,13 @@ class Job:
             resume=resume,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
         )
-        trunk = self.recipe.model.trunk
-        batches = self._feature_batches(model) if trunk.is_frozen else self._image_batches()
-        return train(self.recipe, model, batches, len(self.plan(0)), progress)
+        return train(self.recipe, model, self._batches(model), len(self.plan(0)), settings)
 
-    def _image_batches(self) -> Callable[[int, int], Any]:
-        """Return (epoch, first step) -> tf.data of images and labels."""
-        from data_io.batches import image_batches
-        from delf_ext.training.loop import stage_of
-
-        recipe = self.recipe
-        seed = self.settings.seed
-        changes = augmentations(recipe.input)
-        cache = self.settings.pixel_cache or None
-        if cache:
-            pixel_cache = PixelCache(cache, side_before(recipe.input.size_px, changes))
-            self.log(pixel_cache.statement(len(self.images)))
-
-        def batches(epoch: int, first_step: int) -> Any:
-            size_px = stage_of(recipe.stages, epoch).size_px or recipe.input.size_px
-            rows = self.plan(epoch)
-            return image_batches(
-                self.images, rows, size_px, changes, seed, epoch, first_step, cache
-            )
-
-        return batches
-
-    def _feature_batches(self, model: EmbeddingModel) -> Callable[[int, int], Any]:
-        """Return (epoch, first step) -> tf.data of stored feature maps of the trunk, and labels."""
-        from data_io.batches import feature_batches
-        from delf_ext.features.feature_maps import stored_feature_maps
-
-        size_px = self.recipe.input.size_px
-        folder = self.run_dir / "features"
-        maps = stored_feature_maps(model, size_px, self.images, folder, self.recipe.batch_size)
-        labels = self.images.known_labels("training")
-
-        def batches(epoch: int, first_step: int) -> Any:
-            return feature_batches(maps, labels, self.plan(epoch), first_step)
-
-        return batches
+    def _batches(self, model: EmbeddingModel) -> Batches:
+        if self.recipe.model.trunk.is_frozen:
+            folder = self.run_dir / "features"
+            return batches_of_feature_maps(self.recipe, self.images, self.plan, model, folder)
+        return batches_of_images(self.recipe, self.images, self.plan, self.settings, self.log)
 
     def _evaluation(self, model: EmbeddingModel) -> Evaluate | None:
         """Return a function that measures the model on the validation lists; None without them."""
