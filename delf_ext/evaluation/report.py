@@ -78,22 +78,23 @@ def write_report(
     definitions = DEFINITIONS
     if any(result.evidence for result in results):
         definitions = DEFINITIONS | INLIERS_DEFINITION
+    facts_html = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in header.items()
+    )
+    definitions_html = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()
+    )
+    common, _ = common_hits(results)
     page = PAGE.substitute(
         title=escape(title),
         style=STYLE,
-        facts="".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
-            for name, value in header.items()
-        ),
+        facts=facts_html,
         notes=escape(" ".join(notes(rows))),
         table=_table(rows),
         charts=_chart("mAP", rows, _map_of) + _chart("Recall@1", rows, _recall_of),
-        pictures=sections_html(
-            source, results, common_hits(results)[0], max_queries, top, seed, draw_match
-        ),
-        definitions="".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()
-        ),
+        pictures=sections_html(source, results, common, max_queries, top, seed, draw_match),
+        definitions=definitions_html,
     )
     write_text(path, page)
     return Path(path)

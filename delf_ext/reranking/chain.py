@@ -226,7 +226,8 @@ def _searched(
     step: Step, state: _State, deadline: Deadline, embeddings_of: Callable[[slice], np.ndarray]
 ) -> _State:
     """Search again with new embeddings; queries not reached keep their ranking and embedding."""
-    query, before = state.query, state.ranking
+    query = state.query
+    before = state.ranking
     num_queries = len(query)
     reached = np.zeros(num_queries, bool)
     embeddings = query.embeddings.copy()

@@ -35,9 +35,11 @@ def random_hits(seed: int, num_queries: int = 30) -> Hits:
 
 
 def test_rows_hold_the_metrics_and_the_paired_difference() -> None:
-    first, second = random_hits(0), random_hits(1)
+    first = random_hits(0)
+    second = random_hits(1)
     rows = compare([Evaluated("first", first), Evaluated("second", second, num_skipped=3)], seed=5)
-    a, b = average_precisions(first), average_precisions(second)
+    a = average_precisions(first)
+    b = average_precisions(second)
     assert [row.name for row in rows] == ["first", "second"]
     assert rows[1].mean_average_precision == pytest.approx(b.mean()) and rows[
         1
@@ -91,7 +93,9 @@ def test_table_is_aligned() -> None:
         seed=0,
     )
     lines = format_table(rows).splitlines()
-    header, first, second = lines[0], lines[2], lines[3]
+    header = lines[0]
+    first = lines[2]
+    second = lines[3]
     assert header.split()[:4] == ["mAP", "95", "%", "R@1"]
     assert (
         " ".join(first.split())

@@ -85,7 +85,8 @@ def test_identical_inputs_do_not_differ(values: list[float], seed: int) -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
 def test_swapping_the_methods_changes_the_sign(pairs: list[tuple[float, float]]) -> None:
     a, b = np.array(pairs).T
-    forth, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    forth = paired_bootstrap(a, b)
+    back = paired_bootstrap(b, a)
     assert [forth.mean, forth.low, forth.high] == pytest.approx([-back.mean, -back.high, -back.low])
     assert forth.p_value == back.p_value and 0 < forth.p_value <= 1
     assert forth.low - 1e-12 <= forth.mean <= forth.high + 1e-12

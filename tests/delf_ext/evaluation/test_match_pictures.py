@@ -10,7 +10,9 @@ from data_io.records import ImageKeypoints
 from delf_ext.evaluation.match_pictures import CAPTION_PX, GAP_PX, draw_match, save_picture, stack
 from delf_ext.geometry.verification import Verification, VerifyConfig, verify
 
-QUERY_PX, GALLERY_PX, HEIGHT_PX = (320, 240), (400, 200), 240
+QUERY_PX = (320, 240)
+GALLERY_PX = (400, 200)
+HEIGHT_PX = 240
 GRAY = 128
 
 
@@ -31,10 +33,8 @@ class Pair:
 
     def __init__(self) -> None:
         points = np.random.default_rng(0).uniform((20, 20), (300, 220), (60, 2))
-        self.query, self.gallery = (
-            keypoints(points, QUERY_PX, 1),
-            keypoints(points / 2 + (150, 30), GALLERY_PX, 1),
-        )
+        self.query = keypoints(points, QUERY_PX, 1)
+        self.gallery = keypoints(points / 2 + (150, 30), GALLERY_PX, 1)
         self.stranger = keypoints(np.random.default_rng(5).uniform(20, 180, (60, 2)), GALLERY_PX, 6)
         self.verification = self.verify(self.gallery)
 
@@ -68,16 +68,10 @@ def is_coloured(picture: np.ndarray) -> np.ndarray:
 
 def test_images_are_side_by_side_over_a_caption(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
-    assert picture.shape == (
-        HEIGHT_PX + CAPTION_PX,
-        320 + GAP_PX + 480,
-        3,
-    )  # the gallery image is 400 x 200, shown 1.2 times larger
-    assert (
-        (picture[2, 2] == GRAY).all()
-        and (picture[2, -2] == GRAY).all()
-        and (picture[HEIGHT_PX:, :2] < 40).all()
-    )
+    # The gallery image is 400 x 200, shown 1.2 times larger.
+    assert picture.shape == (HEIGHT_PX + CAPTION_PX, 320 + GAP_PX + 480, 3)
+    assert (picture[2, 2] == GRAY).all() and (picture[2, -2] == GRAY).all()
+    assert (picture[HEIGHT_PX:, :2] < 40).all()
 
 
 def test_an_inlier_has_a_coloured_dot_at_both_ends_and_a_line_between(pair: Pair) -> None:
@@ -95,18 +89,14 @@ def test_an_inlier_has_a_coloured_dot_at_both_ends_and_a_line_between(pair: Pair
 
 def test_query_border_follows_the_transform(pair: Pair) -> None:
     picture = pair.draw(pair.gallery, pair.verification)
-    for x, y in (
-        (150, 90),
-        (309.5, 90),
-        (230, 30),
-        (230, 149.5),
-    ):  # the middles of its four sides in the gallery image
-        column, row = round((x + 0.25) * 1.2 + 320 + GAP_PX), round((y + 0.25) * 1.2)
+    middles_of_sides = ((150, 90), (309.5, 90), (230, 30), (230, 149.5))
+    for x, y in middles_of_sides:
+        column = round((x + 0.25) * 1.2 + 320 + GAP_PX)
+        row = round((y + 0.25) * 1.2)
         window = picture[row - 3 : row + 4, column - 3 : column + 4]
         assert window.min(axis=-1).max() > 200, (x, y)
-    assert (
-        picture[:HEIGHT_PX, 320 : 320 + GAP_PX].min(axis=-1).max() < 200
-    )  # and nothing of it beside the photograph
+    # Nothing of the border is beside the image.
+    assert picture[:HEIGHT_PX, 320 : 320 + GAP_PX].min(axis=-1).max() < 200
 
 
 def test_pair_without_transform_has_pale_points_only(pair: Pair) -> None:
@@ -139,11 +129,10 @@ def test_caption_shows_acceptance_and_stays_inside(pair: Pair) -> None:
 
 
 def test_tall_and_wide_images_keep_their_proportions() -> None:
-    tall, wide = (40, 400), (900, 30)
-    query, gallery = (
-        keypoints(np.array([[3.0, 4.0]]), tall, 1),
-        keypoints(np.array([[3.0, 4.0]]), wide, 1),
-    )
+    tall = (40, 400)
+    wide = (900, 30)
+    query = keypoints(np.array([[3.0, 4.0]]), tall, 1)
+    gallery = keypoints(np.array([[3.0, 4.0]]), wide, 1)
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
     picture = draw_match(gray(tall), gray(wide), query, gallery, nothing, "t", height_px=200)
     assert picture.size == (20 + GAP_PX + 400, 200 + CAPTION_PX)

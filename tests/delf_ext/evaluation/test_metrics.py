@@ -48,7 +48,9 @@ def hits_from(
 def evaluations(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], list[list[int]], int]:
     """Draw rows, relevant, junk and G; some rankings are cut, some queries have only junk."""
     num_gallery = draw(st.integers(1, 12))
-    rows, relevant, junk = [], [], []
+    rows = []
+    relevant = []
+    junk = []
     for _ in range(draw(st.integers(1, 4))):
         roles = draw(
             st.lists(st.sampled_from("rrj..."), min_size=num_gallery, max_size=num_gallery)
@@ -67,7 +69,9 @@ def slow_average_precision(
 ) -> float:
     if not relevant:
         return math.nan
-    place, found, total = 0, 0, 0.0
+    place = 0
+    found = 0
+    total = 0.0
     for row in line:
         if row in junk:
             continue
@@ -187,7 +191,8 @@ def test_perfect_ranking_scores_one_at_any_k(num_relevant: int, num_others: int,
 @some_examples
 @given(st.randoms(use_true_random=False))
 def test_order_after_the_last_hit_does_not_matter(random) -> None:
-    relevant, tail = [3, 7], [0, 1, 2, 4, 5, 6]
+    relevant = [3, 7]
+    tail = [0, 1, 2, 4, 5, 6]
     truth = truth_of([relevant], [[]], 8)
     before = hits_of(ranking_of([[3, 0, 7, 1, 2, 4, 5, 6]], 8), truth)
     rest = [row for row in tail if row != 0]

@@ -111,7 +111,8 @@ def test_page_refers_to_no_other_file(scene: Scene, tmp_path: Path) -> None:
 def test_frames_marks_and_titles_show_relevance(scene: Scene, tmp_path: Path) -> None:
     result = scene.result("a", 1)
     text, page = scene.write(tmp_path, [result], max_queries=9, top=4)
-    hits, misses = page.of_class("hit"), page.of_class("miss")
+    hits = page.of_class("hit")
+    misses = page.of_class("miss")
     expected = sum(int((positions < 4).sum()) for positions in result.hits.positions)
     assert len(hits) == expected > 0 and len(hits) + len(misses) == 9 * 4
     assert all(tile["title"].endswith("· relevant") for tile in hits)
@@ -159,7 +160,9 @@ def test_sections_show_best_worst_and_random_queries_of_the_last_result(
     results = [scene.result("first", 1), scene.result("last", 2)]
     text, _ = scene.write(tmp_path, results, max_queries=6)
     precisions = [float(value) for value in re.findall(r"last <span>AP ([0-9.]+)</span>", text)]
-    best, worst, others = precisions[:2], precisions[2:4], precisions[4:]
+    best = precisions[:2]
+    worst = precisions[2:4]
+    others = precisions[4:]
     assert (
         len(precisions) == 6
         and best[0] >= best[1] >= max(others)
@@ -200,7 +203,8 @@ def test_header_table_and_charts_show_the_comparison(scene: Scene, tmp_path: Pat
 
 
 def test_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_path: Path) -> None:
-    pictured, bare = scene.result("pictured", 1), scene.result("bare", 2)
+    pictured = scene.result("pictured", 1)
+    bare = scene.result("bare", 2)
     text, page = scene.write(tmp_path, [Evaluated("bare", bare.hits), pictured], top=3)
     assert "bare <span>AP" not in text and "<th scope='row'>bare</th>" in text
     assert len(page.of_class("tile")) == 9 * 3
@@ -209,18 +213,19 @@ def test_result_without_ranking_has_numbers_but_no_pictures(scene: Scene, tmp_pa
 def evidence_of(result: Evaluated) -> Evidence:
     """Return evidence of the first three places: 40 inliers, accepted; 3 inliers; not verified."""
     assert result.ranking is not None
-    shape = (len(result.ranking.rows), 3)
-    found = [
+    shape = len(result.ranking.rows), 3
+    columns = [
         np.broadcast_to(np.array(values), shape).copy()
         for values in ([40, 3, -1], [True, False, False], [30.0, 0.0, 0.0])
     ]
     return Evidence(
-        result.ranking.query_ids, result.ranking.rows[:, :3].copy(), *found, np.full(shape[0], "")
+        result.ranking.query_ids, result.ranking.rows[:, :3].copy(), *columns, np.full(shape[0], "")
     )
 
 
 def test_tiles_show_inliers_before_and_after(scene: Scene, tmp_path: Path) -> None:
-    before, after = scene.result("global", 1), scene.result("re-ranked", 2)
+    before = scene.result("global", 1)
+    after = scene.result("re-ranked", 2)
     evidence = evidence_of(after)
     results = [replace(before, evidence=evidence), replace(after, evidence=evidence)]
     text, page = scene.write(tmp_path, results, max_queries=9, top=12)
@@ -228,9 +233,8 @@ def test_tiles_show_inliers_before_and_after(scene: Scene, tmp_path: Path) -> No
         sum(0 in rows[:1] for rows in evidence.rows[:1]),
         sum(0 in rows[1:2] for rows in evidence.rows[:1]),
     )
-    assert len(page.of_class("accepted")) == 2 * (
-        9 - junk_in_front[0]
-    )  # the same image wherever it stands
+    # An image has the same badge at any place.
+    assert len(page.of_class("accepted")) == 2 * (9 - junk_in_front[0])
     assert len(page.of_class("rejected")) == 2 * (9 - junk_in_front[1])
     titles = [tile["title"] for tile in page.of_class("tile")]
     assert sum(" · 40 inliers, accepted · " in title for title in titles) == len(
@@ -260,7 +264,8 @@ def test_match_pictures_show_the_first_result_of_the_last_ranking(
         asked.append((query_id, gallery_id))
         return None if query_id == "q/3" else Image.new("RGB", (300, 80), "teal")
 
-    first, last = scene.result("first", 1), scene.result("last", 2)
+    first = scene.result("first", 1)
+    last = scene.result("last", 2)
     _, page = scene.write(tmp_path, [first, last], max_queries=9, draw_match=draw)
     assert last.ranking is not None
     expected = {}

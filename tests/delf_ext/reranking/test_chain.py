@@ -20,14 +20,27 @@ from delf_ext.reranking.database_augmentation import augment_database
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.diffusion import DiffusionConfig, rerank_by_diffusion
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
-from delf_ext.reranking.query_expansion import expand_queries
+from delf_ext.reranking.query_expansion import expanded_embeddings
 from delf_ext.reranking.rankings import reranked
 
 ALL_METHODS = ("dba:4", "aqe:3@3", "k_reciprocal:8,3,0.3", "diffusion:6,20", "geometric:7")
 
 
+def expand(
+    query: GlobalFeatures,
+    gallery: GlobalFeatures,
+    ranking: Ranking,
+    num_expand: int,
+    alpha: float = 0.0,
+) -> GlobalFeatures:
+    rows = ranking.rows[:, :num_expand]
+    embeddings = expanded_embeddings(query.embeddings, gallery.embeddings, rows, alpha)
+    return GlobalFeatures(query.ids, embeddings, query.digest)
+
+
 def clustered(seed: int, num_images: int, prefix: str) -> GlobalFeatures:
-    rng, num_dims = np.random.default_rng(seed), 8
+    rng = np.random.default_rng(seed)
+    num_dims = 8
     centres = np.random.default_rng(7).standard_normal((5, num_dims))
     vectors = centres[rng.integers(0, 5, num_images)] + 0.8 * rng.standard_normal(
         (num_images, num_dims)
@@ -63,9 +76,11 @@ def turned(
     query_s: float = 0.0,
 ) -> Ranking:
     """Fake geometric verification: reverse the first candidates, one query at a time."""
-    rows, reached = ranking.rows.copy(), np.zeros(len(ranking.rows), bool)
+    rows = ranking.rows.copy()
+    reached = np.zeros(len(ranking.rows), bool)
     for block in deadline.blocks(len(rows), 1):
-        rows[block, :top_k], reached[block] = rows[block, :top_k][:, ::-1], True
+        rows[block, :top_k] = rows[block, :top_k][:, ::-1]
+        reached[block] = True
         if clock is not None:
             clock.now_s += query_s
     return reranked(ranking, rows, ranking.scores, reached, "turned")
@@ -77,7 +92,8 @@ def same(first: Ranking, second: Ranking) -> bool:
 
 @pytest.fixture(scope="module")
 def images() -> tuple[GlobalFeatures, GlobalFeatures, Ranking]:
-    query, gallery = clustered(1, 20, "q"), clustered(2, 60, "g")
+    query = clustered(1, 20, "q")
+    gallery = clustered(2, 60, "g")
     return query, gallery, exact.search(query, gallery)
 
 
@@ -99,7 +115,7 @@ def test_chain_equals_its_steps_by_hand(images: Images) -> None:
     query, gallery, ranking = images
     augmented = augment_database(gallery, 4)
     after_dba = exact.search(query, augmented)
-    expanded = expand_queries(query, augmented, after_dba, 3, 3.0)
+    expanded = expand(query, augmented, after_dba, 3, 3.0)
     after_aqe = exact.search(expanded, augmented)
     assert same(run_chain(parse_chain("dba:4"), *images), after_dba)
     assert same(run_chain(parse_chain("dba:4,aqe:3@3"), *images), after_aqe)
@@ -112,7 +128,7 @@ def test_chain_equals_its_steps_by_hand(images: Images) -> None:
     )
     assert same(run_chain(parse_chain("dba:4,aqe:3@3,diffusion:6,20"), *images), after_diffusion)
     verified = turned(ranking, 7, Deadline(None))
-    expanded = expand_queries(query, gallery, verified, 3)
+    expanded = expand(query, gallery, verified, 3)
     chained = run_chain(parse_chain("geometric:7,aqe:3"), *images, geometric=turned)
     assert same(chained, exact.search(expanded, gallery)) and not same(
         chained, run_chain(parse_chain("aqe:3"), *images)
@@ -129,7 +145,8 @@ def test_chain_equals_its_steps_by_hand(images: Images) -> None:
 def test_every_chain_permutes_the_candidates(
     seed: int, names: list[str], num_queries: int, num_gallery: int
 ) -> None:
-    query, gallery = clustered(seed, num_queries, "q"), clustered(seed + 100, num_gallery, "g")
+    query = clustered(seed, num_queries, "q")
+    gallery = clustered(seed + 100, num_gallery, "g")
     before = exact.search(query, gallery)
     for deadline in (None, Deadline(1e9)):
         after = run_chain(parse_chain(",".join(names)), query, gallery, before, deadline, turned)
@@ -145,10 +162,8 @@ def test_every_chain_permutes_the_candidates(
 
 def test_identical_images_keep_their_order() -> None:
     ones = np.full((9, 4), 0.5, np.float32)
-    query, gallery = (
-        GlobalFeatures(["q0", "q1"], ones[:2]),
-        GlobalFeatures([f"g{row}" for row in range(9)], ones),
-    )
+    query = GlobalFeatures(["q0", "q1"], ones[:2])
+    gallery = GlobalFeatures([f"g{row}" for row in range(9)], ones)
     before = exact.search(query, gallery)
     after = run_chain(
         parse_chain("dba:3,aqe:3@3,k_reciprocal:4,2,diffusion:4,9,aqe:20"), query, gallery, before
@@ -201,7 +216,8 @@ class Costly:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, step_s: float = 0.004, verify_s: float = 0.01
     ) -> None:
-        self.clock, self.verify_s = Clock(), verify_s
+        self.clock = Clock()
+        self.verify_s = verify_s
 
         def neighbours(embeddings: np.ndarray, k: int, give_up: Callable[[float], bool]) -> Any:
             for done in range(1, 21):
@@ -230,7 +246,8 @@ def test_every_budget_gives_a_valid_ranking_in_time(
     images: Images, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     query, gallery, plain = images
-    whole, num_reached = run_chain(parse_chain(text), *images, geometric=turned), []
+    whole = run_chain(parse_chain(text), *images, geometric=turned)
+    num_reached = []
     costly = Costly(monkeypatch)
     for budget_s in (0.0, *np.arange(0.13, 2.0, 0.05)):
         costly.clock.now_s = 0.0
@@ -277,7 +294,7 @@ def test_later_steps_use_the_embeddings_of_earlier_steps(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query, gallery, ranking = images
-    expanded = expand_queries(query, gallery, ranking, 3)
+    expanded = expand(query, gallery, ranking, 3)
     costly = Costly(monkeypatch)
     seen: list[np.ndarray] = []
 
@@ -319,7 +336,8 @@ def test_chain_does_not_wait_for_slow_compiling(
 def test_search_before_aqe_fills_only_the_places_it_uses(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, widths = run_chain(parse_chain("dba:4,aqe:3"), *images, Deadline(1e9)), []
+    whole = run_chain(parse_chain("dba:4,aqe:3"), *images, Deadline(1e9))
+    widths = []
     search = exact.search
 
     def searched(query: GlobalFeatures, gallery: GlobalFeatures, k: int) -> Ranking:

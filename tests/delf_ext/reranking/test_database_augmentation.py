@@ -25,7 +25,8 @@ def gallery_of(seed: int, num_images: int, num_dims: int = 6) -> GlobalFeatures:
 
 def slow_augment(gallery: GlobalFeatures, num_expand: int, alpha: float) -> np.ndarray:
     """Augment by the definition, image by image in float64, over a full argsort."""
-    vectors, result = gallery.embeddings.astype(np.float64), []
+    vectors = gallery.embeddings.astype(np.float64)
+    result = []
     for own in vectors:
         similarities = (vectors @ own).astype(np.float32)
         nearest = np.argsort(-similarities, kind="stable")[:num_expand]
@@ -42,12 +43,12 @@ def slow_augment(gallery: GlobalFeatures, num_expand: int, alpha: float) -> np.n
 )
 def test_equals_slow_twin(seed: int, num_images: int, num_expand: int, alpha: float) -> None:
     gallery = gallery_of(seed, num_images)
-    found = augment_database(gallery, num_expand, alpha)
-    if num_expand < num_images or alpha > 0:  # the sum of all may have next to no length
+    augmented_gallery = augment_database(gallery, num_expand, alpha)
+    if num_expand < num_images or alpha > 0:  # the sum of all may have no direction
         np.testing.assert_allclose(
-            found.embeddings, slow_augment(gallery, num_expand, alpha), atol=1e-5
+            augmented_gallery.embeddings, slow_augment(gallery, num_expand, alpha), atol=1e-5
         )
-    assert found.ids is gallery.ids and found.digest == "digest"
+    assert augmented_gallery.ids is gallery.ids and augmented_gallery.digest == "digest"
 
 
 def test_one_neighbour_is_the_image_itself() -> None:
@@ -69,10 +70,11 @@ def test_uses_the_first_of_more_neighbours_than_needed() -> None:
 def test_copies_stay_copies() -> None:
     """With more copies than neighbours, an image is not among its own neighbours."""
     gallery = named(np.repeat(np.random.default_rng(3).standard_normal((2, 6)), 10, axis=0))
-    found = augment_database(gallery, 4)
-    np.testing.assert_allclose(found.embeddings, gallery.embeddings, atol=1e-6)
+    augmented_gallery = augment_database(gallery, 4)
+    np.testing.assert_allclose(augmented_gallery.embeddings, gallery.embeddings, atol=1e-6)
     np.testing.assert_array_equal(
-        search(found, found).rows[:, :10], search(gallery, gallery).rows[:, :10]
+        search(augmented_gallery, augmented_gallery).rows[:, :10],
+        search(gallery, gallery).rows[:, :10],
     )
 
 
@@ -81,8 +83,8 @@ def test_noisy_views_of_an_object_move_together() -> None:
     objects = np.repeat(rng.standard_normal((5, 32)), 6, axis=0)
     gallery = named(objects + 0.4 * rng.standard_normal(objects.shape))
     before, after = (
-        np.sum(one.embeddings @ one.embeddings.T * np.kron(np.eye(5), np.ones((6, 6))))
-        for one in (gallery, augment_database(gallery, 6))
+        np.sum(features.embeddings @ features.embeddings.T * np.kron(np.eye(5), np.ones((6, 6))))
+        for features in (gallery, augment_database(gallery, 6))
     )
     assert after > before + 5
 

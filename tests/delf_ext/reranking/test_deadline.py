@@ -102,17 +102,20 @@ def slow_down(
 ) -> None:
     """Run blocks that each take `growth` times as long as comparable blocks; check their end."""
     clock = Clock()
-    deadline, done, seen = Deadline(seconds, clock).sooner(reserve_s), 0, []
+    deadline = Deadline(seconds, clock).sooner(reserve_s)
+    num_done = 0
+    seen = []
     for block, growth in zip(deadline.blocks(num_queries, block_size), growths):
         count = block.stop - block.start
-        assert block.start == done and 1 <= count <= block_size
-        done, clock_before = block.stop, clock.now_s
+        assert block.start == num_done and 1 <= count <= block_size
+        num_done = block.stop
+        clock_before = clock.now_s
         like_it = [took * max(1, count / size) for size, took in seen if 2 * size >= count]
         clock.work(growth * max(like_it) if seen else first * deadline.first_s)
         seen = [
             *seen[block.start == 1 :],
             (count, clock.now_s - clock_before),
-        ]  # the first counts until there is a second
+        ]
     assert clock.now_s <= max(100.0 + seconds - reserve_s, 100.0) + 1e-9
 
 
@@ -154,9 +157,9 @@ def test_little_time_is_wasted_at_an_even_pace(
     """Time left after a cut is less than SLOWDOWN blocks."""
     clock = Clock()
     deadline = Deadline(seconds, clock)
-    done = reached(walk(deadline, clock, num_queries, block_size, query_s, call_s))
+    num_done = reached(walk(deadline, clock, num_queries, block_size, query_s, call_s))
     assert (
-        done == num_queries
+        num_done == num_queries
         or deadline.remaining_s() <= 2 * SLOWDOWN * (call_s + query_s * block_size) + 1e-6
     )
 
@@ -165,20 +168,18 @@ def test_first_block_starts_only_with_first_s_left() -> None:
     clock = Clock()
     deadline = Deadline(100.0, clock)
     clock.work(99.5)
-    assert (
-        walk(deadline, clock, 10, 1, 0.1) == []
-    )  # half a second: an unknown method might need all of it
+    assert walk(deadline, clock, 10, 1, 0.1) == []
     quick = Deadline(0.5, clock)
     assert reached(walk(quick, clock, 10, 1, 0.01)) == 10
 
 
 def test_slow_first_block_does_not_stop_the_others() -> None:
     clock = Clock()
-    done = 0
+    num_done = 0
     for block in Deadline(100.0, clock).blocks(60, 1):
         clock.work(15.0 if block.start == 0 else 1.0)
-        done = block.stop
-    assert done == 60
+        num_done = block.stop
+    assert num_done == 60
 
 
 def test_sooner_ends_earlier_on_the_same_clock() -> None:
@@ -190,27 +191,24 @@ def test_sooner_ends_earlier_on_the_same_clock() -> None:
     assert whole.sooner(20.0).expired() and Deadline(None).sooner(5).remaining_s() == math.inf
 
 
-def asked_until_it_gives_up(deadline: Deadline, clock: Clock, steps_s: list[float]) -> float:
+def share_before_giving_up(deadline: Deadline, clock: Clock, steps_s: list[float]) -> float:
     """Return the share of the steps that ran."""
     give_up = deadline.give_up()
-    for done, step_s in enumerate(steps_s, 1):
+    for num_done, step_s in enumerate(steps_s, 1):
         clock.work(step_s)
-        if give_up(done / len(steps_s)):
-            return done / len(steps_s)
+        if give_up(num_done / len(steps_s)):
+            return num_done / len(steps_s)
     return 1.0
 
 
 def test_give_up_stops_work_that_cannot_end() -> None:
     clock = Clock()
-    assert asked_until_it_gives_up(Deadline(200.0, clock), clock, [1.0] * 100) == 1.0
+    assert share_before_giving_up(Deadline(200.0, clock), clock, [1.0] * 100) == 1.0
     deadline = Deadline(50.0, clock)
-    assert (
-        asked_until_it_gives_up(deadline, clock, [1.0] * 100) == pytest.approx(0.07)
-        and deadline.remaining_s() > 40
-    )
-    assert (
-        asked_until_it_gives_up(Deadline(145.0, clock), clock, [15.0] + [1.0] * 99) == 1.0
-    )  # compiled, and 30 s to spare
+    assert share_before_giving_up(deadline, clock, [1.0] * 100) == pytest.approx(0.07)
+    assert deadline.remaining_s() > 40
+    # The first step compiles: it is not part of the pace.
+    assert share_before_giving_up(Deadline(145.0, clock), clock, [15.0] + [1.0] * 99) == 1.0
     late = Deadline(10.0, clock)
     give_up = late.give_up()
     clock.work(11.0)
@@ -220,17 +218,16 @@ def test_give_up_stops_work_that_cannot_end() -> None:
 @given(st.floats(1, 100), st.lists(st.floats(0, 2.0), min_size=1, max_size=40))
 def test_give_up_stops_in_time(seconds: float, growths: list[float]) -> None:
     clock = Clock()
-    deadline, slowest_s, steps = Deadline(seconds, clock), 0.0, []
+    deadline = Deadline(seconds, clock)
+    slowest_s = 0.0
+    steps = []
     for number, growth in enumerate(growths):
-        steps.append(
-            min(0.1, seconds / 10)
-            if number == 0
-            else steps[0] * growth
-            if number == 1
-            else slowest_s * growth
-        )
+        if number == 0:
+            steps.append(min(0.1, seconds / 10))
+        else:
+            steps.append(slowest_s * growth)
         slowest_s = steps[-1] if number <= 1 else max(slowest_s, steps[-1])
-    asked_until_it_gives_up(deadline, clock, steps)
+    share_before_giving_up(deadline, clock, steps)
     assert clock.now_s <= 100.0 + seconds + 1e-9
 
 
@@ -300,22 +297,23 @@ def test_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatc
         def isatty(self) -> bool:
             return True
 
-    for stream, told in ((Terminal(), True), (io.StringIO(), False)):
+    for stream, is_shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         clock = Clock()
         walk(Deadline(80.0, clock), clock, 16, 1, 1.0)
-        assert ("64 s left" in stream.getvalue()) == told and (
+        assert ("64 s left" in stream.getvalue()) == is_shown and (
             "re-ranking" in stream.getvalue()
-        ) == told
+        ) == is_shown
 
 
 def test_part_fits_only_if_one_twice_as_slow_would_end() -> None:
     clock = Clock()
-    fits, done = Deadline(10.0, clock).part_fits(), 0
+    fits = Deadline(10.0, clock).part_fits()
+    num_done = 0
     while fits():
-        clock.work(3.0 if done == 0 else 1.0)  # the first part also loads
-        done += 1
-    assert done == 7 and clock.now_s == 109.0  # the last was begun with two seconds left
+        clock.work(3.0 if num_done == 0 else 1.0)  # the first part also loads
+        num_done += 1
+    assert num_done == 7 and clock.now_s == 109.0  # the last started with two seconds left
     assert not Deadline(0, clock).part_fits()() and Deadline(None, clock).part_fits()()
 
 

@@ -72,23 +72,26 @@ def slow_diffusion(
 def test_equals_slow_twin(
     seed: int, k: int, top_k: int, alpha: float, num_seeds: int, width: int
 ) -> None:
-    query, gallery = clustered(seed, 3, "q"), clustered(seed + 1, 40, "g")
+    query = clustered(seed, 3, "q")
+    gallery = clustered(seed + 1, 40, "g")
     config = DiffusionConfig(k, top_k, alpha, 3.0, num_seeds)
     before = search(query, gallery, width)
     after = rerank_by_diffusion(before, query, gallery, config)
-    for at in range(3):
-        candidates = before.rows[at, :top_k]
+    for query_row in range(3):
+        candidates = before.rows[query_row, :top_k]
         expected = slow_diffusion(
-            query.embeddings[at].astype(np.float64), gallery.embeddings, candidates, config
+            query.embeddings[query_row].astype(np.float64), gallery.embeddings, candidates, config
         )
-        behind = float(before.scores[at, top_k]) if top_k < width else 0.0
+        behind = float(before.scores[query_row, top_k]) if top_k < width else 0.0
         value = dict(zip(candidates.tolist(), expected))
-        found = np.array([value[row] for row in after.rows[at, :top_k].tolist()])
+        spread = np.array([value[row] for row in after.rows[query_row, :top_k].tolist()])
         if expected.max() > 0:
             np.testing.assert_allclose(
-                after.scores[at, :top_k] - behind, found, atol=1e-4 * max(1.0, expected.max())
+                after.scores[query_row, :top_k] - behind,
+                spread,
+                atol=1e-4 * max(1.0, expected.max()),
             )
-            assert (np.diff(found) <= 1e-4 * max(1.0, expected.max())).all()
+            assert (np.diff(spread) <= 1e-4 * max(1.0, expected.max())).all()
     assert (np.sort(after.rows[:, :top_k]) == np.sort(before.rows[:, :top_k])).all()
     assert (after.rows[:, top_k:] == before.rows[:, top_k:]).all() and (
         after.scores[:, top_k:] == before.scores[:, top_k:]
@@ -109,10 +112,8 @@ def test_diffusion_follows_a_chain_of_similar_images() -> None:
     angles = np.deg2rad(np.arange(0, 100, 10))
     views = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     strangers = np.array([[0.5, -0.1, 0.86], [0.5, -0.12, -0.86]])
-    query, gallery = (
-        named(np.array([[1.0, 0.0, 0.0]]), "q"),
-        named(np.concatenate([views, strangers]), "g"),
-    )
+    query = named(np.array([[1.0, 0.0, 0.0]]), "q")
+    gallery = named(np.concatenate([views, strangers]), "g")
     before = search(query, gallery)
     after = rerank_by_diffusion(before, query, gallery, DiffusionConfig(k=3, num_seeds=2))
     assert set(before.rows[0, :9].tolist()) != set(range(9)) and set(
@@ -128,15 +129,15 @@ def test_affinities_are_mutual() -> None:
         and (graph.diagonal() == 0).all()
         and ((graph > 0).sum(axis=1) <= 4).all()
     )
-    found = nearest_neighbours(gallery.embeddings, 9)
-    assert (affinities(gallery, DiffusionConfig(k=5, gamma=2.0), found).toarray() == graph).all()
+    neighbours = nearest_neighbours(gallery.embeddings, 9)
+    assert (
+        affinities(gallery, DiffusionConfig(k=5, gamma=2.0), neighbours).toarray() == graph
+    ).all()
 
 
 def test_ranking_stays_without_seeds_or_differences() -> None:
-    query, gallery = (
-        named(np.array([[1.0, 0.0]]), "q"),
-        named(np.array([[-1.0, 0.1], [-1.0, 0.2], [-1.0, 0.3]]), "g"),
-    )
+    query = named(np.array([[1.0, 0.0]]), "q")
+    gallery = named(np.array([[-1.0, 0.1], [-1.0, 0.2], [-1.0, 0.3]]), "g")
     before = search(query, gallery)
     after = rerank_by_diffusion(before, query, gallery)
     assert (after.rows == before.rows).all() and (after.scores == before.scores).all()
@@ -151,8 +152,10 @@ def test_ranking_stays_without_seeds_or_differences() -> None:
 
 
 def test_padding_stays_at_the_end() -> None:
-    query, gallery = clustered(2, 2, "q"), clustered(3, 12, "g")
-    rows, scores = search(query, gallery).rows.copy(), search(query, gallery).scores
+    query = clustered(2, 2, "q")
+    gallery = clustered(3, 12, "g")
+    rows = search(query, gallery).rows.copy()
+    scores = search(query, gallery).scores
     rows[1, 5:] = -1
     after = rerank_by_diffusion(
         Ranking(query.ids, gallery.ids, rows, scores), query, gallery, DiffusionConfig(k=6)
@@ -166,8 +169,10 @@ def test_padding_stays_at_the_end() -> None:
 
 def test_deadline_leaves_unreached_queries_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusion, "QUERIES_PER_BLOCK", 1)
-    query, gallery = clustered(4, 30, "q"), clustered(5, 40, "g")
-    before, now_s = search(query, gallery), 0.0
+    query = clustered(4, 30, "q")
+    gallery = clustered(5, 40, "g")
+    before = search(query, gallery)
+    now_s = 0.0
 
     def clock() -> float:  # a second passes at each call
         nonlocal now_s
@@ -191,7 +196,8 @@ def test_deadline_leaves_unreached_queries_unchanged(monkeypatch: pytest.MonkeyP
 
 
 def test_provenance_names_the_settings() -> None:
-    query, gallery = clustered(6, 2, "q"), clustered(7, 9, "g")
+    query = clustered(6, 2, "q")
+    gallery = clustered(7, 9, "g")
     after = rerank_by_diffusion(
         search(query, gallery, 5), query, gallery, DiffusionConfig(k=4, top_k=3)
     )
@@ -202,7 +208,8 @@ def test_provenance_names_the_settings() -> None:
 
 
 def test_refuses_wrong_settings_and_other_images() -> None:
-    query, gallery = clustered(8, 2, "q"), clustered(9, 9, "g")
+    query = clustered(8, 2, "q")
+    gallery = clustered(9, 9, "g")
     ranking = search(query, gallery)
     for name in ("k", "top_k", "num_seeds"):
         with pytest.raises(UsageError, match=f"diffusion: {name} must be at least 1. Received 0."):

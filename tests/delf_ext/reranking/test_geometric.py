@@ -18,7 +18,9 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.geometric import GeometricConfig, pair_key, rerank_geometric
 
-DIM, NUM_GALLERY, SIZE_PX = 32, 12, (400, 300)
+DIM = 32
+NUM_GALLERY = 12
+SIZE_PX = (400, 300)
 
 
 def planted(
@@ -29,14 +31,15 @@ def planted(
     Each image shows its object under another similarity transform; object -1 is noise.
     """
     rng = np.random.default_rng(seed)
-    points, descriptors = [], []
+    points = []
+    descriptors = []
     for shown, count in zip(objects, counts):
         own = np.random.default_rng(1000 + shown if shown >= 0 else int(rng.integers(10**6)))
-        place, vectors = (
-            own.uniform(60, 240, (80, 2))[:count],
-            own.standard_normal((80, DIM))[:count],
-        )
-        angle, scale, shift = rng.uniform(-0.3, 0.3), rng.uniform(0.8, 1.0), rng.uniform(40, 60, 2)
+        place = own.uniform(60, 240, (80, 2))[:count]
+        vectors = own.standard_normal((80, DIM))[:count]
+        angle = rng.uniform(-0.3, 0.3)
+        scale = rng.uniform(0.8, 1.0)
+        shift = rng.uniform(40, 60, 2)
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         points.append(np.clip((place - 150) @ turn.T + 110 + shift, 0, np.array(SIZE_PX) - 1))
         vectors = vectors / np.linalg.norm(
@@ -65,10 +68,8 @@ class Scene:
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.query_ids, self.gallery_ids = (
-            [f"q{row}" for row in range(4)],
-            [f"g{row}" for row in range(NUM_GALLERY)],
-        )
+        self.query_ids = [f"q{row}" for row in range(4)]
+        self.gallery_ids = [f"g{row}" for row in range(NUM_GALLERY)]
         self.query = planted(self.query_ids, (5, 3, -1, 7), (60, 40, 60, 5), seed)
         self.gallery = planted(self.gallery_ids, range(NUM_GALLERY), [80] * NUM_GALLERY, seed + 1)
         rows = np.stack([rng.permutation(NUM_GALLERY) for _ in range(4)])
@@ -150,7 +151,8 @@ def test_head_is_permuted_and_tail_unchanged(
     seed: int, top_k: int, width: int, padded: int, order: str
 ) -> None:
     scene = Scene(seed)
-    rows, scores = scene.ranking.rows[:, :width].copy(), scene.ranking.scores[:, :width].copy()
+    rows = scene.ranking.rows[:, :width].copy()
+    scores = scene.ranking.scores[:, :width].copy()
     rows[1, width - min(padded, width) :] = -1
     before = Ranking(scene.query_ids, scene.gallery_ids, rows, scores)
     after, evidence = rerank_geometric(
@@ -167,21 +169,23 @@ def test_head_is_permuted_and_tail_unchanged(
         evidence.num_inliers.shape == (4, min(top_k, width))
         and (evidence.accepted <= (evidence.num_inliers >= 12)).all()
     )
-    old, new = hits_of(before, scene.truth), hits_of(after, scene.truth)
+    old = hits_of(before, scene.truth)
+    new = hits_of(after, scene.truth)
     for k in range(top_k, NUM_GALLERY + 1):
         np.testing.assert_array_equal(recalls_at_k(old, k), recalls_at_k(new, k))
-    place = {row: at for at, row in enumerate(before.rows[0].tolist())}
+    place = {row: column for column, row in enumerate(before.rows[0].tolist())}
     others = [
         place[row] for row, good in zip(evidence.rows[0].tolist(), evidence.accepted[0]) if not good
     ]
-    assert others == sorted(others)  # what was not accepted keeps its order
+    assert others == sorted(others)  # others keep their order
 
 
 def test_accepted_are_sorted_by_inliers_then_global_score() -> None:
     ids = ["few", "many", "noise", "as many"]
     gallery = planted(ids, (0, 0, -1, 0), (25, 70, 60, 70), 1)
     query = planted(["q"], (0,), (70,), 2)
-    rows, scores = [[0, 2, 3, 1]], [[0.9, 0.8, 0.8, 0.1]]
+    rows = [[0, 2, 3, 1]]
+    scores = [[0.9, 0.8, 0.8, 0.1]]
     ranking, evidence = rerank_geometric(Ranking(["q"], ids, rows, scores), query, gallery)
     assert set(ranking.rows[0, :2].tolist()) == {1, 3} and ranking.rows[0, 2:].tolist() == [0, 2]
     first, second = evidence.num_inliers[0, :2]
@@ -189,16 +193,16 @@ def test_accepted_are_sorted_by_inliers_then_global_score() -> None:
 
 
 def test_result_depends_on_the_pair_only(scene: Scene) -> None:
-    whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
+    whole, whole_evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     turned = scene.ranking.rows[:, ::-1]
-    again, found_again = rerank_geometric(
+    again, evidence_again = rerank_geometric(
         Ranking(["q1", "q0"], scene.gallery_ids, turned[[1, 0]], scene.ranking.scores[:2]),
         scene.query,
         scene.gallery,
     )
-    assert found.inliers_of(0) == found_again.inliers_of(1) and found.inliers_of(
+    assert whole_evidence.inliers_of(0) == evidence_again.inliers_of(
         1
-    ) == found_again.inliers_of(0)
+    ) and whole_evidence.inliers_of(1) == evidence_again.inliers_of(0)
     assert whole.rows[0, 0] == again.rows[1, 0]
 
 
@@ -219,15 +223,15 @@ def test_inliers_of_extractors_are_summed(scene: Scene) -> None:
         scene.ranking, [scene.query, other_query], [scene.gallery, other_gallery]
     )
     for query in range(3):
-        alone, other = one.inliers_of(query), two.inliers_of(query)
-        assert {row: found[0] for row, found in both.inliers_of(query).items()} == {
+        alone = one.inliers_of(query)
+        other = two.inliers_of(query)
+        assert {row: pair[0] for row, pair in both.inliers_of(query).items()} == {
             r: alone[r][0] + other[r][0] for r in alone
         }
-    assert (
-        both_ranking.rows[3, 0] == 7 and both.left_alone[3] == ""
-    )  # the first extractor has too few features there
-    assert {row: found[0] for row, found in both.inliers_of(3).items()} == {
-        row: found[0] for row, found in two.inliers_of(3).items()
+    # The first extractor has too few features in query 3.
+    assert both_ranking.rows[3, 0] == 7 and both.left_alone[3] == ""
+    assert {row: pair[0] for row, pair in both.inliers_of(3).items()} == {
+        row: pair[0] for row, pair in two.inliers_of(3).items()
     }
     np.testing.assert_allclose(both.scores[0, 0], one.scores[0, 0] + two.scores[0, 0], rtol=1e-5)
 
@@ -245,14 +249,13 @@ def test_images_without_features_keep_their_place(scene: Scene) -> None:
         ranking.scores[1:] == scene.ranking.scores[1:]
     ).all()
     assert evidence.reasons() == {"no local features": 2, "too few features": 1}
-    _, evidence = rerank_geometric(
-        scene.ranking, planted(["x"], (0,), (60,), 0), gallery
-    )  # a block of skipped queries
+    # No query of this block has features.
+    _, evidence = rerank_geometric(scene.ranking, planted(["x"], (0,), (60,), 0), gallery)
     assert evidence.reasons() == {"no local features": 4}
 
 
 def test_query_in_the_gallery_finds_itself(scene: Scene) -> None:
-    rows = [[at, (at + 1) % NUM_GALLERY, (at + 2) % NUM_GALLERY] for at in range(NUM_GALLERY)]
+    rows = [[i, (i + 1) % NUM_GALLERY, (i + 2) % NUM_GALLERY] for i in range(NUM_GALLERY)]
     ranking = Ranking(
         scene.gallery_ids, scene.gallery_ids, rows, np.tile([1.0, 0.5, 0.5], (NUM_GALLERY, 1))
     )
@@ -261,10 +264,11 @@ def test_query_in_the_gallery_finds_itself(scene: Scene) -> None:
 
 
 def test_joined_blocks_equal_the_whole(scene: Scene) -> None:
-    whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
+    whole, whole_evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     blocks = []
     for part in (slice(0, 1), slice(1, 4)):
-        rows, scores = scene.ranking.rows[part], scene.ranking.scores[part]
+        rows = scene.ranking.rows[part]
+        scores = scene.ranking.scores[part]
         ranking = Ranking(
             scene.ranking.query_ids[part],
             scene.gallery_ids,
@@ -273,17 +277,15 @@ def test_joined_blocks_equal_the_whole(scene: Scene) -> None:
             provenance="exact cosine",
         )
         blocks.append(rerank_geometric(ranking, scene.query, scene.gallery))
-    joined, evidence = (
-        Ranking.joined([block[0] for block in blocks]),
-        Evidence.joined([block[1] for block in blocks]),
-    )
+    joined = Ranking.joined([block[0] for block in blocks])
+    evidence = Evidence.joined([block[1] for block in blocks])
     assert (
         (joined.rows == whole.rows).all()
         and (joined.scores == whole.scores).all()
         and joined.provenance == whole.provenance
     )
-    assert (evidence.num_inliers == found.num_inliers).all() and (
-        evidence.left_alone == found.left_alone
+    assert (evidence.num_inliers == whole_evidence.num_inliers).all() and (
+        evidence.left_alone == whole_evidence.left_alone
     ).all()
 
 
@@ -291,7 +293,7 @@ def test_joined_blocks_equal_the_whole(scene: Scene) -> None:
 def test_deadline_stops_between_queries(
     scene: Scene, reached: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, found = rerank_geometric(scene.ranking, scene.query, scene.gallery)
+    whole, whole_evidence = rerank_geometric(scene.ranking, scene.query, scene.gallery)
     verified = []
 
     def verify_one(*args: Any) -> Any:
@@ -304,7 +306,8 @@ def test_deadline_stops_between_queries(
     ranking, evidence = rerank_geometric(
         scene.ranking, scene.query, scene.gallery, deadline=deadline
     )
-    done, rest = slice(reached), slice(reached, None)
+    done = slice(reached)
+    rest = slice(reached, None)
     assert verified == scene.query_ids[done] and ranking.complete.tolist() == [
         reached > 0,
         False,
@@ -314,13 +317,13 @@ def test_deadline_stops_between_queries(
     for name in ("rows", "scores"):
         assert (getattr(ranking, name)[done] == getattr(whole, name)[done]).all()
         assert (getattr(ranking, name)[rest] == getattr(scene.ranking, name)[rest]).all()
-    assert (evidence.num_inliers[done] == found.num_inliers[done]).all() and (
+    assert (evidence.num_inliers[done] == whole_evidence.num_inliers[done]).all() and (
         evidence.num_inliers[rest] == -1
     ).all()
     assert (evidence.rows == ranking.rows).all() and (
         evidence.left_alone[rest] == "no time left"
     ).all()
-    assert (evidence.left_alone[done] == found.left_alone[done]).all()
+    assert (evidence.left_alone[done] == whole_evidence.left_alone[done]).all()
 
 
 def test_refuses_wrong_settings_and_features(scene: Scene) -> None:
@@ -351,13 +354,13 @@ def test_each_extractor_uses_its_own_settings(scene: Scene) -> None:
     twice = ([scene.query] * 2, [scene.gallery] * 2)
     never = VerifyConfig(accepted_from=10**6)
     one, _ = rerank_geometric(scene.ranking, scene.query, scene.gallery, GeometricConfig(top_k=50))
-    both, found = rerank_geometric(
+    both, evidence = rerank_geometric(
         scene.ranking, *twice, GeometricConfig(top_k=50, verify=(VerifyConfig(), never))
     )
     neither, _ = rerank_geometric(scene.ranking, *twice, GeometricConfig(top_k=50, verify=(never,)))
     np.testing.assert_array_equal(both.rows, one.rows)
     np.testing.assert_array_equal(neither.rows, scene.ranking.rows)
-    assert found.accepted.any()
+    assert evidence.accepted.any()
     with pytest.raises(
         ValueError, match="one way to verify, or one per extractor. Received 3 for 2 extractors"
     ):

@@ -39,7 +39,8 @@ def slow_distances(
     units = np.rint(vectors.astype(np.float64) * 2**26)  # exact products, so that copies tie
     distances = 2 - 2 * (units @ units.T / 2**52).astype(np.float32).astype(np.float64)
     distances /= distances.max(axis=1, keepdims=True)
-    order, num_images = np.argsort(distances, axis=1, kind="stable"), len(vectors)
+    order = np.argsort(distances, axis=1, kind="stable")
+    num_images = len(vectors)
 
     def mutual(image: int, k: int) -> set[int]:
         first = order[image, : k + 1]
@@ -58,9 +59,10 @@ def slow_distances(
         encodings = np.array(
             [encodings[order[image, :k2]].mean(axis=0) for image in range(num_images)]
         )
-    own, others = encodings[: len(query)], encodings[len(query) :]
+    own = encodings[: len(query)]
+    others = encodings[len(query) :]
     shared = np.array([[np.minimum(a, b).sum() for b in others] for a in own])
-    shared = np.round(shared, 9)  # what is equal but for float64's rounding shall tie
+    shared = np.round(shared, 9)  # values that differ by float64 rounding must tie
     return (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * distances[
         : len(query), len(query) :
     ]
@@ -70,12 +72,12 @@ def assert_same_as_slow_twin(
     query: GlobalFeatures, gallery: GlobalFeatures, k1: int, k2: int, lambda_: float
 ) -> None:
     expected = slow_distances(query, gallery, k1, k2, lambda_)
-    found = rerank_k_reciprocal(search(query, gallery), query, gallery, k1, k2, lambda_)
-    np.testing.assert_array_equal(found.rows, np.argsort(expected, axis=1, kind="stable"))
+    result = rerank_k_reciprocal(search(query, gallery), query, gallery, k1, k2, lambda_)
+    np.testing.assert_array_equal(result.rows, np.argsort(expected, axis=1, kind="stable"))
     np.testing.assert_allclose(
-        found.scores, 1 - np.take_along_axis(expected, found.rows, axis=1), atol=1e-6
+        result.scores, 1 - np.take_along_axis(expected, result.rows, axis=1), atol=1e-6
     )
-    assert found.complete.all()
+    assert result.complete.all()
 
 
 CASES = [
@@ -127,14 +129,15 @@ def test_query_in_the_gallery_ranks_first() -> None:
     gallery = features(vectors, "g")
     query = GlobalFeatures(gallery.ids[10:20], gallery.embeddings[10:20])
     assert_same_as_slow_twin(query, gallery, 8, 3, 0.3)
-    found = rerank_k_reciprocal(search(query, gallery), query, gallery, 8, 3, 0.3)
-    np.testing.assert_array_equal(found.rows[:, 0], np.arange(10, 20))
+    result = rerank_k_reciprocal(search(query, gallery), query, gallery, 8, 3, 0.3)
+    np.testing.assert_array_equal(result.rows[:, 0], np.arange(10, 20))
 
 
 def test_equal_images_keep_gallery_order() -> None:
-    query, gallery = features(np.ones((2, 3)), "q"), features(np.ones((60, 3)), "g")
-    found = rerank_k_reciprocal(search(query, gallery), query, gallery, 5, 2, 1.0)
-    np.testing.assert_array_equal(found.rows, np.tile(np.arange(60), (2, 1)))
+    query = features(np.ones((2, 3)), "q")
+    gallery = features(np.ones((60, 3)), "g")
+    result = rerank_k_reciprocal(search(query, gallery), query, gallery, 5, 2, 1.0)
+    np.testing.assert_array_equal(result.rows, np.tile(np.arange(60), (2, 1)))
 
 
 @pytest.mark.parametrize("entries", [1, 50, 2**19])
@@ -144,13 +147,16 @@ def test_cut_ranking_has_the_order_of_the_whole(
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", entries)
     monkeypatch.setattr(jaccard, "NUM_THREADS", 3)
     vectors = clustered(7, 90)
-    query, gallery = features(vectors[:11], "q"), features(vectors[11:], "g")
-    whole, first = (
-        rerank_k_reciprocal(search(query, gallery), query, gallery),
-        search(query, gallery, 12),
-    )
-    rows, scores = first.rows.copy(), first.scores.copy()
-    rows[3, 8:], rows[5], scores[5] = -1, -1, -7.0  # as another re-ranker may leave them
+    query = features(vectors[:11], "q")
+    gallery = features(vectors[11:], "g")
+    whole = rerank_k_reciprocal(search(query, gallery), query, gallery)
+    first = search(query, gallery, 12)
+    rows = first.rows.copy()
+    scores = first.scores.copy()
+    # Another step may have left padding.
+    rows[3, 8:] = -1
+    rows[5] = -1
+    scores[5] = -7.0
     cut = rerank_k_reciprocal(dataclasses.replace(first, rows=rows, scores=scores), query, gallery)
     for line, order, before in zip(cut.rows, whole.rows, rows, strict=True):
         kept = before[before >= 0]
@@ -171,64 +177,72 @@ def test_candidates_stay_and_lambda_1_keeps_their_order(
     seed: int, num: int, k1: int, k2: int, lambda_: float
 ) -> None:
     vectors = clustered(seed, num)
-    query, gallery = features(vectors[: num // 2], "q"), features(vectors[num // 2 :], "g")
+    query = features(vectors[: num // 2], "q")
+    gallery = features(vectors[num // 2 :], "g")
     ranking = search(query, gallery, 25)
-    found = rerank_k_reciprocal(ranking, query, gallery, k1, k2, lambda_)
-    np.testing.assert_array_equal(np.sort(found.rows, axis=1), np.sort(ranking.rows, axis=1))
-    assert found.scores.min() >= -1e-6 and found.scores.max() <= 1 + 1e-6
+    result = rerank_k_reciprocal(ranking, query, gallery, k1, k2, lambda_)
+    np.testing.assert_array_equal(np.sort(result.rows, axis=1), np.sort(ranking.rows, axis=1))
+    assert result.scores.min() >= -1e-6 and result.scores.max() <= 1 + 1e-6
     if lambda_ == 1.0:
-        np.testing.assert_array_equal(found.rows, ranking.rows)
+        np.testing.assert_array_equal(result.rows, ranking.rows)
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(2, 40))
 def test_shuffling_the_gallery_shuffles_the_result(seed: int, k1: int) -> None:
-    vectors, order = clustered(seed, 60), np.random.default_rng(seed).permutation(50)
-    query, gallery = features(vectors[:10], "q"), features(vectors[10:], "g")
+    vectors = clustered(seed, 60)
+    order = np.random.default_rng(seed).permutation(50)
+    query = features(vectors[:10], "q")
+    gallery = features(vectors[10:], "g")
     shuffled = GlobalFeatures(gallery.ids[order], gallery.embeddings[order])
-    found, other = (
+    result, other = (
         rerank_k_reciprocal(search(query, record), query, record, k1, 3)
         for record in (gallery, shuffled)
     )
-    np.testing.assert_array_equal(found.gallery_ids[found.rows], other.gallery_ids[other.rows])
-    np.testing.assert_array_equal(found.scores, other.scores)
+    np.testing.assert_array_equal(result.gallery_ids[result.rows], other.gallery_ids[other.rows])
+    np.testing.assert_array_equal(result.scores, other.scores)
 
 
 def test_deadline_leaves_unreached_queries_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call of the clock takes a second."""
     monkeypatch.setattr(k_reciprocal, "ENTRIES_PER_BLOCK", 1)
     vectors = clustered(8, 60)
-    query, gallery = features(vectors[:20], "q"), features(vectors[20:], "g")
+    query = features(vectors[:20], "q")
+    gallery = features(vectors[20:], "g")
     before = dataclasses.replace(search(query, gallery), complete=np.arange(20) != 1)
     whole = rerank_k_reciprocal(before, query, gallery)
     np.testing.assert_array_equal(whole.complete, before.complete)
     reached = []
     for budget_s in range(0, 1000, 50):
         ticks = itertools.count()
-        found = rerank_k_reciprocal(
+        result = rerank_k_reciprocal(
             before,
             query,
             gallery,
             deadline=Deadline(budget_s, lambda ticks=ticks: float(next(ticks))),
         )
-        new = (found.rows == whole.rows).all(axis=1) & (found.scores == whole.scores).all(axis=1)
-        old = (found.rows == before.rows).all(axis=1) & (found.scores == before.scores).all(axis=1)
-        assert (new | old).all() and (new | ~found.complete).all() and next(ticks) <= budget_s + 3
-        reached.append(int(found.complete.sum()))
+        new = (result.rows == whole.rows).all(axis=1) & (result.scores == whole.scores).all(axis=1)
+        old = (result.rows == before.rows).all(axis=1) & (result.scores == before.scores).all(
+            axis=1
+        )
+        assert (new | old).all() and (new | ~result.complete).all() and next(ticks) <= budget_s + 3
+        reached.append(int(result.complete.sum()))
     assert reached[0] == 0 and reached[-1] == 19 and any(0 < count < 19 for count in reached)
 
 
 def test_refusals_show_the_received_values() -> None:
-    query, gallery = features(clustered(9, 4), "q"), features(clustered(10, 6), "g")
+    query = features(clustered(9, 4), "q")
+    gallery = features(clustered(10, 6), "g")
     ranking = search(query, gallery)
-    for settings_, told in (
+    for settings_, message in (
         ((0, 6, 0.3), "0, 6 and 0.3"),
         ((20, 0, 0.3), "20, 0 and"),
         ((20, 6, 1.5), "and 1.5"),
         ((20, 6, np.nan), "nan"),
     ):
         with pytest.raises(
-            UsageError, match=f"k1 and k2 must be at least 1, lambda_ in .0, 1.. Received .*{told}"
+            UsageError,
+            match=f"k1 and k2 must be at least 1, lambda_ in .0, 1.. Received .*{message}",
         ):
             rerank_k_reciprocal(ranking, query, gallery, *settings_)
     with pytest.raises(ValueError, match="other gallery images than the features"):

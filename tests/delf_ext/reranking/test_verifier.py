@@ -10,7 +10,8 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig, rerank_geometric
 from delf_ext.reranking.verifier import Verifier
 
-NUM_QUERIES, NUM_GALLERY = 20, 30
+NUM_QUERIES = 20
+NUM_GALLERY = 30
 
 
 def photographs(prefix: str, number: int) -> ImageList:
@@ -20,14 +21,17 @@ def photographs(prefix: str, number: int) -> ImageList:
 
 def features_of(images: ImageList) -> LocalFeatures:
     """Return features in which images with the same number show the same 40 points."""
-    points, descriptors = [], []
+    points = []
+    descriptors = []
     for name in images.ids:
         rng = np.random.default_rng(int(name[1:]))
         points.append(rng.uniform(0, 300, (40, 2)))
         vectors = rng.standard_normal((40, 16))
         descriptors.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    total, sizes = 40 * len(images), np.tile((300, 300), (len(images), 1))
-    ones, offsets = np.ones(total, np.float32), np.arange(0, total + 1, 40)
+    total = 40 * len(images)
+    sizes = np.tile((300, 300), (len(images), 1))
+    ones = np.ones(total, np.float32)
+    offsets = np.arange(0, total + 1, 40)
     stacked = [np.array(parts, np.float32).reshape(total, -1) for parts in (points, descriptors)]
     return LocalFeatures(
         images.ids, offsets, sizes, stacked[0], ones, ones, stacked[1].astype(np.float16), "d"
@@ -38,7 +42,9 @@ class Extraction:
     """Fake extraction: a new image takes a second by the injected clock, a known one no time."""
 
     def __init__(self) -> None:
-        self.now_s, self.known, self.asked = 0.0, set[str](), 0
+        self.now_s = 0.0
+        self.known = set[str]()
+        self.asked = 0
 
     def clock(self) -> float:
         return self.now_s
@@ -46,7 +52,8 @@ class Extraction:
     def __call__(
         self, query: ImageList, gallery: ImageList, deadline: Deadline
     ) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        fits, self.asked = deadline.part_fits(first_s=1.0), self.asked + 1
+        fits = deadline.part_fits(first_s=1.0)
+        self.asked = self.asked + 1
         for name in (*query.ids, *gallery.ids):
             if name not in self.known:
                 if not fits():
