@@ -28,13 +28,13 @@ import numpy as np
 from measuring import medians, timed, write_results
 from rerank import SEED, drawn, status_bytes
 
-from data_io.records import GlobalFeatures
+from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index.exact import search
 from delf_ext.reranking.chain import parse_chain, run_chain
 from delf_ext.reranking.database_augmentation import augment_database
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
-from delf_ext.reranking.query_expansion import expand_queries
+from delf_ext.reranking.query_expansion import expanded_embeddings
 
 CHAIN = parse_chain("dba:10,aqe:5@3,k_reciprocal:20,6,0.3")
 TILE_ROWS, TILES_AT_ONCE = 2048, 12
@@ -96,6 +96,14 @@ class Stages:
         return wall_s / count, cpu_s / count
 
 
+def expanded(
+    query: GlobalFeatures, gallery: GlobalFeatures, ranking: Ranking, alpha: float
+) -> GlobalFeatures:
+    """Return the queries with embeddings that the chain's step `aqe` gives them."""
+    embeddings = expanded_embeddings(query.embeddings, gallery.embeddings, ranking.rows, alpha)
+    return GlobalFeatures.trusted(ids=query.ids, embeddings=embeddings, digest=query.digest)
+
+
 def stages(
     query: GlobalFeatures, gallery: GlobalFeatures, top_k: int
 ) -> dict[str, dict[str, float]]:
@@ -110,7 +118,7 @@ def stages(
     found = steps.run(
         "dba, search", searched, lambda: search(query, near, aqe["num_expand"])
     )  # what the next step looks at
-    asked = steps.run("aqe", 0, lambda: expand_queries(query, near, found, **aqe))
+    asked = steps.run("aqe", 0, lambda: expanded(query, near, found, aqe["alpha"]))
     found = steps.run("aqe, search", searched, lambda: search(asked, near, top_k))
     found = steps.run(
         "k_reciprocal", full / 2, lambda: rerank_k_reciprocal(found, asked, near, **k_reciprocal)

@@ -13,46 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_io.records import GlobalFeatures, Ranking
+from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
-from delf_ext.reranking.rankings import check_same_images
 
 ROWS_PER_BLOCK = 256  # 50 MB of gathered vectors at 25 images and D = 2048
 # A sum of unit vectors that is shorter is rounding error and has no direction.
 MIN_LENGTH = 1e-6
-
-
-def expand_queries(
-    query: GlobalFeatures,
-    gallery: GlobalFeatures,
-    ranking: Ranking,
-    num_expand: int,
-    alpha: float = 0.0,
-) -> GlobalFeatures:
-    """Add to each query its first gallery images, weighted by similarity**alpha; the query has 1.
-
-    Similarities are computed from the embeddings, because the scores of the ranking may be those of
-    a re-ranking step. A sum without direction leaves the query unchanged.
-
-    Args:
-        query: embeddings [Q, D].
-        gallery: embeddings [G, D].
-        ranking: of these images; if it holds fewer than `num_expand` images (-1), all are used.
-        num_expand: gallery images to add.
-        alpha: 0 is the plain average; above 0, an image of negative similarity has weight 0.
-
-    Returns:
-        Embeddings [Q, D] of unit length.
-
-    Raises:
-        UsageError: `num_expand` is below 1 or alpha below 0.
-        ValueError: the ranking is not of these images.
-    """
-    check_weights("num_expand", num_expand, alpha)
-    check_same_images(ranking, query, gallery)
-    rows = ranking.rows[:, :num_expand]
-    embeddings = expanded_embeddings(query.embeddings, gallery.embeddings, rows, alpha)
-    return GlobalFeatures.trusted(ids=query.ids, embeddings=embeddings, digest=query.digest)
 
 
 def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
@@ -90,13 +56,16 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
 def expanded_embeddings(
     own: np.ndarray, embeddings: np.ndarray, rows: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """Add to each vector some embeddings, weighted by their similarity to it.
+    """Add to each vector some embeddings, weighted by similarity**alpha; the vector itself has 1.
+
+    The similarities come from the embeddings, because the scores of a ranking may be those of a
+    re-ranking step. A sum without direction leaves the vector unchanged.
 
     Args:
         own: float32 [N, D], unit length.
         embeddings: float32 [G, D], unit length.
         rows: int [N, n], rows of `embeddings` to add; -1 for none.
-        alpha: weights are similarity**alpha.
+        alpha: 0 is the plain average; above 0, an image of negative similarity has weight 0.
 
     Returns:
         float32 [N, D], unit length.
