@@ -1,4 +1,4 @@
-"""Settings from plain data: what they refuse and how."""
+"""Test how strict builds settings from plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes as JSON and back, settings by path, and one line with the place for what is wrong."""
+"""Test recipes as JSON, settings by path, and the errors of both."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ ENSEMBLE = schema.EnsembleRecipe(
 
 # --- random recipes
 
-TEXTS = {
-    "Trunk.source": schema.SOURCES,
-    "Trunk.layout": ("auto", "slim", "v1.5"),
-    "Trunk.batch_norm": ("training", "inference"),
-    "Dense.activation": schema.ACTIVATIONS,
-    "Dense.normalization": schema.NORMALIZATIONS,
-    "Triplet.mining": ("batch_hard", "semi_hard"),
-    "Retrieval.select_by": ("mAP", "recall_at_1", "mean_last_rank"),
-    "TestTime.join": ("mean", "concatenation"),
+NAMES = ("main", "logits", "similarity")
+# Fields for which most random values are not allowed.
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "Trunk.source": st.sampled_from(schema.SOURCES),
+    "Trunk.layout": st.sampled_from(["auto", "slim", "v1.5"]),
+    "Trunk.batch_norm": st.sampled_from(["training", "inference"]),
+    "Dense.units": st.integers(1, 400) | st.integers(1),
+    "Dense.activation": st.sampled_from(schema.ACTIVATIONS),
+    "Dense.normalization": st.sampled_from(schema.NORMALIZATIONS),
+    "Head.name": st.sampled_from(NAMES),
+    "RateFactor.factor": st.floats(0, 9, exclude_min=True),
+    "Triplet.mining": st.sampled_from(["batch_hard", "semi_hard"]),
+    "Retrieval.select_by": st.sampled_from(["mAP", "recall_at_1", "mean_last_rank"]),
+    "TestTime.join": st.sampled_from(["mean", "concatenation"]),
 }
 NUMBERS = {
     int: st.integers(0, 400) | st.integers(),
@@ -43,12 +48,15 @@ NUMBERS = {
 
 
 def leaves(kind: type) -> list[type]:
-    """Return the classes that an annotation such as `Loss` stands for."""
-    below = [leaf for sub in kind.__subclasses__() for leaf in leaves(sub)]
-    return below or [kind]
+    """Return the concrete classes below a class such as `Loss`."""
+    concrete = [leaf for subclass in kind.__subclasses__() for leaf in leaves(subclass)]
+    return concrete or [kind]
 
 
 def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
+    """Return a strategy for a field; `where` is its class and name, such as "Gem.p"."""
+    if where in VALUES:
+        return VALUES[where]
     if item_type(annotation) is not None:
         return st.lists(values_of(item_type(annotation), where), max_size=3).map(tuple)
     choices = []
@@ -58,7 +66,7 @@ def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
         elif isinstance(kind, type) and issubclass(kind, Part):
             choices += [st.deferred(lambda leaf=leaf: parts(leaf)) for leaf in leaves(kind)]
         elif kind is str:
-            choices.append(st.sampled_from(TEXTS[where]) if where in TEXTS else st.text(max_size=6))
+            choices.append(st.text(max_size=6))
         else:
             choices.append(NUMBERS[kind])
     return st.one_of(choices)
@@ -74,9 +82,9 @@ def accepts(kind: type[Part], values: dict[str, Any]) -> bool:
 
 @st.composite
 def parts(draw: st.DrawFn, kind: type[Part], **fixed: Any) -> Part:
-    """Draw a part: every field that fits is changed, the others keep their defaults."""
+    """Draw a part; a field keeps its default if the drawn value does not fit."""
     types = field_types(kind)
-    defaults = {one.name: one.default for one in dataclasses.fields(kind)}
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     needed = {
         name: draw(values_of(types[name], f"{kind.__name__}.{name}"))
         for name in types
@@ -93,9 +101,7 @@ def parts(draw: st.DrawFn, kind: type[Part], **fixed: Any) -> Part:
 
 @st.composite
 def models(draw: st.DrawFn) -> schema.Model:
-    names = draw(
-        st.lists(st.sampled_from(["main", "logits", "similarity"]), min_size=1, unique=True),
-    )
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
     heads = tuple(draw(parts(schema.Head, name=name, append=())) for name in names)
     embedding = tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=2)))
     return schema.Model(draw(parts(schema.Trunk)), heads, embedding)
@@ -103,7 +109,8 @@ def models(draw: st.DrawFn) -> schema.Model:
 
 @st.composite
 def recipes(draw: st.DrawFn) -> schema.Recipe:
-    model, sampling = draw(models()), draw(values_of(schema.Sampling, ""))
+    model = draw(models())
+    sampling = draw(values_of(schema.Sampling, ""))
     terms = draw(st.lists(values_of(schema.Loss, ""), min_size=1, max_size=4))
     losses = tuple(
         schema.LossTerm(
@@ -128,7 +135,7 @@ def through_text(value: Any) -> Any:
 
 
 @given(recipe=recipes())
-def test_a_recipe_comes_back_from_json(recipe: schema.Recipe) -> None:
+def test_random_recipes_round_trip_through_json(recipe: schema.Recipe) -> None:
     again = recipe_from_json(through_text(recipe))
     assert again == recipe and hash(again) == hash(recipe)
     assert through_text(again) == through_text(recipe)
@@ -136,20 +143,21 @@ def test_a_recipe_comes_back_from_json(recipe: schema.Recipe) -> None:
 
 @given(data=st.data())
 @pytest.mark.parametrize("kind", [kind for kind in PARTS.values() if leaves(kind) == [kind]])
-def test_every_part_comes_back_from_json(kind: type[Part], data: st.DataObject) -> None:
+def test_random_parts_round_trip_through_json(kind: type[Part], data: st.DataObject) -> None:
     if kind in (schema.Model, schema.Recipe, schema.Member, schema.EnsembleRecipe):
-        return  # drawn above, or made of recipes: their fields have to fit each other
+        # Drawn above, or made of recipes: their fields have to fit each other.
+        return
     part = data.draw(parts(kind))
     assert from_json(through_text(part)) == part
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), ENSEMBLE], ids=lambda recipe: recipe.name)
-def test_the_recipes_of_the_registry_come_back_from_json(recipe: codec.AnyRecipe) -> None:
+def test_registered_recipes_round_trip_through_json(recipe: codec.AnyRecipe) -> None:
     again = recipe_from_json(through_text(recipe))
     assert again == recipe
 
 
-def test_json_holds_every_field_so_that_other_defaults_do_not_change_a_stored_recipe() -> None:
+def test_json_contains_every_field() -> None:
     assert to_json(schema.LossTerm(schema.Triplet())) == {
         "type": "LossTerm",
         "loss": {"type": "Triplet", "margin": 0.3, "mining": "batch_hard"},
@@ -159,20 +167,24 @@ def test_json_holds_every_field_so_that_other_defaults_do_not_change_a_stored_re
     }
 
 
-def test_a_missing_field_has_its_default() -> None:
+def test_missing_field_gets_its_default() -> None:
     assert from_json({"type": "Triplet"}) == schema.Triplet()
 
 
 def _paths(value: Any, path: str = "") -> list[str]:
+    """Return the paths of all plain values in JSON data."""
+    fields: list[tuple[Any, Any]]
     if isinstance(value, dict):
         fields = [(name, part) for name, part in value.items() if name != "type"]
-        return [one for name, part in fields for one in _paths(part, f"{path}{name}.")]
-    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        return [one for row, part in enumerate(value) for one in _paths(part, f"{path}{row}.")]
-    return [path.removesuffix(".")]
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        fields = list(enumerate(value))
+    else:
+        return [path.removesuffix(".")]
+    return [child for name, part in fields for child in _paths(part, f"{path}{name}.")]
 
 
 def _other(value: Any) -> Any:
+    """Return another value of the same type."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):
@@ -182,29 +194,30 @@ def _other(value: Any) -> Any:
     return ["x"] if value is None or isinstance(value, list) else value
 
 
-def test_a_recipe_changes_with_every_value_of_its_json() -> None:
-    whole = to_json(DUAL)
-    found = {DUAL}
+def test_every_json_value_changes_the_recipe() -> None:
+    original = to_json(DUAL)
+    different = {DUAL}
     changed = 0
-    for path in _paths(whole):
-        values = json.loads(json.dumps(whole))
-        *way, last = path.split(".")
-        place = values
-        for name in way:
-            place = place[int(name)] if isinstance(place, list) else place[name]
-        place[last] = _other(place[last])
+    for path in _paths(original):
+        values = json.loads(json.dumps(original))
+        *parents, last = path.split(".")
+        parent = values
+        for name in parents:
+            parent = parent[int(name)] if isinstance(parent, list) else parent[name]
+        parent[last] = _other(parent[last])
         try:
-            found.add(recipe_from_json(values))
+            different.add(recipe_from_json(values))
         except UsageError:
-            continue  # such as an unknown activation
+            # Not every other value is allowed, such as an unknown activation.
+            continue
         changed += 1
-    assert changed > 40 and len(found) == 1 + changed
+    assert changed > 40 and len(different) == 1 + changed
 
 
-# --- what is wrong, and where
+# --- errors
 
 
-def refusal(value: Any, where: str = "recipe") -> str:
+def error_message(value: Any, where: str = "recipe") -> str:
     with pytest.raises(UsageError) as caught:
         from_json(value, where)
     assert "\n" not in str(caught.value)
@@ -246,19 +259,19 @@ def refusal(value: Any, where: str = "recipe") -> str:
         ({"type": "RateFactor"}, "RateFactor needs group, factor."),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_place(value: Any, message: str) -> None:
-    assert refusal(value) == f"recipe: {message}"
+def test_error_names_the_field_and_the_wrong_value(value: Any, message: str) -> None:
+    assert error_message(value) == f"recipe: {message}"
 
 
-def test_a_number_too_large_for_a_float_is_refused() -> None:
+def test_number_too_large_for_a_float_is_an_error() -> None:
     value = {"type": "Adam", "lr": 10**400}
-    assert refusal(value).startswith("recipe: Adam.lr must be a number. Received 1000")
+    assert error_message(value).startswith("recipe: Adam.lr must be a number. Received 1000")
 
 
-def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
+def test_error_for_unknown_key_lists_known_keys() -> None:
     value = {"type": "Recipe", "optimizer": {"type": "Adam", "lrr": 1, "beta": 2}}
     message = "recipe.optimizer: unknown key beta, lrr in Adam. Known: lr, factors, weight_decay."
-    assert refusal(value) == message
+    assert error_message(value) == message
 
 
 @pytest.mark.parametrize(
@@ -270,35 +283,37 @@ def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
         ({"name": "x"}, 'no "type"'),
     ],
 )
-def test_an_unknown_type_is_refused_with_the_known_ones(value: Any, named: str) -> None:
-    message = refusal({"type": "Model", "heads": [{"type": "Head", "name": "a", "neck": [value]}]})
+def test_error_for_unknown_type_lists_known_types(value: Any, named: str) -> None:
+    message = error_message(
+        {"type": "Model", "heads": [{"type": "Head", "name": "a", "neck": [value]}]}
+    )
     assert message.startswith(f"recipe.heads.0.neck.0: {named}. Known types: ")
     assert " Adam, AdamW, " in message and message.endswith(".")
 
 
-def test_the_place_begins_with_the_name_that_is_given() -> None:
+def test_error_begins_with_the_given_name_of_the_data() -> None:
     value = {"type": "Stage", "schedule": {"type": "StepDecay", "factor": "a"}}
     message = "mine.json.schedule: StepDecay.factor must be a number. Received 'a'."
-    assert refusal(value, "mine.json") == message
+    assert error_message(value, "mine.json") == message
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PARTS.values() if leaves(kind) != [kind]])
-def test_the_base_of_several_parts_is_no_part_itself(kind: type[Part]) -> None:
-    """`Validation` would hold nothing back, and `HeldOutClasses` would not say how."""
-    choices = ", ".join(one.__name__ for one in kind.__subclasses__())
+def test_base_class_cannot_be_used_as_a_part(kind: type[Part]) -> None:
+    """`Validation` does not say what to hold out, and `HeldOutClasses` not how."""
+    choices = ", ".join(subclass.__name__ for subclass in kind.__subclasses__())
     message = f"{kind.__name__} is the name of several parts. Choose one of: {choices}."
-    assert refusal({"type": kind.__name__}) == f"recipe: {message}"
+    assert error_message({"type": kind.__name__}) == f"recipe: {message}"
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "received"),
     [(3, "int"), ("x", "str"), ([], "list"), (None, "NoneType"), ({"type": "Adam"}, "Adam")],
 )
-def test_what_is_no_recipe_is_refused(value: Any, found: str) -> None:
+def test_data_without_a_recipe_are_an_error(value: Any, received: str) -> None:
     with pytest.raises(UsageError) as caught:
         recipe_from_json(value, "mine.json")
     wanted = '"type": "Recipe" or "EnsembleRecipe"'
-    assert str(caught.value) == f"mine.json: must be an object with {wanted}. Received {found}."
+    assert str(caught.value) == f"mine.json: must be an object with {wanted}. Received {received}."
 
 
 # --- settings by path
@@ -373,12 +388,12 @@ def settings_of(*settings: str) -> schema.Recipe:
         ("reduction=Lda", lambda recipe: recipe.reduction, schema.Lda()),
     ],
 )
-def test_a_setting_changes_what_its_path_names(setting: str, read: Any, expected: Any) -> None:
-    found = read(settings_of(setting))
-    assert found == expected and type(found) is type(expected)
+def test_setting_changes_the_value_at_its_path(setting: str, read: Any, expected: Any) -> None:
+    value = read(settings_of(setting))
+    assert value == expected and type(value) is type(expected)
 
 
-def test_settings_are_applied_in_order_and_change_nothing_else() -> None:
+def test_settings_apply_in_order_and_change_only_their_values() -> None:
     changed = settings_of(
         "model.heads.similarity.pool=Gem",
         "model.heads.similarity.pool.p=4",
@@ -391,7 +406,7 @@ def test_settings_are_applied_in_order_and_change_nothing_else() -> None:
     assert settings_of() == DUAL
 
 
-def test_a_loss_without_a_name_is_named_by_its_class() -> None:
+def test_unnamed_loss_is_addressed_by_its_class() -> None:
     recipe = dataclasses.replace(
         DUAL, losses=(schema.LossTerm(schema.SoftmaxCrossEntropy(), "logits"),)
     )
@@ -399,7 +414,7 @@ def test_a_loss_without_a_name_is_named_by_its_class() -> None:
     assert changed.losses[0].loss == schema.SoftmaxCrossEntropy(0.5)
 
 
-def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
+def test_ensemble_member_is_addressed_by_its_name() -> None:
     changed = with_settings(
         ENSEMBLE,
         ["members.trained.recipe.optimizer.lr=1", "join=MeanEmbedding"],
@@ -428,7 +443,10 @@ def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
         ("losses.5.weight=1", "--set: losses has no '5'. Known: logits, sim."),
         ("losses.-1.weight=1", "--set: losses has no '-1'. Known: logits, sim."),
         ("model.heads.foo.pool=Gem", "--set: model.heads has no 'foo'. Known: logits, similarity."),
-        ("input.augment.0=Crop", "--set: input.augment has no '0'. Known: none, the list is empty."),
+        (
+            "input.augment.0=Crop",
+            "--set: input.augment has no '0'. Known: none, the list is empty.",
+        ),
         (
             "optimizer.factors.logits.factor=1",
             "--set: optimizer.factors has no 'logits'. Known: attention, classifier.",
@@ -490,19 +508,20 @@ def test_a_member_of_an_ensemble_is_named_by_its_name() -> None:
         ),
     ],
 )
-def test_a_bad_setting_is_refused_in_one_line(setting: str, message: str) -> None:
+def test_error_for_bad_setting_is_one_line(setting: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         settings_of(setting)
-    assert "\n" not in str(caught.value)
-    found = str(caught.value)
-    assert found == message or (message.endswith(" ") and found.startswith(message))
+    error = str(caught.value)
+    # A message that ends with a space is the start of a long one.
+    assert error == message or (message.endswith(" ") and error.startswith(message))
+    assert "\n" not in error
 
 
 @given(
     path=st.lists(st.text("abc.0=losesimhdrtpz", max_size=8), max_size=4),
     value=st.text(max_size=8),
 )
-def test_any_setting_gives_a_recipe_or_a_usage_error(path: list[str], value: str) -> None:
+def test_random_setting_gives_a_recipe_or_a_usage_error(path: list[str], value: str) -> None:
     try:
         assert isinstance(settings_of(f"{'.'.join(path)}={value}"), schema.Recipe)
     except UsageError as error:
@@ -510,6 +529,6 @@ def test_any_setting_gives_a_recipe_or_a_usage_error(path: list[str], value: str
 
 
 @pytest.mark.parametrize("value", ["1" + "0" * 400, "1" + "0" * 5000, "[" * 100_000])
-def test_a_value_that_json_cannot_hold_is_refused(value: str) -> None:
+def test_value_that_python_json_cannot_read_is_an_error(value: str) -> None:
     with pytest.raises(UsageError, match="Adam.lr must be a number"):
         settings_of(f"optimizer.lr={value}")

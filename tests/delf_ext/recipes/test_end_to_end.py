@@ -1,4 +1,4 @@
-"""Every recipe of the registry, made small: trained, opened and evaluated on one drawn data set."""
+"""Train, open and evaluate a small version of every recipe on drawn products."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import Runtime
 
 SIZE_PX = 64
-LIMIT_S = 5.0  # of a processor, on a machine that others use too
+# Processor time; it also holds on a machine that runs other programs.
+LIMIT_S = 5.0
 SETTINGS = Settings(mixed_precision="off")
 FIRST_UNIT = "block1/unit_1/bottleneck_v1"
-GROUPS = ("trunk", "trunk/stem", "trunk/block1")  # what is left of a ResNet's trunk
+# The parameter groups of a ResNet that ends in its first unit.
+GROUPS = ("trunk", "trunk/stem", "trunk/block1")
 DATA = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=SIZE_PX)
 
 
 def small(recipe: AnyRecipe) -> AnyRecipe:
-    """Return the recipe with every part that it has, and as little of each as can be trained."""
+    """Return the recipe with all its parts, each as small as training allows."""
     if isinstance(recipe, schema.EnsembleRecipe):
         members = tuple(
             dataclasses.replace(member, recipe=_small(member.recipe))
@@ -48,10 +50,10 @@ def _small(recipe: schema.Recipe) -> schema.Recipe:
         first = {
             "name": "resnet_v1_50",
             "end_point": FIRST_UNIT,
-            "frozen": _left(model.trunk.frozen),
+            "frozen": _remaining(model.trunk.frozen),
         }
         model = dataclasses.replace(model, trunk=dataclasses.replace(model.trunk, **first))
-    factors = tuple(one for one in optimizer.factors if _left((one.group,)))
+    factors = tuple(factor for factor in optimizer.factors if _remaining((factor.group,)))
     return dataclasses.replace(
         recipe,
         model=model,
@@ -63,13 +65,13 @@ def _small(recipe: schema.Recipe) -> schema.Recipe:
     )
 
 
-def _left(groups: tuple[str, ...]) -> tuple[str, ...]:
+def _remaining(groups: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in groups if not name.startswith("trunk") or name in GROUPS)
 
 
 def _stage(stage: schema.Stage) -> schema.Stage:
     size_px = SIZE_PX if stage.size_px else 0
-    return dataclasses.replace(stage, epochs=1, trains=_left(stage.trains), size_px=size_px)
+    return dataclasses.replace(stage, epochs=1, trains=_remaining(stage.trains), size_px=size_px)
 
 
 def _sampling(sampling: schema.Sampling) -> schema.Sampling:
@@ -104,30 +106,30 @@ def trained_and_evaluated(
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(products: DataSet, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Go the whole way once: the first time imports TensorFlow and compiles what is measured."""
+    """Train once without measuring: the first time imports and compiles TensorFlow code."""
     trained_and_evaluated("demo", products, tmp_path_factory.mktemp("warm") / "run")
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_trained_opened_and_evaluated(
+def test_recipe_trains_opens_and_evaluates(
     name: str,
     products: DataSet,
     tmp_path: Path,
 ) -> None:
-    begun_s = time.process_time()
-    trained, found = trained_and_evaluated(name, products, tmp_path / "run")
-    used_s = time.process_time() - begun_s
+    start_s = time.process_time()
+    trained, evaluation = trained_and_evaluated(name, products, tmp_path / "run")
+    used_s = time.process_time() - start_s
     members = trained.members or (trained,)
-    for one in members:
-        assert one.losses["loss"] > 0 and all(map(math.isfinite, one.losses.values()))
-    assert 0 < found["mAP"] <= 1 and found["num_skipped"] == 0
-    assert (found["num_queries"], found["num_gallery"]) == (3, 9)
+    for member in members:
+        assert member.losses["loss"] > 0 and all(map(math.isfinite, member.losses.values()))
+    assert 0 < evaluation["mAP"] <= 1 and evaluation["num_skipped"] == 0
+    assert (evaluation["num_queries"], evaluation["num_gallery"]) == (3, 9)
     assert used_s < LIMIT_S * len(members)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_whole_model_of_a_recipe_can_be_built(name: str) -> None:
+def test_full_size_model_of_each_recipe_can_be_built(name: str) -> None:
     from delf_ext.models.embedding_model import EmbeddingModel
 
     recipe = RECIPES[name]

@@ -1,4 +1,4 @@
-"""The original's flags to a recipe: what each of them becomes, and what is refused by its name."""
+"""Test the translation of the original flags to recipes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LOGITS = {"train_logits": True}
 NAMES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
 
 
-def refusal(**flags: Any) -> str:
+def error_message(**flags: Any) -> str:
     with pytest.raises(UsageError) as caught:
         from_flags(LOGITS | flags)
     return str(caught.value)
 
 
-# --- what the flags become
+# --- translated flags
 
 
-def test_the_original_is_a_trunk_with_two_heads() -> None:
-    """DESIGN 7, and the flags' own defaults."""
+def test_default_flags_give_a_trunk_with_two_heads() -> None:
+    """The values are those of the 2018 original."""
     attention = schema.DelfAttention(normalized=False)
     neck = (Dense(1024, "relu"), Dense(2048))
     heads = (
@@ -61,8 +61,8 @@ def test_losses_have_a_fixed_order_and_their_weights() -> None:
     flags = {f"train_{name}": True for name in reversed(NAMES)}
     weights = {f"{name}_weight": row + 0.5 for row, name in enumerate(NAMES)}
     recipe = from_flags({**flags, **weights, "train_max_neg_topk": 7, "margin": 2})
-    found = [(term.shown_name, term.head, term.weight) for term in recipe.losses]
-    assert found == [
+    terms = [(term.shown_name, term.head, term.weight) for term in recipe.losses]
+    assert terms == [
         ("logits", "logits", 0.5),
         ("sim", "similarity", 1.5),
         ("sim_dist", "similarity", 2.5),
@@ -77,20 +77,20 @@ def test_losses_have_a_fixed_order_and_their_weights() -> None:
     ]
 
 
-def test_without_a_similarity_loss_the_pooled_features_are_the_embedding() -> None:
+def test_without_similarity_loss_the_embedding_is_the_pooled_features() -> None:
     model = from_flags(LOGITS).model
     assert [head.name for head in model.heads] == ["logits", "pooled"]
     assert model.embedding == ("pooled",)
     assert model.heads[1] == schema.Head("pooled", schema.DelfAttention(normalized=False))
 
 
-def test_without_the_classification_loss_there_is_no_classifier_and_one_faster_group() -> None:
+def test_without_classification_loss_only_attention_learns_faster() -> None:
     recipe = from_flags({"train_triplet": True})
     assert [head.name for head in recipe.model.heads] == ["similarity"]
     assert recipe.optimizer.factors == (schema.RateFactor("attention", 10.0),)
 
 
-def test_switches_of_the_similarity_head() -> None:
+def test_switches_change_the_similarity_head() -> None:
     on = from_flags({**LOGITS, "train_sim": True, "skipcon_attn": True, "logit_concat_sim": True})
     head = on.model.head("similarity")
     assert head is not None and head.append == ("logits",) and not head.stop_gradient
@@ -110,7 +110,7 @@ def test_switches_of_the_similarity_head() -> None:
         ({"images_per_class": 2, "batch_size": 6}, schema.PxK(3, 2)),
     ],
 )
-def test_batches_fit_the_losses(flags: dict[str, Any], sampling: schema.Sampling) -> None:
+def test_sampling_fits_the_losses(flags: dict[str, Any], sampling: schema.Sampling) -> None:
     assert from_flags(LOGITS | flags).sampling == sampling
 
 
@@ -126,11 +126,13 @@ def test_batches_fit_the_losses(flags: dict[str, Any], sampling: schema.Sampling
         ),
     ],
 )
-def test_augmentations(flags: dict[str, Any], changes: tuple[schema.Augmentation, ...]) -> None:
+def test_augmentation_flags_choose_the_changes(
+    flags: dict[str, Any], changes: tuple[schema.Augmentation, ...]
+) -> None:
     assert from_flags(LOGITS | flags).input.augment == changes
 
 
-def test_validation() -> None:
+def test_dev_flags_choose_the_validation() -> None:
     bounds = {"dev_querynum": 5, "dev_referencenum": 2, "eval_every_steps": 3}
     assert from_flags(LOGITS | bounds).validation == schema.ClassBlock(3, 0.1, 5, 2)
     drawn = from_flags({**LOGITS, "dev_split": "random", "dev_percent": 0.5}).validation
@@ -138,7 +140,7 @@ def test_validation() -> None:
     assert from_flags({**LOGITS, "dev_percent": 0}).validation is None
 
 
-def test_the_trunk() -> None:
+def test_trunk_flags_fill_the_trunk_record() -> None:
     trunk = from_flags(
         {**LOGITS, "resnet_type": "resnet_v1_50/block2/unit_1/bottleneck_v1"},
     ).model.trunk
@@ -152,16 +154,16 @@ def test_the_trunk() -> None:
     assert trunk.batch_norm == "inference" and trunk.is_frozen
 
 
-def test_the_cosine_schedule() -> None:
+def test_cosine_schedule() -> None:
     recipe = from_flags({**LOGITS, "lr_schedule": "cosine", "epochs": 3, "lr": 1})
     assert recipe.stages == (schema.Stage(3, schema.CosineDecay()),) and recipe.optimizer.lr == 1.0
 
 
-def test_other_names_are_ignored() -> None:
+def test_unknown_flags_are_ignored() -> None:
     assert from_flags({**LOGITS, "data": "photos", "run_dir": "x"}) == from_flags(LOGITS)
 
 
-# --- what is refused
+# --- errors
 
 COMPARES = "compares images of a batch: --batch_size must be even and at least 4."
 DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at least two classes."
@@ -241,11 +243,11 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at lea
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_bad_values_are_refused_by_flag(flags: dict[str, Any], message: str) -> None:
-    assert refusal(**flags) == message
+def test_error_names_the_flag_with_the_bad_value(flags: dict[str, Any], message: str) -> None:
+    assert error_message(**flags) == message
 
 
-def test_the_values_at_the_borders_are_taken() -> None:
+def test_smallest_allowed_values_are_accepted() -> None:
     least = {"image_size": 32, "batch_norm_decay": 0.0, "epochs": 1, "eval_every_steps": 1}
     recipe = from_flags(
         {**LOGITS, **least, "batch_size": 1, "dev_percent": 0.0, "logits_weight": 0},
@@ -255,23 +257,23 @@ def test_the_values_at_the_borders_are_taken() -> None:
     assert from_flags(frozen).model.trunk.is_frozen
 
 
-# --- all flags together
+# --- random flags
 
-VALUES: dict[type, st.SearchStrategy[Any]] = {
+RANDOM: dict[type, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     int: st.sampled_from([1, 2, 4, 8, 32, 64, 224]) | st.integers(),
     float: st.sampled_from([0.0, 0.1, 0.5, 1]) | st.floats() | st.integers(),
     str: st.text(max_size=5),
 }
-ANY = st.one_of(*VALUES.values(), st.none(), st.just(10**400))
-USUAL = {
+ANY = st.one_of(*RANDOM.values(), st.none(), st.just(10**400))
+CHOICES = {
     name: st.sampled_from(flag.choices or [flag.default]) for name, flag in ORIGINAL_FLAGS.items()
 }
 SWITCHES = [name for name, flag in ORIGINAL_FLAGS.items() if isinstance(flag.default, bool)]
-DRAWN = {name: VALUES[type(flag.default)] | USUAL[name] for name, flag in ORIGINAL_FLAGS.items()}
+DRAWN = {name: RANDOM[type(flag.default)] | CHOICES[name] for name, flag in ORIGINAL_FLAGS.items()}
 
 
-def assert_total(flags: dict[str, Any]) -> None:
+def assert_recipe_or_usage_error(flags: dict[str, Any]) -> None:
     given_flags = dict(flags)
     try:
         recipe = from_flags(flags)
@@ -279,32 +281,33 @@ def assert_total(flags: dict[str, Any]) -> None:
         assert "\n" not in str(error)
         return
     finally:
-        assert repr(flags) == repr(given_flags)  # repr, as nan is not equal to itself
+        # from_flags must not change its argument. repr, because nan is not equal to itself.
+        assert repr(flags) == repr(given_flags)
     assert from_flags(flags) == recipe and recipe.name == "mandoo_dual"
 
 
 @given(flags=st.fixed_dictionaries({}, optional=DRAWN))
 @example({"lr": 10**400, "train_logits": True})
 @example({"sim_weight": float("inf"), "train_sim": True})
-def test_any_flags_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
-    assert_total(flags)
-    assert_total({**flags, "train_logits": True})
+def test_random_flags_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
+    assert_recipe_or_usage_error(flags)
+    assert_recipe_or_usage_error({**flags, "train_logits": True})
 
 
 @given(flags=st.dictionaries(st.sampled_from([*ORIGINAL_FLAGS]), ANY, max_size=4))
-def test_values_of_other_types_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
-    assert_total({"train_logits": True, **flags})
+def test_values_of_wrong_types_give_a_recipe_or_a_usage_error(flags: dict[str, Any]) -> None:
+    assert_recipe_or_usage_error({"train_logits": True, **flags})
 
 
 @given(flags=st.fixed_dictionaries({name: st.booleans() for name in SWITCHES}))
-def test_any_switches_that_are_refused_say_which(flags: dict[str, bool]) -> None:
+def test_error_for_random_switches_names_a_flag(flags: dict[str, bool]) -> None:
     try:
         from_flags(flags)
     except UsageError as error:
         assert "--" in str(error)
 
 
-# --- the table
+# --- the table of flags
 
 
 def has_path(recipe: schema.Recipe, path: str) -> bool:
@@ -315,31 +318,31 @@ def has_path(recipe: schema.Recipe, path: str) -> bool:
     return True
 
 
-def test_the_table_says_where_each_value_is_in_a_recipe() -> None:
+def test_path_of_each_flag_exists_in_a_recipe() -> None:
     every = {f"train_{name}": True for name in NAMES}
     recipes = [from_flags(every), from_flags({**LOGITS, "train_sim": True})]
     for flag in ORIGINAL_FLAGS.values():
         assert any(has_path(recipe, flag.path) for recipe in recipes), flag.name
 
 
-def test_the_table_has_no_flag_twice_and_its_defaults_are_in_range() -> None:
+def test_default_of_each_flag_is_in_range() -> None:
     assert all(flag.name == name and flag.help for name, flag in ORIGINAL_FLAGS.items())
     assert from_flags(
         LOGITS | {name: flag.default for name, flag in ORIGINAL_FLAGS.items()} | LOGITS
     )
 
 
-# --- its variants
+# --- variants of the recipe
 
 
-def test_the_triplet_recipe_has_one_head_and_batches_of_classes() -> None:
+def test_triplet_recipe_has_one_head_and_pxk_batches() -> None:
     recipe = RECIPES["mandoo_triplet"]
     assert [type(term.loss) for term in recipe.losses] == [schema.Triplet]
     assert recipe.sampling == schema.PxK(16, 4) and recipe.model.embedding == ("similarity",)
 
 
 @pytest.mark.parametrize(
-    ("name", "own"),
+    ("name", "changes"),
     [
         (
             "mandoo_query_expansion",
@@ -353,6 +356,6 @@ def test_the_triplet_recipe_has_one_head_and_batches_of_classes() -> None:
         ("mandoo_block3", {"model": with_value(RECIPE.model, "trunk.end_point", "block3")}),
     ],
 )
-def test_a_variant_differs_from_the_original_in_one_thing(name: str, own: dict[str, Any]) -> None:
+def test_variant_differs_from_mandoo_dual_in_one_part(name: str, changes: dict[str, Any]) -> None:
     recipe = RECIPES[name]
-    assert recipe == dataclasses.replace(RECIPE, name=name, about=recipe.about, **own)
+    assert recipe == dataclasses.replace(RECIPE, name=name, about=recipe.about, **changes)

@@ -1,4 +1,4 @@
-"""What a recipe and its parts refuse, and that augmentations are those of data_io."""
+"""Test which records are errors, and that augmentations fit data_io."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from delf_ext.recipes.schema import Dense, Head, LossTerm, Model, PxK, Recipe, S
 
 SOFTMAX = LossTerm(schema.SoftmaxCrossEntropy())
 TRIPLET = LossTerm(schema.Triplet())
-STILL_MOVE = '"inference": training would still change their statistics.'
+CHANGE_STATISTICS = '"inference": training would still change their statistics.'
 STOPPED = Model(heads=(Head("main", classifier=schema.Linear(), stop_gradient=True),))
 
 
@@ -31,8 +31,8 @@ def masked(*losses: schema.Loss, **options: Any) -> Recipe:
     return recipe(model=model, losses=tuple(map(LossTerm, losses)), **options)
 
 
-REFUSALS: list[tuple[Callable[[], object], str]] = [
-    # of a whole recipe
+ERRORS: list[tuple[Callable[[], object], str]] = [
+    # a recipe
     (lambda: recipe(losses=()), "mine: nothing to train, losses is empty."),
     (lambda: recipe(stages=()), "mine: stages is empty."),
     (
@@ -68,7 +68,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         "mine: every loss has stop_gradient in front of its head, so nothing would train the trunk."
         ' Add a loss on another head, or freeze the trunk (model.trunk.frozen=["trunk"]).',
     ),
-    # of the model
+    # the model
     (
         lambda: Trunk(source="disk"),
         "Trunk.source must be slim, keras, zoo, lite, onnx or features. Received 'disk'.",
@@ -88,7 +88,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     (lambda: Trunk(weight_decay=-1), "Trunk.weight_decay must not be negative. Received -1.0."),
     (
         lambda: Trunk(frozen=("trunk/block1",)),
-        f"Trunk.frozen names blocks, so Trunk.batch_norm must be {STILL_MOVE}",
+        f"Trunk.frozen names blocks, so Trunk.batch_norm must be {CHANGE_STATISTICS}",
     ),
     (lambda: Model(heads=()), "Model.heads must have different names. Received []."),
     (
@@ -125,7 +125,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         "Dense.normalization must be \"\", batch or layer. Received 'group'.",
     ),
     (lambda: Dense(1, dropout=1), "Dense.dropout must be at least 0 and below 1. Received 1.0."),
-    # of losses
+    # losses
     (
         lambda: LossTerm(schema.ArcFace(), weight=-1),
         "the weight of loss arc_face must not be negative. Received -1.0.",
@@ -144,7 +144,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         lambda: schema.SoftmaxCrossEntropy(1),
         "SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. Received 1.0.",
     ),
-    # of training
+    # training
     (lambda: schema.RateFactor("trunk", 0), "RateFactor.factor must be above 0. Received 0.0."),
     (lambda: schema.Sgd(0), "Sgd.lr must be above 0. Received 0.0."),
     (lambda: Stage(0), "Stage.epochs must be at least 1. Received 0."),
@@ -154,7 +154,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     (lambda: schema.Pairs(5), "Pairs.batch_size must be even and at least 4. Received 5."),
     (lambda: PxK(1, 4), "PxK.classes must be at least 2. Received 1."),
     (lambda: PxK(2, 1), "PxK.images must be at least 2. Received 1."),
-    # of validation, task and after
+    # validation, task, and the steps after training
     (lambda: schema.Given(0), "Given.every_steps must be at least 1. Received 0."),
     (lambda: schema.ClassBlock(0), "ClassBlock.every_steps must be at least 1. Received 0."),
     (
@@ -173,7 +173,7 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         lambda: schema.TestTime(join="max"),
         "TestTime.join must be mean or concatenation. Received 'max'.",
     ),
-    # of ensembles
+    # ensembles
     (lambda: schema.Member("a"), "ensemble member 'a' needs either a recipe or a run."),
     (
         lambda: schema.Member("a", recipe(), "r"),
@@ -192,16 +192,16 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    REFUSALS,
-    ids=[message[:50] for _, message in REFUSALS],
+    ERRORS,
+    ids=[message[:50] for _, message in ERRORS],
 )
-def test_what_cannot_be_meant_is_refused(make: Callable[[], object], message: str) -> None:
+def test_invalid_records_are_errors(make: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value) == message
 
 
-def test_what_is_close_to_a_refusal_is_taken() -> None:
+def test_valid_records_close_to_invalid_ones_are_accepted() -> None:
     frozen = dataclasses.replace(STOPPED, trunk=Trunk(frozen=("trunk",)))
     assert recipe(model=frozen).model.trunk.is_frozen
     assert recipe(
@@ -222,15 +222,15 @@ def test_what_is_close_to_a_refusal_is_taken() -> None:
     assert Model(heads=(Head("main", classifier=schema.Linear()), appended)).head("b") is appended
 
 
-def test_the_epochs_of_all_stages_are_the_epochs_of_the_recipe() -> None:
+def test_epochs_of_a_recipe_are_the_sum_over_its_stages() -> None:
     assert recipe(stages=(Stage(2), Stage(5))).epochs == 7
 
 
-def test_a_head_that_does_not_exist_is_none() -> None:
+def test_head_returns_none_for_an_unknown_name() -> None:
     assert Model().head("main") == Model().heads[0] and Model().head("side") is None
 
 
-def test_parts_are_frozen_and_take_lists_and_whole_numbers() -> None:
+def test_parts_are_frozen_and_accept_lists_and_whole_numbers() -> None:
     made = recipe(losses=[SOFTMAX])
     assert made.losses == (SOFTMAX,) and isinstance(schema.Adam(lr=1).lr, float)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -241,23 +241,23 @@ def test_parts_are_frozen_and_take_lists_and_whole_numbers() -> None:
     ("name", "snake"),
     [("ArcFace", "arc_face"), ("Crop", "crop"), ("SoftmaxCrossEntropy", "softmax_cross_entropy")],
 )
-def test_class_names_in_snake_case(name: str, snake: str) -> None:
+def test_snake_case(name: str, snake: str) -> None:
     assert snake_case(name) == snake
 
 
-def test_a_part_that_is_not_built_is_refused_with_those_that_are() -> None:
+def test_not_built_lists_the_parts_that_are_built() -> None:
     @singledispatch
     def build(config: Part) -> str:
         raise not_built(config, build)
 
-    with pytest.raises(UsageError) as none:
+    with pytest.raises(UsageError) as without_parts:
         build(schema.Gem())
-    assert str(none.value) == "Gem is not built yet. Built: none of its kind."
+    assert str(without_parts.value) == "Gem is not built yet. Built: none of its kind."
     build.register(schema.FeatureNorm, lambda config: "norm")
     build.register(schema.Average, lambda config: "mean")
-    with pytest.raises(UsageError) as some:
+    with pytest.raises(UsageError) as with_parts:
         build(schema.Gem())
-    assert str(some.value) == "Gem is not built yet. Built: Average, FeatureNorm."
+    assert str(with_parts.value) == "Gem is not built yet. Built: Average, FeatureNorm."
     assert build(schema.Average()) == "mean"
 
 
@@ -276,14 +276,14 @@ def name_of(kind: type) -> str:
     [kind for kind in schema.Augmentation.__subclasses__() if name_of(kind) not in NOT_BUILT],
     ids=name_of,
 )
-def test_an_augmentation_is_a_function_of_data_io_with_its_parameters(kind: type) -> None:
+def test_augmentation_fields_are_the_parameters_of_its_function(kind: type) -> None:
     changes = augmentation.BEFORE_RESIZE | augmentation.AFTER_RESIZE
     _, _, *parameters = inspect.signature(changes[snake_case(kind.__name__)]).parameters.values()
     fields = {field.name: field.default for field in dataclasses.fields(kind)}
     assert fields == {parameter.name: parameter.default for parameter in parameters}
 
 
-def test_every_augmentation_of_data_io_has_a_record() -> None:
+def test_every_augmentation_function_has_a_record() -> None:
     records = {name_of(kind) for kind in schema.Augmentation.__subclasses__()}
     assert records == set(augmentation.AUGMENTATIONS) | NOT_BUILT
 
@@ -299,13 +299,13 @@ def test_every_augmentation_of_data_io_has_a_record() -> None:
         (lambda: schema.Rotate(-1.0), "Rotate.max_deg must be above 0. Received -1.0."),
     ],
 )
-def test_an_augmentation_out_of_range_is_refused(make: Callable[[], object], message: str) -> None:
+def test_augmentation_out_of_range_is_an_error(make: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value) == message
 
 
-def test_a_stage_without_the_trunk_needs_batch_statistics_that_stay() -> None:
+def test_stage_without_the_trunk_needs_fixed_batch_statistics() -> None:
     stages = (Stage(1, trains=("classifier",)), Stage(1))
     with pytest.raises(
         UsageError,
@@ -315,7 +315,7 @@ def test_a_stage_without_the_trunk_needs_batch_statistics_that_stay() -> None:
     assert recipe(model=Model(Trunk(batch_norm="inference")), stages=stages).epochs == 2
 
 
-def test_a_margin_loss_needs_cosines_as_logits() -> None:
+def test_margin_loss_needs_cosines_as_logits() -> None:
     term = LossTerm(schema.ArcFace())
     message = "ArcFace needs cosines as logits: give head 'main' the classifier Cosine."
     with pytest.raises(UsageError) as caught:
@@ -327,11 +327,9 @@ def test_a_margin_loss_needs_cosines_as_logits() -> None:
 
 
 @pytest.mark.parametrize(("frozen", "size_px"), [((), 16), (("trunk",), 64)])
-def test_the_size_of_a_stage_is_refused_where_it_cannot_be(
-    frozen: tuple[str, ...], size_px: int
-) -> None:
-    message = rf"^stage 1: size_px must be 0, or at least 32 with a trunk that is trained\. Received {size_px}\.$"
-    with pytest.raises(UsageError, match=message):
+def test_stage_size_that_cannot_work_is_an_error(frozen: tuple[str, ...], size_px: int) -> None:
+    rule = "size_px must be 0, or at least 32 with a trunk that is trained"
+    with pytest.raises(UsageError, match=rf"^stage 1: {rule}\. Received {size_px}\.$"):
         recipe(model=Model(Trunk(frozen=frozen)), stages=(Stage(1, size_px=size_px),))
 
 
@@ -357,7 +355,7 @@ def test_the_size_of_a_stage_is_refused_where_it_cannot_be(
         (lambda: schema.Input(10**9), "Input.size_px must be at most 4096. Received 1000000000."),
     ],
 )
-def test_mistakes_that_showed_only_after_training_are_refused(
+def test_mistakes_that_would_fail_after_training_are_errors(
     make: Callable[[], object], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

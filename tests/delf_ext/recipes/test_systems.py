@@ -1,4 +1,4 @@
-"""The records can say every system that is to be reproduced, in training or not yet."""
+"""Test that records can describe all systems to reproduce, built or not."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def lotte(trunk: str, fold: int) -> Recipe:
         Input(
             448,
             (MirrorLeftRight(), Rotate(10.0)),
-        ),  # without shift, scale and cutout: no records
+        ),
         Shuffled(32),
         StratifiedFolds(folds=5, fold=fold),
         Classification(),
@@ -91,7 +91,7 @@ def winner(name: str, trunk: Trunk) -> Recipe:
         on(trunk, Head("main", neck=(Dense(128),), maps=(SelfAttention(),))),
         (LossTerm(NPair()), LossTerm(Angular(), weight=2.0)),
         stages=(Stage(20, StepDecay(8)),),
-        # without colour jitter: no record
+        # The original also uses colour jitter, which has no record here.
         input=Input(224, (Crop(0.5), MirrorLeftRight(), Rotate(15.0))),
         sampling=PxK(64, 4),
     )
@@ -180,15 +180,15 @@ SYSTEMS: list[AnyRecipe] = [
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
-def test_a_system_can_be_said_and_comes_back_from_json(system: AnyRecipe) -> None:
+def test_system_round_trips_through_json(system: AnyRecipe) -> None:
     assert recipe_from_json(json.loads(json.dumps(to_json(system)))) == system
 
 
-def test_there_are_fourteen_of_them() -> None:
+def test_there_are_fourteen_systems() -> None:
     assert len({system.name for system in SYSTEMS}) == 14
 
 
-def test_a_member_of_an_ensemble_can_also_be_a_finished_run() -> None:
+def test_ensemble_member_can_be_a_finished_run() -> None:
     finished = tuple(Member(name, run=f"runs/{name}") for name in ("a", "b"))
     other = dataclasses.replace(SYSTEMS[5], name="mixed", members=finished)
     assert recipe_from_json(to_json(other)) == other

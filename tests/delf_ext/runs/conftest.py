@@ -1,4 +1,4 @@
-"""Tiny models of the original's form, and runs that are written without training."""
+"""Build a tiny model, and write runs without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import write_run
 
-SIZE_PX, CLASSES = 32, ("a", "b", "c")
+SIZE_PX = 32
+CLASSES = ("a", "b", "c")
 FLAGS = {
     "train_logits": True,
     "train_sim": True,
@@ -44,13 +45,13 @@ def tiny() -> Recipe:
 
 @pytest.fixture(scope="session")
 def model(tiny: Recipe) -> EmbeddingModel:
-    """A network whose variables all differ, so that a mistaken one would show."""
-    made = EmbeddingModel(tiny.model, len(CLASSES)).build_variables()
+    """A model whose variables all differ, so that exchanged variables are noticed."""
+    model = EmbeddingModel(tiny.model, len(CLASSES)).build_variables()
     rng = np.random.default_rng(0)
-    for name, variable in made.named_variables().items():
+    for name, variable in model.named_variables().items():
         values = rng.normal(0.0, 0.1, variable.shape)
         variable.assign(np.abs(values) + 0.5 if "moving_variance" in name else values)
-    return made
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +61,13 @@ def photographs() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def expected(model: EmbeddingModel, photographs: np.ndarray) -> np.ndarray:
-    """The embeddings of the photographs by the model itself, [3, D]."""
+    """Embeddings of the images by the model itself, [3, D]."""
     return model(tf.constant(photographs), training=False).embedding.numpy()
 
 
 @pytest.fixture(scope="session")
 def write_tiny_run(tiny: Recipe, model: EmbeddingModel) -> WriteRun:
-    """Return (path, recipe, kind of checkpoint) -> a run with the model's weights."""
+    """Function that writes a run with the model's weights."""
 
     def write(path: Path, recipe: Recipe = tiny, kind: str = "best") -> Run:
         checkpoint = tf.train.Checkpoint(weights=model.named_variables())

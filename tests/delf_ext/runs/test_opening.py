@@ -1,4 +1,4 @@
-"""From a source to a model: what is opened and called how, what is loaded when, what is refused."""
+"""Test open_model: names, stores, digests, lazy loading and errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ from delf_ext.runs.run_directory import write_run
 from delf_ext.runs.sources import CheckpointSource, EnsembleSource, OnnxSource, RunSource, Runtime
 from pretrained.convert import write_checkpoint
 
-SIZE_PX, END_POINT = 32, "block1/unit_1/bottleneck_v1"
+SIZE_PX = 32
+END_POINT = "block1/unit_1/bottleneck_v1"
 FLOAT32 = Runtime(mixed_precision="off")
 TRUNK = schema.Trunk(end_point=END_POINT, layout="slim")
+# A directory name with characters that glob interprets.
 STRANGE = "[2024] w*?"
 
 WriteRun = Callable[..., Run]
@@ -46,9 +48,9 @@ def run_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trunk() -> SlimTrunk:
-    made = SlimTrunk(f"resnet_v1_50/{END_POINT}")
-    made(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
-    return made
+    network = SlimTrunk(f"resnet_v1_50/{END_POINT}")
+    network(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def embedder(opened: Embedder | Ensemble) -> Embedder:
     return opened
 
 
-def refusal(open_it: Callable[[], object]) -> str:
+def error_message(open_it: Callable[[], object]) -> str:
     with pytest.raises(ValueError) as caught:
         open_it()
     assert "\n" not in str(caught.value)
@@ -88,7 +90,7 @@ def refusal(open_it: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("kind", ["best", "last"])
-def test_a_run_embeds_with_the_weights_it_has_kept(
+def test_run_embeds_with_its_saved_weights(
     run_dir: Path,
     write_tiny_run: WriteRun,
     kind: str,
@@ -102,13 +104,13 @@ def test_a_run_embeds_with_the_weights_it_has_kept(
     assert opened.store is not None and opened.store.folder.parent == run_dir / "features"
 
 
-def test_the_best_weights_come_before_the_last(tmp_path: Path, write_tiny_run: WriteRun) -> None:
+def test_best_weights_are_preferred_to_the_last(tmp_path: Path, write_tiny_run: WriteRun) -> None:
     write_tiny_run(tmp_path, kind="last")
     write_tiny_run(tmp_path, kind="best")
     assert open_model(tmp_path).name.endswith("(best-5)")
 
 
-def test_embeddings_of_a_run_are_stored_and_found_again(
+def test_embeddings_of_a_run_are_stored_and_reused(
     run_dir: Path,
     write_tiny_run: WriteRun,
     photos: ImageList,
@@ -125,7 +127,7 @@ def test_embeddings_of_a_run_are_stored_and_found_again(
     np.testing.assert_array_equal(extract(again, photos)[0].embeddings, features.embeddings)
 
 
-def test_nothing_is_stored_on_request(
+def test_store_false_stores_nothing(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     photos: ImageList,
@@ -136,7 +138,7 @@ def test_nothing_is_stored_on_request(
     assert opened.store is None and not (tmp_path / "run" / "features").exists()
 
 
-def test_the_recipe_says_the_size_the_copies_and_the_ranking(
+def test_size_copies_and_ranking_come_from_the_recipe(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     tiny: Recipe,
@@ -153,7 +155,7 @@ def test_the_recipe_says_the_size_the_copies_and_the_ranking(
     assert opened.test_time == recipe.test_time
 
 
-def test_the_digest_is_of_weights_and_model_and_not_of_the_place(
+def test_digest_depends_on_weights_and_model_only(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     tiny: Recipe,
@@ -169,13 +171,13 @@ def test_the_digest_is_of_weights_and_model_and_not_of_the_place(
     assert digests[0] == digests[1] == digests[2] and len(set(digests)) == 3
 
 
-def test_bfloat16_has_a_digest_of_its_own(tmp_path: Path, write_tiny_run: WriteRun) -> None:
+def test_bfloat16_has_another_digest(tmp_path: Path, write_tiny_run: WriteRun) -> None:
     write_tiny_run(tmp_path)
     plain = open_model(tmp_path, FLOAT32).digest
     assert open_model(tmp_path, Runtime(mixed_precision="bfloat16")).digest == f"{plain}-bf16"
 
 
-def test_openvino_gives_the_same_embeddings_under_the_same_digest(
+def test_openvino_gives_equal_embeddings_and_digest(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     expected: np.ndarray,
@@ -188,7 +190,7 @@ def test_openvino_gives_the_same_embeddings_under_the_same_digest(
     assert fast.digest == open_model(tmp_path, FLOAT32).digest
 
 
-def test_weights_that_a_running_training_saves_later_are_not_taken_for_those_of_the_digest(
+def test_weights_saved_after_opening_are_not_used(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     expected: np.ndarray,
@@ -201,7 +203,7 @@ def test_weights_that_a_running_training_saves_later_are_not_taken_for_those_of_
     np.testing.assert_allclose(opened.embed(photographs), expected, atol=1e-6)
 
 
-def test_load_model_gives_the_network_itself(
+def test_load_model_returns_the_trained_weights(
     run_dir: Path,
     write_tiny_run: WriteRun,
     model: EmbeddingModel,
@@ -209,30 +211,31 @@ def test_load_model_gives_the_network_itself(
     loaded, name = load_model(write_tiny_run(run_dir))
     assert name == "best-5"
     for key, variable in model.named_variables().items():
-        found = loaded.named_variables()[key].numpy()
-        np.testing.assert_array_equal(found, variable.numpy(), err_msg=key)
+        values = loaded.named_variables()[key].numpy()
+        np.testing.assert_array_equal(values, variable.numpy(), err_msg=key)
 
 
-def test_a_run_that_has_saved_nothing_is_refused(tmp_path: Path, tiny: Recipe) -> None:
+def test_run_without_checkpoint_is_an_error(tmp_path: Path, tiny: Recipe) -> None:
     write_run(tmp_path, "recipe", codec.to_json(tiny), Facts())
     hint = "the run has not saved one yet. Pass --resume to continue its training."
     assert (
-        refusal(lambda: open_model(tmp_path)) == f"{tmp_path / 'checkpoint'}: no checkpoint; {hint}"
+        error_message(lambda: open_model(tmp_path))
+        == f"{tmp_path / 'checkpoint'}: no checkpoint; {hint}"
     )
 
 
-def test_a_run_whose_recipe_asks_for_what_is_not_built_is_refused(
+def test_run_with_a_reduction_is_an_error(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     tiny: Recipe,
 ) -> None:
     write_tiny_run(tmp_path, dataclasses.replace(tiny, reduction=schema.Lda()))
     message = f"{tmp_path}: reduction Lda is not built yet. Built: none."
-    assert refusal(lambda: open_model(tmp_path)) == message
+    assert error_message(lambda: open_model(tmp_path)) == message
 
 
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
-def test_a_checkpoint_that_is_damaged_after_opening_is_one_line(
+def test_error_for_damaged_checkpoint_is_one_line(
     run_dir: Path,
     write_tiny_run: WriteRun,
     photographs: np.ndarray,
@@ -242,12 +245,12 @@ def test_a_checkpoint_that_is_damaged_after_opening_is_one_line(
     opened = embedder(open_model(run_dir, FLOAT32))
     file = run_dir / "checkpoint" / f"best-5.{part}"
     file.write_bytes(file.read_bytes()[:50])
-    message = refusal(lambda: opened.embed(photographs))
+    message = error_message(lambda: opened.embed(photographs))
     prefix = run_dir / "checkpoint" / "best-5"
     assert message.startswith(f"{prefix}: damaged, or of another network than recipe.json (")
 
 
-def test_weights_of_another_network_are_one_line(
+def test_error_for_weights_of_another_network_is_one_line(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     photographs: np.ndarray,
@@ -255,15 +258,15 @@ def test_weights_of_another_network_are_one_line(
     run = write_tiny_run(tmp_path)
     write_run(tmp_path, "recipe", run.recipe, Facts(class_names=("a", "b")))
     opened = embedder(open_model(tmp_path, FLOAT32))
-    message = refusal(lambda: opened.embed(photographs))
+    message = error_message(lambda: opened.embed(photographs))
     prefix = tmp_path / "checkpoint" / "best-5"
     assert message.startswith(f"{prefix}: damaged, or of another network than recipe.json (")
 
 
-# --- features that were extracted elsewhere
+# --- features of `mandoo extract`
 
 
-def test_features_of_a_folder_are_used(
+def test_features_folder_is_used(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     photos: ImageList,
@@ -276,15 +279,15 @@ def test_features_of_a_folder_are_used(
     EmbeddingStore(elsewhere, plain.digest, print).add(contents, features.embeddings)
     for store in (False, True):
         opened = open_model(tmp_path / "run", FLOAT32, store=store, features=elsewhere)
-        found = embedder(opened).store
-        assert found is not None
-        np.testing.assert_array_equal(found.get("1"), features.embeddings[1])
+        embeddings = embedder(opened).store
+        assert embeddings is not None
+        np.testing.assert_array_equal(embeddings.get("1"), features.embeddings[1])
         extract(opened, photos)
         assert (tmp_path / "run" / "features").exists() is store
     assert len(list(elsewhere.rglob("*.npz"))) == 1
 
 
-def test_features_of_another_model_are_refused_with_both_digests(
+def test_error_for_features_of_another_model_names_both_digests(
     tmp_path: Path,
     write_tiny_run: WriteRun,
 ) -> None:
@@ -300,15 +303,15 @@ def test_features_of_another_model_are_refused_with_both_digests(
 
 
 @pytest.mark.parametrize("pool", [schema.Average(), schema.Gem(2.0), schema.FeatureNorm()])
-def test_a_checkpoint_embeds_as_its_trunk_pooled(
+def test_checkpoint_embeds_as_its_pooled_trunk(
     checkpoint: str,
     trunk: SlimTrunk,
     photographs: np.ndarray,
     pool: schema.Pool,
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     source = CheckpointSource(checkpoint, TRUNK, pool, SIZE_PX)
-    opened = embedder(open_model(source, FLOAT32, log=said.append))
+    opened = embedder(open_model(source, FLOAT32, log=lines.append))
     features = trunk(tf.constant(photographs))[f"resnet_v1_50/{END_POINT}"].numpy()
     flat = features.reshape(len(features), -1, features.shape[-1])
     pooled = {
@@ -318,14 +321,14 @@ def test_a_checkpoint_embeds_as_its_trunk_pooled(
     }[type(pool).__name__]
     unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
     np.testing.assert_allclose(opened.embed(photographs), unit, atol=1e-5)
-    (report,) = said
+    (report,) = lines
     counts = f"{len(trunk.variables)} variables matched, 0 missing, 0 unused, 0 of another shape"
     assert report == f"{checkpoint}: {counts}"
     names = {"Average": "avg", "Gem": "Gem", "FeatureNorm": "attention"}
     assert opened.name == f"zero-shot resnet_v1_50/{END_POINT} {names[type(pool).__name__]}"
 
 
-def test_a_checkpoints_embeddings_are_kept_in_the_cache_folder(
+def test_embeddings_of_a_checkpoint_are_stored_in_the_cache_folder(
     checkpoint: str,
     cache: Path,
 ) -> None:
@@ -333,18 +336,18 @@ def test_a_checkpoints_embeddings_are_kept_in_the_cache_folder(
     assert opened.store is not None and opened.store.folder.parent == cache / "features"
 
 
-def test_the_digest_of_a_checkpoint_changes_with_what_is_made_of_it(checkpoint: str) -> None:
+def test_digest_of_a_checkpoint_depends_on_pool_size_and_layout(checkpoint: str) -> None:
     source = CheckpointSource(checkpoint, TRUNK, schema.Average(), SIZE_PX)
     others = [
         dataclasses.replace(source, pool=schema.Gem()),
         dataclasses.replace(source, size_px=64),
         dataclasses.replace(source, trunk=dataclasses.replace(TRUNK, layout="v1.5")),
     ]
-    assert len({open_model(one).digest for one in (source, *others)}) == 4
+    assert len({open_model(changed).digest for changed in (source, *others)}) == 4
     assert open_model(source).digest == open_model(source).digest
 
 
-def test_weights_that_do_not_fit_the_trunk_are_refused(
+def test_weights_that_do_not_fit_the_trunk_are_an_error(
     checkpoint: str,
     photographs: np.ndarray,
 ) -> None:
@@ -354,16 +357,19 @@ def test_weights_that_do_not_fit_the_trunk_are_refused(
         opened.embed(photographs)
 
 
-def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     source = CheckpointSource(str(tmp_path / "none.ckpt"), TRUNK)
-    assert refusal(lambda: open_model(source)) == f"{tmp_path / 'none.ckpt'}: no such checkpoint."
+    assert (
+        error_message(lambda: open_model(source))
+        == f"{tmp_path / 'none.ckpt'}: no such checkpoint."
+    )
 
 
 # --- ONNX
 
 
 @pytest.mark.parametrize("runtime", ["auto", "openvino", "onnxruntime"])
-def test_an_onnx_file_is_opened(
+def test_onnx_file_embeds(
     onnx_model: Path,
     photographs: np.ndarray,
     cache: Path,
@@ -379,7 +385,7 @@ def test_an_onnx_file_is_opened(
 # --- ensembles
 
 
-def test_an_ensemble_of_a_run_and_a_checkpoint_joins_their_unit_vectors(
+def test_ensemble_joins_the_unit_vectors_of_its_members(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     checkpoint: str,
@@ -405,11 +411,13 @@ def test_an_ensemble_of_a_run_and_a_checkpoint_joins_their_unit_vectors(
     assert open_model(other).digest != opened.digest != plain.members[0].digest
 
 
-def test_features_of_an_ensemble_are_refused(tmp_path: Path, write_tiny_run: WriteRun) -> None:
+def test_features_folder_for_an_ensemble_is_an_error(
+    tmp_path: Path, write_tiny_run: WriteRun
+) -> None:
     write_tiny_run(tmp_path / "run")
     source = EnsembleSource((RunSource(str(tmp_path / "run")),) * 2)
     message = "--features belongs to one model; an ensemble keeps the embeddings of each member."
-    assert refusal(lambda: open_model(source, features=tmp_path)) == message
+    assert error_message(lambda: open_model(source, features=tmp_path)) == message
 
 
 def ensemble_run(path: Path, *members: schema.Member, **options: object) -> schema.EnsembleRecipe:
@@ -418,7 +426,7 @@ def ensemble_run(path: Path, *members: schema.Member, **options: object) -> sche
     return recipe
 
 
-def test_a_run_of_an_ensemble_opens_its_own_members_and_finished_runs(
+def test_ensemble_run_opens_trained_members_and_finished_runs(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     tiny: Recipe,
@@ -447,7 +455,7 @@ def test_a_run_of_an_ensemble_opens_its_own_members_and_finished_runs(
     assert folders == [tmp_path / "both/members/own/features", tmp_path / "finished/features"]
 
 
-def test_a_run_of_an_ensemble_stores_nothing_on_request(
+def test_ensemble_run_with_store_false_stores_nothing(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     photos: ImageList,
@@ -461,10 +469,10 @@ def test_a_run_of_an_ensemble_stores_nothing_on_request(
     assert isinstance(opened, Ensemble)
     assert [member.store for member in opened.members] == [None, None]
     message = "--features belongs to one model; an ensemble keeps the embeddings of each member."
-    assert refusal(lambda: open_model(tmp_path / "both", features=tmp_path / "a")) == message
+    assert error_message(lambda: open_model(tmp_path / "both", features=tmp_path / "a")) == message
 
 
-def test_an_ensemble_inside_an_ensemble_is_refused(
+def test_nested_ensemble_is_an_error(
     tmp_path: Path,
     write_tiny_run: WriteRun,
 ) -> None:
@@ -476,9 +484,9 @@ def test_an_ensemble_inside_an_ensemble_is_refused(
     inner = schema.Member("inner", run=str(tmp_path / "inner"))
     ensemble_run(tmp_path / "outer", members[0], inner)
     message = "pair inner: an ensemble inside an ensemble is not built yet."
-    assert refusal(lambda: open_model(tmp_path / "outer")) == message
+    assert error_message(lambda: open_model(tmp_path / "outer")) == message
     nested = EnsembleSource((RunSource(str(tmp_path / "a")), RunSource(str(tmp_path / "inner"))))
-    assert refusal(lambda: open_model(nested)) == message
+    assert error_message(lambda: open_model(nested)) == message
 
 
 @pytest.mark.parametrize(
@@ -491,7 +499,7 @@ def test_an_ensemble_inside_an_ensemble_is_refused(
         (schema.Concatenate((1.0,)), "Concatenate.weights needs 2 numbers. Received 1."),
     ],
 )
-def test_a_join_that_cannot_be_made_is_refused(
+def test_join_that_cannot_be_made_is_an_error(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     join: schema.Join,
@@ -499,67 +507,70 @@ def test_a_join_that_cannot_be_made_is_refused(
 ) -> None:
     write_tiny_run(tmp_path / "run")
     source = EnsembleSource((RunSource(str(tmp_path / "run")),) * 2, join)
-    assert refusal(lambda: open_model(source)) == message
+    assert error_message(lambda: open_model(source)) == message
 
 
-def test_load_model_of_an_ensemble_is_refused(tmp_path: Path) -> None:
+def test_load_model_of_an_ensemble_is_an_error(tmp_path: Path) -> None:
     members = [schema.Member(name, run=name) for name in "ab"]
     recipe = ensemble_run(tmp_path, *members)
     run = Run(tmp_path, "ensemble", codec.to_json(recipe), Facts())
     assert recipe_of(run) == recipe
     message = f"{tmp_path}: holds an ensemble; name one of its members."
-    assert refusal(lambda: load_model(run)) == message
+    assert error_message(lambda: load_model(run)) == message
 
 
 # --- runtimes
 
 
-def test_an_unknown_runtime_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_error_for_unknown_runtime_lists_known_runtimes(tmp_path: Path) -> None:
     known = "auto, tensorflow, openvino, openvino-int8, onnxruntime"
-    message = refusal(lambda: open_model(tmp_path, Runtime("torch")))
+    message = error_message(lambda: open_model(tmp_path, Runtime("torch")))
     assert message == f"--runtime must be one of {known}. Received 'torch'."
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", "openvino-int8"])
-def test_runtimes_that_do_not_run_onnx_files_are_refused(runtime: str) -> None:
+def test_runtimes_that_cannot_run_onnx_are_errors(runtime: str) -> None:
     hint = "pass openvino or onnxruntime, or leave it out."
     message = f"--runtime={runtime} does not run --onnx_model: {hint}"
-    assert refusal(lambda: open_model(OnnxSource("a.onnx"), Runtime(runtime))) == message
+    assert error_message(lambda: open_model(OnnxSource("a.onnx"), Runtime(runtime))) == message
 
 
-def test_a_runtime_that_runs_onnx_files_only_is_refused(tmp_path: Path, checkpoint: str) -> None:
+def test_onnxruntime_for_runs_and_checkpoints_is_an_error(tmp_path: Path, checkpoint: str) -> None:
     hint = "for runs and checkpoints pass openvino, or leave it out."
     message = f"--runtime=onnxruntime runs --onnx_model; {hint}"
     for source in (RunSource(str(tmp_path)), CheckpointSource(checkpoint)):
-        assert refusal(lambda source=source: open_model(source, Runtime("onnxruntime"))) == message
+        assert (
+            error_message(lambda source=source: open_model(source, Runtime("onnxruntime")))
+            == message
+        )
 
 
-def test_eight_bits_without_photographs_are_refused(
+def test_int8_without_calibration_images_is_an_error(
     tmp_path: Path,
     write_tiny_run: WriteRun,
 ) -> None:
     pytest.importorskip("openvino"), pytest.importorskip("nncf")
     write_tiny_run(tmp_path)
     message = "--runtime=openvino-int8 needs photographs to calibrate on: pass --data."
-    assert refusal(lambda: open_model(tmp_path, Runtime("openvino-int8"))) == message
+    assert error_message(lambda: open_model(tmp_path, Runtime("openvino-int8"))) == message
     members = [schema.Member(name, run=str(tmp_path)) for name in "ab"]
     ensemble_run(tmp_path / "both", *members)
-    assert refusal(lambda: open_model(tmp_path / "both", Runtime("openvino-int8"))) == message
+    assert error_message(lambda: open_model(tmp_path / "both", Runtime("openvino-int8"))) == message
 
 
-def test_unknown_errors_are_usage_errors(tmp_path: Path) -> None:
+def test_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         open_model(tmp_path / "none")
 
 
-# --- TensorFlow is loaded when it is needed
+# --- lazy imports
 
 
 def loaded_modules(code: str, cache: Path) -> list[str]:
-    """Return which modules a fresh interpreter has after `code`."""
+    """Return which large modules a new interpreter imports while it runs `code`."""
     names = ("tensorflow", "tf_slim", "onnxruntime")
     report = f"import sys; print(*(name for name in {names} if name in sys.modules))"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"],
         check=True,
         capture_output=True,
@@ -567,10 +578,10 @@ def loaded_modules(code: str, cache: Path) -> list[str]:
         timeout=100,
         env={"MANDOO_CACHE": str(cache), "PYTHONPATH": ":".join(filter(None, sys.path))},
     )
-    return done.stdout.split()
+    return process.stdout.split()
 
 
-def test_opening_a_run_a_checkpoint_and_an_ensemble_loads_no_tensorflow(
+def test_opening_does_not_import_tensorflow(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     checkpoint: str,
@@ -590,7 +601,7 @@ def test_opening_a_run_a_checkpoint_and_an_ensemble_loads_no_tensorflow(
     assert loaded_modules(code, cache) == []
 
 
-def test_stored_embeddings_are_searched_without_tensorflow(
+def test_searching_stored_embeddings_does_not_import_tensorflow(
     tmp_path: Path,
     write_tiny_run: WriteRun,
     photos: ImageList,

@@ -1,4 +1,4 @@
-"""A run directory on disk: written, read, recognised, and refused in one line."""
+"""Test how run directories are written, read and recognised."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ FACTS = Facts(
     commit="abcdef0",
 )
 RECIPE = codec.to_json(RECIPES["mandoo_dual"])
+# A directory name with characters that glob interprets.
 STRANGE = "[2024] w*?"
 
 
@@ -49,17 +50,17 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / request.param
 
 
-def refusal(path: Path) -> str:
+def error_message(path: Path) -> str:
     with pytest.raises(ValueError) as caught:
         read_run(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-# --- written and read
+# --- writing and reading
 
 
-def test_a_run_is_read_as_it_was_written(path: Path) -> None:
+def test_run_round_trips(path: Path) -> None:
     written = write_run(path, "recipe", RECIPE, FACTS)
     assert written == read_run(path) == read_run(str(path)) == Run(path, "recipe", RECIPE, FACTS)
     assert recipe_of(written) == RECIPES["mandoo_dual"] and not written.is_old
@@ -69,11 +70,11 @@ def test_a_run_is_read_as_it_was_written(path: Path) -> None:
     assert stored == {"format": FORMAT, "kind": "recipe", "recipe": RECIPE}
 
 
-def test_a_run_can_be_of_any_kind(path: Path) -> None:
+def test_run_of_any_kind_round_trips(path: Path) -> None:
     assert write_run(path, "my_system", [1, {"a": None}], Facts()) == read_run(path)
 
 
-def test_facts_that_are_missing_have_their_defaults(path: Path) -> None:
+def test_missing_facts_get_their_defaults(path: Path) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "facts.json").write_text('{"settings": {"seed": 7}}')
     facts = read_run(path).facts
@@ -81,32 +82,32 @@ def test_facts_that_are_missing_have_their_defaults(path: Path) -> None:
     assert Facts().seed == 0
 
 
-# --- refused
+# --- errors
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     remedy = "Pass the directory of a trained run, or train it first."
     for path in (tmp_path, tmp_path / "none"):
-        assert refusal(path) == f"{path / 'recipe.json'}: not found. {remedy}"
+        assert error_message(path) == f"{path / 'recipe.json'}: not found. {remedy}"
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "facts.json"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_a_half_written_file_is_refused_by_name(path: Path, name: str, share: float) -> None:
+def test_error_names_the_half_written_file(path: Path, name: str, share: float) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     content = (path / name).read_text()
     (path / name).write_text(content[: int(share * len(content))])
-    found = refusal(path)
-    assert found.startswith(f"{path / name}: not ") and found.count(str(path)) == 1
-    assert "it may be half-written" in found
+    message = error_message(path)
+    assert message.startswith(f"{path / name}: not ") and message.count(str(path)) == 1
+    assert "it may be half-written" in message
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 2, "kind": "recipe"}'])
-def test_a_file_that_is_no_recipe_of_a_run_is_refused(path: Path, content: str) -> None:
+def test_recipe_json_without_its_keys_is_an_error(path: Path, content: str) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "recipe.json").write_text(content)
     message = "not the recipe of a run: it must hold format, kind and recipe."
-    assert refusal(path) == f"{path / 'recipe.json'}: {message} {RESTORE}"
+    assert error_message(path) == f"{path / 'recipe.json'}: {message} {RESTORE}"
 
 
 @pytest.mark.parametrize(
@@ -117,13 +118,15 @@ def test_a_file_that_is_no_recipe_of_a_run_is_refused(path: Path, content: str) 
         ('{"class_names": 3}', "class_names must be a list. Received 3"),
     ],
 )
-def test_a_file_that_is_no_facts_of_a_run_is_refused(path: Path, content: str, reason: str) -> None:
+def test_error_for_wrong_facts_names_the_reason(path: Path, content: str, reason: str) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "facts.json").write_text(content)
-    assert refusal(path).startswith(f"{path / 'facts.json'}: not the facts of a run ({reason}")
+    assert error_message(path).startswith(
+        f"{path / 'facts.json'}: not the facts of a run ({reason}"
+    )
 
 
-def test_facts_that_are_missing_altogether_are_refused_by_name(path: Path) -> None:
+def test_missing_facts_json_is_an_error(path: Path) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     (path / "facts.json").unlink()
     with pytest.raises(ValueError) as caught:
@@ -133,16 +136,16 @@ def test_facts_that_are_missing_altogether_are_refused_by_name(path: Path) -> No
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 1, "2"])
-def test_a_run_of_another_format_is_refused(path: Path, version: object) -> None:
+def test_run_of_another_format_is_an_error(path: Path, version: object) -> None:
     write_run(path, "recipe", RECIPE, FACTS)
     stored = json.loads((path / "recipe.json").read_text())
     (path / "recipe.json").write_text(json.dumps({**stored, "format": version}))
     formats = f"(format {version}; this one reads {FORMAT})"
     message = f"made by another version of mandoo {formats}. Update mandoo."
-    assert refusal(path) == f"{path}: {message}"
+    assert error_message(path) == f"{path}: {message}"
 
 
-def test_a_run_of_an_unknown_kind_is_refused_with_the_known_ones(path: Path) -> None:
+def test_error_for_unknown_kind_lists_known_kinds(path: Path) -> None:
     write_run(path, "my_system", {}, Facts())
     with pytest.raises(ValueError) as caught:
         open_model(path)
@@ -150,7 +153,7 @@ def test_a_run_of_an_unknown_kind_is_refused_with_the_known_ones(path: Path) -> 
     assert str(caught.value) == f"{path}: holds a run of kind 'my_system'. {known}"
 
 
-def test_a_recipe_that_cannot_be_read_is_refused_by_file_and_place(path: Path) -> None:
+def test_error_for_wrong_recipe_names_file_and_place(path: Path) -> None:
     broken = json.loads(json.dumps(RECIPE))
     broken["optimizer"]["lr"] = "fast"
     run = write_run(path, "recipe", broken, Facts())
@@ -160,7 +163,7 @@ def test_a_recipe_that_cannot_be_read_is_refused_by_file_and_place(path: Path) -
     assert str(caught.value) == f"{path / 'recipe.json'}.{message}"
 
 
-# --- recognised
+# --- is_run
 
 
 @pytest.mark.parametrize(
@@ -174,18 +177,20 @@ def test_a_recipe_that_cannot_be_read_is_refused_by_file_and_place(path: Path) -
         ("", False),
     ],
 )
-def test_a_run_or_its_beginning_is_recognised(path: Path, name: str, expected: bool) -> None:
+def test_is_run_recognises_finished_and_unfinished_runs(
+    path: Path, name: str, expected: bool
+) -> None:
     path.mkdir()
     if name:
         (path / name).write_text("")
     assert is_run(path) is expected
 
 
-def test_a_folder_that_does_not_exist_is_no_run(tmp_path: Path) -> None:
+def test_is_run_is_false_for_a_missing_folder(tmp_path: Path) -> None:
     assert not is_run(tmp_path / "none")
 
 
-# --- weights
+# --- digests of checkpoints
 
 
 def write_weights(prefix: Path, content: bytes = b"weights") -> Path:
@@ -196,7 +201,7 @@ def write_weights(prefix: Path, content: bytes = b"weights") -> Path:
 
 
 @pytest.mark.parametrize("name", ["best-5", STRANGE, "a.b"])
-def test_weights_are_known_by_content_and_not_by_path(tmp_path: Path, name: str) -> None:
+def test_checkpoint_digest_depends_on_content_only(tmp_path: Path, name: str) -> None:
     first = checkpoint_digest(write_weights(tmp_path / "one" / name))
     assert checkpoint_digest(write_weights(tmp_path / STRANGE / "renamed")) == first
     assert len(first) == 24 and int(first, 16) >= 0
@@ -204,28 +209,29 @@ def test_weights_are_known_by_content_and_not_by_path(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", ["best-5", STRANGE])
-def test_other_files_beside_the_weights_do_not_count(tmp_path: Path, name: str) -> None:
+def test_checkpoint_digest_ignores_other_files(tmp_path: Path, name: str) -> None:
     prefix = write_weights(tmp_path / name)
     first = checkpoint_digest(prefix)
-    write_weights(tmp_path / f"{name}0")  # best-50 is not best-5
+    # best-50 is another checkpoint than best-5.
+    write_weights(tmp_path / f"{name}0")
     Path(f"{prefix}.json").write_text("{}")
     assert checkpoint_digest(prefix) == first
 
 
-def test_a_checkpoint_of_one_file_has_a_digest(tmp_path: Path) -> None:
+def test_checkpoint_digest_of_a_single_file(tmp_path: Path) -> None:
     (tmp_path / "v1.ckpt").write_bytes(b"weights")
     first = checkpoint_digest(tmp_path / "v1.ckpt")
     (tmp_path / "v1.ckpt").write_bytes(b"others")
     assert checkpoint_digest(tmp_path / "v1.ckpt") != first
 
 
-def test_weights_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+def test_checkpoint_digest_of_missing_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         checkpoint_digest(tmp_path / "best-5")
     assert str(caught.value) == f"{tmp_path / 'best-5'}: no such checkpoint."
 
 
-# --- results
+# --- names of results
 
 
 @pytest.mark.parametrize(
@@ -236,38 +242,38 @@ def test_weights_that_do_not_exist_are_refused(tmp_path: Path) -> None:
         ("my photos/2024 [*]", "", "my-photos-2024--7cb48c"),
     ],
 )
-def test_a_result_is_named_after_data_and_method(
+def test_result_name_contains_data_and_method(
     data_name: str,
     method: str,
     expected: str,
 ) -> None:
-    """7cb48c: printf '["q1", "g1"]' | sha256sum."""
+    """Source of 7cb48c: printf '["q1", "g1"]' | sha256sum."""
     assert result_name(data_name, ["q1", "g1"], method) == expected
 
 
-def test_two_data_sets_of_one_name_have_results_of_two_names() -> None:
+def test_result_name_depends_on_the_images() -> None:
     assert result_name("d", ["a"]) != result_name("d", ["b"])
 
 
 @given(data_name=st.text(), method=st.text())
-def test_any_name_of_a_result_is_a_file_name(data_name: str, method: str) -> None:
+def test_result_name_is_always_a_file_name(data_name: str, method: str) -> None:
     name = result_name(data_name, [], method)
     assert "/" not in name and "\0" not in name and not set("*?[]: ") & set(name)
 
 
-# --- what made a run
+# --- facts
 
 
-def test_versions_are_of_python_and_the_packages_that_are_there(
+def test_versions_lists_python_and_installed_packages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = run_directory.versions()
-    assert {"python", "numpy", "tensorflow"} <= found.keys()
+    installed = run_directory.versions()
+    assert {"python", "numpy", "tensorflow"} <= installed.keys()
     monkeypatch.setattr(run_directory, "PACKAGES", ("numpy", "no-such-package"))
     assert [*run_directory.versions()] == ["python", "numpy"]
 
 
-def test_outside_a_clone_there_is_no_commit(
+def test_commit_is_empty_outside_a_clone(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

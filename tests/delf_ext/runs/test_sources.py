@@ -1,4 +1,4 @@
-"""What a path means, as the source of a model."""
+"""Test which source a path gives."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from delf_ext.runs.sources import (
 
 
 @pytest.mark.parametrize("name", ["run", "[2024] w*?", "run.onnx"])
-def test_a_directory_is_a_run(tmp_path: Path, name: str) -> None:
+def test_directory_is_a_run(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     assert source_of(tmp_path / name) == RunSource(str(tmp_path / name))
 
 
-def test_a_file_of_that_ending_is_an_onnx_network(tmp_path: Path) -> None:
+def test_onnx_suffix_is_an_onnx_network(tmp_path: Path) -> None:
     assert source_of(tmp_path / "a.onnx") == OnnxSource(str(tmp_path / "a.onnx"))
 
 
 @pytest.mark.parametrize("name", ["trunk.ckpt", "[2024] w*?"])
-def test_any_other_file_is_a_checkpoint_with_or_without_its_ending(
+def test_other_file_is_a_checkpoint_with_or_without_index_suffix(
     tmp_path: Path,
     name: str,
 ) -> None:
@@ -41,14 +41,14 @@ def test_any_other_file_is_a_checkpoint_with_or_without_its_ending(
     assert source_of(str(tmp_path / "v1.ckpt")) == CheckpointSource(str(tmp_path / "v1.ckpt"))
 
 
-def test_nothing_there_is_refused(tmp_path: Path) -> None:
+def test_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         source_of(tmp_path / "none")
     message = "no run directory, checkpoint or ONNX file there."
     assert str(caught.value) == f"{tmp_path / 'none'}: {message}"
 
 
-def test_sources_can_be_sent_to_another_process() -> None:
+def test_sources_can_be_pickled() -> None:
     members = (
         RunSource("a"),
         CheckpointSource("b", schema.Trunk("vgg_16"), schema.Gem()),

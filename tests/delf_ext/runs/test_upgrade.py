@@ -1,4 +1,4 @@
-"""Runs of the first format: opened as they are, with the weights in the right places."""
+"""Test runs of format 1: recipe, facts, weights and errors."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ CONFIG: dict[str, Any] = {
         "augmentation": ["crop", "noise"],
     },
 }
-"""As the first version wrote config.json, every key of it."""
+"""All keys of config.json as the first version wrote it."""
 
 
 class Slots(tf.Module):
-    """Attributes by their old names; TensorFlow names what it saves after them."""
+    """Module with the old attribute names, which become the keys of a checkpoint."""
 
     def __init__(self, **parts: Any) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Slots(tf.Module):
 
 
 def old_network(model: EmbeddingModel) -> Slots:
-    """Return the model as models/dual_head.py, models/heads.py of the first version had it."""
+    """Return the model with the attribute names of the first version."""
     logits, similarity = model.heads.by_name["logits"], model.heads.by_name["similarity"]
     hidden, output_layer = (layer.linear for layer in similarity.neck)
     heads = Slots(
@@ -100,19 +100,19 @@ def old_network(model: EmbeddingModel) -> Slots:
 
 
 def save(network: Slots, folder: Path, kind: str, number: int) -> None:
-    """As the first version's RunState: a CheckpointManager in checkpoint/KIND."""
+    """Save as the first version did: with a CheckpointManager in checkpoint/KIND."""
     optimizers = {f"{name}_optimizer": tf.keras.optimizers.Adam() for name in ("slow", "fast")}
     optimizers["slow_optimizer"].build(network.heads.similarity.hidden.trainable_variables)
     optimizers["fast_optimizer"].build(network.heads.logits.classifier.trainable_variables)
     step = tf.Variable(number, dtype=tf.int64, trainable=False, name="step")
-    more = {**optimizers, "step": step} if kind == "last" else {}
-    checkpoint = tf.train.Checkpoint(network=network, **more)
+    training_state = {**optimizers, "step": step} if kind == "last" else {}
+    checkpoint = tf.train.Checkpoint(network=network, **training_state)
     manager = tf.train.CheckpointManager(checkpoint, str(folder / kind), 2, checkpoint_name=kind)
     manager.save(checkpoint_number=number)
 
 
 @pytest.fixture(scope="module")
-def made(model: EmbeddingModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def old_run_template(model: EmbeddingModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("old") / "[2024] w*?"
     (path / "checkpoint").mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(CONFIG))
@@ -122,15 +122,15 @@ def made(model: EmbeddingModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def old_run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "old [1]"))
+def old_run(old_run_template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(old_run_template, tmp_path / "old [1]"))
 
 
-def test_the_checkpoint_has_the_names_of_the_first_version(made: Path) -> None:
-    """Keys of a run that the first version trained; without the trunk's, which are TF-Slim's."""
-    prefix = readable_prefix(made / "checkpoint" / "best" / "best-3")
-    found = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    heads = {key for key in found if key.startswith("network/heads/")}
+def test_fixture_has_the_checkpoint_keys_of_format_1(old_run_template: Path) -> None:
+    """The expected keys are those of a run that the first version trained."""
+    prefix = readable_prefix(old_run_template / "checkpoint" / "best" / "best-3")
+    keys = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    heads = {key for key in keys if key.startswith("network/heads/")}
     layers = {
         "attention/hidden": ("kernel",),
         "attention/norm": ("beta", "gamma", "moving_mean", "moving_variance"),
@@ -143,10 +143,10 @@ def test_the_checkpoint_has_the_names_of_the_first_version(made: Path) -> None:
     pairs = [(layer, role) for layer, roles in layers.items() for role in roles]
     assert heads == {f"network/heads/{layer}/{role}/{value}" for layer, role in pairs}
     trunk = "network/backbone/_tf1_style_var_store/_vars/resnet_v1_50.Sconv1.Sweights"
-    assert f"{trunk}/{value}" in found
+    assert f"{trunk}/{value}" in keys
 
 
-def test_an_old_run_embeds_as_its_weights_assigned_by_hand(
+def test_old_run_embeds_as_its_weights_and_stays_unchanged(
     old_run: Path,
     expected: np.ndarray,
     photographs: np.ndarray,
@@ -158,15 +158,16 @@ def test_an_old_run_embeds_as_its_weights_assigned_by_hand(
     assert opened.name == "mandoo_dual old [1] (best-3)" and opened.image_size == 32
 
 
-def test_all_weights_are_where_they_were(old_run: Path, model: EmbeddingModel) -> None:
+def test_all_weights_of_an_old_run_are_loaded(old_run: Path, model: EmbeddingModel) -> None:
     loaded, name = load_model(read_run(old_run))
-    found, wanted = loaded.named_variables(), model.named_variables()
-    assert name == "best-3" and found.keys() == wanted.keys()
-    for key, variable in wanted.items():
-        np.testing.assert_array_equal(found[key].numpy(), variable.numpy(), err_msg=key)
+    variables = loaded.named_variables()
+    expected = model.named_variables()
+    assert name == "best-3" and variables.keys() == expected.keys()
+    for key, variable in expected.items():
+        np.testing.assert_array_equal(variables[key].numpy(), variable.numpy(), err_msg=key)
 
 
-def test_the_configuration_becomes_a_recipe_and_facts(old_run: Path, tiny: Recipe) -> None:
+def test_config_json_becomes_recipe_and_facts(old_run: Path, tiny: Recipe) -> None:
     run = read_run(old_run)
     recipe = recipe_of(run)
     assert run.is_old and run.kind == "recipe" and isinstance(recipe, Recipe)
@@ -183,7 +184,7 @@ def test_the_configuration_becomes_a_recipe_and_facts(old_run: Path, tiny: Recip
     assert facts.settings == {"seed": 3, "deterministic": True, "mixed_precision": "off"}
 
 
-def test_without_a_best_checkpoint_the_last_is_used(
+def test_last_checkpoint_is_used_without_a_best_one(
     old_run: Path,
     expected: np.ndarray,
     photographs: np.ndarray,
@@ -194,13 +195,13 @@ def test_without_a_best_checkpoint_the_last_is_used(
     assert opened.name.endswith("(last-6)")
 
 
-def test_a_run_that_was_copied_with_absolute_paths_in_it_is_read_where_it_is(old_run: Path) -> None:
+def test_absolute_paths_in_a_copied_run_are_ignored(old_run: Path) -> None:
     note = old_run / "checkpoint" / "best" / "checkpoint"
     note.write_text('model_checkpoint_path: "/elsewhere/checkpoint/best/best-3"\n')
     assert old_checkpoint(old_run / "checkpoint") == old_run / "checkpoint/best/best-3"
 
 
-def test_an_old_run_is_not_continued_but_started_from(old_run: Path) -> None:
+def test_resuming_an_old_run_is_an_error_that_suggests_from_run(old_run: Path) -> None:
     with pytest.raises(ValueError) as caught:
         resume(old_run)
     assert str(caught.value) == (
@@ -209,10 +210,10 @@ def test_an_old_run_is_not_continued_but_started_from(old_run: Path) -> None:
     )
 
 
-# --- refused
+# --- errors
 
 
-def test_an_old_run_without_a_checkpoint_is_refused(old_run: Path) -> None:
+def test_old_run_without_checkpoint_is_an_error(old_run: Path) -> None:
     shutil.rmtree(old_run / "checkpoint")
     with pytest.raises(ValueError) as caught:
         open_model(old_run)
@@ -234,7 +235,7 @@ def write_config(old_run: Path, **changes: Any) -> None:
         ({"dev_percent": 7.0}, "--dev_percent must be at least 0 and below 1. Received 7.0"),
     ],
 )
-def test_a_configuration_of_something_else_is_refused(
+def test_wrong_configuration_is_an_error_with_the_reason(
     old_run: Path,
     changes: dict[str, Any],
     reason: str,
@@ -249,7 +250,7 @@ def test_a_configuration_of_something_else_is_refused(
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"model": 3}'])
-def test_a_file_that_is_no_configuration_is_refused(old_run: Path, content: str) -> None:
+def test_config_json_of_another_shape_is_an_error(old_run: Path, content: str) -> None:
     (old_run / "config.json").write_text(content)
     with pytest.raises(ValueError) as caught:
         read_run(old_run)
@@ -257,36 +258,36 @@ def test_a_file_that_is_no_configuration_is_refused(old_run: Path, content: str)
     assert str(caught.value) == message
 
 
-def test_a_half_written_configuration_is_refused(old_run: Path) -> None:
+def test_half_written_configuration_is_an_error(old_run: Path) -> None:
     (old_run / "config.json").write_text('{"system": "dual')
     with pytest.raises(ValueError, match=r"config\.json: not readable as JSON \(.*half-written"):
         read_run(old_run)
 
 
-def test_weights_of_another_network_are_refused(old_run: Path) -> None:
+def test_weights_of_another_network_are_an_error(old_run: Path) -> None:
     write_config(old_run, class_names=["a", "b"])
     with pytest.raises(ValueError) as caught:
         load_model(read_run(old_run))
     prefix = old_run / "checkpoint" / "best" / "best-3"
-    start = f"{prefix}: damaged, or of another network than config.json ("
-    assert str(caught.value).startswith(start) and "\n" not in str(caught.value)
+    beginning = f"{prefix}: damaged, or of another network than config.json ("
+    assert str(caught.value).startswith(beginning) and "\n" not in str(caught.value)
     write_config(old_run, model={**CONFIG["model"], "endpoint": "resnet_v1_50/block1"})
     with pytest.raises(ValueError) as missing:
         load_model(read_run(old_run))
     assert "it has no resnet_v1_50/block1/unit_2/bottleneck_v1/conv1/" in str(missing.value)
 
 
-def test_a_damaged_checkpoint_is_refused_in_one_line(old_run: Path) -> None:
+def test_error_for_damaged_old_checkpoint_is_one_line(old_run: Path) -> None:
     (data,) = (old_run / "checkpoint" / "best").glob("*.data*")
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(ValueError) as caught:
         load_model(read_run(old_run))
     prefix = old_run / "checkpoint" / "best" / "best-3"
-    start = f"{prefix}: damaged, or of another network than config.json ("
-    assert str(caught.value).startswith(start) and "\n" not in str(caught.value)
+    beginning = f"{prefix}: damaged, or of another network than config.json ("
+    assert str(caught.value).startswith(beginning) and "\n" not in str(caught.value)
 
 
-# --- names, and the other system
+# --- parameter names, and the official baseline
 
 STORE = "network/backbone/_tf1_style_var_store/_vars"
 
@@ -309,14 +310,14 @@ STORE = "network/backbone/_tf1_style_var_store/_vars"
         ("_CHECKPOINTABLE_OBJECT_GRAPH", None),
     ],
 )
-def test_a_key_of_the_first_version_is_a_parameter_of_today_or_none(
+def test_new_name(
     key: str,
     expected: str | None,
 ) -> None:
     assert new_name(key) == expected
 
 
-def test_an_old_run_of_the_official_baseline_is_recognised(tmp_path: Path) -> None:
+def test_old_run_of_the_baseline_is_read(tmp_path: Path) -> None:
     config = {
         "system": "keras_baseline",
         "data": "/photos",
