@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, write_json
@@ -157,26 +158,15 @@ def extract_member(archive: Path, member: str, out: Path) -> None:
 
 
 def table(entries: Mapping[str, ManifestEntry]) -> str:
-    """The manifest as aligned text, a line per entry."""
-    lines = [("name", "file", "layout", "download", "checksum", "licence")]
+    """Format the manifest as an aligned table with one line per entry."""
+    rows = [("name", "file", "layout", "download", "checksum", "licence")]
     for name, entry in entries.items():
-        known = all(entry.info.files_sha256.values())
-        published = "yes" if entry.download else "no"
-        lines.append(
-            (
-                name,
-                entry.checkpoint,
-                entry.info.layout,
-                published,
-                "known" if known else "unknown",
-                entry.info.licence,
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+        download = "yes" if entry.download else "no"
+        checksum = "known" if all(entry.info.files_sha256.values()) else "unknown"
+        info = entry.info
+        rows.append((name, entry.checkpoint, info.layout, download, checksum, info.licence))
+    text = tabulate(rows, tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def main(argv: list[str] | None = None) -> int:
