@@ -1,1 +1,1 @@
-"""Train any model of any recipe: one Keras `fit` per epoch, checkpoints that survive a kill."""
+"""Train the model of a recipe: one Keras `fit` per epoch, with checkpoints to resume from."""

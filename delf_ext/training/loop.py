@@ -1,4 +1,4 @@
-"""From a built network to a trained one: stages, epochs, evaluation on held-out images, checkpoints, curves."""
+"""Train a built model: stages, epochs, evaluation on the dev split, checkpoints and curves."""
 
 from __future__ import annotations
 
@@ -19,32 +19,49 @@ from delf_ext.training.state import RunState
 from delf_ext.training.throughput import Throughput
 
 EpochBatches = Callable[[int, int], tf.data.Dataset]
-"""(epoch, first step within it) -> batches of (images, labels)."""
+"""Function of (epoch, first step in it) that returns batches of (images, labels)."""
 Evaluate = Callable[[], Mapping[str, float]]
 
 ESTIMATE_AFTER_STEPS = 3
-LONG_EPOCHS_S, HOUR_S = (
-    600.0,
-    3600.0,
-)  # a whole run that is shorter needs no forecast, or no way out
+# A run shorter than this needs no estimate.
+LONG_RUN_S = 600.0
+# A run longer than this also gets a hint how to train for minutes.
+VERY_LONG_RUN_S = 3600.0
 
 
 class Listener(Protocol):
-    """Who wants to know how training goes: a platform that draws curves and keeps checkpoints."""
+    """Object that is called during training, for example to draw curves on a platform."""
 
     def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        """Called when the state of this step is saved. epoch: how many have ended; means: the losses of the last."""
+        """Handle the end of an epoch, after the state of this step was saved.
+
+        Args:
+            epoch: number of epochs that ended.
+            step: number of steps that ended.
+            means: losses of this epoch by name.
+        """
 
     def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
-        """Called after an evaluation. is_best: so far, and then the state of this step is saved."""
+        """Handle an evaluation.
+
+        Args:
+            step: number of steps that ended.
+            metrics: by name.
+            is_best: whether it is the best so far; then the state of this step was saved.
+        """
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How a run shows and keeps what it does.
+class RunSettings:
+    """Where and how a run is saved, evaluated and shown.
 
-    run_dir: checkpoint/ and the events of TensorBoard are written there. checkpoint_every_steps: steps between two
-    checkpoints. resume: continue from the last one. evaluate: returns metrics on the held-out images, or is None.
+    Attributes:
+        run_dir: checkpoint/ and the TensorBoard events are written here.
+        log: called with each message.
+        evaluate: returns metrics on the dev split; None without one.
+        listener: called after epochs and evaluations.
+        resume: continue from the newest checkpoint.
+        checkpoint_every_steps: save a checkpoint every N steps.
     """
 
     run_dir: Path
@@ -55,78 +72,92 @@ class Progress:
     checkpoint_every_steps: int = 50
 
 
-class _Watch(tf.keras.callbacks.Callback):
-    """After each batch: counts the step, saves and evaluates when it is time, writes TensorBoard's curves."""
+class _RunCallback(tf.keras.callbacks.Callback):
+    """Callback that counts the steps, and saves, evaluates and writes curves in time.
+
+    Attributes:
+        step: number of steps of the run that ended.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         steps_per_epoch: int,
         state: RunState,
-        progress: Progress,
+        settings: RunSettings,
         step: int,
         throughput: Throughput,
     ) -> None:
         super().__init__()
-        self.recipe, self.state, self.progress, self.step = recipe, state, progress, step
-        self.steps_per_epoch, self.throughput = steps_per_epoch, throughput
-        self.writer = tf.summary.create_file_writer(str(progress.run_dir))
-        self.every_steps = recipe.validation.every_steps if recipe.validation else 0
-        self.evaluated_at = -1
-        self.steps_here = 0
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.state = state
+        self.settings = settings
+        self.step = step
+        self.throughput = throughput
+        self.writer = tf.summary.create_file_writer(str(settings.run_dir))
+        self.evaluate_every_steps = recipe.validation.every_steps if recipe.validation else 0
+        self.evaluated_step = -1
+        self.num_steps_here = 0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Count the step; save and evaluate if it is time."""
         self.step += 1
-        self.steps_here += 1
-        if self.steps_here == ESTIMATE_AFTER_STEPS:
-            self.estimate()
-        if self.step % self.progress.checkpoint_every_steps == 0:
+        self.num_steps_here += 1
+        if self.num_steps_here == ESTIMATE_AFTER_STEPS:
+            self.log_estimate()
+        if self.step % self.settings.checkpoint_every_steps == 0:
             self.state.save(self.step)
-        if self.every_steps and self.step % self.every_steps == 0:
+        if self.evaluate_every_steps and self.step % self.evaluate_every_steps == 0:
             self.evaluate()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self.curves({f"train/{name}": value for name, value in (logs or {}).items()})
+        """Write the curves, save, and end this `fit`: each epoch has its own."""
+        means = dict(logs or {})
+        self.write_curves("train", means)
         self.state.save(self.step)
-        if self.progress.listener is not None:
-            self.progress.listener.epoch_ended(epoch + 1, self.step, dict(logs or {}))
-        self.model.stop_training = True  # each epoch has batches of its own, so each is one `fit`
+        if self.settings.listener is not None:
+            self.settings.listener.epoch_ended(epoch + 1, self.step, means)
+        self.model.stop_training = True
 
-    def estimate(self) -> None:
-        """Say how long an epoch takes on this machine, where the run is a long one."""
+    def log_estimate(self) -> None:
+        """Log how long an epoch takes on this machine, if the run is a long one."""
         rate = self.throughput.images_per_s
         if not rate:
             return
         epoch_s = self.steps_per_epoch * self.recipe.batch_size / rate
-        total_s = epoch_s * self.recipe.epochs
-        if total_s > LONG_EPOCHS_S:
-            hint = ". For minutes instead of hours: --debug" if total_s > HOUR_S else ""
-            self.progress.log(
-                f"\n{rate:.1f} images/s: an epoch takes about {duration(epoch_s)} on this machine, "
-                f"{self.recipe.epochs} epochs {duration(total_s)}{hint}"
-            )
+        run_s = epoch_s * self.recipe.epochs
+        if run_s <= LONG_RUN_S:
+            return
+        hint = ". For minutes instead of hours: --debug" if run_s > VERY_LONG_RUN_S else ""
+        self.settings.log(
+            f"\n{rate:.1f} images/s: an epoch takes about {format_duration(epoch_s)} on this "
+            f"machine, {self.recipe.epochs} epochs {format_duration(run_s)}{hint}"
+        )
 
     def evaluate(self) -> None:
-        if self.progress.evaluate is None or self.evaluated_at == self.step:
+        """Evaluate on the dev split, unless this step was evaluated; keep the best weights."""
+        if self.settings.evaluate is None or self.evaluated_step == self.step:
             return
-        self.evaluated_at = self.step
-        metrics = dict(self.progress.evaluate())
-        best = self.state.save_if_best(self.step, metrics[self.state.select_by])
-        self.curves({f"dev/{name}": value for name, value in metrics.items()})
-        names = dict.fromkeys((self.state.select_by, "mAP", "recall_at_1", "mean_last_rank"))
+        self.evaluated_step = self.step
+        metrics = dict(self.settings.evaluate())
+        select_by = self.state.select_by
+        is_best = self.state.save_if_best(self.step, metrics[select_by])
+        self.write_curves("dev", metrics)
+        names = dict.fromkeys((select_by, "mAP", "recall_at_1", "mean_last_rank"))
         shown = " ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
-        self.progress.log(
-            f"\nstep {self.step}: dev {shown}{' (best so far, kept)' if best else ''}"
-        )
-        if self.progress.listener is not None:
-            if best:
+        note = " (best so far, kept)" if is_best else ""
+        self.settings.log(f"\nstep {self.step}: dev {shown}{note}")
+        if self.settings.listener is not None:
+            if is_best:
                 self.state.save(self.step)
-            self.progress.listener.evaluated(self.step, metrics, best)
+            self.settings.listener.evaluated(self.step, metrics, is_best)
 
-    def curves(self, values: Mapping[str, float]) -> None:
+    def write_curves(self, split: str, values: Mapping[str, float]) -> None:
+        """Write values for TensorBoard, named "split/name"."""
         with self.writer.as_default(step=self.step):
             for name, value in values.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(f"{split}/{name}", value)
         self.writer.flush()
 
 
@@ -135,42 +166,44 @@ def train(
     model: EmbeddingModel,
     epoch_batches: EpochBatches,
     steps_per_epoch: int,
-    progress: Progress,
+    settings: RunSettings,
 ) -> dict[str, float]:
     """Train a built model for the stages of its recipe.
 
     Args:
         recipe: losses, optimizer, stages, validation and task are read.
-        model: all of it is saved; with a frozen trunk its heads are trained, on feature maps.
-        epoch_batches: see EpochBatches.
+        model: all of it is saved; with a frozen trunk, its heads are trained on feature maps.
+        epoch_batches: see `EpochBatches`.
         steps_per_epoch: batches in a whole epoch.
-        progress: where the run is kept and who is told.
+        settings: where and how the run is saved, evaluated and shown.
 
     Returns:
-        The means of the last epoch, and `images_per_s` where it was measured.
+        Means of the last epoch, and `images_per_s` if it was measured.
 
     Raises:
-        UsageError: for a part that is not built yet or a parameter group that does not exist.
-        ValueError: when a run to be resumed has no readable checkpoint.
+        UsageError: if a part is not built yet or a parameter group does not exist.
+        ValueError: if no checkpoint of a run to resume can be read.
     """
     parameters = model.parameters()
     require_groups(recipe, parameters)
-    objective = Objective(model.heads if recipe.model.trunk.is_frozen else model, recipe.losses)
-    frozen = recipe.model.trunk.frozen
-    groups = build_groups(recipe.optimizer, recipe.stages, steps_per_epoch, parameters, frozen)
-    folder = progress.run_dir / "checkpoint"
-    state = RunState(model.named_variables(), groups, folder, recipe.task.select_by, progress.log)
-    total_steps = recipe.epochs * steps_per_epoch
-    step = state.restore() if progress.resume else 0
-    if not step:
-        state.save(0)  # what it started from, for a run that is killed before its first checkpoint
+    trunk = recipe.model.trunk
+    objective = Objective(model.heads if trunk.is_frozen else model, recipe.losses)
+    groups = build_groups(
+        recipe.optimizer, recipe.stages, steps_per_epoch, parameters, trunk.frozen
+    )
+    folder = settings.run_dir / "checkpoint"
+    state = RunState(model.named_variables(), groups, folder, recipe.task.select_by, settings.log)
+    step = state.restore() if settings.resume else 0
+    if step:
+        settings.log(f"continuing at step {step} of {recipe.epochs * steps_per_epoch}")
     else:
-        progress.log(f"continuing at step {step} of {total_steps}")
+        # A run that is killed before its first checkpoint resumes from its first weights.
+        state.save(0)
     throughput = Throughput(recipe.batch_size)
-    watch = _Watch(recipe, steps_per_epoch, state, progress, step, throughput)
-    logs = _fit(recipe, objective, groups, epoch_batches, steps_per_epoch, [throughput, watch])
-    watch.evaluate()
-    state.save(watch.step)
+    callback = _RunCallback(recipe, steps_per_epoch, state, settings, step, throughput)
+    logs = _fit(recipe, objective, groups, epoch_batches, steps_per_epoch, [throughput, callback])
+    callback.evaluate()
+    state.save(callback.step)
     return logs
 
 
@@ -182,13 +215,14 @@ def _fit(
     steps_per_epoch: int,
     callbacks: list[tf.keras.callbacks.Callback],
 ) -> dict[str, float]:
-    """Run one `fit` per epoch. The last callback is the watch: it keeps what the one before has measured."""
-    watch = callbacks[-1]
-    shown = 1 if sys.stdout.isatty() else 2  # a bar, or in a log a line per epoch
+    """Run one `fit` per epoch. The last callback is a `_RunCallback`, which counts the steps."""
+    run_callback = callbacks[-1]
+    # Keras shows a bar (1) on a terminal, and a line per epoch (2) in a log.
+    verbose = 1 if sys.stdout.isatty() else 2
     logs: dict[str, float] = {}
     current: Stage | None = None
-    while watch.step < recipe.epochs * steps_per_epoch:
-        epoch, first_step = divmod(watch.step, steps_per_epoch)
+    while run_callback.step < recipe.epochs * steps_per_epoch:
+        epoch, first_step = divmod(run_callback.step, steps_per_epoch)
         stage = stage_of(recipe.stages, epoch)
         if stage is not current:
             objective.prepare(groups, stage.trains)
@@ -199,14 +233,14 @@ def _fit(
             initial_epoch=epoch,
             steps_per_epoch=steps_per_epoch - first_step,
             callbacks=callbacks,
-            verbose=shown,
+            verbose=verbose,
         )
         logs = {name: float(values[-1]) for name, values in history.history.items()}
     return logs
 
 
 def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
-    """Return the stage that an epoch belongs to."""
+    """Return the stage that an epoch is in; the last stage for epochs after the end."""
     for stage in stages:
         if epoch < stage.epochs:
             return stage
@@ -214,8 +248,10 @@ def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
     return stages[-1]
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return "40 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

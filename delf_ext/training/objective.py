@@ -1,102 +1,138 @@
-"""One training step: the losses of a recipe, learning rates by group, Keras' own `fit` around it."""
+"""Run the training steps of a recipe: losses and learning rates by group, inside Keras' `fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from delf_ext.losses.build import build_loss
 from delf_ext.losses.loss import Loss, Targets
+from delf_ext.models.embedding_model import in_group
 from delf_ext.models.heads import Output
 from delf_ext.recipes import schema
-from delf_ext.training.optimizers import Group, in_group
+from delf_ext.training.optimizers import Group
 
 
 class Objective(tf.keras.Model):
     """A network with the losses of a recipe.
 
-    Data: (images, or feature maps for a network that is heads alone; labels [B] int). `fit` shows every loss by its name.
-
-    Raises:
-        UsageError: for a loss that is not built yet.
+    `fit` takes (images, labels): images float32 [B, H, W, 3], or feature maps [B, h, w, C] if the
+    network is only heads; labels int [B]. It shows each loss by its name, without its weight.
     """
 
     def __init__(self, network: tf.keras.layers.Layer, terms: Sequence[schema.LossTerm]) -> None:
+        """Build the losses.
+
+        Args:
+            network: returns an `Output`.
+            terms: losses of the recipe, with their heads and weights.
+
+        Raises:
+            UsageError: if a loss is not built yet.
+        """
         super().__init__(name="objective")
-        self.network, self.terms = network, tuple(terms)
+        self.network = network
+        self.terms = tuple(terms)
         self.term_losses: list[Loss] = [build_loss(term.loss, term.head) for term in terms]
         heads = list(dict.fromkeys(term.head for term in terms if term.loss.reads == "logits"))
-        self.accuracy_of = {
+        self.head_by_accuracy = {
             "accuracy" if len(heads) == 1 else f"{head}_accuracy": head for head in heads
         }
-        names = ("loss", *(term.shown_name for term in terms), *self.accuracy_of)
+        names = ("loss", *(term.shown_name for term in terms), *self.head_by_accuracy)
         self.means = {name: tf.keras.metrics.Mean(name=name) for name in names}
         self.groups: list[Group] = []
 
     def prepare(self, groups: Sequence[Group], trains: Sequence[str] = ()) -> None:
-        """Use these optimizers from now on, on the parameters of the groups named in `trains` (() = on all)."""
+        """Set what the next `fit` trains.
+
+        Args:
+            groups: optimizers with their parameters.
+            trains: names of the parameter groups to train; () for all.
+        """
         if trains:
-            chosen = [
-                [
-                    parameter
-                    for parameter in group.parameters
-                    if any(in_group(parameter.group, name) for name in trains)
-                ]
-                for group in groups
-            ]
-            groups = [
-                Group(group.optimizer, own) for group, own in zip(groups, chosen, strict=True)
-            ]
+            groups = [_only(group, trains) for group in groups]
         self.groups = [group for group in groups if group.parameters]
+        # Keras traces the training step again only if the model is compiled again.
         self.compile()
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Metrics that Keras resets at the start of an epoch."""
         return list(self.means.values())
 
-    def call(self, images: tf.Tensor, training: bool = False) -> Any:
+    def call(self, images: tf.Tensor, training: bool = False) -> Output:
+        """Run the network.
+
+        Args:
+            images: float32 [B, H, W, 3], or feature maps [B, h, w, C].
+            training: as in Keras.
+
+        Returns:
+            Output of the network.
+        """
         return self.network(images, training=training)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Train on one batch.
+
+        Args:
+            data: (images, labels), see the class.
+
+        Returns:
+            Means over the epoch so far, by name.
+        """
         images, labels = data
+        targets = Targets(labels)
         with tf.GradientTape() as tape:
             output = self.network(images, training=True)
-            losses = [loss(output, Targets(labels)) for loss in self.term_losses]
-            total = tf.add_n(
-                [term.weight * loss for term, loss in zip(self.terms, losses, strict=True)]
-            )
-            penalized = total + tf.add_n(self.network.losses) if self.network.losses else total
-        self._apply(tape, penalized)
-        values = {
-            "loss": total,
-            **{term.shown_name: loss for term, loss in zip(self.terms, losses, strict=True)},
-        }
-        for name, value in (values | self._accuracies(output, labels)).items():
+            losses = [loss(output, targets) for loss in self.term_losses]
+            weighted = [term.weight * loss for term, loss in zip(self.terms, losses, strict=True)]
+            total = tf.add_n(weighted)
+            penalized = total
+            if self.network.losses:
+                penalized = total + tf.add_n(self.network.losses)
+        self._apply_gradients(tape, penalized)
+        values = {"loss": total}
+        for term, loss in zip(self.terms, losses, strict=True):
+            values[term.shown_name] = loss
+        values.update(self._accuracies(output, labels))
+        for name, value in values.items():
             self.means[name].update_state(value)
         return {name: mean.result() for name, mean in self.means.items()}
 
-    def _apply(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+    def _apply_gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
         variables = [
             [parameter.variable for parameter in group.parameters] for group in self.groups
         ]
         gradients = tape.gradient(loss, variables)
-        for group, of_group, own in zip(self.groups, gradients, variables, strict=True):
-            # A head that no loss in use reaches has no gradient, and stays as it is.
-            reached = [
+        for group, group_gradients, group_variables in zip(
+            self.groups, gradients, variables, strict=True
+        ):
+            # A head that no loss reads has no gradient.
+            with_gradient = [
                 (gradient, variable)
-                for gradient, variable in zip(of_group, own)
+                for gradient, variable in zip(group_gradients, group_variables)
                 if gradient is not None
             ]
-            if reached:
-                group.optimizer.apply_gradients(reached)
+            if with_gradient:
+                group.optimizer.apply_gradients(with_gradient)
 
     def _accuracies(self, output: Output, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = {}
-        for name, head in self.accuracy_of.items():
-            right = tf.equal(
-                tf.argmax(output.heads[head].logits, axis=1, output_type=labels.dtype), labels
-            )
-            found[name] = tf.reduce_mean(tf.cast(right, tf.float32))
-        return found
+        accuracies = {}
+        for name, head in self.head_by_accuracy.items():
+            logits = output.heads[head].logits
+            predicted = tf.argmax(logits, axis=1, output_type=labels.dtype)
+            is_right = tf.cast(tf.equal(predicted, labels), tf.float32)
+            accuracies[name] = tf.reduce_mean(is_right)
+        return accuracies
+
+
+def _only(group: Group, trains: Sequence[str]) -> Group:
+    """Return the group with only the parameters in one of the named parameter groups."""
+    parameters = [
+        parameter
+        for parameter in group.parameters
+        if any(in_group(parameter.group, name) for name in trains)
+    ]
+    return Group(group.optimizer, parameters)

@@ -1,4 +1,4 @@
-"""From the optimizer record of a recipe to Keras optimizers: one for each learning-rate factor."""
+"""Build the Keras optimizers of a recipe: one for each learning-rate factor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from delf_ext.training.schedules import Rate, learning_rate
 
 @singledispatch
 def build_optimizer(config: Part, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    """Return the optimizer of a record. Raises: UsageError for one that is not built yet."""
+    """Build an optimizer of a recipe; raise UsageError if it is not built yet."""
     raise not_built(config, build_optimizer)
 
 
@@ -25,7 +25,8 @@ def build_optimizer(config: Part, rate: Rate) -> tf.keras.optimizers.Optimizer:
 def _(config: schema.Adam, rate: Rate) -> tf.keras.optimizers.Optimizer:
     if config.weight_decay:
         raise UsageError(
-            "Adam.weight_decay is not built yet. Built: AdamW and Sgd with weight_decay, Trunk.weight_decay."
+            "Adam.weight_decay is not built yet. "
+            "Built: AdamW and Sgd with weight_decay, Trunk.weight_decay."
         )
     return tf.keras.optimizers.Adam(rate)
 
@@ -37,12 +38,18 @@ def _(config: schema.AdamW, rate: Rate) -> tf.keras.optimizers.Optimizer:
 
 @build_optimizer.register
 def _(config: schema.Sgd, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    decay = config.weight_decay or None
-    return tf.keras.optimizers.SGD(rate, config.momentum, config.nesterov, weight_decay=decay)
+    return tf.keras.optimizers.SGD(
+        rate, config.momentum, config.nesterov, weight_decay=config.weight_decay or None
+    )
 
 
 class Group(NamedTuple):
-    """The parameters that share a learning rate, and their optimizer."""
+    """Parameters that share a learning rate and stages.
+
+    Attributes:
+        optimizer: trains the parameters.
+        parameters: the parameters.
+    """
 
     optimizer: tf.keras.optimizers.Optimizer
     parameters: list[Parameter]
@@ -55,48 +62,72 @@ def build_groups(
     parameters: Sequence[Parameter],
     frozen: Sequence[str] = (),
 ) -> list[Group]:
-    """Return the optimizers of a run, built for the parameters that are trained.
+    """Build the optimizers of a run for the parameters that are trained.
 
     Args:
         config: the optimizer of the recipe, with its learning-rate factors.
-        stages: of the recipe; they decide the schedule.
+        stages: stages of the recipe, with their schedules.
         steps_per_epoch: batches in an epoch.
-        parameters: of the whole model.
-        frozen: groups that are not trained.
+        parameters: parameters of the whole model.
+        frozen: parameter groups that are not trained.
+
+    Returns:
+        Groups by ascending factor.
 
     Raises:
-        UsageError: when the optimizer is not built yet.
+        UsageError: if the optimizer is not built yet.
     """
-    # An optimizer counts its own steps, so parameters that sit out a stage have one that counts without it.
+    # An optimizer counts its own steps. So parameters that are not trained in all stages get one
+    # that counts only the steps of their stages.
     by_rate: dict[tuple[float, tuple[schema.Stage, ...]], list[Parameter]] = {}
     for parameter in parameters:
         own_stages = tuple(stage for stage in stages if _trains(stage, parameter))
-        frozen_here = any(in_group(parameter.group, name) for name in frozen)
-        if parameter.variable.trainable and own_stages and not frozen_here:
-            fitting = [one.factor for one in config.factors if in_group(parameter.group, one.group)]
-            by_rate.setdefault((fitting[-1] if fitting else 1.0, own_stages), []).append(parameter)
+        if parameter.variable.trainable and own_stages and not _is_in_any(parameter, frozen):
+            key = (_factor_of(config, parameter), own_stages)
+            by_rate.setdefault(key, []).append(parameter)
     groups = []
-    for (times, own_stages), own in sorted(by_rate.items(), key=lambda item: item[0][0]):
-        optimizer = build_optimizer(
-            config, learning_rate(config.lr * times, own_stages, steps_per_epoch)
-        )
-        optimizer.build([parameter.variable for parameter in own])
-        groups.append(Group(optimizer, own))
+    for factor, own_stages in sorted(by_rate, key=lambda key: key[0]):
+        own_parameters = by_rate[factor, own_stages]
+        rate = learning_rate(config.lr * factor, own_stages, steps_per_epoch)
+        optimizer = build_optimizer(config, rate)
+        optimizer.build([parameter.variable for parameter in own_parameters])
+        groups.append(Group(optimizer, own_parameters))
     return groups
 
 
+def _is_in_any(parameter: Parameter, groups: Sequence[str]) -> bool:
+    return any(in_group(parameter.group, group) for group in groups)
+
+
 def _trains(stage: schema.Stage, parameter: Parameter) -> bool:
-    return not stage.trains or any(in_group(parameter.group, name) for name in stage.trains)
+    return not stage.trains or _is_in_any(parameter, stage.trains)
+
+
+def _factor_of(config: schema.Optimizer, parameter: Parameter) -> float:
+    """Return the last learning-rate factor whose group holds the parameter; 1.0 without one."""
+    result = 1.0
+    for factor in config.factors:
+        if in_group(parameter.group, factor.group):
+            result = factor.factor
+    return result
 
 
 def require_groups(recipe: schema.Recipe, parameters: Sequence[Parameter]) -> None:
-    """Raise UsageError with the known groups when a recipe names a parameter group that its model does not have."""
+    """Check that the model has all parameter groups that its recipe names.
+
+    Args:
+        recipe: learning-rate factors, frozen groups and stages are read.
+        parameters: parameters of the whole model.
+
+    Raises:
+        UsageError: if it has not; the message names the known groups.
+    """
     named = [(factor.group, "a learning-rate factor") for factor in recipe.optimizer.factors]
     named += [(group, "model.trunk.frozen") for group in recipe.model.trunk.frozen]
     named += [(group, "a stage") for stage in recipe.stages for group in stage.trains]
-    for group, what in named:
+    for group, place in named:
         if not any(in_group(parameter.group, group) for parameter in parameters):
-            known = dict.fromkeys(parameter.group for parameter in parameters)
+            known = ", ".join(dict.fromkeys(parameter.group for parameter in parameters))
             raise UsageError(
-                f"{what} names parameter group {group!r}. Known: {', '.join(known)}, and their parts."
+                f"{place} names parameter group {group!r}. Known: {known}, and their parts."
             )

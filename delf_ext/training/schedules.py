@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a run."""
+"""Build the learning rate over the steps of a run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ Rate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 @singledispatch
 def build_schedule(config: Part, base: float, epochs: int, steps_per_epoch: int) -> Rate:
-    """Return the learning rate of one stage, whose steps count from 0.
+    """Build the learning rate of one stage, whose steps count from 0.
 
     Args:
         config: a schedule record.
-        base: the learning rate at its highest.
-        epochs: of the stage.
+        base: the highest learning rate.
+        epochs: number of epochs of the stage.
         steps_per_epoch: batches in an epoch.
 
+    Returns:
+        A number, or a function of the step.
+
     Raises:
-        UsageError: for a schedule that is not built yet.
+        UsageError: if the schedule is not built yet.
     """
-    raise not_built(config, build_schedule)
+    error = not_built(config, build_schedule)
+    raise error
 
 
 @build_schedule.register
@@ -37,50 +41,75 @@ def _(config: schema.Constant, base: float, epochs: int, steps_per_epoch: int) -
 
 @build_schedule.register
 def _(config: schema.CosineDecay, base: float, epochs: int, steps_per_epoch: int) -> Rate:
-    """Down to zero at the last step (Loshchilov and Hutter, arXiv:1608.03983)."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    decay = tf.keras.optimizers.schedules.CosineDecay
-    if not warmup:
-        return decay(base, epochs * steps_per_epoch)
-    rest = max(1, epochs - config.warmup_epochs) * steps_per_epoch
-    return decay(0.0, rest, warmup_target=base, warmup_steps=warmup)
+    """Decay to zero at the last step (Loshchilov and Hutter, arXiv:1608.03983)."""
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    cosine_decay = tf.keras.optimizers.schedules.CosineDecay
+    if not warmup_steps:
+        return cosine_decay(base, epochs * steps_per_epoch)
+    decay_steps = max(1, epochs - config.warmup_epochs) * steps_per_epoch
+    return cosine_decay(0.0, decay_steps, warmup_target=base, warmup_steps=warmup_steps)
 
 
 @build_schedule.register
 def _(config: schema.StepDecay, base: float, epochs: int, steps_per_epoch: int) -> Rate:
-    every = config.every_epochs * steps_per_epoch
     return tf.keras.optimizers.schedules.ExponentialDecay(
-        base, every, config.factor, staircase=True
+        base, config.every_epochs * steps_per_epoch, config.factor, staircase=True
     )
 
 
-class InStages(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """Several schedules one after the other; each counts its steps from 0."""
+class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Schedules of several stages in sequence; each counts its steps from 0."""
 
     def __init__(self, rates: Sequence[Rate], starts: Sequence[int]) -> None:
-        self.rates, self.starts = list(rates), list(starts)
+        """Join the schedules of the stages.
+
+        Args:
+            rates: learning rate of each stage.
+            starts: first step of each stage, ascending.
+        """
+        self.rates = list(rates)
+        self.starts = list(starts)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the learning rate of a step of the run.
+
+        Args:
+            step: int scalar.
+
+        Returns:
+            float32 scalar.
+        """
         step = tf.cast(step, tf.float32)
         value = tf.zeros([])
         for rate, start in zip(self.rates, self.starts, strict=True):
-            inside = tf.maximum(step - start, 0.0)
-            current = rate(inside) if callable(rate) else rate
-            value = tf.where(step >= start, tf.cast(current, tf.float32), value)
+            stage_step = tf.maximum(step - start, 0.0)
+            stage_rate = rate(stage_step) if callable(rate) else rate
+            value = tf.where(step >= start, tf.cast(stage_rate, tf.float32), value)
         return value
 
     def get_config(self) -> dict:
+        """Return the arguments of the constructor."""
         return {"rates": self.rates, "starts": self.starts}
 
 
 def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> Rate:
-    """Return the learning rate of a run with these stages."""
-    rates = [
-        build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch) for stage in stages
-    ]
+    """Build the learning rate of a run.
+
+    Args:
+        base: the highest learning rate.
+        stages: stages of the recipe.
+        steps_per_epoch: batches in an epoch.
+
+    Returns:
+        A number, or a function of the step.
+    """
+    rates: list[Rate] = []
+    starts: list[int] = []
+    start = 0
+    for stage in stages:
+        rates.append(build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch))
+        starts.append(start)
+        start += stage.epochs * steps_per_epoch
     if len(rates) == 1:
         return rates[0]
-    starts = [
-        sum(stage.epochs for stage in stages[:row]) * steps_per_epoch for row in range(len(stages))
-    ]
-    return InStages(rates, starts)
+    return StagedSchedule(rates, starts)

@@ -1,4 +1,4 @@
-"""What a kill would lose, on disk: weights, optimizers and step; and the best weights so far, apart."""
+"""Save and restore what a run needs to resume, and keep the best weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ LOWER_IS_BETTER = ("mean_last_rank",)
 
 
 class RunState:
-    """Checkpoints in `folder`: `last-N` (everything, to resume) and `best-N` (weights only, best by `select_by`).
+    """Checkpoints of a run.
 
-    Args:
-        weights: variables by name, see `EmbeddingModel.named_variables`.
-        groups: the optimizers of the run.
-        folder: the run's checkpoint/ directory.
-        select_by: the metric that chooses the best weights.
-        log: is called with one line for each thing worth knowing.
+    `last-N` holds weights, optimizers and step, to resume. `best-N` holds only the best weights.
     """
 
     def __init__(
@@ -33,7 +28,18 @@ class RunState:
         select_by: str,
         log: Callable[[str], None],
     ) -> None:
-        self.folder, self.select_by, self.log = folder, select_by, log
+        """Prepare to save and restore.
+
+        Args:
+            weights: variables by name, see `EmbeddingModel.named_variables`.
+            groups: the optimizers of the run.
+            folder: checkpoint/ in the run directory.
+            select_by: the metric that chooses the best weights.
+            log: called with a line if a checkpoint cannot be read.
+        """
+        self.folder = folder
+        self.select_by = select_by
+        self.log = log
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         optimizers = [group.optimizer for group in groups]
         self._everything = tf.train.Checkpoint(
@@ -42,13 +48,16 @@ class RunState:
         self._weights = tf.train.Checkpoint(weights=dict(weights))
         self._last = CheckpointFolder(folder, "last")
         self._best = CheckpointFolder(folder, "best", keep=1)
-        self._saved = -1  # the step that was saved last
+        self._last_saved_step = -1
 
     def restore(self) -> int:
-        """Return the step to continue from; 0 when nothing was saved. A damaged checkpoint gives way to the one before.
+        """Read the newest checkpoint that can be read.
+
+        Returns:
+            The step to continue from; 0 if there is no checkpoint.
 
         Raises:
-            ValueError: when there are checkpoints and none can be read.
+            ValueError: if there are checkpoints, but none can be read.
         """
         numbers = self._last.numbers()
         for number in reversed(numbers):
@@ -56,34 +65,42 @@ class RunState:
             try:
                 self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
             except (*READ_ERRORS, AssertionError) as error:
-                self.log(f"{path}: not readable ({read_reason(error)}); trying the one before.")
+                self.log(f"{path}: cannot be read ({read_reason(error)}); trying the one before.")
                 continue
             return int(self.step.numpy())
         if numbers:
             raise ValueError(
-                f"{self.folder}: none of its checkpoints can be read; delete the folder to train from the start."
+                f"{self.folder}: none of its checkpoints can be read; "
+                "delete the folder to train from the start."
             )
         return 0
 
     def save(self, step: int) -> None:
-        """Save everything under this step, unless it is saved already."""
-        if step == self._saved:
+        """Save everything under this step, unless it was saved last."""
+        if step == self._last_saved_step:
             return
-        self._saved = step
+        self._last_saved_step = step
         self.step.assign(step)
         self._last.save(step, self._everything.write)
 
     @property
     def best(self) -> float | None:
-        """The metric of the best weights; None before the first evaluation."""
+        """Metric of the best weights; None before the first evaluation."""
         value = self._best.facts().get(self.select_by)
         return None if value is None else float(value)
 
     def save_if_best(self, step: int, value: float) -> bool:
-        """Keep the weights where `value` is better than all before; return whether it is."""
-        best, lower = self.best, self.select_by in LOWER_IS_BETTER
-        better = best is None or (value < best if lower else value > best)
-        if not better:  # a value that is no number is never better
+        """Save the weights if `value` is better than all before; return whether it is."""
+        if not self._is_better(value):
             return False
         self._best.save(step, self._weights.write, **{self.select_by: value})
         return True
+
+    def _is_better(self, value: float) -> bool:
+        """Return whether a metric is better than the best so far. NaN is better only than none."""
+        best = self.best
+        if best is None:
+            return True
+        if self.select_by in LOWER_IS_BETTER:
+            return value < best
+        return value > best

@@ -1,4 +1,4 @@
-"""How many images per second training takes: beside each epoch's losses, where those are shown and kept."""
+"""Measure how many images per second training takes."""
 
 from __future__ import annotations
 
@@ -10,34 +10,42 @@ import tensorflow as tf
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Adds `images_per_s` to the epoch's logs: stands before the callbacks that read them.
+    """Callback that adds `images_per_s` to the logs of an epoch, for the callbacks after it.
 
-    Counts the steps with their wait for input, and nothing between them: checkpoints and dev evaluation cost time of their own.
-    The run's first step traces the graph and is left out, so an epoch of that step alone has no figure.
+    It measures the steps with their wait for input, but not the time between them, in which
+    checkpoints are saved and the dev split is evaluated. The first step of a run traces the graph
+    and is not measured. So an epoch of only this step has no figure.
     """
 
     def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Measure batches of `batch_size` images with a clock in seconds."""
         super().__init__()
-        self.batch_size, self.clock = batch_size, clock
-        self.traced = False
+        self.batch_size = batch_size
+        self.clock = clock
+        self.is_traced = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.images, self.seconds = 0, 0.0
+        """Start to count from zero."""
+        self.images = 0
+        self.seconds = 0.0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
         self.started = self.clock()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.traced:
+        """Add the batch, unless it was the first of the run."""
+        if self.is_traced:
             self.images += self.batch_size
             self.seconds += self.clock() - self.started
-        self.traced = True
+        self.is_traced = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add the rate to the logs."""
         if logs is not None and self.seconds > 0:
             logs["images_per_s"] = self.images_per_s
 
     @property
     def images_per_s(self) -> float:
-        """The rate of this epoch so far; 0.0 before its second step."""
+        """Images per second in this epoch so far; 0.0 before its second step."""
         return self.images / self.seconds if self.seconds else 0.0

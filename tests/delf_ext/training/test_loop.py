@@ -1,4 +1,4 @@
-"""Training proper, on a network cut after its first unit and eight 32 px pictures."""
+"""Check the training loop on a network cut after its first unit and eight 32 px images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from delf_ext.models.embedding_model import EmbeddingModel, read_weights
 from delf_ext.recipes import schema
 from delf_ext.recipes.schema import Head, LossTerm, RateFactor, Recipe, Stage
 from delf_ext.training import loop
-from delf_ext.training.loop import Progress, duration, stage_of, train
+from delf_ext.training.loop import RunSettings, format_duration, stage_of, train
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 PLAN = np.array([[0, 1, 2, 4], [5, 6, 7, 3]])
@@ -52,66 +52,73 @@ HEADS = ("attention", "logits", "similarity")
 
 
 @pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     rng = np.random.default_rng(0)
     base = np.where(LABELS == 0, 60, 190)[:, None, None, None]
     return np.clip(base + rng.normal(0, 20, (8, 32, 32, 3)), 0, 255).astype(np.float32)
 
 
-def built(seed: int = 0, model: schema.Model = RECIPE.model) -> EmbeddingModel:
+def built_model(seed: int = 0, model: schema.Model = RECIPE.model) -> EmbeddingModel:
     tf.keras.utils.set_random_seed(seed)
     return EmbeddingModel(model, 2).build_variables()
 
 
 def with_epochs(epochs: int, every_steps: int = 0, **changes: Any) -> Recipe:
-    """RECIPE for so many epochs, evaluated every so many steps."""
+    """Return RECIPE with other epochs, steps between evaluations, and fields."""
     validation = schema.Given(every_steps) if every_steps else None
     changes = {"stages": (Stage(epochs),), "validation": validation, **changes}
     return dataclasses.replace(RECIPE, **changes)
 
 
 def run(
-    pictures: np.ndarray, run_dir: Path, recipe: Recipe = RECIPE, seed: int = 0, **progress: Any
+    images: np.ndarray, run_dir: Path, recipe: Recipe = RECIPE, seed: int = 0, **options: Any
 ) -> tuple[EmbeddingModel, dict[str, float]]:
-    model = built(seed, recipe.model)
-    progress = {"log": print, "checkpoint_every_steps": 1, **progress}
+    """Train RECIPE; return the model and the means of the last epoch."""
+    model = built_model(seed, recipe.model)
+    settings = RunSettings(run_dir, **{"log": print, "checkpoint_every_steps": 1, **options})
+    return model, train(recipe, model, batches_of(images), len(PLAN), settings)
 
-    def batches(epoch: int, first: int) -> tf.data.Dataset:
-        return feature_batches(pictures, LABELS, PLAN, first)
 
-    return model, train(recipe, model, batches, len(PLAN), Progress(run_dir, **progress))
+def batches_of(images: np.ndarray) -> loop.EpochBatches:
+    def batches(epoch: int, first_step: int) -> tf.data.Dataset:
+        return feature_batches(images, LABELS, PLAN, first_step)
+
+    return batches
 
 
 def weights(model: EmbeddingModel, group: str = "") -> dict[str, np.ndarray]:
-    own = [one for one in model.parameters() if one.group.startswith(group)]
-    return {one.name: one.variable.numpy() for one in own}
+    return {
+        parameter.name: parameter.variable.numpy()
+        for parameter in model.parameters()
+        if parameter.group.startswith(group)
+    }
 
 
-def assert_equal(one: EmbeddingModel, other: EmbeddingModel) -> None:
-    expected = weights(other)
-    for name, value in weights(one).items():
+def assert_equal(actual: EmbeddingModel, desired: EmbeddingModel) -> None:
+    expected = weights(desired)
+    for name, value in weights(actual).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def figures(*values: float, name: str = "mAP") -> Callable[[], dict[str, float]]:
-    """An evaluation that returns one value after the other."""
-    left = iter(values)
+def metrics_in_turn(*values: float, name: str = "mAP") -> Callable[[], dict[str, float]]:
+    """Return an evaluation that returns one value after the other."""
+    remaining = iter(values)
     others = {"mAP": 0.0, "recall_at_1": 0.0, "mean_last_rank": 1.0}
-    return lambda: {**others, name: next(left)}
+    return lambda: {**others, name: next(remaining)}
 
 
 def curve_names(run_dir: Path) -> set[str]:
     (events,) = run_dir.glob("events.*")
-    found = tf.compat.v1.train.summary_iterator(str(events))
-    return {value.tag for event in found for value in event.summary.value}
+    iterator = tf.compat.v1.train.summary_iterator(str(events))
+    return {value.tag for event in iterator for value in event.summary.value}
 
 
 # --- one stage
 
 
-def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: Path, capsys):
-    _, first = run(pictures, tmp_path / "a")
-    _, last = run(pictures, tmp_path / "b", with_epochs(8))
+def test_loss_falls_and_curves_are_written(images: np.ndarray, tmp_path: Path, capsys):
+    _, first = run(images, tmp_path / "a")
+    _, last = run(images, tmp_path / "b", with_epochs(8))
     shown = capsys.readouterr().out
     assert "Epoch 3/8" in shown and shown.count("images_per_s:") == 1 + 8
     assert last["loss"] < 0.7 * first["loss"]
@@ -120,138 +127,137 @@ def test_the_loss_falls_and_curves_are_written(pictures: np.ndarray, tmp_path: P
 
 
 class Killed(Exception):
-    pass
+    """Stands for the end of the process."""
 
 
-def killed() -> dict[str, float]:
+def kill() -> dict[str, float]:
     raise Killed
 
 
-def test_a_resumed_run_ends_where_an_undisturbed_one_does(pictures: np.ndarray, tmp_path: Path):
-    undisturbed, _ = run(pictures, tmp_path / "whole", with_epochs(2))
+def test_resumed_run_equals_an_uninterrupted_run(images: np.ndarray, tmp_path: Path):
+    uninterrupted, _ = run(images, tmp_path / "whole", with_epochs(2))
     with pytest.raises(Killed):
-        run(pictures, tmp_path / "cut", with_epochs(2, every_steps=3), evaluate=killed)
+        run(images, tmp_path / "cut", with_epochs(2, every_steps=3), evaluate=kill)
     lines: list[str] = []
-    # Other initial weights: all comes from disk.
-    resumed, _ = run(pictures, tmp_path / "cut", with_epochs(2), 99, resume=True, log=lines.append)
+    # The seed gives other initial weights, so the right ones are from disk.
+    resumed, _ = run(images, tmp_path / "cut", with_epochs(2), 99, resume=True, log=lines.append)
     assert lines[0] == "continuing at step 3 of 4"
-    assert_equal(resumed, undisturbed)
+    assert_equal(resumed, uninterrupted)
 
 
-def test_without_resume_what_is_on_disk_does_not_matter(pictures: np.ndarray, tmp_path: Path):
-    first, _ = run(pictures, tmp_path)
-    again, _ = run(pictures, tmp_path)
+def test_run_without_resume_ignores_checkpoints_on_disk(images: np.ndarray, tmp_path: Path):
+    first, _ = run(images, tmp_path)
+    again, _ = run(images, tmp_path)
     assert_equal(first, again)
 
 
-def test_a_finished_run_that_is_resumed_is_only_evaluated_again(
-    pictures: np.ndarray,
+def test_resumed_finished_run_is_only_evaluated(
+    images: np.ndarray,
     tmp_path: Path,
 ):
-    first, _ = run(pictures, tmp_path)
-    asked: list[int] = []
+    first, _ = run(images, tmp_path)
+    calls: list[int] = []
 
     def evaluate() -> dict[str, float]:
-        asked.append(1)
+        calls.append(1)
         return {"mAP": 0.5}
 
-    again, logs = run(pictures, tmp_path, seed=5, resume=True, evaluate=evaluate)
+    again, logs = run(images, tmp_path, seed=5, resume=True, evaluate=evaluate)
     assert_equal(first, again)
-    assert asked == [1] and logs == {}
+    assert calls == [1]
+    assert logs == {}
     assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [2]
 
 
-def test_the_best_weights_are_kept_apart(pictures: np.ndarray, tmp_path: Path):
+def test_best_weights_are_saved(images: np.ndarray, tmp_path: Path):
     lines: list[str] = []
     recipe = with_epochs(2, every_steps=1)
-    evaluate = figures(0.2, 0.9, 0.4, 0.3)
-    trained, _ = run(pictures, tmp_path, recipe, evaluate=evaluate, log=lines.append)
+    evaluate = metrics_in_turn(0.2, 0.9, 0.4, 0.3)
+    trained, _ = run(images, tmp_path, recipe, evaluate=evaluate, log=lines.append)
     best = CheckpointFolder(tmp_path / "checkpoint", "best").newest()
     assert best is not None and best.name == "best-2"
-    loaded, after_two_steps = built(5), run(pictures, tmp_path / "short")[0]
+    loaded = built_model(5)
+    after_two_steps, _ = run(images, tmp_path / "short")
     read_weights(loaded, best)
     assert_equal(loaded, after_two_steps)
-    rest = "recall_at_1 0.0000 mean_last_rank 1.0000"
+    other_metrics = "recall_at_1 0.0000 mean_last_rank 1.0000"
     assert lines == [
-        f"\nstep 1: dev mAP 0.2000 {rest} (best so far, kept)",
-        f"\nstep 2: dev mAP 0.9000 {rest} (best so far, kept)",
-        f"\nstep 3: dev mAP 0.4000 {rest}",
-        f"\nstep 4: dev mAP 0.3000 {rest}",
+        f"\nstep 1: dev mAP 0.2000 {other_metrics} (best so far, kept)",
+        f"\nstep 2: dev mAP 0.9000 {other_metrics} (best so far, kept)",
+        f"\nstep 3: dev mAP 0.4000 {other_metrics}",
+        f"\nstep 4: dev mAP 0.3000 {other_metrics}",
     ]
     assert "dev/mAP" in curve_names(tmp_path)
 
 
-def test_selection_by_mean_last_rank_keeps_the_lowest(pictures: np.ndarray, tmp_path: Path):
+def test_selection_by_mean_last_rank_saves_the_lowest(images: np.ndarray, tmp_path: Path):
     recipe = with_epochs(2, every_steps=1, task=schema.Retrieval("mean_last_rank"))
-    evaluate, lines = figures(50.0, 20.0, 70.0, 30.0, name="mean_last_rank"), []
-    run(pictures, tmp_path, recipe, evaluate=evaluate, log=lines.append)
+    evaluate = metrics_in_turn(50.0, 20.0, 70.0, 30.0, name="mean_last_rank")
+    lines: list[str] = []
+    run(images, tmp_path, recipe, evaluate=evaluate, log=lines.append)
     note = read_json(tmp_path / "checkpoint" / "best.json")
     assert note == {"checkpoints": [2], "facts": {"mean_last_rank": 20.0}}
     assert lines[2] == "\nstep 3: dev mean_last_rank 70.0000 mAP 0.0000 recall_at_1 0.0000"
 
 
-def test_the_end_of_a_run_is_evaluated_once(pictures: np.ndarray, tmp_path: Path):
-    """At step 3, and at 4, where it ends; a run that ends at an evaluation has no other."""
+def test_end_of_a_run_is_evaluated_once(images: np.ndarray, tmp_path: Path):
+    """The run has 4 steps: it is evaluated at 3 and 4, or only at 4."""
     for every_steps, expected in ((3, 2), (4, 1)):
-        asked: list[int] = []
+        calls: list[int] = []
 
-        def evaluate(asked: list[int] = asked) -> dict[str, float]:
-            asked.append(1)
+        def evaluate(calls: list[int] = calls) -> dict[str, float]:
+            calls.append(1)
             return {"mAP": 0.5}
 
-        run(pictures, tmp_path / str(every_steps), with_epochs(2, every_steps), evaluate=evaluate)
-        assert len(asked) == expected
+        run(images, tmp_path / str(every_steps), with_epochs(2, every_steps), evaluate=evaluate)
+        assert len(calls) == expected
 
 
-def test_a_frozen_trunk_stays_and_its_heads_learn(pictures: np.ndarray, tmp_path: Path):
+def test_only_the_heads_of_a_frozen_trunk_change(images: np.ndarray, tmp_path: Path):
     trunk = dataclasses.replace(TRUNK, frozen=("trunk",))
     config = dataclasses.replace(RECIPE.model, trunk=trunk)
-    model = built(model=config)
-    maps = model.trunk(pictures)[model.trunk.endpoint].numpy()
-    before, trained = (
-        weights(model),
-        {one.name for one in model.parameters() if one.variable.trainable},
-    )
-
-    def batches(epoch: int, first: int) -> tf.data.Dataset:
-        return feature_batches(maps, LABELS, PLAN, first)
-
-    train(with_epochs(1, model=config), model, batches, len(PLAN), Progress(tmp_path, print))
+    model = built_model(model=config)
+    maps = model.trunk(images)[model.trunk.endpoint].numpy()
+    before = weights(model)
+    trainable = {parameter.name for parameter in model.parameters() if parameter.variable.trainable}
+    recipe = with_epochs(1, model=config)
+    train(recipe, model, batches_of(maps), len(PLAN), RunSettings(tmp_path, print))
     after = weights(model)
     for name in weights(model, "trunk/"):
         np.testing.assert_array_equal(before[name], after[name])
-    heads = trained - set(weights(model, "trunk/"))
-    assert len(heads) == 11 and all(np.any(before[name] != after[name]) for name in heads)
+    heads = trainable - set(weights(model, "trunk/"))
+    assert len(heads) == 11
+    assert all(np.any(before[name] != after[name]) for name in heads)
 
 
 # --- listeners
 
 
-class Heard:
-    """A listener that keeps a copy of the state whenever it may."""
+class Recorder:
+    """A listener that records its calls, and copies the checkpoint in each."""
 
-    def __init__(self, run_dir: Path, kept: Path) -> None:
+    def __init__(self, run_dir: Path, copies: Path) -> None:
         self.last = CheckpointFolder(run_dir / "checkpoint", "last")
-        self.kept = kept
-        self.said: list[tuple] = []
+        self.copies = copies
+        self.calls: list[tuple] = []
 
     def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        self.said.append(("epoch", epoch, step, sorted(means)))
-        self.last.copy_newest(self.kept / f"epoch-{epoch}")
+        self.calls.append(("epoch", epoch, step, sorted(means)))
+        self.last.copy_newest(self.copies / f"epoch-{epoch}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
-        self.said.append(("dev", step, metrics["mAP"], is_best))
+        self.calls.append(("dev", step, metrics["mAP"], is_best))
         if is_best:
-            self.last.copy_newest(self.kept / f"best-{step}")
+            self.last.copy_newest(self.copies / f"best-{step}")
 
 
-def test_a_listener_hears_of_epochs_and_evaluations(pictures: np.ndarray, tmp_path: Path):
-    heard = Heard(tmp_path / "run", tmp_path / "kept")
-    evaluate = figures(0.3, 0.2, 0.5, 0.4)
-    options = {"evaluate": evaluate, "listener": heard, "checkpoint_every_steps": 99}
-    run(pictures, tmp_path / "run", with_epochs(2, every_steps=1), **options)
+def test_listener_is_called_after_epochs_and_evaluations(images: np.ndarray, tmp_path: Path):
+    recorder = Recorder(tmp_path / "run", tmp_path / "copies")
+    evaluate = metrics_in_turn(0.3, 0.2, 0.5, 0.4)
+    options = {"evaluate": evaluate, "listener": recorder, "checkpoint_every_steps": 99}
+    run(images, tmp_path / "run", with_epochs(2, every_steps=1), **options)
     names = ["accuracy", "images_per_s", "logits", "loss", "sim"]
-    assert heard.said == [
+    assert recorder.calls == [
         ("dev", 1, 0.3, True),
         ("dev", 2, 0.2, False),
         ("epoch", 1, 2, names),
@@ -259,22 +265,22 @@ def test_a_listener_hears_of_epochs_and_evaluations(pictures: np.ndarray, tmp_pa
         ("dev", 4, 0.4, False),
         ("epoch", 2, 4, names),
     ]
-    folders = list(heard.kept.iterdir())
-    kept = {folder.name: CheckpointFolder(folder, "last").numbers() for folder in folders}
-    assert kept == {"best-1": [1], "epoch-1": [2], "best-3": [3], "epoch-2": [4]}
+    folders = list(recorder.copies.iterdir())
+    copied = {folder.name: CheckpointFolder(folder, "last").numbers() for folder in folders}
+    assert copied == {"best-1": [1], "epoch-1": [2], "best-3": [3], "epoch-2": [4]}
 
 
-def test_training_continues_from_a_copy_of_its_state(pictures: np.ndarray, tmp_path: Path):
-    """As undisturbed; the last step, which the run saves twice, can be copied too."""
-    heard = Heard(tmp_path / "run", tmp_path / "kept")
-    whole, _ = run(pictures, tmp_path / "run", with_epochs(2), listener=heard)
-    reader = tf.train.load_checkpoint(str(tmp_path / "kept" / "epoch-2" / "last-4"))
+def test_training_resumes_from_a_copied_checkpoint(images: np.ndarray, tmp_path: Path):
+    """Its result equals an uninterrupted run. The last checkpoint can be copied too."""
+    recorder = Recorder(tmp_path / "run", tmp_path / "copies")
+    whole, _ = run(images, tmp_path / "run", with_epochs(2), listener=recorder)
+    reader = tf.train.load_checkpoint(str(tmp_path / "copies" / "epoch-2" / "last-4"))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("weights/")]
     assert len(names) == len(whole.parameters())
     assert all(np.isfinite(reader.get_tensor(name)).all() for name in names)
-    kept = CheckpointFolder(tmp_path / "kept" / "epoch-1", "last")
-    kept.copy_newest(tmp_path / "fork" / "checkpoint")
-    forked, _ = run(pictures, tmp_path / "fork", with_epochs(2), seed=7, resume=True)
+    copy = CheckpointFolder(tmp_path / "copies" / "epoch-1", "last")
+    copy.copy_newest(tmp_path / "fork" / "checkpoint")
+    forked, _ = run(images, tmp_path / "fork", with_epochs(2), seed=7, resume=True)
     assert_equal(whole, forked)
 
 
@@ -282,90 +288,89 @@ def test_training_continues_from_a_copy_of_its_state(pictures: np.ndarray, tmp_p
 
 
 class Snapshots:
-    """A listener that keeps the weights at the end of each epoch."""
+    """A listener that records the weights at the end of each epoch."""
 
     def __init__(self, model: EmbeddingModel) -> None:
         self.model = model
-        self.taken = [weights(model)]
+        self.weights = [weights(model)]
 
     def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        self.taken.append(weights(self.model))
+        self.weights.append(weights(self.model))
 
     def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None: ...
 
 
-def run_staged(pictures: np.ndarray, run_dir: Path, recipe: Recipe) -> list[dict[str, np.ndarray]]:
-    """Weights before training, then after each epoch."""
-    model = built(0, recipe.model)
+def run_staged(images: np.ndarray, run_dir: Path, recipe: Recipe) -> list[dict[str, np.ndarray]]:
+    """Train; return the weights before training, then after each epoch."""
+    model = built_model(0, recipe.model)
     listener = Snapshots(model)
-    progress = Progress(run_dir, print, listener=listener)
-
-    def batches(epoch: int, first: int) -> tf.data.Dataset:
-        return feature_batches(pictures, LABELS, PLAN, first)
-
-    train(recipe, model, batches, len(PLAN), progress)
-    return listener.taken
+    settings = RunSettings(run_dir, print, listener=listener)
+    train(recipe, model, batches_of(images), len(PLAN), settings)
+    return listener.weights
 
 
-def of(weights: dict[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
-    return {name: value for name, value in weights.items() if name.startswith(start)}
+def named(weights: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name: value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(value, other[name]) for name, value in one.items())
+def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(value, right[name]) for name, value in left.items())
 
 
-def test_a_stage_that_trains_the_heads_leaves_the_trunk_and_the_next_one_trains_it(
-    pictures: np.ndarray,
+def test_stage_trains_only_its_groups(
+    images: np.ndarray,
     tmp_path: Path,
 ):
-    stages = Stage(2, trains=HEADS), Stage(1)
-    taken = run_staged(pictures, tmp_path, with_epochs(3, stages=stages))
-    trunk = [of(weights, "resnet_v1_50/") for weights in taken]
-    assert same(trunk[0], trunk[1]) and same(trunk[0], trunk[2]) and not same(trunk[2], trunk[3])
+    stages = (Stage(2, trains=HEADS), Stage(1))
+    snapshots = run_staged(images, tmp_path, with_epochs(3, stages=stages))
+    trunk = [named(weights, "resnet_v1_50/") for weights in snapshots]
+    assert same(trunk[0], trunk[1])
+    assert same(trunk[0], trunk[2])
+    assert not same(trunk[2], trunk[3])
     for head in HEADS:
-        parts = [of(weights, f"{head}/") for weights in taken]
-        assert not any(same(before, after) for before, after in zip(parts, parts[1:]))
+        of_head = [named(weights, f"{head}/") for weights in snapshots]
+        assert not any(same(before, after) for before, after in zip(of_head, of_head[1:]))
 
 
-def test_the_trunk_follows_the_schedule_of_the_stage_that_trains_it(
-    pictures: np.ndarray,
+def test_trunk_uses_the_schedule_of_the_stage_that_trains_it(
+    images: np.ndarray,
     tmp_path: Path,
 ):
-    """Its rate falls to nothing after the first of its two epochs, however long it sat out."""
+    """Its rate falls to nearly 0 after the first of its two epochs."""
     decay = schema.StepDecay(every_epochs=1, factor=1e-12)
     optimizer = schema.Adam(1e-3, (RateFactor("trunk", 0.5),))
-    stages = Stage(2, trains=HEADS), Stage(2, decay)
+    stages = (Stage(2, trains=HEADS), Stage(2, decay))
     recipe = with_epochs(4, stages=stages, optimizer=optimizer)
-    trunk = [of(weights, "resnet_v1_50/") for weights in run_staged(pictures, tmp_path, recipe)]
-    assert same(trunk[0], trunk[2]) and not same(trunk[2], trunk[3])
+    trunk = [named(weights, "resnet_v1_50/") for weights in run_staged(images, tmp_path, recipe)]
+    assert same(trunk[0], trunk[2])
+    assert not same(trunk[2], trunk[3])
     for name, value in trunk[4].items():
         np.testing.assert_allclose(value, trunk[3][name], rtol=1e-6, atol=1e-9)
 
 
-COSINES = Stage(2, schema.CosineDecay(), HEADS), Stage(2, schema.CosineDecay(1))
+COSINES = (Stage(2, schema.CosineDecay(), HEADS), Stage(2, schema.CosineDecay(1)))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingModel:
-    return run(pictures, tmp_path_factory.mktemp("whole"), with_epochs(4, stages=COSINES))[0]
+def uninterrupted(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingModel:
+    return run(images, tmp_path_factory.mktemp("whole"), with_epochs(4, stages=COSINES))[0]
 
 
 @pytest.mark.parametrize("stop_at", [3, 4, 5])
-def test_a_run_is_resumed_before_at_and_after_the_border_of_two_stages(
-    pictures: np.ndarray, tmp_path: Path, undisturbed: EmbeddingModel, stop_at: int
+def test_run_resumes_before_at_and_after_the_end_of_a_stage(
+    images: np.ndarray, tmp_path: Path, uninterrupted: EmbeddingModel, stop_at: int
 ):
-    """Stage one ends with step 4; schedules and moments are those of an undisturbed run."""
+    """Stage one ends with step 4. Schedules and moments equal those of an uninterrupted run."""
     recipe = with_epochs(4, every_steps=stop_at, stages=COSINES)
     with pytest.raises(Killed):
-        run(pictures, tmp_path, recipe, evaluate=killed)
-    resumed, _ = run(pictures, tmp_path, with_epochs(4, stages=COSINES), 99, resume=True)
-    assert_equal(resumed, undisturbed)
+        run(images, tmp_path, recipe, evaluate=kill)
+    resumed, _ = run(images, tmp_path, with_epochs(4, stages=COSINES), 99, resume=True)
+    assert_equal(resumed, uninterrupted)
 
 
-def test_stages_of_the_same_settings_are_one_long_stage(pictures: np.ndarray, tmp_path: Path):
-    one, _ = run(pictures, tmp_path / "one", with_epochs(2))
-    two, _ = run(pictures, tmp_path / "two", with_epochs(2, stages=(Stage(1), Stage(1))))
+def test_two_equal_stages_give_the_result_of_one_long_stage(images: np.ndarray, tmp_path: Path):
+    one, _ = run(images, tmp_path / "one", with_epochs(2))
+    two, _ = run(images, tmp_path / "two", with_epochs(2, stages=(Stage(1), Stage(1))))
     assert_equal(one, two)
 
 
@@ -373,29 +378,29 @@ def test_stages_of_the_same_settings_are_one_long_stage(pictures: np.ndarray, tm
     ("epoch", "stage"),
     [(0, 0), (1, 0), (2, 1), (3, 2), (5, 2), (6, 2), (99, 2)],
 )
-def test_an_epoch_belongs_to_a_stage(epoch: int, stage: int):
-    stages = Stage(2), Stage(1, schema.CosineDecay()), Stage(3, schema.StepDecay())
+def test_stage_of_returns_the_stage_of_an_epoch(epoch: int, stage: int):
+    stages = (Stage(2), Stage(1, schema.CosineDecay()), Stage(3, schema.StepDecay()))
     assert stage_of(stages, epoch) is stages[stage]
 
 
-def test_what_does_not_exist_or_is_not_built_is_refused_before_anything_is_written(
-    pictures: np.ndarray,
+def test_invalid_recipe_is_refused_before_files_are_written(
+    images: np.ndarray,
     tmp_path: Path,
 ):
-    refused = {
+    changes_by_message = {
         r"^a stage names parameter group 'head'\. Known: trunk/block1, trunk/stem, attention, ": {
             "stages": (Stage(1), Stage(1, trains=("attention", "head")))
         },
         r"^Plateau is not built yet\. Built: ": {"stages": (Stage(1, schema.Plateau()),)},
         r"^NPair is not built yet\. Built: ": {"losses": (LossTerm(schema.NPair(), "logits"),)},
     }
-    for message, changes in refused.items():
+    for message, changes in changes_by_message.items():
         with pytest.raises(UsageError, match=message):
-            run(pictures, tmp_path, with_epochs(1, **changes))
+            run(images, tmp_path, with_epochs(1, **changes))
     assert list(tmp_path.iterdir()) == []
 
 
-# --- how long it takes
+# --- estimates of time
 
 
 @pytest.mark.parametrize(
@@ -410,47 +415,47 @@ def test_what_does_not_exist_or_is_not_built_is_refused_before_anything_is_writt
         (100_000, "27.8 h"),
     ],
 )
-def test_durations(seconds: float, text: str):
-    assert duration(seconds) == text
+def test_format_duration(seconds: float, text: str):
+    assert format_duration(seconds) == text
 
 
-class Rate(loop.Throughput):
-    """A machine that always trains 0.5 images in a second."""
+class SlowMachine(loop.Throughput):
+    """Throughput of a machine that trains 0.5 images per second."""
 
     images_per_s = 0.5  # type: ignore[assignment]
 
 
-def estimates(pictures: np.ndarray, run_dir: Path, epochs: int, **options: Any) -> list[str]:
+def estimates(images: np.ndarray, run_dir: Path, epochs: int, **options: Any) -> list[str]:
     lines: list[str] = []
-    run(pictures, run_dir, with_epochs(epochs), log=lines.append, **options)
+    run(images, run_dir, with_epochs(epochs), log=lines.append, **options)
     return [line for line in lines if "images/s" in line]
 
 
-def test_a_long_run_says_once_what_an_epoch_takes(
-    pictures: np.ndarray,
+def test_long_run_logs_an_estimate_once(
+    images: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """By hand: 2 steps of 4 images at 0.5 images/s are 16 s, 3 epochs 48 s; here 40 s are long, 50 s an hour."""
-    monkeypatch.setattr(loop, "Throughput", Rate)
-    monkeypatch.setattr(loop, "LONG_EPOCHS_S", 40.0)
-    monkeypatch.setattr(loop, "HOUR_S", 50.0)
-    takes = "\n0.5 images/s: an epoch takes about 16 s on this machine, "
+    """By hand: 2 steps of 4 images at 0.5 images/s take 16 s, and 3 epochs take 48 s."""
+    monkeypatch.setattr(loop, "Throughput", SlowMachine)
+    monkeypatch.setattr(loop, "LONG_RUN_S", 40.0)
+    monkeypatch.setattr(loop, "VERY_LONG_RUN_S", 50.0)
+    start = "\n0.5 images/s: an epoch takes about 16 s on this machine, "
     hint = ". For minutes instead of hours: --debug"
-    assert estimates(pictures, tmp_path / "long", 3) == [f"{takes}3 epochs 48 s"]
-    assert estimates(pictures, tmp_path / "longer", 4) == [f"{takes}4 epochs 64 s{hint}"]
-    assert estimates(pictures, tmp_path / "short", 2) == []
+    assert estimates(images, tmp_path / "long", 3) == [f"{start}3 epochs 48 s"]
+    assert estimates(images, tmp_path / "longer", 4) == [f"{start}4 epochs 64 s{hint}"]
+    assert estimates(images, tmp_path / "short", 2) == []
 
 
-def test_the_estimate_of_a_resumed_epoch_is_of_a_whole_one(
-    pictures: np.ndarray,
+def test_estimate_of_a_resumed_epoch_is_of_a_whole_epoch(
+    images: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(loop, "Throughput", Rate)
-    monkeypatch.setattr(loop, "LONG_EPOCHS_S", 40.0)
+    monkeypatch.setattr(loop, "Throughput", SlowMachine)
+    monkeypatch.setattr(loop, "LONG_RUN_S", 40.0)
     monkeypatch.setattr(loop, "ESTIMATE_AFTER_STEPS", 1)
     with pytest.raises(Killed):
-        run(pictures, tmp_path, with_epochs(3, every_steps=1), evaluate=killed)
-    (line,) = estimates(pictures, tmp_path, 3, resume=True)
+        run(images, tmp_path, with_epochs(3, every_steps=1), evaluate=kill)
+    (line,) = estimates(images, tmp_path, 3, resume=True)
     assert "an epoch takes about 16 s" in line and "3 epochs 48 s" in line

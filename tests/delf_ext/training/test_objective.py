@@ -1,4 +1,4 @@
-"""One training step of heads on feature maps: what is shown, what is added up, and who is moved."""
+"""Check one training step of heads on feature maps: its figures, and which parameters change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model() -> EmbeddingModel:
     return EmbeddingModel(schema.Model(TRUNK, HEADS, ("second",)), 3).build_variables()
 
 
-def ready(
+def prepared_objective(
     model: EmbeddingModel,
     *terms: schema.LossTerm,
     trains: tuple[str, ...] = (),
@@ -45,18 +45,19 @@ def ready(
     return objective
 
 
-def moved(model: EmbeddingModel, objective: Objective) -> set[str]:
-    """Names of the parameters of the heads that one step changes."""
+def changed_by_step(model: EmbeddingModel, objective: Objective) -> set[str]:
+    """Train one step; return the names of the parameters that changed."""
     before = {name: variable.numpy() for name, variable in model.named_variables().items()}
     objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0)
     after = model.named_variables()
     return {name for name, value in before.items() if np.any(value != after[name].numpy())}
 
 
-def test_every_loss_is_shown_unweighted_beside_their_weighted_sum(model: EmbeddingModel):
-    objective = ready(model, LOGITS_1, LOGITS_2, PAIRS)
-    output, targets = model.heads(MAPS, training=True), Targets(LABELS)
-    losses = [build_loss(one.loss, one.head) for one in (LOGITS_1, LOGITS_2, PAIRS)]
+def test_losses_are_shown_without_weights_and_their_sum_with_weights(model: EmbeddingModel):
+    objective = prepared_objective(model, LOGITS_1, LOGITS_2, PAIRS)
+    output = model.heads(MAPS, training=True)
+    targets = Targets(LABELS)
+    losses = [build_loss(term.loss, term.head) for term in (LOGITS_1, LOGITS_2, PAIRS)]
     by_hand = [float(loss(output, targets)) for loss in losses]
     shown = objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0).history
     names = ["loss", "logits", "softmax_cross_entropy", "pair_similarity"]
@@ -74,24 +75,24 @@ def test_every_loss_is_shown_unweighted_beside_their_weighted_sum(model: Embeddi
         ((LOGITS_1, LOGITS_2), ["first_accuracy", "second_accuracy"]),
     ],
 )
-def test_each_head_with_logits_in_use_has_an_accuracy(
+def test_each_head_with_a_loss_on_logits_has_an_accuracy(
     model: EmbeddingModel, terms: tuple[schema.LossTerm, ...], names: list[str]
 ):
-    objective = ready(model, *terms)
+    objective = prepared_objective(model, *terms)
     heads = model.heads(MAPS, training=True).heads
-    right = [
+    accuracies = [
         float(np.mean(heads[term.head].logits.numpy().argmax(1) == LABELS.numpy()))
         for term in terms
         if term.loss.reads == "logits"
     ]
     shown = objective.fit(MAPS, LABELS, batch_size=4, shuffle=False, verbose=0).history
     assert [name for name in shown if "accuracy" in name] == names
-    assert [shown[name][0] for name in names] == pytest.approx(right)
+    assert [shown[name][0] for name in names] == pytest.approx(accuracies)
 
 
-def test_a_head_that_no_loss_reaches_stays(model: EmbeddingModel):
-    objective = ready(model, LOGITS_1)
-    assert moved(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
+def test_head_without_a_loss_does_not_change(model: EmbeddingModel):
+    objective = prepared_objective(model, LOGITS_1)
+    assert changed_by_step(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
 
 
 @pytest.mark.parametrize(
@@ -105,26 +106,29 @@ def test_a_head_that_no_loss_reaches_stays(model: EmbeddingModel):
         (("attention",), set()),
     ],
 )
-def test_only_the_groups_that_are_named_are_trained(
+def test_only_the_named_groups_are_trained(
     model: EmbeddingModel,
     trains: tuple[str, ...],
     expected: set[str],
 ):
-    assert moved(model, ready(model, LOGITS_1, LOGITS_2, trains=trains)) == expected
+    assert (
+        changed_by_step(model, prepared_objective(model, LOGITS_1, LOGITS_2, trains=trains))
+        == expected
+    )
 
 
-def test_what_is_trained_can_change_between_two_fits(model: EmbeddingModel):
-    """Keras keeps its traced step unless it is told."""
-    objective = ready(model, LOGITS_1, LOGITS_2, trains=("first",))
-    assert moved(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
+def test_trained_groups_can_change_between_two_fits(model: EmbeddingModel):
+    """Keras must trace the training step again."""
+    objective = prepared_objective(model, LOGITS_1, LOGITS_2, trains=("first",))
+    assert changed_by_step(model, objective) == {"first/classifier/kernel", "first/classifier/bias"}
     groups = build_groups(schema.Adam(1e-2), (schema.Stage(1),), 1, model.parameters(), ("trunk",))
     objective.prepare(groups, ("second",))
     names = "dense1/kernel", "dense1/bias", "classifier/kernel"
-    assert moved(model, objective) == {f"second/{name}" for name in names}
+    assert changed_by_step(model, objective) == {f"second/{name}" for name in names}
 
 
-def test_weight_decay_moves_the_trunk_and_is_not_shown():
-    """No loss reaches the trunk: its step is decay * w, as the penalty is decay * sum(w^2) / 2."""
+def test_weight_decay_changes_the_trunk_and_is_not_shown():
+    """No loss trains the trunk. Its step is decay * w, the gradient of decay * sum(w^2) / 2."""
     trunk = schema.Trunk(end_point="block1/unit_1/bottleneck_v1", weight_decay=0.25)
     heads = (schema.Head("main", stop_gradient=True, classifier=schema.Linear()),)
     model = EmbeddingModel(schema.Model(trunk, heads), 3).build_variables()
@@ -139,6 +143,6 @@ def test_weight_decay_moves_the_trunk_and_is_not_shown():
     assert shown["loss"] == shown["softmax_cross_entropy"]
 
 
-def test_a_loss_that_is_not_built_is_refused_at_once(model: EmbeddingModel):
+def test_loss_that_is_not_built_is_refused_by_the_constructor(model: EmbeddingModel):
     with pytest.raises(UsageError, match=r"^NPair is not built yet\. Built: "):
         Objective(model.heads, [schema.LossTerm(schema.NPair(), "second")])

@@ -1,4 +1,4 @@
-"""Which optimizer moves which parameter, at which rate; each optimizer's first steps by hand."""
+"""Check which optimizer trains which parameter at which rate, and the first steps by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from delf_ext.recipes.schema import (
 )
 from delf_ext.training.optimizers import Group, build_groups, build_optimizer, require_groups
 
-STAGE = (Stage(1),)
+ONE_STAGE = (Stage(1),)
 
 
 def parameter(name: str, group: str, trainable: bool = True) -> Parameter:
@@ -45,17 +45,18 @@ def parameters() -> list[Parameter]:
 
 
 def rates(groups: list[Group]) -> dict[float, list[str]]:
-    """Learning rate -> names of the parameters that have it."""
-    found: dict[float, list[str]] = {}
+    """Return the names of the parameters by learning rate."""
+    names: dict[float, list[str]] = {}
     for group in groups:
         rate = round(float(group.optimizer.learning_rate), 7)
-        found[rate] = [one.name for one in group.parameters]
-    return found
+        names[rate] = [parameter.name for parameter in group.parameters]
+    return names
 
 
 def rate_at(group: Group, step: int) -> float:
-    """The learning rate of a step, which is not made: its gradient is 0."""
-    optimizer, variable = group.optimizer, group.parameters[0].variable
+    """Return the learning rate of a step; the gradient is 0, so no parameter changes."""
+    optimizer = group.optimizer
+    variable = group.parameters[0].variable
     optimizer.iterations.assign(step)
     optimizer.apply_gradients([(tf.zeros_like(variable), variable)])
     return float(optimizer.learning_rate)
@@ -64,20 +65,22 @@ def rate_at(group: Group, step: int) -> float:
 # --- groups
 
 
-def test_without_factors_one_optimizer_has_all_that_can_be_trained(parameters: list[Parameter]):
-    groups = build_groups(Adam(0.5), STAGE, 10, parameters)
+def test_one_optimizer_without_factors_has_all_trainable_parameters(parameters: list[Parameter]):
+    groups = build_groups(Adam(0.5), ONE_STAGE, 10, parameters)
     assert rates(groups) == {0.5: ["conv1", "conv2", "score", "dense", "kernel"]}
     (group,) = groups
-    assert len(group.optimizer.variables) == 1 + 2 * 5  # the step, and two moments for each of five
+    # The step, and two moments for each of five parameters.
+    assert len(group.optimizer.variables) == 1 + 2 * 5
 
 
-def test_each_factor_has_an_optimizer_of_its_own_and_equal_factors_share_it(
+def test_parameters_of_equal_factors_share_an_optimizer(
     parameters: list[Parameter],
 ):
     factors = RateFactor("attention", 10), RateFactor("classifier", 10), RateFactor("stem", 0.1)
-    groups = build_groups(Sgd(0.1, factors), STAGE, 10, parameters)
+    groups = build_groups(Sgd(0.1, factors), ONE_STAGE, 10, parameters)
     assert rates(groups) == {0.01: ["conv1"], 0.1: ["conv2", "dense"], 1.0: ["score", "kernel"]}
-    assert list(rates(groups)) == sorted(rates(groups))  # it decides the names in a checkpoint
+    # The names in a checkpoint depend on this order.
+    assert list(rates(groups)) == sorted(rates(groups))
 
 
 @pytest.mark.parametrize(
@@ -89,18 +92,18 @@ def test_each_factor_has_an_optimizer_of_its_own_and_equal_factors_share_it(
         ((RateFactor("trunk", 0.1), RateFactor("block1", 1)), 1.0),
     ],
 )
-def test_the_last_factor_that_fits_decides(
+def test_last_matching_factor_is_used(
     parameters: list[Parameter],
     factors: tuple[RateFactor, ...],
     block1: float,
 ):
-    groups = build_groups(Sgd(1.0, factors), STAGE, 10, parameters)
+    groups = build_groups(Sgd(1.0, factors), ONE_STAGE, 10, parameters)
     (found,) = (rate for rate, names in rates(groups).items() if "conv2" in names)
     assert found == pytest.approx(block1)
 
 
 @pytest.mark.parametrize(
-    ("frozen", "left"),
+    ("frozen", "trained"),
     [
         (("trunk",), ["score", "dense", "kernel"]),
         (("trunk/stem", "classifier"), ["conv2", "score", "dense"]),
@@ -110,29 +113,29 @@ def test_the_last_factor_that_fits_decides(
 def test_frozen_groups_have_no_optimizer(
     parameters: list[Parameter],
     frozen: tuple[str, ...],
-    left: list[str],
+    trained: list[str],
 ):
-    groups = build_groups(Adam(), STAGE, 10, parameters, frozen)
-    assert [one.name for group in groups for one in group.parameters] == left
+    groups = build_groups(Adam(), ONE_STAGE, 10, parameters, frozen)
+    assert [parameter.name for group in groups for parameter in group.parameters] == trained
 
 
-def test_a_factor_multiplies_the_whole_schedule(parameters: list[Parameter]):
+def test_factor_multiplies_the_whole_schedule(parameters: list[Parameter]):
     config = Sgd(0.2, (RateFactor("trunk", 0.1),))
-    slow, usual = build_groups(config, (Stage(2, CosineDecay()),), 10, parameters)
+    scaled, unscaled = build_groups(config, (Stage(2, CosineDecay()),), 10, parameters)
     for step, share in ((0, 1.0), (10, 0.5), (20, 0.0)):
-        for group, highest in ((slow, 0.02), (usual, 0.2)):
+        for group, highest in ((scaled, 0.02), (unscaled, 0.2)):
             assert rate_at(group, step) == pytest.approx(share * highest, abs=1e-8)
 
 
-def test_parameters_that_sit_out_a_stage_count_their_steps_without_it(parameters: list[Parameter]):
-    """Step 0 of the trunk's optimizer is the first step of the stage that trains it."""
+def test_optimizers_count_only_steps_of_stages_that_train_them(parameters: list[Parameter]):
+    """Step 0 of an optimizer is the first step of the first stage that trains its parameters."""
     stages = (
         Stage(3, StepDecay(1, 0.5), trains=("classifier",)),
         Stage(2, CosineDecay()),
         Stage(1, trains=("trunk/block1",)),
     )
     groups = build_groups(Sgd(0.8), stages, 10, parameters)
-    by_names = {tuple(one.name for one in group.parameters): group for group in groups}
+    by_names = {tuple(parameter.name for parameter in group.parameters): group for group in groups}
     expected = {
         ("kernel",): {0: 0.8, 29: 0.2, 30: 0.8, 40: 0.4},
         ("conv1", "score", "dense"): {0: 0.8, 10: 0.4, 20: 0.0},
@@ -150,49 +153,51 @@ def test_parameters_that_no_stage_trains_have_no_optimizer(parameters: list[Para
     assert [[one.name for one in group.parameters] for group in groups] == [["score"], ["kernel"]]
 
 
-def test_a_group_that_does_not_exist_is_refused_with_those_that_do(parameters: list[Parameter]):
+def test_error_of_an_unknown_group_names_the_known_ones(parameters: list[Parameter]):
     names = "trunk/stem, trunk/block1, attention, main/neck, main/classifier"
     known = f"Known: {names}, and their parts."
-    inference = with_settings(RECIPES["demo"], ["model.trunk.batch_norm=inference"])
-    usual = replace(inference, optimizer=Adam(factors=(RateFactor("classifier", 2),)))
-    require_groups(usual, parameters)
-    frozen = with_settings(usual, ["model.trunk.frozen=trunk/block9"])
-    for recipe, what in (
+    valid = with_settings(RECIPES["demo"], ["model.trunk.batch_norm=inference"])
+    valid = replace(valid, optimizer=Adam(factors=(RateFactor("classifier", 2),)))
+    require_groups(valid, parameters)
+    frozen = with_settings(valid, ["model.trunk.frozen=trunk/block9"])
+    for recipe, message in (
         (
-            replace(usual, optimizer=Adam(factors=(RateFactor("head", 2),))),
+            replace(valid, optimizer=Adam(factors=(RateFactor("head", 2),))),
             "a learning-rate factor names parameter group 'head'.",
         ),
         (frozen, "model.trunk.frozen names parameter group 'trunk/block9'."),
         (
-            replace(usual, stages=(Stage(1, trains=("head",)),)),
+            replace(valid, stages=(Stage(1, trains=("head",)),)),
             "a stage names parameter group 'head'.",
         ),
     ):
         with pytest.raises(UsageError) as caught:
             require_groups(recipe, parameters)
-        assert str(caught.value) == f"{what} {known}"
+        assert str(caught.value) == f"{message} {known}"
 
 
 # --- optimizers
 
 
 def after_steps(config: Optimizer, gradients: list[float], start: float = 2.0) -> list[float]:
-    weight, optimizer = tf.Variable(start), build_optimizer(config, config.lr)
+    """Return the weight after each step."""
+    weight = tf.Variable(start)
+    optimizer = build_optimizer(config, config.lr)
     optimizer.build([weight])
-    found = []
+    weights = []
     for gradient in gradients:
         optimizer.apply_gradients([(tf.constant(gradient), weight)])
-        found.append(float(weight))
-    return found
+        weights.append(float(weight))
+    return weights
 
 
-def test_golden_adam():
-    """Kingma and Ba 2015, algorithm 1: with one gradient throughout, each step is lr."""
+def test_adam_equals_golden_values():
+    """With a constant gradient, each step is lr (Kingma and Ba 2015, algorithm 1)."""
     np.testing.assert_allclose(after_steps(Adam(0.1), [3.0, 3.0]), [1.9, 1.8], atol=1e-5)
 
 
-def test_golden_adamw():
-    """As Adam, after w -= lr * weight_decay * w (arXiv:1711.05101, algorithm 2)."""
+def test_adamw_equals_golden_values():
+    """A step of Adam after w -= lr * weight_decay * w (arXiv:1711.05101, algorithm 2)."""
     first = 2.0 * (1 - 0.1 * 0.5) - 0.1
     second = first * (1 - 0.1 * 0.5) - 0.1
     found = after_steps(AdamW(0.1, weight_decay=0.5), [3.0, 3.0])
@@ -201,9 +206,12 @@ def test_golden_adamw():
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_sgd_is_its_twin(nesterov: bool, decay: float):
-    """v = 0.9 v - lr g; w += v, or with Nesterov w += 0.9 v - lr g; the decay comes first."""
-    gradients, weight, velocity, expected = [3.0, -1.0, 0.5], 2.0, 0.0, []
+def test_sgd_equals_slow_version(nesterov: bool, decay: float):
+    """v = 0.9 v - lr g; w += v, or with Nesterov w += 0.9 v - lr g; the weight decay is first."""
+    gradients = [3.0, -1.0, 0.5]
+    weight = 2.0
+    velocity = 0.0
+    expected = []
     for gradient in gradients:
         weight -= 0.1 * decay * weight
         velocity = 0.9 * velocity - 0.1 * gradient
@@ -213,7 +221,7 @@ def test_sgd_is_its_twin(nesterov: bool, decay: float):
     np.testing.assert_allclose(after_steps(config, gradients), expected, atol=1e-6)
 
 
-def test_an_optimizer_that_is_not_built_says_which_are():
+def test_error_of_an_optimizer_not_built_lists_those_built():
     message = r"^Constant is not built yet\. Built: Adam, AdamW, Sgd\.$"
     with pytest.raises(UsageError, match=message):
         build_optimizer(Constant(), 0.1)

@@ -1,4 +1,4 @@
-"""What a run keeps on disk, with two numbers for a network."""
+"""Check checkpoints of a run, whose network is two numbers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ DATA = ".data-00000-of-00001"
 
 
 class Run:
-    """Two weights, each with an optimizer of its own, and their state."""
+    """Two weights, each with its own optimizer, and their state."""
 
     def __init__(self, folder: Path, select_by: str = "mAP") -> None:
         self.weights = {"trunk/w": tf.Variable(1.0), "head/w": tf.Variable(2.0)}
-        parameters = [Parameter(name, name[:-2], one) for name, one in self.weights.items()]
+        parameters = [
+            Parameter(name, name.split("/")[0], weight) for name, weight in self.weights.items()
+        ]
         config = Adam(factors=(RateFactor("head", 10),))
         self.groups: list[Group] = build_groups(config, (Stage(1),), 10, parameters)
         self.lines: list[str] = []
         self.state = RunState(self.weights, self.groups, folder, select_by, self.lines.append)
 
     def train_to(self, step: int) -> Run:
-        """One step after the other, each saved."""
-        for now in range(int(self.state.step) + 1, step + 1):
+        """Train and save one step after the other."""
+        for number in range(int(self.state.step) + 1, step + 1):
             for group in self.groups:
-                variables = [one.variable for one in group.parameters]
-                group.optimizer.apply_gradients([(tf.constant(1.0), one) for one in variables])
-            self.state.save(now)
+                variables = [parameter.variable for parameter in group.parameters]
+                gradients = [(tf.constant(1.0), variable) for variable in variables]
+                group.optimizer.apply_gradients(gradients)
+            self.state.save(number)
         return self
 
     @property
@@ -41,41 +44,46 @@ class Run:
         return [float(weight) for weight in self.weights.values()]
 
 
-def test_nothing_saved_is_step_0(tmp_path: Path):
+def test_restore_without_checkpoints_returns_step_0(tmp_path: Path):
     run = Run(tmp_path / "checkpoint")
-    assert run.state.restore() == 0 and run.state.best is None and run.lines == []
+    assert run.state.restore() == 0
+    assert run.state.best is None
+    assert run.lines == []
 
 
-def test_weights_optimizers_and_step_come_back(tmp_path: Path):
-    whole, cut = Run(tmp_path / "whole").train_to(5), Run(tmp_path / "cut").train_to(3)
+def test_restore_reads_weights_optimizers_and_step(tmp_path: Path):
+    whole = Run(tmp_path / "whole").train_to(5)
+    cut = Run(tmp_path / "cut").train_to(3)
     resumed = Run(tmp_path / "cut")
-    assert resumed.state.restore() == 3 and resumed.values == cut.values
+    assert resumed.state.restore() == 3
+    assert resumed.values == cut.values
     assert [int(group.optimizer.iterations) for group in resumed.groups] == [3, 3]
     assert resumed.train_to(5).values == whole.values
 
 
-def test_the_two_newest_states_are_kept(tmp_path: Path):
+def test_the_two_newest_checkpoints_are_kept(tmp_path: Path):
     Run(tmp_path).train_to(4)
     names = sorted(path.name for path in tmp_path.iterdir())
-    parts = [f"last-{step}{end}" for step in (3, 4) for end in (DATA, ".index")]
-    assert names == sorted([*parts, "last.json"])
+    files = [f"last-{step}{suffix}" for step in (3, 4) for suffix in (DATA, ".index")]
+    assert names == sorted([*files, "last.json"])
     assert read_json(tmp_path / "last.json")["checkpoints"] == [3, 4]
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path):
+def test_restore_reads_the_checkpoint_before_a_damaged_one(tmp_path: Path):
     run = Run(tmp_path).train_to(1)
     before = run.values
     run.train_to(2)
     newest = tmp_path / f"last-2{DATA}"
     newest.write_bytes(newest.read_bytes()[:10])
     resumed = Run(tmp_path)
-    assert resumed.state.restore() == 1 and resumed.values == before
+    assert resumed.state.restore() == 1
+    assert resumed.values == before
     (line,) = resumed.lines
-    assert line.startswith(f"{tmp_path}/last-2: not readable (")
+    assert line.startswith(f"{tmp_path}/last-2: cannot be read (")
     assert line.endswith("); trying the one before.")
 
 
-def test_a_run_without_a_readable_checkpoint_is_refused(tmp_path: Path):
+def test_restore_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path):
     Run(tmp_path).train_to(2)
     for data in tmp_path.glob(f"*{DATA}"):
         data.write_bytes(b"")
@@ -92,10 +100,10 @@ def test_a_run_without_a_readable_checkpoint_is_refused(tmp_path: Path):
         ("mean_last_rank", [50.0, 70.0, 20.0, 20.0, 19.0], [True, False, True, False, True]),
     ],
 )
-def test_the_best_weights_are_those_of_the_highest_figure_or_the_lowest_rank(
+def test_best_weights_have_the_highest_metric_or_the_lowest_rank(
     tmp_path: Path, select_by: str, values: list[float], kept: list[bool]
 ):
-    """A figure that is equal is not better."""
+    """An equal metric is not better."""
     run = Run(tmp_path, select_by)
     assert [run.state.save_if_best(step, value) for step, value in enumerate(values, 1)] == kept
     best = min(values) if select_by == "mean_last_rank" else max(values)
@@ -106,27 +114,29 @@ def test_the_best_weights_are_those_of_the_highest_figure_or_the_lowest_rank(
     assert note == {"checkpoints": [number], "facts": {select_by: best}}
 
 
-def test_a_figure_that_is_no_number_is_never_better(tmp_path: Path):
+def test_nan_is_not_better(tmp_path: Path):
     for select_by in ("mAP", "mean_last_rank"):
         run = Run(tmp_path / select_by, select_by)
-        assert run.state.save_if_best(1, 0.5) and not run.state.save_if_best(2, float("nan"))
+        assert run.state.save_if_best(1, 0.5)
+        assert not run.state.save_if_best(2, float("nan"))
         assert run.state.best == 0.5
 
 
-def test_a_step_is_saved_once(tmp_path: Path):
+def test_step_is_saved_only_once(tmp_path: Path):
     run = Run(tmp_path).train_to(2)
     before = (tmp_path / "last-2.index").stat().st_mtime_ns
     run.state.save(2)
     assert (tmp_path / "last-2.index").stat().st_mtime_ns == before
 
 
-def test_the_best_figure_is_known_after_a_kill(tmp_path: Path):
+def test_best_metric_is_read_from_disk(tmp_path: Path):
     Run(tmp_path).state.save_if_best(3, 0.5)
     again = Run(tmp_path)
-    assert again.state.best == 0.5 and not again.state.save_if_best(4, 0.4)
+    assert again.state.best == 0.5
+    assert not again.state.save_if_best(4, 0.4)
 
 
-def test_the_best_checkpoint_holds_weights_alone(tmp_path: Path):
+def test_best_checkpoint_holds_only_weights(tmp_path: Path):
     run = Run(tmp_path).train_to(1)
     run.state.save_if_best(1, 0.5)
     names = tf.train.load_checkpoint(str(tmp_path / "best-1")).get_variable_to_shape_map()

@@ -1,4 +1,4 @@
-"""Images per second, with a clock that the test turns."""
+"""Check images per second, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from delf_ext.training.throughput import Throughput
 
 
 class Clock:
+    """Clock that shows `now`."""
+
     def __init__(self) -> None:
         self.now = 0.0
 
@@ -15,7 +17,7 @@ class Clock:
         return self.now
 
 
-def epoch(
+def run_epoch(
     throughput: Throughput,
     clock: Clock,
     step_seconds: list[float],
@@ -32,34 +34,37 @@ def epoch(
     return logs
 
 
-def test_the_runs_first_step_is_left_out_and_no_other() -> None:
-    throughput = Throughput(8, clock := Clock())
-    assert epoch(throughput, clock, [30.0, 1.0, 3.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
-    assert epoch(throughput, clock, [3.0, 1.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
+def test_only_the_first_step_of_a_run_is_not_measured() -> None:
+    clock = Clock()
+    throughput = Throughput(8, clock)
+    assert run_epoch(throughput, clock, [30.0, 1.0, 3.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
+    assert run_epoch(throughput, clock, [3.0, 1.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
 
 
-def test_what_happens_between_steps_does_not_count() -> None:
-    throughput = Throughput(4, clock := Clock())
-    assert epoch(throughput, clock, [1.0, 0.5, 0.5], between_seconds=100.0)[
-        "images_per_s"
-    ] == pytest.approx(8 / 1)
+def test_time_between_steps_is_not_measured() -> None:
+    clock = Clock()
+    throughput = Throughput(4, clock)
+    logs = run_epoch(throughput, clock, [1.0, 0.5, 0.5], between_seconds=100.0)
+    assert logs["images_per_s"] == pytest.approx(8 / 1)
 
 
-def test_an_epoch_of_the_first_step_alone_has_no_figure() -> None:
-    throughput = Throughput(8, clock := Clock())
-    assert epoch(throughput, clock, [30.0]) == {"loss": 1.0}
-    assert epoch(throughput, clock, [2.0])["images_per_s"] == 4
+def test_epoch_of_only_the_first_step_has_no_figure() -> None:
+    clock = Clock()
+    throughput = Throughput(8, clock)
+    assert run_epoch(throughput, clock, [30.0]) == {"loss": 1.0}
+    assert run_epoch(throughput, clock, [2.0])["images_per_s"] == 4
 
 
-def test_the_rate_so_far_is_known_within_an_epoch() -> None:
-    throughput = Throughput(8, clock := Clock())
+def test_rate_is_available_within_an_epoch() -> None:
+    clock = Clock()
+    throughput = Throughput(8, clock)
     throughput.on_epoch_begin(0)
-    found = []
+    rates = []
     for step, seconds in enumerate([30.0, 1.0, 3.0]):
-        found.append(throughput.images_per_s)
+        rates.append(throughput.images_per_s)
         throughput.on_train_batch_begin(step)
         clock.now += seconds
         throughput.on_train_batch_end(step)
-    assert [*found, throughput.images_per_s] == [0.0, 0.0, 8.0, 4.0]
+    assert [*rates, throughput.images_per_s] == [0.0, 0.0, 8.0, 4.0]
     throughput.on_epoch_begin(1)
     assert throughput.images_per_s == 0.0
