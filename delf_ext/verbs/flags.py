@@ -164,7 +164,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "local_image_size",
             640,
-            "DELF: longer side of an image at scale 1, in pixels; smaller images are not enlarged",
+            "DELF: longer side of an image at scale 1, in pixels; a smaller image keeps its size",
         ),
         Flag(
             "local_scales",

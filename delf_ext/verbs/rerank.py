@@ -24,6 +24,7 @@ from delf_ext.config import UsageError
 from delf_ext.evaluation.comparison import compare, format_table
 from delf_ext.evaluation.match_histogram import draw_match_histogram
 from delf_ext.pipeline import KEPT_PER_QUERY
+from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_one, require_one
@@ -77,18 +78,22 @@ def run(flags: Any) -> None:
         # Keep back time to write the results: four times what writing took above.
         reranked = measure_reranked(plain, reranker, chain, reserve(deadline, begun_s, times=4))
         save_record(ranking_path, reranked.ranking.cut(KEPT_PER_QUERY))
-        for line in ranking_notes(reranked.ranking, deadline):
-            say(line)
-        evidence = reranked.evaluated.evidence
-        if evidence is not None:
-            for reason, count in evidence.reasons().items():
-                say(f"{count} queries keep their ranking: {reason}")
+        _print_notes(reranked, deadline)
         if before is None:
             say("the data have no labels: no figures and no page")
         else:
             write_results(plain, reranked, before, reranker, data, out, flags)
 
     finish_in_time(improve, deadline, ranking_path, say)
+
+
+def _print_notes(reranked: Measured, deadline: Deadline) -> None:
+    for line in ranking_notes(reranked.ranking, deadline):
+        say(line)
+    evidence = reranked.evaluated.evidence
+    if evidence is not None:
+        for reason, count in evidence.reasons().items():
+            say(f"{count} queries keep their ranking: {reason}")
 
 
 def is_labelled(query: ImageList, gallery: ImageList) -> bool:
@@ -137,15 +142,10 @@ def write_results(
         out: folder for the files.
         flags: --seed and --report.
     """
-    measured = [plain, reranked]
-    say("\n" + format_table(compare([one.evaluated for one in measured], flags.seed)))
+    table = format_table(compare([plain.evaluated, reranked.evaluated], flags.seed))
+    say(f"\n{table}")
     results = {"before": before, "after": reranked.figures(before["data"], flags.seed)}
-    for group, old in before.get("groups", {}).items():
-        new = results["after"]["groups"][group]
-        changes = [
-            f"{title} {old[name]:.4f} -> {new[name]:.4f}" for name, title in GROUP_METRICS.items()
-        ]
-        say(f"group {group}: {', '.join(changes)}")
+    _print_groups(before, results["after"])
     pairs = verified_pairs(reranked)
     if any(len(num_inliers) for num_inliers, _ in pairs.values()):
         results["verification"] = verification_figures(pairs, reranker.config)
@@ -160,10 +160,18 @@ def write_results(
         drawer = None
         if reranker.local:
             drawer = match_drawer(reranked, reranker.local, reranker.config)
-        page = write_page(
-            out / "report" / "index.html", measured, data, before["data"], flags.seed, drawer
-        )
+        page = out / "report" / "index.html"
+        write_page(page, [plain, reranked], data, before["data"], flags.seed, drawer)
         say(f"report: {shown_path(page)}")
+
+
+def _print_groups(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for group, old in before.get("groups", {}).items():
+        new = after["groups"][group]
+        changes = [
+            f"{title} {old[name]:.4f} -> {new[name]:.4f}" for name, title in GROUP_METRICS.items()
+        ]
+        say(f"group {group}: {', '.join(changes)}")
 
 
 def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:

@@ -31,12 +31,15 @@ def sibling(name: str) -> ModuleType:
     return module
 
 
-engine, inputs = sibling("engine"), sibling("inputs")
+engine = sibling("engine")
+inputs = sibling("inputs")
 
 FOLDER = Path(__file__).parent
 STEPS = 3
-TRAINED_END_POINT, TRAINED_PX = "resnet_v1_50/block1/unit_1/bottleneck_v1", 32
-ZERO_SHOT_END_POINT, ZERO_SHOT_PX = "resnet_v1_50/block1", 64
+TRAINED_END_POINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
+TRAINED_PX = 32
+ZERO_SHOT_END_POINT = "resnet_v1_50/block1"
+ZERO_SHOT_PX = 64
 POOLINGS = ("avg", "gem", "attention")
 # An embedding is stored as its projections on this many random directions.
 NUM_DIRECTIONS = 4

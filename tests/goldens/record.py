@@ -91,17 +91,19 @@ def record() -> None:
 
 
 def _trained(measures: ModuleType) -> dict[str, Any]:
-    num_classes, shapes, found = measures.inputs.NUM_CLASSES, set(), {}
+    num_classes = measures.inputs.NUM_CLASSES
+    shapes = set()
+    trained = {}
     for name, flags in cases().items():
         shapes |= set(measures.shapes(flags, num_classes))
-        found[name] = {
+        trained[name] = {
             "flags": flags,
             "num_classes": num_classes,
             **measures.trained(flags, num_classes),
         }
     digest = measures.digest(sorted(shapes), measures.TRAINED_PX, measures.STEPS)
     head = {"shapes": sorted(shapes), "digest": digest}
-    return {**head, "end_point": measures.TRAINED_END_POINT, "cases": found}
+    return {**head, "end_point": measures.TRAINED_END_POINT, "cases": trained}
 
 
 def _zero_shot(measures: ModuleType) -> dict[str, Any]:

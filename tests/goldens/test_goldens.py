@@ -68,20 +68,22 @@ def test_random_inputs_are_those_of_the_record() -> None:
 @pytest.mark.parametrize("name", TRAINED["cases"])
 def test_three_training_steps_give_the_recorded_losses_and_changes(name: str) -> None:
     case = TRAINED["cases"][name]
-    found = measures.trained(case["flags"], case["num_classes"])
-    assert set(found["losses"]) == set(case["losses"])
+    measured = measures.trained(case["flags"], case["num_classes"])
+    assert set(measured["losses"]) == set(case["losses"])
     for loss, values in case["losses"].items():
         np.testing.assert_allclose(
-            found["losses"][loss], values, rtol=LOSS_TOLERANCE, atol=SMALLEST_LOSS, err_msg=loss
+            measured["losses"][loss], values, rtol=LOSS_TOLERANCE, atol=SMALLEST_LOSS, err_msg=loss
         )
-    assert set(found["changes"]) == set(case["changes"])
+    assert set(measured["changes"]) == set(case["changes"])
     errors = {}
     for role, (projection, length) in case["changes"].items():
         if length == 0:
-            assert found["changes"][role] == [0, 0], f"{role} must not change"
+            assert measured["changes"][role] == [0, 0], f"{role} must not change"
             continue
-        found_projection, found_length = found["changes"][role]
-        errors[role] = max(abs(found_projection - projection), abs(found_length - length)) / length
+        measured_projection, measured_length = measured["changes"][role]
+        errors[role] = (
+            max(abs(measured_projection - projection), abs(measured_length - length)) / length
+        )
     missed = {role: error for role, error in errors.items() if error > CHANGE_TOLERANCE}
     assert len(missed) <= MAX_MISSED and max(errors.values()) <= LOOSE_TOLERANCE, missed
 
@@ -118,8 +120,8 @@ def test_stop_gradient_sim_makes_gradients_exactly_zero(
         assert _parts_reached(joint[loss]) == set(joint[loss]) - unreached
         assert _parts_reached(stopped[loss]) == {"similarity"}
     if "logits" in losses:
-        for found in (stopped, joint):
-            assert _parts_reached(found["logits"]) == {"trunk", "attention", "logits"}
+        for gradients in (stopped, joint):
+            assert _parts_reached(gradients["logits"]) == {"trunk", "attention", "logits"}
 
 
 def _parts_reached(gradients: dict[str, float]) -> set[str]:
@@ -128,35 +130,38 @@ def _parts_reached(gradients: dict[str, float]) -> set[str]:
 
 @pytest.mark.parametrize("pooling", ZERO_SHOT["embeddings"])
 def test_zero_shot_embeddings_are_those_of_the_record(pooling: str) -> None:
-    found = measures.zero_shot_embeddings(pooling)
+    measured = measures.zero_shot_embeddings(pooling)
     np.testing.assert_allclose(
-        found, ZERO_SHOT["embeddings"][pooling], rtol=0, atol=EMBEDDING_TOLERANCE
+        measured, ZERO_SHOT["embeddings"][pooling], rtol=0, atol=EMBEDDING_TOLERANCE
     )
 
 
 def test_zero_shot_metrics_are_those_of_the_record(tmp_path: Path) -> None:
-    found = measures.zero_shot_metrics(tmp_path / "products")
-    assert found == pytest.approx(ZERO_SHOT["metrics"], abs=METRIC_TOLERANCE)
+    measured = measures.zero_shot_metrics(tmp_path / "products")
+    assert measured == pytest.approx(ZERO_SHOT["metrics"], abs=METRIC_TOLERANCE)
 
 
 @pytest.mark.parametrize("chain", RANKINGS["chains"], ids=lambda chain: chain or "plain search")
 def test_rankings_are_those_of_the_record(chain: str) -> None:
-    golden, found = RANKINGS["chains"][chain], measures.reranked(chain)
-    queries = zip(golden["rows"], golden["scores"], found["rows"], found["scores"], strict=True)
+    golden = RANKINGS["chains"][chain]
+    measured = measures.reranked(chain)
+    queries = zip(
+        golden["rows"], golden["scores"], measured["rows"], measured["scores"], strict=True
+    )
     differences = np.array([_other_places(*map(np.array, places)) for places in queries])
     assert differences.mean() <= (SHARE_AFTER_DBA if chain.startswith("dba:10,") else 0)
 
 
 def _other_places(
-    rows: np.ndarray, scores: np.ndarray, found_rows: np.ndarray, found_scores: np.ndarray
+    rows: np.ndarray, scores: np.ndarray, measured_rows: np.ndarray, measured_scores: np.ndarray
 ) -> list[bool]:
     """Return for each place of a query whether its score or image differs.
 
     Images of equal score may change places. At the last score, images behind it may replace them.
     """
     tied = np.isclose(scores[:, None], scores, rtol=TIED, atol=TIED)
-    right = (tied & (found_rows[:, None] == rows)).any(axis=1) | tied[:, -1]
-    return (~right | ~np.isclose(found_scores, scores, rtol=TIED, atol=TIED)).tolist()
+    right = (tied & (measured_rows[:, None] == rows)).any(axis=1) | tied[:, -1]
+    return (~right | ~np.isclose(measured_scores, scores, rtol=TIED, atol=TIED)).tolist()
 
 
 def test_geometric_verification_by_sift(tmp_path: Path) -> None:

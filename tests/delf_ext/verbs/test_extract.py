@@ -97,14 +97,13 @@ def test_extract_writes_embeddings_images_skipped_files_and_parts(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     extract(place, tmp_path)
-    features, kept = (
-        load_record(tmp_path / "features.npz", GlobalFeatures),
-        load_record(tmp_path / "images.npz", ImageList),
-    )
-    assert features.ids.tolist() == kept.ids.tolist() and features.embeddings.shape == (17, 256)
+    features = load_record(tmp_path / "features.npz", GlobalFeatures)
+    images = load_record(tmp_path / "images.npz", ImageList)
+    assert features.ids.tolist() == images.ids.tolist()
+    assert features.embeddings.shape == (17, 256)
     with open(tmp_path / "skipped.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [["path", "reason"], *map(list, kept.skipped)]
-    assert [path for path, _ in kept.skipped] == [f"{place}/photos/!bad.jpg"]
+        assert list(csv.reader(file)) == [["path", "reason"], *map(list, images.skipped)]
+    assert [path for path, _ in images.skipped] == [f"{place}/photos/!bad.jpg"]
     printed = capsys.readouterr().out
     assert f"{tmp_path}/features.npz: 17 embeddings of 256 numbers; 1 skipped" in printed
     assert f"skipped {place}/photos/!bad.jpg: " in printed

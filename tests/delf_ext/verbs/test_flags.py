@@ -236,7 +236,8 @@ def test_a_foreign_flag_is_refused_before_the_verb_is_imported(
 
 
 def test_each_call_of_new_flags_has_its_own_values() -> None:
-    first, second = new_flags(), new_flags()
+    first = new_flags()
+    second = new_flags()
     first(["mandoo", "--seed=5"])
     second(["mandoo"])
     assert (first.seed, second.seed) == (5, 0)

@@ -63,9 +63,8 @@ def test_openvino_gives_the_same_embeddings(
     plain = extracted(photos, tmp_path / "plain", *trunk)
     fast = extracted(photos, tmp_path / "fast", *trunk, "--runtime=openvino")
     assert np.linalg.norm(plain.embeddings - fast.embeddings, axis=1).max() < TOLERANCE
-    assert plain.digest == fast.digest and [path.stem for path in (cache / "graphs").iterdir()] == [
-        plain.digest,
-    ]
+    assert plain.digest == fast.digest
+    assert [path.stem for path in (cache / "graphs").iterdir()] == [plain.digest]
 
 
 def test_int8_embeddings_are_near_and_calibration_is_kept(
@@ -79,20 +78,11 @@ def test_int8_embeddings_are_near_and_calibration_is_kept(
     network = f"{cache}/graphs/{int8.digest}-int8/network.xml"
     said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({network})"
     assert f"int8: calibrated now {said}" in capsys.readouterr().out
-    dual_main.main(
-        [
-            "search",
-            f"--data={photos}",
-            f"--image={photos}/3.png",
-            *trunk,
-            "--runtime=openvino-int8",
-            "--top_k=1",
-        ]
-    )
+    search = ["search", f"--data={photos}", f"--image={photos}/3.png", "--top_k=1"]
+    dual_main.main([*search, *trunk, "--runtime=openvino-int8"])
     out = capsys.readouterr().out
-    assert f"int8: calibrated before {said}" in out and out.splitlines()[-1].endswith(
-        f"1. 1.0000  {photos}/3.png",
-    )
+    assert f"int8: calibrated before {said}" in out
+    assert out.splitlines()[-1].endswith(f"1. 1.0000  {photos}/3.png")
 
 
 @pytest.mark.parametrize(
@@ -120,17 +110,10 @@ def test_an_onnx_model_embeds_with_each_runtime(
     runtime: str,
 ):
     pytest.importorskip("openvino"), pytest.importorskip("onnxruntime")
-    found = extracted(
-        photos,
-        tmp_path / "out",
-        f"--onnx_model={onnx_model}",
-        f"--runtime={runtime}",
-    )
-    np.testing.assert_allclose(
-        found.embeddings,
-        np.full((5, 3), 3**-0.5),
-        atol=0.05,
-    )  # noise is gray on the whole
+    flags = [f"--onnx_model={onnx_model}", f"--runtime={runtime}"]
+    features = extracted(photos, tmp_path / "out", *flags)
+    # The mean colour of noise is gray, so all three numbers are nearly equal.
+    np.testing.assert_allclose(features.embeddings, np.full((5, 3), 3**-0.5), atol=0.05)
 
 
 @pytest.mark.parametrize(

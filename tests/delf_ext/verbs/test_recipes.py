@@ -199,7 +199,8 @@ def test_suggested_settings_give_the_recipe_that_the_flag_gives(name: str) -> No
     if name == "batch_size":
         # The other losses need batches of P x K images, which have no setting for their size.
         base = {"train_logits": True, "train_sim": True}
-    before, after = mandoo_dual.from_flags(base), mandoo_dual.from_flags({**base, name: value})
+    before = mandoo_dual.from_flags(base)
+    after = mandoo_dual.from_flags({**base, name: value})
     assert with_settings(before, settings) == after != before
 
 

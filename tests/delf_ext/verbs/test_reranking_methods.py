@@ -144,7 +144,8 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
         (["evaluate", "--method=aqe:0"], "--method takes aqe:num_expand@alpha"),
         (
             ["evaluate", "--method=geometric"],
-            "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN).",
+            "the geometric step stores local features: pass a folder "
+            "(--out=FOLDER or --run_dir=RUN).",
         ),
         (["infer", "--time_budget=-1"], "--time_budget must be at least 0 seconds. Received -1.0."),
         (["infer", "--time_budget=soon"], "--time_budget"),
@@ -179,4 +180,7 @@ def test_geometric_without_a_folder_is_refused_before_data_are_read(refused) -> 
     # Neither the data nor the weights exist.
     flags = ["--data=nowhere", "--pretrained_model=no.ckpt", "--method=aqe:2,geometric:5"]
     error = refused(2, "evaluate", *flags)
-    assert "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN)." in error
+    assert (
+        "the geometric step stores local features: pass a folder (--out=FOLDER or --run_dir=RUN)."
+        in error
+    )

@@ -234,7 +234,8 @@ def test_from_run_starts_from_the_weights_of_another_run_and_prints_the_changes(
     run_dir = tmp_path / "second"
     flags = ["--train_logits", "--epochs=1", "--dev_percent=0", "--lr=1e-12", *TINY]
     dual_main.main([f"--data={photos}", f"--run_dir={run_dir}", f"--from_run={trained}", *flags])
-    before, after = last_variables(trained), last_variables(run_dir)
+    before = last_variables(trained)
+    after = last_variables(run_dir)
     count = sum(name.startswith("weights/") for name in before)
     lines = [
         f"starts from {trained} (last-{STEPS}): {count} of {count} variables",
@@ -312,7 +313,8 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
 def test_resume_continues_a_finished_run_with_more_epochs(run_dir: Path, capsys) -> None:
     dual_main.main(["--resume", f"--run_dir={run_dir}", "--epochs=2"])
     assert f"continuing at step {STEPS} of {2 * STEPS}" in capsys.readouterr().out
-    run, after = read_run(run_dir), last_variables(run_dir)
+    run = read_run(run_dir)
+    after = last_variables(run_dir)
     assert recipe_of(run).epochs == 2
     assert run.facts.history == ("made with seed 0", "resumed, epochs 1 -> 2")
     assert after["step"] == after["optimizers/0/_iterations"] == 2 * STEPS
