@@ -108,8 +108,7 @@ def _bootstrap(values: np.ndarray, seed: int, num_resamples: int, confidence: fl
 
     if values.ndim != 1 or not len(values):
         raise ValueError(
-            "a bootstrap needs at least one scored query. "
-            f"Received values of shape {values.shape}."
+            f"a bootstrap needs at least one scored query. Received values of shape {values.shape}."
         )
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be inside (0, 1). Received {confidence}.")

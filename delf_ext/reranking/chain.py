@@ -154,8 +154,8 @@ def _compiles_in_time(steps: Sequence[Step], state: _State, deadline: Deadline) 
 
 def _compile(steps: Sequence[Step], state: _State) -> None:
     """Run the steps on a few images. The geometric step compiles by itself."""
-    query = _first(state.query, COMPILED_QUERIES)
-    gallery = _first(state.gallery, exact.MIN_GALLERY)
+    query = _part(state.query, state.query.embeddings, slice(COMPILED_QUERIES))
+    gallery = _part(state.gallery, state.gallery.embeddings, slice(exact.MIN_GALLERY))
     places = min(COMPILED_PLACES, state.width)
     state = _State(query, gallery, exact.search(query, gallery, places), places)
     for step in steps:
@@ -163,9 +163,9 @@ def _compile(steps: Sequence[Step], state: _State) -> None:
             state = _run(step, state, Deadline(), None)
 
 
-def _first(features: GlobalFeatures, number: int) -> GlobalFeatures:
+def _part(features: GlobalFeatures, embeddings: np.ndarray, rows: slice) -> GlobalFeatures:
     return GlobalFeatures.trusted(
-        ids=features.ids[:number], embeddings=features.embeddings[:number], digest=features.digest
+        ids=features.ids[rows], embeddings=embeddings[rows], digest=features.digest
     )
 
 
@@ -204,20 +204,17 @@ def _augmented(step: Step, state: _State, deadline: Deadline) -> _State:
         unreached = _with_notes(state.ranking, np.zeros(len(state.query), bool), "")
         return dataclasses.replace(state, ranking=unreached)
     gallery = augment_database(state.gallery, **step.settings, neighbours=neighbours)
-    return _searched(
-        step,
-        dataclasses.replace(state, gallery=gallery),
-        deadline,
-        lambda block: state.query.embeddings[block],
-    )
+    state = dataclasses.replace(state, gallery=gallery)
+    return _searched(step, state, deadline, lambda block: state.query.embeddings[block])
 
 
 def _expanded(step: Step, state: _State, deadline: Deadline) -> _State:
+    settings = step.settings
+
     def expanded(block: slice) -> np.ndarray:
-        rows = state.ranking.rows[block, : step.settings["num_expand"]]
-        return expanded_embeddings(
-            state.query.embeddings[block], state.gallery.embeddings, rows, step.settings["alpha"]
-        )
+        rows = state.ranking.rows[block, : settings["num_expand"]]
+        own = state.query.embeddings[block]
+        return expanded_embeddings(own, state.gallery.embeddings, rows, settings["alpha"])
 
     return _searched(step, state, deadline, expanded)
 
@@ -241,9 +238,7 @@ def _searched(
         block_size = min(block_size, 1 + num_queries // MIN_BLOCKS)
     for block in deadline.blocks(num_queries, block_size, what=step.name):
         embeddings[block] = embeddings_of(block)
-        part = GlobalFeatures.trusted(
-            ids=query.ids[block], embeddings=embeddings[block], digest=query.digest
-        )
+        part = _part(query, embeddings, block)
         result = exact.search(part, state.gallery, state.width)
         num_places = result.rows.shape[1]
         rows[block, :num_places] = result.rows
