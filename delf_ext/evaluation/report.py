@@ -103,11 +103,11 @@ def write_report(
 def _require_same_images(
     result: Evaluated, query: ImageList, gallery: ImageList, truth: GroundTruth
 ) -> None:
-    for known, where in ((query.ids, "list of queries"), (truth.query_ids, "ground truth")):
+    for known, source in ((query.ids, "list of queries"), (truth.query_ids, "ground truth")):
         unknown = sorted(set(result.hits.query_ids.tolist()) - set(known.tolist()))
         if unknown:
             raise ValueError(
-                f"{result.name}: query {unknown[0]} is not in the {where} of this report."
+                f"{result.name}: query {unknown[0]} is not in the {source} of this report."
             )
     if result.ranking is not None and result.ranking.gallery_ids.tolist() != gallery.ids.tolist():
         raise ValueError(

@@ -111,6 +111,6 @@ DEFINITIONS = {
 
 INLIERS_DEFINITION = {
     "Inliers": "The number in a picture's lower corner: how many local features of the query match"
-    " this image under one transform. On a coloured ground: enough to accept the image and move it"
-    " to the front. On a plain ground: too few."
+    " this image under one transform. On a coloured background: enough to accept the image and"
+    " move it to the front. On a plain background: too few."
 }

@@ -85,8 +85,8 @@ class Deadline:
     def leave_time_for(self, later_s: Sequence[float]) -> Deadline:
         """Return the deadline of a step that must leave time for the cheaper of the later steps.
 
-        A later step is cheaper if it needs less than this step gets. The dearer ones have the time
-        that this step does not use.
+        A later step is cheaper if it needs less than this step gets. More expensive
+        steps have the time that this step does not use.
 
         Args:
             later_s: seconds that each later step needs.

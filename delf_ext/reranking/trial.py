@@ -67,5 +67,5 @@ def _whole_s(marks: list[tuple[float, float]]) -> float:
         return end - marks[0][0]
     if len(marks) == 1:
         return math.inf
-    begun, share_before = marks[-2]
-    return (end - begun) / (share - share_before)
+    start, share_before = marks[-2]
+    return (end - start) / (share - share_before)

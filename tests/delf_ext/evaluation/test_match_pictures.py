@@ -35,7 +35,9 @@ class Pair:
         points = np.random.default_rng(0).uniform((20, 20), (300, 220), (60, 2))
         self.query = keypoints(points, QUERY_PX, 1)
         self.gallery = keypoints(points / 2 + (150, 30), GALLERY_PX, 1)
-        self.stranger = keypoints(np.random.default_rng(5).uniform(20, 180, (60, 2)), GALLERY_PX, 6)
+        self.other_object = keypoints(
+            np.random.default_rng(5).uniform(20, 180, (60, 2)), GALLERY_PX, 6
+        )
         self.verification = self.verify(self.gallery)
 
     def verify(self, gallery: ImageKeypoints) -> Verification:
@@ -101,11 +103,11 @@ def test_query_border_follows_the_transform(pair: Pair) -> None:
 
 def test_pair_without_transform_has_pale_points_only(pair: Pair) -> None:
     nothing = Verification(np.zeros((0, 2), np.int32), np.zeros(0, bool), 0, None, 0.0)
-    picture = pair.draw(pair.stranger, nothing)
+    picture = pair.draw(pair.other_object, nothing)
     assert not is_coloured(picture).any()
     x, y = np.floor(pair.query.keypoints_px[0] + 0.5).astype(int)
     assert (picture[y, x] > GRAY + 20).all()
-    strange = pair.draw(pair.stranger, pair.verify(pair.stranger), accepted=False)
+    strange = pair.draw(pair.other_object, pair.verify(pair.other_object), accepted=False)
     assert strange.shape == picture.shape
 
 

@@ -111,9 +111,9 @@ def test_diffusion_follows_a_chain_of_similar_images() -> None:
     """Views turn step by step; the last is less similar to the query than other objects are."""
     angles = np.deg2rad(np.arange(0, 100, 10))
     views = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    strangers = np.array([[0.5, -0.1, 0.86], [0.5, -0.12, -0.86]])
+    other_objects = np.array([[0.5, -0.1, 0.86], [0.5, -0.12, -0.86]])
     query = named(np.array([[1.0, 0.0, 0.0]]), "q")
-    gallery = named(np.concatenate([views, strangers]), "g")
+    gallery = named(np.concatenate([views, other_objects]), "g")
     before = search(query, gallery)
     after = rerank_by_diffusion(before, query, gallery, DiffusionConfig(k=3, num_seeds=2))
     assert set(before.rows[0, :9].tolist()) != set(range(9)) and set(
