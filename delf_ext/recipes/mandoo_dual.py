@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.original_flags import Value, checked_values
+from delf_ext.recipes.original_flags import LOSSES, Value, checked_values
 from delf_ext.recipes.schema import Head, LossTerm, Model, Recipe
 
 AUGMENTATIONS: dict[str, schema.Augmentation] = {
@@ -18,7 +18,9 @@ AUGMENTATIONS: dict[str, schema.Augmentation] = {
     "dropout": schema.BlackPixels(),
     "noise": schema.Noise(),
 }
-COMPARING = ("sim", "sim_dist", "max_neg", "triplet")
+"""Name of a flag -> the augmentation that it adds."""
+SIMILARITY_LOSSES = tuple(name for name in LOSSES if name != "logits")
+"""Losses on the similarity head."""
 
 
 def from_flags(flags: Mapping[str, Value]) -> Recipe:
@@ -91,16 +93,12 @@ def _losses(values: Mapping[str, Value]) -> tuple[LossTerm, ...]:
         "max_neg": schema.HardestNegatives(top_k=int(values["train_max_neg_topk"])),
         "triplet": schema.Triplet(margin=float(values["margin"])),
     }
-    return tuple(
-        LossTerm(
-            loss,
-            "logits" if name == "logits" else "similarity",
-            float(values[f"{name}_weight"]),
-            name,
-        )
-        for name, loss in losses.items()
-        if values[f"train_{name}"]
-    )
+    terms = []
+    for name, loss in losses.items():
+        if values[f"train_{name}"]:
+            head = "logits" if name == "logits" else "similarity"
+            terms.append(LossTerm(loss, head, float(values[f"{name}_weight"]), name))
+    return tuple(terms)
 
 
 def _model(trunk: schema.Trunk, values: Mapping[str, Value]) -> Model:
@@ -108,7 +106,7 @@ def _model(trunk: schema.Trunk, values: Mapping[str, Value]) -> Model:
     heads: list[Head] = []
     if values["train_logits"]:
         heads.append(Head("logits", schema.DelfAttention(), classifier=schema.Linear()))
-    if not any(values[f"train_{name}"] for name in COMPARING):
+    if not any(values[f"train_{name}"] for name in SIMILARITY_LOSSES):
         heads.append(Head("pooled", schema.DelfAttention(normalized=False)))
         return Model(trunk, tuple(heads), ("pooled",))
     if values["logit_concat_sim"] and not values["train_logits"]:
@@ -134,7 +132,7 @@ def _augmentations(values: Mapping[str, Value]) -> tuple[schema.Augmentation, ..
 def _sampling(values: Mapping[str, Value]) -> schema.Sampling:
     """Return P x K batches for losses that need hard examples, pairs for other pair losses."""
     batch_size = int(values["batch_size"])
-    compared = [name for name in COMPARING if values[f"train_{name}"]]
+    compared = [name for name in SIMILARITY_LOSSES if values[f"train_{name}"]]
     if compared and (batch_size < 4 or batch_size % 2):
         raise UsageError(
             f"--train_{compared[-1]} compares images of a batch: "

@@ -123,11 +123,7 @@ def one_of(names: tuple[str, ...]) -> str:
 
 
 def snake_case(name: str) -> str:
-    """Return a class name in snake case.
-
-    >>> snake_case("ArcFace")
-    'arc_face'
-    """
+    """Return a class name in snake case: "arc_face" for "ArcFace"."""
     words = (f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
     return "".join(words).lstrip("_")
 
