@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from delf_ext.models import classifiers, necks, pooling
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built
+from delf_ext.recipes.part import NotBuilt, Part
 
 
 @singledispatch
 def build_pool(config: Part) -> tf.keras.layers.Layer:
     """Return a layer (features [B, h, w, C], attention [B, h, w, 1] or None) -> [B, C]."""
-    raise not_built(config, build_pool)
+    raise NotBuilt(config, build_pool)
 
 
 build_pool.register(schema.Average, pooling.AveragePool)
@@ -30,7 +30,7 @@ build_pool.register(schema.DelfAttention, pooling.DelfPool)
 @singledispatch
 def build_neck(config: Part, name: str) -> tf.keras.layers.Layer:
     """Return a layer [B, d] -> [B, e]."""
-    raise not_built(config, build_neck)
+    raise NotBuilt(config, build_neck)
 
 
 build_neck.register(schema.Dense, necks.DenseNeck)
@@ -40,7 +40,7 @@ build_neck.register(schema.LayerNorm, necks.layer_norm)
 @singledispatch
 def build_classifier(config: Part, num_classes: int) -> tf.keras.layers.Layer:
     """Return a layer [B, d] -> [B, C]."""
-    raise not_built(config, build_classifier)
+    raise NotBuilt(config, build_classifier)
 
 
 build_classifier.register(schema.Linear, classifiers.linear)
@@ -50,4 +50,4 @@ build_classifier.register(schema.Cosine, classifiers.CosineClassifier)
 @singledispatch
 def build_map(config: Part) -> tf.keras.layers.Layer:
     """Return a layer [B, h, w, C] -> [B, h, w, D]."""
-    raise not_built(config, build_map)
+    raise NotBuilt(config, build_map)

@@ -80,8 +80,8 @@ def receptive_field_of(
     """Compute what a cell of `features` sees of an image; takes milliseconds.
 
     The size of the image matters: `SAME` padding with a stride pads both sides differently if its
-    input is even. In the ResNets that is pool1 (TF-Slim's layout and v2), whose input is half the image,
-    rounded up. DELF's published size / stride / padding (tensorflow/models,
+    input is even. In the ResNets that is pool1 (TF-Slim's layout and v2), whose input is half the
+    image, rounded up. DELF's published size / stride / padding (tensorflow/models,
     delf/feature_extractor.py) are 291 / 32 / 145 for resnet_v1_50/block3 and 483 / 32 / 241 for
     block4. They hold for sides of 1 or 2 modulo 4. For 3 or 0 modulo 4, so for all multiples of 32,
     the padding is 143 and 239: cells see two pixels further right and down. Layouts with a padded

@@ -1,4 +1,4 @@
-"""Ensembles: how the unit vectors of several models become one."""
+"""Test ensembles: how the embeddings of several models are joined."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ def unit(seed: int, columns: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_golden_concatenation_with_weights():
-    """By hand: (1, 0) and 0.75 times (0, 1) side by side have length 1.25."""
+def test_concatenation_with_weights_by_hand():
+    # (1, 0) and 0.75 times (0, 1) side by side have length 1.25.
     parts = [np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])]
     found = ensemble(Concatenate((1.0, 0.75))).joined(parts)
     np.testing.assert_allclose(found, [[0.8, 0.0, 0.0, 0.6]], atol=1e-7)
 
 
-def test_the_similarity_of_concatenated_vectors_is_the_weighted_mean_of_the_members():
-    """With squared weights, sum(w^2 cos) / sum(w^2), whichever dimensions the members have."""
-    parts, weights = [unit(0, 4), unit(1, 7)], (1.0, 2.0)
-    found = ensemble(Concatenate(weights)).joined(parts)
+def test_similarity_of_concatenated_embeddings_is_a_weighted_mean():
+    # sum(w^2 cos) / sum(w^2), for any dimensions of the members.
+    parts = [unit(0, 4), unit(1, 7)]
+    found = ensemble(Concatenate((1.0, 2.0))).joined(parts)
     assert found.shape == (5, 11)
     cosines = [part @ part.T for part in parts]
     expected = (cosines[0] + 4 * cosines[1]) / 5
     np.testing.assert_allclose(found @ found.T, expected, atol=1e-12)
 
 
-def test_without_weights_all_members_count_alike():
+def test_members_without_weights_have_equal_weights():
     parts = [unit(0, 4), unit(1, 7)]
     alike = ensemble(Concatenate((3.0, 3.0))).joined(parts)
     np.testing.assert_allclose(ensemble(Concatenate()).joined(parts), alike, atol=1e-12)
 
 
-def test_the_mean_is_its_twin_at_unit_length():
+def test_mean_is_normalised():
     parts = [unit(0, 4), unit(1, 4), unit(2, 4)]
     found = ensemble(MeanEmbedding(), "a", "b", "c").joined(parts)
     mean = (parts[0] + parts[1] + parts[2]) / 3
@@ -57,13 +57,13 @@ def test_the_mean_is_its_twin_at_unit_length():
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_a_mean_without_direction_is_zero_and_no_error():
+def test_mean_of_opposite_embeddings_is_zero():
     vector = unit(0, 4)
     found = ensemble(MeanEmbedding()).joined([vector, -vector])
     np.testing.assert_array_equal(found, np.zeros((5, 4)))
 
 
-def test_a_mean_of_vectors_of_several_lengths_is_refused():
+def test_mean_of_different_dimensions_raises_usage_error():
     with pytest.raises(UsageError) as caught:
         ensemble(MeanEmbedding()).joined([unit(0, 4), unit(1, 7)])
     assert str(caught.value) == "MeanEmbedding needs members of one dimension. Received [4, 7]."
@@ -80,12 +80,12 @@ def test_a_mean_of_vectors_of_several_lengths_is_refused():
         (Concatenate((1.0, 2.0, 3.0)), r"^Concatenate\.weights needs 2 numbers\. Received 3\.$"),
     ],
 )
-def test_a_join_that_cannot_be_made_is_refused(join: Join, message: str):
+def test_impossible_join_raises_usage_error(join: Join, message: str):
     with pytest.raises(UsageError, match=message):
         ensemble(join)
 
 
-def test_the_digest_changes_with_members_their_order_and_the_join():
+def test_digest_depends_on_members_their_order_and_the_join():
     made = [
         ensemble(Concatenate()),
         ensemble(Concatenate(), "b", "a"),
@@ -99,7 +99,7 @@ def test_the_digest_changes_with_members_their_order_and_the_join():
     assert renamed.digest == made[0].digest
 
 
-def test_an_ensemble_asks_for_the_copies_that_all_its_members_ask_for():
+def test_test_time_is_that_of_all_members():
     mirrored = schema.TestTime(("mirror",))
     plain = ensemble(Concatenate())
     members = [dataclasses.replace(member, test_time=mirrored) for member in plain.members]

@@ -1,4 +1,4 @@
-"""Extraction with a real tf.function, and files that cannot be read among those that can."""
+"""Test extraction with a real tf.function, stores, ensembles and unreadable files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE_PX = 16
 
 
 class Model:
-    """A tiny Keras network behind the interface that extraction knows; remembers the batch shapes that it was given."""
+    """Tiny Keras network; `shapes` has the shapes of the batches that it was given."""
 
     def __init__(self) -> None:
         tf.keras.utils.set_random_seed(0)
@@ -64,7 +64,7 @@ def picture(path: Path, seed: int) -> Path:
 
 
 def image_list(folder: Path, num_good: int, bad: dict[int, str]) -> ImageList:
-    """Pictures, and at the given rows files that are none ("missing" is not even there)."""
+    """Write images; at the rows of `bad` there is no image, or no file ("missing")."""
     paths = [str(picture(folder / f"{row}.png", row)) for row in range(num_good + len(bad))]
     for row, kind in bad.items():
         if kind == "missing":
@@ -75,7 +75,7 @@ def image_list(folder: Path, num_good: int, bad: dict[int, str]) -> ImageList:
     return ImageList(ids, paths, labels=range(len(paths)), skipped=[("earlier.jpg", "truncated")])
 
 
-def test_bad_files_are_skipped_and_named_and_every_row_keeps_its_id(tmp_path: Path):
+def test_bad_files_are_skipped_and_each_row_keeps_its_id(tmp_path: Path):
     images = image_list(tmp_path, 6, {1: "missing", 4: "text", 5: "empty"})
     model = Model()
     features, kept = extract_global(model.embedder, images, batch_size=4)
@@ -95,8 +95,8 @@ def test_bad_files_are_skipped_and_named_and_every_row_keeps_its_id(tmp_path: Pa
     assert reasons[2].startswith("not an image")
 
 
-def test_every_batch_has_one_shape(tmp_path: Path):
-    """Nine images by four, three of them unreadable: a second shape would be traced again."""
+def test_all_batches_have_one_shape(tmp_path: Path):
+    # Nine images in batches of four, three unreadable: a second shape would be traced again.
     model = Model()
     extract_global(
         model.embedder, image_list(tmp_path, 6, {1: "missing", 4: "text", 5: "empty"}), batch_size=4
@@ -104,7 +104,7 @@ def test_every_batch_has_one_shape(tmp_path: Path):
     assert model.shapes == [(4, SIZE_PX, SIZE_PX, 3)] * 3 and model.traces == 1
 
 
-def test_a_batch_without_a_readable_image_is_not_embedded(tmp_path: Path):
+def test_batch_without_a_readable_image_is_not_embedded(tmp_path: Path):
     model = Model()
     features, _ = extract_global(
         model.embedder, image_list(tmp_path, 2, {0: "text", 1: "missing"}), batch_size=2
@@ -112,13 +112,13 @@ def test_a_batch_without_a_readable_image_is_not_embedded(tmp_path: Path):
     assert len(model.shapes) == 1 and features.ids.tolist() == ["id_2", "id_3"]
 
 
-def test_the_batch_size_does_not_change_the_embeddings(tmp_path: Path):
+def test_batch_size_does_not_change_embeddings(tmp_path: Path):
     images, model = image_list(tmp_path, 5, {}), Model()
     one, three = (extract_global(model.embedder, images, batch_size)[0] for batch_size in (1, 3))
     np.testing.assert_allclose(one.embeddings, three.embeddings, atol=1e-6)
 
 
-def test_an_embedding_that_is_zero_or_no_number_counts_as_skipped(tmp_path: Path):
+def test_image_with_zero_or_nan_embedding_is_skipped(tmp_path: Path):
     images = image_list(tmp_path, 3, {})
     vectors = np.array([[0, 0], [np.nan, 1], [3, 4]], np.float32)
     features, kept = extract_global(
@@ -130,7 +130,7 @@ def test_an_embedding_that_is_zero_or_no_number_counts_as_skipped(tmp_path: Path
     )
 
 
-def test_no_readable_image_is_an_error_that_names_the_first(tmp_path: Path):
+def test_no_readable_image_raises_value_error_naming_the_first(tmp_path: Path):
     images = image_list(tmp_path, 0, {0: "missing", 1: "text"})
     with pytest.raises(
         ValueError,
@@ -148,19 +148,19 @@ def test_batches_are_decoded_in_list_order(tmp_path: Path):
     batches = list(decoded_batches(images, SIZE_PX, batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     for path, item in zip(images.paths, sum(batches, []), strict=True):
-        assert (
-            isinstance(item, str)
-            if path == images.paths[2]
-            else np.array_equal(item, load_image(path, SIZE_PX))
-        )
+        if path == images.paths[2]:
+            assert isinstance(item, str)
+        else:
+            np.testing.assert_array_equal(item, load_image(path, SIZE_PX))
 
 
-def test_who_stops_early_does_not_wait_for_the_batch_ahead(
+def test_stopping_early_does_not_wait_for_the_batch_ahead(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """One thread holds the third photograph until the generator is closed: the fourth is never begun."""
-    begun, closing = [], threading.Event()
+    # One thread holds the third image until the generator is closed, so the fourth never begins.
+    begun = []
+    closing = threading.Event()
 
     def slow(path: str, size_px: int) -> np.ndarray:
         begun.append(path)
@@ -177,7 +177,7 @@ def test_who_stops_early_does_not_wait_for_the_batch_ahead(
     assert begun == images.paths[: len(begun)].tolist() and len(begun) <= 3
 
 
-def test_decoded_batches_come_out_of_the_cache_the_second_time(
+def test_decoded_batches_are_read_from_the_pixel_cache_the_second_time(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -193,10 +193,10 @@ def test_decoded_batches_come_out_of_the_cache_the_second_time(
     np.testing.assert_array_equal(third, [first[row] for row in (0, 1, 3, 4)])
 
 
-# --- time
+# --- deadline
 
 
-def test_photographs_that_time_does_not_reach_are_skipped_and_named(tmp_path: Path):
+def test_images_after_the_deadline_are_skipped(tmp_path: Path):
     images, model = image_list(tmp_path, 7, {}), Model()
     left = iter([True, True])
     features, kept = extract_global(model.embedder, images, 3, fits=lambda: next(left, False))
@@ -204,7 +204,7 @@ def test_photographs_that_time_does_not_reach_are_skipped_and_named(tmp_path: Pa
     assert kept.skipped[1:] == ((images.paths[6], "no time left"),)
 
 
-def test_no_time_for_the_first_batch_is_an_error(tmp_path: Path):
+def test_no_time_for_the_first_batch_raises_timeout_error(tmp_path: Path):
     images = image_list(tmp_path, 2, {})
     message = r"^no time left to embed the first of 2 images: the time budget is too short\.$"
     with pytest.raises(TimeoutError, match=message):
@@ -215,7 +215,7 @@ def test_no_time_for_the_first_batch_is_an_error(tmp_path: Path):
 
 
 class Stored(Model):
-    """A model whose embeddings are stored; `embedded` counts the images that it was given."""
+    """Model whose embeddings are stored; `embedded` is the number of its calls."""
 
     def __init__(self, folder: Path, digest: str = "the digest") -> None:
         super().__init__()
@@ -228,12 +228,13 @@ class Stored(Model):
         return len(self.shapes)
 
 
-def test_what_is_stored_is_not_embedded_again(tmp_path: Path):
+def test_stored_embeddings_are_not_computed_again(tmp_path: Path):
     images = image_list(tmp_path, 5, {2: "text"})
     first = Stored(tmp_path / "store")
     features, kept = extract_global(first.embedder, images, 1, "embedding queries")
     again = Stored(tmp_path / "store")
-    for model in (first, again):  # in the same process and in another
+    # In the same process and in another one.
+    for model in (first, again):
         before = model.embedded
         found, kept_again = extract_global(model.embedder, images, 1, "embedding queries")
         assert model.embedded == before
@@ -245,7 +246,7 @@ def test_what_is_stored_is_not_embedded_again(tmp_path: Path):
     assert first.embedded == 5 and again.embedded == 0
 
 
-def test_the_store_gives_what_the_model_would(tmp_path: Path):
+def test_stored_and_computed_embeddings_are_in_list_order(tmp_path: Path):
     images = image_list(tmp_path, 5, {2: "text"})
     plain, _ = extract_global(Model().embedder, images, 2)
     stored = Stored(tmp_path / "store")
@@ -256,7 +257,7 @@ def test_the_store_gives_what_the_model_would(tmp_path: Path):
     np.testing.assert_allclose(found.embeddings, plain.embeddings, atol=1e-6)
 
 
-def test_a_changed_file_is_embedded_again_and_a_renamed_one_is_not(tmp_path: Path):
+def test_changed_file_is_embedded_again_and_renamed_file_is_not(tmp_path: Path):
     images, model = image_list(tmp_path, 4, {}), Stored(tmp_path / "store")
     before, _ = extract_global(model.embedder, images, 1)
     picture(Path(images.paths[1]), 77)
@@ -269,7 +270,7 @@ def test_a_changed_file_is_embedded_again_and_a_renamed_one_is_not(tmp_path: Pat
     assert np.abs(after.embeddings[1] - before.embeddings[1]).max() > 1e-3
 
 
-def test_a_file_that_has_become_unreadable_is_skipped_although_it_was_stored(tmp_path: Path):
+def test_unreadable_file_is_skipped_although_it_was_stored(tmp_path: Path):
     images, model = image_list(tmp_path, 3, {}), Stored(tmp_path / "store")
     extract_global(model.embedder, images, 1)
     Path(images.paths[0]).unlink()
@@ -278,7 +279,7 @@ def test_a_file_that_has_become_unreadable_is_skipped_although_it_was_stored(tmp
     assert features.ids.tolist() == ["id_2"] and len(kept.skipped) == 1 + 2
 
 
-def test_what_cannot_be_embedded_is_not_stored(tmp_path: Path):
+def test_images_without_embedding_are_not_stored(tmp_path: Path):
     images = image_list(tmp_path, 3, {1: "missing"})
     vectors = iter([[1.0, 0.0], [np.nan, 1.0], [3.0, 4.0]])
     store = EmbeddingStore(tmp_path / "store", "broken", print)
@@ -287,7 +288,7 @@ def test_what_cannot_be_embedded_is_not_stored(tmp_path: Path):
     assert len(store) == 2
 
 
-def test_two_photographs_of_one_content_are_stored_once(tmp_path: Path):
+def test_images_of_equal_content_are_stored_once(tmp_path: Path):
     seeds = {"a": 1, "b": 2, "c": 1}
     paths = [str(picture(tmp_path / f"{name}.png", seed)) for name, seed in seeds.items()]
     images, model = ImageList(["a", "b", "c"], paths), Stored(tmp_path / "store")
@@ -296,7 +297,7 @@ def test_two_photographs_of_one_content_are_stored_once(tmp_path: Path):
     np.testing.assert_array_equal(features.embeddings[0], features.embeddings[2])
 
 
-def test_another_model_finds_nothing_in_the_folder(tmp_path: Path):
+def test_store_of_another_model_is_empty(tmp_path: Path):
     images = image_list(tmp_path, 3, {})
     extract_global(Stored(tmp_path / "store", "one").embedder, images, 1)
     other = Stored(tmp_path / "store", "other")
@@ -304,20 +305,23 @@ def test_another_model_finds_nothing_in_the_folder(tmp_path: Path):
     assert other.embedded == 3 and other.lines == []
 
 
-def test_what_was_embedded_before_the_time_was_over_is_stored(tmp_path: Path):
+def test_embeddings_before_the_deadline_are_stored(tmp_path: Path):
     images, left = image_list(tmp_path, 5, {}), iter([True, True])
     model = Stored(tmp_path / "store")
     extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
     assert len(model.embedder.store) == 2
     left = iter([True])
     features, kept = extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
-    assert features.ids.tolist() == ["id_0", "id_1", "id_2"]  # what is stored needs no time
+    # Stored embeddings need no time.
+    assert features.ids.tolist() == ["id_0", "id_1", "id_2"]
     assert [reason for _, reason in kept.skipped[1:]] == ["no time left"] * 2
     features, _ = extract_global(model.embedder, images.take([0, 2]), 1, fits=lambda: False)
     assert len(features) == 2
 
 
-def test_a_kill_costs_what_was_not_stored_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_kill_loses_only_embeddings_that_were_not_stored_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(extraction, "STORED_TOGETHER", 2)
     images, model = image_list(tmp_path, 6, {}), Stored(tmp_path / "store")
 
@@ -337,10 +341,11 @@ def test_a_kill_costs_what_was_not_stored_yet(tmp_path: Path, monkeypatch: pytes
 
 
 class Flat:
-    """Embeds an image as the mean of its first `dims` channels; of red in `without` as zeros."""
+    """Embed an image as the mean of its first channels; as zeros if its red is in `without`."""
 
     def __init__(self, dims: int, without: tuple[int, ...] = ()) -> None:
-        self.dims, self.without = dims, without
+        self.dims = dims
+        self.without = without
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         colours = images.astype(np.float32).mean(axis=(1, 2))[:, : self.dims]
@@ -365,7 +370,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_an_ensemble_joins_the_unit_vectors_of_its_members(tmp_path: Path):
+def test_ensemble_joins_the_unit_vectors_of_its_members(tmp_path: Path):
     images = flat_images(tmp_path, [10, 60, 110])
     colours = np.array([[gray, 100, 50] for gray in (10, 60, 110)], np.float64)
     members = member("three", Flat(3)), member("two", Flat(2))
@@ -378,11 +383,10 @@ def test_an_ensemble_joins_the_unit_vectors_of_its_members(tmp_path: Path):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_an_image_that_one_member_cannot_embed_is_left_out_of_all(
+def test_image_that_one_member_cannot_embed_is_skipped_by_the_ensemble(
     tmp_path: Path,
     order: tuple[int, ...],
 ):
-    """And every row keeps its id, whichever member comes first."""
     grays = [10, 20, 30, 40, 50, 60]
     images = flat_images(tmp_path, grays)
     Path(images.paths[5]).write_bytes(b"no picture")
@@ -401,7 +405,7 @@ def test_an_image_that_one_member_cannot_embed_is_left_out_of_all(
     assert set(reasons.values()) == {"the model's embedding is zero or not a number"}
 
 
-def test_members_of_an_ensemble_store_by_themselves(tmp_path: Path):
+def test_each_member_of_an_ensemble_has_its_own_store(tmp_path: Path):
     images, counts = flat_images(tmp_path, [10, 20, 30]), {"a": 0, "b": 0}
 
     def counted(name: str) -> Embedder:
@@ -422,7 +426,7 @@ def test_members_of_an_ensemble_store_by_themselves(tmp_path: Path):
     np.testing.assert_array_equal(first.embeddings, again.embeddings)
 
 
-def test_an_ensemble_keeps_the_images_that_all_members_had_time_for(tmp_path: Path):
+def test_ensemble_skips_images_that_a_member_had_no_time_for(tmp_path: Path):
     images, left = flat_images(tmp_path, [10, 20, 30]), iter([True] * 3 + [True, True])
     ensemble = Ensemble("both", (member("a", Flat(3)), member("b", Flat(2))), schema.Concatenate())
     features, kept = extract_global(ensemble, images, 1, fits=lambda: next(left, False))
@@ -430,7 +434,7 @@ def test_an_ensemble_keeps_the_images_that_all_members_had_time_for(tmp_path: Pa
     assert kept.skipped == ((images.paths[2], "no time left"),)
 
 
-def test_a_mean_of_members_of_several_dimensions_is_refused(tmp_path: Path):
+def test_mean_of_different_dimensions_raises_value_error(tmp_path: Path):
     members = member("a", Flat(3)), member("b", Flat(2))
     message = r"^MeanEmbedding needs members of one dimension\. Received \[3, 2\]\.$"
     ensemble = Ensemble("both", members, schema.MeanEmbedding())
@@ -457,7 +461,7 @@ def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Drawn photographs of 256 px at 32 px: decoded at a half. The bounds are those that ResNet-50 has to keep."""
+    # Drawn images of 256 px at 32 px are decoded at half size. The bounds are those of ResNet-50.
     images = load_dataset(
         draw_dataset(tmp_path, DrawConfig(10, 48, 1, 1, 256), progress=False)
     ).train
@@ -474,8 +478,8 @@ def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
 
 
 @pytest.mark.shared
-def test_resnet_50_embeds_reduced_photographs_as_whole_ones(shared: Path, tmp_path: Path):
-    """Real pixels at real size: photographs of Grocery have 348 px, which 224 px need undivided, so nine are laid together."""
+def test_resnet_50_embeds_images_of_reduced_decoding_like_full_ones(shared: Path, tmp_path: Path):
+    # Images of Grocery Store have 348 px, too few to reduce for 224 px. So nine make a mosaic.
     paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))
     rng = np.random.default_rng(0)
     pairs = []

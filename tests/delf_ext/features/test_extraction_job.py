@@ -1,4 +1,7 @@
-"""The job with a model whose embeddings tell the place in the batch, so that equal bytes mean equal places on any processor."""
+"""Test the extraction job with a model whose embeddings depend on the place in the batch.
+
+So equal bytes mean equal places, on any processor.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ SIZE_PX, BATCH = 4, 3
 
 
 class Model:
-    """Black places are not counted as images; `embedded` are the gray values that were."""
+    """Model of gray images; `embedded` has the gray values, black ones are not counted."""
 
     image_size = SIZE_PX
 
@@ -54,7 +57,7 @@ def picture(path: Path, gray: int) -> None:
 
 
 def gallery(folder: Path, num: int, bad: frozenset[int] = frozenset()) -> ImageList:
-    """num pictures of gray values 1, 2, ...; at the rows `bad` there is nothing, or no picture."""
+    """Write images of gray values 1, 2, ...; rows in `bad` have no file or no image."""
     folder.mkdir(exist_ok=True)
     for row in range(num):
         if row not in bad:
@@ -78,7 +81,7 @@ def run(
     model: Model | None = None,
     **options: object,
 ) -> tuple[bytes, bytes] | None:
-    """The two records as the bytes of their files."""
+    """Extract, and return the two records as the bytes of their files."""
     result = extract_in_parts(model or Model(), images, folder / "parts", BATCH, **options)
     if result is None:
         return None
@@ -103,8 +106,9 @@ class Killed(Exception):
 
 
 def killed_after(num_parts: int, images: ImageList, folder: Path, **options: object) -> None:
-    """Ends a run in place of writing one more part; or, where there are not so many, lets it end."""
-    save, saved = FeatureParts.save, iter(range(num_parts))
+    """Run a job that is killed when it writes one part more than `num_parts`."""
+    save = FeatureParts.save
+    saved = iter(range(num_parts))
 
     def save_or_end(self: FeatureParts, *arguments: object) -> None:
         if next(saved, None) is None:
@@ -117,7 +121,7 @@ def killed_after(num_parts: int, images: ImageList, folder: Path, **options: obj
             run(images, folder, **options)
 
 
-def test_without_bad_files_it_is_what_extract_global_returns(tmp_path: Path) -> None:
+def test_job_returns_the_same_as_extract_global(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     run(images, tmp_path, model)
     features, kept = extract_in_parts(model, images, tmp_path / "parts", BATCH)
@@ -131,7 +135,7 @@ def test_without_bad_files_it_is_what_extract_global_returns(tmp_path: Path) -> 
     assert kept.skipped == expected_kept.skipped
 
 
-def test_bad_files_are_skipped_named_and_tried_again(tmp_path: Path) -> None:
+def test_bad_files_are_skipped_and_tried_again(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 14, frozenset({0, 5, 8})), Model()
     os.mkfifo(tmp_path / "g" / "000.png")
     first = run(images, tmp_path, model)
@@ -179,7 +183,7 @@ def test_kills_and_shards_do_not_change_a_byte(
         assert run(images, Path(name)) == results[-1]
 
 
-def test_a_kill_costs_the_part_it_fell_into(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_kill_loses_only_the_unfinished_part(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     killed_after(2, images, tmp_path)
     assert run(images, tmp_path, model) == fresh(images)
@@ -187,7 +191,7 @@ def test_a_kill_costs_the_part_it_fell_into(tmp_path: Path, capsys: pytest.Captu
     assert f"{tmp_path}/parts: 12 of 20 images are already embedded" in capsys.readouterr().out
 
 
-def test_the_last_shard_joins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_last_shard_joins_the_parts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     images, models = gallery(tmp_path / "g", 20), (Model(), Model())
     assert run(images, tmp_path, models[1], shard=(2, 2)) is None
     assert (
@@ -198,7 +202,7 @@ def test_the_last_shard_joins(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert models[1].embedded == [*range(7, 13), 19, 20] and len(models[0].embedded) == 12
 
 
-def test_a_shard_does_not_join_what_another_one_has_to_renew(tmp_path: Path) -> None:
+def test_shard_does_not_join_parts_that_are_out_of_date(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     run(images, tmp_path)
     picture(tmp_path / "g" / "007.png", 200)
@@ -206,16 +210,17 @@ def test_a_shard_does_not_join_what_another_one_has_to_renew(tmp_path: Path) -> 
     assert run(images, tmp_path, model, shard=(2, 2)) == fresh(images) and model.embedded == [200]
 
 
-def test_replaced_photographs_are_embedded_again_at_their_places(tmp_path: Path) -> None:
+def test_replaced_images_are_embedded_again_at_their_places(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     before = run(images, tmp_path)
-    for row in (1, 4, 10, 17):  # three of one place, one of another
+    # Three rows share a place in the batch, one has another place.
+    for row in (1, 4, 10, 17):
         picture(tmp_path / "g" / f"{row:03}.png", 100 + row)
     assert run(images, tmp_path, model) == fresh(images) != before
     assert sorted(model.embedded) == [101, 104, 110, 117]
 
 
-def test_untouched_files_do_not_reach_the_model(tmp_path: Path) -> None:
+def test_unchanged_files_are_not_embedded_again(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     before = run(images, tmp_path)
     for path in images.paths:
@@ -223,7 +228,7 @@ def test_untouched_files_do_not_reach_the_model(tmp_path: Path) -> None:
     assert run(images, tmp_path, model) == before and model.embedded == []
 
 
-def test_renamed_photographs_are_known_by_their_content(tmp_path: Path) -> None:
+def test_renamed_images_are_known_by_their_content(tmp_path: Path) -> None:
     images, model = gallery(tmp_path / "g", 20), Model()
     run(images, tmp_path)
     before = extract_in_parts(model, images, tmp_path / "parts", BATCH)[0]
@@ -237,8 +242,8 @@ def test_renamed_photographs_are_known_by_their_content(tmp_path: Path) -> None:
     np.testing.assert_array_equal(after.embeddings, before.embeddings[[0, 1, 2, *range(4, 20), 3]])
 
 
-def test_the_result_follows_the_present_list(tmp_path: Path) -> None:
-    """Interrupted in between, and by two shards; only what is new is embedded, and earlier lists leave nothing behind."""
+def test_result_follows_a_changed_list(tmp_path: Path) -> None:
+    # With a kill and two shards. Only new images are embedded, and parts of earlier lists go.
     images, model = gallery(tmp_path / "g", 20), Model()
     run(images, tmp_path)
     for row in range(4):
@@ -261,7 +266,7 @@ def test_the_result_follows_the_present_list(tmp_path: Path) -> None:
     assert parts_of(now, tmp_path).earlier() == []
 
 
-def test_photographs_of_equal_content(tmp_path: Path) -> None:
+def test_images_of_equal_content_give_the_same_bytes(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 20)
     for row in (3, 4, 11, 19):
         picture(tmp_path / "g" / f"{row:03}.png", 77)
@@ -271,7 +276,7 @@ def test_photographs_of_equal_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
-def test_a_damaged_part_is_made_again(
+def test_damaged_part_is_written_again(
     tmp_path: Path,
     damage: str,
     capsys: pytest.CaptureFixture,
@@ -294,7 +299,7 @@ def test_a_damaged_part_is_made_again(
 @pytest.mark.parametrize(
     ("digest", "decoding", "now"), [("d2", 1, "d2, decoding 1"), ("d1", 2, "d1, decoding 2")]
 )
-def test_what_is_stale_is_refused_before_a_file_is_read(
+def test_stale_parts_are_refused_before_a_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str, decoding: int, now: str
 ) -> None:
     images, model = gallery(tmp_path / "g", 8), Model(digest)
@@ -303,15 +308,13 @@ def test_what_is_stale_is_refused_before_a_file_is_read(
     monkeypatch.setattr(embedding_parts, "DECODING_VERSION", decoding)
     with monkeypatch.context() as patch:
         patch.setattr(extraction_job, "contents_of", lambda paths: pytest.fail("read"))
-        with pytest.raises(
-            StaleArtifact,
-            match=rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite \(overwrite=True\)\.$",
-        ):
+        message = rf"parts was made by model d1, decoding 1; now {now}\. Pass --overwrite "
+        with pytest.raises(StaleArtifact, match=message):
             run(images, tmp_path, model)
     assert run(images, tmp_path, model, overwrite=True) is not None and len(model.embedded) == 8
 
 
-def test_two_processes_on_one_shard(tmp_path: Path) -> None:
+def test_two_processes_on_one_shard_raise_value_error(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 8)
     with parts_of(images, tmp_path).locked(1, 2):
         with pytest.raises(
@@ -321,7 +324,7 @@ def test_two_processes_on_one_shard(tmp_path: Path) -> None:
         assert run(images, tmp_path, shard=(2, 2)) is None
 
 
-def test_a_full_disk_loses_nothing_that_was_written(
+def test_full_disk_loses_no_written_part(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -344,11 +347,11 @@ def test_a_full_disk_loses_nothing_that_was_written(
     assert run(images, tmp_path, model) == fresh(images) and len(model.embedded) == 8
 
 
-def test_a_file_that_appears_after_it_was_looked_for(
+def test_file_that_appears_during_the_run_is_skipped(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its content is not known, so that its embedding would be taken for that of any other missing file."""
+    # Its content is unknown, so its embedding would be used for any other missing file.
     images = gallery(tmp_path / "g", 8)
     with monkeypatch.context() as patch:
         contents = lambda paths: ["" if "003" in path else path for path in paths]  # noqa: E731
@@ -358,7 +361,7 @@ def test_a_file_that_appears_after_it_was_looked_for(
     assert run(images, tmp_path) == fresh(images)
 
 
-def test_nothing_readable(tmp_path: Path) -> None:
+def test_no_readable_image_raises_value_error(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 2, frozenset({0, 1}))
     with pytest.raises(
         ValueError,
@@ -374,21 +377,21 @@ def test_nothing_readable(tmp_path: Path) -> None:
 
 
 def greedy(rows: list[int], batch_size: int) -> Iterator[list[int]]:
-    """The slow twin: as long as rows are left, a batch takes the first of each place."""
+    """Yield batches that take the first row of each place, until no row is left."""
     while rows:
         batch = [
             row
-            for at, row in enumerate(rows)
-            if row % batch_size not in {other % batch_size for other in rows[:at]}
+            for number, row in enumerate(rows)
+            if row % batch_size not in {other % batch_size for other in rows[:number]}
         ]
         yield batch
         rows = [row for row in rows if row not in batch]
 
 
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
-def test_packing(rows: set[int], batch_size: int) -> None:
+def test_pack_equals_its_slow_twin(rows: set[int], batch_size: int) -> None:
     assert _pack(sorted(rows), batch_size) == list(greedy(sorted(rows), batch_size))
 
 
-def test_a_whole_part_is_pack_in_list_order() -> None:
+def test_pack_keeps_a_whole_part_in_list_order() -> None:
     assert _pack(list(range(6, 14)), 3) == [[6, 7, 8], [9, 10, 11], [12, 13]]

@@ -1,4 +1,4 @@
-"""Weights and twins that the model tests share."""
+"""Share weights and slow twins among the tests of models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pretrained.convert import from_torchvision
 
 @pytest.fixture(scope="session")
 def twins(root: Path) -> ModuleType:
-    """tests/pretrained/test_convert.py: ResNet-50 in plain tf.nn (`slim_forward`), torchvision's arithmetic, random weights."""
+    """Import tests/pretrained/test_convert.py, which has ResNet-50 in plain tf.nn."""
     spec = importlib.util.spec_from_file_location(
         "convert_twins", root / "tests" / "pretrained" / "test_convert.py"
     )
@@ -26,7 +26,7 @@ def twins(root: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def resnet50_tensors(twins: ModuleType) -> dict[str, np.ndarray]:
-    """Random weights, biases and statistics of resnet_v1_50 with logits, in TF-Slim's names."""
+    """Return random weights of resnet_v1_50 with logits, by TF-Slim's names."""
     return from_torchvision(twins.random_state_dict())
 
 

@@ -1,4 +1,4 @@
-"""DELF's attention against its NumPy twin."""
+"""Test DELF's attention against its NumPy twin."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import tensorflow as tf
 from delf_ext.models.attention import Attention
 
 
-def test_attention_is_its_numpy_twin_and_positive():
+def test_attention_equals_its_numpy_twin_and_is_positive():
     positive = np.maximum(np.random.default_rng(0).normal(size=(4, 3, 3, 16)), 0)
-    features = tf.constant(positive, tf.float32)  # like the end of a trunk: never negative
+    # The features of a trunk are never negative.
+    features = tf.constant(positive, tf.float32)
     attention = Attention()
     attention(features, training=True)
     found = attention(features)

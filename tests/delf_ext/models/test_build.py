@@ -1,4 +1,4 @@
-"""Every part that a recipe can name: built, it equals a NumPy twin; not built, it says what is."""
+"""Test that each built part of a recipe equals its NumPy twin, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def dense(x: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def normalized(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """Mean 0 and variance 1 in each row, then the layer's own scale and offset, if it has any."""
+    """Normalise each row, then apply the layer's scale and offset if it has them."""
     unit = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
     scale = 1 if layer.gamma is None else layer.gamma.numpy()
     offset = 0 if layer.beta is None else layer.beta.numpy()
@@ -56,7 +56,7 @@ def normalized(x: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def batch_normalized(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """With stored statistics, as at inference."""
+    """Normalise with the stored statistics."""
     spread = np.sqrt(layer.moving_variance.numpy() + 1e-5)
     return (x - layer.moving_mean.numpy()) / spread * layer.gamma + layer.beta
 
@@ -99,7 +99,7 @@ def shown(config: Part) -> str:
 
 
 def scrambled(layer: Layer) -> Layer:
-    """Give every variable values that no initializer gives, so that a variable left out shows."""
+    """Set values that no initializer gives, so that the test sees each variable."""
     rng = np.random.default_rng(3)
     for variable in layer.variables:
         variable.assign(rng.uniform(0.3, 1.7, variable.shape))
@@ -107,7 +107,7 @@ def scrambled(layer: Layer) -> Layer:
 
 
 @pytest.mark.parametrize("config", POOLS, ids=shown)
-def test_each_pool_is_its_numpy_twin(config: Part):
+def test_pool_equals_its_numpy_twin(config: Part):
     features, attention = (tf.constant(x, tf.float32) for x in (FEATURES, ATTENTION))
     np.testing.assert_allclose(build_pool(config)(features, attention), POOLS[config], rtol=1e-4)
 
@@ -116,13 +116,13 @@ WITHOUT_ATTENTION = [config for config in POOLS if not isinstance(config, schema
 
 
 @pytest.mark.parametrize("config", WITHOUT_ATTENTION, ids=shown)
-def test_other_pools_need_no_attention(config: Part):
+def test_pools_without_attention_take_none(config: Part):
     found = build_pool(config)(tf.constant(FEATURES, tf.float32), None)
     np.testing.assert_allclose(found, POOLS[config], rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", NECKS, ids=shown)
-def test_each_neck_is_its_numpy_twin(config: Part):
+def test_neck_equals_its_numpy_twin(config: Part):
     layer = build_neck(config, "dense1")
     layer(tf.zeros([1, 5]))
     expected = NECKS[config](VECTORS, scrambled(layer))
@@ -131,7 +131,7 @@ def test_each_neck_is_its_numpy_twin(config: Part):
 
 
 @pytest.mark.parametrize("config", CLASSIFIERS, ids=shown)
-def test_each_classifier_is_its_numpy_twin(config: Part):
+def test_classifier_equals_its_numpy_twin(config: Part):
     layer = build_classifier(config, 7)
     layer(tf.zeros([1, 5]))
     expected = CLASSIFIERS[config](VECTORS, scrambled(layer))
@@ -149,7 +149,7 @@ KINDS: list[tuple[Any, tuple[Any, ...], Any, dict[Part, Any]]] = [
 
 
 @pytest.mark.parametrize(("build", "_", "union", "twins"), KINDS)
-def test_every_part_that_is_registered_has_a_twin_here(
+def test_each_registered_part_has_a_twin_in_this_file(
     build: Any,
     _: Any,
     union: Any,
@@ -160,7 +160,7 @@ def test_every_part_that_is_registered_has_a_twin_here(
 
 
 @pytest.mark.parametrize(("build", "arguments", "union", "twins"), KINDS)
-def test_a_part_that_is_not_built_says_which_are(
+def test_unbuilt_part_raises_usage_error_listing_built_ones(
     build: Any,
     arguments: tuple[Any, ...],
     union: Any,
@@ -175,7 +175,7 @@ def test_a_part_that_is_not_built_says_which_are(
         assert str(caught.value) == f"{kind.__name__} is not built yet. Built: {built}."
 
 
-def test_golden_messages_of_what_is_not_built():
+def test_messages_of_unbuilt_parts():
     with pytest.raises(UsageError, match=r"^TreePath is not built yet\. Built: Cosine, Linear\.$"):
         build_classifier(schema.TreePath(), 3)
     message = r"^AttentionMasks is not built yet\. Built: none of its kind\.$"

@@ -1,4 +1,4 @@
-"""Loading by name: both formats, everything or nothing, and one clear line for every damaged file."""
+"""Test loading by name: both formats, misfits that change nothing, one-line errors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def values_of(trunk: SlimTrunk) -> dict[str, np.ndarray]:
     return {variable.name.removesuffix(":0"): variable.numpy() for variable in trunk.variables}
 
 
-def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
-    return found.keys() == expected.keys() and all(
-        np.array_equal(found[name], expected[name]) for name in found
+def is_same(values: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
+    return values.keys() == expected.keys() and all(
+        np.array_equal(values[name], expected[name]) for name in values
     )
 
 
 def write_v1(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """A single-file checkpoint, as TF-Slim's models were published in 2016."""
+    """Write a single-file checkpoint, as TF-Slim's models were published in 2016."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [
             tf.compat.v1.get_variable(name, initializer=value) for name, value in tensors.items()
@@ -51,7 +51,7 @@ def trunk() -> SlimTrunk:
 
 @pytest.fixture(scope="module")
 def tensors(trunk: SlimTrunk) -> dict[str, np.ndarray]:
-    """Values for each variable of the trunk, and two that it has not."""
+    """Return values for each variable of the trunk, and for two that it does not have."""
     rng = np.random.default_rng(0)
     wanted = {
         name: rng.normal(size=value.shape).astype(np.float32)
@@ -64,7 +64,7 @@ def tensors(trunk: SlimTrunk) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("write", [write_v1, write_checkpoint], ids=["V1", "V2"])
-def test_both_formats_load_to_equal_values_with_a_report(
+def test_both_formats_load_the_same_values_and_report(
     tmp_path: Path,
     trunk: SlimTrunk,
     tensors,
@@ -77,7 +77,7 @@ def test_both_formats_load_to_equal_values_with_a_report(
         variable.assign(tf.zeros_like(variable))
     report = trunk.load(str(path))
     unused = ("global_step", "resnet_v1_50/logits/biases")
-    assert same(
+    assert is_same(
         values_of(trunk), {name: value for name, value in tensors.items() if name not in unused}
     )
     assert report == LoadReport(str(path), tuple(sorted(values_of(trunk))), (), unused, ())
@@ -87,7 +87,7 @@ def test_both_formats_load_to_equal_values_with_a_report(
     )
 
 
-def test_half_precision_files_load_as_float32(tmp_path: Path, trunk: SlimTrunk, tensors):
+def test_float16_checkpoint_loads_as_float32(tmp_path: Path, trunk: SlimTrunk, tensors):
     write_checkpoint(
         tmp_path / "half.ckpt", {name: value.astype(np.float16) for name, value in tensors.items()}
     )
@@ -104,16 +104,25 @@ SHORTCUT = "resnet_v1_50/block1/unit_1/bottleneck_v1/shortcut/weights"
 @pytest.mark.parametrize(
     ("change", "counts", "named"),
     [
-        (lambda t: {k: v for k, v in t.items() if k != SHORTCUT}, "54 variables matched, 1 missing, 2 unused, 0 of another shape",
-         f"  missing: {SHORTCUT}"),
-        (lambda t: t | {SHORTCUT: t[SHORTCUT][:, :, :9]}, "54 variables matched, 0 missing, 2 unused, 1 of another shape",
-         f"  of another shape: {SHORTCUT}"),
-        (lambda t: {f"other/{k}": v for k, v in t.items()}, "0 variables matched, 55 missing, 57 unused, 0 of another shape",
-         "bottleneck_v1/conv1/BatchNorm/moving_variance, "),
+        (
+            lambda tensors: {k: v for k, v in tensors.items() if k != SHORTCUT},
+            "54 variables matched, 1 missing, 2 unused, 0 of another shape",
+            f"  missing: {SHORTCUT}",
+        ),
+        (
+            lambda tensors: tensors | {SHORTCUT: tensors[SHORTCUT][:, :, :9]},
+            "54 variables matched, 0 missing, 2 unused, 1 of another shape",
+            f"  of another shape: {SHORTCUT}",
+        ),
+        (
+            lambda tensors: {f"other/{k}": v for k, v in tensors.items()},
+            "0 variables matched, 55 missing, 57 unused, 0 of another shape",
+            "bottleneck_v1/conv1/BatchNorm/moving_variance, ",
+        ),
     ],
     ids=["missing", "other shape", "other network"],
-)  # fmt: skip
-def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded(
+)
+def test_misfit_raises_value_error_and_changes_no_variable(
     tmp_path: Path, trunk: SlimTrunk, tensors, change: Callable, counts: str, named: str
 ):
     path = tmp_path / "other.ckpt"
@@ -127,7 +136,7 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded(
     )
     assert counts in message and named in message
     assert ("and 50 more" in message) is counts.startswith("0 ")
-    assert same(values_of(trunk), before)
+    assert is_same(values_of(trunk), before)
 
 
 def flip(path: Path, at: int) -> None:
@@ -157,7 +166,7 @@ def cut(path: Path, keep: int) -> None:
     ],
     ids=["data cut", "data flipped", "data missing", "index cut", "index empty"],
 )
-def test_a_damaged_v2_checkpoint_is_one_clear_line(
+def test_damaged_v2_checkpoint_raises_one_line(
     tmp_path: Path,
     trunk: SlimTrunk,
     tensors,
@@ -178,9 +187,9 @@ def test_a_damaged_v2_checkpoint_is_one_clear_line(
         (lambda path: path.write_bytes(b""), "file is too short to be an sstable)"),
         (lambda path: path.write_bytes(b"\x89PNG" * 500), "not an sstable (bad magic number))"),
     ],
-    ids=["cut", "flipped", "empty", "a picture"],
+    ids=["cut", "flipped", "empty", "a PNG"],
 )
-def test_a_damaged_v1_checkpoint_is_one_clear_line(
+def test_damaged_v1_checkpoint_raises_one_line(
     tmp_path: Path,
     trunk: SlimTrunk,
     tensors,
@@ -204,10 +213,10 @@ def assert_refused(trunk: SlimTrunk, path: Path, reason: str) -> None:
         and message.endswith("; fetch or copy it again.")
     )
     assert "\n" not in message
-    assert same(values_of(trunk), before)
+    assert is_same(values_of(trunk), before)
 
 
-def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
+def test_missing_checkpoint_error_names_those_in_the_folder(tmp_path: Path):
     write_checkpoint(tmp_path / "new.ckpt", {"x": np.zeros(3, np.float32)})
     write_v1(tmp_path / "old.ckpt", {"x": np.zeros(3, np.float32)})
     for path in (tmp_path / "resnet.ckpt", tmp_path):
@@ -230,13 +239,13 @@ def test_a_missing_checkpoint_names_those_near_it(tmp_path: Path):
     )
 
 
-def test_a_trunk_without_variables_is_our_own_mistake(tmp_path: Path):
+def test_trunk_without_variables_fails_an_assertion(tmp_path: Path):
     write_checkpoint(tmp_path / "a.ckpt", {"x": np.zeros(3, np.float32)})
     with pytest.raises(AssertionError, match="after its first call"):
         SlimTrunk().load(str(tmp_path / "a.ckpt"))
 
 
-def test_any_variables_can_be_loaded_by_name(tmp_path: Path):
+def test_load_by_name_works_for_any_variables(tmp_path: Path):
     write_checkpoint(tmp_path / "a.ckpt", {"scope/x": np.arange(3, dtype=np.float32)})
     variable = tf.Variable(tf.zeros([3]), name="scope/x")
     assert load_by_name([variable], tmp_path / "a.ckpt", "mine").matched == ("scope/x",)
@@ -245,7 +254,7 @@ def test_any_variables_can_be_loaded_by_name(tmp_path: Path):
         load_by_name([tf.Variable(0.0, name="y")], tmp_path / "a.ckpt", "mine")
 
 
-def test_keras_weights_compute_here_what_they_compute_in_keras(
+def test_converted_keras_weights_give_keras_features(
     tmp_path: Path,
     twins: ModuleType,
     images: np.ndarray,
@@ -270,7 +279,7 @@ def test_keras_weights_compute_here_what_they_compute_in_keras(
     assert twins.relative_difference(trunk(images)[trunk.endpoint].numpy(), expected) < 1e-4
 
 
-def test_torchvision_weights_compute_here_what_they_compute_there(
+def test_converted_torchvision_weights_give_torchvision_logits(
     tmp_path: Path,
     twins: ModuleType,
     images: np.ndarray,

@@ -1,4 +1,4 @@
-"""Delf: dense attention and descriptors of one pyramid level."""
+"""Test dense attention and descriptors of one pyramid level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _features(backbone: SlimTrunk) -> np.ndarray:
     return backbone(PIXELS)["vgg_16/pool2"].numpy()
 
 
-def test_without_attention_the_length_of_the_features_counts() -> None:
+def test_attention_without_training_is_the_length_of_the_features() -> None:
     backbone = SlimTrunk("vgg_16/pool2")
     attention, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
     features = _features(backbone)
@@ -28,7 +28,7 @@ def test_without_attention_the_length_of_the_features_counts() -> None:
     )
 
 
-def test_a_trained_attention_is_used() -> None:
+def test_trained_attention_is_used() -> None:
     backbone, attention = SlimTrunk("vgg_16/pool2"), Attention(hidden=8)
     scores, _ = Delf(backbone, "vgg_16/pool2", attention)(PIXELS)
     np.testing.assert_allclose(
@@ -36,7 +36,7 @@ def test_a_trained_attention_is_used() -> None:
     )
 
 
-def test_an_end_point_on_the_way_will_do() -> None:
+def test_end_point_before_the_last_one_works() -> None:
     backbone = SlimTrunk("vgg_16/pool3")
     _, descriptors = Delf(backbone, "vgg_16/pool2")(PIXELS)
     assert descriptors.shape == (2, 16, 24, 128)

@@ -1,4 +1,4 @@
-"""A trunk with its heads: its parameters, and gradients that prove which loss trains which part."""
+"""Test the parameters of a model, and by gradients which loss trains which part of it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def tiny(*heads: schema.Head, trunk: schema.Trunk = UNIT_1) -> EmbeddingModel:
     return EmbeddingModel(schema.Model(trunk, own, (own[-1].name,)), NUM_CLASSES)
 
 
-# --- the original's network
+# --- the network of the 2018 original
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["stop_gradient_sim", "joint"])
 def model(request: pytest.FixtureRequest) -> EmbeddingModel:
-    """The real trunk, with every way from the trunk into the similarity head open."""
+    """Return the full trunk with all connections into the similarity head."""
     tf.keras.utils.set_random_seed(0)
     flags = dict.fromkeys((*ALL_LOSSES, "skipcon_attn", "logit_concat_sim"), True)
     recipe = from_flags({**flags, "stop_gradient_sim": request.param})
@@ -42,7 +42,7 @@ def photographs() -> tf.Tensor:
     return tf.constant(np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3)), tf.float32)
 
 
-def test_embeddings_are_of_unit_length_and_endpoints_named(
+def test_embeddings_have_unit_length_and_end_points_have_names(
     model: EmbeddingModel,
     photographs: tf.Tensor,
 ):
@@ -57,7 +57,7 @@ def test_embeddings_are_of_unit_length_and_endpoints_named(
 
 
 def largest_gradients(model: EmbeddingModel, photographs: tf.Tensor) -> dict[str, dict[str, float]]:
-    """Loss -> part of the model -> largest absolute gradient, 0 where there is none at all."""
+    """Return loss -> part of the model -> largest absolute gradient; 0 if there is none."""
     parts = {
         "trunk": model.trunk.trainable_variables,
         "attention": model.heads.attention.trainable_variables,
@@ -66,13 +66,14 @@ def largest_gradients(model: EmbeddingModel, photographs: tf.Tensor) -> dict[str
     }
     terms = from_flags(dict.fromkeys(ALL_LOSSES, True)).losses
     with tf.GradientTape(persistent=True) as tape:
-        output, targets = model(photographs, training=True), Targets(LABELS)
+        output = model(photographs, training=True)
+        targets = Targets(LABELS)
         losses = {term.shown_name: build_loss(term.loss, term.head) for term in terms}
         values = {name: loss(output, targets) for name, loss in losses.items()}
-    found: dict[str, dict[str, float]] = {}
+    largest: dict[str, dict[str, float]] = {}
     for name, value in values.items():
-        found[name] = {part: _largest(tape.gradient(value, own)) for part, own in parts.items()}
-    return found
+        largest[name] = {part: _largest(tape.gradient(value, own)) for part, own in parts.items()}
+    return largest
 
 
 def _largest(gradients: list[tf.Tensor | None]) -> float:
@@ -80,7 +81,7 @@ def _largest(gradients: list[tf.Tensor | None]) -> float:
     return max(reached, default=0.0)
 
 
-def test_gradients_prove_what_each_loss_trains(model: EmbeddingModel, photographs: tf.Tensor):
+def test_each_loss_trains_its_parts_only(model: EmbeddingModel, photographs: tf.Tensor):
     largest = largest_gradients(model, photographs)
     assert set(largest) == {"logits", "sim", "sim_dist", "max_neg", "triplet"}
     of_logits = largest.pop("logits")
@@ -95,8 +96,8 @@ def test_gradients_prove_what_each_loss_trains(model: EmbeddingModel, photograph
             assert min(upstream) > 1e-8, loss
 
 
-def test_golden_names_of_the_dual_heads_parameters(model: EmbeddingModel):
-    """Checkpoints hold these names: a change makes old runs unreadable."""
+def test_names_of_the_dual_heads_parameters(model: EmbeddingModel):
+    # Checkpoints have these names: a change makes old runs unreadable.
     all_groups = {one.name: one.group for one in model.parameters()}
     trunk = {name: group for name, group in all_groups.items() if group.startswith("trunk/")}
     groups = {name: group for name, group in all_groups.items() if name not in trunk}
@@ -117,8 +118,7 @@ def test_golden_names_of_the_dual_heads_parameters(model: EmbeddingModel):
 # --- parameters of any model
 
 
-def test_every_variable_is_one_parameter_with_a_name_of_its_own():
-    """Two heads of the same parts, with each part that has variables."""
+def test_each_variable_is_one_parameter_with_a_unique_name():
     neck = (
         schema.Dense(4, "prelu", "batch", 0.5),
         schema.Dense(3, "relu", "layer"),
@@ -189,7 +189,7 @@ def test_names_do_not_depend_on_what_the_model_is_part_of():
         ("logits/classifier", "", False),
     ],
 )
-def test_a_group_holds_whole_words_of_a_parameters_group(
+def test_in_group_compares_whole_words(
     parameter_group: str,
     group: str,
     expected: bool,
@@ -197,7 +197,7 @@ def test_a_group_holds_whole_words_of_a_parameters_group(
     assert in_group(parameter_group, group) is expected
 
 
-def test_the_configuration_reaches_the_trunk():
+def test_recipe_settings_reach_the_trunk():
     config = schema.Trunk(
         end_point="block1",
         layout="v1.5",
@@ -230,14 +230,14 @@ def saved(model: EmbeddingModel, path: Path) -> Path:
     return path
 
 
-def test_weights_come_back_and_a_training_state_beside_them_does_not_matter(tmp_path: Path):
+def test_read_weights_ignores_the_training_state_beside_them(tmp_path: Path):
     model, other = randomized(tiny().build_variables()), tiny().build_variables()
     read_weights(other, saved(model, tmp_path / "last-7"))
     for name, variable in model.named_variables().items():
         np.testing.assert_array_equal(other.named_variables()[name], variable)
 
 
-def test_weights_of_another_network_or_damaged_ones_are_refused(tmp_path: Path):
+def test_misfit_or_damaged_weights_raise_value_error(tmp_path: Path):
     path = saved(tiny().build_variables(), tmp_path / "last-7")
     refused = rf"^{path}: damaged, or of another network than recipe\.json \("
     wider = EmbeddingModel(schema.Model(UNIT_1), NUM_CLASSES + 1).build_variables()

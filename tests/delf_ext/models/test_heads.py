@@ -1,4 +1,4 @@
-"""Heads against NumPy twins: what they read, what they append, and how they make one embedding."""
+"""Test heads against NumPy twins: inputs, appended logits, joined embedding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOTH = {"train_logits": True, "train_sim": True}
 
 @pytest.fixture(scope="module")
 def features() -> tf.Tensor:
-    """Like the end of a trunk: never negative."""
+    """Return features that are never negative, as those of a trunk."""
     positive = np.maximum(np.random.default_rng(0).normal(size=(4, 3, 3, 16)), 0)
     return tf.constant(positive, tf.float32)
 
@@ -42,7 +42,7 @@ def heads_of(*heads: schema.Head, embedding: tuple[str, ...] = ()) -> Heads:
     return Heads(model, NUM_CLASSES)
 
 
-# --- the original's heads
+# --- the heads of the 2018 original
 
 
 def similarity_twin(
@@ -70,7 +70,7 @@ def similarity_twin(
     ],
     ids=lambda flags: "+".join(flags) or "plain",
 )
-def test_the_similarity_head_is_its_numpy_twin(
+def test_similarity_head_equals_its_numpy_twin(
     features: tf.Tensor,
     exact: np.ndarray,
     flags: dict[str, bool],
@@ -85,7 +85,7 @@ def test_the_similarity_head_is_its_numpy_twin(
     assert output.embedding.shape == (4, 2048) and output.heads["similarity"].logits is None
 
 
-def test_the_logits_are_their_numpy_twin(features: tf.Tensor, exact: np.ndarray):
+def test_logits_equal_their_numpy_twin(features: tf.Tensor, exact: np.ndarray):
     heads = Heads(from_flags(BOTH).model, NUM_CLASSES)
     output = heads(features)
     directions = exact / np.linalg.norm(exact, axis=-1, keepdims=True)
@@ -96,7 +96,7 @@ def test_the_logits_are_their_numpy_twin(features: tf.Tensor, exact: np.ndarray)
     np.testing.assert_allclose(output.heads["logits"].vector, pooled, atol=1e-6)
 
 
-def test_without_a_similarity_head_the_embedding_is_the_attention_weighted_sum(
+def test_embedding_without_a_similarity_head_is_the_attention_weighted_sum(
     features: tf.Tensor,
     exact: np.ndarray,
 ):
@@ -109,7 +109,7 @@ def test_without_a_similarity_head_the_embedding_is_the_attention_weighted_sum(
 # --- any heads
 
 
-def test_the_logits_of_earlier_heads_are_appended_in_the_order_that_is_asked_for(
+def test_logits_of_earlier_heads_are_appended_in_the_order_of_the_recipe(
     features: tf.Tensor,
     exact: np.ndarray,
 ):
@@ -124,11 +124,10 @@ def test_the_logits_of_earlier_heads_are_appended_in_the_order_that_is_asked_for
 
 
 @pytest.mark.parametrize("stop_gradient", [True, False])
-def test_a_stopped_head_trains_itself_and_nothing_before_it(
+def test_stop_gradient_trains_only_the_head_itself(
     features: tf.Tensor,
     stop_gradient: bool,
 ):
-    """Neither the features nor the attention nor the head whose logits it appends."""
     first = schema.Head("first", classifier=schema.Linear())
     pool = schema.DelfAttention(normalized=False)
     second = schema.Head(
@@ -154,8 +153,9 @@ def test_a_stopped_head_trains_itself_and_nothing_before_it(
     assert reached == ({"second"} if stop_gradient else set(sources))
 
 
-def test_the_embedding_joins_the_unit_vectors_of_two_heads(features: tf.Tensor, exact: np.ndarray):
-    """In the order of Model.embedding, each with the same weight however long its vector is."""
+def test_embedding_joins_unit_vectors_in_the_order_of_the_recipe(
+    features: tf.Tensor, exact: np.ndarray
+):
     heads = heads_of(
         schema.Head("average"),
         schema.Head("norm", schema.FeatureNorm()),
@@ -169,7 +169,7 @@ def test_the_embedding_joins_the_unit_vectors_of_two_heads(features: tf.Tensor, 
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-6)
 
 
-def test_heads_share_one_attention_and_have_none_where_no_head_uses_it(features: tf.Tensor):
+def test_heads_share_one_attention_and_have_none_if_no_head_uses_it(features: tf.Tensor):
     plain = heads_of(schema.Head("main"))
     assert plain.attention is None and plain(features).endpoints == {}
     pools = schema.DelfAttention(), schema.DelfAttention(normalized=False)
@@ -178,14 +178,14 @@ def test_heads_share_one_attention_and_have_none_where_no_head_uses_it(features:
     assert len(heads.variables) == len(heads.attention.variables) == 7
 
 
-def test_heads_work_in_float32_behind_bfloat16_features(features: tf.Tensor):
+def test_heads_return_float32_for_bfloat16_features(features: tf.Tensor):
     heads = heads_of(schema.Head("main", neck=(schema.Dense(3),), classifier=schema.Linear()))
     output = heads(tf.cast(features, tf.bfloat16))
     main = output.heads["main"]
     assert {output.embedding.dtype, main.vector.dtype, main.logits.dtype} == {tf.float32}
 
 
-def test_training_reaches_the_neck(features: tf.Tensor):
+def test_training_flag_reaches_the_neck(features: tf.Tensor):
     heads = heads_of(schema.Head("main", neck=(schema.Dense(50, dropout=0.9),)))
     assert (heads(features).heads["main"].vector.numpy() != 0).all()
     assert (heads(features, training=True).heads["main"].vector.numpy() == 0).mean() > 0.5
@@ -202,7 +202,7 @@ def test_training_reaches_the_neck(features: tf.Tensor):
         ({"classifier": schema.TreePath()}, r"^TreePath is not built yet\. Built: "),
     ],
 )
-def test_what_a_head_cannot_do_yet_is_refused(options: dict[str, Any], message: str):
+def test_unbuilt_parts_of_a_head_raise_usage_error(options: dict[str, Any], message: str):
     with pytest.raises(UsageError, match=message):
         Head(schema.Head("main", **options), NUM_CLASSES)
 

@@ -1,4 +1,4 @@
-"""What a neck does in training: its values at inference are in test_build.py."""
+"""Test necks in training; test_build.py tests their values at inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from delf_ext.recipes.schema import Dense, LayerNorm
 VECTORS = tf.constant(np.random.default_rng(0).normal(1, 2, (64, 5)), tf.float32)
 
 
-def test_batch_norm_uses_the_batch_in_training_and_moves_its_statistics_by_a_tenth():
+def test_batch_norm_in_training_uses_the_batch_and_changes_statistics_by_a_tenth():
     neck = DenseNeck(Dense(3, normalization="batch"), "dense1")
     linear = lambda: neck.linear(VECTORS).numpy().astype(np.float64)  # noqa: E731
     found = neck(VECTORS, training=True).numpy()
@@ -34,20 +34,22 @@ def test_layer_norm_gives_each_vector_mean_0_and_variance_1(training: bool):
         np.testing.assert_allclose(found.var(1), variance / (variance + 1e-5), atol=1e-5)
 
 
-def test_golden_layer_norm():
-    """By hand: 1, 3 have mean 2 and variance 1, so they become -1, 1 (arXiv:1607.06450, eq. 4)."""
+def test_layer_norm_by_hand():
+    # 1, 3 have mean 2 and variance 1, so they become -1, 1 (arXiv:1607.06450, eq. 4).
     found = layer_norm(LayerNorm(), "norm")(tf.constant([[1.0, 3.0]]))
     np.testing.assert_allclose(found, [[-1, 1]], atol=1e-5)
 
 
-def test_layer_norm_learns_a_scale_and_an_offset_only_where_it_is_affine():
-    plain, affine = layer_norm(LayerNorm(), "norm"), layer_norm(LayerNorm(affine=True), "norm")
-    plain(VECTORS), affine(VECTORS)
+def test_layer_norm_has_variables_only_if_affine():
+    plain = layer_norm(LayerNorm(), "norm")
+    affine = layer_norm(LayerNorm(affine=True), "norm")
+    plain(VECTORS)
+    affine(VECTORS)
     assert plain.variables == []
     assert [variable.name for variable in affine.variables] == ["norm/gamma:0", "norm/beta:0"]
 
 
-def test_prelu_learns_one_slope_per_unit_for_what_is_negative():
+def test_prelu_has_one_negative_slope_per_unit():
     neck = DenseNeck(Dense(3, "prelu"), "dense1")
     neck(VECTORS)
     slopes = neck.activation.alpha
@@ -60,7 +62,7 @@ def test_prelu_learns_one_slope_per_unit_for_what_is_negative():
     np.testing.assert_allclose(neck(VECTORS)[0], [2, 2, 2], atol=1e-6)
 
 
-def test_dropout_drops_its_share_in_training_and_scales_up_the_rest():
+def test_dropout_in_training_drops_its_share_and_scales_the_rest():
     tf.keras.utils.set_random_seed(0)
     neck = DenseNeck(Dense(400, dropout=0.25), "dense1")
     plain = neck(VECTORS, training=False).numpy()
@@ -71,7 +73,7 @@ def test_dropout_drops_its_share_in_training_and_scales_up_the_rest():
     np.testing.assert_allclose(found[~dropped], plain[~dropped] / 0.75, rtol=1e-5)
 
 
-def test_normalization_comes_before_the_activation_and_dropout_last():
+def test_neck_applies_normalization_then_activation_then_dropout():
     tf.keras.utils.set_random_seed(0)
     neck = DenseNeck(Dense(400, "relu", "batch", 0.5), "dense1")
     found = neck(VECTORS, training=True).numpy()

@@ -1,4 +1,4 @@
-"""Poolings against their NumPy twins."""
+"""Test poolings against their NumPy twins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ maps = hnp.arrays(np.float32, (2, 3, 2, 4), elements=st.floats(0.015625, 4, widt
     features=maps,
     attention=hnp.arrays(np.float32, (2, 3, 2, 1), elements=st.floats(0, 4, width=32)),
 )
-def test_poolings_agree_with_their_twins(features: np.ndarray, attention: np.ndarray):
+def test_poolings_equal_their_numpy_twins(features: np.ndarray, attention: np.ndarray):
     exact = features.astype(np.float64)
     np.testing.assert_allclose(average_pool(features), exact.mean((1, 2)), rtol=1e-5)
     np.testing.assert_allclose(
@@ -42,7 +42,7 @@ def test_poolings_agree_with_their_twins(features: np.ndarray, attention: np.nda
 
 @settings(max_examples=15)
 @given(features=maps)
-def test_gem_lies_between_average_and_maximum(features: np.ndarray):
+def test_gem_is_between_average_and_maximum(features: np.ndarray):
     np.testing.assert_allclose(
         generalized_mean_pool(features, p=1.0), average_pool(features), rtol=1e-5
     )
@@ -50,21 +50,21 @@ def test_gem_lies_between_average_and_maximum(features: np.ndarray):
     assert np.all(generalized_mean_pool(features) <= features.max((1, 2)) * (1 + 1e-5))
 
 
-def test_gem_of_a_large_power_comes_near_the_maximum():
-    """Of n positions never below max * n^(-1/p): here 6^(-1/60) = 0.97."""
+def test_gem_with_a_large_p_is_near_the_maximum():
+    # For n positions it is at least max * n^(-1/p), here 6^(-1/60) = 0.97.
     features = np.random.default_rng(0).uniform(0.5, 2.0, (2, 3, 2, 4)).astype(np.float32)
     np.testing.assert_allclose(
         generalized_mean_pool(features, p=60.0), features.max((1, 2)), rtol=0.03
     )
 
 
-def test_golden_gem_of_one_and_two():
-    """arXiv:1711.02512, eq. 3, by hand: ((1 + 8) / 2)^(1/3)."""
+def test_gem_of_one_and_two_by_hand():
+    # arXiv:1711.02512, eq. 3: ((1 + 8) / 2)^(1/3).
     features = np.array([1.0, 2.0], np.float32).reshape(1, 2, 1, 1)
     assert float(generalized_mean_pool(features)[0, 0]) == pytest.approx(1.6509636, abs=1e-6)
 
 
-def test_gem_takes_negative_values_and_zeros_for_almost_nothing():
+def test_gem_raises_negative_values_and_zeros_to_epsilon():
     features = tf.constant([[[[-3.0, 0.0]], [[0.0, 0.0]]]])
     with tf.GradientTape() as tape:
         tape.watch(features)
@@ -73,16 +73,17 @@ def test_gem_takes_negative_values_and_zeros_for_almost_nothing():
     assert np.isfinite(tape.gradient(pooled, features)).all()
 
 
-def test_gem_has_an_exponent_to_train_only_where_the_recipe_asks_for_it():
+def test_gem_has_a_variable_only_if_trainable():
     features = tf.constant(np.random.default_rng(0).uniform(0.5, 2, (2, 3, 3, 4)), tf.float32)
-    fixed, trained = GemPool(schema.Gem(p=2.5)), GemPool(schema.Gem(p=2.5, trainable=True))
+    fixed = GemPool(schema.Gem(p=2.5))
+    trained = GemPool(schema.Gem(p=2.5, trainable=True))
     np.testing.assert_array_equal(fixed(features), trained(features))
     assert fixed.variables == []
     (exponent,) = trained.trainable_variables
     assert (exponent.name, float(exponent)) == ("gem/p:0", 2.5)
 
 
-def test_the_gradient_of_the_exponent_is_its_difference_quotient():
+def test_gradient_of_p_equals_the_difference_quotient():
     features = tf.constant(np.random.default_rng(0).uniform(0.5, 2, (2, 3, 3, 4)), tf.float32)
     pool = GemPool(schema.Gem(p=3.0, trainable=True))
     with tf.GradientTape() as tape:

@@ -1,3 +1,5 @@
+"""Test the switch of bfloat16 arithmetic."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ def restored() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("choice", "processor_has_it", "chosen"),
+    ("choice", "has_bfloat16", "chosen"),
     [
         ("off", True, "off"),
         ("bfloat16", False, "bfloat16"),
@@ -28,27 +30,27 @@ def restored() -> Iterator[None]:
         ("auto", False, "off"),
     ],
 )
-def test_the_choice_is_applied_and_named(
+def test_choice_is_applied_and_returned(
     monkeypatch: pytest.MonkeyPatch,
     choice: str,
-    processor_has_it: bool,
+    has_bfloat16: bool,
     chosen: str,
 ):
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: processor_has_it)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has_bfloat16)
     assert precision.set_mixed_precision(choice) == chosen
     assert tf.config.optimizer.get_experimental_options()[OPTION] is (chosen == "bfloat16")
 
 
-def test_tensorflow_is_told_only_when_the_choice_changes(monkeypatch: pytest.MonkeyPatch):
-    """Each call of TensorFlow's switch empties its caches."""
-    told: list[dict[str, bool]] = []
-    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", told.append)
+def test_tensorflow_is_set_only_if_the_choice_changes(monkeypatch: pytest.MonkeyPatch):
+    # Each call of TensorFlow's switch empties its caches.
+    applied: list[dict[str, bool]] = []
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", applied.append)
     for choice in ("off", "off", "bfloat16", "bfloat16", "off"):
         precision.set_mixed_precision(choice)
-    assert [options[OPTION] for options in told] == [False, True, False]
+    assert [options[OPTION] for options in applied] == [False, True, False]
 
 
-def test_another_choice_is_refused():
+def test_unknown_choice_raises_value_error():
     with pytest.raises(
         ValueError, match=r"unknown --mixed_precision=float16\. Known: auto, off, bfloat16\."
     ):
@@ -64,7 +66,7 @@ def test_another_choice_is_refused():
         (None, False),
     ],
 )
-def test_the_processor_decides_what_auto_means(
+def test_auto_means_bfloat16_only_if_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch,
     flags: str | None,
     expected: bool,

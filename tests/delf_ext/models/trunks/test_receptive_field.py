@@ -183,7 +183,7 @@ LAYERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-@given(st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=3), st.integers(24, 27))
+@given(st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=3), st.integers(48, 51))
 def test_fields_of_any_chain_of_layers_equal_what_impulses_reach(names: list[str], size_px: int):
     def layers(x: tf.Tensor) -> tf.Tensor:
         for name in names:

@@ -1,4 +1,4 @@
-"""Trunks against TF-Slim's own builders (names, values) and against ResNet-50 written out in tf.nn (layouts)."""
+"""Test trunks against TF-Slim's builders (names, values) and ResNet-50 in tf.nn (layouts)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_resnet50_has_the_variables_of_the_published_checkpoint(
     resnet50: SlimTrunk,
     resnet50_tensors: dict[str, np.ndarray],
 ):
-    """Golden: resnet_v1_50.ckpt holds 53 convolutions, each with weights and four batch norm vectors; logits apart."""
+    # resnet_v1_50.ckpt has 53 convolutions, each with weights and four batch norm vectors.
     names = names_of(resnet50)
     assert len(resnet50.variables) == len(names) == 53 * 5 == 265
     assert names >= {
@@ -81,7 +81,7 @@ def test_resnet50_has_the_variables_of_the_published_checkpoint(
     }
 
 
-def test_each_layout_computes_what_plain_arithmetic_computes(
+def test_each_layout_equals_plain_tf_nn(
     twins: ModuleType, layout: str, endpoints, resnet50_tensors, images: np.ndarray
 ):
     expected, _ = twins.slim_forward(resnet50_tensors, images - np.float32(MEANS[layout]), layout)
@@ -89,8 +89,8 @@ def test_each_layout_computes_what_plain_arithmetic_computes(
     assert twins.relative_difference(endpoints["resnet_v1_50/block4"], expected) < 1e-4
 
 
-def test_layouts_differ_in_where_resolution_is_lost(layout: str, endpoints):
-    """At 64 px: stride 8, 16, 32, 32 where it sits in a block's last unit, 4, 8, 16, 32 in v1.5."""
+def test_layouts_reduce_resolution_at_different_blocks(layout: str, endpoints):
+    # Strides are 8, 16, 32, 32 if they are in a block's last unit, and 4, 8, 16, 32 in v1.5.
     sides = [endpoints[f"resnet_v1_50/block{block}"].shape[1] for block in (1, 2, 3, 4)]
     assert sides == ([16, 8, 4, 2] if layout == "v1.5" else [8, 4, 2, 2])
     first_unit = endpoints["resnet_v1_50/block2/unit_1/bottleneck_v1"]
@@ -100,7 +100,7 @@ def test_layouts_differ_in_where_resolution_is_lost(layout: str, endpoints):
     ]
 
 
-def test_an_image_of_the_channel_means_is_zero_to_the_network(
+def test_channel_means_are_subtracted(
     twins: ModuleType, layout: str, resnet50: SlimTrunk, resnet50_tensors
 ):
     image = np.broadcast_to(np.float32(MEANS[layout]), (1, 64, 64, 3))
@@ -108,7 +108,7 @@ def test_an_image_of_the_channel_means_is_zero_to_the_network(
     assert twins.relative_difference(resnet50(image)[resnet50.endpoint].numpy(), expected) < 1e-4
 
 
-def test_224_pixels_become_7_by_7(layout: str, resnet50: SlimTrunk):
+def test_224_pixels_give_7_by_7_cells(layout: str, resnet50: SlimTrunk):
     graph = tf.function(resnet50).get_concrete_function(
         tf.TensorSpec([None, 224, 224, 3], tf.uint8)
     )
@@ -118,7 +118,7 @@ def test_224_pixels_become_7_by_7(layout: str, resnet50: SlimTrunk):
     )
 
 
-def test_whole_numbers_and_floats_are_the_same_image(images: np.ndarray):
+def test_uint8_and_float_images_give_the_same_features(images: np.ndarray):
     backbone = built("resnet_v1_50/block1")
     found = backbone(images.astype(np.uint8))[backbone.endpoint]
     assert np.array_equal(found, backbone(images)[backbone.endpoint])
@@ -127,7 +127,7 @@ def test_whole_numbers_and_floats_are_the_same_image(images: np.ndarray):
 @pytest.mark.parametrize(
     ("layer", "without"), [("block2", "block3"), ("block2/unit_3/bottleneck_v1", "unit_4")]
 )
-def test_a_trunk_ends_at_its_end_point_whatever_ran_before(
+def test_trunk_ends_at_its_end_point_after_other_networks_ran(
     resnet50: SlimTrunk,
     endpoints,
     layout: str,
@@ -136,7 +136,7 @@ def test_a_trunk_ends_at_its_end_point_whatever_ran_before(
     layer: str,
     without: str,
 ):
-    """TF-Slim's own loop would list the end points of every network that ran eagerly before it."""
+    # TF-Slim's own loop also lists the end points of networks that ran eagerly before.
     short = built(f"resnet_v1_50/{layer}", layout=layout)
     assign(short, resnet50_tensors)
     found = short(images)
@@ -152,7 +152,7 @@ def test_a_trunk_ends_at_its_end_point_whatever_ran_before(
 
 
 def build_with_tf_slim(backbone: str, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """TF-Slim's own function for the network, in a TF1 graph: layer -> feature map."""
+    """Build a network with TF-Slim's own function in a TF1 graph; return layer -> feature map."""
     if backbone == "inception_v3":
         normalizer = {
             "normalizer_fn": slim.batch_norm,
@@ -175,10 +175,9 @@ def build_with_tf_slim(backbone: str, images: tf.Tensor) -> dict[str, tf.Tensor]
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_names_and_shapes_are_those_of_tf_slim(name: str):
-    size_px = (
-        224 if name == "vgg_16" else 96
-    )  # TF-Slim's VGG has fully connected layers, which need 224
+def test_names_and_shapes_equal_tf_slims(name: str):
+    # TF-Slim's VGG has fully connected layers, which need 224 pixels.
+    size_px = 224 if name == "vgg_16" else 96
     with tf.Graph().as_default():
         expected = build_with_tf_slim(
             name, tf.compat.v1.placeholder(tf.float32, [1, size_px, size_px, 3])
@@ -207,14 +206,14 @@ def test_names_and_shapes_are_those_of_tf_slim(name: str):
 
 
 def _tf_slim_name(network: str, layer: str) -> str:
-    """TF-Slim lists each of VGG's convolutions; a block of them ends with its last."""
+    """Return TF-Slim's name of a layer; it lists each convolution of a VGG block."""
     if network == "vgg_16" and layer.startswith("conv"):
         return f"{layer}_{2 if layer in ('conv1', 'conv2') else 3}"
     return layer
 
 
 @pytest.mark.parametrize("name", ["resnet_v2_50", "inception_v3"])
-def test_the_scaled_networks_compute_what_tf_slim_computes(name: str):
+def test_networks_with_scaled_input_equal_tf_slims(name: str):
     images = np.random.default_rng(3).integers(0, 256, (1, 96, 96, 3)).astype(np.float32)
     backbone = built(name, 96)
     rng = np.random.default_rng(4)
@@ -232,7 +231,7 @@ def test_the_scaled_networks_compute_what_tf_slim_computes(name: str):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_batch_statistics_move_by_their_decay_and_not_when_frozen(images: np.ndarray):
+def test_training_changes_batch_statistics_by_their_decay(images: np.ndarray):
     backbone = built("resnet_v1_50/block1", batch_norm_decay=0.9)
     by_name = {variable.name: variable for variable in backbone.variables}
     mean, kernel = (
@@ -255,7 +254,7 @@ def test_batch_statistics_move_by_their_decay_and_not_when_frozen(images: np.nda
 @pytest.mark.parametrize(
     "name", ["resnet_v1_50/block1", "inception_v3/Conv2d_2b_3x3", "resnet_v2_50/block1"]
 )
-def test_frozen_statistics_stay_and_are_used_in_training(name: str, images: np.ndarray):
+def test_frozen_statistics_are_used_and_kept_in_training(name: str, images: np.ndarray):
     backbone = built(name, freeze_batch_norm=True)
     before = [variable.numpy() for variable in backbone.variables]
     in_training = backbone(images, training=True)[backbone.endpoint]
@@ -272,8 +271,8 @@ def test_frozen_statistics_stay_and_are_used_in_training(name: str, images: np.n
     )
 
 
-def test_weight_decay_arrives_as_losses():
-    """TF-Slim's l2_regularizer: decay * sum(w^2) / 2, on kernels only."""
+def test_losses_have_the_weight_decay():
+    # TF-Slim's l2_regularizer: decay * sum(w^2) / 2, of kernels only.
     backbone = built("resnet_v1_50/block1", weight_decay=0.5)
     kernels = [
         variable.numpy().astype(np.float64)
@@ -301,7 +300,7 @@ def test_weight_decay_arrives_as_losses():
         ("vgg_16/pool5", ("vgg_16", "pool5")),
     ],
 )
-def test_end_points_are_split(endpoint: str, expected: tuple[str, str]):
+def test_split_endpoint(endpoint: str, expected: tuple[str, str]):
     assert split_endpoint(endpoint) == expected
 
 
@@ -317,11 +316,13 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
         ),
         (
             lambda: SlimTrunk("resnet_v1_50/block5"),
-            f"unknown end point 'resnet_v1_50/block5' (--resnet_type). Known of resnet_v1_50: {RESNET_KNOWN}1.",
+            "unknown end point 'resnet_v1_50/block5' (--resnet_type). "
+            f"Known of resnet_v1_50: {RESNET_KNOWN}1.",
         ),
         (
             lambda: SlimTrunk("resnet_v1_50/block3/unit_7/bottleneck_v1"),
-            "unknown end point 'resnet_v1_50/block3/unit_7/bottleneck_v1' (--resnet_type). Known of resnet_v1_50: block1, ",
+            "unknown end point 'resnet_v1_50/block3/unit_7/bottleneck_v1' (--resnet_type). "
+            "Known of resnet_v1_50: block1, ",
         ),
         (lambda: SlimTrunk("resnet_v2_50/conv1"), f"Known of resnet_v2_50: {RESNET_KNOWN}2."),
         (
@@ -336,7 +337,9 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
         ),
     ],
 )
-def test_what_is_not_known_is_refused_with_what_is(make: Callable[[], SlimTrunk], message: str):
+def test_unknown_names_raise_value_error_listing_known_ones(
+    make: Callable[[], SlimTrunk], message: str
+):
     with pytest.raises(ValueError) as caught:
         make()
     assert message in str(caught.value)
@@ -357,7 +360,7 @@ def test_parameters_are_grouped_by_block(endpoint: str, name: str, group: str):
     assert SlimTrunk(endpoint).parameter_group(name) == group
 
 
-def test_a_trunk_cannot_be_split_yet():
+def test_split_raises_usage_error():
     message = r"^TF-Slim trunks cannot be split at an end point yet: leave Head\.after empty\.$"
     with pytest.raises(UsageError, match=message):
         SlimTrunk().split("block1")
