@@ -10,7 +10,7 @@ from delf_ext.evaluation.metrics import summarize
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built
+from delf_ext.recipes.part import NotBuilt, Part
 
 Evaluator = Callable[[EmbedsImages | Ensemble], Iterator[tuple[str, float]]]
 """Takes a model and yields (name, value) of each metric."""
@@ -32,9 +32,9 @@ def build_evaluator(
         A function from a model to its metrics.
 
     Raises:
-        UsageError: if no evaluator exists for this task yet.
+        NotBuilt: if no evaluator exists for this task yet.
     """
-    raise not_built(config, build_evaluator)
+    raise NotBuilt(config, build_evaluator)
 
 
 @build_evaluator.register(schema.Retrieval)

@@ -11,13 +11,24 @@ from delf_ext.losses.pairs import pair_similarity, pair_squared_error
 from delf_ext.losses.softmax import softmax_cross_entropy
 from delf_ext.losses.triplet import build_triplet
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built
+from delf_ext.recipes.part import NotBuilt, Part
 
 
 @singledispatch
 def build_loss(config: Part, head: str) -> Loss:
-    """Build a loss that reads the head of this name; raise UsageError if it is not built yet."""
-    raise not_built(config, build_loss)
+    """Build a loss of a recipe.
+
+    Args:
+        config: a loss record.
+        head: name of the head that the loss reads.
+
+    Returns:
+        The loss.
+
+    Raises:
+        NotBuilt: the loss is not built yet.
+    """
+    raise NotBuilt(config, build_loss)
 
 
 build_loss.register(schema.SoftmaxCrossEntropy, on_head(softmax_cross_entropy))

@@ -1,7 +1,6 @@
 """Build the layers that the records of a recipe name.
 
-A new part is one class or function elsewhere, and one `register` line here. Each function raises
-UsageError for a part that is not built yet.
+A new part is one class or function elsewhere, and one `register` line here.
 """
 
 from __future__ import annotations
@@ -17,7 +16,17 @@ from delf_ext.recipes.part import NotBuilt, Part
 
 @singledispatch
 def build_pool(config: Part) -> tf.keras.layers.Layer:
-    """Return a layer (features [B, h, w, C], attention [B, h, w, 1] or None) -> [B, C]."""
+    """Build a pooling layer (features [B, h, w, C], attention [B, h, w, 1] or None) -> [B, C].
+
+    Args:
+        config: a pooling record.
+
+    Returns:
+        The layer.
+
+    Raises:
+        NotBuilt: the pooling is not built yet.
+    """
     raise NotBuilt(config, build_pool)
 
 
@@ -29,7 +38,18 @@ build_pool.register(schema.DelfAttention, pooling.DelfPool)
 
 @singledispatch
 def build_neck(config: Part, name: str) -> tf.keras.layers.Layer:
-    """Return a layer [B, d] -> [B, e]."""
+    """Build a layer [B, d] -> [B, e] between pooling and embedding.
+
+    Args:
+        config: a neck record.
+        name: of the layer.
+
+    Returns:
+        The layer.
+
+    Raises:
+        NotBuilt: the neck is not built yet.
+    """
     raise NotBuilt(config, build_neck)
 
 
@@ -39,7 +59,18 @@ build_neck.register(schema.LayerNorm, necks.layer_norm)
 
 @singledispatch
 def build_classifier(config: Part, num_classes: int) -> tf.keras.layers.Layer:
-    """Return a layer [B, d] -> [B, C]."""
+    """Build a classifier [B, d] -> [B, C].
+
+    Args:
+        config: a classifier record.
+        num_classes: C.
+
+    Returns:
+        The layer.
+
+    Raises:
+        NotBuilt: the classifier is not built yet.
+    """
     raise NotBuilt(config, build_classifier)
 
 
@@ -49,5 +80,15 @@ build_classifier.register(schema.Cosine, classifiers.CosineClassifier)
 
 @singledispatch
 def build_map(config: Part) -> tf.keras.layers.Layer:
-    """Return a layer [B, h, w, C] -> [B, h, w, D]."""
+    """Build a layer [B, h, w, C] -> [B, h, w, D] that changes feature maps.
+
+    Args:
+        config: a record of such a layer.
+
+    Returns:
+        The layer.
+
+    Raises:
+        NotBuilt: the layer is not built yet.
+    """
     raise NotBuilt(config, build_map)

@@ -128,16 +128,16 @@ def snake_case(name: str) -> str:
     return "".join(words).lstrip("_")
 
 
-def not_built(part: Part, build: Any) -> UsageError:
-    """Return the error for a part that recipes can describe but `build` cannot make yet.
+class NotBuilt(UsageError):
+    """A recipe can describe this part, but the program cannot make it yet."""
 
-    Args:
-        part: the record.
-        build: a `functools.singledispatch` function over record classes.
+    def __init__(self, part: Part, build: Any) -> None:
+        """Write a message that lists the parts which can be made.
 
-    Returns:
-        The error; its message lists the parts that `build` can make.
-    """
-    kinds = [kind for kind in build.registry if issubclass(kind, Part) and kind is not Part]
-    built = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none of its kind"
-    return UsageError(f"{type(part).__name__} is not built yet. Built: {built}.")
+        Args:
+            part: the record.
+            build: a `functools.singledispatch` function over record classes.
+        """
+        kinds = [kind for kind in build.registry if issubclass(kind, Part) and kind is not Part]
+        built = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none of its kind"
+        super().__init__(f"{type(part).__name__} is not built yet. Built: {built}.")

@@ -11,14 +11,25 @@ import tensorflow as tf
 from delf_ext.config import UsageError
 from delf_ext.models.embedding_model import Parameter, in_group
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built
+from delf_ext.recipes.part import NotBuilt, Part
 from delf_ext.training.schedules import Rate, learning_rate
 
 
 @singledispatch
 def build_optimizer(config: Part, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    """Build an optimizer of a recipe; raise UsageError if it is not built yet."""
-    raise not_built(config, build_optimizer)
+    """Build an optimizer of a recipe.
+
+    Args:
+        config: an optimizer record.
+        rate: the learning rate, a number or a function of the step.
+
+    Returns:
+        The Keras optimizer.
+
+    Raises:
+        NotBuilt: the optimizer is not built yet.
+    """
+    raise NotBuilt(config, build_optimizer)
 
 
 @build_optimizer.register

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built
+from delf_ext.recipes.part import NotBuilt, Part
 
 Rate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
@@ -28,10 +28,9 @@ def build_schedule(config: Part, base: float, epochs: int, steps_per_epoch: int)
         A number, or a function of the step.
 
     Raises:
-        UsageError: if the schedule is not built yet.
+        NotBuilt: if the schedule is not built yet.
     """
-    error = not_built(config, build_schedule)
-    raise error
+    raise NotBuilt(config, build_schedule)
 
 
 @build_schedule.register

@@ -13,7 +13,7 @@ import pytest
 from data_io import augmentation
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import Part, not_built, snake_case
+from delf_ext.recipes.part import NotBuilt, Part, snake_case
 from delf_ext.recipes.schema import Dense, Head, LossTerm, Model, PxK, Recipe, Stage, Trunk
 
 SOFTMAX = LossTerm(schema.SoftmaxCrossEntropy())
@@ -248,7 +248,7 @@ def test_snake_case(name: str, snake: str) -> None:
 def test_not_built_lists_the_parts_that_are_built() -> None:
     @singledispatch
     def build(config: Part) -> str:
-        raise not_built(config, build)
+        raise NotBuilt(config, build)
 
     with pytest.raises(UsageError) as without_parts:
         build(schema.Gem())
