@@ -167,7 +167,8 @@ def _collect(
     embeddings = [item for item in items if not isinstance(item, str)]
     if reasons and not embeddings and reasons[0] == NO_TIME_LEFT:
         raise TimeoutError(
-            f"no time left to embed the first of {len(images)} images: the time budget is too short."
+            f"no time left to embed the first of {len(images)} images: "
+            "the time budget is too short."
         )
     readable = without_skipped(images, reasons)
     return GlobalFeatures(readable.ids, np.stack(embeddings), digest), readable

@@ -64,7 +64,7 @@ class _Folding:
         )
 
     def fold(self, norm: NodeDef) -> None:
-        """Fold a batch norm into the convolution before it, if it has one of its own."""
+        """Fold a batch norm into the convolution before it, if no other node reads it."""
         convolution = self._source(norm.input[0])
         if convolution.op != "Conv2D" or self._num_readers[convolution.name] != 1:
             return
