@@ -104,7 +104,7 @@ def model_ls(args: Namespace) -> None:
 
 def model_pull(args: Namespace) -> None:
     """Copy the files of a checkpoint to a new folder."""
-    model = _checkpoint_folder(args) / "model"
+    model = store.find_checkpoint(args.session, args.checkpoint) / "model"
     out = Path(args.path)
     if out.exists():
         raise ValueError(f"{out} exists: give the path of a new folder.")
@@ -116,7 +116,7 @@ def model_pull(args: Namespace) -> None:
 
 def model_rm(args: Namespace) -> None:
     """Delete a checkpoint."""
-    runner.delete_folder(_checkpoint_folder(args))
+    runner.delete_folder(store.find_checkpoint(args.session, args.checkpoint))
     print(f"Checkpoint {args.checkpoint} of {args.session} deleted.")
 
 
@@ -195,12 +195,8 @@ def _split(args: str) -> tuple[str, ...]:
 
 
 def _print_log(name: str, follow: bool) -> None:
-    runner.print_chunks(runner.read_log(name, follow))
+    log = store.existing_session(name) / "log"
+    runner.print_growing(log, lambda: follow and records.is_running(name))
     state = records.read_state(name)
     if follow and state.status != "exited":
         print(f"Session {name} {state.status}. {state.reason}".rstrip(), file=sys.stderr)
-
-
-def _checkpoint_folder(args: Namespace) -> Path:
-    checkpoint = store.find_checkpoint(args.session, args.checkpoint)
-    return store.checkpoint_folder(args.session, checkpoint)

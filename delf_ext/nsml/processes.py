@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -27,6 +27,8 @@ LOG_BYTES = 64 * 2**20
 GRACE_S = 10.0
 # End of the output that is searched for the reason of a failure.
 TAIL_BYTES = 16 * 2**10
+# A traceback; its group is the first line that is neither empty nor indented.
+TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n|\n)*(\S.*)")
 # Likely reasons of a signal. A full disk sends SIGBUS to processes with memory-mapped files.
 LIKELY_REASONS: dict[int, str] = {
     signal.SIGKILL: "out of memory?",
@@ -38,19 +40,16 @@ PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a process ended.
 
     Attributes:
         exit_code: exit code, or -N if signal N ended the process.
-        timed_out: whether it was killed at the time limit.
-        reason: why it failed, in one line, or "".
+        reason: why it failed, in one line; "" if it did not fail.
         seconds: run time.
     """
 
     exit_code: int
-    timed_out: bool
     reason: str
     seconds: float
 
@@ -60,7 +59,7 @@ def watch(
     cwd: str | Path,
     env: Mapping[str, str],
     log_path: str | Path,
-    limit_s: float = math.inf,
+    limit_s: float | None = None,
 ) -> Outcome:
     """Run a command, append its output to a log, and end all processes that it started.
 
@@ -73,7 +72,7 @@ def watch(
         cwd: working directory.
         env: environment variables.
         log_path: file to append the output to.
-        limit_s: seconds after which the command is killed.
+        limit_s: seconds after which the command is killed; None for no limit.
 
     Returns:
         How the command ended.
@@ -83,11 +82,11 @@ def watch(
         KeyboardInterrupt: This process was interrupted. The command was asked to end (SIGTERM) and
             has ended: it was killed after GRACE_S.
     """
-    spared = _children()
+    spared = set(_descendants(()))
     # Orphans of the command become children of this process.
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     tail = bytearray()
-    timed_out = False
+    reason = ""
     with open(log_path, "ab", buffering=0) as log:
         process = subprocess.Popen(
             command,
@@ -104,9 +103,9 @@ def watch(
         begun = time.monotonic()
         try:
             drain.start()
-            process.wait(None if limit_s == math.inf else max(0.0, limit_s))
+            process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            timed_out = True
+            reason = f"not finished at the limit of {limit_s:g} s"
         except KeyboardInterrupt:
             with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -118,10 +117,8 @@ def watch(
             process.wait()
             # The pipe is closed now, unless a process escaped on a system other than Linux.
             drain.join(GRACE_S)
-    reason = _reason(process.returncode, bytes(tail))
-    if timed_out:
-        reason = f"not finished at the limit of {limit_s:g} s"
-    return Outcome(process.returncode, timed_out, reason, seconds)
+    exit_code = process.returncode
+    return Outcome(exit_code, reason or _reason(exit_code, tail), seconds)
 
 
 def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
@@ -141,7 +138,7 @@ def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
             num_free -= len(chunk)
 
 
-def _reason(exit_code: int, tail: bytes) -> str:
+def _reason(exit_code: int, tail: bytearray) -> str:
     """Return the last exception, else the last line of the output, else the exit code."""
     if exit_code == 0:
         return ""
@@ -149,52 +146,36 @@ def _reason(exit_code: int, tail: bytes) -> str:
         description = LIKELY_REASONS.get(-exit_code, signal.strsignal(-exit_code))
         return f"signal {-exit_code} ({description})"
     text = tail.decode("utf-8", "replace")
-    _, traceback, after = text.rpartition("Traceback (most recent call last):\n")
-    if traceback:
-        for line in after.splitlines():
-            if line.strip() and not line.startswith(" "):
-                return printable(line[:500])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:500]) if lines else f"exit code {exit_code}"
+    reasons = TRACEBACK.findall(text) or lines or [f"exit code {exit_code}"]
+    return printable(reasons[-1][:500])
 
 
-def _end_all(leader: int, spared: Iterable[psutil.Process]) -> None:
+def _end_all(leader: int, spared: Collection[psutil.Process]) -> None:
     """Kill the leader's process group and all descendants of this process except `spared`."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     give_up = time.monotonic() + GRACE_S
+    is_any_alive = True
     # Repeat, because a process may fork while the others are killed.
-    while (left := _descendants(spared)) and time.monotonic() < give_up:
-        for process in left:
+    while is_any_alive and time.monotonic() < give_up:
+        is_any_alive = False
+        for process in _descendants(spared):
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    process.kill()
+                    is_any_alive = True
         time.sleep(0.01)
 
 
-def _descendants(spared: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return the living descendants of this process, without `spared` and their descendants."""
-    descendants = []
-    for child in _children():
-        if child not in spared:
-            descendants += [child, *_children(child, recursive=True)]
-    return [process for process in descendants if _is_alive(process)]
-
-
-def _children(
-    process: psutil.Process | None = None, recursive: bool = False
-) -> list[psutil.Process]:
-    """Return the children of a process (default: this one); none on a system without /proc."""
-    try:
-        return (process or psutil.Process()).children(recursive)
-    except (psutil.Error, OSError):
-        return []
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+def _descendants(spared: Collection[psutil.Process]) -> Iterator[psutil.Process]:
+    """Yield the descendants of this process, without children in `spared` and their descendants."""
+    # psutil lists no processes on a system without /proc.
+    with contextlib.suppress(psutil.Error, OSError):
+        for child in psutil.Process().children():
+            if child not in spared:
+                yield child
+                yield from child.children(recursive=True)
 
 
 def _die_with(watcher: int) -> None:

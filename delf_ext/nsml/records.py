@@ -68,14 +68,11 @@ class State:
     reason: str = ""
 
 
-def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Session:
+def create(template: Session) -> Session:
     """Create a session with the next free number of its data set.
 
     Args:
-        dataset: name of the data set.
-        entry: file or package to run.
-        args: arguments of the entry.
-        **others: further fields of `Session`.
+        template: how to start the session. Its name and time are not used.
 
     Returns:
         The new session, with status "starting".
@@ -83,9 +80,9 @@ def create(dataset: str, entry: str, args: tuple[str, ...], **others: Any) -> Se
     Raises:
         OSError: The disk is full. No part of the session is then left.
     """
-    folder = next_folder(home() / "sessions" / user() / checked(dataset, "data set"))
-    name = f"{user()}/{dataset}/{folder.name}"
-    session = Session(name, dataset, entry, args, created=time.time(), **others)
+    folder = next_folder(home() / "sessions" / user() / checked(template.dataset, "data set"))
+    name = f"{user()}/{template.dataset}/{folder.name}"
+    session = replace(template, name=name, created=time.time())
     try:
         write_json(folder / "session.json", asdict(session))
         write_state(name, State())

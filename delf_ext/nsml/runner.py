@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -49,10 +49,8 @@ def run(
         ValueError: There is no such data set or entry; nothing is created then.
         OSError: The disk is full.
     """
-    datasets.existing(dataset)
     entry = os.path.relpath(entry or ".")
-    files = snapshot.code_files(Path.cwd(), entry)
-    return _begin(records.create(dataset, entry, args, gpus=gpus, memo=memo), Path.cwd(), files)
+    return _begin(Session("", dataset, entry, args, gpus, memo), Path.cwd())
 
 
 def fork(
@@ -73,20 +71,15 @@ def fork(
         ValueError: The session, its checkpoint or its data set does not exist.
     """
     parent = records.read_session(name)
-    checkpoint = store.find_checkpoint(name, checkpoint)
-    datasets.existing(parent.dataset)
-    code = store.session_folder(name) / "code"
-    files = snapshot.code_files(code, parent.entry)
-    session = records.create(
-        parent.dataset,
-        parent.entry,
-        (*parent.args, *args),
+    checkpoint = store.find_checkpoint(name, checkpoint).name
+    session = replace(
+        parent,
+        args=(*parent.args, *args),
         gpus=parent.gpus if gpus is None else gpus,
-        memo=parent.memo,
         parent=parent.name,
         checkpoint=checkpoint,
     )
-    return _begin(session, code, files)
+    return _begin(session, store.session_folder(name) / "code")
 
 
 def resume(name: str, checkpoint: str = "") -> str:
@@ -103,7 +96,7 @@ def resume(name: str, checkpoint: str = "") -> str:
         ValueError: The session or checkpoint does not exist, or the session still runs.
     """
     session = records.read_session(name)
-    checkpoint = store.find_checkpoint(name, checkpoint)
+    checkpoint = store.find_checkpoint(name, checkpoint).name
     datasets.existing(session.dataset)
     with _locked_log(name) as log:
         records.write_state(name, State())
@@ -157,52 +150,25 @@ def delete_folder(folder: Path) -> None:
     shutil.rmtree(hidden)
 
 
-def read_log(name: str, follow: bool = False) -> Iterator[bytes]:
-    """Return the log of a session in chunks.
-
-    Args:
-        name: name of the session.
-        follow: continue with new output until the session ends.
-
-    Returns:
-        Iterator over chunks.
-
-    Raises:
-        ValueError: There is no such session.
-    """
-    log = store.existing_session(name) / "log"
-    return read_growing(log, lambda: follow and records.is_running(name))
-
-
-def read_growing(path: Path, is_growing: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield the content of a file in chunks, with what is appended as long as `is_growing()`.
-
-    Args:
-        path: file to read.
-        is_growing: whether more may be appended.
-
-    Yields:
-        Chunks of the file.
-    """
+def print_growing(path: Path, is_growing: Callable[[], bool]) -> None:
+    """Print a file, and what is appended to it as long as `is_growing()`."""
     with open(path, "rb") as file:
         while True:
             # Ask before reading, so that the last read gets everything.
             growing = is_growing()
             while chunk := file.read(2**16):
-                yield chunk
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
             if not growing:
                 return
             time.sleep(4 * POLL_S)
 
 
-def print_chunks(chunks: Iterable[bytes]) -> None:
-    """Print the chunks of a log."""
-    for chunk in chunks:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-
-
-def _begin(session: Session, source: Path, files: list[Path]) -> Session:
+def _begin(session: Session, source: Path) -> Session:
+    """Create a session like `session` and start it with the code in `source`."""
+    datasets.existing(session.dataset)
+    files = snapshot.code_files(source, session.entry)
+    session = records.create(session)
     folder = store.session_folder(session.name)
     with _locked_log(session.name) as log:
         try:

@@ -97,8 +97,7 @@ def load(
     """
     if not IS_ON_NSML:
         return
-    session = session or SESSION_NAME
-    folder = store.checkpoint_folder(session, store.find_checkpoint(session, str(iteration)))
+    folder = store.find_checkpoint(session or SESSION_NAME, str(iteration))
     checkpoints.read(folder / "model", load_fn or _function("load"))
 
 

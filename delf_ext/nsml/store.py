@@ -177,15 +177,15 @@ def checkpoint_names(session: str) -> list[str]:
     return [path.parent.name for path in notes if NAME.fullmatch(path.parent.name)]
 
 
-def find_checkpoint(session: str, checkpoint: str = "") -> str:
-    """Return the name of a checkpoint that exists.
+def find_checkpoint(session: str, checkpoint: str = "") -> Path:
+    """Return the folder of a checkpoint that exists.
 
     Args:
         session: name of the session.
         checkpoint: name of the checkpoint; the newest one by default.
 
     Returns:
-        Name of the checkpoint.
+        Path in the store; its last part is the name of the checkpoint.
 
     Raises:
         ValueError: There is no such session or checkpoint.
@@ -196,4 +196,4 @@ def find_checkpoint(session: str, checkpoint: str = "") -> str:
         raise ValueError(f"{session} has saved no checkpoint.")
     if checkpoint and checkpoint not in names:
         raise ValueError(f"{session} has no checkpoint {checkpoint!r}. It has: {', '.join(names)}.")
-    return checkpoint or names[-1]
+    return checkpoint_folder(session, checkpoint or names[-1])

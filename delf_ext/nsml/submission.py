@@ -15,13 +15,14 @@ from pathlib import Path
 
 from data_io.artifacts import digest_of, read_json, write_json
 from data_io.datasets import DataSet, load_dataset
+from data_io.records import Ranking
 from delf_ext.config import UsageError
 from delf_ext.nsml import records, snapshot, store
 from delf_ext.nsml.answers import ranking_from_answer, score
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.processes import Outcome, watch
 from delf_ext.nsml.records import Session
-from delf_ext.nsml.runner import print_chunks, read_growing
+from delf_ext.nsml.runner import print_growing
 from delf_ext.nsml.supervisor import environment
 
 # The time limit of the hackathon.
@@ -94,7 +95,7 @@ def submit(
     if not 0 < limit_s < math.inf:
         raise UsageError(f"--limit must be a number of seconds above 0. Received {limit_s:g}.")
     submitting = records.read_session(session)
-    checkpoint = store.find_checkpoint(session, checkpoint)
+    checkpoint_folder = store.find_checkpoint(session, checkpoint)
     data = load_dataset(existing(submitting.dataset))
     labels = answers_of(submitting.dataset)
     if not len(data.query) or not len(data.gallery):
@@ -104,11 +105,21 @@ def submit(
         )
     folder = store.next_folder(store.session_folder(session) / "submissions")
     submitted = time.time()
-    outcome = _run(submitting, checkpoint, folder, limit_s, verbose)
-    status, reason, metrics = _judge(outcome, folder / "answer.json", data, {} if test else labels)
+    outcome = _run(submitting, checkpoint_folder, folder, limit_s, verbose)
+    reason = ""
+    metrics = {}
+    try:
+        ranking = _ranking(outcome, folder / "answer.json", data)
+        if labels and not test:
+            metrics = score(ranking, labels)
+        status = "scored" if metrics else "valid"
+    except (ValueError, RecursionError) as error:
+        # JSON that is nested too deeply raises a RecursionError.
+        status = "failed"
+        reason = str(error)
     result = Result(
         session=submitting.name,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_folder.name,
         number=int(folder.name),
         test=test,
         status=status,
@@ -123,15 +134,16 @@ def submit(
     return result
 
 
-def _run(session: Session, checkpoint: str, folder: Path, limit_s: float, verbose: bool) -> Outcome:
-    flags = ["--mode=test", f"--iteration={checkpoint}", "--pause=1"]
+def _run(
+    session: Session, checkpoint: Path, folder: Path, limit_s: float, verbose: bool
+) -> Outcome:
+    flags = ["--mode=test", f"--iteration={checkpoint.name}", "--pause=1"]
     command = [sys.executable, session.entry, *session.args, *flags]
-    model = store.checkpoint_folder(session.name, checkpoint) / "model"
     log = folder / "log"
     log.touch()
     printing = _printed(log) if verbose else contextlib.nullcontext()
     with _copied_code(session, folder / "code") as code, printing:
-        env = environment(session, code, model) | {
+        env = environment(session, code, checkpoint) | {
             "NSML_ANSWER": str(folder / "answer.json"),
             "NSML_TIME_LIMIT_S": str(limit_s),
             "NSML_STARTED": str(time.time()),
@@ -161,8 +173,8 @@ def _copied_code(session: Session, folder: Path) -> Iterator[Path]:
 def _printed(log: Path) -> Iterator[None]:
     """Print a file while it grows, until the end of the block."""
     ended = threading.Event()
-    chunks = read_growing(log, lambda: not ended.is_set())
-    thread = threading.Thread(target=print_chunks, args=(chunks,), daemon=True)
+    arguments = (log, lambda: not ended.is_set())
+    thread = threading.Thread(target=print_growing, args=arguments, daemon=True)
     thread.start()
     try:
         yield
@@ -171,26 +183,20 @@ def _printed(log: Path) -> Iterator[None]:
         thread.join()
 
 
-def _judge(
-    outcome: Outcome, path: Path, data: DataSet, labels: dict[str, str]
-) -> tuple[str, str, dict[str, float]]:
-    """Return status, reason and metrics of a submission."""
-    if outcome.timed_out or outcome.exit_code:
-        return "failed", outcome.reason, {}
+def _ranking(outcome: Outcome, path: Path, data: DataSet) -> Ranking:
+    """Return the answer of a submission as a ranking.
+
+    Raises:
+        ValueError: The submission failed, or its answer breaks the contract.
+    """
+    if outcome.reason:
+        raise ValueError(outcome.reason)
     if not path.is_file():
-        return "failed", NO_ANSWER, {}
+        raise ValueError(NO_ANSWER)
     num_bytes = path.stat().st_size
     if num_bytes > MAX_ANSWER_BYTES:
-        reason = (
+        raise ValueError(
             f"the answer has {num_bytes / 2**30:.1f} GB; at most 2 GB are allowed: "
             "shorten its lists of references."
         )
-        return "failed", reason, {}
-    try:
-        ranking = ranking_from_answer(read_json(path), data.query.ids, data.gallery.ids)
-        if labels:
-            return "scored", "", score(ranking, labels)
-        return "valid", "", {}
-    except (ValueError, RecursionError) as error:
-        # JSON that is nested too deeply raises a RecursionError.
-        return "failed", str(error), {}
+    return ranking_from_answer(read_json(path), data.query.ids, data.gallery.ids)

@@ -21,13 +21,13 @@ from delf_ext.nsml.records import Session, State
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
 
 
-def environment(session: Session, code: Path, model: Path | None = None) -> dict[str, str]:
+def environment(session: Session, code: Path, checkpoint: Path | None = None) -> dict[str, str]:
     """Return the environment variables of a session's process.
 
     Args:
         session: the session.
         code: working directory of the process.
-        model: folder of the checkpoint that it starts from.
+        checkpoint: folder of the checkpoint that it starts from.
 
     Returns:
         Variables of this process, without those of a session around it, and of the new session.
@@ -50,8 +50,8 @@ def environment(session: Session, code: Path, model: Path | None = None) -> dict
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
     }
-    if model:
-        variables["NSML_CHECKPOINT_DIR"] = str(model)
+    if checkpoint:
+        variables["NSML_CHECKPOINT_DIR"] = str(checkpoint / "model")
     return variables
 
 
@@ -67,16 +67,19 @@ def supervise(name: str, checkpoint: str = "") -> State:
     """
     session = records.read_session(name)
     folder = store.session_folder(name)
-    owner = name if checkpoint else session.parent
-    checkpoint = checkpoint or session.checkpoint
-    model = store.checkpoint_folder(owner, checkpoint) / "model" if checkpoint else None
-    flags = ["--pause=1", f"--iteration={checkpoint}"] if checkpoint else []
-    command = [sys.executable, session.entry, *session.args, *flags]
+    command = [sys.executable, session.entry, *session.args]
+    start = None
+    if checkpoint:
+        start = store.checkpoint_folder(name, checkpoint)
+    elif session.parent:
+        start = store.checkpoint_folder(session.parent, session.checkpoint)
+    if start:
+        command += ["--pause=1", f"--iteration={start.name}"]
     code = folder / "code"
     state = State("running", os.getpid(), time.time())
     records.write_state(name, state)
     try:
-        outcome = watch(command, code, environment(session, code, model), folder / "log")
+        outcome = watch(command, code, environment(session, code, start), folder / "log")
         status = "failed" if outcome.exit_code else "exited"
         state = replace(state, status=status, exit_code=outcome.exit_code, reason=outcome.reason)
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ def nsml(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> s
 
 
 def add_session(state: State, *args: str, **others: Any) -> str:
-    name = records.create("toy", "main.py", args, **others).name
+    name = records.create(records.Session("", "toy", "main.py", args, **others)).name
     records.write_state(name, state)
     (store.session_folder(name) / "log").write_text("line 1\nline 2\n")
     return name

@@ -281,7 +281,7 @@ def test_second_of_two_pushes_at_once_fails(
 def test_data_set_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
     source = challenge(tmp_path / "source")
     push("own", source)
-    session = records.create("own", "main.py", ())
+    session = records.create(records.Session("", "own", "main.py", ()))
     with open(store.session_folder(session.name) / "log", "ab") as log:
         # The supervisor of a running session holds this lock.
         fcntl.flock(log, fcntl.LOCK_EX)

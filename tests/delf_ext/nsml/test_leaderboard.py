@@ -24,7 +24,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MANDOO_USER", "you")
     store.dataset_folder("products").mkdir(parents=True)
     write_text(store.answers_file("products"), "id,label\nquery_0,a\nrefer_0,a\n")
-    return records.create("products", "main.py", ()).name
+    return records.create(records.Session("", "products", "main.py", ())).name
 
 
 def record(
@@ -52,7 +52,7 @@ def record(
 
 
 def test_board_sorts_by_map_then_recall_then_time(session: str) -> None:
-    other = records.create("products", "main.py", ()).name
+    other = records.create(records.Session("", "products", "main.py", ())).name
     fourth = record(session, 1, 0.5, 0.5)
     first = record(session, 2, 0.9, 0.1)
     third = record(other, 3, 0.5, 0.5)

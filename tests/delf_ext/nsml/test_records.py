@@ -19,12 +19,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new_session(dataset: str = "ir_ph1_v2") -> records.Session:
-    return records.create(dataset, "dual_main.py", ("--epochs=1",))
+    return records.create(records.Session("", dataset, "dual_main.py", ("--epochs=1",)))
 
 
 def test_read_session_returns_what_create_wrote() -> None:
     session = records.create(
-        "ir_ph1_v2", "main.py", ("--lr", "0.1"), gpus=2, memo="a try", parent="you/ir_ph1_v2/7"
+        records.Session(
+            "",
+            "ir_ph1_v2",
+            "main.py",
+            ("--lr", "0.1"),
+            gpus=2,
+            memo="a try",
+            parent="you/ir_ph1_v2/7",
+        )
     )
     assert session.name == "you/ir_ph1_v2/1" and session.created > 0
     assert records.read_session(session.name) == session

@@ -36,7 +36,12 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def log_at_end(name: str) -> str:
-    return b"".join(runner.read_log(name, follow=True)).decode()
+    assert eventually(lambda: not records.is_running(name))
+    return log_of(name)
+
+
+def log_of(name: str) -> str:
+    return (store.session_folder(name) / "log").read_text()
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -50,8 +55,8 @@ def running(code: str = RUN_FOREVER) -> tuple[str, int]:
     """Start a session that does not end; return its name and the process id of its entry."""
     Path("main.py").write_text(code)
     name = runner.run("toy", "main.py").name
-    assert eventually(lambda: b"\n" in b"".join(runner.read_log(name)))
-    return name, int(b"".join(runner.read_log(name)).split()[1])
+    assert eventually(lambda: "\n" in log_of(name))
+    return name, int(log_of(name).split()[1])
 
 
 def add_checkpoint(session: str, *names: str) -> None:
@@ -207,9 +212,12 @@ def test_resume_refuses_a_running_session(code: Path) -> None:
 
 
 def test_error_for_a_missing_checkpoint_lists_the_others(code: Path) -> None:
-    first, second = (records.create("toy", "main.py", ()).name for _ in range(2))
+    first, second = (
+        records.create(records.Session("", "toy", "main.py", ())).name for _ in range(2)
+    )
     add_checkpoint(first, "10", "20")
-    assert store.find_checkpoint(first) == "20" and store.find_checkpoint(first, "10") == "10"
+    assert store.find_checkpoint(first) == store.checkpoint_folder(first, "20")
+    assert store.find_checkpoint(first, "10") == store.checkpoint_folder(first, "10")
     for use in (runner.fork, runner.resume, store.find_checkpoint):
         with pytest.raises(ValueError, match=rf"{first} has no checkpoint '30'. It has: 10, 20."):
             use(first, "30")

@@ -51,7 +51,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         (dataset / "test" / "test_data" / kind).mkdir(parents=True)
         for name in (*names, ".hidden"):
             (dataset / "test" / "test_data" / kind / f"{name}.jpg").touch()
-    name = records.create("ir_ph1_v2", "main.py", ()).name
+    name = records.create(records.Session("", "ir_ph1_v2", "main.py", ())).name
     above = store.session_folder(name) / "checkpoints"
     checkpoints.write(above, "7", lambda folder: Path(folder, "model").write_text("of 7"), {})
     variables = {

@@ -16,7 +16,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new_session(dataset: str = "ir_ph1_v2") -> records.Session:
-    return records.create(dataset, "dual_main.py", ("--epochs=1",))
+    return records.create(records.Session("", dataset, "dual_main.py", ("--epochs=1",)))
 
 
 def test_session_names_are_sorted_by_number(home: Path) -> None:

@@ -62,7 +62,7 @@ def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) ->
             lines = ["id,label", *map(",".join, LABELS.items())]
             (tmp_path / "products" / "test" / "test_labels.csv").write_text("\n".join(lines))
         datasets.push("products", tmp_path / "products", overwrite=True)
-        name = records.create("products", "main.py", ("--lr=0.1",)).name
+        name = records.create(records.Session("", "products", "main.py", ("--lr=0.1",))).name
         code = store.session_folder(name) / "code"
         code.mkdir()
         (code / "main.py").write_text(HEAD + infer + tail)
@@ -109,7 +109,7 @@ def test_process_gets_command_and_environment(
         command: list[str], cwd: Path, env: dict[str, str], log_path: Path, limit_s: float
     ) -> submission.Outcome:
         call.update(env, command=command, cwd=cwd, limit_s=limit_s)
-        return submission.Outcome(0, False, "", 1.0)
+        return submission.Outcome(0, "", 1.0)
 
     monkeypatch.setattr(submission, "watch", watch)
     name = make_session()

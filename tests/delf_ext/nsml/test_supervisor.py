@@ -27,9 +27,8 @@ def test_environment_describes_the_session(tmp_path: Path, monkeypatch: pytest.M
     shim, code, mine, ours = env["PYTHONPATH"].split(os.pathsep)
     assert Path(shim, "nsml.py").is_file() and Path(ours, "delf_ext").is_dir()
     assert (code, mine) == (str(tmp_path / "code"), "mine")
-    assert supervisor.environment(session, tmp_path, tmp_path / "model")[
-        "NSML_CHECKPOINT_DIR"
-    ] == str(tmp_path / "model")
+    env = supervisor.environment(session, tmp_path, tmp_path / "20")
+    assert env["NSML_CHECKPOINT_DIR"] == str(tmp_path / "20/model")
     assert (
         supervisor.environment(records.Session("you/toy/1", "toy", "main.py", ()), tmp_path)[
             "CUDA_VISIBLE_DEVICES"
@@ -42,7 +41,7 @@ def test_supervise_writes_the_state_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path))
-    name = records.create("toy", "main.py", ()).name
+    name = records.create(records.Session("", "toy", "main.py", ())).name
     (store.session_folder(name) / "code").mkdir()
     (store.session_folder(name) / "code/main.py").write_text(
         "raise OSError(28, 'No space left on device')"
