@@ -1,4 +1,4 @@
-"""`python -m baseline_keras --data=PATH`: train the official baseline."""
+"""Train the official baseline with `python -m baseline_keras --data=PATH`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from baseline_keras import binding
 EXAMPLES = """examples:
   python -m baseline_keras --data=photos --epochs=100 --run_dir=runs/baseline
   python -m baseline_keras --data=products.csv --image_size=96 --epochs=10 --run_dir=runs/small
-  python -m baseline_keras --data=photos --run_dir=runs/baseline --resume     continue a run that was stopped
-  nsml run -d ir_ph1_v2 -e baseline_keras --args "--epochs=5"                 on NSML, which says where the data lie
+  python -m baseline_keras --data=photos --run_dir=runs/baseline --resume
+      continue a run that was stopped
+  nsml run -d ir_ph1_v2 -e baseline_keras --args "--epochs=5"
+      train on NSML, which sets the path of the data
 
-The run directory then holds recipe.json, facts.json, metrics/training.json, events for TensorBoard and checkpoint/;
-`mandoo evaluate --run_dir=...` measures it."""
+The run directory will hold recipe.json, facts.json, metrics/training.json, checkpoint/ and events
+for TensorBoard. `mandoo evaluate --run_dir=...` measures the trained model."""
+DATA_HELP = (
+    "class folders, a CSV file with path,label,split[,group], the challenge's tree or the "
+    "Grocery Store tree (default on NSML: the session's data set)"
+)
 
 
 def positive(text: str) -> int:
+    """Parse a flag's value that must be at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1. Received {text}.")
@@ -26,118 +33,98 @@ def positive(text: str) -> int:
 
 
 def seed_number(text: str) -> int:
+    """Parse a seed, which NumPy limits to 32 bits."""
     value = int(text)
     if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must lie in 0..2**32-1. Received {text}.")
+        raise argparse.ArgumentTypeError(f"must be 0 to 2**32-1. Received {text}.")
     return value
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m baseline_keras",
-        description="The challenge's official Keras baseline: a small classifier whose last dense layer is the embedding.",
+        description="Train the challenge's official Keras baseline: a small classifier. The "
+        "output of its last dense layer is the embedding.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    data_help = "class folders, a CSV path,label,split[,group], the challenge tree or the Grocery Store tree; NSML has its own"
-    parser.add_argument(
-        "--data", default=binding.DATASET_PATH or None, metavar="PATH", help=data_help
-    )
-    parser.add_argument(
-        "--run_dir",
-        default="runs/keras_baseline",
-        metavar="DIR",
-        help="where to write (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive,
-        default=100,
-        metavar="N",
-        help="times over the images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=positive,
-        default=64,
-        metavar="N",
-        help="images per step (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--image_size",
-        type=positive,
-        default=224,
-        metavar="PX",
-        help="side of the input (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=seed_number,
-        default=0,
-        metavar="N",
-        help="of weights, order, images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the run in --run_dir after its last finished epoch",
-    )
-    reserved = parser.add_argument_group("reserved by NSML")
-    reserved.add_argument(
-        "--mode", choices=("train", "test"), default="train", help="test: a submission"
-    )
-    reserved.add_argument("--iteration", default="0", help="the checkpoint that is loaded")
-    reserved.add_argument(
-        "--pause", type=int, default=0, help="1 when a checkpoint is to be loaded"
-    )
+    add = parser.add_argument
+    add("--data", default=binding.DATASET_PATH or None, metavar="PATH", help=DATA_HELP)
+    run_dir_help = "run directory to write (default: %(default)s)"
+    add("--run_dir", default="runs/keras_baseline", metavar="DIR", help=run_dir_help)
+    epochs_help = "number of epochs (default: %(default)s)"
+    add("--epochs", type=positive, default=100, metavar="N", help=epochs_help)
+    batch_help = "images per training step (default: %(default)s)"
+    add("--batch_size", type=positive, default=64, metavar="N", help=batch_help)
+    size_help = "side of the square input (default: %(default)s)"
+    add("--image_size", type=positive, default=224, metavar="PX", help=size_help)
+    seed_help = "seed of the first weights, the order and the augmentation (default: %(default)s)"
+    add("--seed", type=seed_number, default=0, metavar="N", help=seed_help)
+    resume_help = "continue the run in --run_dir after its last finished epoch"
+    add("--resume", action="store_true", help=resume_help)
+    add = parser.add_argument_group("flags that NSML sets").add_argument
+    add("--mode", choices=("train", "test"), default="train", help="test: run a submission")
+    add("--iteration", default="0", help="checkpoint to load")
+    add("--pause", type=int, default=0, help="1: load a checkpoint before the training")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 1 with one line for what the data or the disk refuse; 2 (argparse) for wrong flags; 130 when interrupted."""
+    """Train with the given flags.
+
+    Args:
+        argv: flags; None: those of the process.
+
+    Returns:
+        Exit code: 0 if it succeeded, 1 if data or disk cannot be used, 130 if interrupted.
+        Wrong flags exit with 2.
+    """
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.mode == "test" and not binding.IS_ON_NSML:
-        parser.error("--mode=test is how `nsml submit` calls a session; there is none here")
+        parser.error("--mode=test works only in a session that `nsml submit` has started")
     if not args.data and args.mode == "train":
         parser.error("the following arguments are required: --data")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or it greets with three lines on CUDA
-    from baseline_keras.session import Session
-    from baseline_keras.training import (
-        load_checked,
-        train,
-    )  # after the flags: --help must not wait for TensorFlow
-
+    # TensorFlow would print three lines about CUDA.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        session = Session(args.run_dir, args.epochs) if binding.IS_ON_NSML else None
-        if session and args.pause:
-            binding.paused(scope={"session": session})
-        if args.mode == "test":
-            return 0
-        dataset = load_checked(args.data)
-        if dataset.skipped:
-            path, reason = dataset.skipped[0]
-            print(
-                f"{len(dataset.skipped)} files left out; the first: {path}: {reason}",
-                file=sys.stderr,
-            )
-        metrics = train(
-            dataset,
-            args.run_dir,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            image_size=args.image_size,
-            seed=args.seed,
-            resume=args.resume or bool(session and args.pause),
-            session=session,
-        )
+        return _train(args)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped. Continue with --resume --run_dir={args.run_dir}", file=sys.stderr)
         return 130
+
+
+def _train(args: argparse.Namespace) -> int:
+    # Imported here, because they import TensorFlow and --help must be fast.
+    from baseline_keras.session import Session
+    from baseline_keras.training import load_checked, train
+
+    session = Session(args.run_dir, args.epochs) if binding.IS_ON_NSML else None
+    is_paused = session is not None and args.pause != 0
+    if is_paused:
+        binding.paused(scope={"session": session})
+    if args.mode == "test":
+        return 0
+    dataset = load_checked(args.data)
+    if dataset.skipped:
+        path, reason = dataset.skipped[0]
+        message = f"{len(dataset.skipped)} files skipped; the first: {path}: {reason}"
+        print(message, file=sys.stderr)
+    metrics = train(
+        dataset,
+        args.run_dir,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        image_size=args.image_size,
+        seed=args.seed,
+        resume=args.resume or is_paused,
+        session=session,
+    )
     last = f"loss {metrics['loss'][-1]:.4f}, accuracy {metrics['accuracy'][-1]:.4f}"
     print(f"{args.run_dir}: {metrics['epochs_done']} epochs, {last}.")
     return 0

@@ -1,27 +1,34 @@
-"""Training batches with the official augmentation. A row's image and label are looked up together, so they cannot part."""
+"""Build training batches with the official augmentation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from baseline_keras.network import PIXEL_SCALE
+from data_io.images import load_image
 from data_io.records import ImageList
-from data_io.stores.pixels import image_loader
 
-# The official settings. Keras' shear_range is in degrees, so 0.2 hardly shears; that is what the baseline was trained with.
+# The official settings. Keras' shear_range is in degrees, so 0.2 hardly shears. It is kept because
+# the baseline was trained with it.
 AUGMENTATION = tf.keras.preprocessing.image.ImageDataGenerator(
     rescale=PIXEL_SCALE, shear_range=0.2, zoom_range=0.2, horizontal_flip=True
 )
 
 
 def draw_transform(rng: np.random.Generator) -> dict[str, Any]:
-    """Parameters of one random transform, distributed as ImageDataGenerator.get_random_transform draws them.
+    """Draw the parameters of a random transform.
 
-    That method draws from NumPy's global generator, which would tie the result to the order in which threads run.
+    They are distributed like those of ImageDataGenerator.get_random_transform. That method draws
+    from NumPy's global generator, so its results would depend on the order of the threads.
+
+    Args:
+        rng: draws the parameters.
+
+    Returns:
+        Arguments of ImageDataGenerator.apply_transform.
     """
     zoom_rows, zoom_columns = rng.uniform(
         AUGMENTATION.zoom_range[0], AUGMENTATION.zoom_range[1], size=2
@@ -35,7 +42,15 @@ def draw_transform(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [S, S, 3] -> float32 [S, S, 3] in 0..1, sheared, zoomed and flipped at random."""
+    """Shear, zoom and flip an image at random.
+
+    Args:
+        image: uint8 [S, S, 3].
+        rng: draws the transform.
+
+    Returns:
+        float32 [S, S, 3] in 0..1.
+    """
     transformed = AUGMENTATION.apply_transform(image.astype(np.float32), draw_transform(rng))
     return AUGMENTATION.standardize(transformed).astype(np.float32)
 
@@ -48,22 +63,33 @@ def training_batches(
     seed: int,
     first_epoch: int,
     epochs: int,
-    pixel_cache: str | Path | None = None,
 ) -> tf.data.Dataset:
-    """Epochs first_epoch..epochs-1 one after the other: (float32 [B, S, S, 3] in 0..1, int64 [B]).
+    """Return the batches of the epochs `first_epoch` to `epochs` - 1, one epoch after the other.
 
-    Each epoch holds every row of `images` once, in an order drawn from (seed, epoch); the last batch of an epoch may be smaller.
-    A row's transform is drawn from (seed, epoch, row): a resumed run sees what an uninterrupted one would have seen.
-    pixel_cache: folder that keeps the decoded photographs for the epochs after the first.
+    Each epoch contains every row of `images` once. Its last batch may be smaller. The order is
+    drawn from (seed, epoch) and a row's transform from (seed, epoch, row), so a resumed run gets
+    the same batches as one that was never stopped.
+
+    Args:
+        images: N training images.
+        labels: int64 [N], class of each image.
+        image_size_px: side S of the square input.
+        batch_size: B.
+        seed: of order and transforms.
+        first_epoch: counted from 0.
+        epochs: number of epochs of the whole run.
+
+    Returns:
+        Pairs of float32 [B, S, S, 3] in 0..1 and int64 [B].
     """
-    photograph = image_loader(image_size_px, pixel_cache)
 
     def order(epoch: np.ndarray) -> np.ndarray:
         return np.random.default_rng([seed, int(epoch)]).permutation(len(images)).astype(np.int64)
 
+    # One function loads image and label, so that no image can get the label of another one.
     def load(row: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, int(epoch), int(row)])
-        return augment(photograph(images.paths[row]), rng), labels[row]
+        return augment(load_image(images.paths[row], image_size_px), rng), labels[row]
 
     def load_tensors(row: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = tf.numpy_function(load, [row, epoch], [tf.float32, tf.int64])

@@ -1,4 +1,4 @@
-"""The `nsml` package of the platform, or of its stand-in's sessions; without either the run is an ordinary one."""
+"""Import the session functions of NSML, or define them as empty functions outside NSML."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 try:
     from nsml import DATASET_PATH, IS_ON_NSML, bind, paused, report, save
 except ImportError:
-    DATASET_PATH, IS_ON_NSML = "", False
+    DATASET_PATH = ""
+    IS_ON_NSML = False
 
-    def bind(**functions: Any) -> None: ...
+    def bind(**functions: Any) -> None:
+        """Do nothing outside NSML."""
 
-    def paused(scope: Any = None) -> None: ...
+    def paused(scope: Any = None) -> None:
+        """Do nothing outside NSML."""
 
-    def report(**values: Any) -> None: ...
+    def report(**values: Any) -> None:
+        """Do nothing outside NSML."""
 
-    def save(iteration: Any) -> None: ...
+    def save(iteration: Any) -> None:
+        """Do nothing outside NSML."""

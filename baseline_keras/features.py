@@ -1,4 +1,4 @@
-"""A trained baseline as an embedder: images in, unit-length embeddings out."""
+"""Embed images with a trained baseline."""
 
 from __future__ import annotations
 
@@ -26,51 +26,70 @@ LOADING_THREADS = 2
 
 
 def unit_rows(logits: np.ndarray) -> np.ndarray:
-    """Each row [B, D] divided by its own length, whatever precision the network ran in: float32.
+    """Scale each row to unit length.
 
-    The official code divided by the norm of the whole matrix, which leaves a dot product instead of a cosine. A row of zeros has
-    no direction; it stands for equal probabilities, as every constant row does, so it becomes the constant row of unit length.
+    The official code divided by the norm of the whole matrix, which gives dot products instead of
+    cosines. A row of zeros means equal probabilities, like every other constant row, so the result
+    is the constant row of unit length.
+
+    Args:
+        logits: float [B, D] of any precision.
+
+    Returns:
+        float32 [B, D].
     """
-    exact = np.where((logits == 0).all(axis=1, keepdims=True), 1.0, logits.astype(np.float64))
-    return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    rows = np.where((logits == 0).all(axis=1, keepdims=True), 1.0, logits.astype(np.float64))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 class BaselineEmbedder:
-    """The last dense layer's output before the softmax, L2-normalised.
+    """Embedder whose embeddings are the logits of the network, scaled to unit length.
 
-    image_size: S in pixels. dimension: D, one per trained class. digest: changes with the weights. embed: images -> embeddings.
+    Attributes:
+        name: "keras_baseline".
+        image_size: side S of the input in pixels.
+        dimension: D, one per trained class.
+        digest: changes with the weights.
     """
 
     name = KIND
 
     def __init__(self, network: tf.keras.Sequential) -> None:
-        self.image_size, self.dimension = int(network.input_shape[1]), int(network.output_shape[1])
+        self.image_size = int(network.input_shape[1])
+        self.dimension = int(network.output_shape[1])
         self.digest = _digest_of_weights(network)
         model = build_embedding(network)
         shape = (None, self.image_size, self.image_size, 3)
 
-        @tf.function(
-            input_signature=[tf.TensorSpec(shape, tf.uint8)]
-        )  # one trace for every batch size
+        # With this signature the function is traced only once for all batch sizes.
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
         def embed(images: tf.Tensor) -> tf.Tensor:
             return model(tf.cast(images, tf.float32) * PIXEL_SCALE, training=False)
 
         self._embed = embed
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """images uint8 [B, S, S, 3] RGB -> embeddings float32 [B, D] of unit length.
+        """Embed a batch of images.
 
-        Raises: ValueError on another shape or type, and when the network gives numbers that are not finite.
+        Args:
+            images: uint8 [B, S, S, 3], RGB.
+
+        Returns:
+            Embeddings float32 [B, D], unit length.
+
+        Raises:
+            ValueError: the images have another shape or type, or the outputs of the network are not
+                finite.
         """
-        expected = (self.image_size, self.image_size, 3)
-        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
+        side = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (side, side, 3) or images.dtype != np.uint8:
             raise ValueError(
-                f"images must be uint8 [B, {expected[0]}, {expected[1]}, 3]. Received {images.dtype} {images.shape}."
+                f"images must be uint8 [B, {side}, {side}, 3]. "
+                f"Received {images.dtype} {images.shape}."
             )
+        # TensorFlow's fused convolution fails for an empty batch.
         if not len(images):
-            return np.zeros(
-                (0, self.dimension), np.float32
-            )  # TensorFlow's fused convolution refuses an empty batch
+            return np.zeros((0, self.dimension), np.float32)
         logits = self._embed(images).numpy()
         if not np.isfinite(logits).all():
             raise ValueError(
@@ -82,48 +101,82 @@ class BaselineEmbedder:
 def load_embedder(run_dir: str | Path) -> BaselineEmbedder:
     """Load the baseline of a run directory after its last finished epoch.
 
-    Raises: ValueError naming the file when the directory is not a baseline run or holds no finished epoch.
+    Args:
+        run_dir: the run directory.
+
+    Returns:
+        The embedder.
+
+    Raises:
+        ValueError: the directory is not a run of the baseline, or no epoch is finished.
     """
     run = read_run(run_dir)
-    return _loaded(settings_of(run), _newest(run))
+    return _load(settings_of(run), _newest_checkpoint(run))
 
 
-def _loaded(settings: Settings, prefix: Path) -> BaselineEmbedder:
+def _load(settings: Settings, prefix: Path) -> BaselineEmbedder:
     network = build_network(settings.num_classes, settings.image_size)
     restore(tf.train.Checkpoint(network=network), prefix)
     return BaselineEmbedder(network)
 
 
-def _newest(run: Run) -> Path:
+def _newest_checkpoint(run: Run) -> Path:
     latest = latest_checkpoint(run.path)
     if latest is None:
         raise ValueError(
-            f"{run.path}: no finished epoch in it. Continue it: python -m baseline_keras --resume with the same flags."
+            f"{run.path}: no epoch is finished. Continue the training: "
+            "python -m baseline_keras --resume with the same flags."
         )
     return latest[0]
 
 
 def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> Embedder:
-    """Open a baseline run for `runs.opening`: its network is loaded at the first batch. It runs in TensorFlow alone."""
+    """Open a run of the baseline for `delf_ext.runs.opening`.
+
+    The network is loaded at the first batch. It always runs in TensorFlow.
+
+    Args:
+        run: a run of the baseline.
+        runtime: ignored.
+        log: ignored.
+
+    Returns:
+        The embedder.
+    """
     settings = settings_of(run)
-    prefix = _newest(run)
+    prefix = _newest_checkpoint(run)
     digest = digest_of([checkpoint_digest(prefix), KIND, settings.image_size])
-    loaded = cache(lambda: _loaded(settings, prefix))
+    load_once = cache(lambda: _load(settings, prefix))
     name = f"{KIND} {run.path.name}"
-    return Embedder(name, settings.image_size, digest, lambda images: loaded().embed(images))
+    return Embedder(name, settings.image_size, digest, lambda images: load_once().embed(images))
 
 
 def extract(
     embedder: BaselineEmbedder, images: ImageList, batch_size: int = 64, quiet: bool = False
 ) -> GlobalFeatures:
-    """Embeds every image of a list, in the list's order and with its ids. Raises: ImageError for a file that does not decode."""
+    """Embed all images of a list.
+
+    Args:
+        embedder: the trained baseline.
+        images: N images.
+        batch_size: images to embed at once.
+        quiet: whether to hide the progress bar.
+
+    Returns:
+        Embeddings [N, D] with the ids and in the order of the images.
+
+    Raises:
+        ImageError: an image cannot be decoded.
+    """
     blocks = [np.zeros((0, embedder.dimension), np.float32)]
     starts = range(0, len(images), batch_size)
+    # None shows the bar only on a terminal.
+    is_hidden = True if quiet else None
     with ThreadPoolExecutor(LOADING_THREADS) as pool:
-        for start in tqdm(starts, desc="embedding", unit="batch", disable=True if quiet else None):
+        for start in tqdm(starts, desc="embedding", unit="batch", disable=is_hidden):
             paths = images.paths[start : start + batch_size]
-            loaded = list(pool.map(lambda path: load_image(path, embedder.image_size), paths))
-            blocks.append(embedder.embed(np.stack(loaded)))
+            pixels = list(pool.map(lambda path: load_image(path, embedder.image_size), paths))
+            blocks.append(embedder.embed(np.stack(pixels)))
     return GlobalFeatures(images.ids, np.concatenate(blocks), embedder.digest)
 
 

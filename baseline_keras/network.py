@@ -1,4 +1,4 @@
-"""The official network and optimiser, layer for layer."""
+"""Build the official network and its optimizer, layer for layer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ import tensorflow as tf
 LEARNING_RATE = 4.5e-4
 DECAY = 1e-6
 PIXEL_SCALE = 1.0 / 255.0
-MIN_IMAGE_SIZE_PX = 10  # below that nothing is left after the second pooling
+# With a smaller input the second pooling would have an empty output.
+MIN_IMAGE_SIZE_PX = 10
 
 
 def build_network(num_classes: int, image_size_px: int = 224) -> tf.keras.Sequential:
-    """images float32 [B, S, S, 3] in 0..1 -> class probabilities [B, C]. The layer `logits` gives [B, C] before the softmax.
+    """Build the classifier.
 
-    Raises: ValueError for fewer than two classes or for images that are too small.
+    Args:
+        num_classes: C, at least 2.
+        image_size_px: side S of the square input.
+
+    Returns:
+        A network from images float32 [B, S, S, 3] in 0..1 to class probabilities [B, C]. The output
+        of its layer `logits` is [B, C] before the softmax.
+
+    Raises:
+        ValueError: there are too few classes, or the images are too small.
     """
     if num_classes < 2:
         raise ValueError(
@@ -46,20 +56,25 @@ def build_network(num_classes: int, image_size_px: int = 224) -> tf.keras.Sequen
 
 
 def build_embedding(network: tf.keras.Sequential) -> tf.keras.Model:
-    """The same weights up to the last dense layer: images [B, S, S, 3] in 0..1 -> [B, C] before the softmax.
+    """Cut the network before its softmax; both share their weights.
 
-    The official code took `model.layers[-2].output`, where `layers[-1]` is the softmax activation.
+    The official code took `model.layers[-2].output`, because `layers[-1]` is the softmax.
+
+    Args:
+        network: from `build_network`.
+
+    Returns:
+        A model from images float32 [B, S, S, 3] in 0..1 to logits [B, C].
     """
-    return tf.keras.Model(
-        network.input, network.get_layer("logits").output, name="keras_baseline_embedding"
-    )
+    logits = network.get_layer("logits").output
+    return tf.keras.Model(network.input, logits, name="keras_baseline_embedding")
 
 
 def compile_network(network: tf.keras.Sequential) -> None:
-    """Official optimiser and loss.
+    """Compile the network with the official optimizer and loss.
 
-    The legacy RMSprop alone has both the old `decay` (rate / (1 + decay * step)) and a rate that ReduceLROnPlateau may set:
-    a schedule object in the new one could not be set.
+    Only the legacy RMSprop has both the old `decay` (rate / (1 + decay * step)) and a learning rate
+    that ReduceLROnPlateau can set. The new one would need a schedule, which cannot be set.
     """
     network.compile(
         optimizer=tf.keras.optimizers.legacy.RMSprop(LEARNING_RATE, decay=DECAY),

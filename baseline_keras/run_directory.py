@@ -1,4 +1,7 @@
-"""The baseline's run on disk: the format of every mandoo run, with the checkpoint of the last finished epoch."""
+"""Read and write the run directory of the baseline.
+
+It has the format of all run directories, with the checkpoint of the last finished epoch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,14 @@ HISTORY = Path("metrics") / "training.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was made with, as recipe.json keeps it; classes, data and seed are in facts.json."""
+    """Settings of a run, stored in recipe.json; facts.json holds classes, data and seed.
+
+    Attributes:
+        image_size: side of the input in pixels.
+        num_classes: classes that have training images.
+        epochs: of the whole training.
+        batch_size: images per training step.
+    """
 
     image_size: int
     num_classes: int
@@ -29,7 +39,11 @@ class Settings:
 
 
 def settings_of(run: Run) -> Settings:
-    """Return the settings of a baseline run. Raises: ValueError when it is of another kind, or has other keys."""
+    """Return the settings of a run of the baseline.
+
+    Raises:
+        ValueError: the run is of another kind, or its recipe.json has wrong keys.
+    """
     if run.kind != KIND:
         raise ValueError(f"{run.path}: not a run of the Keras baseline, but of kind {run.kind!r}.")
     try:
@@ -46,79 +60,100 @@ def claim(
     class_names: tuple[str, ...],
     resume: bool,
 ) -> None:
-    """Make the directory this run's own.
+    """Write recipe.json and facts.json, after a check that no other run is overwritten.
+
+    Args:
+        run_dir: the run directory.
+        settings: of this run.
+        seed: of this run.
+        data: name of the data set.
+        class_names: classes that have training images.
+        resume: whether the directory may already hold this run.
 
     Raises:
-        ValueError: when it holds a run and `resume` is off, or a run of an earlier version.
-        StaleArtifact: when it holds a run with other settings.
+        ValueError: it holds a run and `resume` is off, or a run of an earlier version.
+        StaleArtifact: it holds a run with other settings.
     """
     if is_run(run_dir):
         if not resume:
             raise ValueError(
-                f"{run_dir}: already holds a run. Pass --resume to continue it, or another --run_dir."
+                f"{run_dir}: already holds a run. Pass --resume to continue it, or another "
+                "--run_dir."
             )
-        run = read_run(run_dir)
-        before = settings_of(run)
-        if run.is_old:
-            raise ValueError(
-                f"{run_dir}: an earlier version made this run. It can be evaluated, not resumed: train again."
-            )
-        pairs = {
-            "image_size": (before.image_size, settings.image_size),
-            "batch_size": (before.batch_size, settings.batch_size),
-            "seed": (run.facts.seed, seed),
-            "class_names": (run.facts.class_names, class_names),
-        }
-        changed = [
-            f"{key} {_short(old)} became {_short(new)}"
-            for key, (old, new) in pairs.items()
-            if old != new
-        ]
-        if changed:
-            reason = ", ".join(changed)
-            raise StaleArtifact(
-                f"{run_dir}: holds another run ({reason}). Pass what it was made with, or another --run_dir."
-            )
+        _check_same_run(read_run(run_dir), settings, seed, class_names)
     facts = Facts(data=data, class_names=class_names, settings={"seed": seed}, versions=versions())
     write_run(run_dir, KIND, asdict(settings), facts)
+
+
+def _check_same_run(run: Run, settings: Settings, seed: int, class_names: tuple[str, ...]) -> None:
+    stored = settings_of(run)
+    if run.is_old:
+        raise ValueError(
+            f"{run.path}: an earlier version made this run. It can be evaluated, but not resumed: "
+            "train again with another --run_dir."
+        )
+    pairs = {
+        "image_size": (stored.image_size, settings.image_size),
+        "batch_size": (stored.batch_size, settings.batch_size),
+        "seed": (run.facts.seed, seed),
+        "class_names": (run.facts.class_names, class_names),
+    }
+    changes = [
+        f"{key} {_short(old)} became {_short(new)}"
+        for key, (old, new) in pairs.items()
+        if old != new
+    ]
+    if changes:
+        raise StaleArtifact(
+            f"{run.path}: holds a run with other settings ({', '.join(changes)}). Pass the "
+            "settings of that run, or another --run_dir."
+        )
 
 
 def _short(value: Any) -> str:
     return f"of {len(value)} classes" if isinstance(value, tuple) else str(value)
 
 
-def epochs_of(run_dir: Path) -> CheckpointFolder:
-    """Return the folder with the checkpoint of the last finished epoch."""
-    return CheckpointFolder(run_dir / "checkpoint", "epoch", keep=1)
-
-
 def save_checkpoint(run_dir: Path, checkpoint: tf.train.Checkpoint, epochs_done: int) -> None:
-    """Write the checkpoint of an epoch; the one before is kept until this one is whole.
+    """Write the checkpoint of an epoch, then delete the one of the epoch before.
 
-    Raises: OSError when it could not be written.
+    Args:
+        run_dir: the run directory.
+        checkpoint: network and optimizer.
+        epochs_done: finished epochs.
+
+    Raises:
+        OSError: the checkpoint could not be written.
     """
-    folder = epochs_of(run_dir)
+    folder = _checkpoint_folder(run_dir)
     try:
         folder.save(epochs_done, checkpoint.write)
     except tf.errors.OpError as error:
         path = folder.path(epochs_done)
         raise OSError(
-            f"{path}: could not be written ({error.message}); the epoch before is kept."
+            f"{path}: could not be written ({error.message}). The checkpoint of the epoch before "
+            "is kept."
         ) from error
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
-    """Return path prefix and number of epochs of the newest checkpoint; None when no epoch was finished."""
-    folder = run_dir / "checkpoint"
-    if (folder / "latest").is_file():  # of the first format
-        name = (folder / "latest").read_text(encoding="utf-8").strip()
-        return folder / name, int(name.removeprefix("epoch-"))
-    numbers = epochs_of(run_dir).numbers()
-    return (epochs_of(run_dir).path(numbers[-1]), numbers[-1]) if numbers else None
+    """Return path prefix and number of epochs of the newest checkpoint; None if there is none."""
+    # The first format of runs has a file `latest`.
+    latest = run_dir / "checkpoint" / "latest"
+    if latest.is_file():
+        name = latest.read_text(encoding="utf-8").strip()
+        return latest.with_name(name), int(name.removeprefix("epoch-"))
+    folder = _checkpoint_folder(run_dir)
+    numbers = folder.numbers()
+    return (folder.path(numbers[-1]), numbers[-1]) if numbers else None
+
+
+def _checkpoint_folder(run_dir: Path) -> CheckpointFolder:
+    return CheckpointFolder(run_dir / "checkpoint", "epoch", keep=1)
 
 
 def read_history(run_dir: Path) -> dict[str, Any]:
-    """Return metrics/training.json."""
+    """Read metrics/training.json."""
     return read_json(run_dir / HISTORY)
 
 
@@ -128,10 +163,17 @@ def write_history(run_dir: Path, values: dict[str, Any]) -> None:
 
 
 def restore(checkpoint: tf.train.Checkpoint, prefix: Path) -> None:
-    """Read a checkpoint. Raises: ValueError naming the file when it is damaged or belongs to another network."""
+    """Read a checkpoint into its objects.
+
+    Args:
+        checkpoint: network, with or without optimizer.
+        prefix: path prefix of the files.
+
+    Raises:
+        ValueError: the file is damaged or belongs to another network.
+    """
     try:
         checkpoint.read(readable_prefix(prefix)).expect_partial().assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise ValueError(
-            f"{prefix}: does not fit the network ({str(error).splitlines()[0]}); train again."
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{prefix}: does not fit the network ({reason}); train again.") from error

@@ -1,4 +1,8 @@
-"""The official contract: a checkpoint and a report per epoch, and `infer`, every reference for every query by cosine."""
+"""Connect the training to NSML as the 2018 challenge asked.
+
+A session saves and reports after each epoch. `infer` ranks all gallery images for each query by
+cosine.
+"""
 
 from __future__ import annotations
 
@@ -14,80 +18,105 @@ from baseline_keras.features import BaselineEmbedder, extract, load_embedder
 from data_io.images import check_images
 from data_io.records import ImageList
 
-PARTS = (
-    "recipe.json",
-    "facts.json",
-    "metrics",
-    "checkpoint",
-)  # what a run is continued or loaded from
+# What a checkpoint of the session contains: enough to resume the run and to load its model.
+PARTS = ("recipe.json", "facts.json", "metrics", "checkpoint")
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
 
 class Session:
-    """Binds itself to the platform. A checkpoint is a copy of the run directory, without features and events."""
+    """Session of NSML, whose functions it registers.
+
+    A checkpoint is a copy of the run directory, without events.
+
+    Attributes:
+        run_dir: the run directory.
+        epochs: of the whole training.
+        embedder: the loaded baseline; None before `load`.
+    """
 
     def __init__(self, run_dir: str | Path, epochs: int) -> None:
-        self.run_dir, self.epochs = Path(run_dir), epochs
+        self.run_dir = Path(run_dir)
+        self.epochs = epochs
         self.embedder: BaselineEmbedder | None = None
         binding.bind(save=self.save, load=self.load, infer=self.infer)
 
     def save(self, dir_name: str, *_: Any) -> None:
+        """Copy the run directory to a folder that NSML gives."""
         _copy_parts(self.run_dir, Path(dir_name))
 
     def load(self, dir_name: str, *_: Any) -> None:
-        """For `infer`, and into the run directory for what trains on."""
+        """Load the model for `infer`, and copy the checkpoint to the run directory to resume."""
         self.embedder = load_embedder(dir_name)
         _copy_parts(Path(dir_name), self.run_dir)
 
     def epoch_ended(self, epoch: int, loss: float, accuracy: float) -> None:
-        """epoch: counted from 0, as the official code names its checkpoints."""
+        """Report the figures of an epoch and save a checkpoint.
+
+        Args:
+            epoch: counted from 0, as in the official code's names of checkpoints.
+            loss: mean of the epoch.
+            accuracy: mean of the epoch.
+        """
         binding.report(
             summary=True, epoch=epoch, epoch_total=self.epochs, loss=loss, acc=accuracy, step=epoch
         )
         binding.save(epoch)
 
     def infer(self, queries: Sequence[str], db: Sequence[str], **_: Any) -> Answer:
-        assert self.embedder is not None, "infer comes after load"
+        """Rank the gallery for each query; see the function `infer`."""
+        assert self.embedder is not None, "call load before infer"
         return infer(self.embedder, queries, db)
 
 
 def infer(embedder: BaselineEmbedder, queries: Sequence[str], db: Sequence[str]) -> Answer:
-    """`[(0, ('query_0', ['refer_12', ...])), ...]` for two lists of paths; names without extension, nearest first.
+    """Rank the gallery for each query, in the form that the 2018 challenge asked for.
 
-    An unreadable reference comes last, an unreadable query gets the references in their own order; both are printed.
+    A gallery image that cannot be read comes last. A query that cannot be read gets the gallery in
+    the order of `db`. Both are printed.
+
+    Args:
+        embedder: the trained baseline.
+        queries: paths of the queries.
+        db: paths of the gallery images.
+
+    Returns:
+        `[(0, ('query_0', ['refer_12', ...])), ...]`: file names without extension, nearest first.
     """
-    query, gallery = _readable(queries), _readable(db)
-    names = [Path(path).stem for path in db]
-    found: dict[str, list[str]] = {}
+    query = _readable(queries)
+    gallery = _readable(db)
+    gallery_names = [Path(path).stem for path in db]
+    rankings: dict[str, list[str]] = {}
     if len(query) and len(gallery):
-        last = [Path(path).stem for path, _ in gallery.skipped]
+        unreadable = [Path(path).stem for path, _ in gallery.skipped]
         similarities = extract(embedder, query).embeddings @ extract(embedder, gallery).embeddings.T
         for query_id, row in zip(query.ids, similarities, strict=True):
-            found[str(query_id)] = gallery.ids[np.argsort(-row, kind="stable")].tolist() + last
+            nearest_first = np.argsort(-row, kind="stable")
+            rankings[str(query_id)] = gallery.ids[nearest_first].tolist() + unreadable
+    query_names = [Path(path).stem for path in queries]
     return [
-        (i, (name, found.get(name, names)))
-        for i, name in enumerate(Path(path).stem for path in queries)
+        (number, (name, rankings.get(name, gallery_names)))
+        for number, name in enumerate(query_names)
     ]
 
 
 def _readable(paths: Sequence[str]) -> ImageList:
-    images = check_images(
-        ImageList(
-            np.array([Path(path).stem for path in paths]), np.array([str(path) for path in paths])
-        )
-    )
+    ids = np.array([Path(path).stem for path in paths])
+    images = check_images(ImageList(ids, np.array([str(path) for path in paths])))
     for path, reason in images.skipped:
-        print(f"not readable: {path}: {reason}")
+        print(f"cannot be read: {path}: {reason}")
     return images
 
 
 def _copy_parts(source: Path, target: Path) -> None:
-    """Copy folders as a whole, so that no other epoch's file stays in them."""
     if source.resolve() == target.resolve():
         return
     target.mkdir(parents=True, exist_ok=True)
     for name in PARTS:
         part = source / name
+        # Otherwise files of other epochs would stay in the folder.
         shutil.rmtree(target / name, ignore_errors=True)
-        shutil.copytree(part, target / name) if part.is_dir() else shutil.copy2(part, target / name)
+        if part.is_dir():
+            shutil.copytree(part, target / name)
+        else:
+            shutil.copy2(part, target / name)

@@ -1,4 +1,4 @@
-"""Trains the baseline and leaves a run directory: recipe, facts, metrics, events and checkpoint."""
+"""Train the baseline and write its run directory."""
 
 from __future__ import annotations
 
@@ -27,21 +27,24 @@ from baseline_keras.session import Session
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
 
-HISTORY = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "lr": "learning_rate",
-}  # Keras' name -> training.json's name
+# Keras' name of a figure -> its name in metrics/training.json.
+HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}
 
 
 def load_checked(path: str | Path) -> DataSet:
-    """A data set whose every file has been decoded once; the bad ones are in `skipped`. Raises: ValueError as load_dataset."""
+    """Load a data set and decode each image once; list bad files in `skipped`.
+
+    Args:
+        path: the data set, in any form that `load_dataset` reads.
+
+    Returns:
+        The data set, with readable images only.
+    """
     dataset = load_dataset(path)
     train = check_images(dataset.train)
     gallery = train if dataset.gallery is dataset.train else check_images(dataset.gallery)
-    return dataclasses.replace(
-        dataset, train=train, query=check_images(dataset.query), gallery=gallery
-    )
+    query = check_images(dataset.query)
+    return dataclasses.replace(dataset, train=train, query=query, gallery=gallery)
 
 
 def train(
@@ -56,17 +59,33 @@ def train(
     verbose: int | None = None,
     session: Session | None = None,
 ) -> dict[str, Any]:
-    """Trains on `dataset.train`, writes the run directory and returns what its metrics/training.json holds.
+    """Train on `dataset.train` and write the run directory.
 
-    The classes are those that have training images. Expects files that decode (`load_checked`).
-    verbose: Keras' (0 silent, 1 bar, 2 lines); by default a bar on a terminal, lines elsewhere.
-    With `resume` a run that was killed loses at most the epoch it was in. session: the platform's, told of each epoch.
-    Raises: ValueError on data, settings or a run directory that cannot be used; OSError when the disk refuses.
+    The classes are those that have training images.
+
+    Args:
+        dataset: with readable images only, from `load_checked`.
+        run_dir: the run directory.
+        epochs: of the whole training.
+        batch_size: images per training step.
+        image_size: side of the input in pixels.
+        seed: of the first weights, the order and the augmentation.
+        resume: whether to continue a run; a run that was killed loses at most one epoch.
+        verbose: as in Keras: 0 silent, 1 progress bar, 2 lines; None: a bar on a terminal, lines
+            elsewhere.
+        session: of NSML; it is called after each epoch.
+
+    Returns:
+        The content of metrics/training.json.
+
+    Raises:
+        ValueError: data, settings or run directory cannot be used.
     """
     run_dir = Path(run_dir)
     if dataset.train.labels is None or not len(dataset.train):
         raise ValueError(
-            f"{dataset.name}: no labelled training image that can be read; the baseline is a classifier."
+            f"{dataset.name}: has no readable training image with a label, but the baseline is a "
+            "classifier."
         )
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
@@ -77,19 +96,17 @@ def train(
     settings = Settings(image_size, len(class_names), epochs, batch_size)
     claim(run_dir, settings, seed, dataset.name, class_names, resume)
     compile_network(network)
-    run = _Run(
-        run_dir,
-        network,
-        {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)},
-        session,
-    )
-    if run.epochs_done < epochs:
-        first = run.epochs_done
+    counts = {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}
+    writer = _RunWriter(run_dir, network, counts, session)
+    if writer.epochs_done < epochs:
+        classes = labels.astype(np.int64)
+        first_epoch = writer.epochs_done
         batches = training_batches(
-            dataset.train, labels.astype(np.int64), image_size, batch_size, seed, first, epochs
+            dataset.train, classes, image_size, batch_size, seed, first_epoch, epochs
         )
-        _fit(network, batches, math.ceil(len(labels) / batch_size), epochs, run, verbose)
-    return run.metrics()
+        steps_per_epoch = math.ceil(len(labels) / batch_size)
+        _fit(network, batches, steps_per_epoch, epochs, writer, verbose)
+    return writer.metrics()
 
 
 def _fit(
@@ -97,15 +114,15 @@ def _fit(
     batches: tf.data.Dataset,
     steps_per_epoch: int,
     epochs: int,
-    run: _Run,
+    writer: _RunWriter,
     verbose: int,
 ) -> None:
-    callbacks = [ReplayedPlateau(list(run.history["accuracy"])), run]
+    callbacks = [ReplayedPlateau(list(writer.history["accuracy"])), writer]
     try:
         network.fit(
             batches,
             epochs=epochs,
-            initial_epoch=run.epochs_done,
+            initial_epoch=writer.epochs_done,
             steps_per_epoch=steps_per_epoch,
             callbacks=callbacks,
             verbose=verbose,
@@ -115,16 +132,19 @@ def _fit(
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """The line of a TensorFlow error that tells the cause: `ImageError: path: truncated`."""
+    """Return the line of a TensorFlow error with the cause, e.g. `ImageError: path: truncated`."""
     lines = [line.strip() for line in error.message.splitlines() if "Error: " in line]
     return lines[0] if lines else error.message.splitlines()[0]
 
 
 class ReplayedPlateau(tf.keras.callbacks.ReduceLROnPlateau):
-    """The official ReduceLROnPlateau(accuracy, patience 3); in a resumed run it first replays the epochs before.
+    """Official ReduceLROnPlateau(accuracy, patience 3), which a resumed run starts with its past.
 
-    The official loop called `fit` once per epoch, which reset this callback each time, so that it never acted; here it does
-    what its setting says.
+    The official loop called `fit` once per epoch. That reset the callback each time, so it never
+    reduced the learning rate. Here it does.
+
+    Attributes:
+        past_accuracies: of the epochs before the resume.
     """
 
     def __init__(self, past_accuracies: list[float]) -> None:
@@ -132,42 +152,49 @@ class ReplayedPlateau(tf.keras.callbacks.ReduceLROnPlateau):
         self.past_accuracies = past_accuracies
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Set the official learning rate and replay the past epochs."""
         super().on_train_begin(logs)
         self.model.optimizer.learning_rate = LEARNING_RATE
         for epoch, accuracy in enumerate(self.past_accuracies):
             self.on_epoch_end(epoch, {"accuracy": accuracy})
 
 
-class _Run(tf.keras.callbacks.Callback):
-    """After each epoch: metrics/training.json, events, and last the checkpoint, which decides what `--resume` continues."""
+class _RunWriter(tf.keras.callbacks.Callback):
+    """Writer of events, metrics/training.json and checkpoint after each epoch.
+
+    The checkpoint is written last, because `--resume` continues after it.
+    """
 
     def __init__(
         self,
         run_dir: Path,
         network: tf.keras.Sequential,
-        facts: dict[str, int],
+        counts: dict[str, int],
         session: Session | None = None,
     ) -> None:
         super().__init__()
-        self.run_dir, self.facts, self.session = run_dir, facts, session
+        self.run_dir = run_dir
+        self.counts = counts
+        self.session = session
         self.checkpoint = tf.train.Checkpoint(network=network, optimizer=network.optimizer)
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY.values()}
         self.epochs_done = 0
         latest = latest_checkpoint(run_dir)
         if latest is not None:
-            restore(self.checkpoint, latest[0])
-            self.epochs_done = latest[1]
+            prefix, self.epochs_done = latest
+            restore(self.checkpoint, prefix)
             stored = read_history(run_dir)
-            # Killed between the two writes, the metrics are one epoch ahead of the weights.
+            # If the run was killed between the two writes, the metrics hold one epoch too many.
             self.history = {name: stored[name][: self.epochs_done] for name in self.history}
         self.events = tf.summary.create_file_writer(str(run_dir))
 
     def metrics(self) -> dict[str, Any]:
-        return {"system": KIND, "epochs_done": self.epochs_done, **self.facts, **self.history}
+        return {"system": KIND, "epochs_done": self.epochs_done, **self.counts, **self.history}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        figures = logs or {}
         for keras_name, name in HISTORY.items():
-            value = float((logs or {})[keras_name])
+            value = float(figures[keras_name])
             self.history[name].append(value)
             with self.events.as_default():
                 tf.summary.scalar(f"epoch_{name}", value, step=epoch)

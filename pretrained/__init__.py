@@ -1,1 +1,1 @@
-"""Known weights: what they are (manifest), where they come from (fetch), how others are turned into them (convert)."""
+"""Describe, download and convert pretrained weights."""

@@ -1,7 +1,8 @@
-"""ResNet-50 weights of others, as a checkpoint in TF-Slim's names.
+"""Convert ResNet-50 weights of Keras or torchvision to a checkpoint with TF-Slim's names.
 
-`python -m pretrained.convert SOURCE --out=OUT.ckpt [--from=keras|torchvision]` writes OUT.ckpt.index and OUT.ckpt.data-*, and
-OUT.ckpt.json, which says what they are (`pretrained.manifest.describe` reads it). Nothing is unpickled.
+`python -m pretrained.convert SOURCE --out=OUT.ckpt [--from=keras|torchvision]` writes
+OUT.ckpt.index, OUT.ckpt.data-* and their description OUT.ckpt.json, which
+`pretrained.manifest.describe` reads. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -21,50 +22,63 @@ from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
 from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
 from pretrained.weight_files import PICKLE_HINT, Tensors, read_h5, read_state_dict
 
-KERAS_EPSILON, SLIM_EPSILON = (
-    1.001e-5,
-    1e-5,
-)  # batch norm: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py
-CAFFE_MEANS_RGB = (123.68, 116.779, 103.939)  # keras/applications/imagenet_utils.py, there in BGR
-TORCHVISION_MEAN, TORCHVISION_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of RGB in 0..1, torchvision's transforms
+# Batch norm. Sources: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py.
+KERAS_EPSILON = 1.001e-5
+SLIM_EPSILON = 1e-5
+# Source: keras/applications/imagenet_utils.py, which has them in the order BGR.
+CAFFE_MEANS_RGB = (123.68, 116.779, 103.939)
+# 255 * (0.485, 0.456, 0.406). Source: torchvision's transforms, as the standard deviation.
+TORCHVISION_MEANS_RGB = (123.675, 116.28, 103.53)
+# Of RGB in 0..1.
+TORCHVISION_STD = (0.229, 0.224, 0.225)
+KINDS = ("keras", "torchvision")
+KIND_OF_ENDING = {".h5": "keras", ".npz": "torchvision", ".safetensors": "torchvision"}
+# TF-Slim's name of a batch norm's weight -> torchvision's name.
+TORCHVISION_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+NORM_WEIGHTS = tuple(TORCHVISION_NORM)
 
 
 def convert(source: str | Path, out: str | Path, kind: str | None = None) -> WeightsInfo:
-    """Reads `source` and writes the checkpoint `out` (a path prefix) with its side file, each file whole or not at all.
+    """Convert a weights file to a checkpoint with its side file.
 
-    kind: `keras` or `torchvision`; None: by the file name. Raises: ValueError naming the file and what is wrong with it.
+    Args:
+        source: the weights file.
+        out: path prefix of the checkpoint to write.
+        kind: `keras` or `torchvision`; None: from the ending of the file name.
+
+    Returns:
+        The description that was written to the side file.
+
+    Raises:
+        ValueError: the file is damaged or not a ResNet-50.
     """
-    source, out = Path(source), Path(out)
-    kind = kind or {".h5": "keras", ".npz": "torchvision", ".safetensors": "torchvision"}.get(
-        source.suffix.lower()
-    )
-    if kind not in ("keras", "torchvision"):
+    source = Path(source)
+    out = Path(out)
+    kind = kind or KIND_OF_ENDING.get(source.suffix.lower())
+    if kind not in KINDS:
         raise ValueError(
             f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). {PICKLE_HINT}"
         )
+    is_keras = kind == "keras"
     try:
-        tensors = (
-            from_keras(read_h5(source))
-            if kind == "keras"
-            else from_torchvision(read_state_dict(source))
-        )
+        if is_keras:
+            tensors = from_keras(read_h5(source))
+        else:
+            tensors = from_torchvision(read_state_dict(source))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    means = (
-        CAFFE_MEANS_RGB
-        if kind == "keras"
-        else tuple(round(255 * mean, 3) for mean in TORCHVISION_MEAN)
-    )
     digests = write_checkpoint(out, tensors)
     info = WeightsInfo(
         name=out.name.removesuffix(".ckpt"),
         backbone=SCOPE,
-        layout="keras" if kind == "keras" else "v1.5",
+        layout="keras" if is_keras else "v1.5",
         channels="RGB",
-        subtract=(means[0], means[1], means[2]),
+        subtract=CAFFE_MEANS_RGB if is_keras else TORCHVISION_MEANS_RGB,
         licence="that of the source file",
         source=f"converted from {source.name} ({kind}), sha256 {sha256_of(source)}",
         files_sha256=dict(digests),
@@ -74,29 +88,33 @@ def convert(source: str | Path, out: str | Path, kind: str | None = None) -> Wei
 
 
 def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
-    """tf.keras.applications.ResNet50 weights (`layer/weight` -> array) -> TF-Slim names, layout `keras`.
+    """Convert weights of tf.keras.applications.ResNet50 to TF-Slim's names, layout `keras`.
 
-    A convolution's bias b moves into the batch norm behind it (moving_mean - b), its epsilon of 1.001e-5 into the moving
-    variance, and conv1 reads RGB instead of BGR. Raises: ValueError that lists missing, unexpected and misshapen tensors.
+    TF-Slim's convolutions have no bias b, so moving_mean becomes moving_mean - b. The difference of
+    the two epsilons is added to moving_variance. conv1 reads RGB instead of BGR.
+
+    Args:
+        source: `layer/weight` -> array.
+
+    Returns:
+        TF-Slim's name -> float32 array.
+
+    Raises:
+        ValueError: tensors are missing or unexpected, or have the wrong shape.
     """
     names = {scope: keras_layers(scope) for scope in conv_scopes()}
     expected = {f"{conv}/{part}" for conv, _ in names.values() for part in ("kernel", "bias")}
-    expected |= {
-        f"{norm}/{part}"
-        for _, norm in names.values()
-        for part in ("gamma", "beta", "moving_mean", "moving_variance")
-    }
+    expected |= {f"{norm}/{part}" for _, norm in names.values() for part in NORM_WEIGHTS}
     _require_names(source, expected, optional={"predictions/kernel", "predictions/bias"})
     tensors: Tensors = {}
     for scope, (conv, norm) in names.items():
+        mean = np.asarray(source[f"{norm}/moving_mean"], np.float64)
+        variance = np.asarray(source[f"{norm}/moving_variance"], np.float64)
         tensors[f"{scope}/weights"] = source[f"{conv}/kernel"]
         tensors[f"{scope}/BatchNorm/gamma"] = source[f"{norm}/gamma"]
         tensors[f"{scope}/BatchNorm/beta"] = source[f"{norm}/beta"]
-        tensors[f"{scope}/BatchNorm/moving_mean"] = (
-            _double(source[f"{norm}/moving_mean"]) - source[f"{conv}/bias"]
-        )
-        variance = _double(source[f"{norm}/moving_variance"]) + (KERAS_EPSILON - SLIM_EPSILON)
-        tensors[f"{scope}/BatchNorm/moving_variance"] = variance
+        tensors[f"{scope}/BatchNorm/moving_mean"] = mean - source[f"{conv}/bias"]
+        tensors[f"{scope}/BatchNorm/moving_variance"] = variance + (KERAS_EPSILON - SLIM_EPSILON)
     tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"][:, :, ::-1]
     if "predictions/kernel" in source:
         tensors[f"{SCOPE}/logits/weights"] = source["predictions/kernel"][None, None]
@@ -105,65 +123,65 @@ def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
 
 
 def from_torchvision(source: Mapping[str, np.ndarray]) -> Tensors:
-    """A torchvision ResNet-50 state dict -> TF-Slim names, layout `v1.5`.
+    """Convert a state dict of torchvision's ResNet-50 to TF-Slim's names, layout `v1.5`.
 
-    Kernels go from OIHW to HWIO; (x / 255 - mean) / std becomes x - 255 mean with conv1 divided by 255 std.
-    Raises: ValueError that lists missing, unexpected and misshapen tensors.
+    The axes of kernels change from OIHW to HWIO. torchvision's input is (x / 255 - mean) / std and
+    ours is x - 255 * mean, so conv1 is divided by 255 * std.
+
+    Args:
+        source: tensor name -> array.
+
+    Returns:
+        TF-Slim's name -> float32 array.
+
+    Raises:
+        ValueError: tensors are missing or unexpected, or have the wrong shape.
     """
     source = {
         name: array for name, array in source.items() if not name.endswith("num_batches_tracked")
     }
     names = {scope: torch_modules(scope) for scope in conv_scopes()}
-    parts = {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    }
+    norm_parts = TORCHVISION_NORM.values()
     expected = {f"{conv}.weight" for conv, _ in names.values()}
-    expected |= {f"{norm}.{part}" for _, norm in names.values() for part in parts.values()}
+    expected |= {f"{norm}.{part}" for _, norm in names.values() for part in norm_parts}
     _require_names(source, expected, optional={"fc.weight", "fc.bias"})
     tensors: Tensors = {}
     for scope, (conv, norm) in names.items():
         tensors[f"{scope}/weights"] = source[f"{conv}.weight"].transpose(2, 3, 1, 0)
-        for slim_part, part in parts.items():
+        for slim_part, part in TORCHVISION_NORM.items():
             tensors[f"{scope}/BatchNorm/{slim_part}"] = source[f"{norm}.{part}"]
-    tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"] / (
-        255 * np.reshape(TORCHVISION_STD, (3, 1))
-    )
+    divisor = 255 * np.reshape(TORCHVISION_STD, (3, 1))
+    tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"] / divisor
     if "fc.weight" in source:
         tensors[f"{SCOPE}/logits/weights"] = source["fc.weight"].T[None, None]
         tensors[f"{SCOPE}/logits/biases"] = source["fc.bias"]
     return _checked(tensors)
 
 
-def _double(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array, np.float64)
-
-
 def _require_names(source: Iterable[str], expected: set[str], optional: set[str]) -> None:
-    found = set(source)
-    top = optional if found & optional else set()  # both of the top's tensors or none
-    missing, unexpected = sorted((expected | top) - found), sorted(found - expected - optional)
+    names = set(source)
+    # If the file has one tensor of the classifier, it must have both.
+    required = expected | optional if names & optional else expected
+    missing = sorted(required - names)
+    unexpected = sorted(names - expected - optional)
     if missing or unexpected:
         raise ValueError(
-            f"not a ResNet-50. Missing: {', '.join(missing) or 'none'}. Unexpected: {', '.join(unexpected) or 'none'}."
+            f"not a ResNet-50. Missing: {', '.join(missing) or 'none'}. "
+            f"Unexpected: {', '.join(unexpected) or 'none'}."
         )
 
 
 def _checked(tensors: Tensors) -> Tensors:
-    """float32, contiguous, and of ResNet-50's shapes: ResNeXt-50 and Wide ResNet-50 have the same names."""
+    """Check the shapes, because ResNeXt-50 and Wide ResNet-50 have the same names of tensors."""
     shapes: dict[str, tuple[int, ...]] = {}
     for scope in conv_scopes():
         shapes[f"{scope}/weights"] = kernel_shape(scope)
-        for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+        for part in NORM_WEIGHTS:
             shapes[f"{scope}/BatchNorm/{part}"] = kernel_shape(scope)[3:]
     if f"{SCOPE}/logits/biases" in tensors:
         classes = tensors[f"{SCOPE}/logits/biases"].size
-        shapes |= {
-            f"{SCOPE}/logits/weights": (1, 1, 2048, classes),
-            f"{SCOPE}/logits/biases": (classes,),
-        }
+        shapes[f"{SCOPE}/logits/weights"] = (1, 1, 2048, classes)
+        shapes[f"{SCOPE}/logits/biases"] = (classes,)
     wrong = [
         f"{name} {tensors[name].shape} instead of {shape}"
         for name, shape in shapes.items()
@@ -175,7 +193,17 @@ def _checked(tensors: Tensors) -> Tensors:
 
 
 def write_checkpoint(prefix: Path, tensors: Tensors) -> dict[str, str]:
-    """A V2 checkpoint with plain tensor names at `prefix`; returns file name -> sha256 of its two files."""
+    """Write a checkpoint of TensorFlow's format V2 with plain tensor names.
+
+    If writing the tensors fails, an earlier checkpoint stays unchanged.
+
+    Args:
+        prefix: path prefix of the files.
+        tensors: tensor name -> array.
+
+    Returns:
+        File name -> sha256 of the two files.
+    """
     import tensorflow as tf
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +217,8 @@ def write_checkpoint(prefix: Path, tensors: Tensors) -> dict[str, str]:
             shape_and_slices=[""] * len(names),
             tensors=[tensors[name] for name in names],
         )
-        # An index beside other data would be worse than none; the side file of an earlier conversion goes with it.
+        # Delete the old index and side file first: if the process is killed between the two moves,
+        # they would describe data of another conversion.
         Path(f"{prefix}.index").unlink(missing_ok=True)
         side_file_of(prefix).unlink(missing_ok=True)
         for ending in endings:
@@ -198,20 +227,17 @@ def write_checkpoint(prefix: Path, tensors: Tensors) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Convert a file with the given flags; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pretrained.convert",
-        description="Turns ResNet-50 weights of Keras (.h5) or torchvision (.npz, .safetensors) into a TF-Slim checkpoint.",
+        description="Convert ResNet-50 weights of Keras (.h5) or torchvision (.npz, .safetensors) "
+        "to a TF-Slim checkpoint.",
     )
     parser.add_argument("source", help="the weights file")
-    parser.add_argument(
-        "--out", required=True, metavar="OUT.ckpt", help="path prefix of the checkpoint to write"
-    )
-    parser.add_argument(
-        "--from",
-        dest="kind",
-        choices=("keras", "torchvision"),
-        help="origin (default: by the file name)",
-    )
+    out_help = "path prefix of the checkpoint to write"
+    parser.add_argument("--out", required=True, metavar="OUT.ckpt", help=out_help)
+    kind_help = "origin of the weights (default: from the ending of the file name)"
+    parser.add_argument("--from", dest="kind", choices=KINDS, help=kind_help)
     args = parser.parse_args(argv)
     try:
         info = convert(args.source, args.out, args.kind)
@@ -219,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}; load it by this path."
+        f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}. "
+        f"Load it with --pretrained_model={args.out}"
     )
     return 0
 

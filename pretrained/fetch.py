@@ -1,6 +1,8 @@
-"""Gets published weights: `python -m pretrained.fetch resnet_v1_50 [--out=DIR]`; `--list` shows what is known.
+"""Download published weights.
 
-A download that broke off is continued where it stopped. The wanted member alone leaves the archive, under a path of our own.
+`python -m pretrained.fetch resnet_v1_50 [--out=DIR]` downloads one file; `--list` lists all known
+weights. An interrupted download continues at the byte where it stopped. Only the checkpoint is
+extracted from the archive, and never to a path that the archive gives.
 """
 
 from __future__ import annotations
@@ -25,24 +27,32 @@ from pretrained.manifest import ManifestEntry, compare_sha256, load_manifest, ve
 
 TIMEOUT_SECONDS = 60
 BLOCK_BYTES = 1 << 16
-MAX_MEMBER_BYTES = (
-    2 << 30
-)  # a gzip bomb must not fill the disk; the published checkpoint has about 100 MB
+# Limit against gzip bombs; the published checkpoint has about 100 MB.
+MAX_MEMBER_BYTES = 2 << 30
 
 
 class DownloadFailed(OSError):
-    """The archive could not be had; what has arrived stays in its `.part` file."""
+    """Failed download; the bytes received so far stay in the `.part` file."""
 
 
 def fetch(entry: ManifestEntry, out_dir: str | Path) -> Path:
-    """Downloads, checks and unpacks one entry; returns the checkpoint's path. Does nothing when it is already there.
+    """Download, check and extract the weights of an entry, unless the file exists.
 
-    Raises: DownloadFailed when the network or the server fails; ValueError for an entry that is not published, a wrong
-    checksum or an archive without the wanted file. The message says what to do by hand.
+    Args:
+        entry: of the manifest.
+        out_dir: folder for the checkpoint.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        DownloadFailed: network or server failed; the message explains the download by hand.
+        ValueError: the entry is not published, a checksum differs, or the archive does not contain
+            the file.
     """
     checkpoint = Path(out_dir) / entry.checkpoint
     if checkpoint.exists():
-        print(f"{checkpoint} is already there.")
+        print(f"{checkpoint} already exists.")
         return checkpoint
     if entry.download is None:
         raise ValueError(
@@ -54,76 +64,92 @@ def fetch(entry: ManifestEntry, out_dir: str | Path) -> Path:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise DownloadFailed(
-            f"{entry.info.name}: no download ({reason}). Run again to continue; or by hand: get {entry.download.url} on "
-            f"another machine, unpack {entry.download.member} from it and put that file at {checkpoint}."
+            f"{entry.info.name}: the download failed ({reason}). Run again to continue it. "
+            f"To do it by hand: download {entry.download.url} on another machine, extract "
+            f"{entry.download.member} and copy it to {checkpoint}."
         ) from error
     try:
         print(compare_sha256(part, entry.download.sha256))
         extract_member(part, entry.download.member, checkpoint)
     finally:
-        _remove(part)  # whole but wrong: a rerun must not continue it
+        # A complete but wrong file must not be continued by the next run.
+        _remove(part)
     for line in verify(checkpoint, entry.info):
         print(line)
     return checkpoint
 
 
 def download(url: str, part: Path) -> None:
-    """Fills `part` with what lies at `url`; continues an earlier try when the server says that the file is still the same.
+    """Download a file, or continue an earlier download if the file has not changed.
 
-    The server's mark of the file (ETag or Last-Modified) lies beside it in `<part>.json`. Raises: OSError, HTTPException,
-    and OSError when fewer bytes came than announced.
+    `<part>.json` stores the server's ETag or Last-Modified, which shows whether the file is still
+    the same.
+
+    Args:
+        url: of the file.
+        part: where to write it.
+
+    Raises:
+        OSError: the network failed, or fewer bytes arrived than the server announced.
+        HTTPError: the server has answered with an error.
+        HTTPException: the server's answer is invalid.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
-    have, mark = _earlier_try(part)
-    headers = {"Range": f"bytes={have}-", "If-Range": mark} if have and mark else {}
+    num_bytes, validator = _earlier_download(part)
+    headers = {}
+    if num_bytes and validator:
+        headers = {"Range": f"bytes={num_bytes}-", "If-Range": validator}
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
-        )
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not headers:
             raise
         error.close()
-        _remove(part)  # as long as, or longer than, the file on the server: begin anew
+        # The part is not shorter than the file on the server: start again.
+        _remove(part)
         return download(url, part)
     with response:
         continued = response.status == http.client.PARTIAL_CONTENT
         start = _range_start(response.headers) if continued else 0
-        if continued and start != have:
-            raise OSError(f"the server continued at byte {start} instead of {have}")
+        if continued and start != num_bytes:
+            raise OSError(f"the server continued at byte {start} instead of {num_bytes}")
         _receive(response, part, start, url.rsplit("/", 1)[-1])
 
 
 def _receive(response: Any, part: Path, start: int, title: str) -> None:
     length = response.headers.get("Content-Length")
     total = start + int(length) if length is not None else None
-    write_json(f"{part}.json", {"mark": _mark(response.headers)})
+    write_json(f"{part}.json", {"mark": _validator(response.headers)})
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=title, disable=None)
     with open(part, "ab" if start else "wb") as file, bar:
         while block := response.read(BLOCK_BYTES):
             file.write(block)
             bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes")
+    num_bytes = part.stat().st_size
+    if total is not None and num_bytes != total:
+        raise OSError(f"the connection broke after {num_bytes} of {total} bytes")
 
 
-def _earlier_try(part: Path) -> tuple[int, str | None]:
-    """Bytes that have arrived, and the mark of the file they belong to; (0, None) when there is nothing to continue."""
+def _earlier_download(part: Path) -> tuple[int, str | None]:
+    """Return size and validator of an earlier download; (0, None) if there is none."""
     try:
-        mark = json.loads(Path(f"{part}.json").read_text(encoding="utf-8"))["mark"]
-        return part.stat().st_size, mark
+        validator = json.loads(Path(f"{part}.json").read_text(encoding="utf-8"))["mark"]
+        return part.stat().st_size, validator
     except (FileNotFoundError, ValueError, KeyError):
         return 0, None
 
 
-def _mark(headers: Mapping[str, str]) -> str | None:
-    """What If-Range may name: a strong ETag, else the date (RFC 9110, 13.1.5)."""
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """Return a value for If-Range: a strong ETag, or else the date. Source: RFC 9110, 13.1.5."""
     etag = headers.get("ETag")
-    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return headers.get("Last-Modified")
 
 
 def _range_start(headers: Mapping[str, str]) -> int:
-    """`Content-Range: bytes 100-199/200` -> 100; ValueError when there is no such header."""
+    """Return the first byte: `Content-Range: bytes 100-199/200` -> 100."""
     return int(headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
 
 
@@ -133,27 +159,37 @@ def _remove(part: Path) -> None:
 
 
 def extract_member(archive: Path, member: str, out: Path) -> None:
-    """Copies one regular file out of a tar archive to `out`; no path inside the archive is ever used as a path.
+    """Copy one regular file from a tar archive.
 
-    Raises: ValueError when the archive cannot be read, or holds no regular file of exactly that name.
+    Paths in the archive are never used to write.
+
+    Args:
+        archive: the tar file.
+        member: exact name of the file in it.
+        out: path to write.
+
+    Raises:
+        ValueError: the archive cannot be read, or the file is missing, not regular or too large.
     """
     try:
         with tarfile.open(archive) as tar:
-            found = next((item for item in tar if item.name.removeprefix("./") == member), None)
-            content = tar.extractfile(found) if found is not None and found.isfile() else None
-            if found is None or content is None:
+            item = next((item for item in tar if item.name.removeprefix("./") == member), None)
+            content = tar.extractfile(item) if item is not None and item.isfile() else None
+            if item is None or content is None:
                 raise ValueError(
-                    f"{archive}: holds no regular file {member!r}; it is not the published archive."
+                    f"{archive}: contains no regular file {member!r}; it is not the published "
+                    "archive."
                 )
-            if found.size > MAX_MEMBER_BYTES:
+            if item.size > MAX_MEMBER_BYTES:
                 raise ValueError(
-                    f"{archive}: {member} would be {found.size} bytes; at most {MAX_MEMBER_BYTES} are taken."
+                    f"{archive}: {member} would have {item.size} bytes; the limit is "
+                    f"{MAX_MEMBER_BYTES}."
                 )
             with atomic_path(out) as temporary, open(temporary, "wb") as file:
                 shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(
-            f"{archive}: could not be unpacked ({error}); it has been deleted, run again."
+            f"{archive}: could not be unpacked ({error}). It has been deleted; run again."
         ) from error
 
 
@@ -170,17 +206,14 @@ def table(entries: Mapping[str, ManifestEntry]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Download or list weights with the given flags; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m pretrained.fetch", description="Gets published weights."
+        prog="python -m pretrained.fetch", description="Download published weights."
     )
-    parser.add_argument("name", nargs="?", help="which weights, e.g. resnet_v1_50")
-    parser.add_argument(
-        "--out",
-        default="pre_trained",
-        metavar="DIR",
-        help="folder to put them in (default: %(default)s)",
-    )
-    parser.add_argument("--list", action="store_true", help="show what is known and stop")
+    parser.add_argument("name", nargs="?", help="name of the weights, e.g. resnet_v1_50")
+    out_help = "folder for the weights (default: %(default)s)"
+    parser.add_argument("--out", default="pre_trained", metavar="DIR", help=out_help)
+    parser.add_argument("--list", action="store_true", help="list the known weights and exit")
     args = parser.parse_args(argv)
     entries = load_manifest()
     if args.list:
@@ -194,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; run again to continue.", file=sys.stderr)
+        print("stopped. Run again to continue.", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""What TF-Slim, Keras and torchvision call the same layer of a ResNet-50."""
+"""Map the names of ResNet-50 layers between TF-Slim, Keras and torchvision."""
 
 from __future__ import annotations
 
@@ -9,51 +9,63 @@ UNITS = (3, 4, 6, 3)
 
 
 def conv_scopes() -> Iterator[str]:
-    """Every convolution's scope in TF-Slim's resnet_v1_50: conv1, then block, unit and conv1..conv3 or shortcut."""
+    """Yield the scope of each convolution of TF-Slim's resnet_v1_50, in the order of the layers."""
     yield f"{SCOPE}/conv1"
     for block, units in enumerate(UNITS, start=1):
         for unit in range(1, units + 1):
-            for conv in ("shortcut", "conv1", "conv2", "conv3")[unit > 1 :]:
+            shortcut = ["shortcut"] if unit == 1 else []
+            for conv in [*shortcut, "conv1", "conv2", "conv3"]:
                 yield f"{SCOPE}/block{block}/unit_{unit}/bottleneck_v1/{conv}"
 
 
 def _parse_scope(scope: str) -> tuple[int, int, int] | None:
-    """block, unit and the convolution's number (0: shortcut), or None for conv1."""
+    """Return block, unit and number of the convolution (0: shortcut); None for the first layer."""
     parts = scope.split("/")
     if len(parts) == 2:
         return None
-    return int(parts[1][-1]), int(parts[2][-1]), 0 if parts[4] == "shortcut" else int(parts[4][-1])
+    _, block, unit, _, conv = parts
+    number = 0 if conv == "shortcut" else int(conv[-1])
+    return int(block[-1]), int(unit[-1]), number
 
 
 def keras_layers(scope: str) -> tuple[str, str]:
-    """Convolution and batch norm of a scope, as tf.keras.applications.ResNet50 names them."""
-    where = _parse_scope(scope)
-    stem = "conv1" if where is None else f"conv{where[0] + 1}_block{where[1]}_{where[2]}"
-    return f"{stem}_conv", f"{stem}_bn"
+    """Return the names of convolution and batch norm in tf.keras.applications.ResNet50."""
+    parts = _parse_scope(scope)
+    if parts is None:
+        return "conv1_conv", "conv1_bn"
+    block, unit, conv = parts
+    name = f"conv{block + 1}_block{unit}_{conv}"
+    return f"{name}_conv", f"{name}_bn"
 
 
 def torch_modules(scope: str) -> tuple[str, str]:
-    """Convolution and batch norm of a scope, as torchvision's resnet50 names them."""
-    where = _parse_scope(scope)
-    if where is None:
+    """Return the names of convolution and batch norm in torchvision's resnet50."""
+    parts = _parse_scope(scope)
+    if parts is None:
         return "conv1", "bn1"
-    block, unit, conv = where
+    block, unit, conv = parts
     unit_name = f"layer{block}.{unit - 1}"
-    names = (f"conv{conv}", f"bn{conv}") if conv else ("downsample.0", "downsample.1")
-    return f"{unit_name}.{names[0]}", f"{unit_name}.{names[1]}"
+    if conv == 0:
+        return f"{unit_name}.downsample.0", f"{unit_name}.downsample.1"
+    return f"{unit_name}.conv{conv}", f"{unit_name}.bn{conv}"
 
 
 def kernel_shape(scope: str) -> tuple[int, int, int, int]:
-    """Height, width, channels in and channels out of a scope's convolution."""
-    where = _parse_scope(scope)
-    if where is None:
+    """Return the shape of a convolution's kernel: height, width, channels in, channels out."""
+    parts = _parse_scope(scope)
+    if parts is None:
         return 7, 7, 3, 64
-    block, unit, conv = where
+    block, unit, conv = parts
     inner = 64 * 2 ** (block - 1)
-    entering = inner * 4 if unit > 1 else inner * 2 if block > 1 else 64
+    if unit > 1:
+        channels_in = inner * 4
+    elif block > 1:
+        channels_in = inner * 2
+    else:
+        channels_in = 64
     shapes = {
-        0: (1, 1, entering, inner * 4),
-        1: (1, 1, entering, inner),
+        0: (1, 1, channels_in, inner * 4),
+        1: (1, 1, channels_in, inner),
         2: (3, 3, inner, inner),
         3: (1, 1, inner, inner * 4),
     }

@@ -1,4 +1,4 @@
-"""Reads the weights files of others into tensors by name. Nothing is unpickled."""
+"""Read weight files of Keras and torchvision into tensors by name, without unpickling."""
 
 from __future__ import annotations
 
@@ -17,32 +17,56 @@ PICKLE_HINT = (
 
 
 def read_h5(path: Path) -> Tensors:
-    """`layer/weight` -> array, from a Keras weights file or a whole saved model. Raises: ValueError when it is neither."""
+    """Read the weights of a Keras weights file or of a saved model.
+
+    Args:
+        path: the .h5 file.
+
+    Returns:
+        `layer/weight` -> array.
+
+    Raises:
+        ValueError: the file cannot be read as HDF5.
+    """
     import h5py
 
-    found: Tensors = {}
+    tensors: Tensors = {}
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             parts = name.split("/")
-            found[f"{parts[0]}/{parts[-1].removesuffix(':0')}"] = item[()]
+            weight = parts[-1].removesuffix(":0")
+            tensors[f"{parts[0]}/{weight}"] = item[()]
 
     try:
         with h5py.File(path, "r") as file:
             file.get("model_weights", file).visititems(collect)
     except OSError as error:
         raise ValueError(f"not readable as HDF5 ({error})") from error
-    return found
+    return tensors
 
 
 def read_state_dict(path: Path) -> Tensors:
-    """Tensor name -> array, from .safetensors or .npz. Raises: ValueError when it is damaged or holds pickled objects."""
-    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_npz(path)
+    """Read a state dict of PyTorch from a .safetensors or .npz file.
+
+    Args:
+        path: .safetensors; another ending is read as .npz.
+
+    Returns:
+        Tensor name -> array.
+
+    Raises:
+        ValueError: the file is damaged or contains pickled objects.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return _read_safetensors(path)
+    return _read_npz(path)
 
 
 def _read_npz(path: Path) -> Tensors:
     try:
-        with zipfile.ZipFile(path):  # a bare array or a pickle is no .npz, whatever its name
+        # np.load would also read a single array, which is not a zip file.
+        with zipfile.ZipFile(path):
             pass
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

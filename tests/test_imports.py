@@ -67,7 +67,8 @@ dual_main                    delf_ext.verbs delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
                              delf_ext.features numpy tensorflow tqdm
 baseline_keras.binding       nsml
-pretrained                   pretrained data_io.artifacts numpy tabulate tqdm | tensorflow h5py safetensors
+pretrained                   pretrained data_io.artifacts numpy tabulate tqdm \
+                             | tensorflow h5py safetensors
 """
 
 # From the lowest layer to the highest. A folder imports only from itself and from lower layers,

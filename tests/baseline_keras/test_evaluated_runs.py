@@ -116,7 +116,7 @@ def test_a_run_of_the_first_format_is_resumed_with_one_line_of_refusal(
 ):
     flags = [f"--data={photos}", f"--run_dir={old_run}", f"--image_size={SIZE_PX}"]
     assert main([*flags, "--batch_size=2", "--epochs=2", "--resume"]) == 1
-    message = "an earlier version made this run. It can be evaluated, not resumed: train again."
+    message = "an earlier version made this run. It can be evaluated, but not resumed: train again with another --run_dir."
     assert capsys.readouterr().err == f"{old_run}: {message}\n"
     assert not (old_run / "recipe.json").exists()
 
@@ -131,4 +131,4 @@ def test_the_front_door_does_not_resume_a_baseline(
         dual_main.main(["--resume", f"--run_dir={tmp_path}/run"])
     assert ended.value.code == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: {tmp_path}/run: holds a run of kind 'keras_baseline', which")
+    assert error.startswith(f"error: {tmp_path}/run: holds a run of kind 'keras_baseline'. Resume")

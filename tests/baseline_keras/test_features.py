@@ -108,7 +108,7 @@ def test_an_embedder_comes_back_from_disk_with_the_same_digest(
 
 def test_a_run_without_a_finished_epoch_is_named(tmp_path: Path):
     claim(tmp_path, Settings(16, 4, 1, 2), 0, "data", ("a", "b", "c", "d"), resume=False)
-    message = f"{tmp_path}: no finished epoch in it. Continue it: python -m baseline_keras --resume"
+    message = f"{tmp_path}: no epoch is finished. Continue the training: python -m baseline_keras --resume"
     with pytest.raises(ValueError, match=message):
         load_embedder(tmp_path)
     with pytest.raises(ValueError, match=message):
@@ -122,9 +122,9 @@ def test_an_opened_run_loads_its_network_at_the_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ):
     loads: list[Path] = []
-    original = features._loaded
+    original = features._load
     load = lambda settings, prefix: loads.append(prefix) or original(settings, prefix)  # noqa: E731
-    monkeypatch.setattr("baseline_keras.features._loaded", load)
+    monkeypatch.setattr("baseline_keras.features._load", load)
     opened = open_run(read_run(run_dir), Runtime(), print)
     assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
     assert opened.graph is None, "it is measured in TensorFlow alone"

@@ -54,7 +54,7 @@ def test_the_defaults_are_the_official_ones():
             ["--data=x", "--batch_size=many"],
             "argument --batch_size: invalid positive value: 'many'",
         ),
-        (["--data=x", "--seed=-1"], "argument --seed: must lie in 0..2**32-1. Received -1."),
+        (["--data=x", "--seed=-1"], "argument --seed: must be 0 to 2**32-1. Received -1."),
     ],
 )
 def test_usage_errors_exit_2_and_name_the_flag(
@@ -116,6 +116,6 @@ def test_kill_minus_nine_then_resume(photos: Path, tmp_path: Path, capsys: pytes
     assert main([*flags, f"--epochs={killed_at + 1}", "--resume"]) == 0
     printed = capsys.readouterr()
     assert f"{tmp_path}/run: {killed_at + 1} epochs, loss " in printed.out
-    assert "1 files left out; the first: " in printed.err and "empty.jpg: empty file" in printed.err
+    assert "1 files skipped; the first: " in printed.err and "empty.jpg: empty file" in printed.err
     assert main([*flags, "--epochs=3"]) == 1
     assert "already holds a run. Pass --resume to continue it" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_a_failed_write_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pyte
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write", full_disk)
-    message = r"epoch-2: could not be written \(No space left on device\); the epoch before is kept"
+    message = r"epoch-2: could not be written \(No space left on device\). The checkpoint of the epoch before is kept"
     with pytest.raises(OSError, match=message):
         save_checkpoint(tmp_path, checkpoint, 2)
     latest = latest_checkpoint(tmp_path)
@@ -186,6 +186,6 @@ def test_a_run_of_the_first_format_is_not_resumed(old_run: Path):
         claimed(old_run, seed=3)
     with pytest.raises(ValueError) as refused:
         claimed(old_run, seed=3, resume=True)
-    message = "an earlier version made this run. It can be evaluated, not resumed: train again."
+    message = "an earlier version made this run. It can be evaluated, but not resumed: train again with another --run_dir."
     assert str(refused.value) == f"{old_run}: {message}"
     assert not (old_run / "recipe.json").exists()

@@ -172,7 +172,7 @@ def test_resume_in_an_empty_directory_begins(dataset: DataSet, tmp_path: Path):
 
 
 def test_resume_with_other_settings_is_refused(trained: Path, dataset: DataSet):
-    with pytest.raises(ValueError, match="holds another run .seed 3 became 5"):
+    with pytest.raises(ValueError, match="holds a run with other settings .seed 3 became 5"):
         train(dataset, trained, epochs=4, seed=5, resume=True, **SMALL)
 
 
@@ -210,7 +210,7 @@ def test_only_classes_with_training_images_are_learnt(dataset: DataSet, tmp_path
 
 def test_data_that_cannot_be_trained_on_leave_no_run(dataset: DataSet, tmp_path: Path):
     none = dataclasses.replace(dataset, train=dataset.train.take([]))
-    with pytest.raises(ValueError, match="no labelled training image that can be read"):
+    with pytest.raises(ValueError, match="has no readable training image with a label"):
         train(none, tmp_path, epochs=1, **SMALL)
     one_class = dataclasses.replace(dataset, train=dataset.train.take([0, 1]))
     with pytest.raises(ValueError, match="needs at least two classes. Received 1"):

@@ -113,16 +113,16 @@ def test_a_whole_download_leaves_only_the_checkpoint(
     assert out.read_bytes() == WEIGHTS
     assert [path.name for path in out.parent.iterdir()] == ["resnet_v1_50.ckpt"]
     printed = capsys.readouterr().out
-    assert "(as expected)" in printed and "checksum unknown: printed, not compared" in printed
+    assert "(as expected)" in printed and "expected checksum unknown: not compared" in printed
     fetch(entry_of(server.url), tmp_path / "new")
-    assert server.asked == [None] and "already there" in capsys.readouterr().out
+    assert server.asked == [None] and "already exists" in capsys.readouterr().out
 
 
 def test_a_broken_download_continues_where_it_stopped(server: Server, tmp_path: Path):
     server.break_after = 100_000
     with pytest.raises(
         DownloadFailed,
-        match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue; or by hand",
+        match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue it. To do it by hand",
     ):
         fetch(entry_of(server.url), tmp_path)
     assert (tmp_path / "weights.tar.gz.part").stat().st_size == 100_000
@@ -165,7 +165,7 @@ def test_a_weak_etag_is_no_ground_to_continue(server: Server, tmp_path: Path):
 
 
 def test_a_wrong_checksum_is_refused_and_removed(server: Server, tmp_path: Path):
-    with pytest.raises(ValueError, match="damaged or another one: get it again"):
+    with pytest.raises(ValueError, match="damaged or another one: download it again"):
         fetch(entry_of(server.url, "0" * 64), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +197,7 @@ def test_an_evil_member_writes_nothing(tmp_path: Path, archive: bytes):
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "a.tar").write_bytes(archive)
-    with pytest.raises(ValueError, match=r"holds no regular file 'resnet_v1_50.ckpt'"):
+    with pytest.raises(ValueError, match=r"contains no regular file 'resnet_v1_50.ckpt'"):
         extract_member(inside / "a.tar", "resnet_v1_50.ckpt", inside / "resnet_v1_50.ckpt")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "inside"]
 
@@ -224,7 +224,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, archive: bytes):
 def test_an_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fetch_module, "MAX_MEMBER_BYTES", 1000)
     (tmp_path / "a.tar").write_bytes(ARCHIVE)
-    with pytest.raises(ValueError, match="would be 300000 bytes; at most 1000"):
+    with pytest.raises(ValueError, match="would have 300000 bytes; the limit is 1000"):
         extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out.ckpt")
 
 
@@ -260,8 +260,8 @@ def test_without_a_network_one_line_says_what_to_do(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert ("refused" in error) if failure == "refused" else ("Not Found" in error)
-    assert "weights.tar.gz on another machine, unpack resnet_v1_50.ckpt from it" in error
-    assert error.endswith(f"put that file at {tmp_path}/w/resnet_v1_50.ckpt.\n")
+    assert "weights.tar.gz on another machine, extract resnet_v1_50.ckpt" in error
+    assert error.endswith(f"copy it to {tmp_path}/w/resnet_v1_50.ckpt.\n")
 
 
 def test_weights_that_are_not_published_say_where_they_come_from(

@@ -103,7 +103,7 @@ def test_verify_compares_prints_or_refuses(tmp_path: Path):
     golden = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(checkpoint) == golden
     assert verify(checkpoint, INFO) == (
-        f"mine.ckpt: sha256 {golden} (checksum unknown: printed, not compared)",
+        f"mine.ckpt: sha256 {golden} (expected checksum unknown: not compared)",
     )
     assert verify(checkpoint, dataclasses.replace(INFO, files_sha256={"mine.ckpt": golden}))[
         0
