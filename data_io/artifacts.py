@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +86,39 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def write_npz(path: str | Path, **columns: Any) -> None:
+    """Write arrays as .npz, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **columns)
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file; raise one of many types of errors if it is damaged."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+@contextlib.contextmanager
+def only_writer(lock_file: Path, work: str) -> Iterator[None]:
+    """Hold a lock while the context is open.
+
+    Args:
+        lock_file: the file to lock; it is created in an existing folder.
+        work: what the owner of the lock does, for the error.
+
+    Raises:
+        ValueError: another process has the lock.
+    """
+    with open(lock_file, "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{lock_file.parent}: another run is {work}; wait until it ends."
+            ) from None
+        yield
+
+
 def digest_of(value: Any) -> str:
     """Return 12 hex digits that identify `value`, which must be JSON data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
@@ -102,8 +135,7 @@ def save_record(path: str | Path, record: GlobalFeatures | ImageList | Ranking) 
     if isinstance(record, ImageList):
         columns["skipped"] = np.asarray(record.skipped, dtype=str).reshape(-1, 2)
     columns = {name: value for name, value in columns.items() if value is not None}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, record_type=np.asarray(type(record).__name__), **columns)
+    write_npz(path, record_type=type(record).__name__, **columns)
 
 
 def load_record(path: str | Path, record_type: type[Record]) -> Record:
@@ -119,31 +151,19 @@ def load_record(path: str | Path, record_type: type[Record]) -> Record:
     Raises:
         ValueError: the file is missing, damaged or of another type.
     """
-    columns = _read_columns(path)
-    type_name = str(columns.pop("record_type", "an unknown record"))
-    if type_name != record_type.__name__:
-        raise ValueError(f"{path}: contains {type_name}, not {record_type.__name__}.")
-    for name, value in columns.items():
-        columns[name] = value.item() if value.ndim == 0 else value
     try:
+        columns: dict[str, Any] = read_npz(path)
+        type_name = str(columns.pop("record_type", "an unknown record"))
+        if type_name != record_type.__name__:
+            raise ValueError(f"it contains {type_name}")
+        for name, value in columns.items():
+            columns[name] = value.item() if value.ndim == 0 else value
         return record_type(**columns)
-    # A column is missing, unknown, or was changed by hand.
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: not a valid {record_type.__name__} ({error}); delete it and run again."
-        ) from error
-
-
-def _read_columns(path: str | Path) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                raise ValueError("a single array")
-            return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise ValueError(f"{path}: not found.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # A damaged archive raises many types, from KeyError to NotImplementedError.
+    except Exception as error:
         raise ValueError(
-            f"{path}: not a readable record ({error}); delete it and run again."
-        ) from None
+            f"{path}: not a valid {record_type.__name__} ({one_line(error)}); "
+            "delete it and run again."
+        ) from error

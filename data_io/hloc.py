@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,12 +30,16 @@ def export_hloc(features: LocalFeatures, path: str | Path, names: Mapping[str, s
     Raises:
         ValueError: an image has no name, two have the same one, or h5py is not installed.
     """
-    h5py = _h5py()
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError("exporting to hloc needs h5py: run `pip install h5py`.") from None
     id_of_name = _unique_names(features, names)
-    quiet = len(features) < PROGRESS_FROM or not sys.stderr.isatty()
+    # None hides the bar if stderr is not a terminal.
+    hidden = True if len(features) < PROGRESS_FROM else None
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         for name, image_id in tqdm(
-            id_of_name.items(), desc="exporting", unit="image", disable=quiet
+            id_of_name.items(), desc="exporting", unit="image", disable=hidden
         ):
             image = features.of(image_id)
             group = file.create_group(name)
@@ -63,11 +65,3 @@ def _unique_names(features: LocalFeatures, names: Mapping[str, str]) -> dict[str
                 f"{image_id}: cannot be exported: {other_id} already has the name {name!r}."
             )
     return id_of_name
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise ValueError("exporting to hloc needs h5py: run `pip install h5py`.") from None
-    return h5py

@@ -18,6 +18,7 @@ from data_io.artifacts import one_line
 # Found by the content, not by the suffix. Other readers of Pillow are excluded because some of them
 # run external programs (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+MAX_PIXELS = 100_000_000
 EXIF_ORIENTATION = 0x0112
 # The change that turns stored pixels upright. Source: EXIF 2.3, section 4.6.4, tag Orientation.
 UPRIGHT = {
@@ -51,13 +52,12 @@ class ImageError(ValueError):
 
 
 def decode_rgb(
-    path: str | Path, max_pixels: int, at_least_px: int | None = None, square_px: int | None = None
+    path: str | Path, at_least_px: int | None = None, square_px: int | None = None
 ) -> Image.Image:
-    """Decode an image file to upright RGB.
+    """Decode an image file to upright RGB. Above MAX_PIXELS, refuse it before decoding a pixel.
 
     Args:
         path: the image file.
-        max_pixels: larger images are refused before any pixel is decoded.
         at_least_px: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep at
             least this many pixels; None decodes every pixel.
         square_px: resize to a square of this side; None keeps the size.
@@ -68,7 +68,7 @@ def decode_rgb(
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, too large or not an image.
     """
-    with _image_errors(path), _open(path, max_pixels) as image:
+    with _image_errors(path), _open(path) as image:
         box_px = _choose_scale(image, at_least_px)
         image.load()
         turn = UPRIGHT.get(_orientation(image))
@@ -91,7 +91,7 @@ def _choose_scale(
 
 
 @contextmanager
-def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
+def _open(path: str | Path) -> Iterator[Image.Image]:
     """Open a file, read its header and check its size."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
@@ -103,8 +103,8 @@ def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
         raise ImageError(path, "empty file")
     with open(path, "rb") as file, _open_unlimited(file) as image:
         width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(path, f"{width} x {height} pixels, over the limit of {max_pixels:,}")
+        if width * height > MAX_PIXELS:
+            raise ImageError(path, f"{width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
         if width * height == 0:
             raise ImageError(path, "has no pixels")
         if image.format in ("JPEG", "MPO") and not _has_end_marker(file):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from tqdm import tqdm
 from data_io.image_decoding import ImageError, decode_rgb
 from data_io.records import ImageList
 
-MAX_PIXELS = 100_000_000
 # With fewer images a progress bar is not useful.
 PROGRESS_FROM = 200
 CHECK_PX = 32
+NUM_THREADS = 4
 # A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least this multiple of the result's side. Measured on
 # mosaics of real photographs at 224 px: with 2.0, ResNet-50's embeddings have a cosine of 0.997
 # with those of full decoding; from 2.25 on, at least 0.999.
@@ -25,9 +24,7 @@ OVERSAMPLING = 2.25
 DECODING_VERSION = 1
 
 
-def decode_image(
-    source: str | Path, max_pixels: int = MAX_PIXELS, at_least_px: int | None = None
-) -> np.ndarray:
+def decode_image(source: str | Path, at_least_px: int | None = None) -> np.ndarray:
     """Decode an image file; of several frames the first.
 
     The EXIF orientation is applied, transparency is put over white, and 16 bits are scaled to 8.
@@ -35,7 +32,6 @@ def decode_image(
 
     Args:
         source: the image file.
-        max_pixels: larger images are refused before any pixel is decoded.
         at_least_px: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep at
             least this many pixels; None decodes every pixel.
 
@@ -45,12 +41,10 @@ def decode_image(
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, too large or not an image.
     """
-    return np.array(decode_rgb(source, max_pixels, at_least_px))
+    return np.array(decode_rgb(source, at_least_px))
 
 
-def load_image(
-    path: str | Path, size_px: int, max_pixels: int = MAX_PIXELS, reduced: bool = True
-) -> np.ndarray:
+def load_image(path: str | Path, size_px: int, reduced: bool = True) -> np.ndarray:
     """Decode an image file and resize it to a square, without keeping its aspect ratio.
 
     The 2018 original did the same. The resizing is antialiased and bilinear.
@@ -58,7 +52,6 @@ def load_image(
     Args:
         path: the image file.
         size_px: side of the square.
-        max_pixels: larger images are refused before any pixel is decoded.
         reduced: decode a JPEG at the smallest scale that keeps `sufficient_px(size_px)`; False
             decodes every pixel.
 
@@ -69,7 +62,7 @@ def load_image(
         ImageError: as decode_image.
     """
     at_least_px = sufficient_px(size_px) if reduced else None
-    return np.array(decode_rgb(path, max_pixels, at_least_px, size_px))
+    return np.array(decode_rgb(path, at_least_px, size_px))
 
 
 def sufficient_px(size_px: int) -> int:
@@ -77,29 +70,27 @@ def sufficient_px(size_px: int) -> int:
     return math.ceil(OVERSAMPLING * size_px)
 
 
-def check_images(
-    images: ImageList, description: str = "checking images", num_threads: int = 4
-) -> ImageList:
+def check_images(images: ImageList, description: str = "checking images") -> ImageList:
     """Decode each file, and move images that cannot be read to `skipped`.
 
     Args:
         images: the images to check.
         description: shown beside the progress bar.
-        num_threads: number of files that are decoded at the same time.
 
     Returns:
         The list of readable images.
     """
-    quiet = len(images) < PROGRESS_FROM or not sys.stderr.isatty()
-    with ThreadPoolExecutor(num_threads) as pool:
+    # None hides the bar if stderr is not a terminal.
+    hidden = True if len(images) < PROGRESS_FROM else None
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
         checks = pool.map(_reason_to_skip, images.paths)
-        bar = tqdm(checks, desc=description, total=len(images), unit="image", disable=quiet)
+        bar = tqdm(checks, desc=description, total=len(images), unit="image", disable=hidden)
         return images.without_skipped(list(bar))
 
 
 def _reason_to_skip(path: str) -> str:
     try:
-        decode_rgb(path, MAX_PIXELS, at_least_px=CHECK_PX)
+        decode_rgb(path, at_least_px=CHECK_PX)
     except ImageError as error:
         return error.reason
     return ""

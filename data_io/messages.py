@@ -23,20 +23,17 @@ def shown_path(path: str | Path) -> str:
     return str(absolute.relative_to(current) if absolute.is_relative_to(current) else absolute)
 
 
-def skipped_lines(
-    skipped: Sequence[tuple[str, str]], verb: str = "skipped", num_shown: int = NUM_SHOWN
-) -> Iterator[str]:
+def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> Iterator[str]:
     """Yield a line for each of the first skipped files, and the number of all if there are more.
 
     Args:
         skipped: (path, reason) of each file.
         verb: what was done with the files, such as "skipped" or "placed last".
-        num_shown: number of files that get a line each.
 
     Yields:
         Lines without a line break.
     """
-    for path, reason in skipped[:num_shown]:
+    for path, reason in skipped[:NUM_SHOWN]:
         yield f"{verb} {path}: {reason}"
-    if len(skipped) > num_shown:
+    if len(skipped) > NUM_SHOWN:
         yield f"{verb} {len(skipped)} files in all"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from io import StringIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,21 +24,20 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def progress(total: int, description: str, unit: str = "image") -> tqdm:
+def progress(total: int, description: str) -> tqdm:
     """Return a progress display; use it in a `with` block and call `update` on it.
 
     Args:
-        total: amount of work.
+        total: number of images.
         description: of the work.
-        unit: of the work.
 
     Returns:
         The display; it also shows the rate and the remaining time.
     """
-    if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, disable=not total)
-    lines = dict(file=_LinePrinter(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
-    return tqdm(total=total, desc=description, unit=unit, disable=not total, **lines)
+    lines: dict[str, Any] = {}
+    if not sys.stderr.isatty():
+        lines = dict(file=_LinePrinter(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
+    return tqdm(total=total, desc=description, unit="image", disable=not total, **lines)
 
 
 class _LinePrinter(StringIO):

@@ -10,48 +10,40 @@ from data_io.records import ImageList
 
 
 def split_classes(
-    images: ImageList, dev_percent: float, how: str = "block", seed: int = 0
+    images: ImageList, dev_share: float, is_block: bool = True, seed: int = 0
 ) -> tuple[ImageList, ImageList]:
     """Split into two lists without a common class.
 
-    "block" takes one contiguous block of classes in label order; the seed decides where it starts.
-    Neighbours in a data set are similar (the same shelf, the same day). Random classes leave a
-    similar class of each dev class in training, so the dev mAP is too high. Only with a block did
-    the dev mAP agree with the test mAP (third place of the NAVER AI Hackathon 2018). "random"
-    draws single classes.
+    A block is contiguous in label order; the seed decides where it starts. Neighbours in a data set
+    are similar (the same shelf, the same day). Random classes leave a similar class of each dev
+    class in training, so the dev mAP is too high. Only with a block did the dev mAP agree with the
+    test mAP (third place of the NAVER AI Hackathon 2018).
 
     Images keep their order. Skipped files stay with the training list.
 
     Args:
         images: labelled images.
-        dev_percent: share of the classes in the dev list, 0..1; each list gets at least one class.
-        how: "block" or "random".
+        dev_share: share of the classes in the dev list, 0..1; each list gets at least one class.
+        is_block: whether the dev classes are one block; otherwise they are drawn one by one.
         seed: of the random choice.
 
     Returns:
         (train, dev).
 
     Raises:
-        ValueError: there are no labels or fewer than two classes, or an argument is not valid.
+        ValueError: there are no labels, or fewer than two classes.
     """
     labels = images.known_labels("a split by class")
     classes = np.unique(labels)
-    if not 0 < dev_percent < 1:
-        raise ValueError(
-            "dev_percent is a share of the classes between 0 and 1 (0.05 is 5 %). "
-            f"Received {dev_percent}."
-        )
     if len(classes) < 2:
         raise ValueError(f"a split by class needs at least 2 classes. Received {len(classes)}.")
-    num_dev = int(np.clip(round(dev_percent * len(classes)), 1, len(classes) - 1))
+    num_dev = int(np.clip(round(dev_share * len(classes)), 1, len(classes) - 1))
     rng = np.random.default_rng(seed)
-    if how == "block":
+    if is_block:
         start = rng.integers(len(classes) - num_dev + 1)
         dev_classes = classes[start : start + num_dev]
-    elif how == "random":
-        dev_classes = rng.choice(classes, num_dev, replace=False)
     else:
-        raise ValueError(f"how must be block or random. Received {how!r}.")
+        dev_classes = rng.choice(classes, num_dev, replace=False)
     return _divide(images, np.isin(labels, dev_classes))
 
 
@@ -91,7 +83,7 @@ def query_and_gallery(
     if num_turns == 0:
         raise ValueError(
             "no class has two images: nothing to search and to find. "
-            "Hold out more classes (dev_percent; in a recipe validation.share)."
+            "Hold out more classes (in a recipe validation.share)."
         )
     query_rows = [
         rows[turn] for turn in range(num_turns) for rows in rows_of_class if turn < len(rows) // 2
@@ -103,44 +95,35 @@ def query_and_gallery(
     return images.take(is_query, skipped=()), gallery
 
 
-def k_fold(
-    images: ImageList, num_folds: int, stratified: bool = False, seed: int = 0
+def stratified_folds(
+    images: ImageList, num_folds: int, seed: int
 ) -> list[tuple[ImageList, ImageList]]:
-    """Split into folds; each image is in one dev list.
+    """Split into folds, each class over the folds as evenly as possible.
 
     Args:
         images: labelled images.
         num_folds: number of folds.
-        stratified: distribute each class over the folds as evenly as possible, in an order that the
-            seed decides. Otherwise the folds are contiguous blocks of classes (see split_classes),
-            so train and dev have no common class.
-        seed: of the stratified order.
+        seed: of the order of the images in a class.
 
     Returns:
-        For each fold (train, dev).
+        For each fold (train, dev); each image is in one dev list.
 
     Raises:
-        ValueError: there are no labels, fewer than 2 folds, or more folds than classes (stratified:
-            than images).
+        ValueError: there are no labels, fewer than 2 folds, or more folds than images.
     """
-    labels = images.known_labels("k-fold")
-    classes = np.unique(labels)
-    unit = "images" if stratified else "classes"
-    max_folds = len(images) if stratified else len(classes)
-    if not 2 <= num_folds <= max_folds:
+    labels = images.known_labels("a split into folds")
+    if not 2 <= num_folds <= len(images):
         raise ValueError(
-            f"num_folds must be between 2 and the number of {unit}, {max_folds}. "
+            f"the number of folds must be between 2 and the number of images, {len(images)}. "
             f"Received {num_folds}."
         )
+    rng = np.random.default_rng(seed)
+    rows_of_class = [
+        rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)
+    ]
+    # Folds continue from class to class, so that small classes do not all go to fold 0.
     fold_of = np.zeros(len(images), np.int64)
-    if stratified:
-        rng = np.random.default_rng(seed)
-        rows_of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
-        # Folds continue from class to class, so that small classes do not all go to fold 0.
-        fold_of[np.concatenate(rows_of_class)] = np.arange(len(images)) % num_folds
-    else:
-        for fold, block in enumerate(np.array_split(classes, num_folds)):
-            fold_of[np.isin(labels, block)] = fold
+    fold_of[np.concatenate(rows_of_class)] = np.arange(len(images)) % num_folds
     return [_divide(images, fold_of == fold) for fold in range(num_folds)]
 
 

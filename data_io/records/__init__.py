@@ -4,7 +4,7 @@ Each record checks itself when it is made and holds read-only arrays, so that it
 it. Ids are stored beside the arrays: row i of an array belongs to `ids[i]`.
 """
 
-from data_io.records.checked_arrays import UNIT_LENGTH_TOLERANCE
+from data_io.records.checked_arrays import has_unit_length
 from data_io.records.global_features import GlobalFeatures
 from data_io.records.ground_truth import GroundTruth
 from data_io.records.image_list import ImageList
@@ -19,11 +19,11 @@ from data_io.records.ranking import Ranking
 __all__ = [
     "DESCRIPTOR_TOLERANCE",
     "INT8_STEPS",
-    "UNIT_LENGTH_TOLERANCE",
     "GlobalFeatures",
     "GroundTruth",
     "ImageKeypoints",
     "ImageList",
     "LocalFeatures",
     "Ranking",
+    "has_unit_length",
 ]

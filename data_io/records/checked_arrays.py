@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-UNIT_LENGTH_TOLERANCE = 1e-3
-
 
 def set_fields(record: Any, **values: Any) -> None:
     """Set fields of a frozen dataclass while it is being made."""
@@ -73,6 +71,19 @@ def readonly_or_mapped(values: np.ndarray, dtypes: Sequence[Any], name: str) -> 
         accepted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise ValueError(f"{name} must be {accepted}. Received {values.dtype}.")
     return readonly(values, values.dtype) if values.flags.writeable else values
+
+
+def has_unit_length(vectors: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
+    """Check the length of each vector.
+
+    Args:
+        vectors: float [N, D].
+        tolerance: largest allowed difference from 1.
+
+    Returns:
+        bool [N]; False for vectors with NaN.
+    """
+    return np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= tolerance
 
 
 def require_unique(ids: np.ndarray, name: str) -> None:

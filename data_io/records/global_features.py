@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records.checked_arrays import (
-    UNIT_LENGTH_TOLERANCE,
+    has_unit_length,
     readonly,
     readonly_texts,
     require_unique,
@@ -40,13 +40,12 @@ class GlobalFeatures:
                 f"Received shape={self.embeddings.shape}."
             )
         require_unique(self.ids, "image ids")
-        lengths = np.linalg.norm(self.embeddings, axis=1)
-        # The comparison is negated so that NaN counts as wrong.
-        wrong = ~(np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE)
-        if wrong.any():
-            row = int(np.argmax(wrong))
+        is_unit = has_unit_length(self.embeddings)
+        if not is_unit.all():
+            row = np.argmin(is_unit)
+            length = np.linalg.norm(self.embeddings[row])
             raise ValueError(
-                f"embeddings must be of unit length. {self.ids[row]} has length {lengths[row]:.4g}."
+                f"embeddings must be of unit length. {self.ids[row]} has length {length:.4g}."
             )
 
     @classmethod

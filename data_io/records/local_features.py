@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_io.records.checked_arrays import (
+    has_unit_length,
     readonly,
     readonly_or_mapped,
     readonly_texts,
@@ -46,8 +47,7 @@ class ImageKeypoints:
         width, height = self.size_px
         set_fields(self, size_px=(int(width), int(height)))
         self._check_shapes()
-        lengths = np.linalg.norm(self.descriptors, axis=1)
-        if (np.abs(lengths - 1.0) > DESCRIPTOR_TOLERANCE).any():
+        if not has_unit_length(self.descriptors, DESCRIPTOR_TOLERANCE).all():
             raise ValueError("descriptors must be of unit length.")
         # A keypoint can be up to one pixel outside the centres of the outermost pixels.
         centre_px = (np.array(self.size_px) - 1) / 2

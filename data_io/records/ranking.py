@@ -130,25 +130,22 @@ class Ranking:
 
     def block(self, queries: slice) -> Ranking:
         """Return the ranking of some of the queries; its arrays are views of this one's."""
-        return self.trusted(
+        return self._with(
             query_ids=self.query_ids[queries],
-            gallery_ids=self.gallery_ids,
             rows=self.rows[queries],
             scores=self.scores[queries],
             complete=np.asarray(self.complete)[queries],
-            provenance=self.provenance,
         )
 
     def cut(self, k: int) -> Ranking:
         """Return the first `k` places of each query."""
-        return self.trusted(
-            query_ids=self.query_ids,
-            gallery_ids=self.gallery_ids,
+        return self._with(
             rows=np.ascontiguousarray(self.rows[:, :k]),
             scores=np.ascontiguousarray(self.scores[:, :k]),
-            complete=self.complete,
-            provenance=self.provenance,
         )
+
+    def _with(self, **columns: np.ndarray) -> Ranking:
+        return self.trusted(**{**vars(self), **columns})
 
     @classmethod
     def joined(cls, blocks: Sequence[Ranking]) -> Ranking:
@@ -164,5 +161,4 @@ class Ranking:
             name: np.concatenate([getattr(block, name) for block in blocks])
             for name in ("query_ids", "rows", "scores", "complete")
         }
-        first = blocks[0]
-        return cls.trusted(gallery_ids=first.gallery_ids, provenance=first.provenance, **columns)
+        return blocks[0]._with(**columns)

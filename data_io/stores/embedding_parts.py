@@ -8,7 +8,6 @@ an image that was renamed or moved is found there by the content of its file.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import math
@@ -16,9 +15,9 @@ import os
 import re
 import shutil
 import stat
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,21 @@ from tqdm import tqdm
 
 from data_io.artifacts import (
     StaleArtifact,
-    atomic_path,
     digest_of,
     one_line,
+    only_writer,
     read_json,
+    read_npz,
     write_json,
+    write_npz,
 )
 from data_io.images import DECODING_VERSION
-from data_io.records import UNIT_LENGTH_TOLERANCE
+from data_io.records import has_unit_length
 
 MODEL_FILE = "parts.json"
 LOCK_FILE = ".lock"
 READ_BYTES = 1 << 20
+NUM_THREADS = 2
 
 
 def content_digest(path: str | Path) -> str:
@@ -57,20 +59,18 @@ def content_digest(path: str | Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def contents_of(paths: Sequence[str], num_threads: int = 2) -> list[str]:
+def contents_of(paths: Sequence[str]) -> list[str]:
     """Return the digest of each file's content; show a progress bar on a terminal.
 
     Args:
         paths: the files.
-        num_threads: number of files that are read at the same time.
 
     Returns:
         One digest per file, in order; "" for a file that cannot be read.
     """
-    quiet = not sys.stderr.isatty()
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
         digests = pool.map(content_digest, paths)
-        bar = tqdm(digests, "reading", len(paths), unit="image", leave=False, disable=quiet)
+        bar = tqdm(digests, "reading", len(paths), leave=False, unit="image", disable=None)
         return list(bar)
 
 
@@ -108,8 +108,7 @@ class FeaturePart:
         num_embedded = int((self.reasons == "").sum())
         if len(self.embeddings) != num_embedded or self.embeddings.dtype != np.float32:
             raise ValueError(f"expected {num_embedded} float32 embeddings. Received {shapes[2]}.")
-        lengths = np.linalg.norm(self.embeddings, axis=1)
-        if not (np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all():
+        if not has_unit_length(self.embeddings).all():
             raise ValueError("embeddings must be of unit length.")
 
     @classmethod
@@ -192,26 +191,18 @@ class FeatureParts:
                 shutil.rmtree(folder)
         write_json(path, {"digest": self.model})
 
-    @contextlib.contextmanager
-    def locked(self, index: int, count: int) -> Iterator[None]:
+    def locked(self, index: int, count: int) -> AbstractContextManager[None]:
         """Lock one shard while the context is open.
 
         Args:
             index: of the shard, from 1.
             count: number of shards.
 
-        Raises:
-            ValueError: another process extracts this shard.
+        Returns:
+            A context manager. It raises ValueError if another process extracts this shard.
         """
-        with open(self.folder / f"{LOCK_FILE}-{index}-of-{count}", "wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.folder}: another run is extracting shard {index}/{count}; "
-                    "wait until it ends."
-                ) from None
-            yield
+        lock_file = self.folder / f"{LOCK_FILE}-{index}-of-{count}"
+        return only_writer(lock_file, f"extracting shard {index}/{count}")
 
     def rows(self, part: int) -> range:
         """Return the rows of the list that a part has."""
@@ -239,10 +230,10 @@ class FeatureParts:
             ValueError: the file is damaged, or another model made it.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                if str(stored["digest"]) != self.model:
-                    raise ValueError("another model made it")
-                return FeaturePart(stored["contents"], stored["reasons"], stored["embeddings"])
+            columns = read_npz(path)
+            if str(columns.pop("digest")) != self.model:
+                raise ValueError("another model made it")
+            return FeaturePart(**columns)
         except FileNotFoundError:
             return None
         # A damaged archive raises many types, from KeyError to NotImplementedError.
@@ -254,14 +245,7 @@ class FeatureParts:
         path = self.path(part)
         for abandoned in self._own_folder.glob(f".{path.name}.*"):
             abandoned.unlink(missing_ok=True)
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                digest=np.asarray(self.model),
-                contents=content.contents,
-                reasons=content.reasons,
-                embeddings=content.embeddings,
-            )
+        write_npz(path, digest=self.model, **vars(content))
 
     def drop_earlier(self) -> None:
         """Delete the parts of other lists; call this when the own list is complete."""

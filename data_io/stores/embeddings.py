@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, atomic_path, one_line
+from data_io.artifacts import StaleArtifact, one_line, read_npz, write_npz
 from data_io.images import DECODING_VERSION
 from data_io.progress import Log
 from data_io.stores.embedding_parts import MODEL_FILE, made_by, stored_model
@@ -87,15 +87,15 @@ class EmbeddingStore:
 
     def _read(self, path: Path) -> None:
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                if str(stored["digest"]) != self.made_by:
-                    return
-                contents = stored["contents"]
-                embeddings = stored["embeddings"]
-                if "reasons" in stored.files:
-                    contents = contents[stored["reasons"] == ""]
-                if embeddings.ndim != 2 or len(contents) != len(embeddings):
-                    raise ValueError("contents and embeddings differ in number")
+            columns = read_npz(path)
+            if str(columns["digest"]) != self.made_by:
+                return
+            contents = columns["contents"]
+            embeddings = columns["embeddings"]
+            if "reasons" in columns:
+                contents = contents[columns["reasons"] == ""]
+            if embeddings.ndim != 2 or len(contents) != len(embeddings):
+                raise ValueError("contents and embeddings differ in number")
         # A damaged archive raises many types, from KeyError to NotImplementedError.
         except Exception as error:
             self.log(
@@ -141,8 +141,6 @@ class EmbeddingStore:
             return
         path = self.folder / f"{uuid.uuid4().hex}.npz"
         try:
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                digest = np.asarray(self.made_by)
-                np.savez(file, digest=digest, contents=np.asarray(contents), embeddings=embeddings)
+            write_npz(path, digest=self.made_by, contents=contents, embeddings=embeddings)
         except OSError as error:
             self.log(f"{self.folder}: embeddings are not stored ({error.strerror or error})")

@@ -6,16 +6,15 @@ A store can be resumed after its writer was killed. For the files see `data_io.s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, write_json
+from data_io.artifacts import StaleArtifact, only_writer, write_json
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_index import (
     DATA_FILE,
@@ -87,7 +86,8 @@ class LocalStoreWriter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
-            _lock(opened.enter_context(open(self.folder / LOCK_FILE, "wb")), self.folder)
+            lock = only_writer(self.folder / LOCK_FILE, "writing these local features")
+            opened.enter_context(lock)
             if self.overwrite or not is_store(self.folder):
                 self._create()
             index = self._resume()
@@ -253,15 +253,6 @@ def _index_of(folder: str | Path) -> StoreIndex:
 def _file_bytes(path: str | Path) -> int:
     """Return the size of a file, -1 if there is none."""
     return os.stat(path).st_size if os.path.exists(path) else -1
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(
-            f"{folder}: another run is writing these local features; wait until it ends."
-        ) from None
 
 
 def _append(file: FileIO, chunks: list[bytes]) -> None:

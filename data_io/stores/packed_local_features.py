@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_io.records import DESCRIPTOR_TOLERANCE, INT8_STEPS, ImageKeypoints, LocalFeatures
+from data_io.records import (
+    DESCRIPTOR_TOLERANCE,
+    INT8_STEPS,
+    ImageKeypoints,
+    LocalFeatures,
+    has_unit_length,
+)
 
 DTYPES = ("float16", "int8")
 
@@ -60,8 +66,8 @@ def packed(features: ImageKeypoints, record: np.dtype) -> np.ndarray:
     else:
         steps = 1
         stored[:] = features.descriptors
-    lengths = np.linalg.norm(stored.astype(np.float32) / np.float32(steps), axis=1)
-    if (np.abs(lengths - 1.0) > DESCRIPTOR_TOLERANCE).any():
+    descriptors = stored.astype(np.float32) / np.float32(steps)
+    if not has_unit_length(descriptors, DESCRIPTOR_TOLERANCE).all():
         raise ValueError(
             f"descriptors lose their unit length as {stored.dtype}; "
             "choose float16, or fewer dimensions."

@@ -12,7 +12,7 @@ from data_io.artifacts import digest_of
 from data_io.datasets import DataSet
 from data_io.folders import cache_folder
 from data_io.records import ImageList
-from data_io.splits import k_fold, query_and_gallery, split_classes
+from data_io.splits import query_and_gallery, split_classes, stratified_folds
 from data_io.stores.embedding_parts import contents_of
 from delf_ext.recipes import schema
 
@@ -116,14 +116,15 @@ def _split_by_class(
     held_out: Sequence[str],
 ) -> Split:
     """Hold back whole classes, so that validation shows products that training has not seen."""
-    choice = "block" if isinstance(validation, schema.ClassBlock) else "random"
+    is_block = isinstance(validation, schema.ClassBlock)
+    choice = "block" if is_block else "random"
     description = f"dev split ({choice}, {validation.share:g} of the classes)"
     image_classes = np.array(data.class_names)[images.known_labels("a split by class")]
     is_held_out = np.isin(image_classes, held_out)
     if is_held_out.any():
         train, dev = _divide(images, is_held_out)
     else:
-        train, dev = split_classes(images, validation.share, choice, seed)
+        train, dev = split_classes(images, validation.share, is_block, seed)
     dev_labels = dev.known_labels("a split by class")
     dev_classes = tuple(data.class_names[label] for label in np.unique(dev_labels))
     if np.bincount(dev_labels).max() < 2:
@@ -140,7 +141,7 @@ def _split_by_fold(
     images: ImageList, validation: schema.StratifiedFolds, seed: int, held_out: Sequence[str]
 ) -> Split:
     """Hold back one fold of the images; its images are searched in the other folds."""
-    folds = k_fold(images, validation.folds, stratified=True, seed=seed)
+    folds = stratified_folds(images, validation.folds, seed)
     is_held_out = np.isin(images.ids, held_out)
     if is_held_out.any():
         train, dev = _divide(images, is_held_out)

@@ -64,10 +64,10 @@ def test_load_record_returns_what_save_record_wrote(tmp_path: Path, name: str) -
 
 def test_load_record_refuses_another_type_of_record(tmp_path: Path) -> None:
     save_record(tmp_path / "r.npz", RECORDS["images"])
-    with pytest.raises(ValueError, match="r.npz: contains ImageList, not Ranking"):
+    with pytest.raises(ValueError, match=r"r.npz: not a valid Ranking \(it contains ImageList\)"):
         load_record(tmp_path / "r.npz", Ranking)
     np.savez(tmp_path / "foreign.npz", ids=IDS)
-    with pytest.raises(ValueError, match="foreign.npz: contains an unknown record, not Ranking"):
+    with pytest.raises(ValueError, match=r"not a valid Ranking \(it contains an unknown record\)"):
         load_record(tmp_path / "foreign.npz", Ranking)
 
 
@@ -86,16 +86,16 @@ def test_load_record_names_damaged_and_missing_files(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(
-            ValueError, match=r"r.npz: not a readable record \(.*\); delete it and run again"
+            ValueError, match=r"r.npz: not a valid GlobalFeatures \(.*\); delete it and run again"
         ):
             load_record(path, GlobalFeatures)
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"r.npz: not a readable record \(a single array\)"):
+    with pytest.raises(ValueError, match=r"r.npz: not a valid GlobalFeatures"):
         load_record(path, GlobalFeatures)
     with pytest.raises(ValueError, match="gone.npz: not found"):
         load_record(tmp_path / "gone.npz", GlobalFeatures)
-    with pytest.raises(ValueError, match="not a readable record"):
+    with pytest.raises(ValueError, match="not a valid GlobalFeatures"):
         load_record(tmp_path, GlobalFeatures)
 
 
@@ -152,11 +152,11 @@ def test_load_record_never_unpickles(tmp_path: Path) -> None:
         } | {name: value}
         np.savez(tmp_path / "r.npz", **columns)
         with pytest.raises(
-            ValueError, match=r"r.npz: not a readable record \(Object arrays cannot be loaded"
+            ValueError, match=r"r.npz: not a valid ImageList \(Object arrays cannot be loaded"
         ):
             load_record(tmp_path / "r.npz", ImageList)
     (tmp_path / "r.npz").write_bytes(pickle.dumps(trap))
-    with pytest.raises(ValueError, match="not a readable record"):
+    with pytest.raises(ValueError, match="not a valid ImageList"):
         load_record(tmp_path / "r.npz", ImageList)
     assert not trap.trace.exists()
 

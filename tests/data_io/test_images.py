@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -7,6 +8,7 @@ import struct
 import sys
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from data_io import image_decoding
 from data_io.image_decoding import decode_rgb
 from data_io.images import (
     ImageError,
@@ -48,6 +51,13 @@ def stored(folder: Path, content: bytes, name: str = "image.jpg") -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+@contextlib.contextmanager
+def max_pixels(limit: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_decoding, "MAX_PIXELS", limit)
+        yield
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -287,7 +297,8 @@ def test_changed_bytes_give_pixels_or_an_image_error(
         with warnings.catch_warnings():
             # Pillow warns of damaged TIFF directories.
             warnings.simplefilter("ignore", UserWarning)
-            pixels = decode_image(stored(tmp_path, bytes(content)), max_pixels=100_000)
+            with max_pixels(100_000):
+                pixels = decode_image(stored(tmp_path, bytes(content)))
     except ImageError as error:
         assert len(str(error).splitlines()) == 1
     else:
@@ -366,8 +377,9 @@ def test_a_decompression_bomb_is_refused_by_its_header(
             message = f"{width} x {height} pixels, over the limit of 100,000,000"
             with pytest.raises(ImageError, match=message):
                 decode_image(stored(tmp_path, png_header(width, height) + FILES["png"][33:]))
-        with pytest.raises(ImageError, match="32 x 24 pixels, over the limit of 767"):
-            decode_image(stored(tmp_path, FILES["png"]), max_pixels=767)
+        message = "32 x 24 pixels, over the limit of 767"
+        with max_pixels(767), pytest.raises(ImageError, match=message):
+            decode_image(stored(tmp_path, FILES["png"]))
     assert pillow_limit == Image.MAX_IMAGE_PIXELS
 
 
@@ -429,7 +441,7 @@ def test_the_smallest_sufficient_scale_is_chosen(
     path = stored(tmp_path, encoded(np.zeros((height, width, 3), np.uint8), "JPEG"))
     fits = [scale for scale in (2, 4, 8) if min(height, width) // scale >= sufficient_px(size_px)]
     scale = max(fits, default=1)
-    decoded = decode_rgb(path, 10**8, sufficient_px(size_px))
+    decoded = decode_rgb(path, sufficient_px(size_px))
     assert decoded.size == (-(-width // scale), -(-height // scale))
     assert load_image(path, size_px).shape == (size_px, size_px, 3)
 
@@ -470,7 +482,7 @@ def test_reduced_decoding_does_not_shift_sides_that_the_scale_does_not_divide(
     tmp_path: Path, shape: tuple[int, int]
 ) -> None:
     path = stored(tmp_path, encoded(smooth(*shape), "JPEG", quality=95))
-    decoded = decode_rgb(path, 10**8, sufficient_px(16))
+    decoded = decode_rgb(path, sufficient_px(16))
     assert decoded.size == (-(-shape[1] // 4), -(-shape[0] // 4))
     difference = load_image(path, 16).astype(int) - load_image(path, 16, reduced=False)
     assert np.abs(difference).max() <= 1
@@ -497,7 +509,7 @@ def test_reduced_decoding_keeps_colours_of_gray_cmyk_and_two_pictures(tmp_path: 
     views = [Image.fromarray(smooth(160, 160)), Image.fromarray(picture(8, 8))]
     views[0].save(tmp_path / "two", "MPO", save_all=True, append_images=views[1:], quality=95)
     for name in ("cmyk", "gray", "two"):
-        assert decode_rgb(tmp_path / name, 10**8, sufficient_px(8)).size == (20, 20)
+        assert decode_rgb(tmp_path / name, sufficient_px(8)).size == (20, 20)
         reduced = load_image(tmp_path / name, 8).astype(int)
         full = load_image(tmp_path / name, 8, reduced=False)
         assert np.abs(reduced - full).max() <= 2
@@ -542,7 +554,8 @@ def test_a_lossless_jpeg_is_decoded_at_full_scale(tmp_path: Path) -> None:
 
 def outcome(path: Path, reduced: bool) -> str:
     try:
-        load_image(path, 8, max_pixels=100_000, reduced=reduced)
+        with max_pixels(100_000):
+            load_image(path, 8, reduced=reduced)
     except ImageError as error:
         return error.reason
     return ""
@@ -584,9 +597,11 @@ def test_reduced_and_full_decoding_refuse_the_same_damaged_files(
 
 def test_the_limit_of_pixels_applies_to_the_full_size(tmp_path: Path) -> None:
     path = stored(tmp_path, LARGE["jpeg"])
-    assert load_image(path, 8, max_pixels=96 * 128).shape == (8, 8, 3)
-    with pytest.raises(ImageError, match="128 x 96 pixels, over the limit of 12,287"):
-        load_image(path, 8, max_pixels=96 * 128 - 1)
+    with max_pixels(96 * 128):
+        assert load_image(path, 8).shape == (8, 8, 3)
+    message = "128 x 96 pixels, over the limit of 12,287"
+    with max_pixels(96 * 128 - 1), pytest.raises(ImageError, match=message):
+        load_image(path, 8)
 
 
 def image_list(paths: list[Path], **columns: object) -> ImageList:
@@ -626,8 +641,8 @@ def test_check_images_moves_bad_images_to_skipped(
 
 def test_check_images_decodes_a_jpeg_at_an_eighth(tmp_path: Path) -> None:
     path = stored(tmp_path, encoded(picture(320, 640), "JPEG"))
-    assert decode_rgb(path, 10**8, at_least_px=32).size == (80, 40)
-    assert decode_rgb(path, 10**8).size == (640, 320)
+    assert decode_rgb(path, at_least_px=32).size == (80, 40)
+    assert decode_rgb(path).size == (640, 320)
 
 
 def test_a_jpeg_with_a_second_picture_or_a_trailer_is_complete(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ from data_io.messages import skipped_lines
 
 
 def test_skipped_lines_name_the_first_files_and_count_all() -> None:
-    skipped = [(f"{row}.jpg", "broken") for row in range(4)]
-    assert list(skipped_lines(skipped, "placed last", num_shown=2)) == [
-        "placed last 0.jpg: broken",
-        "placed last 1.jpg: broken",
-        "placed last 4 files in all",
+    skipped = [(f"{row}.jpg", "broken") for row in range(7)]
+    assert list(skipped_lines(skipped, "placed last")) == [
+        *(f"placed last {row}.jpg: broken" for row in range(5)),
+        "placed last 7 files in all",
     ]
 
 

@@ -112,7 +112,7 @@ def test_data_that_does_not_allow_a_split_is_refused() -> None:
         split(one_class, COMPLETE, schema.ClassBlock(), seed=0)
     with pytest.raises(
         ValueError,
-        match="num_folds must be between 2 and the number of images, 3",
+        match="number of folds must be between 2 and the number of images, 3",
     ):
         split(one_class, COMPLETE, schema.StratifiedFolds(folds=5), seed=0)
     with pytest.raises(ValueError, match="a split by class needs labels"):
