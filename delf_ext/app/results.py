@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_io.artifacts import save_record, write_json
 from data_io.datasets import DataSet
 from data_io.stores.embedding_parts import contents_of
 from delf_ext.app.evaluation import Measured
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
+from delf_ext.evaluation.result_sheet import draw_result_sheet
 from delf_ext.pipeline import KEPT_PER_QUERY
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import result_name
@@ -83,3 +86,25 @@ def write_page(
         facts={"data": data_name},
         draw_match=draw_match,
     )
+
+
+def write_sheet(path: Path, measured: Measured, seed: int, num_queries: int = 5) -> Path:
+    """Draw randomly chosen queries and their first results as one picture.
+
+    Args:
+        path: JPEG file to write.
+        measured: the ranking to show.
+        seed: of the choice.
+        num_queries: how many queries to show.
+
+    Returns:
+        The path.
+    """
+    retrieval = measured.retrieval
+    num_all = len(retrieval.query)
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(num_all, min(num_queries, num_all), replace=False))
+    draw_result_sheet(
+        path, retrieval.query, retrieval.gallery, measured.ranking, measured.truth, rows
+    )
+    return path

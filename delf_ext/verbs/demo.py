@@ -17,7 +17,7 @@ from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.comparison import compare
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
-from delf_ext.app.results import write_page
+from delf_ext.app.results import write_page, write_sheet
 from delf_ext.app.training import resume, train
 from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import demo
@@ -65,6 +65,8 @@ def run(flags: Any) -> None:
         folder / "report" / "index.html", comparison.measured, data, "drawn products", flags.seed
     )
     say(f"report: {shown_path(page)}")
+    sheet = write_sheet(folder / "results.jpg", comparison.measured[-1], flags.seed)
+    say(f"picture: {shown_path(sheet)}")
 
 
 def _request() -> Request:

@@ -29,6 +29,8 @@ def test_demo_writes_table_and_page_and_a_second_call_gives_the_same_table(
     first = capsys.readouterr().out
     page = tmp_path / "seed0" / "report" / "index.html"
     assert f"report: {page}" in first and page.is_file()
+    sheet = tmp_path / "seed0" / "results.jpg"
+    assert f"picture: {sheet}" in first and sheet.is_file()
     table = first[first.index("mAP - first") :]
     assert table.index("keras_baseline baseline") < table.index("demo ours (last-1)")
     assert table.count(" + geometric:50") == 2
