@@ -49,7 +49,7 @@ setup(
         "tf-slim==1.1.0",
         "tensorflow-addons==0.23.*",
         "numpy>=1.24,<2",
-        "scipy>=1.10,<2",
+        "scipy>=1.12,<2",
         "pillow>=10.1,<14",
         "absl-py>=1.4,<3",
         "tqdm>=4.64,<5",
