@@ -30,7 +30,7 @@ def readonly(values: Any, dtype: Any) -> np.ndarray:
         dtype: of the result; None keeps the one of `values`.
 
     Returns:
-        `values` itself if it is read-only and owns its memory, otherwise a copy.
+        `values` itself if it is read-only and owns its memory, otherwise a copy of the same shape.
     """
     array = np.asarray(values, dtype=dtype)
     if array.base is None and not array.flags.writeable:

@@ -155,6 +155,12 @@ def add(lists: Shortlists, image: int, row: int, product: float) -> None:
     """Add to an image's list a gallery row whose product reaches the limit.
 
     If the list is full, the limit rises first, and then the row may be out.
+
+    Args:
+        lists: changed in place.
+        image: whose list.
+        row: gallery row.
+        product: of the image and that row.
     """
     if lists.counts[image] == lists.rows.shape[1]:
         _thin_out(lists, image)
