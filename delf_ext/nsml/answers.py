@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,33 +20,8 @@ from delf_ext.evaluation.metrics import summarize
 # Number of violations that are shown for each rule.
 NUM_SHOWN = 10
 FORM = "[(0, ('query_0', ['refer_12', ...])), (1, ...), ...]"
-
-
-class BadAnswer(ValueError):
-    """Answer that breaks the contract; the message lists the broken rules and their places."""
-
-
-class _BrokenRules:
-    """Number of violations of each rule, and the places of the first ones."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.places: defaultdict[str, list[str]] = defaultdict(list)
-
-    def add(self, rule: str, template: str, *values: object) -> None:
-        """Count a violation; format its place only if it is shown (there may be millions)."""
-        self.counts[rule] += 1
-        if self.counts[rule] <= NUM_SHOWN:
-            self.places[rule].append(template.format(*map(reprlib.repr, values)))
-
-    def error(self) -> BadAnswer:
-        """Return the error that lists all violations."""
-        lines = [f"the answer must have the form {FORM}:"]
-        for rule, places in self.places.items():
-            count = self.counts[rule]
-            more = ", ..." if count > NUM_SHOWN else ""
-            lines.append(f"- {rule}. Violations ({count}): {', '.join(places)}{more}")
-        return BadAnswer("\n".join(lines))
+# Broken rule, format of the place, and values for the format.
+Violation = tuple[Any, ...]
 
 
 def ranking_from_answer(
@@ -66,37 +41,20 @@ def ranking_from_answer(
         Ranking of the Q queries in the order of `query_ids`; shorter lists end with rows of -1.
 
     Raises:
-        BadAnswer: The answer breaks the contract.
+        ValueError: The answer breaks the contract; the message lists the broken rules and places.
     """
-    broken = _BrokenRules()
-    if not isinstance(answer, (list, tuple)):
-        broken.add("the answer must be a list", "it is {}", answer)
-        raise broken.error()
+    queries = list(map(str, query_ids))
     row_of = {str(name): row for row, name in enumerate(reference_ids)}
-    rows_of: dict[str, np.ndarray | None] = dict.fromkeys(map(str, query_ids))
-    for position, item in enumerate(answer):
-        match item:
-            case (number, (str(query), list() | tuple() as references)):
-                if type(number) is not int or number != position:
-                    rule = "the items must have the numbers 0, 1, 2, ..."
-                    broken.add(rule, "item {} has {}", position, number)
-                if query not in rows_of:
-                    broken.add(
-                        _rule_of_unknown("query", query, rows_of), "{} (item {})", query, position
-                    )
-                    continue
-                if rows_of[query] is not None:
-                    broken.add("each query must be answered once", "{} (item {})", query, position)
-                rows_of[query] = _rows(references, row_of, broken, query)
-            case _:
-                rule = "each item must be (number, (query, [references]))"
-                broken.add(rule, "item {} is {}", position, item)
-    for query, rows in rows_of.items():
-        if rows is None:
-            broken.add("every query must be answered", "{}", query)
-    if broken.counts:
-        raise broken.error()
-    return _ranking({query: rows for query, rows in rows_of.items() if rows is not None}, row_of)
+    rows_of: dict[str, np.ndarray] = {}
+    _require_none(_violations(answer, queries, row_of, rows_of))
+    max_length = max(map(len, rows_of.values()), default=0)
+    rows = np.full((len(queries), max_length), -1, np.int32)
+    for row, query in zip(rows, queries, strict=True):
+        row[: len(rows_of[query])] = rows_of[query]
+    # An answer has no scores: any falling numbers keep its order.
+    scores = np.broadcast_to(-np.arange(max_length, dtype=np.float32), rows.shape)
+    gallery_ids = np.array(list(row_of))
+    return Ranking(np.array(queries), gallery_ids, rows, scores, provenance="answer")
 
 
 def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
@@ -114,66 +72,102 @@ def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
     Raises:
         ValueError: A label is missing, or no query has a relevant reference.
     """
-    missing = [
-        name
-        for name in (*ranking.gallery_ids.tolist(), *ranking.query_ids.tolist())
-        if name not in labels
-    ]
-    if missing:
+    try:
+        gallery_labels = [labels[name] for name in ranking.gallery_ids.tolist()]
+        query_labels = [labels[name] for name in ranking.query_ids.tolist()]
+    except KeyError as error:
         raise ValueError(
-            f"the data set has no label for {missing[0]}: push it again with --overwrite."
-        )
-    rows_by_label: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(ranking.gallery_ids.tolist()):
-        rows_by_label[labels[name]].append(row)
-    relevant = tuple(
-        np.array(rows_by_label[labels[name]], np.int64) for name in ranking.query_ids.tolist()
-    )
+            f"the data set has no label for {error.args[0]}: push it again with --overwrite."
+        ) from None
+    rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(gallery_labels):
+        rows_of_label[label].append(row)
+    relevant = tuple(np.array(rows_of_label[label], np.int64) for label in query_labels)
     junk = (np.zeros(0, np.int64),) * len(relevant)
-    truth = GroundTruth(ranking.query_ids, len(ranking.gallery_ids), relevant, junk)
+    truth = GroundTruth(ranking.query_ids, len(gallery_labels), relevant, junk)
     return dict(summarize(hits_of(ranking, truth)))
 
 
-def _ranking(rows_of: Mapping[str, np.ndarray], row_of: Mapping[str, int]) -> Ranking:
-    max_length = max(map(len, rows_of.values()), default=0)
-    rows = np.full((len(rows_of), max_length), -1, np.int32)
-    for row, answered in zip(rows, rows_of.values(), strict=True):
-        row[: len(answered)] = answered
-    # An answer has no scores: any falling numbers keep its order.
-    scores = np.broadcast_to(-np.arange(max_length, dtype=np.float32), rows.shape)
-    query_ids = np.array(list(rows_of))
-    gallery_ids = np.array(list(row_of))
-    return Ranking(query_ids, gallery_ids, rows, scores, provenance="answer")
+def _require_none(violations: Iterable[Violation]) -> None:
+    """Raise an error that lists the violations, if there are any."""
+    counts: Counter[str] = Counter()
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for rule, template, *values in violations:
+        counts[rule] += 1
+        # There may be millions: format only those that are shown.
+        if counts[rule] <= NUM_SHOWN:
+            places[rule].append(template.format(*map(reprlib.repr, values)))
+    if not counts:
+        return
+    lines = [f"the answer must have the form {FORM}:"]
+    for rule, count in counts.items():
+        more = ", ..." if count > NUM_SHOWN else ""
+        lines.append(f"- {rule}. Violations ({count}): {', '.join(places[rule])}{more}")
+    raise ValueError("\n".join(lines))
 
 
-def _rows(
-    references: Sequence[Any], row_of: Mapping[str, int], broken: _BrokenRules, query: str
-) -> np.ndarray:
+def _violations(
+    answer: Any, queries: list[str], row_of: dict[str, int], rows_of: dict[str, np.ndarray]
+) -> Iterator[Violation]:
+    """Yield the violations of an answer, and store each query's rows int32 [k] in `rows_of`."""
+    if not isinstance(answer, (list, tuple)):
+        yield "the answer must be a list", "it is {}", answer
+        return
+    known = set(queries)
+    for position, item in enumerate(answer):
+        match item:
+            case (number, (str(query), list() | tuple() as references)):
+                if type(number) is not int or number != position:
+                    rule = "the items must have the numbers 0, 1, 2, ..."
+                    yield rule, "item {} has {}", position, number
+                if query not in known:
+                    rule = _rule_of_unknown("query", query, known)
+                    yield rule, "{} (item {})", query, position
+                    continue
+                if query in rows_of:
+                    yield "each query must be answered once", "{} (item {})", query, position
+                rows_of[query] = _rows(references, row_of)
+                if not len(rows_of[query]):
+                    yield from _bad_references(references, row_of, query)
+            case _:
+                rule = "each item must be (number, (query, [references]))"
+                yield rule, "item {} is {}", position, item
+    for query in queries:
+        if query not in rows_of:
+            yield "every query must be answered", "{}", query
+
+
+def _rows(references: Sequence[Any], row_of: dict[str, int]) -> np.ndarray:
     """Return the gallery rows of a list of references: int32 [k]; empty if a rule is broken."""
     try:
         rows = np.fromiter(map(row_of.__getitem__, references), np.int32, len(references))
-        if len(rows) and len(set(references)) == len(rows):
-            return rows
+        is_valid = len(set(references)) == len(rows)
     except (KeyError, TypeError):
-        # An unknown reference, or one that is not hashable: find out below.
-        pass
+        # A reference is unknown, or it is not hashable.
+        is_valid = False
+    return rows if is_valid else np.zeros(0, np.int32)
+
+
+def _bad_references(
+    references: Sequence[Any], row_of: dict[str, int], query: str
+) -> Iterator[Violation]:
     if not references:
-        broken.add("each query must have at least one reference", "{}", query)
+        yield "each query must have at least one reference", "{}", query
     seen: set[str] = set()
     for position, name in enumerate(references):
-        where = "{} ({}, position {})", name, query, position
         if not isinstance(name, str):
-            broken.add("each reference must be a string", *where)
+            rule = "each reference must be a string"
         elif name not in row_of:
-            broken.add(_rule_of_unknown("reference", name, row_of), *where)
+            rule = _rule_of_unknown("reference", name, row_of)
         elif name in seen:
-            broken.add("a reference must not occur twice in a list", *where)
+            rule = "a reference must not occur twice in a list"
         else:
             seen.add(name)
-    return np.zeros(0, np.int32)
+            continue
+        yield rule, "{} ({}, position {})", name, query, position
 
 
-def _rule_of_unknown(kind: str, name: str, known: Mapping[str, Any]) -> str:
+def _rule_of_unknown(kind: str, name: str, known: Container[str]) -> str:
     """Return the rule that an unknown name breaks; `kind` is "query" or "reference"."""
     file_name = name.rpartition("/")[2]
     if file_name in known or file_name.rpartition(".")[0] in known:

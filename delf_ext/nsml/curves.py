@@ -6,6 +6,7 @@ A line of report.jsonl is
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -13,7 +14,6 @@ import numbers
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,16 @@ class Curves:
         self.count += 1
 
 
-def newest_reports(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the reports of a session, newest first, without lines that are cut short."""
+def last_summary(folder: Path) -> dict[str, Any]:
+    """Return the values last reported with `summary=True`; empty if there are none."""
     path = folder / "report.jsonl"
     lines = path.read_bytes().splitlines() if path.exists() else []
     for line in reversed(lines):
-        try:
+        # A line is cut short if the process was killed while writing it.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             record = json.loads(line)
-        except ValueError:
-            # The process was killed while writing the line.
-            continue
-        if isinstance(record, dict) and isinstance(record.get("values"), dict):
-            yield record
-
-
-def last_summary(folder: Path) -> dict[str, Any]:
-    """Return the values last reported with `summary=True`; empty if there are none."""
-    for record in newest_reports(folder):
-        if record.get("summary"):
-            return dict(record["values"])
+            if record["summary"]:
+                return dict(record["values"])
     return {}
 
 

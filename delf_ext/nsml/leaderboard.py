@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from data_io.artifacts import digest_of, read_json, write_json
 from delf_ext.nsml import records, store
@@ -12,20 +13,17 @@ from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.submission import Result
 from delf_ext.nsml.tables import ago, table
 
-METRIC = "mAP@1000"
-TIE_BREAKER = "recall_at_1"
 # Column header -> metric.
 COLUMNS = {
-    "mAP@1000": METRIC,
-    "Recall@1": TIE_BREAKER,
+    "mAP@1000": "mAP@1000",
+    "Recall@1": "recall_at_1",
     "Recall@5": "recall_at_5",
     "Recall@10": "recall_at_10",
 }
 FULL_COLUMNS = {**COLUMNS, "mAP": "mAP", "mAP@R": "mAP@R", "Last rank": "mean_last_rank"}
 
 
-@dataclass(frozen=True)
-class Board:
+class Board(NamedTuple):
     """Leaderboard of a data set.
 
     Attributes:
@@ -56,9 +54,7 @@ def board(dataset: str) -> Board:
     results = [result for result in _results(dataset) if not result.test]
     scored = [result for result in results if result.status == "scored"]
     rows = [result for result in scored if result.answers == answers]
-    rows.sort(
-        key=lambda result: (-result.metrics[METRIC], -result.metrics[TIE_BREAKER], result.submitted)
-    )
+    rows.sort(key=_place)
     num_failed = sum(result.status == "failed" for result in results)
     return Board(tuple(rows), num_failed, len(scored) - len(rows))
 
@@ -95,20 +91,19 @@ def show(dataset: str, full: bool = False, json_path: str | Path | None = None) 
         )
 
 
+def _place(result: Result) -> tuple[float, ...]:
+    return -result.metrics["mAP@1000"], -result.metrics["recall_at_1"], result.submitted
+
+
 def _results(dataset: str) -> Iterator[Result]:
     """Yield the results of all sessions on a data set; print the path of each damaged one."""
     for session in store.session_names(dataset):
         for path in sorted(store.session_folder(session).glob("submissions/*/result.json")):
             try:
                 result = records.typed(Result, read_json(path))
-                if result.status == "scored":
-                    _require_metrics(result)
+                metrics = [result.metrics.get(name) for name in FULL_COLUMNS.values()]
+                if result.status == "scored" and not all(isinstance(m, float) for m in metrics):
+                    raise ValueError(f"metrics are {result.metrics}")
                 yield result
             except (TypeError, ValueError) as error:
                 print(f"{path}: skipped, because it is damaged ({error})")
-
-
-def _require_metrics(result: Result) -> None:
-    metrics = result.metrics
-    if not all(isinstance(metrics.get(metric), float) for metric in FULL_COLUMNS.values()):
-        raise ValueError(f"metrics are {metrics}")

@@ -17,7 +17,7 @@ MIN_CELL_WIDTH = 16
 DEFAULT_TERMINAL_WIDTH = 120
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Format an aligned table and cut long cells so that it fits the terminal.
 
     The first column is never cut, because its names are needed for the next command.
@@ -34,7 +34,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     you/covers/1   first try
     you/covers/12
     """
-    cells = [[printable(" ".join(cell.split())) for cell in row] for row in [header, *rows]]
+    cells = [[printable(" ".join(str(cell).split())) for cell in row] for row in [header, *rows]]
     first, *others = (max(map(wcswidth, column)) for column in zip(*cells, strict=True))
     limit = _cell_width_limit(others, first)
     cells = [[row[0], *(_cut(cell, limit) for cell in row[1:])] for row in cells]
@@ -57,20 +57,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def ago(then: float, now: float | None = None) -> str:
-    """Format the time since `then`.
+def ago(then: float) -> str:
+    """Format the time since `then`, given in Unix seconds.
 
-    Args:
-        then: Unix seconds.
-        now: Unix seconds; the clock's time by default.
-
-    Returns:
-        The time in its largest unit.
-
-    >>> ago(100, now=130), ago(100, now=170), ago(0, now=7300), ago(0, now=172800)
-    ('just now', '1 minute ago', '2 hours ago', '2 days ago')
+    >>> [ago(time.time() - seconds) for seconds in (30, 70, 7300, 172801)]
+    ['just now', '1 minute ago', '2 hours ago', '2 days ago']
     """
-    seconds = (time.time() if now is None else now) - then
+    seconds = time.time() - then
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
             number = int(seconds // length)
@@ -123,10 +116,10 @@ def _cell_width_limit(widths: Sequence[int], first_width: int) -> int:
     """Return the largest cell width at which all columns fit the terminal."""
     terminal_width = shutil.get_terminal_size((DEFAULT_TERMINAL_WIDTH, 0)).columns
     available = terminal_width - first_width - 2 * len(widths)
-    for limit in range(MAX_CELL_WIDTH, MIN_CELL_WIDTH, -1):
-        if sum(min(width, limit) for width in widths) <= available:
-            return limit
-    return MIN_CELL_WIDTH
+    limit = MAX_CELL_WIDTH
+    while limit > MIN_CELL_WIDTH and sum(min(width, limit) for width in widths) > available:
+        limit -= 1
+    return limit
 
 
 def _cut(text: str, limit: int) -> str:

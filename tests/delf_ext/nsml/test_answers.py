@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delf_ext.nsml.answers import BadAnswer, ranking_from_answer, score
+from delf_ext.nsml.answers import ranking_from_answer, score
 
 QUERIES = ["query_0", "query_1", "query_10"]
 REFERENCES = ["refer_0", "refer_1", "refer_2"]
@@ -27,7 +27,7 @@ STRING = "each reference must be a string"
 def broken_rules(answer: Any) -> list[str]:
     """Return the lines of the error below the first."""
     with pytest.raises(
-        BadAnswer,
+        ValueError,
         match=r"^the answer must have the form \[\(0, \('query_0', \['refer_12', ...\]\)\)",
     ) as caught:
         ranking_from_answer(answer, QUERIES, REFERENCES)

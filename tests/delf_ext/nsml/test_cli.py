@@ -220,9 +220,7 @@ def test_data_sets_can_be_pushed_listed_and_deleted(
     listed = datasets.Contents("toy", 30, 4, 2, 5, True, 0.0)
     pushed = replace(listed, skipped=(("a.jpg", "damaged"),), notes=("no labels",))
     monkeypatch.setattr(datasets, "push", lambda *values: calls.append(values) or pushed)
-    monkeypatch.setattr(
-        datasets, "draw", lambda *values, **others: calls.append((*values, others)) or pushed
-    )
+    monkeypatch.setattr(datasets, "draw", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(datasets, "listing", lambda: [listed])
     assert nsml(capsys, "dataset push covers photos --overwrite") == (
         "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\n"
@@ -230,7 +228,7 @@ def test_data_sets_can_be_pushed_listed_and_deleted(
         "note: no labels\n"
     )
     nsml(capsys, "dataset push drawn --draw --seed 7")
-    assert calls == [("covers", "photos", True), ("drawn", {"seed": 7, "overwrite": False})]
+    assert calls == [("covers", "photos", True), ("drawn", 1000, 7, False)]
     assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == [
         "toy",
         "30",

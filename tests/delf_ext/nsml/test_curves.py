@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delf_ext.nsml import curves
-from delf_ext.nsml.curves import Curves, last_summary, newest_reports
+from delf_ext.nsml.curves import Curves, last_summary
 
 NAMES = st.text(st.characters(exclude_characters="_", exclude_categories=["Cs"]), max_size=10)
 VALUES = (
@@ -24,22 +25,24 @@ VALUES = (
 )
 
 
-def values_of(folder: Path) -> list[dict]:
-    return [record["values"] for record in newest_reports(folder)][::-1]
+def records_of(folder: Path) -> list[dict]:
+    """Return the reports of a session, oldest first."""
+    path = folder / "report.jsonl"
+    return list(map(json.loads, path.read_bytes().splitlines())) if path.exists() else []
 
 
-def test_newest_reports_returns_what_was_added(tmp_path: Path) -> None:
+def test_reports_are_stored_as_lines_of_json(tmp_path: Path) -> None:
     reports = Curves(tmp_path)
     reports.add({"epoch": 1, "epoch_total": 2, "train__loss": 0.5, "note": "first"}, True)
     reports.add({"step": 7, "lr": 0.1}, False)
-    second, first = newest_reports(tmp_path)
+    first, second = records_of(tmp_path)
     assert first["summary"] and not second["summary"] and first["time"] <= second["time"]
     assert first["values"] == {"epoch": 1, "epoch_total": 2, "train/loss": 0.5, "note": "first"}
     assert last_summary(tmp_path) == first["values"]
 
 
 def test_folder_without_reports_has_no_values(tmp_path: Path) -> None:
-    assert list(newest_reports(tmp_path)) == [] and last_summary(tmp_path) == {}
+    assert last_summary(tmp_path) == {}
 
 
 def test_numbers_of_numpy_and_tensors_become_python_numbers(tmp_path: Path) -> None:
@@ -51,7 +54,8 @@ def test_numbers_of_numpy_and_tensors_become_python_numbers(tmp_path: Path) -> N
         {"a": np.float32(0.5), "b": np.int64(3), "c": np.array(2.0), "d": Tensor(), "e": math.nan},
         False,
     )
-    (values,) = values_of(tmp_path)
+    (record,) = records_of(tmp_path)
+    values = record["values"]
     assert math.isnan(values.pop("e")) and values == {"a": 0.5, "b": 3, "c": 2.0, "d": 0.25}
     assert isinstance(values["b"], int)
 
@@ -65,7 +69,7 @@ def test_add_refuses_values_that_are_neither_text_nor_numbers(
         match=rf"^nsml.report: loss must be text or a number. Received {type(value).__name__}.$",
     ):
         Curves(tmp_path).add({"epoch": 1, "loss": value}, True)
-    assert list(newest_reports(tmp_path)) == []
+    assert records_of(tmp_path) == []
 
 
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=3), st.integers(1, 60))
@@ -74,14 +78,18 @@ def test_half_written_last_line_is_ignored(
 ) -> None:
     folder = tmp_path_factory.mktemp("session")
     for values in reported:
-        Curves(folder).add(values, False)
-    assert values_of(folder) == reported
+        Curves(folder).add(values, True)
+    assert [record["values"] for record in records_of(folder)] == reported
+    newest = reported[-1] if reported else {}
     lines = folder / "report.jsonl"
     with open(lines, "ab") as file:
         file.write(b'{"time": 1.5, "summary": true, "values": {"a": "\xc3\xa4", "bcdef": 1}}'[:cut])
-    assert values_of(folder) == reported and last_summary(folder) == {}
+    assert last_summary(folder) == newest
+    Curves(folder).add({"step": 1}, False)
+    assert last_summary(folder) == newest
     Curves(folder).add({"resumed": 1}, True)
-    assert values_of(folder) == [*reported, {"resumed": 1}]
+    assert last_summary(folder) == {"resumed": 1}
+    assert len(lines.read_bytes().splitlines()) == len(reported) + 3
 
 
 def test_tensorboard_reads_the_numbers(tmp_path: Path) -> None:

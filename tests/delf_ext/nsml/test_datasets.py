@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import load_dataset
-from delf_ext.nsml import datasets, records, store
+from delf_ext.nsml import commands, datasets, records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, folder_names
 from delf_ext.nsml.datasets import answers_of, draw, existing, listing, push, remove
 
@@ -200,7 +200,7 @@ def test_push_notes_that_the_gallery_of_grocery_is_its_training_list(tmp_path: P
 # --- drawn products
 
 
-def test_draw_has_the_size_of_round_1_by_default(
+def test_drawn_data_set_has_the_size_of_round_1_by_default(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[Any] = []
@@ -210,7 +210,7 @@ def test_draw_has_the_size_of_round_1_by_default(
         return challenge(out)
 
     monkeypatch.setattr(datasets, "draw_products", small)
-    draw("ir_ph1_v2")
+    commands.dataset_push("ir_ph1_v2", draw=True)
     assert sizes == [(1000, 0)]
     assert [path.name for path in (home / "datasets").iterdir()] == ["ir_ph1_v2"]
 
@@ -255,7 +255,7 @@ def test_existing_data_set_is_replaced_only_with_overwrite(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="data set own exists: pass --overwrite to replace it"):
         push("own", split_folders(tmp_path / "other"))
     with pytest.raises(ValueError, match="data set own exists"):
-        draw("own")
+        draw("own", num_classes=6)
     push("own", split_folders(tmp_path / "other"), overwrite=True)
     assert listing()[0].num_train == 8 and len(answers_of("own")) == 16
 
