@@ -137,6 +137,7 @@ def _search(
     for image in range(2):
         _assign_cells(points[2 * image], points[2 * image + 1], settings.place_px, cells[image])
     taken = np.zeros((2, size), np.bool_)
+    chunk = min(CHUNK, size)
     rows = np.empty(size, np.int64)
     h = np.empty(9)
     per_px2 = np.float32(FULL_SCORE / (MARGIN * max_error) ** 2)
@@ -160,10 +161,16 @@ def _search(
             linear = similarity_from_two(points, i, j)
         if linear[4] == 0.0 or not is_plausible_linear(linear, limits):
             continue
-        quick = _score_sample(points, coarse, (i, j, k), sample_size, linear, per_px2, h)
+        affine = _affine_through(points, i, linear)
+        quick = _quick_score(coarse, 0, chunk, affine, per_px2)
+        num_own = (i < chunk) + (j < chunk) + (sample_size == 3 and k < chunk)
+        if quick <= FULL_SCORE * num_own:
+            continue
+        quick += _quick_score(coarse, chunk, size, affine, per_px2)
         if quick <= best_quick:
             continue
         best_quick = quick
+        _to_homogeneous(affine, h)
         count, score = _optimise(points, cells, taken, settings.model, max_error, limits, h, rows)
         if score > best_score:
             best_score = score
@@ -186,17 +193,8 @@ def _to_float32(points: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _score_sample(
-    points: np.ndarray,
-    coarse: np.ndarray,
-    rows: tuple[int, int, int],
-    sample_size: int,
-    linear: LinearPart,
-    per_px2: float,
-    h: np.ndarray,
-) -> int:
-    """Write to `h` the transform of a sample; return its quick score, 0 if only the sample fits."""
-    i, j, k = rows
+def _affine_through(points: np.ndarray, i: int, linear: LinearPart) -> Affine:
+    """Return the affine transform of this linear part that maps match `i` exactly."""
     a, b, c, d, scale = linear
     a /= scale
     b /= scale
@@ -204,21 +202,16 @@ def _score_sample(
     d /= scale
     u = points[2, i] - a * points[0, i] - b * points[1, i]
     v = points[3, i] - c * points[0, i] - d * points[1, i]
-    chunk = min(CHUNK, points.shape[1])
-    score = _quick_score(coarse, 0, chunk, (a, b, u, c, d, v), per_px2)
-    num_own = (i < chunk) + (j < chunk) + (sample_size == 3 and k < chunk)
-    if score <= FULL_SCORE * num_own:
-        return 0
-    h[0] = a
-    h[1] = b
-    h[2] = u
-    h[3] = c
-    h[4] = d
-    h[5] = v
+    return a, b, u, c, d, v
+
+
+@compiled
+def _to_homogeneous(affine: Affine, h: np.ndarray) -> None:
+    # A loop over a tuple would keep the tuple in memory, not in registers, in each trial.
+    h[0], h[1], h[2], h[3], h[4], h[5] = affine
     h[6] = 0.0
     h[7] = 0.0
     h[8] = 1.0
-    return score + _quick_score(coarse, chunk, points.shape[1], (a, b, u, c, d, v), per_px2)
 
 
 @compiled
