@@ -108,10 +108,7 @@ class CheckpointFolder:
 
     def files(self, number: int) -> list[Path]:
         """Return the files of a checkpoint."""
-        start = f"{self.name}-{number}."
-        return sorted(
-            path for path in self.folder.iterdir() if path.name.startswith(start) and path.is_file()
-        )
+        return sorted(self.folder.glob(f"{self.name}-{number}.*"))
 
     def remove(self) -> None:
         """Delete all checkpoints of this name."""

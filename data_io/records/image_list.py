@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,7 @@ class ImageList:
         return self.labels
 
     def take(
-        self, rows: Iterable[int] | np.ndarray, skipped: Iterable[tuple[str, str]] | None = None
+        self, rows: Sequence[int] | np.ndarray, skipped: Sequence[tuple[str, str]] | None = None
     ) -> ImageList:
         """Return some of the images.
 
@@ -80,7 +80,7 @@ class ImageList:
         Returns:
             The list of these images.
         """
-        rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+        rows = np.asarray(rows)
         if rows.dtype != bool:
             rows = rows.astype(np.int64)
         return ImageList(

@@ -37,7 +37,7 @@ class LocalStoreWriter:
     """Writer of a store; a context manager that resumes after the last complete image.
 
     Attributes:
-        done: id -> path of each stored image.
+        done: id -> line of the index, for each stored image.
         recovered: number of incomplete images that were in the index and were removed.
     """
 
@@ -66,9 +66,8 @@ class LocalStoreWriter:
             format=FORMAT, dimension=int(dimension), dtype=dtype, digest=digest, made_by=made_by
         )
         self.record = record_dtype(dimension, dtype)
-        self.done: dict[str, str] = {}
+        self.done: dict[str, dict[str, Any]] = {}
         self.recovered = 0
-        self._file_bytes: dict[str, int] = {}
         self._skipped: dict[str, tuple[str, str]] = {}
         self._blocks: list[bytes] = []
         self._lines: list[bytes] = []
@@ -118,23 +117,23 @@ class LocalStoreWriter:
             self._blocks.append(packed(features, self.record).tobytes())
         except ValueError as error:
             raise ValueError(f"{image_id}: {error}") from None
-        self.done[image_id] = str(path)
-        self._file_bytes[image_id] = _file_bytes(path)
         width, height = features.size_px
-        self._write_line(
+        self.done[image_id] = dict(
             id=image_id,
             path=str(path),
-            file_bytes=self._file_bytes[image_id],
+            file_bytes=_file_bytes(path),
             num_features=len(features),
             width=width,
             height=height,
         )
+        self._write_line(self.done[image_id])
 
     def changed(self, image_id: str, path: str | Path) -> bool:
         """Return whether a stored image now has another path, or its file has another size."""
-        if image_id not in self.done:
-            return False
-        return self.done[image_id] != str(path) or self._file_bytes[image_id] != _file_bytes(path)
+        entry = self.done.get(image_id)
+        return entry is not None and (
+            entry["path"] != str(path) or entry["file_bytes"] != _file_bytes(path)
+        )
 
     def skip(self, image_id: str, path: str | Path, reason: str) -> None:
         """Note an image that has no features; a resumed run tries it again.
@@ -150,7 +149,7 @@ class LocalStoreWriter:
         self._refuse_stored(image_id)
         if self._skipped.get(image_id) != (str(path), reason):
             self._skipped[image_id] = (str(path), reason)
-            self._write_line(id=image_id, path=str(path), skipped=reason)
+            self._write_line(dict(id=image_id, path=str(path), skipped=reason))
 
     def flush(self) -> None:
         """Write all features to the disk, then the lines of their images."""
@@ -159,9 +158,9 @@ class LocalStoreWriter:
 
     def _refuse_stored(self, image_id: str) -> None:
         if image_id in self.done:
-            raise ValueError(f"{image_id}: stored already, from {self.done[image_id]}.")
+            raise ValueError(f"{image_id}: stored already, from {self.done[image_id]['path']}.")
 
-    def _write_line(self, **entry: object) -> None:
+    def _write_line(self, entry: dict[str, Any]) -> None:
         self._lines.append(json.dumps(entry).encode() + b"\n")
         if len(self._lines) >= COMMIT_IMAGES:
             self.flush()
@@ -186,8 +185,7 @@ class LocalStoreWriter:
                     "Pass --overwrite (overwrite=True)."
                 )
         index = read_index(self.folder, self.record)
-        self.done = {entry["id"]: entry["path"] for entry in index.stored}
-        self._file_bytes = {entry["id"]: entry["file_bytes"] for entry in index.stored}
+        self.done = {entry["id"]: entry for entry in index.stored}
         self._skipped = index.skipped
         self.recovered = index.num_dropped
         return index

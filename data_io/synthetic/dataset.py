@@ -7,9 +7,7 @@ product, `data_io.synthetic.photographs` photographs it.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import multiprocessing
 import os
 import threading
@@ -23,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, read_json, write_json, write_text
+from data_io.csv_rows import csv_text
 from data_io.synthetic.photographs import render_photograph
 from data_io.synthetic.products import draw_product
 from data_io.synthetic.shots import DrawConfig, Shot, plan
@@ -73,11 +72,11 @@ def draw_dataset(
         _refuse_other_files(out, shots)
         for folder in {(out / shot.path).parent for shot in shots}:
             folder.mkdir(parents=True, exist_ok=True)
-        homographies = _take_all(out, config, shots, progress, _num_workers(len(shots), workers))
+        homographies = _take_all(out, config, shots, progress, workers or _num_workers(len(shots)))
         geometry = [[shot.id, shot.label, *map(repr, homographies[shot.path])] for shot in shots]
         labels = [[shot.id, shot.label] for shot in shots if shot.path.startswith("test/")]
-        _write_csv(out / GEOMETRY_FILE, GEOMETRY_COLUMNS, geometry)
-        _write_csv(out / LABEL_FILE, ["id", "label"], sorted(labels))
+        write_text(out / GEOMETRY_FILE, csv_text([GEOMETRY_COLUMNS, *geometry]))
+        write_text(out / LABEL_FILE, csv_text([["id", "label"], *sorted(labels)]))
         write_json(out / CONFIG_FILE, header)
     except OSError as error:
         raise ValueError(
@@ -112,17 +111,7 @@ def _refuse_other_files(out: Path, shots: Iterable[Shot]) -> None:
                 )
 
 
-def _write_csv(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(path, text.getvalue())
-
-
-def _num_workers(num_images: int, workers: int | None) -> int:
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1. Received {workers}.")
-    if workers is not None:
-        return workers
+def _num_workers(num_images: int) -> int:
     if hasattr(os, "sched_getaffinity"):
         num_cores = len(os.sched_getaffinity(0))
     else:

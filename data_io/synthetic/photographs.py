@@ -30,6 +30,7 @@ class _Look:
 
 
 REFERENCE_LOOK = _Look(0.2, 0.35, (0.72, 0.97), (0, 4), 0.08, 0.08, 0.7, 4.0)
+NUM_FRAGMENTS = 24
 QUERY_LOOK = _Look(0.6, 0.75, (0.58, 0.9), (2, 7), 0.4, 0.15, 1.2, 9.0)
 
 
@@ -48,18 +49,10 @@ def render_photograph(
         The photograph, uint8 [image_size_px, image_size_px, 3], and image_from_product, float64
         [3, 3] with last element 1, which maps (x, y, 1) from product pixels to image pixels; pixel
         centres are whole numbers.
-
-    Raises:
-        ValueError: `product` is not uint8 [H, W, 4], or it is transparent everywhere.
     """
-    is_rgba = product.dtype == np.uint8 and product.shape[2:] == (4,)
-    package = Image.fromarray(product) if is_rgba else None
-    bounds = package.getchannel("A").getbbox() if package else None
-    if package is None or bounds is None:
-        raise ValueError(
-            "product must be [H, W, 4] uint8, not all transparent. "
-            f"Received {product.shape} {product.dtype}."
-        )
+    package = Image.fromarray(product)
+    bounds = package.getchannel("A").getbbox()
+    assert bounds is not None, "the product is transparent everywhere"
     look = QUERY_LOOK if hard else REFERENCE_LOOK
     image_from_product = _view(bounds, rng, image_size_px, look)
     scene = _background(rng, image_size_px)
@@ -143,7 +136,9 @@ def _camera(rng: np.random.Generator, look: _Look) -> np.ndarray:
 @functools.cache
 def _fragments() -> tuple[Image.Image, ...]:
     """Return other packages, of a seed that no DrawConfig can have (seeds are below 2**32)."""
-    return tuple(Image.fromarray(draw_product(2**32, 9 * index, 96)) for index in range(24))
+    return tuple(
+        Image.fromarray(draw_product(2**32, 9 * index, 96)) for index in range(NUM_FRAGMENTS)
+    )
 
 
 def _background(rng: np.random.Generator, size_px: int) -> Image.Image:
@@ -158,7 +153,7 @@ def _background(rng: np.random.Generator, size_px: int) -> Image.Image:
     scene = Image.fromarray(blotches).resize((size_px, size_px), Image.Resampling.BICUBIC)
     canvas = ImageDraw.Draw(scene)
     step = size_px / float(rng.uniform(3, 9))
-    colour = tuple(int(channel) for channel in np.clip(base + rng.integers(-50, 51, 3), 0, 255))
+    colour = tuple(np.clip(base + rng.integers(-50, 51, 3), 0, 255).tolist())
     has_boards = rng.random() < 0.45
     has_tiles = rng.random() < 0.4
     width = int(rng.integers(1, 4))
@@ -176,13 +171,12 @@ def _add_fragment(scene: Image.Image, rng: np.random.Generator, centre_px: np.nd
     kind = rng.random()
     turn_deg = float(rng.uniform(0, 360))
     if kind < 0.6:
-        packages = _fragments()
-        package = packages[int(rng.integers(len(packages)))]
+        package = _fragments()[rng.integers(NUM_FRAGMENTS)]
         piece = package.resize((side, side), Image.Resampling.BILINEAR)
         piece = piece.rotate(turn_deg, Image.Resampling.BILINEAR, expand=True)
     else:
         piece = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-        colour = tuple(int(channel) for channel in rng.integers(20, 236, 3))
+        colour = rng.integers(20, 236, 3).tolist()
         canvas = ImageDraw.Draw(piece)
         height = side * float(rng.uniform(0.25, 0.9))
         draw_figure = canvas.ellipse if kind < 0.8 else canvas.rectangle
@@ -197,7 +191,7 @@ def _cast_shadow(scene: Image.Image, outline: Image.Image, rng: np.random.Genera
     coarse = outline.reduce(4).filter(ImageFilter.BoxBlur(scene.width / 100))
     soft = coarse.resize(scene.size, Image.Resampling.BILINEAR)
     shadow = soft.point([round(0.5 * level) for level in range(256)])
-    dx, dy = (int(step) for step in rng.integers(-scene.width // 20, scene.width // 20 + 1, 2))
+    dx, dy = rng.integers(-scene.width // 20, scene.width // 20 + 1, 2).tolist()
     scene.paste((0, 0, 0), (dx, dy), shadow)
 
 

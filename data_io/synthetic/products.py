@@ -41,19 +41,11 @@ def draw_product(seed: int, class_index: int, size_px: int) -> np.ndarray:
     Args:
         seed: of the data set.
         class_index: number of the class.
-        size_px: side of the picture.
+        size_px: side of the picture, at least 16.
 
     Returns:
         uint8 [size_px, size_px, 4], RGBA; alpha is the outline of the package.
-
-    Raises:
-        ValueError: `size_px` is below 16, or `seed` or `class_index` is negative.
     """
-    if size_px < 16 or seed < 0 or class_index < 0:
-        raise ValueError(
-            "size_px must be >= 16, seed and class_index >= 0. "
-            f"Received {size_px}, {seed}, {class_index}."
-        )
     family, member = family_of(class_index)
     # Views use the seeds [seed, class, view], which NumPy pads with zeros.
     shared = np.random.default_rng([seed, family, 0, 1])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 from data_io.artifacts import save_record, write_text
+from data_io.csv_rows import csv_text
 from data_io.messages import NUM_SHOWN, shown_path, skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
@@ -115,7 +114,6 @@ def save_local_features(
 
 def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
     """Write a CSV file with the columns "path" and "reason"."""
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *skipped])
+    text = csv_text([("path", "reason"), *skipped])
     # A file name can hold bytes that are not UTF-8.
-    write_text(path, text.getvalue().encode(errors="backslashreplace").decode())
+    write_text(path, text.encode(errors="backslashreplace").decode())

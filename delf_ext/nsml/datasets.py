@@ -5,24 +5,21 @@ All forms that data_io reads become a challenge tree. Labels of test images are 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import fcntl
-import io
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path
-from data_io.csv_rows import csv_rows
+from data_io.csv_rows import csv_rows, csv_text
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
 from delf_ext.app.data import draw_products
@@ -30,8 +27,7 @@ from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """Contents of a data set.
 
     Attributes:
@@ -82,11 +78,11 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Contents:
     tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
     _put(name, tree, overwrite)
     notes = tuple(_notes(data, bool(tree.labels)))
-    return dataclasses.replace(_contents(name), skipped=data.skipped, notes=notes)
+    return _contents(name)._replace(skipped=data.skipped, notes=notes)
 
 
-def draw(name: str, num_classes: int = 1000, seed: int = 0, overwrite: bool = False) -> Contents:
-    """Draw products and push them; by default as many as in the hackathon's first round.
+def draw(name: str, num_classes: int, seed: int = 0, overwrite: bool = False) -> Contents:
+    """Draw products and push them.
 
     Args:
         name: name of the data set.
@@ -240,15 +236,14 @@ def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
     """Write images and labels to hidden places, then rename both."""
     folder = store.dataset_folder(name)
     answers = store.answers_file(name)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("id", "label"), *sorted(tree.labels.items())])
+    text = csv_text([("id", "label"), *sorted(tree.labels.items())])
     with _temporary_folder(name) as temporary:
         _copy(tree.sources, temporary / "new")
         answers.parent.mkdir(mode=0o700, exist_ok=True)
         with _exclusive_access(name), atomic_path(answers) as new_answers:
             # Another push may have ended while the images were copied.
             _require_free(name, overwrite)
-            new_answers.write_text(text.getvalue(), encoding="utf-8")
+            new_answers.write_text(text, encoding="utf-8")
             if folder.exists():
                 folder.rename(temporary / "old")
             (temporary / "new").rename(folder)
@@ -258,8 +253,9 @@ def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
 def _copy(sources: dict[str, str], folder: Path) -> None:
     for place in (TRAIN, QUERY, REFERENCE):
         (folder / place).mkdir(parents=True)
-    quiet = len(sources) < PROGRESS_FROM or not sys.stderr.isatty()
-    for place, source in tqdm(sources.items(), desc="pushing", unit="image", disable=quiet):
+    # None hides the progress bar if there is no terminal.
+    hidden = True if len(sources) < PROGRESS_FROM else None
+    for place, source in tqdm(sources.items(), desc="pushing", unit="image", disable=hidden):
         (folder / place).parent.mkdir(exist_ok=True)
         shutil.copyfile(source, folder / place)
 
@@ -268,15 +264,10 @@ def _contents(name: str) -> Contents:
     folder = store.dataset_folder(name)
     answers = store.answers_file(name)
     patterns = (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
-    num_train, num_classes, num_queries, num_references = (
-        sum(1 for _ in folder.glob(pattern)) for pattern in patterns
-    )
+    counts = [sum(1 for _ in folder.glob(pattern)) for pattern in patterns]
     return Contents(
         name,
-        num_train,
-        num_classes,
-        num_queries,
-        num_references,
+        *counts,
         has_answers=answers.exists() and answers.stat().st_size > len("id,label\n"),
         pushed=folder.stat().st_mtime,
     )

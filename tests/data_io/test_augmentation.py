@@ -218,14 +218,3 @@ def test_parameters_reach_augmentations_before_and_after_the_resizing() -> None:
 def test_a_crop_needs_a_larger_image(changes: dict, side: int) -> None:
     """A crop of the smallest share keeps 224 px of 224 / share, rounded up."""
     assert side_before(224, changes) == side
-
-
-def test_an_unknown_name_is_refused_with_the_known_names() -> None:
-    message = (
-        "unknown augmentation gaussian, shear. "
-        "Known: crop, mirror_left_right, mirror_top_bottom, rotate, blur, black_pixels, noise."
-    )
-    names = with_defaults(("shear", "crop", "gaussian"))
-    with pytest.raises(ValueError) as caught:
-        augment(photograph(4, 4), 4, names, np.random.default_rng(0))
-    assert str(caught.value) == message

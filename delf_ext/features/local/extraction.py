@@ -8,18 +8,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from data_io.images import ImageError, decode_image
+from data_io.images import decode_image
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from data_io.stores.local_features import LocalStoreWriter, load_local
-from delf_ext.features.extraction import always_fits
+from delf_ext.features.extraction import always_fits, computed_ahead, result_or_reason
 
 BATCH_IMAGES = 8
 # Decoded images that may wait for others of the same shape class.
@@ -49,12 +48,11 @@ class LocalExtractor(Protocol):
 
 
 class _Decoded(NamedTuple):
-    """Image of a list: its pixels, uint8 [H, W, 3], or the reason why it cannot be read."""
+    """Image of a list, with its pixels, uint8 [H, W, 3]."""
 
     image_id: str
     path: str
     pixels: np.ndarray
-    reason: str = ""
 
 
 def extract_local(
@@ -96,27 +94,20 @@ def extract_local(
         # The same file has the same path, however the user wrote it.
         absolute = np.array([os.path.abspath(path) for path in images.paths], str)
         images = dataclasses.replace(images, paths=absolute)
-        _require_unmoved(store, images, folder)
+        for name, path in zip(images.ids.tolist(), images.paths.tolist()):
+            if store.changed(name, path):
+                raise ValueError(
+                    f"{folder}: {name} was extracted from {store.done[name]['path']}, which was "
+                    "moved or replaced since. Pass --overwrite."
+                )
         missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
         with progress(len(missing), description) as bar:
-            for batch in _batches(extractor, missing, store):
-                _require_time(fits)
-                features_of_batch = extractor.extract([image.pixels for image in batch])
-                for image, features in zip(batch, features_of_batch, strict=True):
-                    store.add(image.image_id, image.path, features)
-                    bar.update()
+            for image, features in _extracted(extractor, missing, fits, store):
+                store.add(image.image_id, image.path, features)
+                bar.update()
             # Skipped images count as well.
             bar.update(bar.total - bar.n)
     return load_local(folder, extractor.digest)
-
-
-def _require_unmoved(store: LocalStoreWriter, images: ImageList, folder: str | Path) -> None:
-    for name, path in zip(images.ids, images.paths):
-        if store.changed(str(name), path):
-            raise ValueError(
-                f"{folder}: {name} was extracted from {store.done[str(name)]}, which was moved or "
-                "replaced since. Pass --overwrite."
-            )
 
 
 def sample_descriptors(
@@ -146,17 +137,23 @@ def sample_descriptors(
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
     sample: list[np.ndarray] = []
     with progress(len(rows), "whitening") as bar:
-        for batch in _batches(extractor, images.take(rows), None):
-            _require_time(fits)
-            features_of_batch = extractor.extract([image.pixels for image in batch])
-            sample += [features.descriptors[:per_image] for features in features_of_batch]
-            bar.update(len(batch))
+        for _, features in _extracted(extractor, images.take(rows), fits, None):
+            sample.append(features.descriptors[:per_image])
+            bar.update()
     return np.concatenate(sample) if sample else np.zeros((0, extractor.dimension), np.float32)
 
 
-def _require_time(fits: Callable[[], bool]) -> None:
-    if not fits():
-        raise TimeoutError("no time left to extract local features.")
+def _extracted(
+    extractor: LocalExtractor,
+    images: ImageList,
+    fits: Callable[[], bool],
+    store: LocalStoreWriter | None,
+) -> Iterator[tuple[_Decoded, ImageKeypoints]]:
+    """Extract batch by batch; raise TimeoutError if a batch does not fit."""
+    for batch in _batches(extractor, images, store):
+        if not fits():
+            raise TimeoutError("no time left to extract local features.")
+        yield from zip(batch, extractor.extract([image.pixels for image in batch]), strict=True)
 
 
 def _batches(
@@ -168,41 +165,18 @@ def _batches(
         At most BATCH_IMAGES images of one shape class.
     """
     waiting: dict[Hashable, list[_Decoded]] = {}
-    for image in _decode(images):
-        if image.reason:
+    decode = partial(result_or_reason, decode_image)
+    decoded = computed_ahead(decode, images.paths.tolist(), BATCH_IMAGES)
+    for image_id, path, item in zip(images.ids.tolist(), images.paths.tolist(), decoded):
+        if isinstance(item, str):
             if store is not None:
-                store.skip(image.image_id, image.path, image.reason)
+                store.skip(image_id, path, item)
             continue
-        height, width = image.pixels.shape[:2]
+        height, width = item.shape[:2]
         shape = extractor.shape_class((width, height))
-        waiting.setdefault(shape, []).append(image)
+        waiting.setdefault(shape, []).append(_Decoded(image_id, path, item))
         if len(waiting[shape]) == BATCH_IMAGES:
             yield waiting.pop(shape)
         elif sum(map(len, waiting.values())) >= WAITING_IMAGES:
             yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
     yield from waiting.values()
-
-
-def _decode(images: ImageList, num_threads: int = 2) -> Iterator[_Decoded]:
-    """Decode images in the order of the list, BATCH_IMAGES ahead of the consumer.
-
-    Yields:
-        The decoded images.
-    """
-    with ThreadPoolExecutor(num_threads) as threads:
-        futures = (
-            threads.submit(_decode_image, image_id, path)
-            for image_id, path in zip(images.ids.tolist(), images.paths.tolist(), strict=True)
-        )
-        pending = list(islice(futures, BATCH_IMAGES))
-        while pending:
-            first = pending.pop(0)
-            pending += islice(futures, 1)
-            yield first.result()
-
-
-def _decode_image(image_id: str, path: str) -> _Decoded:
-    try:
-        return _Decoded(image_id, path, decode_image(path))
-    except ImageError as error:
-        return _Decoded(image_id, path, np.zeros((0, 0, 3), np.uint8), error.reason)

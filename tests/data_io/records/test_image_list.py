@@ -78,7 +78,7 @@ def test_take_keeps_the_columns_together(data: st.DataObject) -> None:
     )
     num_taken = data.draw(st.integers(0, num_images))
     rows = data.draw(st.permutations(range(num_images)))[:num_taken]
-    for taken in (images.take(rows), images.take(np.array(rows, int)), images.take(iter(rows))):
+    for taken in (images.take(rows), images.take(np.array(rows, int))):
         assert taken.ids.tolist() == [f"i{row}" for row in rows]
         assert taken.paths.tolist() == [f"i{row}.jpg" for row in rows]
         assert taken.labels.tolist() == [10 * row for row in rows]

@@ -236,12 +236,10 @@ def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path: Path) ->
     assert files_of(tmp_path) == {"train/train_data/0/cat.jpg": b"mine"}
 
 
-def test_a_file_as_folder_and_a_wrong_number_of_workers_are_refused(tmp_path: Path) -> None:
+def test_a_file_as_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match=r"file: cannot be written"):
         draw_dataset(tmp_path / "file", TINY, progress=False)
-    with pytest.raises(ValueError, match="workers must be at least 1. Received 0."):
-        draw_dataset(tmp_path / "new", TINY, progress=False, workers=0)
 
 
 def test_the_smallest_data_set_can_be_drawn(tmp_path: Path) -> None:

@@ -38,9 +38,3 @@ def test_a_product_looks_the_same_in_any_size(size_px: int) -> None:
     for index in range(0, 60, 5):
         expected = shrunk(draw_product(0, index, 64))
         assert np.abs(shrunk(draw_product(0, index, size_px)) - expected).mean() < 20
-
-
-def test_draw_product_refuses_wrong_arguments() -> None:
-    message = "size_px must be >= 16, seed and class_index >= 0. Received 8, 0, -1."
-    with pytest.raises(ValueError, match=message):
-        draw_product(0, -1, 8)
