@@ -73,18 +73,16 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     >>> folder_names(["12", "Fruit/Apple", "fruit_apple", "../x"])
     ['12', 'Fruit_Apple', 'fruit_apple_2', '_x']
     """
-    taken: set[str] = set()
-    names = []
+    names: dict[str, str] = {}
     for class_name in class_names:
         base = UNSAFE.sub("_", class_name).strip(". ")[:MAX_NAME].strip(". ") or "_"
         name = base
         number = 1
-        while name.casefold() in taken:
+        while name.casefold() in names:
             number += 1
             name = f"{base}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+        names[name.casefold()] = name
+    return list(names.values())
 
 
 def _numbered(images: ImageList, prefix: str, rng: np.random.Generator) -> ImageList:

@@ -32,15 +32,16 @@ def write(above: Path, name: str, function: Callable[[str], Any], summary: dict[
     """
     target = above / store.checked(name, "checkpoint")
     new = above / f".{name}.new"
+    model = new / "model"
     earlier = above / f".{name}.earlier"
     # A process that was killed while saving may have left it.
     shutil.rmtree(new, ignore_errors=True)
     try:
-        (new / "model").mkdir(parents=True)
+        model.mkdir(parents=True)
         started = time.time()
-        function(str(new / "model"))
+        function(str(model))
         saved = time.time()
-        size = sum(path.lstat().st_size for path in (new / "model").rglob("*") if path.is_file())
+        size = sum(path.lstat().st_size for path in model.rglob("*") if path.is_file())
         note = {
             "iteration": name,
             "saved": saved,

@@ -141,11 +141,10 @@ def _add_argument(
     """Add a parameter of a command; a keyword-only parameter is a flag."""
     name = parameter.name
     is_optional = parameter.default is not parameter.empty
-    settings: dict[str, Any] = {"help": help_text}
-    if is_optional:
-        settings["default"] = parameter.default
-    if is_optional and parameter.default:
-        settings["help"] += " (default: %(default)s)"
+    default = parameter.default if is_optional else None
+    if default:
+        help_text += " (default: %(default)s)"
+    settings: dict[str, Any] = {"default": default, "help": help_text}
     if parameter.annotation == "bool":
         settings["action"] = "store_true"
     else:

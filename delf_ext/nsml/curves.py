@@ -33,6 +33,7 @@ class Curves:
         # The last line is cut short if an earlier process was killed while writing it.
         if self.lines.exists() and not self.lines.read_bytes().endswith(b"\n"):
             _append(self.lines, b"\n")
+        _append(self.events, _event(file_version="brain.Event:2"))
 
     def add(self, values: dict[str, Any], summary: bool) -> None:
         """Store one report.
@@ -49,8 +50,7 @@ class Curves:
         plain = {name.replace("__", "/"): _plain(name, value) for name, value in values.items()}
         record = {"time": time.time(), "summary": bool(summary), "values": plain}
         _append(self.lines, json.dumps(record).encode() + b"\n")
-        head = b"" if self.count else _event(file_version="brain.Event:2")
-        _append(self.events, head + _scalars(plain, self.count))
+        _append(self.events, _scalars(plain, self.count))
         self.count += 1
 
 

@@ -264,10 +264,9 @@ def _contents(name: str) -> Contents:
     folder = store.dataset_folder(name)
     answers = store.answers_file(name)
     patterns = (f"{TRAIN}/*/*", f"{TRAIN}/*", f"{QUERY}/*", f"{REFERENCE}/*")
-    counts = [sum(1 for _ in folder.glob(pattern)) for pattern in patterns]
-    return Contents(
-        name,
-        *counts,
-        has_answers=answers.exists() and answers.stat().st_size > len("id,label\n"),
-        pushed=folder.stat().st_mtime,
+    num_train, num_classes, num_queries, num_references = (
+        sum(1 for _ in folder.glob(pattern)) for pattern in patterns
     )
+    has_answers = answers.exists() and answers.stat().st_size > len("id,label\n")
+    pushed = folder.stat().st_mtime
+    return Contents(name, num_train, num_classes, num_queries, num_references, has_answers, pushed)

@@ -6,10 +6,10 @@ it, and --run_dir of the other commands accepts the copy.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from delf_ext import nsml
 from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import AnyEmbedder
-from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.runs.records import FACTS, RECIPE
 
@@ -150,7 +149,7 @@ class Submission:
     """
 
     def __init__(
-        self, open_run: Callable[[str], AnyEmbedder], request: Request, batch_size: int = BATCH_SIZE
+        self, open_run: Callable[[str], AnyEmbedder], request: Request, batch_size: int
     ) -> None:
         self.open_run = open_run
         self.request = request
@@ -163,8 +162,8 @@ class Submission:
         self.model = self.open_run(dir_name)
         local = self.request.local
         if not local.model:
-            local = dataclasses.replace(local, model=dir_name)
-            self.request = dataclasses.replace(self.request, local=local)
+            local = replace(local, model=dir_name)
+            self.request = replace(self.request, local=local)
 
     def infer(self, queries: Sequence[str], db: Sequence[str], **_: Any) -> Answer:
         """Answer the queries.

@@ -73,7 +73,7 @@ def show(dataset: str, full: bool = False, json_path: str | Path | None = None) 
     metrics = FULL_COLUMNS if full else COLUMNS
     rows = [
         [
-            str(rank),
+            rank,
             result.session,
             result.checkpoint,
             *(f"{result.metrics[metric]:.4f}" for metric in metrics.values()),

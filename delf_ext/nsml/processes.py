@@ -188,4 +188,4 @@ def _die_with(watcher: int) -> None:
 
 def _prctl(option: int, value: int) -> None:
     if _LIBC is not None:
-        _LIBC.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+        _LIBC.prctl(option, ctypes.c_ulong(value))

@@ -71,15 +71,15 @@ def fork(
         ValueError: The session, its checkpoint or its data set does not exist.
     """
     parent = records.read_session(name)
-    checkpoint = store.find_checkpoint(name, checkpoint).name
+    start = store.find_checkpoint(name, checkpoint)
     session = replace(
         parent,
         args=(*parent.args, *args),
         gpus=parent.gpus if gpus is None else gpus,
         parent=parent.name,
-        checkpoint=checkpoint,
+        checkpoint=start.name,
     )
-    return _begin(session, store.session_folder(name) / "code")
+    return _begin(session, store.session_folder(name) / "code", str(start / "model"))
 
 
 def resume(name: str, checkpoint: str = "") -> str:
@@ -96,12 +96,12 @@ def resume(name: str, checkpoint: str = "") -> str:
         ValueError: The session or checkpoint does not exist, or the session still runs.
     """
     session = records.read_session(name)
-    checkpoint = store.find_checkpoint(name, checkpoint).name
+    start = store.find_checkpoint(name, checkpoint)
     datasets.existing(session.dataset)
     with _locked_log(name) as log:
         records.write_state(name, State())
-        _start(name, log, checkpoint)
-    return checkpoint
+        _start(name, log, str(start / "model"))
+    return start.name
 
 
 def stop(name: str) -> None:
@@ -164,7 +164,7 @@ def print_growing(path: Path, is_growing: Callable[[], bool]) -> None:
             time.sleep(4 * POLL_S)
 
 
-def _begin(session: Session, source: Path) -> Session:
+def _begin(session: Session, source: Path, model: str = "") -> Session:
     """Create a session like `session` and start it with the code in `source`."""
     datasets.existing(session.dataset)
     files = snapshot.code_files(source, session.entry)
@@ -176,7 +176,7 @@ def _begin(session: Session, source: Path) -> Session:
         except BaseException:
             delete_folder(folder)
             raise
-        _start(session.name, log)
+        _start(session.name, log, model)
     return session
 
 
@@ -192,13 +192,10 @@ def _locked_log(name: str) -> Iterator[FileIO]:
         yield log
 
 
-def _start(name: str, log: FileIO, checkpoint: str = "") -> None:
+def _start(name: str, log: FileIO, model: str) -> None:
     """Start the supervisor and wait until it has written its first state."""
-    command = [sys.executable, "-m", "delf_ext.nsml.supervisor", name]
-    if checkpoint:
-        command.append(checkpoint)
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "delf_ext.nsml.supervisor", name, model],
         # Not the user's folder, which may contain another delf_ext.
         cwd=ROOT,
         env={**os.environ, "MANDOO_HOME": str(store.home())},

@@ -140,10 +140,8 @@ def cache(
 
 def time_left_s() -> float:
     """Return the seconds until the limit of a submission (0 after it); inf if not submitting."""
-    if "NSML_TIME_LIMIT_S" not in os.environ:
-        return math.inf
-    ends = float(os.environ["NSML_STARTED"]) + float(os.environ["NSML_TIME_LIMIT_S"])
-    return max(0.0, ends - time.time())
+    deadline = float(os.environ.get("NSML_DEADLINE", math.inf))
+    return max(0.0, deadline - time.time())
 
 
 def paused(scope: Any = None) -> None:
@@ -168,7 +166,7 @@ def _function(name: str) -> Callable[..., Any]:
     return _bound[name]  # type: ignore[no-any-return]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _curves() -> Curves:
     return Curves(FOLDER)
 
@@ -195,7 +193,7 @@ def _answer_and_exit(model: Path, path: Path) -> None:
 
 def _images(kind: str) -> list[str]:
     folder = Path(DATASET_PATH, "test", "test_data", kind)
-    return sorted(str(path) for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(map(str, folder.glob("[!.]*")))
 
 
 def _write_answer(path: Path, answer: Any) -> None:

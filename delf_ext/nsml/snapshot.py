@@ -16,7 +16,7 @@ LINK_BYTES = 8 * 2**20
 MOST_BYTES = 2 * 2**30
 IGNORE_FILE = ".nsmlignore"
 # Many projects contain such a stub to run without the platform. It would hide our module `nsml`.
-STUBS = ("nsml", "nsml.py")
+STUBS = (Path("nsml"), Path("nsml.py"))
 
 
 def code_files(folder: Path, entry: str) -> list[Path]:
@@ -51,9 +51,9 @@ def code_files(folder: Path, entry: str) -> list[Path]:
         )
     files = []
     num_bytes = 0
-    for path in _walk(folder, folder, _patterns(folder / IGNORE_FILE), ()):
-        files.append(path.relative_to(folder))
-        size = path.stat().st_size
+    for path in _walk(folder, Path(), _patterns(folder / IGNORE_FILE), ()):
+        files.append(path)
+        size = (folder / path).stat().st_size
         num_bytes += size if size < LINK_BYTES else 0
         if num_bytes > MOST_BYTES:
             raise ValueError(
@@ -94,31 +94,26 @@ def copy_code(folder: Path, files: list[Path], out: Path) -> None:
 
 
 def _patterns(path: Path) -> list[str]:
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")]
+    """Return the patterns of files to leave out: hidden ones, and those of .nsmlignore."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    own = [line.strip().rstrip("/") for line in lines if not line.startswith("#")]
+    return [".*", "*.pyc", *own]
 
 
-def _walk(root: Path, folder: Path, patterns: list[str], above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the files in `folder` that are not left out; `above` are the real parent folders."""
+def _walk(root: Path, below: Path, patterns: list[str], above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files in `root / below`, relative to `root`; `above` are the real parent folders."""
     # A link to one of these folders would lead to an endless loop.
-    above = (*above, folder.resolve())
-    for path in sorted(folder.iterdir()):
-        if _is_ignored(path, root, patterns):
+    above = (*above, (root / below).resolve())
+    for path in sorted((root / below).iterdir()):
+        relative = below / path.name
+        names = (path.name, str(relative))
+        is_ignored = any(fnmatch(name, pattern) for name in names for pattern in patterns)
+        if is_ignored or relative in STUBS:
             continue
         if path.is_file():
-            if path.suffix != ".pyc":
-                yield path
+            yield relative
         elif path.is_dir() and not _has_no_code(path) and path.resolve() not in above:
-            yield from _walk(root, path, patterns, above)
-
-
-def _is_ignored(path: Path, root: Path, patterns: list[str]) -> bool:
-    relative = path.relative_to(root).as_posix()
-    if path.name.startswith(".") or relative in STUBS:
-        return True
-    return any(fnmatch(path.name, pattern) or fnmatch(relative, pattern) for pattern in patterns)
+            yield from _walk(root, relative, patterns, above)
 
 
 def _has_no_code(folder: Path) -> bool:

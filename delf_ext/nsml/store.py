@@ -21,7 +21,6 @@ import contextlib
 import getpass
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 # Names of users, data sets and checkpoints: valid file names on every operating system.
@@ -152,22 +151,19 @@ def next_folder(above: Path) -> Path:
         number += 1
 
 
-def session_names(dataset: str | None = None) -> Iterator[str]:
-    """Yield the names of all sessions, or of those on one data set.
+def session_names(dataset: str = "*") -> list[str]:
+    """Return the names of all sessions, or of those on one data set.
 
     Args:
         dataset: name of the data set; all data sets by default.
 
-    Yields:
+    Returns:
         USER/DATASET/N, sorted by user, data set and number.
     """
-    folders = [path.parent for path in (home() / "sessions").glob("*/*/*/session.json")]
-    keys = [
-        (*folder.parts[-3:-1], int(folder.name)) for folder in folders if folder.name.isdecimal()
-    ]
-    for owner, session_dataset, number in sorted(keys):
-        if dataset in (None, session_dataset):
-            yield f"{owner}/{session_dataset}/{number}"
+    paths = (home() / "sessions").glob(f"*/{dataset}/*/session.json")
+    folders = [path.parent for path in paths if path.parent.name.isdecimal()]
+    folders.sort(key=lambda folder: (folder.parent, int(folder.name)))
+    return ["/".join(folder.parts[-3:]) for folder in folders]
 
 
 def checkpoint_names(session: str) -> list[str]:

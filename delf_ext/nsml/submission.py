@@ -138,15 +138,15 @@ def _run(
     session: Session, checkpoint: Path, folder: Path, limit_s: float, verbose: bool
 ) -> Outcome:
     flags = ["--mode=test", f"--iteration={checkpoint.name}", "--pause=1"]
+    model = str(checkpoint / "model")
     command = [sys.executable, session.entry, *session.args, *flags]
     log = folder / "log"
     log.touch()
     printing = _printed(log) if verbose else contextlib.nullcontext()
     with _copied_code(session, folder / "code") as code, printing:
-        env = environment(session, code, checkpoint) | {
+        env = environment(session, code, model) | {
             "NSML_ANSWER": str(folder / "answer.json"),
-            "NSML_TIME_LIMIT_S": str(limit_s),
-            "NSML_STARTED": str(time.time()),
+            "NSML_DEADLINE": str(time.time() + limit_s),
         }
         return watch(command, code, env, log, limit_s)
 

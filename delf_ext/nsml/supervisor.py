@@ -1,6 +1,6 @@
 """Run the process of one session and record its state.
 
-`python -m delf_ext.nsml.supervisor SESSION [CHECKPOINT]` is started by runner.py.
+`python -m delf_ext.nsml.supervisor SESSION [MODEL_FOLDER]` is started by runner.py.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from delf_ext.nsml.records import Session, State
 ROOT = Path(delf_ext.__file__).resolve().parent.parent
 
 
-def environment(session: Session, code: Path, checkpoint: Path | None = None) -> dict[str, str]:
+def environment(session: Session, code: Path, model: str) -> dict[str, str]:
     """Return the environment variables of a session's process.
 
     Args:
         session: the session.
         code: working directory of the process.
-        checkpoint: folder of the checkpoint that it starts from.
+        model: folder of the model that it starts from, or "".
 
     Returns:
         Variables of this process, without those of a session around it, and of the new session.
@@ -37,7 +37,7 @@ def environment(session: Session, code: Path, checkpoint: Path | None = None) ->
     shim = str(Path(__file__).with_name("shim"))
     # ROOT makes delf_ext importable if this checkout is not installed.
     python_path = [shim, str(code), os.environ.get("PYTHONPATH"), str(ROOT)]
-    variables = {
+    return {
         **inherited,
         "MANDOO_HOME": str(store.home()),
         "NSML_SESSION_DIR": str(store.session_folder(session.name)),
@@ -46,21 +46,19 @@ def environment(session: Session, code: Path, checkpoint: Path | None = None) ->
         "DATASET_PATH": dataset,
         "NSML_DATASET_NAME": session.dataset,
         "NSML_GPU_NUM": str(session.gpus),
+        "NSML_CHECKPOINT_DIR": model,
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(session.gpus))),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
     }
-    if checkpoint:
-        variables["NSML_CHECKPOINT_DIR"] = str(checkpoint / "model")
-    return variables
 
 
-def supervise(name: str, checkpoint: str = "") -> State:
+def supervise(name: str, model: str = "") -> State:
     """Run a session and record its state.
 
     Args:
         name: name of the session.
-        checkpoint: own checkpoint that a resumed session continues from.
+        model: folder of the model that a forked or resumed session starts from, or "".
 
     Returns:
         The final state.
@@ -68,18 +66,13 @@ def supervise(name: str, checkpoint: str = "") -> State:
     session = records.read_session(name)
     folder = store.session_folder(name)
     command = [sys.executable, session.entry, *session.args]
-    start = None
-    if checkpoint:
-        start = store.checkpoint_folder(name, checkpoint)
-    elif session.parent:
-        start = store.checkpoint_folder(session.parent, session.checkpoint)
-    if start:
-        command += ["--pause=1", f"--iteration={start.name}"]
+    if model:
+        command += ["--pause=1", f"--iteration={Path(model).parent.name}"]
     code = folder / "code"
     state = State("running", os.getpid(), time.time())
     records.write_state(name, state)
     try:
-        outcome = watch(command, code, environment(session, code, start), folder / "log")
+        outcome = watch(command, code, environment(session, code, model), folder / "log")
         status = "failed" if outcome.exit_code else "exited"
         state = replace(state, status=status, exit_code=outcome.exit_code, reason=outcome.reason)
     except KeyboardInterrupt:

@@ -58,7 +58,13 @@ def printable(text: str) -> str:
 
 
 def ago(then: float) -> str:
-    """Format the time since `then`, given in Unix seconds.
+    """Format the time since `then`.
+
+    Args:
+        then: Unix seconds.
+
+    Returns:
+        The time in its largest unit.
 
     >>> [ago(time.time() - seconds) for seconds in (30, 70, 7300, 172801)]
     ['just now', '1 minute ago', '2 hours ago', '2 days ago']

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -218,7 +217,7 @@ def test_data_sets_can_be_pushed_listed_and_deleted(
 ) -> None:
     calls: list[Any] = []
     listed = datasets.Contents("toy", 30, 4, 2, 5, True, 0.0)
-    pushed = replace(listed, skipped=(("a.jpg", "damaged"),), notes=("no labels",))
+    pushed = listed._replace(skipped=(("a.jpg", "damaged"),), notes=("no labels",))
     monkeypatch.setattr(datasets, "push", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(datasets, "draw", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(datasets, "listing", lambda: [listed])

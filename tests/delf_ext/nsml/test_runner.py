@@ -15,7 +15,7 @@ import pytest
 from delf_ext.nsml import records, runner, store
 
 PRINT_CALL = (
-    "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ.get('NSML_CHECKPOINT_DIR'))\n"
+    "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ['NSML_CHECKPOINT_DIR'] or None)\n"
 )
 RUN_FOREVER = "import os, time; print('pid', os.getpid())\nwhile True: time.sleep(0.05)\n"
 

@@ -91,7 +91,7 @@ def submit(
         "NSML_CHECKPOINT_DIR": str(folder / "checkpoints" / "7" / "model"),
         "NSML_ANSWER": str(folder / "answer.json"),
     }
-    more |= {"NSML_TIME_LIMIT_S": str(limit_s), "NSML_STARTED": str(time.time())}
+    more |= {"NSML_DEADLINE": str(time.time() + limit_s)}
     shim = Path(session.__file__).with_name("shim")
     root = Path(session.__file__).parents[2]
     env = {**os.environ, **environment, **more, "PYTHONPATH": f"{shim}{os.pathsep}{root}"}
@@ -133,11 +133,10 @@ def test_constants_describe_the_session(nsml: ModuleType) -> None:
 def test_time_left_ends_at_zero(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NSML_TIME_LIMIT_S", "100")
-    monkeypatch.setenv("NSML_STARTED", str(time.time() - 40))
+    monkeypatch.setenv("NSML_DEADLINE", str(time.time() + 60))
     nsml = started(environment, monkeypatch)
     assert nsml.time_left_s() == pytest.approx(60, abs=5)
-    monkeypatch.setenv("NSML_STARTED", str(time.time() - 140))
+    monkeypatch.setenv("NSML_DEADLINE", str(time.time() - 40))
     assert nsml.time_left_s() == 0
 
 

@@ -129,8 +129,7 @@ def test_process_gets_command_and_environment(
     assert call["NSML_ANSWER"] == str(
         store.session_folder(name) / "submissions" / "1" / "answer.json"
     )
-    assert call["NSML_TIME_LIMIT_S"] == "60"
-    assert before <= float(call["NSML_STARTED"]) <= time.time()
+    assert before + 60 <= float(call["NSML_DEADLINE"]) <= time.time() + 60
 
 
 WRITES = """references):
