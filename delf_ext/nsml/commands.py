@@ -16,9 +16,8 @@ from pathlib import Path
 
 from data_io.artifacts import read_json
 from delf_ext.config import UsageError
-from delf_ext.nsml import datasets, records, runner, store, submission
+from delf_ext.nsml import datasets, leaderboard, records, runner, store, submission
 from delf_ext.nsml.curves import last_summary
-from delf_ext.nsml.leaderboard import show
 from delf_ext.nsml.tables import ago, size, summary, table
 
 # Commands that consist of two words, by the first word.
@@ -345,20 +344,6 @@ def dataset_rm(name: str) -> None:
     print(f"Data set {name} deleted.")
 
 
-def leaderboard(name: str, *, full: bool = False, json: str = "") -> None:
-    """Rank the submissions on a data set.
-
-    Args:
-        name: name of the data set.
-        full: show more metrics, such as mAP over whole rankings.
-        json: JSON file to which the results are also written.
-
-    Example:
-        nsml leaderboard ir_ph1_v2 --full
-    """
-    show(name, full, json)
-
-
 def _split(args: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(args))
@@ -382,6 +367,6 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "dataset ls": dataset_ls,
     "dataset push": dataset_push,
     "dataset rm": dataset_rm,
-    "dataset board": leaderboard,
-    "leaderboard": leaderboard,
+    "dataset board": leaderboard.show,
+    "leaderboard": leaderboard.show,
 }

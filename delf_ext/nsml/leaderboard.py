@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import NamedTuple
 
 from data_io.artifacts import digest_of, read_json, write_json
@@ -54,22 +53,27 @@ def board(dataset: str) -> Board:
     results = [result for result in _results(dataset) if not result.test]
     scored = [result for result in results if result.status == "scored"]
     rows = [result for result in scored if result.answers == answers]
-    rows.sort(key=_place)
+    rows.sort(
+        key=lambda row: (-row.metrics["mAP@1000"], -row.metrics["recall_at_1"], row.submitted)
+    )
     num_failed = sum(result.status == "failed" for result in results)
     return Board(tuple(rows), num_failed, len(scored) - len(rows))
 
 
-def show(dataset: str, full: bool = False, json_path: str | Path | None = None) -> None:
-    """Print the leaderboard of a data set.
+def show(name: str, *, full: bool = False, json: str = "") -> None:
+    """Rank the submissions on a data set.
 
     Args:
-        dataset: name of the data set.
-        full: print more metrics, such as mAP over whole rankings.
-        json_path: JSON file to which the results are also written.
+        name: name of the data set.
+        full: show more metrics, such as mAP over whole rankings.
+        json: JSON file to which the results are also written.
+
+    Example:
+        nsml leaderboard ir_ph1_v2 --full
     """
-    ranked = board(dataset)
-    if json_path:
-        write_json(json_path, [asdict(result) for result in ranked.rows])
+    ranked = board(name)
+    if json:
+        write_json(json, [asdict(result) for result in ranked.rows])
     metrics = FULL_COLUMNS if full else COLUMNS
     rows = [
         [
@@ -86,13 +90,9 @@ def show(dataset: str, full: bool = False, json_path: str | Path | None = None) 
     print(f"{len(ranked.rows)} scored, {ranked.num_failed} failed")
     if ranked.num_outdated:
         print(
-            f"{ranked.num_outdated} not shown: scored before {dataset} was pushed again, "
+            f"{ranked.num_outdated} not shown: scored before {name} was pushed again, "
             "so not comparable"
         )
-
-
-def _place(result: Result) -> tuple[float, ...]:
-    return -result.metrics["mAP@1000"], -result.metrics["recall_at_1"], result.submitted
 
 
 def _results(dataset: str) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import re
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -107,7 +107,7 @@ def watch(
         except subprocess.TimeoutExpired:
             reason = f"not finished at the limit of {limit_s:g} s"
         except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(GRACE_S)
             raise
@@ -130,7 +130,7 @@ def _drain(output: FileIO, log: FileIO, tail: bytearray) -> None:
             tail += chunk
             del tail[:-TAIL_BYTES]
             # OSError: the disk is full. ValueError: the watcher has closed the log.
-            with contextlib.suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):
                 if num_free > 0:
                     log.write(chunk[:num_free])
                     if len(chunk) >= num_free:
@@ -153,7 +153,7 @@ def _reason(exit_code: int, tail: bytearray) -> str:
 
 def _end_all(leader: int, spared: Collection[psutil.Process]) -> None:
     """Kill the leader's process group and all descendants of this process except `spared`."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     give_up = time.monotonic() + GRACE_S
     is_any_alive = True
@@ -161,7 +161,7 @@ def _end_all(leader: int, spared: Collection[psutil.Process]) -> None:
     while is_any_alive and time.monotonic() < give_up:
         is_any_alive = False
         for process in _descendants(spared):
-            with contextlib.suppress(psutil.Error):
+            with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
                     process.kill()
                     is_any_alive = True
@@ -171,7 +171,7 @@ def _end_all(leader: int, spared: Collection[psutil.Process]) -> None:
 def _descendants(spared: Collection[psutil.Process]) -> Iterator[psutil.Process]:
     """Yield the descendants of this process, without children in `spared` and their descendants."""
     # psutil lists no processes on a system without /proc.
-    with contextlib.suppress(psutil.Error, OSError):
+    with suppress(psutil.Error, OSError):
         for child in psutil.Process().children():
             if child not in spared:
                 yield child

@@ -101,7 +101,7 @@ def _patterns(path: Path) -> list[str]:
 
 
 def _walk(root: Path, below: Path, patterns: list[str], above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the files in `root / below`, relative to `root`; `above` are the real parent folders."""
+    """Yield the files of `root / below`, relative to `root`; `above` are its real parents."""
     # A link to one of these folders would lead to an endless loop.
     above = (*above, (root / below).resolve())
     for path in sorted((root / below).iterdir()):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -142,7 +141,7 @@ def _run(
     command = [sys.executable, session.entry, *session.args, *flags]
     log = folder / "log"
     log.touch()
-    printing = _printed(log) if verbose else contextlib.nullcontext()
+    printing = _printed(log) if verbose else nullcontext()
     with _copied_code(session, folder / "code") as code, printing:
         env = environment(session, code, model) | {
             "NSML_ANSWER": str(folder / "answer.json"),
@@ -162,7 +161,7 @@ def _copied_code(session: Session, folder: Path) -> Iterator[Path]:
         # Keep the functions that numba compiled, so that the next submission is faster.
         for compiled in folder.rglob("__pycache__/*.nb[ci]"):
             kept = code / compiled.relative_to(folder)
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 kept.parent.mkdir(exist_ok=True)
                 compiled.replace(kept)
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from delf_ext.nsml import cli, commands, datasets, records, runner, store, submission
+from delf_ext.nsml import cli, datasets, records, runner, store, submission
 from delf_ext.nsml.records import State
 
 
@@ -241,11 +241,12 @@ def test_data_sets_can_be_pushed_listed_and_deleted(
 
 
 @pytest.mark.parametrize("verb", ["dataset board", "leaderboard"])
-def test_leaderboard_has_two_commands(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
-) -> None:
-    monkeypatch.setattr(commands, "show", lambda *values: print(values))
-    assert nsml(capsys, f"{verb} toy --full --json x") == "('toy', True, 'x')\n"
+def test_leaderboard_has_two_commands(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    header, counts = nsml(capsys, f"{verb} toy --full --json x").splitlines()
+    assert header.startswith("Rank  Session") and "mAP@R" in header
+    assert counts == "0 scored, 0 failed"
+    assert json.loads(Path("x").read_text()) == []
+    assert "mAP@R" not in nsml(capsys, f"{verb} toy")
 
 
 def test_help_shows_examples_and_loads_no_tensorflow(root: Path) -> None:

@@ -112,7 +112,7 @@ def test_show_prints_a_table_and_writes_json(
 ) -> None:
     record(session, 1, 0.98765, 1.0)
     record(session, 2, status="failed", metrics={})
-    show("products", json_path=tmp_path / "board.json")
+    show("products", json=str(tmp_path / "board.json"))
     header, line, counts = capsys.readouterr().out.splitlines()
     assert header.split("  ")[0] == "Rank"
     assert header.split() == [
