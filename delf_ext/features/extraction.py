@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
-from data_io.images import ImageError
+from data_io.images import ImageError, load_image
 from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import contents_of
 from data_io.stores.embeddings import EmbeddingStore
-from data_io.stores.pixels import image_loader
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 
 BATCH_SIZE = 32
+NUM_THREADS = os.cpu_count() or 2
 NO_TIME_LEFT = "no time left"
 # A killed process loses at most this many new embeddings.
 STORED_TOGETHER = 256
@@ -30,42 +32,47 @@ def always_fits() -> bool:
 
 
 def decoded_batches(
-    images: ImageList,
-    size_px: int,
-    batch_size: int,
-    num_threads: int = os.cpu_count() or 2,
-    pixel_cache: str | Path | None = None,
+    images: ImageList, size_px: int, batch_size: int
 ) -> Iterator[list[np.ndarray | str]]:
     """Decode images in batches, one batch ahead of the consumer.
-
-    A consumer that stops early does not wait for the batch ahead.
 
     Args:
         images: the list.
         size_px: side of the decoded images.
         batch_size: images in a batch; the last batch may have fewer.
-        num_threads: images that are decoded at the same time.
-        pixel_cache: folder that keeps decoded images for the next time; None keeps nothing.
 
     Yields:
         For each image of a batch its pixels, uint8 [size_px, size_px, 3], or the reason why it
         cannot be read.
     """
-    load = image_loader(size_px, pixel_cache)
-    pool = ThreadPoolExecutor(num_threads)
+    decoded = decoded_ahead(partial(load_image, size_px=size_px), images, batch_size)
+    while batch := list(islice(decoded, batch_size)):
+        yield batch
 
-    def submit(start: int) -> list[Future]:
-        return [
-            pool.submit(_load_or_reason, load, str(path))
-            for path in images.paths[start : start + batch_size]
-        ]
 
+def decoded_ahead(
+    load: Callable[[str], np.ndarray], images: ImageList, num_ahead: int
+) -> Iterator[np.ndarray | str]:
+    """Load images in threads, some of them ahead of the consumer.
+
+    A consumer that stops early waits only for the images that are being loaded.
+
+    Args:
+        load: returns the pixels of a file, uint8 [H, W, 3].
+        images: the list.
+        num_ahead: number of images ahead.
+
+    Yields:
+        For each image its pixels, or the reason why it cannot be read.
+    """
+    pool = ThreadPoolExecutor(NUM_THREADS)
     try:
-        ahead = submit(0)
-        for start in range(0, len(images), batch_size):
-            current = ahead
-            ahead = submit(start + batch_size)
-            yield [future.result() for future in current]
+        futures = (pool.submit(_load_or_reason, load, path) for path in images.paths.tolist())
+        pending = deque(islice(futures, num_ahead))
+        while pending:
+            first = pending.popleft()
+            pending += islice(futures, 1)
+            yield first.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,14 +31,11 @@ from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
 # Pixels in one run of the network: small levels of several images run together. More pixels do not
 # fit into the processor's cache.
 PIXELS_PER_STEP = 300_000
+# Images that are resized at the same time.
+NUM_THREADS = 2
 BLANK = np.zeros([1, 64, 64, 3], np.float32)
 # The part of a receptive field's side that most of a cell's features come from.
 MIDDLE = 1 / 8
-RIGHT_ANGLES = {
-    90.0: Image.Transpose.ROTATE_90,
-    180.0: Image.Transpose.ROTATE_180,
-    270.0: Image.Transpose.ROTATE_270,
-}
 # ImageNet's mean colour, around an image that is not rotated by a right angle.
 GRAY = (124, 116, 104)
 
@@ -92,11 +90,7 @@ class DelfExtractor:
     """Extractor of DELF local features; see `features.local.extraction.LocalExtractor`."""
 
     def __init__(
-        self,
-        network: Delf,
-        config: DelfConfig,
-        whitening: Whitening | None = None,
-        num_threads: int = 2,
+        self, network: Delf, config: DelfConfig, whitening: Whitening | None = None
     ) -> None:
         """Prepare the network.
 
@@ -105,7 +99,6 @@ class DelfExtractor:
             config: settings of the pyramid.
             whitening: of the descriptors; None keeps the trunk's own descriptors of unit length,
                 from which a whitening is learned.
-            num_threads: images that are resized at the same time.
 
         Raises:
             ValueError: the whitening was learned for another network or layer.
@@ -122,7 +115,7 @@ class DelfExtractor:
                     f"{self.model_digest}; learn it again with `whiten`."
                 )
             network.whiten(whitening.mean, whitening.projection)
-        self._threads = ThreadPoolExecutor(num_threads)
+        self._threads = ThreadPoolExecutor(NUM_THREADS)
         signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
         self._graph = tf.function(lambda images: network(images), input_signature=signature)
         trunk = tf.function(
@@ -134,18 +127,14 @@ class DelfExtractor:
                 traced.outputs[0], traced.inputs[0], height, width
             )
         )
-        self._num_channels = int(traced.outputs[0].shape[-1])
+        num_channels = int(traced.outputs[0].shape[-1])
+        self.dimension = num_channels if whitening is None else whitening.dimension
 
     def turned(self, rotations_deg: tuple[float, ...]) -> DelfExtractor:
         """Return an extractor with the same network that looks at other rotations of an image."""
         other = copy.copy(self)
         other.config = dataclasses.replace(self.config, rotations_deg=rotations_deg)
         return other
-
-    @property
-    def dimension(self) -> int:
-        """Length of a descriptor."""
-        return self._num_channels if self.whitening is None else self.whitening.dimension
 
     @property
     def made_by(self) -> dict:
@@ -167,10 +156,7 @@ class DelfExtractor:
 
     def shape_class(self, size_px: tuple[int, int]) -> tuple:
         """Return a value that is equal for sizes (width, height) with the same pyramid."""
-        return tuple(self._levels(size_px))
-
-    def _levels(self, size_px: tuple[int, int]) -> list[tuple[int, int]]:
-        return pyramid(size_px, self.config.longer_side_px, self.config.scales)
+        return tuple(pyramid(size_px, self.config.longer_side_px, self.config.scales))
 
     def extract(self, images: Sequence[np.ndarray]) -> list[ImageKeypoints]:
         """Extract the features of images of one shape class.
@@ -182,21 +168,29 @@ class DelfExtractor:
             For each image at most `max_features` of each rotation, in pixels of the given image.
         """
         rotations = [self._extract_rotated(images, angle) for angle in self.config.rotations_deg]
-        return [_join_rotations(of_image) for of_image in zip(*rotations, strict=True)]
+        return [
+            ImageKeypoints(*_joined(of_image), size_px=(image.shape[1], image.shape[0]))
+            for image, of_image in zip(images, zip(*rotations, strict=True), strict=True)
+        ]
 
-    def _extract_rotated(
-        self, images: Sequence[np.ndarray], degrees: float
-    ) -> list[ImageKeypoints]:
-        rotated = [_rotate(Image.fromarray(image), degrees) for image in images]
+    def _extract_rotated(self, images: Sequence[np.ndarray], degrees: float) -> list[_Cells]:
+        """Return the best cells of each image, in pixels of the upright image."""
+        # Right angles are exact; other rotations get a larger canvas.
+        rotated = [
+            Image.fromarray(image).rotate(
+                degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=GRAY
+            )
+            for image in images
+        ]
         cells: list[list[_Cells]] = [[] for _ in images]
-        for level_px in self._levels(rotated[0].size):
+        for level_px in self.shape_class(rotated[0].size):
             batch_size = max(1, PIXELS_PER_STEP // (level_px[0] * level_px[1]))
             for start in range(0, len(images), batch_size):
                 batch = rotated[start : start + batch_size]
                 for number, outputs in enumerate(self._run(batch, level_px), start):
                     cells[number].append(self._cells(*outputs, rotated[number].size))
         return [
-            self._best(_Cells.joined(levels), degrees, (image.shape[1], image.shape[0]), view.size)
+            self._best(_joined(levels), degrees, (image.shape[1], image.shape[0]), view.size)
             for levels, image, view in zip(cells, images, rotated, strict=True)
         ]
 
@@ -233,7 +227,7 @@ class DelfExtractor:
         """
         rows, columns = attention.shape
         field_y, field_x = self._field(level.height, level.width)
-        x, y = np.meshgrid(field_x.centers_px(columns), field_y.centers_px(rows))
+        x, y = np.meshgrid(field_x.centers_px(), field_y.centers_px())
         centers = np.stack([x.ravel(), y.ravel()], axis=1)
         flat = descriptors.reshape(rows * columns, -1)
         middle_px = np.sqrt(field_x.size_px * field_y.size_px) * MIDDLE
@@ -253,34 +247,27 @@ class DelfExtractor:
 
     def _best(
         self, cells: _Cells, degrees: float, size_px: tuple[int, int], rotated_px: tuple[int, int]
-    ) -> ImageKeypoints:
+    ) -> _Cells:
         """Return the best cells inside the image; both sizes are (width, height)."""
-        places = _rotate_back(cells.centers_px, degrees, size_px, rotated_px)
-        is_inside = ((places >= -0.5) & (places <= np.array(size_px) - 0.5)).all(axis=1)
+        centers = _rotate_back(cells.centers_px, degrees, size_px, rotated_px)
+        is_inside = ((centers >= -0.5) & (centers <= np.array(size_px) - 0.5)).all(axis=1)
         inside = np.flatnonzero(is_inside)
         best = select(
-            places[inside],
+            centers[inside],
             cells.sizes_px[inside],
             cells.attention[inside],
             self.config.max_features,
             self.config.nms_iou,
         )
         rows = inside[best]
-        return ImageKeypoints(
-            places[rows],
-            cells.sizes_px[rows],
-            cells.attention[rows],
-            cells.descriptors[rows],
-            size_px,
-        )
+        return _Cells(*[column[rows] for column in cells._replace(centers_px=centers)])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Cells:
-    """Cells of one rotated image.
+class _Cells(NamedTuple):
+    """Cells of one image.
 
     Attributes:
-        centers_px: [T, 2] (x, y) in the rotated image.
+        centers_px: [T, 2] (x, y).
         sizes_px: [T], sides of the receptive fields.
         attention: [T].
         descriptors: [T, d].
@@ -291,23 +278,9 @@ class _Cells:
     attention: np.ndarray
     descriptors: np.ndarray
 
-    @classmethod
-    def joined(cls, levels: Sequence[_Cells]) -> _Cells:
-        """Return the cells of all levels as one record."""
-        columns = {
-            column.name: np.concatenate([getattr(cells, column.name) for cells in levels])
-            for column in dataclasses.fields(cls)
-        }
-        return cls(**columns)
 
-
-def _rotate(image: Image.Image, degrees: float) -> Image.Image:
-    """Rotate counter-clockwise: right angles exactly, others on a larger gray canvas."""
-    if degrees == 0:
-        return image
-    if degrees in RIGHT_ANGLES:
-        return image.transpose(RIGHT_ANGLES[degrees])
-    return image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=GRAY)
+def _joined(parts: Sequence[_Cells]) -> _Cells:
+    return _Cells(*[np.concatenate(column) for column in zip(*parts, strict=True)])
 
 
 def _rotate_back(
@@ -329,12 +302,3 @@ def _rotate_back(
     from_centre = places - (np.array(rotated_px) - 1) / 2
     rotation = np.array([[cosine, sine], [-sine, cosine]])
     return (from_centre @ rotation + (np.array(size_px) - 1) / 2).astype(np.float32)
-
-
-def _join_rotations(rotations: Sequence[ImageKeypoints]) -> ImageKeypoints:
-    """Return the features of all rotations as one record: rotation by rotation, best first."""
-    if len(rotations) == 1:
-        return rotations[0]
-    names = ("keypoints_px", "scales_px", "attention", "descriptors")
-    columns = {name: np.concatenate([getattr(one, name) for one in rotations]) for name in names}
-    return ImageKeypoints(**columns, size_px=rotations[0].size_px)

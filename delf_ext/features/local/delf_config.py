@@ -32,8 +32,6 @@ class DelfConfig:
     min_texture: float = 3.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))
-        object.__setattr__(self, "rotations_deg", tuple(self.rotations_deg))
         require(
             self.max_features >= 1,
             f"--max_features must be at least 1. Received {self.max_features}.",

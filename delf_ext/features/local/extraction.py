@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -18,7 +17,7 @@ from data_io.images import decode_image
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from data_io.stores.local_features import LocalStoreWriter, load_local
-from delf_ext.features.extraction import always_fits, computed_ahead, result_or_reason
+from delf_ext.features.extraction import always_fits, decoded_ahead
 
 BATCH_IMAGES = 8
 # Decoded images that may wait for others of the same shape class.
@@ -100,7 +99,9 @@ def extract_local(
                     f"{folder}: {name} was extracted from {store.done[name]['path']}, which was "
                     "moved or replaced since. Pass --overwrite."
                 )
-        missing = images.take(np.array([str(name) not in store.done for name in images.ids], bool))
+        missing = images.take(
+            np.array([name not in store.done for name in images.ids.tolist()], bool)
+        )
         with progress(len(missing), description) as bar:
             for image, features in _extracted(extractor, missing, fits, store):
                 store.add(image.image_id, image.path, features)
@@ -165,8 +166,7 @@ def _batches(
         At most BATCH_IMAGES images of one shape class.
     """
     waiting: dict[Hashable, list[_Decoded]] = {}
-    decode = partial(result_or_reason, decode_image)
-    decoded = computed_ahead(decode, images.paths.tolist(), BATCH_IMAGES)
+    decoded = decoded_ahead(decode_image, images, BATCH_IMAGES)
     for image_id, path, item in zip(images.ids.tolist(), images.paths.tolist(), decoded):
         if isinstance(item, str):
             if store is not None:

@@ -11,17 +11,13 @@ import numpy as np
 
 from delf_ext.compiled import compiled
 
-# Source: Noh et al. 2017, section 4.1, and tensorflow/models,
-# research/delf/delf/python/examples/delf_config_example.pbtxt.
-DELF_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
+# Sides of a pyramid's levels: multiples of this, and at least this.
+MULTIPLE_PX = 32
+MIN_SIDE_PX = 64
 
 
 def pyramid(
-    size_px: tuple[int, int],
-    longer_side_px: int,
-    scales: Sequence[float] = DELF_SCALES,
-    multiple_px: int = 32,
-    min_side_px: int = 64,
+    size_px: tuple[int, int], longer_side_px: int, scales: Sequence[float]
 ) -> list[tuple[int, int]]:
     """Compute the sizes of an image's pyramid levels.
 
@@ -37,27 +33,14 @@ def pyramid(
         size_px: (width, height) of the image.
         longer_side_px: longer side at scale 1.
         scales: sizes of the levels relative to scale 1.
-        multiple_px: sides are multiples of this.
-        min_side_px: sides are at least this, rounded up to a multiple.
 
     Returns:
         (width, height) of each level in the order of `scales`, without repetitions.
-
-    Raises:
-        ValueError: a size or a scale is not positive, or `scales` is empty.
     """
-    smallest_px = min(*size_px, longer_side_px, multiple_px, min_side_px)
-    if smallest_px < 1 or not scales or min(scales) <= 0:
-        raise ValueError(
-            "a pyramid needs sides of at least one pixel and scales above 0. "
-            f"Received an image of {size_px}, longer side {longer_side_px}, multiples of "
-            f"{multiple_px}, at least {min_side_px}, scales {tuple(scales)}."
-        )
     shrink = min(1.0, longer_side_px / max(size_px))
-    min_multiples = -(-min_side_px // multiple_px)
 
     def rounded(side_px: float) -> int:
-        return max(int(side_px / multiple_px + 0.5), min_multiples) * multiple_px
+        return max(int(side_px / MULTIPLE_PX + 0.5) * MULTIPLE_PX, MIN_SIDE_PX)
 
     width, height = size_px
     levels = [
@@ -121,7 +104,7 @@ def select(
     sizes_px: np.ndarray,
     attention: np.ndarray,
     max_features: int,
-    nms_iou: float = 1.0,
+    nms_iou: float,
 ) -> np.ndarray:
     """Choose the cells with the highest attention that do not overlap too much.
 
@@ -138,19 +121,7 @@ def select(
 
     Returns:
         int64 [<= max_features] rows, highest attention first, ties by row.
-
-    Raises:
-        ValueError: shapes do not fit, values are not finite, or `max_features` is negative.
     """
-    count = len(attention)
-    shapes = (centers_px.shape, sizes_px.shape, attention.shape)
-    if shapes != ((count, 2), (count,), (count,)) or max_features < 0:
-        raise ValueError(
-            "keypoints need centers [T, 2], sizes [T], attention [T] and max_features >= 0. "
-            f"Received shapes {shapes[0]}, {shapes[1]}, {shapes[2]} and {max_features}."
-        )
-    if not all(np.isfinite(values).all() for values in (centers_px, sizes_px, attention)):
-        raise ValueError("centers, sizes and attention of keypoints must be finite.")
     order = np.argsort(-attention, kind="stable")
     half = sizes_px[order, None].astype(np.float64) / 2
     boxes = np.hstack([centers_px[order] - half, centers_px[order] + half])

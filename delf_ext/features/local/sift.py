@@ -16,10 +16,6 @@ from data_io.artifacts import digest_of
 from data_io.records import ImageKeypoints
 
 DIMENSION = 128
-# OpenCV's defaults, from Lowe 2004, sections 3 and 4.
-LAYERS_PER_OCTAVE = 3
-EDGE_RATIO = 10
-SIGMA_PX = 1.6
 
 
 @dataclass(frozen=True)
@@ -32,33 +28,11 @@ class SiftConfig:
         image_size: longer side in pixels; larger images are reduced to it.
         contrast_threshold: as in OpenCV, but far below its default of 0.04, so that images with
             little texture have features too. The strongest ones are the same at any threshold.
-
-    Raises:
-        ValueError: a value is too small.
     """
 
     max_features: int = 1000
     image_size: int = 1024
     contrast_threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.max_features < 1 or self.image_size < 1 or not self.contrast_threshold >= 0:
-            raise ValueError(
-                "max_features and image_size must be at least 1, contrast_threshold at least 0. "
-                f"Received {self}."
-            )
-
-    def digest(self) -> str:
-        """Return a digest of OpenCV's version, a slash, and a digest of the settings.
-
-        Returns:
-            The digest; features with the same part before the slash can be compared.
-
-        Raises:
-            ValueError: OpenCV is missing.
-        """
-        settings = dataclasses.asdict(self)
-        return f"{digest_of(['rootsift', _opencv().__version__])}/{digest_of(settings)}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +55,9 @@ class SiftExtractor:
 
     @property
     def digest(self) -> str:
-        """Digest of the settings and of OpenCV's version."""
-        return self.config.digest()
+        """Digest of OpenCV's version, a slash, and the digest of the settings."""
+        settings = dataclasses.asdict(self.config)
+        return f"{digest_of(['rootsift', _opencv().__version__])}/{digest_of(settings)}"
 
     @property
     def made_by(self) -> dict:
@@ -124,12 +99,8 @@ def sift_features(image: np.ndarray, config: SiftConfig) -> ImageKeypoints:
         `scales_px` is OpenCV's diameter of the keypoint, `descriptors` are [M, 128].
 
     Raises:
-        ValueError: the image is an array of another kind, or OpenCV is missing.
+        ValueError: OpenCV is missing.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            f"image must be uint8 [H, W, 3]. Received {image.dtype} {list(image.shape)}."
-        )
     gray, original_per_reduced = _reduced_gray(image, config.image_size)
     places, descriptors = _detect(gray, config)
     # A patch without any gradient has no direction.
@@ -186,13 +157,11 @@ def _detect(gray: np.ndarray, config: SiftConfig) -> tuple[np.ndarray, np.ndarra
         Keypoints [M, 5] (x, y, diameter, angle, response) and SIFT [M, 128]. M may be larger than
         `max_features` if responses are equal.
     """
+    # The other values are OpenCV's defaults, from Lowe 2004, sections 3 and 4.
     # Without enable_precise_upscale all keypoints are shifted by 0.25 pixels (opencv issue 23123).
     sift = _opencv().SIFT_create(
-        config.max_features,
-        LAYERS_PER_OCTAVE,
-        config.contrast_threshold,
-        EDGE_RATIO,
-        SIGMA_PX,
+        nfeatures=config.max_features,
+        contrastThreshold=config.contrast_threshold,
         enable_precise_upscale=True,
     )
     keypoints, descriptors = sift.detectAndCompute(gray, None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import atomic_path, digest_of
+from data_io.artifacts import digest_of, read_npz, write_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +45,6 @@ class Whitening:
     def digest(self) -> str:
         """Digest of the mean and the projection."""
         return digest_of([self.mean.tobytes().hex(), self.projection.tobytes().hex()])
-
-    def apply(self, descriptors: np.ndarray) -> np.ndarray:
-        """Whiten descriptors in NumPy, with the same arithmetic as `models.delf.Delf`.
-
-        Args:
-            descriptors: [T, C], unit length.
-
-        Returns:
-            [T, d], unit length.
-        """
-        projected = (descriptors - self.mean) @ self.projection
-        return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
 
 
 def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "") -> Whitening:
@@ -100,25 +87,7 @@ def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "")
 
 def save_whitening(path: str | Path, whitening: Whitening) -> None:
     """Write a whitening to a file."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            mean=whitening.mean,
-            projection=whitening.projection,
-            made_for=np.asarray(whitening.made_for),
-        )
-
-
-# What NumPy and `Whitening` raise on a damaged file.
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    AttributeError,
-    zipfile.BadZipFile,
-)
+    write_npz(path, **vars(whitening))
 
 
 def load_whitening(path: str | Path) -> Whitening:
@@ -134,11 +103,12 @@ def load_whitening(path: str | Path) -> Whitening:
         ValueError: the file is missing, or is not a whitening.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Whitening(stored["mean"], stored["projection"], str(stored["made_for"]))
+        stored = read_npz(path)
+        return Whitening(stored["mean"], stored["projection"], str(stored["made_for"]))
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. `whiten` makes one from any photographs.") from None
-    except READ_ERRORS as error:
+    # A damaged archive raises many types, from KeyError to NotImplementedError.
+    except Exception as error:
         raise ValueError(
             f"{path}: not a whitening ({error}); make it again with `whiten`."
         ) from None

@@ -14,7 +14,6 @@ from PIL import Image
 from data_io.datasets import load_dataset
 from data_io.images import decode_image, load_image, sufficient_px
 from data_io.records import ImageList
-from data_io.stores import pixels as pixel_cache
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.evaluation.metrics import summarize
@@ -168,29 +167,14 @@ def test_stopping_early_does_not_wait_for_the_batch_ahead(
             closing.wait(10)
         return load_image(path, size_px)
 
-    monkeypatch.setattr(pixel_cache, "load_image", slow)
+    monkeypatch.setattr(extraction, "load_image", slow)
+    monkeypatch.setattr(extraction, "NUM_THREADS", 1)
     images = image_list(tmp_path, 4, {})
-    batches = decoded_batches(images, SIZE_PX, batch_size=2, num_threads=1)
+    batches = decoded_batches(images, SIZE_PX, batch_size=2)
     next(batches)
     threading.Timer(0.1, closing.set).start()
     batches.close()
     assert begun == images.paths[: len(begun)].tolist() and len(begun) <= 3
-
-
-def test_decoded_batches_are_read_from_the_pixel_cache_the_second_time(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    images = image_list(tmp_path, 4, {2: "text"})
-    first, second = (
-        sum(decoded_batches(images, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), [])
-        for _ in range(2)
-    )
-    assert first[2].startswith("not an image") and first[2] == second[2]
-    monkeypatch.setattr(pixel_cache, "load_image", None)
-    good = images.take(np.array([0, 1, 3, 4]))
-    third = sum(decoded_batches(good, SIZE_PX, batch_size=2, pixel_cache=tmp_path / "cache"), [])
-    np.testing.assert_array_equal(third, [first[row] for row in (0, 1, 3, 4)])
 
 
 # --- deadline
@@ -467,7 +451,7 @@ def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
     ).train
     assert sufficient_px(32) <= 256 // 2
     fast = embed(convolutions(32), images, images)
-    monkeypatch.setattr(pixel_cache, "load_image", functools.partial(load_image, reduced=False))
+    monkeypatch.setattr(extraction, "load_image", functools.partial(load_image, reduced=False))
     plain = embed(convolutions(32), images, images)
     pairs = fast.query_features.embeddings, plain.query_features.embeddings
     assert np.multiply(*pairs).sum(1).min() >= 0.999 and not np.array_equal(*pairs)
