@@ -214,16 +214,14 @@ def _embed_batch(
         row: item if contents[row] or isinstance(item, str) else CHANGED
         for row, item in decoded.items()
     }
-    readable = {row % batch_size: item for row, item in items.items() if not isinstance(item, str)}
+    readable = [row for row, item in items.items() if not isinstance(item, str)]
     if not readable:
         return items
-    black = np.zeros_like(next(iter(readable.values())))
-    batch = [readable.get(place, black) for place in range(batch_size)]
-    vectors = embed_readable(model, batch, batch_size)
-    return {
-        row: item if isinstance(item, str) else vectors[row % batch_size]
-        for row, item in items.items()
-    }
+    batch = np.zeros((batch_size, model.image_size, model.image_size, 3), np.uint8)
+    for row in readable:
+        batch[row % batch_size] = items[row]
+    vectors = embed_readable(model, list(batch), batch_size)
+    return items | {row: vectors[row % batch_size] for row in readable}
 
 
 def _join(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from data_io.augmentation import GRAY
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, EmbedsImages, Ensemble
+from delf_ext.features.embedder import Embed, Embedder, EmbedsImages, Ensemble
 from delf_ext.recipes import schema
 
 
@@ -48,40 +47,6 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Name of a copy -> function of uint8 images [B, S, S, 3]; turns are counter-clockwise."""
 
 
-@dataclass(frozen=True)
-class TransformedEmbedder:
-    """Embedder that transforms each batch of images first.
-
-    Attributes:
-        model: embeds the transformed images.
-        transform: a name in COPIES.
-    """
-
-    model: EmbedsImages
-    transform: str
-
-    @property
-    def image_size(self) -> int:
-        """Side of the input in pixels."""
-        return self.model.image_size
-
-    @property
-    def digest(self) -> str:
-        """Digest of the model; the transform does not change it."""
-        return self.model.digest
-
-    def embed(self, images: np.ndarray) -> np.ndarray:
-        """Embed the transformed images.
-
-        Args:
-            images: uint8 [B, S, S, 3], before the transform.
-
-        Returns:
-            float32 [B, D].
-        """
-        return self.model.embed(np.ascontiguousarray(COPIES[self.transform](images)))
-
-
 def require_known_copies(names: Iterable[str]) -> None:
     """Raise UsageError that lists the known copies if one of `names` is unknown."""
     for name in names:
@@ -109,10 +74,13 @@ def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensem
     for the embedding of the image itself.
     """
     if isinstance(model, Ensemble):
-        members = tuple(_transformed_member(member, name) for member in model.members)
+        members = tuple(
+            dataclasses.replace(member, embed=_transformed(member.embed, name), store=None)
+            for member in model.members
+        )
         return dataclasses.replace(model, members=members)
-    return TransformedEmbedder(model, name)
+    return Embedder(name, model.image_size, model.digest, _transformed(model.embed, name))
 
 
-def _transformed_member(member: Embedder, name: str) -> Embedder:
-    return dataclasses.replace(member, embed=TransformedEmbedder(member, name).embed, store=None)
+def _transformed(embed: Embed, name: str) -> Embed:
+    return lambda images: embed(np.ascontiguousarray(COPIES[name](images)))

@@ -9,10 +9,9 @@ runtime for everything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 """Batch [B, ...] -> float32 output [B, ...]."""
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """Input or output of a network.
 
     Attributes:
@@ -42,19 +40,18 @@ class Port:
     dtype: str
 
 
-class RuntimeNetwork(Protocol):
-    """Interface of an opened network file.
+class RuntimeNetwork(NamedTuple):
+    """Opened network file.
 
     Attributes:
         inputs: the inputs.
         outputs: the outputs.
+        compiled: number of an output -> function of one batch to this output.
     """
 
     inputs: list[Port]
     outputs: list[Port]
-
-    def compiled(self, output: int) -> Run:
-        """Return the function of one batch to the output of that number."""
+    compiled: Callable[[int], Run]
 
 
 def installed_runtime() -> str:
@@ -84,12 +81,10 @@ def open_network(path: Path, runtime: str, bfloat16: bool = False) -> RuntimeNet
         The opened network.
 
     Raises:
-        ValueError: the file or the runtime is missing, or the runtime cannot read the file.
+        ValueError: the runtime is missing, or cannot read the file.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: not found.")
     try:
-        return _OpenVino(path, bfloat16) if runtime == "openvino" else _OnnxRuntime(path)
+        return _openvino(path, bfloat16) if runtime == "openvino" else _onnxruntime(path)
     except ImportError:
         raise ValueError(f"--runtime={runtime} needs {RUNTIMES[runtime]}: {INSTALL}") from None
     # ONNX Runtime's errors have no narrower common base class.
@@ -99,61 +94,55 @@ def open_network(path: Path, runtime: str, bfloat16: bool = False) -> RuntimeNet
         ) from error
 
 
-class _OpenVino:
-    def __init__(self, path: Path, bfloat16: bool) -> None:
-        import openvino
+def _openvino(path: Path, bfloat16: bool) -> RuntimeNetwork:
+    import openvino
 
-        self._core = openvino.Core()
-        self._model = self._core.read_model(path)
-        self._precision = "bf16" if bfloat16 else "f32"
-        self.inputs = [self._port(port) for port in self._model.inputs]
-        self.outputs = [self._port(port) for port in self._model.outputs]
+    core = openvino.Core()
+    model = core.read_model(path)
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+    }
 
-    @staticmethod
-    def _port(port: Any) -> Port:
-        shape: tuple[int | None, ...] = ()
-        if not port.partial_shape.rank.is_dynamic:
-            shape = tuple(
-                None if size.is_dynamic else size.get_length() for size in port.partial_shape
-            )
-        dtype = port.element_type.get_type_name()
-        return Port(tuple(sorted(port.names)), shape, OPENVINO_TYPES.get(dtype, dtype))
-
-    def compiled(self, output: int) -> Run:
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self._precision,
-        }
-        run = self._core.compile_model(self._model, "CPU", options)
+    def compiled(output: int) -> Run:
+        run = core.compile_model(model, "CPU", options)
         return lambda images: np.array(run(images)[output], np.float32)
 
+    inputs = [_openvino_port(port) for port in model.inputs]
+    outputs = [_openvino_port(port) for port in model.outputs]
+    return RuntimeNetwork(inputs, outputs, compiled)
 
-class _OnnxRuntime:
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        # Show errors only.
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self.inputs = [self._port(port) for port in self._session.get_inputs()]
-        self.outputs = [self._port(port) for port in self._session.get_outputs()]
+def _openvino_port(port: Any) -> Port:
+    shape: tuple[int | None, ...] = ()
+    if not port.partial_shape.rank.is_dynamic:
+        shape = tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+    dtype = port.element_type.get_type_name()
+    return Port(tuple(sorted(port.names)), shape, OPENVINO_TYPES.get(dtype, dtype))
 
-    @staticmethod
-    def _port(port: Any) -> Port:
-        # A length that is not fixed has a name or is None.
-        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape)
-        return Port((port.name,), shape, ONNX_TYPES.get(port.type, port.type))
 
-    def compiled(self, output: int) -> Run:
-        session = self._session
-        (input_name,) = self.inputs[0].names
-        output_names = list(self.outputs[output].names)
-        return lambda images: np.asarray(
-            session.run(output_names, {input_name: images})[0], np.float32
-        )
+def _onnxruntime(path: Path) -> RuntimeNetwork:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Show errors only.
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    inputs = [_onnx_port(port) for port in session.get_inputs()]
+    outputs = [_onnx_port(port) for port in session.get_outputs()]
+
+    def compiled(output: int) -> Run:
+        (input_name,) = inputs[0].names
+        names = list(outputs[output].names)
+        return lambda images: np.asarray(session.run(names, {input_name: images})[0], np.float32)
+
+    return RuntimeNetwork(inputs, outputs, compiled)
+
+
+def _onnx_port(port: Any) -> Port:
+    # A length that is not fixed has a name or is None.
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape)
+    return Port((port.name,), shape, ONNX_TYPES.get(port.type, port.type))
 
 
 def _reason(error: Exception) -> str:

@@ -23,8 +23,12 @@ SIDECAR_EXAMPLE = (
     '"scaling": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, '
     '"layout": "NCHW", "colour_order": "RGB", "output": "pooler_output"}'
 )
-RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
-"""Name of a scaling -> (factor, offset) of a pixel from 0 to 255."""
+RANGES = {
+    "0..255": {"mean": [0.0] * 3, "std": [1 / 255] * 3},
+    "0..1": {"mean": [0.0] * 3, "std": [1.0] * 3},
+    "-1..1": {"mean": [0.5] * 3, "std": [0.5] * 3},
+}
+"""Name of a scaling -> mean and standard deviation of pixels from 0 to 1."""
 CHOICES = {
     "layout": ("NCHW", "NHWC"),
     "colour_order": ("RGB", "BGR"),
@@ -81,30 +85,19 @@ class Sidecar:
         Raises:
             ValueError: the scaling is unknown.
         """
-        if isinstance(self.scaling, str) and self.scaling in RANGES:
-            factor, offset = RANGES[self.scaling]
-            return np.full(3, factor, np.float32), np.full(3, offset, np.float32)
-        statistics = self._mean_and_std()
-        if statistics is None:
+        scaling: Any = RANGES.get(self.scaling) if isinstance(self.scaling, str) else self.scaling
+        try:
+            mean, std = (np.array(scaling[key], np.float64).reshape(3) for key in ("mean", "std"))
+            is_usable = len(scaling) == 2 and np.isfinite([mean, std]).all() and (std > 0).all()
+        except (KeyError, TypeError, ValueError):
+            is_usable = False
+        if not is_usable:
             ranges = ", ".join(f'"{name}"' for name in RANGES)
             raise ValueError(
                 f'scaling is {ranges}, or "mean" and "std" of three numbers each, std above 0. '
                 f"Received {self.scaling!r}."
             )
-        mean, std = statistics
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-
-    def _mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the two statistics, float64 [3] each; None if `scaling` does not hold them."""
-        if not isinstance(self.scaling, dict) or set(self.scaling) != {"mean", "std"}:
-            return None
-        try:
-            mean = np.array(self.scaling["mean"], np.float64).reshape(3)
-            std = np.array(self.scaling["std"], np.float64).reshape(3)
-        except (TypeError, ValueError):
-            return None
-        is_usable = np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
-        return (mean, std) if is_usable else None
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Convert images to the network's scale, colour order and layout.

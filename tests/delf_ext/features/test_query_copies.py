@@ -10,7 +10,6 @@ from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, Ensemble
 from delf_ext.features.query_copies import (
     COPIES,
-    TransformedEmbedder,
     require_known_copies,
     rotate_on_gray,
     with_copy,
@@ -40,7 +39,8 @@ GRAY = 127
     ],
 )
 def test_copies_equal_pixels_by_hand(name: str, expected: list[int]) -> None:
-    model = TransformedEmbedder(Pixels(), name)
+    model = with_copy(Pixels(), name)
+    assert isinstance(model, Embedder)
     assert model.embed(IMAGE)[0, ::3].tolist() == expected
     assert (model.image_size, model.digest) == (3, "pixels")
 
