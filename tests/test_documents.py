@@ -174,6 +174,9 @@ def run(line: str) -> None:
         dual_main.main(made_small(words[2:]))
     elif words[:3] == ["python", "-m", "baseline_keras"]:
         assert not baseline_keras.__main__.main([*words[3:], *TINY_BASELINE])
+    elif words[:3] == ["python", "-m", "pretrained.fetch"]:
+        # No test needs a network.
+        assert pretrained.fetch.main(["--list"]) == 0
     else:
         assert words[0] in NOT_RUN_HERE, f"not run by any test: {line}"
 
