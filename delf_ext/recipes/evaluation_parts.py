@@ -6,10 +6,10 @@ They use the standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import Part, one_of
+from delf_ext.recipes.part import AtLeast1, Part, Range
 
 # --- validation
 
@@ -23,13 +23,7 @@ class Validation(Part):
     """
 
     is_base: ClassVar[bool] = True
-    every_steps: int = 150
-
-    def _check(self) -> None:
-        require(
-            self.every_steps >= 1,
-            f"{type(self).__name__}.every_steps must be at least 1. Received {self.every_steps}.",
-        )
+    every_steps: AtLeast1 = 150
 
 
 @dataclass(frozen=True)
@@ -44,16 +38,9 @@ class HeldOutClasses(Validation):
     """
 
     is_base: ClassVar[bool] = True
-    share: float = 0.1
+    share: Annotated[float, Range(above=0, below=1)] = 0.1
     max_queries: int = 300
     gallery_per_class: int = 20
-
-    def _check(self) -> None:
-        super()._check()
-        require(
-            0 < self.share < 1,
-            f"{type(self).__name__}.share must be above 0 and below 1. Received {self.share}.",
-        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,6 @@ class StratifiedFolds(Validation):
     fold: int = 0
 
     def _check(self) -> None:
-        super()._check()
         require(
             0 <= self.fold < self.folds,
             f"StratifiedFolds.fold must be 0..{self.folds - 1}. Received {self.fold}.",
@@ -126,20 +112,8 @@ class Retrieval(Part):
             nearest images; or "predicted_class", by the predicted class of the query.
     """
 
-    select_by: str = "mAP"
-    ranked_by: str = "similarity"
-
-    def _check(self) -> None:
-        known = ("mAP", "recall_at_1", "mean_last_rank")
-        require(
-            self.select_by in known,
-            f"Retrieval.select_by must be {one_of(known)}. Received {self.select_by!r}.",
-        )
-        known = ("similarity", "knn", "predicted_class")
-        require(
-            self.ranked_by in known,
-            f"Retrieval.ranked_by must be {one_of(known)}. Received {self.ranked_by!r}.",
-        )
+    select_by: Literal["mAP", "recall_at_1", "mean_last_rank"] = "mAP"
+    ranked_by: Literal["similarity", "knn", "predicted_class"] = "similarity"
 
 
 @dataclass(frozen=True)
@@ -260,14 +234,8 @@ class TestTime(Part):
 
     copies: tuple[str, ...] = ()
     scales: tuple[float, ...] = ()
-    join: str = "mean"
+    join: Literal["mean", "concatenation"] = "mean"
     queries_only: bool = False
-
-    def _check(self) -> None:
-        known = ("mean", "concatenation")
-        require(
-            self.join in known, f"TestTime.join must be {one_of(known)}. Received {self.join!r}."
-        )
 
 
 @dataclass(frozen=True)

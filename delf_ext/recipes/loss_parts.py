@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import Part, one_of, snake_case
+from delf_ext.recipes.part import AtLeast1, Below1, Part, Positive, Range, snake_case
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,8 @@ class SoftmaxCrossEntropy(Loss):
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
-    label_smoothing: float = 0.0
+    label_smoothing: Below1 = 0.0
     squared_error: bool = False
-
-    def _check(self) -> None:
-        share = self.label_smoothing
-        require(
-            0 <= share < 1,
-            "SoftmaxCrossEntropy.label_smoothing must be at least 0 and below 1. "
-            f"Received {share}.",
-        )
 
 
 @dataclass(frozen=True)
@@ -90,14 +83,9 @@ class HardestNegatives(Loss):
         offset: cosine at which the predicted probability is 0.5.
     """
 
-    top_k: int = 5
+    top_k: AtLeast1 = 5
     scale: float = 32.0
     offset: float = 0.5
-
-    def _check(self) -> None:
-        require(
-            self.top_k >= 1, f"HardestNegatives.top_k must be at least 1. Received {self.top_k}."
-        )
 
 
 @dataclass(frozen=True)
@@ -110,16 +98,8 @@ class Triplet(Loss):
             uses negatives that are farther away than the positive.
     """
 
-    margin: float = 0.3
-    mining: str = "batch_hard"
-
-    def _check(self) -> None:
-        require(self.margin > 0, f"Triplet.margin must be above 0. Received {self.margin}.")
-        known = ("batch_hard", "semi_hard")
-        require(
-            self.mining in known,
-            f"Triplet.mining must be {one_of(known)}. Received {self.mining!r}.",
-        )
+    margin: Positive = 0.3
+    mining: Literal["batch_hard", "semi_hard"] = "batch_hard"
 
 
 @dataclass(frozen=True)
@@ -133,13 +113,7 @@ class NormSoftmax(Loss):
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
     cosines: ClassVar[bool] = True
-    temperature: float = 0.05
-
-    def _check(self) -> None:
-        require(
-            self.temperature > 0,
-            f"NormSoftmax.temperature must be above 0. Received {self.temperature}.",
-        )
+    temperature: Positive = 0.05
 
 
 @dataclass(frozen=True)
@@ -156,14 +130,8 @@ class ArcFace(Loss):
     compares: ClassVar[bool] = False
     cosines: ClassVar[bool] = True
     scale: float = 45.0
-    margin_rad: float = 0.4
+    margin_rad: Annotated[float, Range(low=0, below=math.pi)] = 0.4
     class_weights: str = ""
-
-    def _check(self) -> None:
-        require(
-            0 <= self.margin_rad < 3.14159,
-            f"ArcFace.margin_rad must be at least 0 and below pi. Received {self.margin_rad}.",
-        )
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.original_flags import LOSSES, Value, checked_values
+from delf_ext.recipes.original_flags import checked_values
 from delf_ext.recipes.schema import Head, LossTerm, Model, Recipe
 
 AUGMENTATIONS: dict[str, schema.Augmentation] = {
@@ -19,11 +21,9 @@ AUGMENTATIONS: dict[str, schema.Augmentation] = {
     "noise": schema.Noise(),
 }
 """Name of a flag -> the augmentation that it adds."""
-SIMILARITY_LOSSES = tuple(name for name in LOSSES if name != "logits")
-"""Losses on the similarity head."""
 
 
-def from_flags(flags: Mapping[str, Value]) -> Recipe:
+def from_flags(flags: Mapping[str, Any]) -> Recipe:
     """Translate flags of the 2018 original to a recipe.
 
     Args:
@@ -35,7 +35,7 @@ def from_flags(flags: Mapping[str, Value]) -> Recipe:
     Raises:
         UsageError: a value has the wrong type, is out of range or does not fit the others.
     """
-    values = checked_values(flags)
+    values = SimpleNamespace(**checked_values(flags))
     losses = _losses(values)
     require(
         bool(losses),
@@ -44,102 +44,104 @@ def from_flags(flags: Mapping[str, Value]) -> Recipe:
     )
     trunk = _trunk(values)
     require(
-        any(term.head == "logits" for term in losses)
-        or not values["stop_gradient_sim"]
-        or trunk.is_frozen,
+        values.train_logits or not values.stop_gradient_sim or trunk.is_frozen,
         "--stop_gradient_sim keeps the similarity head from training the trunk, and no other loss "
         "trains it: add --train_logits, or pass --freeze_backbone to leave the trunk unchanged.",
     )
-    cosine = values["lr_schedule"] == "cosine"
-    schedule: schema.Schedule = schema.CosineDecay() if cosine else schema.Constant()
+    is_cosine = values.lr_schedule == "cosine"
+    # The losses on the similarity head compare images.
+    compared = [term.name for term in losses if term.head == "similarity"]
     return Recipe(
         name="mandoo_dual",
-        model=_model(trunk, values),
+        model=_model(values, trunk, bool(compared)),
         losses=losses,
         optimizer=_optimizer(values),
-        stages=(schema.Stage(int(values["epochs"]), schedule),),
-        input=schema.Input(int(values["image_size"]), _augmentations(values)),
-        sampling=_sampling(values),
+        stages=(
+            schema.Stage(values.epochs, schema.CosineDecay() if is_cosine else schema.Constant()),
+        ),
+        input=schema.Input(values.image_size, _augmentations(values)),
+        sampling=_sampling(values, compared),
         validation=_validation(values),
         about=ABOUT,
     )
 
 
-def _trunk(values: Mapping[str, Value]) -> schema.Trunk:
-    name, _, end_point = str(values["resnet_type"]).partition("/")
+def _trunk(values: SimpleNamespace) -> schema.Trunk:
+    name, _, end_point = values.resnet_type.partition("/")
     return schema.Trunk(
         name=name,
         end_point=end_point,
-        layout=str(values["layout"]),
-        weight_decay=float(values["weight_decay"]),
-        batch_norm="inference" if values["freeze_batch_norm"] else "training",
-        batch_norm_decay=float(values["batch_norm_decay"]),
-        frozen=("trunk",) if values["freeze_backbone"] else (),
+        layout=values.layout,
+        weight_decay=values.weight_decay,
+        batch_norm="inference" if values.freeze_batch_norm else "training",
+        batch_norm_decay=values.batch_norm_decay,
+        frozen=("trunk",) if values.freeze_backbone else (),
     )
 
 
-def _optimizer(values: Mapping[str, Value]) -> schema.Optimizer:
-    factor = float(values["classifier_lr_factor"])
-    groups = ("attention", "classifier") if values["train_logits"] else ("attention",)
-    factors = tuple(schema.RateFactor(group, factor) for group in groups)
-    return schema.Adam(lr=float(values["lr"]), factors=factors)
+def _optimizer(values: SimpleNamespace) -> schema.Optimizer:
+    groups = ("attention", "classifier") if values.train_logits else ("attention",)
+    factors = [schema.RateFactor(group, values.classifier_lr_factor) for group in groups]
+    return schema.Adam(lr=values.lr, factors=tuple(factors))
 
 
-def _losses(values: Mapping[str, Value]) -> tuple[LossTerm, ...]:
+def _losses(values: SimpleNamespace) -> tuple[LossTerm, ...]:
     losses: dict[str, schema.Loss] = {
         "logits": schema.SoftmaxCrossEntropy(squared_error=True),
         "sim": schema.PairSimilarity(),
         "sim_dist": schema.PairSquaredError(),
-        "max_neg": schema.HardestNegatives(top_k=int(values["train_max_neg_topk"])),
-        "triplet": schema.Triplet(margin=float(values["margin"])),
+        "max_neg": schema.HardestNegatives(top_k=values.train_max_neg_topk),
+        "triplet": schema.Triplet(margin=values.margin),
     }
     terms = []
     for name, loss in losses.items():
-        if values[f"train_{name}"]:
+        if getattr(values, f"train_{name}"):
             head = "logits" if name == "logits" else "similarity"
-            terms.append(LossTerm(loss, head, float(values[f"{name}_weight"]), name))
+            terms.append(LossTerm(loss, head, getattr(values, f"{name}_weight"), name))
     return tuple(terms)
 
 
-def _model(trunk: schema.Trunk, values: Mapping[str, Value]) -> Model:
+def _model(values: SimpleNamespace, trunk: schema.Trunk, has_similarity: bool) -> Model:
     """Return the model; without a similarity loss, the pooled features are the embedding."""
     heads: list[Head] = []
-    if values["train_logits"]:
+    if values.train_logits:
         heads.append(Head("logits", schema.DelfAttention(), classifier=schema.Linear()))
-    if not any(values[f"train_{name}"] for name in SIMILARITY_LOSSES):
+    if not has_similarity:
         heads.append(Head("pooled", schema.DelfAttention(normalized=False)))
         return Model(trunk, tuple(heads), ("pooled",))
-    if values["logit_concat_sim"] and not values["train_logits"]:
-        raise UsageError("--logit_concat_sim appends the class logits: it needs --train_logits.")
+    require(
+        values.train_logits or not values.logit_concat_sim,
+        "--logit_concat_sim appends the class logits: it needs --train_logits.",
+    )
     similarity = Head(
         "similarity",
-        schema.DelfAttention(normalized=False, skip_connection=bool(values["skipcon_attn"])),
+        schema.DelfAttention(normalized=False, skip_connection=values.skipcon_attn),
         neck=(schema.Dense(1024, "relu"), schema.Dense(2048)),
-        stop_gradient=bool(values["stop_gradient_sim"]),
-        append=("logits",) if values["logit_concat_sim"] else (),
+        stop_gradient=values.stop_gradient_sim,
+        append=("logits",) if values.logit_concat_sim else (),
     )
     return Model(trunk, (*heads, similarity), ("similarity",))
 
 
-def _augmentations(values: Mapping[str, Value]) -> tuple[schema.Augmentation, ...]:
-    chosen = [name for name in AUGMENTATIONS if values[name]]
-    if chosen and not values["augmentation"]:
-        raise UsageError(f"--{chosen[0]} has no effect without --augmentation: pass both.")
-    names = chosen or (["crop", "fliplr"] if values["augmentation"] else [])
+def _augmentations(values: SimpleNamespace) -> tuple[schema.Augmentation, ...]:
+    names = [name for name in AUGMENTATIONS if getattr(values, name)]
+    if names and not values.augmentation:
+        raise UsageError(f"--{names[0]} has no effect without --augmentation: pass both.")
+    if values.augmentation:
+        names = names or ["crop", "fliplr"]
     return tuple(AUGMENTATIONS[name] for name in names)
 
 
-def _sampling(values: Mapping[str, Value]) -> schema.Sampling:
+def _sampling(values: SimpleNamespace, compared: list[str]) -> schema.Sampling:
     """Return P x K batches for losses that need hard examples, pairs for other pair losses."""
-    batch_size = int(values["batch_size"])
-    compared = [name for name in SIMILARITY_LOSSES if values[f"train_{name}"]]
+    batch_size = values.batch_size
     if compared and (batch_size < 4 or batch_size % 2):
         raise UsageError(
             f"--train_{compared[-1]} compares images of a batch: "
             f"--batch_size must be even and at least 4. Received {batch_size}."
         )
-    hard = values["train_max_neg"] or values["train_triplet"]
-    per_class = int(values["images_per_class"]) or (4 if hard else 0)
+    hard = values.train_max_neg or values.train_triplet
+    per_class = values.images_per_class or (4 if hard else 0)
     if not per_class:
         return schema.Pairs(batch_size) if compared else schema.Shuffled(batch_size)
     if per_class % 2 or batch_size % per_class or batch_size == per_class:
@@ -150,15 +152,15 @@ def _sampling(values: Mapping[str, Value]) -> schema.Sampling:
     return schema.PxK(batch_size // per_class, per_class)
 
 
-def _validation(values: Mapping[str, Value]) -> schema.Validation | None:
-    if not values["dev_percent"]:
+def _validation(values: SimpleNamespace) -> schema.Validation | None:
+    if not values.dev_percent:
         return None
-    kind = schema.ClassBlock if values["dev_split"] == "block" else schema.RandomClasses
+    kind = schema.ClassBlock if values.dev_split == "block" else schema.RandomClasses
     return kind(
-        every_steps=int(values["eval_every_steps"]),
-        share=float(values["dev_percent"]),
-        max_queries=int(values["dev_querynum"]),
-        gallery_per_class=int(values["dev_referencenum"]),
+        every_steps=values.eval_every_steps,
+        share=values.dev_percent,
+        max_queries=values.dev_querynum,
+        gallery_per_class=values.dev_referencenum,
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import Part, one_of
+from delf_ext.recipes.part import AtLeast1, Below1, NotNegative, Part, Positive, Share
 
 # --- the trunk
 
 # Their embeddings come from a file, so no weight of them can be trained.
 FROZEN_SOURCES = ("onnx", "features")
-SOURCES = ("slim", "keras", "zoo", "lite", *FROZEN_SOURCES)
+Source = Literal["slim", "keras", "zoo", "lite", "onnx", "features"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Trunk(Part):
 
     Attributes:
         name: name of the network, such as "resnet_v1_50".
-        source: library that builds it, one of SOURCES.
+        source: library that builds it, one of `Source`.
         end_point: feature map that the heads get, such as "block4"; "" means the last one.
         layout: stride layout of a ResNet v1: "slim", "keras", "v1.5", or "auto" for the layout
             of the weights.
@@ -33,34 +34,16 @@ class Trunk(Part):
     """
 
     name: str = "resnet_v1_50"
-    source: str = "slim"
+    source: Source = "slim"
     end_point: str = "block4"
     layout: str = "auto"
     weights: str = ""
-    weight_decay: float = 0.0
-    batch_norm: str = "training"
-    batch_norm_decay: float = 0.997
+    weight_decay: NotNegative = 0.0
+    batch_norm: Literal["training", "inference"] = "training"
+    batch_norm_decay: Below1 = 0.997
     frozen: tuple[str, ...] = ()
 
     def _check(self) -> None:
-        require(
-            self.source in SOURCES,
-            f"Trunk.source must be {one_of(SOURCES)}. Received {self.source!r}.",
-        )
-        modes = ("training", "inference")
-        require(
-            self.batch_norm in modes,
-            f"Trunk.batch_norm must be {one_of(modes)}. Received {self.batch_norm!r}.",
-        )
-        decay = self.batch_norm_decay
-        require(
-            0 <= decay < 1,
-            f"Trunk.batch_norm_decay must be at least 0 and below 1. Received {decay}.",
-        )
-        require(
-            self.weight_decay >= 0,
-            f"Trunk.weight_decay must not be negative. Received {self.weight_decay}.",
-        )
         partly = bool(self.frozen) and not self.is_frozen
         require(
             not partly or self.batch_norm == "inference",
@@ -102,16 +85,8 @@ class BatchErasing(Part):
         width_share: width of the region as a share of the map's width, above 0 to 1.
     """
 
-    height_share: float = 0.3
-    width_share: float = 1.0
-
-    def _check(self) -> None:
-        for name in ("height_share", "width_share"):
-            share = getattr(self, name)
-            require(
-                0 < share <= 1,
-                f"BatchErasing.{name} must be above 0 and at most 1. Received {share}.",
-            )
+    height_share: Share = 0.3
+    width_share: Share = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,11 +121,8 @@ class Gem(Part):
         trainable: train the exponent, starting at `p`.
     """
 
-    p: float = 3.0
+    p: Positive = 3.0
     trainable: bool = False
-
-    def _check(self) -> None:
-        require(self.p > 0, f"Gem.p must be above 0. Received {self.p}.")
 
 
 @dataclass(frozen=True)
@@ -178,9 +150,6 @@ Pool = Average | Gem | FeatureNorm | DelfAttention
 
 # --- from vector to vector
 
-ACTIVATIONS = ("", "relu", "prelu")
-NORMALIZATIONS = ("", "batch", "layer")
-
 
 @dataclass(frozen=True)
 class Dense(Part):
@@ -188,31 +157,15 @@ class Dense(Part):
 
     Attributes:
         units: dimension of the output.
-        activation: one of ACTIVATIONS; "" means none.
-        normalization: one of NORMALIZATIONS; "" means none.
+        activation: function of each value; "" means none.
+        normalization: over the batch or over each vector; "" means none.
         dropout: share of values that are set to 0 in training, 0 to below 1.
     """
 
-    units: int
-    activation: str = ""
-    normalization: str = ""
-    dropout: float = 0.0
-
-    def _check(self) -> None:
-        require(self.units >= 1, f"Dense.units must be at least 1. Received {self.units}.")
-        require(
-            self.activation in ACTIVATIONS,
-            f"Dense.activation must be {one_of(ACTIVATIONS)}. Received {self.activation!r}.",
-        )
-        require(
-            self.normalization in NORMALIZATIONS,
-            f"Dense.normalization must be {one_of(NORMALIZATIONS)}. "
-            f"Received {self.normalization!r}.",
-        )
-        require(
-            0 <= self.dropout < 1,
-            f"Dense.dropout must be at least 0 and below 1. Received {self.dropout}.",
-        )
+    units: AtLeast1
+    activation: Literal["", "relu", "prelu"] = ""
+    normalization: Literal["", "batch", "layer"] = ""
+    dropout: Below1 = 0.0
 
 
 @dataclass(frozen=True)
@@ -275,10 +228,9 @@ class Head(Part):
     append: tuple[str, ...] = ()
 
     def _check(self) -> None:
-        reserved = ("trunk", "attention")
         require(
-            self.name.isidentifier() and self.name not in reserved,
-            f"Head.name must be a word other than {one_of(reserved)}. Received {self.name!r}.",
+            self.name.isidentifier() and self.name not in ("trunk", "attention"),
+            f"Head.name must be a word other than trunk or attention. Received {self.name!r}.",
         )
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from delf_ext.config import require
-from delf_ext.recipes.part import coerced
-
-Value = bool | int | float | str
+from delf_ext.recipes.part import (
+    AtLeast1,
+    Below1,
+    NotNegative,
+    Positive,
+    Range,
+    SidePx,
+    choices_of,
+    coerced,
+)
 
 
 class OriginalFlag(NamedTuple):
@@ -19,20 +25,19 @@ class OriginalFlag(NamedTuple):
         default: default value; a value must have the same type.
         path: path of the value in a recipe, for `--set`.
         help: text for `--help`.
-        choices: allowed values of a string; () allows all.
-        low: smallest value.
-        above: bound that the value must exceed.
-        below: bound that the value must stay below.
+        kind: type and allowed values, as in a field of a recipe; None is the type of `default`.
     """
 
     name: str
-    default: Value
+    default: Any
     path: str
     help: str
-    choices: tuple[str, ...] = ()
-    low: float | None = None
-    above: float | None = None
-    below: float | None = None
+    kind: Any = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All allowed values; () if other than these are allowed."""
+        return choices_of(self.kind)
 
 
 LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
@@ -44,7 +49,7 @@ NETWORK = (
         224,
         "input.size_px",
         "side of the square that a photograph is resized to, in pixels",
-        low=32,
+        SidePx,
     ),
     OriginalFlag(
         "resnet_type",
@@ -58,7 +63,7 @@ NETWORK = (
         "auto",
         "model.trunk.layout",
         "stride layout of a ResNet v1; auto: the layout of the weights",
-        ("auto", "slim", "keras", "v1.5"),
+        Literal["auto", "slim", "keras", "v1.5"],
     ),
     OriginalFlag(
         "stop_gradient_sim",
@@ -95,7 +100,7 @@ LOSS_FLAGS = (
         5,
         "losses.max_neg.loss.top_k",
         "number of such images for each image, for --train_max_neg",
-        low=1,
+        AtLeast1,
     ),
     OriginalFlag("train_triplet", False, "losses", "batch-hard triplets (TensorFlow Addons)"),
     OriginalFlag(
@@ -103,7 +108,7 @@ LOSS_FLAGS = (
         0.3,
         "losses.triplet.loss.margin",
         "margin of the triplets, on distances of unit vectors",
-        above=0,
+        Positive,
     ),
     *(
         OriginalFlag(
@@ -111,42 +116,36 @@ LOSS_FLAGS = (
             1.0,
             f"losses.{name}.weight",
             f"weight of --train_{name} in the sum of the losses",
-            low=0,
+            NotNegative,
         )
         for name in LOSSES
     ),
 )
 TRAINING = (
-    OriginalFlag("epochs", 200, "stages.0.epochs", "passes over the training images", low=1),
-    OriginalFlag(
-        "batch_size",
-        64,
-        "sampling.batch_size",
-        "images in a batch",
-        low=1,
-    ),
+    OriginalFlag("epochs", 200, "stages.0.epochs", "passes over the training images", AtLeast1),
+    OriginalFlag("batch_size", 64, "sampling.batch_size", "images in a batch", AtLeast1),
     OriginalFlag(
         "images_per_class",
         0,
         "sampling.images",
         "batches of P classes x K images: K; 0: K=4 for --train_triplet and "
         "--train_max_neg, else pairs",
-        low=0,
+        Annotated[int, Range(low=0)],
     ),
-    OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", above=0),
+    OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", Positive),
     OriginalFlag(
         "classifier_lr_factor",
         10.0,
         "optimizer.factors.attention.factor",
         "factor of --lr for the attention and the classifier",
-        above=0,
+        Positive,
     ),
     OriginalFlag(
         "lr_schedule",
         "constant",
         "stages.0.schedule",
         "learning rate over the run",
-        ("constant", "cosine"),
+        Literal["constant", "cosine"],
     ),
     OriginalFlag(
         "freeze_backbone",
@@ -165,11 +164,14 @@ TRAINING = (
         0.997,
         "model.trunk.batch_norm_decay",
         "share of the trunk's batch statistics that a step keeps; use 0.9 for a few hundred steps",
-        low=0,
-        below=1,
+        Below1,
     ),
     OriginalFlag(
-        "weight_decay", 0.0, "model.trunk.weight_decay", "L2 penalty on the trunk's weights", low=0
+        "weight_decay",
+        0.0,
+        "model.trunk.weight_decay",
+        "L2 penalty on the trunk's weights",
+        NotNegative,
     ),
     OriginalFlag(
         "augmentation",
@@ -200,36 +202,35 @@ VALIDATION = (
         0.1,
         "validation.share",
         "share of the training classes held out to choose the best weights; 0: none",
-        low=0,
-        below=1,
+        Below1,
     ),
     OriginalFlag(
         "dev_split",
         "block",
         "validation",
         "classes held out: a contiguous block, or random ones",
-        ("block", "random"),
+        Literal["block", "random"],
     ),
     OriginalFlag(
         "dev_querynum",
         300,
         "validation.max_queries",
         "largest number of query images of the dev split",
-        low=1,
+        AtLeast1,
     ),
     OriginalFlag(
         "dev_referencenum",
         20,
         "validation.gallery_per_class",
         "largest number of gallery images per class of the dev split",
-        low=1,
+        AtLeast1,
     ),
     OriginalFlag(
         "eval_every_steps",
         150,
         "validation.every_steps",
         "steps between evaluations on the dev split",
-        low=1,
+        AtLeast1,
     ),
 )
 FLAG_GROUPS = {
@@ -243,7 +244,7 @@ ORIGINAL_FLAGS = {flag.name: flag for flags in FLAG_GROUPS.values() for flag in 
 """Name of a flag -> its record."""
 
 
-def checked_values(flags: Mapping[str, Value]) -> dict[str, Value]:
+def checked_values(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every flag of the original.
 
     Args:
@@ -255,28 +256,7 @@ def checked_values(flags: Mapping[str, Value]) -> dict[str, Value]:
     Raises:
         UsageError: a value has the wrong type or is out of range.
     """
-    values: dict[str, Value] = {
-        name: coerced(flags.get(name, flag.default), type(flag.default), f"--{name}")
+    return {
+        name: coerced(flags.get(name, flag.default), flag.kind or type(flag.default), f"--{name}")
         for name, flag in ORIGINAL_FLAGS.items()
     }
-    for name, flag in ORIGINAL_FLAGS.items():
-        _require_in_range(flag, values[name])
-    return values
-
-
-def _require_in_range(flag: OriginalFlag, value: Value) -> None:
-    received = f"Received {value}."
-    if flag.choices:
-        require(
-            value in flag.choices, f"--{flag.name} must be {' or '.join(flag.choices)}. {received}"
-        )
-    if isinstance(value, str):
-        return
-    low, above, below = flag.low, flag.above, flag.below
-    if low is not None and below is not None:
-        fits = low <= value < below
-        require(fits, f"--{flag.name} must be at least {low:g} and below {below:g}. {received}")
-    elif low is not None:
-        require(value >= low, f"--{flag.name} must be at least {low:g}. {received}")
-    elif above is not None:
-        require(value > above, f"--{flag.name} must be above {above:g}. {received}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import types
 import typing
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 
 PARTS: dict[str, type[Part]] = {}
 """Class name -> record class. The name is the "type" of the record in JSON."""
 _TYPES: dict[type[Part], dict[str, Any]] = {}
-
 TYPE_NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -29,7 +30,8 @@ class Part:
     """Base of the records of a recipe.
 
     A subclass is a frozen dataclass. Its fields are numbers, strings, parts, or tuples of these.
-    Whole numbers are accepted as floats, and lists as tuples.
+    Whole numbers are accepted as floats, and lists as tuples. An annotation such as `Share` or
+    `Literal["mean", "sum"]` also says which values are allowed.
 
     Attributes:
         is_base: True in a class that cannot be used itself, only its subclasses.
@@ -57,13 +59,49 @@ class Part:
         self._check()
 
     def _check(self) -> None:
-        """Raise `UsageError` if a value has the right type but is not allowed."""
+        """Raise `UsageError` if the values of several fields do not fit together."""
+
+
+class Range(NamedTuple):
+    """Allowed values of a number.
+
+    Attributes:
+        low: smallest value.
+        above: bound that the value must exceed.
+        below: bound that the value must stay below.
+        high: largest value.
+    """
+
+    low: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        names = ("at least", "above", "below", "at most")
+        bounds = [f"{name} {bound:g}" for name, bound in zip(names, self) if math.isfinite(bound)]
+        return " and ".join(bounds)
+
+    def require(self, value: float, where: str) -> None:
+        """Raise `UsageError` unless the value is allowed; `where` names it in the message."""
+        is_allowed = self.low <= value <= self.high and self.above < value < self.below
+        require(is_allowed, f"{where} must be {self}. Received {value}.")
+
+
+# Annotations of fields and flags; `coerced` checks the range.
+AtLeast1 = Annotated[int, Range(low=1)]
+AtLeast2 = Annotated[int, Range(low=2)]
+SidePx = Annotated[int, Range(low=32, high=4096)]
+NotNegative = Annotated[float, Range(low=0)]
+Positive = Annotated[float, Range(above=0)]
+Share = Annotated[float, Range(above=0, high=1)]
+Below1 = Annotated[float, Range(low=0, below=1)]
 
 
 def field_types(part: type[Part]) -> dict[str, Any]:
     """Return field name -> type annotation, in the order of the fields."""
     if part not in _TYPES:
-        hints = typing.get_type_hints(part)
+        hints = typing.get_type_hints(part, include_extras=True)
         _TYPES[part] = {field.name: hints[field.name] for field in dataclasses.fields(part)}
     return _TYPES[part]
 
@@ -80,20 +118,34 @@ def item_type(annotation: Any) -> Any:
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else None
 
 
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """Return the strings of a Literal, or () for any other annotation."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+
+
 def coerced(value: Any, annotation: Any, where: str) -> Any:
     """Convert a value to the type of an annotation: whole numbers to floats, lists to tuples.
 
     Args:
         value: a value of any type.
-        annotation: the type that is needed.
+        annotation: the type that is needed; a Literal of strings, or a number with a Range.
         where: name of the field or flag, for the message.
 
     Returns:
         The value in the type of the annotation.
 
     Raises:
-        UsageError: the value has another type, or is not a finite number.
+        UsageError: the value has another type, is not a finite number, or is not allowed.
     """
+    if typing.get_origin(annotation) is Annotated:
+        kind, allowed = typing.get_args(annotation)
+        number = coerced(value, kind, where)
+        allowed.require(number, where)
+        return number
+    choices = choices_of(annotation)
+    if choices:
+        require(value in choices, f"{where} must be {one_of(choices)}. Received {value!r}.")
+        return value
     item = item_type(annotation)
     if item is not None:
         if not isinstance(value, (list, tuple)):
@@ -107,19 +159,15 @@ def coerced(value: Any, annotation: Any, where: str) -> Any:
         return value
     if isinstance(value, Part) and any(isinstance(value, kind) for kind in kinds):
         return value
-    needed = joined_with_or([TYPE_NAMES.get(kind, kind.__name__) for kind in kinds])
+    needed = one_of(TYPE_NAMES.get(kind, kind.__name__) for kind in kinds)
     received = type(value).__name__ if isinstance(value, Part) else repr(value)
     raise UsageError(f"{where} must be {needed}. Received {received}.")
 
 
-def joined_with_or(names: list[str]) -> str:
-    """Return "a, b or c"."""
-    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def one_of(names: tuple[str, ...]) -> str:
+def one_of(names: Iterable[str]) -> str:
     """Return "a, b or c"; an empty name is shown as two quotation marks."""
-    return joined_with_or([name or '""' for name in names])
+    *others, last = (name or '""' for name in names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def snake_case(name: str) -> str:

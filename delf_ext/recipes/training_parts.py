@@ -5,12 +5,11 @@ They use the standard library only.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from delf_ext.config import require
-from delf_ext.recipes.part import Part
+from delf_ext.recipes.part import AtLeast1, AtLeast2, Part, Positive, Share, SidePx
 
 # --- optimizers
 
@@ -25,10 +24,7 @@ class RateFactor(Part):
     """
 
     group: str
-    factor: float
-
-    def _check(self) -> None:
-        require(self.factor > 0, f"RateFactor.factor must be above 0. Received {self.factor}.")
+    factor: Positive
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,8 @@ class Optimizer(Part):
     """
 
     is_base: ClassVar[bool] = True
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     factors: tuple[RateFactor, ...] = ()
-
-    def _check(self) -> None:
-        require(self.lr > 0, f"{type(self).__name__}.lr must be above 0. Received {self.lr}.")
 
 
 @dataclass(frozen=True)
@@ -150,13 +143,10 @@ class Stage(Part):
         size_px: side of the input images in pixels; 0 means `Input.size_px`.
     """
 
-    epochs: int = 20
+    epochs: AtLeast1 = 20
     schedule: Schedule = Constant()
     trains: tuple[str, ...] = ()
     size_px: int = 0
-
-    def _check(self) -> None:
-        require(self.epochs >= 1, f"Stage.epochs must be at least 1. Received {self.epochs}.")
 
 
 # --- augmentation and input
@@ -172,15 +162,6 @@ class Augmentation(Part):
 
     is_base: ClassVar[bool] = True
 
-    def _check(self) -> None:
-        for name, value in vars(self).items():
-            most = 1.0 if name.endswith(("share", "strength")) else math.inf
-            bound = "above 0" if math.isinf(most) else "above 0 and at most 1"
-            require(
-                0 < value <= most,
-                f"{type(self).__name__}.{name} must be {bound}. Received {value}.",
-            )
-
 
 @dataclass(frozen=True)
 class Crop(Augmentation):
@@ -190,7 +171,7 @@ class Crop(Augmentation):
         min_side_share: smallest side of the part, as a share of the image's side.
     """
 
-    min_side_share: float = 0.7
+    min_side_share: Share = 0.7
 
 
 @dataclass(frozen=True)
@@ -211,7 +192,7 @@ class Rotate(Augmentation):
         max_deg: largest angle in degrees, in both directions.
     """
 
-    max_deg: float = 45.0
+    max_deg: Positive = 45.0
 
 
 @dataclass(frozen=True)
@@ -222,7 +203,7 @@ class Blur(Augmentation):
         max_px: largest radius in pixels.
     """
 
-    max_px: float = 1.5
+    max_px: Positive = 1.5
 
 
 @dataclass(frozen=True)
@@ -233,7 +214,7 @@ class BlackPixels(Augmentation):
         max_share: largest share of the pixels.
     """
 
-    max_share: float = 0.1
+    max_share: Share = 0.1
 
 
 @dataclass(frozen=True)
@@ -244,7 +225,7 @@ class Noise(Augmentation):
         max_share: largest standard deviation, as a share of the range 0..255.
     """
 
-    max_share: float = 0.05
+    max_share: Share = 0.05
 
 
 @dataclass(frozen=True)
@@ -255,7 +236,7 @@ class ColourJitter(Augmentation):
         strength: each is multiplied by a factor between 1 - strength and 1 + strength.
     """
 
-    strength: float = 0.2
+    strength: Share = 0.2
 
 
 @dataclass(frozen=True)
@@ -266,7 +247,7 @@ class Cutout(Augmentation):
         side_share: side of the square, as a share of the image's side.
     """
 
-    side_share: float = 0.4
+    side_share: Share = 0.4
 
 
 @dataclass(frozen=True)
@@ -279,9 +260,9 @@ class ShiftScaleRotate(Augmentation):
         max_deg: largest angle in degrees, in both directions.
     """
 
-    max_shift_share: float = 0.0625
-    max_scale_share: float = 0.1
-    max_deg: float = 45.0
+    max_shift_share: Share = 0.0625
+    max_scale_share: Share = 0.1
+    max_deg: Positive = 45.0
 
 
 @dataclass(frozen=True)
@@ -293,14 +274,8 @@ class Input(Part):
         augment: random changes in training.
     """
 
-    size_px: int = 224
+    size_px: SidePx = 224
     augment: tuple[Augmentation, ...] = ()
-
-    def _check(self) -> None:
-        require(self.size_px >= 32, f"Input.size_px must be at least 32. Received {self.size_px}.")
-        require(
-            self.size_px <= 4096, f"Input.size_px must be at most 4096. Received {self.size_px}."
-        )
 
 
 # --- sampling
@@ -314,13 +289,7 @@ class Shuffled(Part):
         batch_size: images in a batch.
     """
 
-    batch_size: int = 64
-
-    def _check(self) -> None:
-        require(
-            self.batch_size >= 1,
-            f"Shuffled.batch_size must be at least 1. Received {self.batch_size}.",
-        )
+    batch_size: AtLeast1 = 64
 
 
 @dataclass(frozen=True)
@@ -349,12 +318,8 @@ class PxK(Part):
         images: images of each class, at least 2.
     """
 
-    classes: int = 16
-    images: int = 4
-
-    def _check(self) -> None:
-        require(self.classes >= 2, f"PxK.classes must be at least 2. Received {self.classes}.")
-        require(self.images >= 2, f"PxK.images must be at least 2. Received {self.images}.")
+    classes: AtLeast2 = 16
+    images: AtLeast2 = 4
 
     @property
     def batch_size(self) -> int:

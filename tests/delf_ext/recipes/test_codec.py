@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 from hypothesis import assume, given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.codec import from_json, recipe_from_json, to_json, with_settings
-from delf_ext.recipes.part import PARTS, Part, alternatives, field_types, item_type
+from delf_ext.recipes.part import PARTS, Part, alternatives, choices_of, field_types, item_type
 from delf_ext.recipes.registry import RECIPES
 
 DUAL = RECIPES["mandoo_dual"]
@@ -28,17 +28,10 @@ ENSEMBLE = schema.EnsembleRecipe(
 NAMES = ("main", "logits", "similarity")
 # Fields for which most random values are not allowed.
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "Trunk.source": st.sampled_from(schema.SOURCES),
     "Trunk.layout": st.sampled_from(["auto", "slim", "v1.5"]),
-    "Trunk.batch_norm": st.sampled_from(["training", "inference"]),
     "Dense.units": st.integers(1, 400) | st.integers(1),
-    "Dense.activation": st.sampled_from(schema.ACTIVATIONS),
-    "Dense.normalization": st.sampled_from(schema.NORMALIZATIONS),
     "Head.name": st.sampled_from(NAMES),
     "RateFactor.factor": st.floats(0, 9, exclude_min=True),
-    "Triplet.mining": st.sampled_from(["batch_hard", "semi_hard"]),
-    "Retrieval.select_by": st.sampled_from(["mAP", "recall_at_1", "mean_last_rank"]),
-    "TestTime.join": st.sampled_from(["mean", "concatenation"]),
 }
 NUMBERS = {
     int: st.integers(0, 400) | st.integers(),
@@ -57,6 +50,10 @@ def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
     """Return a strategy for a field; `where` is its class and name, such as "Gem.p"."""
     if where in VALUES:
         return VALUES[where]
+    if choices_of(annotation):
+        return st.sampled_from(choices_of(annotation))
+    if get_origin(annotation) is Annotated:
+        return values_of(get_args(annotation)[0], where)
     if item_type(annotation) is not None:
         return st.lists(values_of(item_type(annotation), where), max_size=3).map(tuple)
     choices = []

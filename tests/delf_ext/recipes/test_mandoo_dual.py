@@ -172,7 +172,7 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at lea
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"image_size": 31}, "--image_size must be at least 32. Received 31."),
+        ({"image_size": 31}, "--image_size must be at least 32 and at most 4096. Received 31."),
         (
             {"batch_norm_decay": 1.0},
             "--batch_norm_decay must be at least 0 and below 1. Received 1.0.",
@@ -191,9 +191,9 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at lea
         ({"lr": 0.0}, "--lr must be above 0. Received 0.0."),
         ({"lr": float("nan")}, "--lr must be a number. Received nan."),
         ({"classifier_lr_factor": 0}, "--classifier_lr_factor must be above 0. Received 0.0."),
-        ({"lr_schedule": "step"}, "--lr_schedule must be constant or cosine. Received step."),
-        ({"layout": "caffe"}, "--layout must be auto or slim or keras or v1.5. Received caffe."),
-        ({"dev_split": "last"}, "--dev_split must be block or random. Received last."),
+        ({"lr_schedule": "step"}, "--lr_schedule must be constant or cosine. Received 'step'."),
+        ({"layout": "caffe"}, "--layout must be auto, slim, keras or v1.5. Received 'caffe'."),
+        ({"dev_split": "last"}, "--dev_split must be block or random. Received 'last'."),
         ({"dev_percent": 1.0}, "--dev_percent must be at least 0 and below 1. Received 1.0."),
         ({"dev_percent": -0.1}, "--dev_percent must be at least 0 and below 1. Received -0.1."),
         ({"weight_decay": -1.0}, "--weight_decay must be at least 0. Received -1.0."),

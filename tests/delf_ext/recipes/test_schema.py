@@ -85,7 +85,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         lambda: Trunk(batch_norm_decay=-0.5),
         "Trunk.batch_norm_decay must be at least 0 and below 1. Received -0.5.",
     ),
-    (lambda: Trunk(weight_decay=-1), "Trunk.weight_decay must not be negative. Received -1.0."),
+    (lambda: Trunk(weight_decay=-1), "Trunk.weight_decay must be at least 0. Received -1.0."),
     (
         lambda: Trunk(frozen=("trunk/block1",)),
         f"Trunk.frozen names blocks, so Trunk.batch_norm must be {CHANGE_STATISTICS}",
@@ -138,7 +138,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: schema.HardestNegatives(0), "HardestNegatives.top_k must be at least 1. Received 0."),
     (
         lambda: schema.ArcFace(margin_rad=4),
-        "ArcFace.margin_rad must be at least 0 and below pi. Received 4.0.",
+        "ArcFace.margin_rad must be at least 0 and below 3.14159. Received 4.0.",
     ),
     (
         lambda: schema.SoftmaxCrossEntropy(1),
@@ -148,7 +148,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: schema.RateFactor("trunk", 0), "RateFactor.factor must be above 0. Received 0.0."),
     (lambda: schema.Sgd(0), "Sgd.lr must be above 0. Received 0.0."),
     (lambda: Stage(0), "Stage.epochs must be at least 1. Received 0."),
-    (lambda: schema.Input(31), "Input.size_px must be at least 32. Received 31."),
+    (lambda: schema.Input(31), "Input.size_px must be at least 32 and at most 4096. Received 31."),
     (lambda: schema.Shuffled(0), "Shuffled.batch_size must be at least 1. Received 0."),
     (lambda: schema.Pairs(2), "Pairs.batch_size must be even and at least 4. Received 2."),
     (lambda: schema.Pairs(5), "Pairs.batch_size must be even and at least 4. Received 5."),
@@ -352,7 +352,10 @@ def test_stage_size_that_cannot_work_is_an_error(frozen: tuple[str, ...], size_p
             ),
             "Concatenate.weights needs 2 numbers above 0, or none. Received [1.0, 0.0].",
         ),
-        (lambda: schema.Input(10**9), "Input.size_px must be at most 4096. Received 1000000000."),
+        (
+            lambda: schema.Input(10**9),
+            "Input.size_px must be at least 32 and at most 4096. Received 1000000000.",
+        ),
     ],
 )
 def test_mistakes_that_would_fail_after_training_are_errors(

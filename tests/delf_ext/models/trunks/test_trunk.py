@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from delf_ext.config import UsageError
@@ -10,7 +12,9 @@ from delf_ext.models.trunks.trunk import SOURCES, build_trunk
 from delf_ext.recipes import schema
 
 
-@pytest.mark.parametrize("source", [name for name in schema.SOURCES if name not in SOURCES])
+@pytest.mark.parametrize(
+    "source", [name for name in get_args(schema.Source) if name not in SOURCES]
+)
 def test_unbuilt_source_raises_usage_error_listing_built_ones(source: str):
     with pytest.raises(UsageError) as caught:
         build_trunk(schema.Trunk(source=source))
