@@ -178,7 +178,6 @@ def model_ls(session: str) -> None:
         nsml model ls you/ir_ph1_v2/1
     """
     rows = []
-    store.existing_session(session)
     for name in store.checkpoint_names(session):
         try:
             note = read_json(store.checkpoint_folder(session, name) / "checkpoint.json")

@@ -127,9 +127,9 @@ def read_state(name: str) -> State:
         The state now.
 
     Raises:
-        ValueError: The record is missing or damaged.
+        ValueError: There is no such session, or its record is damaged.
     """
-    state = _read(State, session_folder(name) / "state.json")
+    state = _read(State, existing_session(name) / "state.json")
     if state.status not in ENDED and not is_running(name):
         return replace(state, status="killed", reason="its process does not run any more")
     return state

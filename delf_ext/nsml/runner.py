@@ -113,7 +113,6 @@ def stop(name: str) -> None:
     Raises:
         ValueError: The session does not run.
     """
-    store.existing_session(name)
     state = records.read_state(name)
     if not records.is_running(name):
         raise ValueError(f"{name} does not run ({state.status}).")

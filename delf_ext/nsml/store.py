@@ -167,8 +167,8 @@ def session_names(dataset: str = "*") -> list[str]:
 
 
 def checkpoint_names(session: str) -> list[str]:
-    """Return the names of a session's complete checkpoints, oldest first."""
-    folder = session_folder(session) / "checkpoints"
+    """Return the names of an existing session's complete checkpoints, oldest first."""
+    folder = existing_session(session) / "checkpoints"
     notes = sorted(folder.glob("*/checkpoint.json"), key=lambda path: path.stat().st_mtime_ns)
     return [path.parent.name for path in notes if NAME.fullmatch(path.parent.name)]
 
@@ -186,7 +186,6 @@ def find_checkpoint(session: str, checkpoint: str = "") -> Path:
     Raises:
         ValueError: There is no such session or checkpoint.
     """
-    existing_session(session)
     names = checkpoint_names(session)
     if not names:
         raise ValueError(f"{session} has saved no checkpoint.")

@@ -53,15 +53,12 @@ def environment(session: Session, code: Path, model: str) -> dict[str, str]:
     }
 
 
-def supervise(name: str, model: str = "") -> State:
+def supervise(name: str, model: str = "") -> None:
     """Run a session and record its state.
 
     Args:
         name: name of the session.
         model: folder of the model that a forked or resumed session starts from, or "".
-
-    Returns:
-        The final state.
     """
     session = records.read_session(name)
     folder = store.session_folder(name)
@@ -79,9 +76,7 @@ def supervise(name: str, model: str = "") -> State:
         state = replace(state, status="stopped")
     except OSError as error:
         state = replace(state, status="failed", exit_code=1, reason=str(error))
-    state = replace(state, ended=time.time())
-    _record(name, state)
-    return state
+    _record(name, replace(state, ended=time.time()))
 
 
 def _record(name: str, state: State) -> None:

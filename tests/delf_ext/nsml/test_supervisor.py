@@ -51,5 +51,7 @@ def test_supervise_writes_the_state_on_a_full_disk(
         write_state(name, state)
 
     monkeypatch.setattr(records, "write_state", full)
-    assert supervisor.supervise(name) == records.read_state(name)
-    assert records.read_state(name).reason == "OSError: [Errno 28] No space left on device"
+    supervisor.supervise(name)
+    state = records.read_state(name)
+    assert state.status == "failed" and state.ended > 0
+    assert state.reason == "OSError: [Errno 28] No space left on device"
