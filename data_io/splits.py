@@ -44,7 +44,7 @@ def split_classes(
         dev_classes = classes[start : start + num_dev]
     else:
         dev_classes = rng.choice(classes, num_dev, replace=False)
-    return _divide(images, np.isin(labels, dev_classes))
+    return divide(images, np.isin(labels, dev_classes))
 
 
 def query_and_gallery(
@@ -124,7 +124,7 @@ def stratified_folds(
     # Folds continue from class to class, so that small classes do not all go to fold 0.
     fold_of = np.zeros(len(images), np.int64)
     fold_of[np.concatenate(rows_of_class)] = np.arange(len(images)) % num_folds
-    return [_divide(images, fold_of == fold) for fold in range(num_folds)]
+    return [divide(images, fold_of == fold) for fold in range(num_folds)]
 
 
 def dense_labels(images: ImageList) -> tuple[ImageList, np.ndarray]:
@@ -143,5 +143,14 @@ def dense_labels(images: ImageList) -> tuple[ImageList, np.ndarray]:
     return dataclasses.replace(images, labels=dense), originals
 
 
-def _divide(images: ImageList, in_dev: np.ndarray) -> tuple[ImageList, ImageList]:
+def divide(images: ImageList, in_dev: np.ndarray) -> tuple[ImageList, ImageList]:
+    """Split by a mask; skipped files stay with the training list.
+
+    Args:
+        images: N images.
+        in_dev: bool [N].
+
+    Returns:
+        (train, dev).
+    """
     return images.take(~in_dev), images.take(in_dev, skipped=())

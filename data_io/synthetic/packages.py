@@ -53,9 +53,9 @@ def package_shape(package: str, rng: np.random.Generator) -> tuple[Points, Point
 
 def _pouch(box: Box) -> tuple[Points, Points, Box]:
     left, top, right, bottom = box
-    teeth = np.linspace(left, right, 25)
-    ridge = [(float(x), top + 0.015 * (i % 2)) for i, x in enumerate(teeth)]
-    floor = [(float(x), bottom - 0.015 * (i % 2)) for i, x in enumerate(teeth)][::-1]
+    teeth = np.linspace(left, right, 25).tolist()
+    ridge = [(x, top + 0.015 * (i % 2)) for i, x in enumerate(teeth)]
+    floor = [(x, bottom - 0.015 * (i % 2)) for i, x in enumerate(teeth)][::-1]
     bulge = [
         (0.03 * math.sin(math.pi * t) ** 0.5, top + t * (bottom - top))
         for t in np.linspace(0.06, 0.94, 12)

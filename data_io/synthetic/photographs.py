@@ -56,7 +56,7 @@ def render_photograph(
     look = QUERY_LOOK if hard else REFERENCE_LOOK
     image_from_product = _view(bounds, rng, image_size_px, look)
     scene = _background(rng, image_size_px)
-    for _ in range(int(rng.integers(*look.fragments))):
+    for _ in range(rng.integers(*look.fragments)):
         _add_fragment(scene, rng, rng.uniform(0, 1, 2) * image_size_px)
     warped = warp(package, image_from_product, image_size_px)
     _cast_shadow(scene, warped.getchannel("A"), rng)
@@ -143,16 +143,16 @@ def _fragments() -> tuple[Image.Image, ...]:
 
 def _background(rng: np.random.Generator, size_px: int) -> Image.Image:
     """Draw a table or shelf: soft blotches, sometimes with boards or tiles."""
-    cells = int(rng.integers(2, 7))
+    cells = rng.integers(2, 7)
     # Furniture rarely has bright colours.
     base = rng.integers(50, 210) + rng.integers(-40, 41, 3)
-    spread = int(rng.integers(5, 60))
+    spread = rng.integers(5, 60)
     brightness = rng.integers(-spread, spread + 1, (cells, cells, 1))
     levels = brightness + rng.integers(-12, 13, (cells, cells, 3))
     blotches = np.clip(base + levels, 0, 255).astype(np.uint8)
     scene = Image.fromarray(blotches).resize((size_px, size_px), Image.Resampling.BICUBIC)
     canvas = ImageDraw.Draw(scene)
-    step = size_px / float(rng.uniform(3, 9))
+    step = size_px / rng.uniform(3, 9)
     colour = tuple(np.clip(base + rng.integers(-50, 51, 3), 0, 255).tolist())
     has_boards = rng.random() < 0.45
     has_tiles = rng.random() < 0.4
@@ -169,7 +169,7 @@ def _add_fragment(scene: Image.Image, rng: np.random.Generator, centre_px: np.nd
     """Put another package, a card or a ball on the scene, around `centre_px` (x, y)."""
     side = int(scene.width * rng.uniform(0.2, 0.4))
     kind = rng.random()
-    turn_deg = float(rng.uniform(0, 360))
+    turn_deg = rng.uniform(0, 360)
     if kind < 0.6:
         package = _fragments()[rng.integers(NUM_FRAGMENTS)]
         piece = package.resize((side, side), Image.Resampling.BILINEAR)
@@ -178,7 +178,7 @@ def _add_fragment(scene: Image.Image, rng: np.random.Generator, centre_px: np.nd
         piece = Image.new("RGBA", (side, side), (0, 0, 0, 0))
         colour = rng.integers(20, 236, 3).tolist()
         canvas = ImageDraw.Draw(piece)
-        height = side * float(rng.uniform(0.25, 0.9))
+        height = side * rng.uniform(0.25, 0.9)
         draw_figure = canvas.ellipse if kind < 0.8 else canvas.rectangle
         draw_figure((0, 0, side - 1, height), fill=(*colour, 255))
         piece = piece.rotate(turn_deg, expand=True)

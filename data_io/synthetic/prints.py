@@ -51,23 +51,23 @@ def print_front(
     """
     body, accent, ink, _ = palette
     left, top, right, bottom = panel
-    rows = ROWS[int(shared.integers(len(ROWS)))]
+    rows = ROWS[shared.integers(len(ROWS))]
     heights = np.array([max(ROW_HEIGHT[cell] for cell in row) for row in rows])
     foot = bottom - 0.15 * (bottom - top)
-    edges = top + (foot - top) * np.concatenate([[0.0], np.cumsum(heights) / heights.sum()])
+    shares = np.concatenate([[0.0], np.cumsum(heights) / heights.sum()])
+    edges = (top + (foot - top) * shares).tolist()
     has_plate = {"brand": shared.random() < 0.6, "flavour": shared.random() < 0.8}
     logo_rng = np.random.default_rng(shared.integers(2**32))
     contrast = (250, 248, 240) if luminance(accent) < 130 else (25, 22, 30)
     for row, (upper, lower) in zip(rows, itertools.pairwise(edges), strict=True):
-        lefts = np.linspace(left, right, len(row) + 1)
+        lefts = np.linspace(left, right, len(row) + 1).tolist()
         for cell, (x0, x1) in zip(row, itertools.pairwise(lefts), strict=True):
-            box = (float(x0), float(upper), float(x1), float(lower))
+            box = (x0, upper, x1, lower)
             if cell == "brand":
                 _print_lines(face, words[:1], box, ink, body if has_plate[cell] else None, bold=2)
-            elif cell == "flavour" and has_plate[cell]:
-                _print_lines(face, words[1:], box, contrast, accent, bold=1)
             elif cell == "flavour":
-                _print_lines(face, words[1:], box, ink, None, bold=1)
+                colour, plate = (contrast, accent) if has_plate[cell] else (ink, None)
+                _print_lines(face, words[1:], box, colour, plate, bold=1)
             elif cell == "logo":
                 _draw_emblem(ImageDraw.Draw(face), logo_rng, box, (ink, body))
             else:
@@ -86,9 +86,9 @@ def _print_lines(
     left, top, right, bottom = box
     if plate is not None:
         ImageDraw.Draw(face).rounded_rectangle(box, radius=(bottom - top) / 6, fill=plate)
-    edges = np.linspace(top, bottom, len(lines) + 1)
+    edges = np.linspace(top, bottom, len(lines) + 1).tolist()
     for line, (upper, lower) in zip(lines, itertools.pairwise(edges), strict=True):
-        _fit_text(face, line, (left, float(upper), right, float(lower)), colour, bold)
+        _fit_text(face, line, (left, upper, right, lower), colour, bold)
 
 
 @functools.lru_cache(maxsize=1)
@@ -116,7 +116,7 @@ def _draw_emblem(
     """Draw a logo or a picture: a few concentric figures."""
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     radius = 0.47 * min(box[2] - box[0], box[3] - box[1])
-    for layer in range(int(rng.integers(2, 5))):
+    for layer in range(rng.integers(2, 5)):
         colour = colours[layer] if layer < 2 else hsv(rng.random(), 0.8, 0.85)
         _draw_figure(canvas, rng, centre, radius, colour)
         radius *= rng.uniform(0.5, 0.75)
@@ -130,9 +130,9 @@ def _draw_figure(
     colour: Colour,
 ) -> None:
     x, y = centre
-    count = int(rng.integers(3, 9))
+    count = rng.integers(3, 9)
     turn_rad = rng.uniform(0, 2 * math.pi)
-    kind = str(rng.choice(["disc", "polygon", "star", "petals", "crescent"]))
+    kind = rng.choice(["disc", "polygon", "star", "petals", "crescent"])
     if kind == "disc":
         squashed = rng.uniform(0.55, 1.0) * radius
         canvas.ellipse((x - radius, y - squashed, x + radius, y + squashed), fill=colour)
@@ -170,7 +170,7 @@ def _print_foot(face: Image.Image, box: Box, own: np.random.Generator) -> None:
         canvas.rectangle((start, top + margin, end, bottom - margin), fill=(15, 15, 15))
     middle = (top + bottom) / 2
     column = left + 0.4 * (right - left)
-    weight = f"{int(own.integers(1, 40)) * 25} g"
+    weight = f"{own.integers(1, 40) * 25} g"
     _fit_text(face, weight, (column, top, right, middle), (20, 20, 20), 1)
     small_print = " ".join(own.choice(SMALL_PRINT, 4))
     _fit_text(face, small_print, (column, middle, right, bottom), (60, 60, 60), 0)

@@ -71,7 +71,7 @@ def draw_product(seed: int, class_index: int, size_px: int) -> np.ndarray:
 
 
 def _brand(rng: np.random.Generator) -> str:
-    return "".join(rng.choice(SYLLABLES, size=int(rng.integers(2, 4)))).upper()
+    return "".join(rng.choice(SYLLABLES, size=rng.integers(2, 4))).upper()
 
 
 def _flavour(family: int, member: int, seed: int) -> str:
@@ -88,11 +88,11 @@ def _fill(image: Image.Image, polygon: Points, colour: Colour | int) -> None:
 def _paint_texture(
     face: Image.Image, shared: np.random.Generator, own: np.random.Generator, accent: Colour
 ) -> None:
-    kind = str(shared.choice(TEXTURES))
+    kind = shared.choice(TEXTURES)
     has_own_kind = shared.random() < 0.5
     strength = shared.uniform(0.35, 0.9)
     if has_own_kind:
-        kind = str(own.choice(TEXTURES))
+        kind = own.choice(TEXTURES)
     pattern = _pattern(kind, own, face.width // SUPERSAMPLE)
     # In some families only the lower part has a texture.
     if shared.random() < 0.4:

@@ -10,7 +10,7 @@ from typing import Any
 from data_io.datasets import DataSet
 from data_io.progress import Log, quiet
 from delf_ext.app.evaluation import Measured, common_lists, load_named, measure, measure_reranked
-from delf_ext.app.reranking import Chain, Request, Reranker, require_folder
+from delf_ext.app.reranking import Chain, Request, Reranker
 from delf_ext.config import UsageError
 from delf_ext.evaluation import comparison
 from delf_ext.evaluation.comparison import ComparisonRow
@@ -71,7 +71,6 @@ def compare(
     data, data_name = load_named(data, data_name)
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
-    require_folder(request, folder)
     query, gallery = common_lists(data, models, log)
     reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []

@@ -12,7 +12,7 @@ from data_io.artifacts import digest_of
 from data_io.datasets import DataSet
 from data_io.folders import cache_folder
 from data_io.records import ImageList
-from data_io.splits import query_and_gallery, split_classes, stratified_folds
+from data_io.splits import divide, query_and_gallery, split_classes, stratified_folds
 from data_io.stores.embedding_parts import contents_of
 from delf_ext.recipes import schema
 
@@ -21,6 +21,7 @@ from delf_ext.recipes import schema
 TRAIN_PER_CLASS = 7.104
 QUERIES_PER_CLASS = 0.195
 GALLERY_PER_CLASS = 1.127
+NO_IMAGES = ImageList(np.array([]), np.array([]))
 
 
 def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: int = 256) -> Path:
@@ -65,8 +66,8 @@ class Split:
     """
 
     train: ImageList
-    query: ImageList
-    gallery: ImageList
+    query: ImageList = NO_IMAGES
+    gallery: ImageList = NO_IMAGES
     held_out: tuple[str, ...] = ()
     description: str = "none"
 
@@ -95,8 +96,7 @@ def split(
         ValueError: if the data does not allow this split.
     """
     if validation is None:
-        no_images = images.take([], skipped=())
-        return Split(images, no_images, no_images)
+        return Split(images)
     if isinstance(validation, schema.HeldOutClasses):
         return _split_by_class(images, data, validation, seed, held_out)
     if isinstance(validation, schema.StratifiedFolds):
@@ -122,15 +122,14 @@ def _split_by_class(
     image_classes = np.array(data.class_names)[images.known_labels("a split by class")]
     is_held_out = np.isin(image_classes, held_out)
     if is_held_out.any():
-        train, dev = _divide(images, is_held_out)
+        train, dev = divide(images, is_held_out)
     else:
         train, dev = split_classes(images, validation.share, is_block, seed)
     dev_labels = dev.known_labels("a split by class")
     dev_classes = tuple(data.class_names[label] for label in np.unique(dev_labels))
     if np.bincount(dev_labels).max() < 2:
         # With one image per class, a query has no relevant image.
-        no_images = images.take([], skipped=())
-        return Split(train, no_images, no_images, dev_classes, description)
+        return Split(train, held_out=dev_classes, description=description)
     query, gallery = query_and_gallery(
         dev, validation.max_queries, validation.gallery_per_class, seed
     )
@@ -144,16 +143,11 @@ def _split_by_fold(
     folds = stratified_folds(images, validation.folds, seed)
     is_held_out = np.isin(images.ids, held_out)
     if is_held_out.any():
-        train, dev = _divide(images, is_held_out)
+        train, dev = divide(images, is_held_out)
     else:
         train, dev = folds[validation.fold]
     description = f"fold {validation.fold} of {validation.folds}, searched in the other folds"
     return Split(train, dev, train, tuple(dev.ids.tolist()), description)
-
-
-def _divide(images: ImageList, is_held_out: np.ndarray) -> tuple[ImageList, ImageList]:
-    """Return (training images, held-out images)."""
-    return images.take(~is_held_out), images.take(is_held_out, skipped=())
 
 
 def evaluation_lists(

@@ -21,7 +21,6 @@ from delf_ext.app.reranking import (
     chain_name,
     for_embedding,
     ranking_notes,
-    require_folder,
     reserve,
 )
 from delf_ext.evaluation.comparison import Evaluated
@@ -243,7 +242,6 @@ def evaluate(
     """
     request = (request or Request()).of(model)
     chain = request.chain
-    require_folder(request, folder)
     data, data_name = load_named(data, data_name)
     query, gallery = common_lists(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)

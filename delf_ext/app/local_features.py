@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,33 +74,30 @@ def extractors_of(
     return [extractors[kind] for kind in settings.kinds]
 
 
+@dataclass
 class LocalStores:
-    """Stores of local features below a folder. Missing features are extracted when asked for."""
+    """Stores of local features below a folder. Missing features are extracted when asked for.
 
-    def __init__(
-        self, settings: LocalSettings, gallery: ImageList, folder: Path, log: Log = quiet
-    ) -> None:
-        """Remember the settings; nothing is opened yet.
+    Attributes:
+        settings: which local features.
+        gallery: images to learn DELF's whitening on, if there is none.
+        folder: holds one store per extractor and side, and a learned whitening.
+        log: called with each line worth reading.
+    """
 
-        Args:
-            settings: which local features.
-            gallery: images to learn DELF's whitening on, if there is none.
-            folder: holds one store per extractor and side, and a learned whitening.
-            log: called with each line worth reading.
-        """
-        self._settings = settings
-        self._gallery = gallery
-        self._folder = folder
-        self._log = log
-        self._extractors: list[Extractor] = []
-        # With `overwrite`, a store is emptied at its first use only.
-        self._opened: set[Path] = set()
+    settings: LocalSettings
+    gallery: ImageList
+    folder: Path
+    log: Log
+    _extractors: list[Extractor] = field(default_factory=list, init=False)
+    # With `overwrite`, a store is emptied at its first use only.
+    _opened: set[Path] = field(default_factory=set, init=False)
 
     def open(self, fits: Callable[[], bool] = lambda: True) -> list[Extractor]:
         """Return the extractors. The first call makes them and raises like `extractors_of`."""
         if not self._extractors:
             self._extractors = extractors_of(
-                self._settings, self._gallery, self._folder, fits, self._log
+                self.settings, self.gallery, self.folder, fits, self.log
             )
         return self._extractors
 
@@ -143,17 +139,17 @@ class LocalStores:
         """Extract what a store does not hold yet, and return its features."""
         from delf_ext.features.local.extraction import extract_local
 
-        folder = self._folder / name / side
-        overwrite = self._settings.overwrite and folder not in self._opened
+        folder = self.folder / name / side
+        overwrite = self.settings.overwrite and folder not in self._opened
         self._opened.add(folder)
-        descriptor_type = self._settings.descriptor_type
+        descriptor_type = self.settings.descriptor_type
         return extract_local(
             extractor, images, folder, descriptor_type, overwrite, f"{name} {side}", fits
         )
 
     def stored(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
         """Return (of queries, of gallery) for each extractor that has stored both."""
-        folders = [self._folder / kind for kind in self._settings.kinds]
+        folders = [self.folder / kind for kind in self.settings.kinds]
         return [
             (load_local(folder / "query"), load_local(folder / "gallery"))
             for folder in folders
@@ -161,7 +157,7 @@ class LocalStores:
         ]
 
 
-def raw_delf(settings: LocalSettings, log: Log = quiet) -> DelfExtractor:
+def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
     """Make DELF without whitening.
 
     Args:
@@ -195,7 +191,7 @@ def raw_delf(settings: LocalSettings, log: Log = quiet) -> DelfExtractor:
         log(str(report))
     attention = "length of the feature vectors" if network.attention is None else "trained"
     log(f"DELF: {path}, {network.endpoint}; attention: {attention}")
-    return DelfExtractor(network, dataclasses.replace(settings.delf, rotations_deg=(0.0,)))
+    return DelfExtractor(network, replace(settings.delf, rotations_deg=(0.0,)))
 
 
 def _delf(

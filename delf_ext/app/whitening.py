@@ -30,8 +30,8 @@ def whitening_of(
     raw: DelfExtractor,
     images: ImageList,
     folder: Path | None,
-    fits: Callable[[], bool] = lambda: True,
-    log: Log = quiet,
+    fits: Callable[[], bool],
+    log: Log,
 ) -> Whitening:
     """Return the whitening to use; learn one if there is none.
 
@@ -65,40 +65,27 @@ def whitening_of(
                 f"not --descriptor_dim={settings.descriptor_dim}."
             )
         return named
-    beside_model = Path(settings.model) / WHITENING
-    whitening = _load_if_fitting(beside_model, settings, raw, log)
-    if whitening is not None:
-        return whitening
+    folders = [Path(settings.model)] if folder is None else [Path(settings.model), folder]
+    for path in [parent / WHITENING for parent in folders]:
+        whitening = load_whitening(path) if path.exists() else None
+        if (
+            whitening is not None
+            and whitening.made_for == raw.model_digest
+            and whitening.dimension == settings.dim
+        ):
+            log(f"whitening: {shown_path(path)}")
+            return whitening
     if folder is None:
         raise UsageError(
             "DELF needs a whitening: pass --whitening=FILE. `whiten` learns one on any "
             "photographs. --local_features=sift needs none."
         )
-    path = folder / WHITENING
-    whitening = _load_if_fitting(path, settings, raw, log)
-    if whitening is not None:
-        return whitening
     # The features in the folder were computed with the whitening that is there.
-    if path.exists() and path != beside_model and not settings.overwrite:
+    if path.exists() and folder != Path(settings.model) and not settings.overwrite:
         raise StaleArtifact(
             f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
         )
     return learn_whitening(settings, raw, images, path, fits, log)
-
-
-def _load_if_fitting(
-    path: Path, settings: LocalSettings, raw: DelfExtractor, log: Log
-) -> Whitening | None:
-    """Return the whitening in a file; None if there is none, or it is for another model."""
-    from delf_ext.features.local.whitening import load_whitening
-
-    if not path.exists():
-        return None
-    whitening = load_whitening(path)
-    if whitening.made_for != raw.model_digest or whitening.dimension != settings.dim:
-        return None
-    log(f"whitening: {shown_path(path)}")
-    return whitening
 
 
 def learn_whitening(
