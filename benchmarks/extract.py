@@ -1,16 +1,16 @@
-"""Images per second of our trunk against `tf.keras.applications.ResNet50` and other runtimes, in turn in one process.
+"""Compare the extraction of embeddings with tf.keras.applications.ResNet50 and other runtimes.
 
     python benchmarks/extract.py [--batch_size=32] [--rounds=7] [--json=extract.json]
 
-All run ResNet-50 up to its pooled output at 224 px on the same random pixels, with random weights: speed does not depend on
-them. Contenders are interleaved; medians are printed: images per second and per CPU-second, the latter against `predict`, and as
-a share of the machine's largest matrix products in the same run, int8 as a share of those in fp32. OpenVINO (for int8 with
-NNCF), ONNX Runtime (with tf2onnx) and PyTorch take part where they are installed.
+Each contender runs ResNet-50 up to its pooled output, on the same random pixels at 224 px. The
+weights are random, because they do not change the speed. Printed are images per second, images per
+CPU-second and their ratio to Keras' `predict`. The share of peak compares with the largest matrix
+products of this machine in the same precision (int8: in float32). OpenVINO (int8 with NNCF), ONNX
+Runtime (with tf2onnx) and PyTorch are measured if they are installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from measuring import Seconds, medians, timed, write_results
+from measuring import build_parser, interleaved, write_results
 
 from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
 from delf_ext.features.runtimes.int8 import quantize
@@ -29,16 +29,18 @@ from delf_ext.models.pooling import average_pool
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
 from delf_ext.models.trunks.slim import SlimTrunk
 
-SIZE, SEED, GEMM = 224, 0, 2048
-FLOP = {
-    "keras": 2 * 3.86e9,
-    "ours": 2 * 4.09e9,
-}  # of an image: Keras has the published strides, ours are v1.5's
+SIZE = 224
+SEED = 0
+# Side of the matrices that are multiplied to measure the peak.
+GEMM = 2048
+# For one image. Keras has the published strides, ours are those of v1.5.
+KERAS_FLOP = 2 * 3.86e9
+OUR_FLOP = 2 * 4.09e9
 Contender = Callable[[np.ndarray], object]
 
 
 def trunk() -> tf.types.experimental.GenericFunction:
-    """As extraction runs it."""
+    """Return the network as extraction runs it."""
     network = SlimTrunk("resnet_v1_50/block4", "v1.5")
     return tf.function(
         lambda images: average_pool(network(images, training=False)["resnet_v1_50/block4"]),
@@ -47,16 +49,19 @@ def trunk() -> tf.types.experimental.GenericFunction:
 
 
 def ours() -> Contender:
+    """Run our TensorFlow graph."""
     graph = trunk()
     return lambda images: graph(tf.constant(images)).numpy()
 
 
 def ours_folded() -> Contender:
+    """Run our graph with constants folded."""
     graph = tensorflow_function(frozen_graph(trunk()))
     return lambda images: graph(tf.constant(images)).numpy()
 
 
 def ours_openvino(bfloat16: bool) -> Contender:
+    """Run our graph in OpenVINO."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trunk.pb"
         path.write_bytes(frozen_graph(trunk()).SerializeToString())
@@ -64,15 +69,18 @@ def ours_openvino(bfloat16: bool) -> Contender:
 
 
 def ours_int8() -> Contender:
+    """Run our graph in OpenVINO with int8 weights and activations."""
     pixels = np.random.default_rng(SEED).integers(0, 256, (4, 1, SIZE, SIZE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        graph, network = Path(folder) / "trunk.pb", Path(folder) / "int8" / "network.xml"
+        graph = Path(folder) / "trunk.pb"
+        network = Path(folder) / "int8" / "network.xml"
         graph.write_bytes(frozen_graph(trunk()).SerializeToString())
         quantize(graph, list(pixels), network)
         return open_network(network, "openvino").compiled(0)
 
 
 def ours_onnxruntime() -> Contender:
+    """Run our graph in ONNX Runtime."""
     import tf2onnx
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,19 +95,20 @@ def ours_onnxruntime() -> Contender:
 
 
 def keras() -> Contender:
-    """`predict`, as its users call it."""
+    """Call `predict`, as users of Keras do."""
     model = tf.keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
     return lambda images: model.predict(images.astype(np.float32), verbose=0)
 
 
 def keras_graph() -> Contender:
-    """The same network called as a graph: without what `predict` adds around it."""
+    """Call the network of Keras as a graph, without the overhead of `predict`."""
     model = tf.keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
     graph = tf.function(lambda images: model(images, training=False))
     return lambda images: graph(tf.constant(images.astype(np.float32))).numpy()
 
 
 def pytorch() -> Contender:
+    """Run ResNet-50 in PyTorch."""
     import torch
     from torch_resnet50 import resnet50
 
@@ -107,120 +116,113 @@ def pytorch() -> Contender:
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(
-                torch.from_numpy(images).permute(0, 3, 1, 2).float()
-            ).numpy()  # channels last, as they lie there
+            # The pixels stay in the order channels last.
+            return model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
 
     return run
 
 
 def sgemm() -> Contender:
-    """The machine's peak in float32: NumPy's matrix product."""
+    """Measure the peak in float32 with a matrix product of NumPy."""
     left = np.random.default_rng(SEED).normal(size=(GEMM, GEMM)).astype(np.float32)
     return lambda images: left @ left
 
 
 def bfloat16_gemm() -> Contender:
+    """Measure the peak in bfloat16 with a matrix product of TensorFlow."""
     left = tf.cast(tf.random.normal([GEMM, GEMM], seed=SEED), tf.bfloat16)
     product = tf.function(lambda: tf.linalg.matmul(left, left))
     return lambda images: product().numpy()
 
 
 def contenders() -> dict[str, Contender]:
-    """The name ends in the precision; what is not installed, or what this processor has not, is left out, saying so."""
-    makers = {"gemm fp32": sgemm, "keras predict fp32": keras, "keras graph fp32": keras_graph}
-    makers |= {
+    """Return the contenders whose packages and precision are available.
+
+    A name ends in the precision.
+    """
+    builders = {
+        "gemm fp32": sgemm,
+        "keras predict fp32": keras,
+        "keras graph fp32": keras_graph,
         "ours fp32": ours,
         "ours folded fp32": ours_folded,
         "ours openvino fp32": lambda: ours_openvino(False),
-    }
-    makers |= {
         "ours onnxruntime fp32": ours_onnxruntime,
         "pytorch fp32": pytorch,
         "ours openvino int8": ours_int8,
     }
     if cpu_has_bfloat16():
-        makers |= {"gemm bf16": bfloat16_gemm, "ours bf16": ours, "ours folded bf16": ours_folded}
-        makers |= {"ours openvino bf16": lambda: ours_openvino(True)}
+        builders |= {
+            "gemm bf16": bfloat16_gemm,
+            "ours bf16": ours,
+            "ours folded bf16": ours_folded,
+            "ours openvino bf16": lambda: ours_openvino(True),
+        }
     else:
         print("this processor has no bfloat16")
-    made = {}
-    for name, make in makers.items():
+    runs = {}
+    for name, build in builders.items():
         try:
-            made[name] = make()
+            runs[name] = build()
         except (ImportError, ValueError) as error:
-            print(f"left out: {name}: {error}")
-    return made
+            print(f"not measured: {name}: {error}")
+    return runs
 
 
-def interleaved(
-    made: dict[str, Contender], images: np.ndarray, rounds: int
-) -> dict[str, list[Seconds]]:
-    times: dict[str, list[Seconds]] = {name: [] for name in made}
-    for round_number in range(-2, rounds):  # two rounds to trace and to settle
-        for name, contender in made.items():
-            set_mixed_precision(
-                "bfloat16" if name.endswith("bf16") else "off"
-            )  # holds for calls, not only for tracing
-            contender(images[:1])  # so that a change of precision is paid outside the clock
-            _, measured = timed(lambda contender=contender: contender(images))
-            if round_number >= 0:
-                times[name].append(measured)
-    return times
+def measure(images: np.ndarray, rounds: int) -> dict[str, tuple[float, float]]:
+    """Return wall and CPU seconds of each contender for a batch uint8 [B, S, S, 3]."""
+    runs = contenders()
+
+    def prepare(name: str) -> None:
+        # The precision applies when a function is called, not only when it is traced.
+        set_mixed_precision("bfloat16" if name.endswith("bf16") else "off")
+        # A call after a change of precision is slower, and must not be timed.
+        runs[name](images[:1])
+
+    def on_batch(run: Contender) -> Callable[[], object]:
+        return lambda: run(images)
+
+    work = {name: on_batch(run) for name, run in runs.items()}
+    return interleaved(work, rounds, num_warmups=2, prepare=prepare)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json")
+    """Run the benchmark."""
+    parser = build_parser(__doc__, rounds=7)
+    batch_help = "images at once (default: %(default)s)"
+    parser.add_argument("--batch_size", type=int, default=32, help=batch_help)
     options = parser.parse_args()
-    images = np.random.default_rng(SEED).integers(
-        0, 256, (options.batch_size, SIZE, SIZE, 3), np.uint8
-    )
-
-    measured = {
-        name: medians(pairs)
-        for name, pairs in interleaved(contenders(), images, options.rounds).items()
-    }
+    shape = (options.batch_size, SIZE, SIZE, 3)
+    images = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
+    times = measure(images, options.rounds)
     peaks = {
-        name[-4:]: 2 * GEMM**3 / cpu
-        for name, (_, cpu) in measured.items()
+        name.removeprefix("gemm "): 2 * GEMM**3 / cpu
+        for name, (_, cpu) in times.items()
         if name.startswith("gemm")
     }
-    peer = measured["keras predict fp32"][1]
-    print(
-        "matrix products: "
-        + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP per CPU-second" for name, peak in peaks.items())
-    )
+    shown = [f"{name} {peak / 1e9:.0f} GFLOP per CPU-second" for name, peak in peaks.items()]
+    print(f"matrix products: {', '.join(shown)}")
+    predict_cpu = times["keras predict fp32"][1]
     rows = {}
-    for name, (wall, cpu) in measured.items():
+    for name, (wall, cpu) in times.items():
         if name.startswith("gemm"):
             continue
-        per_s, per_cpu_s = options.batch_size / wall, options.batch_size / cpu
-        share = (
-            per_cpu_s
-            * FLOP["keras" if name.startswith("keras") else "ours"]
-            / peaks.get(name[-4:], peaks["fp32"])
-        )
+        per_s = options.batch_size / wall
+        per_cpu_s = options.batch_size / cpu
+        flop = KERAS_FLOP if name.startswith("keras") else OUR_FLOP
+        share = per_cpu_s * flop / peaks.get(name[-4:], peaks["fp32"])
         rows[name] = {
             "images_per_s": per_s,
             "images_per_cpu_s": per_cpu_s,
-            "ratio": peer / cpu,
+            "ratio": predict_cpu / cpu,
             "share_of_peak": share,
         }
         print(
-            f"{name:<22} {per_s:7.1f} images/s {per_cpu_s:7.1f} per CPU-s {peer / cpu:6.2f}x of predict {share:7.0%} of peak"
+            f"{name:<22} {per_s:7.1f} images/s {per_cpu_s:7.1f} per CPU-s "
+            f"{predict_cpu / cpu:6.2f}x of predict {share:7.0%} of peak"
         )
-    write_results(
-        options.json,
-        SEED,
-        {"peaks": peaks, **rows},
-        rounds=options.rounds,
-        batch_size=options.batch_size,
-    )
+    results = {"peaks": peaks, **rows}
+    write_results(options.json, SEED, results, rounds=options.rounds, batch_size=options.batch_size)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,33 @@
-"""The challenge's last round on embeddings: search, database-side augmentation, query expansion and k-reciprocal re-ranking.
+"""Measure the re-ranking chain at the size of the challenge's final round.
 
-    python benchmarks/final_round.py [--queries=18000] [--gallery=60000] [--rounds=1] [--json=final_round.json]
-    python benchmarks/final_round.py --growth 0.125 0.25 0.5 1     # shares of these sizes, and each stage's exponent
-    python benchmarks/final_round.py --time_budget=60              # run_chain under a deadline; exit code 1 where it is late
+    python benchmarks/final_round.py [--queries=18000] [--gallery=60000] [--json=final_round.json]
+    python benchmarks/final_round.py --growth 0.125 0.25 0.5 1
+    python benchmarks/final_round.py --time_budget=60
 
-Embeddings are those of rerank.py, 512-D, in clusters that overlap. `chain` is run_chain, which starts from the plain ranking of
-`search`; `whole` is both together. The stages before it are its steps, taken one by one through the functions that it calls; the
-rankings of both must be the same. Compiling is not timed.
-A stage is held against its matrix products in float32: queries x gallery for a search, half of gallery x gallery for dba's
-neighbours, half of all x all for k-reciprocal's. These are not run as a whole: before each stage TILES_AT_ONCE tiles of them are
-multiplied, and the median of their seconds per multiplication is scaled. Added memory is the peak of the resident set above what
-it was before the stage; `kept` is what the stage's result holds of it.
+The first command measures search, database-side augmentation, query expansion and k-reciprocal
+re-ranking of 512-D embeddings, drawn as in rerank.py. `chain` is run_chain, which starts from the
+ranking of `search`; `whole` is both. The stages before it are the steps of the chain, called one by
+one; they must give the same ranking. Compiling is not timed. --growth measures these shares of the
+size and prints the exponent of each stage. --time_budget runs the chain with a deadline; the exit
+code is 1 if it ends too late.
+
+Each stage is compared with its matrix products in float32: queries x gallery for a search, half of
+gallery x gallery for the neighbours of dba, half of all x all for k-reciprocal. Only some tiles are
+multiplied, before each stage; the median time of one multiplication is then scaled. `added` is the
+peak memory that a stage adds; `kept` is the part that its result holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import statistics
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import medians, timed, write_results
-from rerank import SEED, drawn, status_bytes
+from measuring import Seconds, Work, build_parser, medians, timed, timed_with_memory, write_results
+from rerank import SEED, draw_features
 
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index.exact import search
@@ -37,62 +38,56 @@ from delf_ext.reranking.k_reciprocal import rerank_k_reciprocal
 from delf_ext.reranking.query_expansion import expanded_embeddings
 
 CHAIN = parse_chain("dba:10,aqe:5@3,k_reciprocal:20,6,0.3")
-TILE_ROWS, TILES_AT_ONCE = 2048, 12
+TILE_ROWS = 2048
+NUM_TILES = 12
+# Figures whose growth is printed.
 GROWING = ("wall_s", "cpu_s", "added_bytes")
+Figures = dict[str, dict[str, float]]
 
 
-class Stages:
-    """Seconds and bytes by stage, and between them the seconds of one multiplication in a matrix product."""
+class StageTimer:
+    """Seconds and bytes of each stage, and seconds of one multiplication in matrix products."""
 
     def __init__(self, embeddings: np.ndarray) -> None:
-        self._rows: dict[str, dict[str, float]] = {}
-        self._products: list[tuple[float, float]] = []
+        """Store the embeddings float32 [N, D] whose products are timed."""
+        self._rows: Figures = {}
+        self._products: list[Seconds] = []
         self._embeddings = embeddings
-        self._multiply()  # loads the BLAS: not counted
+        # The first product loads the BLAS and is not counted.
+        self._time_products()
 
-    def run(self, name: str, multiplications: float, work: Callable[[], Any]) -> Any:
-        self._products.append(self._multiply())
-        ctypes.CDLL("libc.so.6").malloc_trim(
-            0
-        )  # what was freed before shall not hide what is added
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
-        before = status_bytes("VmRSS")
-        result, (wall_s, cpu_s) = timed(work)
-        added = status_bytes("VmHWM") - before
-        kept = sum(
-            column.nbytes
-            for column in vars(result).values()
-            if isinstance(column, np.ndarray) and column.ndim > 1
-        )
-        row = {
+    def run(self, name: str, num_multiplications: float, work: Work) -> Any:
+        """Run a stage and store its figures; return its result."""
+        self._products.append(self._time_products())
+        result, (wall_s, cpu_s), added_bytes = timed_with_memory(work)
+        columns = [value for value in vars(result).values() if isinstance(value, np.ndarray)]
+        self._rows[name] = {
             "wall_s": wall_s,
             "cpu_s": cpu_s,
-            "added_bytes": added,
-            "kept_bytes": kept,
-            "multiplications": multiplications,
+            "added_bytes": added_bytes,
+            "kept_bytes": sum(column.nbytes for column in columns if column.ndim > 1),
+            "multiplications": num_multiplications,
         }
-        self._rows[name] = row
         return result
 
-    def rows(self) -> dict[str, dict[str, float]]:
-        """Of each stage; products_wall_s and products_cpu_s are of its matrix products."""
+    def rows(self) -> Figures:
+        """Return the figures of each stage, with the seconds of its matrix products."""
         wall_s, cpu_s = medians(self._products)
         for row in self._rows.values():
-            row |= {
-                "products_wall_s": row["multiplications"] * wall_s,
-                "products_cpu_s": row["multiplications"] * cpu_s,
-            }
+            row["products_wall_s"] = row["multiplications"] * wall_s
+            row["products_cpu_s"] = row["multiplications"] * cpu_s
         return self._rows
 
-    def _multiply(self) -> tuple[float, float]:
-        """Seconds per multiplication, wall and CPU."""
+    def _time_products(self) -> Seconds:
+        """Return the seconds of one multiplication."""
         side = min(TILE_ROWS, len(self._embeddings))
-        starts = np.linspace(0, len(self._embeddings) - side, TILES_AT_ONCE).astype(int)
-        left = self._embeddings[:side].copy()  # a product with itself would be a cheaper one
+        starts = np.linspace(0, len(self._embeddings) - side, NUM_TILES).astype(int)
+        # A copy, because the product of a matrix with itself would be cheaper.
+        left = self._embeddings[:side].copy()
         _, (wall_s, cpu_s) = timed(
             lambda: [len(left @ self._embeddings[start : start + side].T) for start in starts]
         )
-        count = TILES_AT_ONCE * side**2 * left.shape[1]
+        count = NUM_TILES * side**2 * left.shape[1]
         return wall_s / count, cpu_s / count
 
 
@@ -104,73 +99,79 @@ def expanded(
     return GlobalFeatures.trusted(ids=query.ids, embeddings=embeddings, digest=query.digest)
 
 
-def stages(
-    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int
-) -> dict[str, dict[str, float]]:
+def measure_stages(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int) -> Figures:
+    """Run the steps of the chain one by one, then the chain; return the figures of each."""
     dba, aqe, k_reciprocal = (step.settings for step in CHAIN)
-    everything = np.concatenate([query.embeddings, gallery.embeddings])
-    num_dims = everything.shape[1]
-    searched, half = len(query) * len(gallery) * num_dims, len(gallery) ** 2 * num_dims / 2
-    full = len(everything) ** 2 * num_dims
-    steps = Stages(everything)
-    plain = steps.run("search", searched, lambda: search(query, gallery, top_k))
-    near = steps.run("dba", half, lambda: augment_database(gallery, **dba))
-    found = steps.run(
-        "dba, search", searched, lambda: search(query, near, aqe["num_expand"])
-    )  # what the next step looks at
-    asked = steps.run("aqe", 0, lambda: expanded(query, near, found, aqe["alpha"]))
-    found = steps.run("aqe, search", searched, lambda: search(asked, near, top_k))
-    found = steps.run(
-        "k_reciprocal", full / 2, lambda: rerank_k_reciprocal(found, asked, near, **k_reciprocal)
+    embeddings = np.concatenate([query.embeddings, gallery.embeddings])
+    num_dims = embeddings.shape[1]
+    for_search = len(query) * len(gallery) * num_dims
+    for_dba = len(gallery) ** 2 * num_dims / 2
+    for_k_reciprocal = len(embeddings) ** 2 * num_dims / 2
+    for_chain = for_dba + 2 * for_search + for_k_reciprocal
+    timer = StageTimer(embeddings)
+    plain = timer.run("search", for_search, lambda: search(query, gallery, top_k))
+    augmented = timer.run("dba", for_dba, lambda: augment_database(gallery, **dba))
+    # Query expansion needs only the first results of this search.
+    first = timer.run(
+        "dba, search", for_search, lambda: search(query, augmented, aqe["num_expand"])
     )
-    chain = steps.run(
-        "chain", half + 2 * searched + full / 2, lambda: run_chain(CHAIN, query, gallery, plain)
+    new_query = timer.run("aqe", 0, lambda: expanded(query, augmented, first, aqe["alpha"]))
+    ranking = timer.run("aqe, search", for_search, lambda: search(new_query, augmented, top_k))
+    reranked = timer.run(
+        "k_reciprocal",
+        for_k_reciprocal,
+        lambda: rerank_k_reciprocal(ranking, new_query, augmented, **k_reciprocal),
     )
-    if not (np.array_equal(chain.rows, found.rows) and np.array_equal(chain.scores, found.scores)):
-        raise SystemExit("the chain's ranking is not that of its steps one by one.")
-    return steps.rows()
+    chained = timer.run("chain", for_chain, lambda: run_chain(CHAIN, query, gallery, plain))
+    is_equal = np.array_equal(chained.rows, reranked.rows)
+    if not (is_equal and np.array_equal(chained.scores, reranked.scores)):
+        raise SystemExit("the chain's ranking differs from that of its steps one by one.")
+    return timer.rows()
 
 
-def repeated(
-    query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Medians of the rounds, printed with their ratios."""
-    rounds = [stages(query, gallery, options.top_k) for _ in range(options.rounds)]
+def measure(query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace) -> Figures:
+    """Measure all rounds; print and return the medians."""
+    rounds = [measure_stages(query, gallery, options.top_k) for _ in range(options.rounds)]
     rows = {
         name: {
-            key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]
+            key: statistics.median(figures[name][key] for figures in rounds)
+            for key in rounds[0][name]
         }
         for name in rounds[0]
     }
-    whole = {
-        key: rows["search"][key] + rows["chain"][key]
-        for key in rows["chain"]
-        if not key.endswith("_bytes")
-    }
-    rows["whole"] = whole | {key: rows["chain"][key] for key in ("added_bytes", "kept_bytes")}
+    whole = dict(rows["chain"])
+    for key in whole:
+        if not key.endswith("_bytes"):
+            whole[key] += rows["search"][key]
+    rows["whole"] = whole
     print(
-        f"{len(query)} queries, {len(gallery)} gallery images, top {options.top_k}; seconds as wall / CPU, megabytes"
+        f"{len(query)} queries, {len(gallery)} gallery images, top {options.top_k}; "
+        "seconds as wall / CPU, megabytes"
     )
     for name, row in rows.items():
         print(
-            f"{name:<12} {row['wall_s']:8.2f} / {row['cpu_s']:8.2f} s   its products {row['products_wall_s']:8.2f} / "
-            f"{row['products_cpu_s']:8.2f} s   added {row['added_bytes'] / 1e6:7.0f}, kept {row['kept_bytes'] / 1e6:5.0f}"
+            f"{name:<12} {row['wall_s']:8.2f} / {row['cpu_s']:8.2f} s   "
+            f"its products {row['products_wall_s']:8.2f} / {row['products_cpu_s']:8.2f} s   "
+            f"added {row['added_bytes'] / 1e6:7.0f}, kept {row['kept_bytes'] / 1e6:5.0f}"
         )
-    for name, share, against in (
-        ("k_reciprocal", 0.5, "one product of all x all"),
-        ("whole", 1.0, "its products"),
-    ):
-        wall, cpu = (
-            share * rows[name][key] / rows[name][f"products_{key}"] for key in ("wall_s", "cpu_s")
-        )
-        print(f"{name} / {against}: {wall:.2f}x wall, {cpu:.2f}x CPU")
+    # The products of k-reciprocal are half of all x all.
+    print_ratio("k_reciprocal / one product of all x all", rows["k_reciprocal"], 0.5)
+    print_ratio("whole / its products", whole, 1.0)
     sys.stdout.flush()
     return rows
 
 
-def under_deadline(
+def print_ratio(title: str, row: dict[str, float], share: float) -> None:
+    """Print how many times longer a stage took than its products, times a share."""
+    wall = share * row["wall_s"] / row["products_wall_s"]
+    cpu = share * row["cpu_s"] / row["products_cpu_s"]
+    print(f"{title}: {wall:.2f}x wall, {cpu:.2f}x CPU")
+
+
+def measure_with_deadline(
     query: GlobalFeatures, gallery: GlobalFeatures, options: argparse.Namespace
 ) -> dict[str, Any]:
+    """Run the chain with a deadline; print and return seconds and share of complete queries."""
     plain = search(query, gallery, options.top_k)
     deadline = Deadline(options.time_budget)
     ranking, (wall_s, cpu_s) = timed(lambda: run_chain(CHAIN, query, gallery, plain, deadline))
@@ -187,54 +188,52 @@ def under_deadline(
     }
 
 
-def grown(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Exponents of each stage from one size (its total is the key) to the next."""
+def growth(small: str, large: str, results: dict[str, Figures]) -> Figures:
+    """Return the exponents with which each stage grows between two sizes, and print them."""
+    scale = math.log(int(large) / int(small))
     exponents = {}
-    for small, large in zip(results, list(results)[1:]):
-        scale = math.log(int(large) / int(small))
-        for name, row in results[large].items():
-            before = results[small][name]
-            told = {
-                key: math.log(row[key] / before[key]) / scale
-                for key in GROWING
-                if row[key] > 0 < before[key]
-            }
-            exponents[f"{name}, {small} to {large}"] = told
-            print(
-                f"{name}, {small} to {large}: "
-                + ", ".join(f"{key} N^{value:.2f}" for key, value in told.items())
-            )
+    for name, row in results[large].items():
+        before = results[small][name]
+        title = f"{name}, {small} to {large}"
+        exponents[title] = {
+            key: math.log(row[key] / before[key]) / scale
+            for key in GROWING
+            if row[key] > 0 and before[key] > 0
+        }
+        shown = ", ".join(f"{key} N^{value:.2f}" for key, value in exponents[title].items())
+        print(f"{title}: {shown}")
     return exponents
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--queries", type=int, default=18_000)
-    parser.add_argument("--gallery", type=int, default=60_000)
-    parser.add_argument("--top_k", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--growth", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--time_budget", type=float)
-    parser.add_argument("--json")
+    """Run the benchmark."""
+    parser = build_parser(__doc__, rounds=1)
+    add = parser.add_argument
+    add("--queries", type=int, default=18_000, help="number of queries (default: %(default)s)")
+    add("--gallery", type=int, default=60_000, help="size of the gallery (default: %(default)s)")
+    add("--top_k", type=int, default=1000, help="results per query (default: %(default)s)")
+    add("--seed", type=int, default=SEED, help="seed of the embeddings (default: %(default)s)")
+    add("--growth", type=float, nargs="+", default=[1.0], help="shares of the size to measure")
+    add("--time_budget", type=float, metavar="SECONDS", help="run the chain with a deadline")
     options = parser.parse_args()
-    stages(*drawn(40, 4000, options.seed), top_k=20)  # compiles
+    # This call compiles.
+    measure_stages(*draw_features(40, 4000, options.seed), top_k=20)
+    has_deadline = options.time_budget is not None
+    run = measure_with_deadline if has_deadline else measure
     results: dict[str, Any] = {}
     for share in options.growth:
-        numbers = int(options.queries * share), int(options.gallery * share)
-        query, gallery = drawn(*numbers, options.seed)
-        if options.time_budget is not None:
-            results[str(sum(numbers))] = under_deadline(query, gallery, options)
-        else:
-            results[str(sum(numbers))] = repeated(query, gallery, options)
-    exponents = grown(results) if options.time_budget is None else {}
+        num_queries = int(options.queries * share)
+        num_gallery = int(options.gallery * share)
+        query, gallery = draw_features(num_queries, num_gallery, options.seed)
+        results[str(num_queries + num_gallery)] = run(query, gallery, options)
+    exponents: Figures = {}
+    if not has_deadline:
+        sizes = list(results)
+        for small, large in zip(sizes, sizes[1:]):
+            exponents |= growth(small, large, results)
     write_results(options.json, options.seed, results, exponents=exponents, options=vars(options))
-    if options.time_budget is not None and any(
-        result["wall_s"] > options.time_budget for result in results.values()
-    ):
-        raise SystemExit("late.")
+    if has_deadline and any(row["wall_s"] > options.time_budget for row in results.values()):
+        raise SystemExit("the chain ended after its deadline.")
 
 
 if __name__ == "__main__":

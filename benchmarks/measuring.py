@@ -1,7 +1,10 @@
-"""What every benchmark does: the time of one call, medians, and results on disk with what made them."""
+"""Measure time and memory for the benchmarks, and write their results."""
 
 from __future__ import annotations
 
+import argparse
+import ctypes
+import gc
 import importlib.metadata
 import json
 import os
@@ -9,10 +12,13 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-Seconds = tuple[float, float]  # wall, CPU of all threads
+# Wall seconds, and CPU seconds of all threads.
+Seconds = tuple[float, float]
+Work = Callable[[], Any]
 PACKAGES = (
     "numpy",
     "numba",
@@ -21,36 +27,100 @@ PACKAGES = (
     "opencv-python-headless",
     "scikit-image",
     "faiss-cpu",
+    "openvino",
+    "onnxruntime",
+    "torch",
+    "pillow",
 )
-PACKAGES += ("openvino", "onnxruntime", "torch", "pillow")
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, Seconds]:
-    wall, cpu = time.perf_counter(), time.process_time()
+def build_parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+    """Build a parser with the flags that every benchmark has.
+
+    Args:
+        description: docstring of the benchmark.
+        rounds: default of --rounds.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    rounds_help = "measurements of each contender; medians are printed (default: %(default)s)"
+    parser.add_argument("--rounds", type=int, default=rounds, help=rounds_help)
+    parser.add_argument("--json", metavar="FILE", help="write the results to this file")
+    return parser
+
+
+def timed(work: Work) -> tuple[Any, Seconds]:
+    """Run `work` once; return its result and its seconds."""
+    wall = time.perf_counter()
+    cpu = time.process_time()
     result = work()
     return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
+def timed_with_memory(work: Work) -> tuple[Any, Seconds, int]:
+    """Run `work` once; return its result, its seconds and the bytes that it adds to the peak.
+
+    Linux only: the peak of the resident set is reset, and read from /proc.
+    """
+    gc.collect()
+    # Otherwise the work could reuse freed memory, and would seem to add nothing.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    result, seconds = timed(work)
+    return result, seconds, _status_bytes("VmHWM") - before
+
+
 def medians(times: Sequence[Seconds]) -> Seconds:
+    """Return the median of wall seconds and the median of CPU seconds."""
     wall, cpu = (statistics.median(column) for column in zip(*times))
     return wall, cpu
 
 
+def interleaved(
+    contenders: Mapping[str, Work],
+    rounds: int,
+    num_warmups: int = 1,
+    prepare: Callable[[str], None] | None = None,
+) -> dict[str, Seconds]:
+    """Run the contenders in turn, so that a change of the machine's load affects all of them.
+
+    Args:
+        contenders: name -> work.
+        rounds: measurements of each contender.
+        num_warmups: rounds that are not measured, for compiling and filling caches.
+        prepare: called with the name before each run, not timed.
+
+    Returns:
+        Name -> median seconds.
+    """
+    times: dict[str, list[Seconds]] = {name: [] for name in contenders}
+    for round_number in range(-num_warmups, rounds):
+        for name, work in contenders.items():
+            if prepare is not None:
+                prepare(name)
+            _, seconds = timed(work)
+            if round_number >= 0:
+                times[name].append(seconds)
+    return {name: medians(pairs) for name, pairs in times.items()}
+
+
 def write_results(path: str | None, seed: int, results: Any, **options: Any) -> None:
-    """JSON with commit, versions of what is installed, machine and seed; nothing without a path."""
+    """Write results as JSON, with commit, versions, machine and seed; nothing without a path."""
     if not path:
         return
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
     installed = {name: _version(name) for name in PACKAGES}
-    versions = {
-        "python": platform.python_version(),
-        **{name: version for name, version in installed.items() if version},
-    }
+    versions = {name: version for name, version in installed.items() if version}
     about = {
         "commit": commit,
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "seed": seed,
@@ -64,3 +134,9 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _status_bytes(field: str) -> int:
+    """Return VmRSS (resident memory) or VmHWM (its peak) of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
