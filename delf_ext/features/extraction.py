@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 
@@ -112,59 +112,44 @@ def extract_global(
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     if isinstance(model, Ensemble):
         return _extract_ensemble(model, images, batch_size, description, fits)
+    embedded = partial(_embedded, model, description=description, batch_size=batch_size, fits=fits)
     store: EmbeddingStore | None = getattr(model, "store", None)
-    contents = [""] * len(images)
-    items: dict[int, np.ndarray | str] = {}
-    if store is not None:
-        contents = contents_of(images.paths.tolist())
-        stored = [store.get(content) for content in contents]
-        items = {row: vector for row, vector in enumerate(stored) if vector is not None}
-        if items:
-            folder = shown_path(store.folder)
-            store.log(f"{description}: {len(items)} of {len(images)} are stored in {folder}")
-    missing = [row for row in range(len(images)) if row not in items]
-    missing_contents = [contents[row] for row in missing]
-    embedded = _embed_list(
-        model, images.take(missing), missing_contents, store, batch_size, description, fits
-    )
-    items |= dict(zip(missing, embedded, strict=True))
-    return _collect(model.digest, images, [items[row] for row in range(len(images))])
+    if store is None:
+        return _collect(model.digest, images, list(embedded(images)))
+    contents = contents_of(images.paths.tolist())
+    items: list = [store.get(content) for content in contents]
+    missing = [row for row, item in enumerate(items) if item is None]
+    if len(missing) < len(images):
+        num_stored = len(images) - len(missing)
+        folder = shown_path(store.folder)
+        store.log(f"{description}: {num_stored} of {len(images)} are stored in {folder}")
+    new_items = zip(missing, embedded(images.take(missing)), strict=True)
+    while part := dict(islice(new_items, STORED_TOGETHER)):
+        for row, item in part.items():
+            items[row] = item
+        rows = [row for row, item in part.items() if contents[row] and not isinstance(item, str)]
+        vectors = np.array([items[row] for row in rows], np.float32)
+        store.add([contents[row] for row in rows], vectors)
+    return _collect(model.digest, images, items)
 
 
-def _embed_list(
+def _embedded(
     model: EmbedsImages,
     images: ImageList,
-    contents: Sequence[str],
-    store: EmbeddingStore | None,
-    batch_size: int,
     description: str,
+    batch_size: int,
     fits: Callable[[], bool],
-) -> list[np.ndarray | str]:
-    """Return each image's embedding or the reason why it has none; store the embeddings."""
-    items: list[np.ndarray | str] = []
-    num_saved = 0
+) -> Iterator[np.ndarray | str]:
+    """Yield each image's embedding or the reason why it has none."""
+    num_images = 0
     with progress(len(images), description) as bar:
         for batch in decoded_batches(images, model.image_size, batch_size):
             if not fits():
                 break
-            items += embed_readable(model, batch, batch_size)
+            yield from embed_readable(model, batch, batch_size)
+            num_images += len(batch)
             bar.update(len(batch))
-            if len(items) - num_saved >= STORED_TOGETHER:
-                _save(store, contents[num_saved:], items[num_saved:])
-                num_saved = len(items)
-    _save(store, contents[num_saved:], items[num_saved:])
-    return items + [NO_TIME_LEFT] * (len(images) - len(items))
-
-
-def _save(
-    store: EmbeddingStore | None, contents: Sequence[str], items: Sequence[np.ndarray | str]
-) -> None:
-    """Store the embeddings among `items`; `contents` may be longer than `items`."""
-    if store is None:
-        return
-    rows = [row for row, item in enumerate(items) if contents[row] and not isinstance(item, str)]
-    vectors = np.array([items[row] for row in rows], np.float32)
-    store.add([contents[row] for row in rows], vectors)
+    yield from repeat(NO_TIME_LEFT, len(images) - num_images)
 
 
 def _collect(

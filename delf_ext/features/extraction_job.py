@@ -96,11 +96,11 @@ def _complete(
 ) -> None:
     """Embed the missing images, and write each part that is missing or out of date."""
     groups, items = _plan(contents, parts, own_parts)
-    batches_of_groups = []
-    for group in groups:
-        missing = [row for row in _rows(parts, group) if row not in items]
-        batches_of_groups.append(_pack(missing, batch_size))
-    todo = [row for batches in batches_of_groups for rows in batches for row in rows]
+    batches_of_groups = [
+        _pack([row for row in _rows(parts, group) if row not in items], batch_size)
+        for group in groups
+    ]
+    todo = list(chain.from_iterable(chain.from_iterable(batches_of_groups)))
     if len(todo) < len(contents):
         num_embedded = len(contents) - len(todo)
         folder = shown_path(parts.folder)
@@ -127,13 +127,22 @@ def _plan(
         Groups of parts that miss about as many images as a part holds, and the embeddings that
         are already known.
     """
-    earlier = _earlier(parts)
+    earlier = {
+        content: vector
+        for path in parts.earlier()
+        for content, vector in _stored(parts, path)
+        if vector is not None
+    }
     groups: list[list[int]] = []
     known: Items = {}
     num_missing = parts.part_images
     for part in own_parts:
         rows = parts.rows(part)
-        unchanged = _unchanged(_read(parts, parts.path(part)), rows, contents)
+        unchanged = {
+            row: vector
+            for row, (content, vector) in zip(rows, _stored(parts, parts.path(part)))
+            if content == contents[row] and vector is not None
+        }
         if len(unchanged) == len(rows):
             continue
         moved = {row: earlier[contents[row]] for row in rows if contents[row] in earlier}
@@ -147,29 +156,12 @@ def _plan(
     return groups, known
 
 
-def _unchanged(stored: FeaturePart | None, rows: range, contents: dict[int, str]) -> Items:
-    """Return the stored embeddings of images whose files have not changed."""
-    if stored is None:
-        return {}
-    columns = zip(rows, stored.contents, stored.per_image(), strict=True)
-    return {
-        row: vector
-        for row, content, vector in columns
-        if content == contents[row] and vector is not None
-    }
-
-
-def _earlier(parts: FeatureParts) -> dict[str, np.ndarray]:
-    """Return content -> embedding of the parts of other lists."""
-    embeddings: dict[str, np.ndarray] = {}
-    for path in parts.earlier():
-        part = _read(parts, path)
-        if part is None:
-            continue
-        for content, vector in zip(part.contents.tolist(), part.per_image(), strict=True):
-            if vector is not None:
-                embeddings[content] = vector
-    return embeddings
+def _stored(parts: FeatureParts, path: Path) -> list[tuple[str, np.ndarray | None]]:
+    """Return content and embedding of each image of a part; an empty list if it is missing."""
+    part = _read(parts, path)
+    if part is None:
+        return []
+    return list(zip(part.contents.tolist(), part.per_image(), strict=True))
 
 
 def _read(parts: FeatureParts, path: Path) -> FeaturePart | None:
