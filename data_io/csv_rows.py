@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as CSV with "\\n" at the end of each line."""
+    """Return rows as CSV; each line ends with a line feed."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
