@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numba
+
+NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def compiled(function: Callable, **options: Any) -> Any:
@@ -24,7 +26,7 @@ def compiled(function: Callable, **options: Any) -> Any:
     """
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
-        return njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # "no locator available": a read-only container without a home directory.
-        return njit(**options)(function)
+        return numba.njit(**options)(function)

@@ -10,7 +10,7 @@ whole numbers, so they may be added in any order, many at a time.
 
 Transforms, matches and models are as in `least_squares`. A cell is a square of the pixel grid;
 `cells` int [2, K] holds for each image and match the first match in the same cell. Arrays are
-copied in loops, because numba needs seconds to compile array expressions.
+copied by a loop, because numba needs seconds to compile array expressions.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class SearchSettings(NamedTuple):
         chance_to_miss: probability of missing a better transform at which the search ends.
         min_inliers: fewer inliers are no result.
         place_px: side of a cell in pixels.
+        limits: of a plausible transform.
     """
 
     model: int
@@ -68,6 +69,7 @@ class SearchSettings(NamedTuple):
     chance_to_miss: float
     min_inliers: int
     place_px: float
+    limits: Limits
 
 
 @compiled
@@ -78,7 +80,6 @@ def search_pairs(
     keys: np.ndarray,
     seed: int,
     settings: SearchSettings,
-    limits: Limits,
     first: int,
     step: int,
     transforms: np.ndarray,
@@ -93,7 +94,6 @@ def search_pairs(
         keys: uint64 [N], chooses the random numbers of a pair together with `seed`.
         seed: uint64.
         settings: see `SearchSettings`.
-        limits: of a plausible transform.
         first: first pair.
         step: number of pairs to the next one.
         transforms: float64 [N, 9] of zeros, output; stays 0 if a pair has no transform.
@@ -104,15 +104,13 @@ def search_pairs(
         high = offsets[pair + 1]
         pair_points = np.empty((4, high - low))
         for axis in range(4):
-            for k in range(high - low):
-                pair_points[axis, k] = points[axis, low + k]
+            _copy(points[axis, low:high], pair_points[axis])
         state = splitmix64(splitmix64(seed + GOLDEN) ^ keys[pair])
-        rows = np.empty(pair_points.shape[1], np.int64)
+        rows = np.empty(high - low, np.int64)
         h = np.zeros(9)
-        count = _search(pair_points, max_errors[pair], settings, limits, state, h, rows)
+        count = _search(pair_points, max_errors[pair], settings, state, h, rows)
         if count >= settings.min_inliers:
-            for i in range(9):
-                transforms[pair, i] = h[i]
+            _copy(h, transforms[pair])
             for row in rows[:count]:
                 inliers[low + row] = True
 
@@ -122,7 +120,6 @@ def _search(
     points: np.ndarray,
     max_error: float,
     settings: SearchSettings,
-    limits: Limits,
     state: int,
     best: np.ndarray,
     best_rows: np.ndarray,
@@ -132,7 +129,9 @@ def _search(
     sample_size = 2 if settings.model == SIMILARITY else 3
     if size < sample_size:
         return 0
-    coarse = _to_float32(points)
+    coarse = np.empty((4, size), np.float32)
+    for axis in range(4):
+        _copy(points[axis], coarse[axis])
     cells = np.empty((2, size), np.int64)
     for image in range(2):
         _assign_cells(points[2 * image], points[2 * image + 1], settings.place_px, cells[image])
@@ -159,7 +158,7 @@ def _search(
             linear = affine_from_three(points, i, j, k)
         else:
             linear = similarity_from_two(points, i, j)
-        if linear[4] == 0.0 or not is_plausible_linear(linear, limits):
+        if linear[4] == 0.0 or not is_plausible_linear(linear, settings.limits):
             continue
         affine = _affine_through(points, i, linear)
         quick = _quick_score(coarse, 0, chunk, affine, per_px2)
@@ -171,25 +170,20 @@ def _search(
             continue
         best_quick = quick
         _to_homogeneous(affine, h)
-        count, score = _optimise(points, cells, taken, settings.model, max_error, limits, h, rows)
+        count, score = _optimise(points, cells, taken, settings, max_error, h, rows)
         if score > best_score:
             best_score = score
             best_count = count
             hit = (count / size) ** sample_size
-            for i in range(9):
-                best[i] = h[i]
-            for i in range(count):
-                best_rows[i] = rows[i]
+            _copy(h, best)
+            _copy(rows[:count], best_rows)
     return best_count
 
 
 @compiled
-def _to_float32(points: np.ndarray) -> np.ndarray:
-    coarse = np.empty(points.shape, np.float32)
-    for axis in range(points.shape[0]):
-        for k in range(points.shape[1]):
-            coarse[axis, k] = points[axis, k]
-    return coarse
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    for i in range(len(source)):
+        target[i] = source[i]
 
 
 @compiled
@@ -219,9 +213,8 @@ def _optimise(
     points: np.ndarray,
     cells: np.ndarray,
     taken: np.ndarray,
-    model: int,
+    settings: SearchSettings,
     max_error: float,
-    limits: Limits,
     h: np.ndarray,
     rows: np.ndarray,
 ) -> tuple[int, float]:
@@ -232,12 +225,11 @@ def _optimise(
     for _ in range(MAX_ROUNDS):
         support = _find_inliers(points, cells, taken, h, margin * max_error, rows)[0]
         score = 0.0
-        if _fit_richest(model, points, rows[:support], limits, candidate):
+        if _fit_richest(points, rows[:support], settings, candidate):
             score = _find_inliers(points, cells, taken, candidate, max_error, rows)[1]
         if score > best_score:
             best_score = score
-            for i in range(9):
-                h[i] = candidate[i]
+            _copy(candidate, h)
         elif margin > 1.0:
             margin = 1.0
         else:
@@ -247,12 +239,13 @@ def _optimise(
 
 @compiled
 def _fit_richest(
-    model: int, points: np.ndarray, rows: np.ndarray, limits: Limits, h: np.ndarray
+    points: np.ndarray, rows: np.ndarray, settings: SearchSettings, h: np.ndarray
 ) -> bool:
-    """Fit the richest model up to `model` that the rows support and that is plausible."""
-    richest = min(model, len(rows) // SUPPORT - 2)
-    for level in range(richest, -1, -1):
-        if fit_least_squares(level, points, rows, h) and is_plausible_at(h, points, rows, limits):
+    """Fit the richest model up to `settings.model` that the rows support and that is plausible."""
+    richest = min(settings.model, len(rows) // SUPPORT - 2)
+    for model in range(richest, -1, -1):
+        is_fitted = fit_least_squares(model, points, rows, h)
+        if is_fitted and is_plausible_at(h, points, rows, settings.limits):
             return True
     return False
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from delf_ext.compiled import compiled
-from delf_ext.config import UsageError
+from delf_ext.config import require
 
 UNITS_PER_ONE = 1800
 MAX_LENGTH = 1.1
@@ -58,13 +58,14 @@ class MatchConfig:
         Raises:
             UsageError: if a value is out of range.
         """
-        if not 0.0 < self.max_ratio <= 1.0:
-            raise UsageError(f"max_ratio must be in (0, 1]. Received {self.max_ratio}.")
-        if not 0.0 <= self.max_distance <= 2.0:
-            raise UsageError(
-                "max_distance must be in [0, 2], the distances between unit descriptors. "
-                f"Received {self.max_distance}."
-            )
+        require(
+            0.0 < self.max_ratio <= 1.0, f"max_ratio must be in (0, 1]. Received {self.max_ratio}."
+        )
+        require(
+            0.0 <= self.max_distance <= 2.0,
+            "max_distance must be in [0, 2], the distances between unit descriptors. "
+            f"Received {self.max_distance}.",
+        )
 
 
 class _Nearest(NamedTuple):
@@ -74,13 +75,14 @@ class _Nearest(NamedTuple):
         rows: int32, row of the nearest descriptor; of equal distances the lowest row.
         squares: squared distance to it, in units, as the bits of a float32.
         second_squares: the same for the second nearest descriptor.
-        is_first: bool, whether no earlier query row is as near to that descriptor.
+        is_mutual: bool, whether that descriptor has this query row as its nearest; of equal
+            distances the lowest row.
     """
 
     rows: np.ndarray
     squares: np.ndarray
     second_squares: np.ndarray
-    is_first: np.ndarray
+    is_mutual: np.ndarray
 
 
 def match(
@@ -123,8 +125,8 @@ def match(
         gallery_side = np.concatenate([none, *(prepare(image) for image in group if len(image))])
         if buffer.size < BLOCK_ROWS * len(gallery_side):
             buffer = np.empty(BLOCK_ROWS * len(gallery_side), np.float32)
-        nearest, is_mutual = _find_nearest(query_side, gallery_side, bounds, buffer)
-        matches += [_select(config, nearest, is_mutual, image) for image in range(len(group))]
+        nearest = _find_nearest(query_side, gallery_side, bounds, buffer)
+        matches += [_select(config, nearest, image) for image in range(len(group))]
     return matches
 
 
@@ -173,7 +175,7 @@ def _groups(gallery: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 def _find_nearest(
     query: np.ndarray, gallery: np.ndarray, bounds: np.ndarray, buffer: np.ndarray
-) -> tuple[_Nearest, np.ndarray]:
+) -> _Nearest:
     """Find the nearest descriptors in several gallery images.
 
     Args:
@@ -183,7 +185,7 @@ def _find_nearest(
         buffer: float32 [BLOCK_ROWS * G] or more, scratch memory.
 
     Returns:
-        The nearest descriptors, and bool [N, M] whether they are mutual.
+        The nearest descriptors in N images of M query rows.
     """
     shape = (len(bounds) - 1, len(query))
     nearest = _Nearest(
@@ -196,10 +198,11 @@ def _find_nearest(
         squares = np.matmul(block, gallery.T, out=out)
         # Floats that are not negative have the order of their bits. Integers are compared faster.
         _scan_block(squares.view(np.int32), start, bounds, nearest, column_squares)
-    if not len(gallery):
-        return nearest, nearest.is_first
-    columns = np.minimum(nearest.rows + bounds[:-1, None], len(gallery) - 1)
-    return nearest, nearest.is_first & (nearest.squares == column_squares[columns])
+    # Later rows may be nearer. An image without descriptors has the last, which has no effect.
+    if len(gallery):
+        columns = np.minimum(nearest.rows + bounds[:-1, None], len(gallery) - 1)
+        nearest.is_mutual[:] &= nearest.squares == column_squares[columns]
+    return nearest
 
 
 @compiled
@@ -219,7 +222,8 @@ def _scan_block(
             line = squares[row, low:high]
             least = _least(line)
             place = _first_position(line, least)
-            nearest.is_first[image, first_row + row] = least < column[place]
+            # No earlier row is as near to that descriptor.
+            nearest.is_mutual[image, first_row + row] = least < column[place]
             column[place] = min(column[place], least)
             nearest.rows[image, first_row + row] = place
             nearest.squares[image, first_row + row] = least
@@ -258,9 +262,7 @@ def _lower_columns(column: np.ndarray, line: np.ndarray) -> np.int32:
     return least
 
 
-def _select(
-    config: MatchConfig, nearest: _Nearest, is_mutual: np.ndarray, image: int
-) -> np.ndarray:
+def _select(config: MatchConfig, nearest: _Nearest, image: int) -> np.ndarray:
     """Return the matches of one gallery image that pass all tests, best first, int32 [K, 2]."""
     squares = nearest.squares[image].view(np.float32).astype(np.float64)
     if config.max_ratio < 1:
@@ -274,7 +276,7 @@ def _select(
     if config.max_distance:
         passed &= squares <= (config.max_distance * UNITS_PER_ONE) ** 2
     if config.mutual:
-        passed &= is_mutual[image]
+        passed &= nearest.is_mutual[image]
     rows = np.flatnonzero(passed)
     rows = rows[np.argsort(quality[rows], kind="stable")]
     return np.stack([rows.astype(np.int32), nearest.rows[image][rows]], axis=1)

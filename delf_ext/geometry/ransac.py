@@ -18,14 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numba
 import numpy as np
 
-from delf_ext.config import UsageError
+from delf_ext.compiled import NUM_THREADS
+from delf_ext.config import require
 from delf_ext.geometry.consensus import SearchSettings, search_pairs
 from delf_ext.geometry.transforms import Plausible, index_of_model, matched_points
 
-NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 UINT64_MASK = 2**64 - 1
 
 
@@ -64,10 +63,11 @@ class RansacConfig:
         index_of_model(self.model)
         for name in ("max_error_px", "max_trials", "min_inliers", "place_px"):
             value = getattr(self, name)
-            if not value > 0:
-                raise UsageError(f"{name} must be above 0. Received {value}.")
-        if not 0.0 < self.confidence < 1.0:
-            raise UsageError(f"confidence must be in (0, 1). Received {self.confidence}.")
+            require(value > 0, f"{name} must be above 0. Received {value}.")
+        require(
+            0.0 < self.confidence < 1.0,
+            f"confidence must be in (0, 1). Received {self.confidence}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,8 @@ def estimate(
     """Find the transform of one pair of images.
 
     A transform's score is the sum of 1 - (residual / max_error_px)^2 over its inliers (MSAC; Torr
-    and Zisserman 2000). Of matches in one place of either image, only the best is an inlier.
+    and Zisserman 2000). If matches share a point in either image, only the best one can be
+    an inlier.
 
     Args:
         query_px: float [K, 2] (x, y) of the matches in the query, best match first.
@@ -145,7 +146,6 @@ def estimate_all(
         np.array([key & UINT64_MASK for key in keys], np.uint64),
         np.uint64(config.seed & UINT64_MASK),
         _search_settings(config),
-        config.plausible.for_compiled_code(),
         step=num_threads,
         transforms=transforms,
         inliers=inliers,
@@ -168,4 +168,5 @@ def _search_settings(config: RansacConfig) -> SearchSettings:
         chance_to_miss=1.0 - config.confidence,
         min_inliers=config.min_inliers,
         place_px=config.place_px,
+        limits=config.plausible.for_compiled_code(),
     )

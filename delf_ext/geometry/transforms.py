@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delf_ext.config import UsageError
+from delf_ext.config import require
 from delf_ext.geometry.least_squares import Limits
 
 # Each model includes the ones before it. The order is that of the numbers in `least_squares`.
@@ -42,8 +42,7 @@ class Plausible:
         """
         for name in ("max_scale", "max_anisotropy"):
             value = getattr(self, name)
-            if not value >= 1.0:
-                raise UsageError(f"{name} must be at least 1. Received {value}.")
+            require(value >= 1.0, f"{name} must be at least 1. Received {value}.")
 
     def for_compiled_code(self) -> Limits:
         """Return the limits in the form that the compiled functions use."""
@@ -73,8 +72,7 @@ def index_of_model(model: str) -> int:
     Raises:
         UsageError: if there is no such model.
     """
-    if model not in MODELS:
-        raise UsageError(f"model must be one of {', '.join(MODELS)}. Received {model}.")
+    require(model in MODELS, f"model must be one of {', '.join(MODELS)}. Received {model}.")
     return MODELS.index(model)
 
 

@@ -9,7 +9,7 @@ from math import lgamma, log, log10, pi
 import numpy as np
 
 from data_io.records import ImageKeypoints
-from delf_ext.config import UsageError
+from delf_ext.config import require
 from delf_ext.geometry.matching import MatchConfig, match
 from delf_ext.geometry.ransac import Estimate, RansacConfig, estimate_all
 from delf_ext.geometry.transforms import index_of_model
@@ -44,12 +44,14 @@ class VerifyConfig:
         Raises:
             UsageError: if one is out of range.
         """
-        if self.accepted_from < 1:
-            raise UsageError(f"accepted_from must be at least 1. Received {self.accepted_from}.")
-        if not 0.0 < self.max_error_fraction < 1.0:
-            raise UsageError(
-                f"max_error_fraction must be in (0, 1). Received {self.max_error_fraction}."
-            )
+        require(
+            self.accepted_from >= 1,
+            f"accepted_from must be at least 1. Received {self.accepted_from}.",
+        )
+        require(
+            0.0 < self.max_error_fraction < 1.0,
+            f"max_error_fraction must be in (0, 1). Received {self.max_error_fraction}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +134,12 @@ def _verification(
     width, height = image.size_px
     max_error_px = config.max_error_fraction * max(width, height)
     num_inliers = estimate.num_inliers
-    accepted = num_inliers >= config.accepted_from
-    if accepted:
-        query_rows, gallery_rows = matches[estimate.inliers].T
-        accepted = (
-            spread(query.keypoints_px[query_rows]) >= config.min_spread
-            and spread(image.keypoints_px[gallery_rows]) >= config.min_spread
-        )
+    query_rows, gallery_rows = matches[estimate.inliers].T
+    accepted = (
+        num_inliers >= config.accepted_from
+        and spread(query.keypoints_px[query_rows]) >= config.min_spread
+        and spread(image.keypoints_px[gallery_rows]) >= config.min_spread
+    )
     return Verification(
         matches,
         estimate.inliers,

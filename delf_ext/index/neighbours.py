@@ -15,10 +15,9 @@ from functools import partial
 
 import numpy as np
 
-from delf_ext.compiled import compiled
+from delf_ext.compiled import NUM_THREADS, compiled
 from delf_ext.index.exact import search_everything
 from delf_ext.index.shortlist import Shortlists, add, rank_exactly
-from delf_ext.index.similarities import NUM_THREADS
 
 # 16 MB of products.
 TILE_ROWS = 2048

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delf_ext.compiled import compiled
-from delf_ext.index.similarities import NUM_THREADS, pair_similarities, product_error
+from delf_ext.compiled import NUM_THREADS, compiled
+from delf_ext.index.similarities import pair_similarities, product_error
 
 # 4 MB, which are still in the cache when they are scanned.
 PRODUCTS_PER_TILE = 2**20

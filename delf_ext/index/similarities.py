@@ -13,10 +13,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numba
 import numpy as np
 
-from delf_ext.compiled import compiled
+from delf_ext.compiled import NUM_THREADS, compiled
 
 UNITS_PER_ONE = 2.0**26
 ROWS_PER_PRODUCT = 2**11
@@ -24,7 +23,6 @@ ROWS_PER_PRODUCT = 2**11
 CHUNK_ROWS = 256
 # Pairs of a left row with one chunk from which on it saves time to work by chunks.
 PAIRS_PER_CHUNK = 2
-NUM_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 # Sums of whole numbers below 2^53 are exact in any order, so they may be vectorised.
 compiled_for_whole_numbers = partial(compiled, fastmath={"reassoc", "contract"})

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
-from delf_ext.compiled import compiled
-from delf_ext.index.similarities import NUM_THREADS, pair_similarities
+from delf_ext.compiled import NUM_THREADS, compiled
+from delf_ext.index.similarities import pair_similarities
 
 DECIMALS = 9  # of what two encodings share, 0 to 1
 
