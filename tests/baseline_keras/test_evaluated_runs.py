@@ -1,4 +1,4 @@
-"""Runs of the baseline behind mandoo's front door: measured, searched with, and continued after."""
+"""Test runs of the baseline with mandoo's commands: evaluate them, then resume them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE_PX = 16
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise: four training images, two queries and four gallery images of two classes."""
+    """Draw noise: four training images, two queries and four gallery images of two classes."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for split, count in (("train", 2), ("query", 1), ("gallery", 2)):
@@ -36,17 +36,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def flags(photos: Path, tmp_path: Path) -> list[str]:
-    """Flags of a small run in `tmp_path`/run."""
+    """Return the flags of a small run in `tmp_path`/run."""
     small = [f"--image_size={SIZE_PX}", "--batch_size=2"]
     return [f"--data={photos}", f"--run_dir={tmp_path}/run", *small]
 
 
-def test_a_run_that_was_evaluated_can_be_continued(
+def test_evaluated_run_can_be_resumed(
     flags: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
 ):
-    """Figures and history once shared metrics.json: resuming ended in KeyError: 'loss'."""
+    """Earlier, figures and history shared metrics.json and resuming raised KeyError: 'loss'."""
     assert main([*flags, "--epochs=1"]) == 0
     dual_main.main(["evaluate", *flags[:2], "--noreport"])
     (figures,) = set((tmp_path / "run" / "metrics").iterdir()) - {
@@ -61,7 +61,7 @@ def test_a_run_that_was_evaluated_can_be_continued(
     assert history["epochs_done"] == len(history["loss"]) == 2
 
 
-def test_embeddings_of_earlier_weights_are_not_used_after_a_resume(
+def test_evaluation_after_a_resume_ignores_embeddings_of_earlier_weights(
     flags: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
@@ -79,7 +79,7 @@ def test_embeddings_of_earlier_weights_are_not_used_after_a_resume(
 
 @pytest.fixture
 def old_run(photos: Path, tmp_path: Path) -> Path:
-    """A run of the first format: config.json, metrics.json, checkpoint/latest."""
+    """Write a run of the first format: config.json, metrics.json, checkpoint/latest."""
     folder = tmp_path / "old"
     settings = dataclasses.asdict(Settings(SIZE_PX, 2, 1, 2))
     facts = {"seed": 0, "data": photos.name, "class_names": ["cup", "pen"]}
@@ -93,7 +93,7 @@ def old_run(photos: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_of_the_first_format_is_evaluated(
+def test_run_of_the_first_format_is_evaluated(
     photos: Path,
     old_run: Path,
     tmp_path: Path,
@@ -109,19 +109,22 @@ def test_a_run_of_the_first_format_is_evaluated(
     assert "keras_baseline old: 2 queries in a gallery of 4" in capsys.readouterr().out
 
 
-def test_a_run_of_the_first_format_is_resumed_with_one_line_of_refusal(
+def test_resuming_a_run_of_the_first_format_prints_one_line(
     photos: Path,
     old_run: Path,
     capsys: pytest.CaptureFixture,
 ):
     flags = [f"--data={photos}", f"--run_dir={old_run}", f"--image_size={SIZE_PX}"]
     assert main([*flags, "--batch_size=2", "--epochs=2", "--resume"]) == 1
-    message = "an earlier version made this run. It can be evaluated, but not resumed: train again with another --run_dir."
+    message = (
+        "an earlier version made this run. It can be evaluated, but not resumed: train again with "
+        "another --run_dir."
+    )
     assert capsys.readouterr().err == f"{old_run}: {message}\n"
     assert not (old_run / "recipe.json").exists()
 
 
-def test_the_front_door_does_not_resume_a_baseline(
+def test_mandoo_does_not_resume_a_baseline(
     flags: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,

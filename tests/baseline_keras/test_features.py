@@ -29,16 +29,14 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 
 
-def test_embeddings_are_the_normalised_logits(network: tf.keras.Sequential, images: np.ndarray):
+def test_embeddings_are_logits_of_unit_length(network: tf.keras.Sequential, images: np.ndarray):
     embedder = BaselineEmbedder(network)
     logits = build_embedding(network)(images.astype(np.float32) / 255).numpy()
     expected = logits / np.linalg.norm(logits, axis=1, keepdims=True)
-    found = embedder.embed(images)
-    assert found.dtype == np.float32 and (embedder.name, embedder.image_size) == (
-        "keras_baseline",
-        16,
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    embeddings = embedder.embed(images)
+    assert embeddings.dtype == np.float32
+    assert (embedder.name, embedder.image_size) == ("keras_baseline", 16)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -49,20 +47,20 @@ def test_embeddings_are_the_normalised_logits(network: tf.keras.Sequential, imag
         max_size=4,
     )
 )
-def test_rows_have_unit_length_whatever_they_were(rows: list[list[float]]):
-    found = unit_rows(np.array(rows, np.float32))
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+def test_unit_rows_have_unit_length(rows: list[list[float]]):
+    lengths = np.linalg.norm(unit_rows(np.array(rows, np.float32)), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
-def test_a_row_of_zeros_becomes_the_constant_row():
-    found = unit_rows(np.array([[0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0]], np.float32))
-    np.testing.assert_allclose(found, [[0.5, 0.5, 0.5, 0.5], [0.6, 0, 0.8, 0]], atol=1e-5)
+def test_unit_rows_replaces_zeros_by_a_constant_row():
+    unit = unit_rows(np.array([[0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0]], np.float32))
+    np.testing.assert_allclose(unit, [[0.5, 0.5, 0.5, 0.5], [0.6, 0, 0.8, 0]], atol=1e-5)
 
 
-def test_a_black_image_has_an_embedding(network: tf.keras.Sequential):
-    assert BaselineEmbedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8)).tolist() == [
-        [0.5] * 4,
-    ]  # biases are still zero
+def test_black_image_has_an_embedding(network: tf.keras.Sequential):
+    embeddings = BaselineEmbedder(network).embed(np.zeros((1, 16, 16, 3), np.uint8))
+    # All biases are still zero.
+    assert embeddings.tolist() == [[0.5, 0.5, 0.5, 0.5]]
 
 
 def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, images: np.ndarray):
@@ -74,13 +72,13 @@ def test_batches_of_any_size_share_one_trace(network: tf.keras.Sequential, image
     assert embedder._embed.experimental_get_tracing_count() == 1
 
 
-def test_other_images_are_refused(network: tf.keras.Sequential, images: np.ndarray):
+def test_embed_refuses_other_shapes_and_types(network: tf.keras.Sequential, images: np.ndarray):
     for wrong in (images[0], images[:, :8], images.astype(np.float32)):
         with pytest.raises(ValueError, match=r"images must be uint8 \[B, 16, 16, 3\]. Received"):
             BaselineEmbedder(network).embed(wrong)
 
 
-def test_a_diverged_network_is_an_error(images: np.ndarray):
+def test_embed_refuses_a_diverged_network(images: np.ndarray):
     network = build_network(2, 16)
     network.get_layer("logits").bias.assign([np.nan, 0.0])
     with pytest.raises(ValueError, match="not finite: its training diverged"):
@@ -89,33 +87,37 @@ def test_a_diverged_network_is_an_error(images: np.ndarray):
 
 @pytest.fixture
 def run_dir(network: tf.keras.Sequential, tmp_path: Path) -> Path:
-    """A run after its first epoch."""
+    """Write a run after its first epoch."""
     claim(tmp_path / "run", Settings(16, 4, 1, 2), 0, "data", ("a", "b", "c", "d"), resume=False)
     save_checkpoint(tmp_path / "run", tf.train.Checkpoint(network=network), 1)
     return tmp_path / "run"
 
 
-def test_an_embedder_comes_back_from_disk_with_the_same_digest(
+def test_loaded_embedder_has_the_same_digest(
     network: tf.keras.Sequential,
     images: np.ndarray,
     run_dir: Path,
 ):
-    embedder, loaded = BaselineEmbedder(network), load_embedder(run_dir)
+    embedder = BaselineEmbedder(network)
+    loaded = load_embedder(run_dir)
     assert np.array_equal(loaded.embed(images), embedder.embed(images))
     assert loaded.digest == embedder.digest and len(loaded.digest) == 12
     assert BaselineEmbedder(build_network(4, 16)).digest != embedder.digest
 
 
-def test_a_run_without_a_finished_epoch_is_named(tmp_path: Path):
+def test_run_without_a_finished_epoch_is_an_error(tmp_path: Path):
     claim(tmp_path, Settings(16, 4, 1, 2), 0, "data", ("a", "b", "c", "d"), resume=False)
-    message = f"{tmp_path}: no epoch is finished. Continue the training: python -m baseline_keras --resume"
+    message = (
+        f"{tmp_path}: no epoch is finished. Continue the training: "
+        "python -m baseline_keras --resume"
+    )
     with pytest.raises(ValueError, match=message):
         load_embedder(tmp_path)
     with pytest.raises(ValueError, match=message):
         open_run(read_run(tmp_path), Runtime(), print)
 
 
-def test_an_opened_run_loads_its_network_at_the_first_batch(
+def test_open_run_loads_the_network_at_the_first_batch(
     network: tf.keras.Sequential,
     images: np.ndarray,
     run_dir: Path,
@@ -123,17 +125,21 @@ def test_an_opened_run_loads_its_network_at_the_first_batch(
 ):
     loads: list[Path] = []
     original = features._load
-    load = lambda settings, prefix: loads.append(prefix) or original(settings, prefix)  # noqa: E731
+
+    def load(settings: Settings, prefix: Path) -> BaselineEmbedder:
+        loads.append(prefix)
+        return original(settings, prefix)
+
     monkeypatch.setattr("baseline_keras.features._load", load)
     opened = open_run(read_run(run_dir), Runtime(), print)
     assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
-    assert opened.graph is None, "it is measured in TensorFlow alone"
+    assert opened.graph is None, "the baseline must run in TensorFlow only"
     for _ in range(2):
         assert np.array_equal(opened.embed(images), BaselineEmbedder(network).embed(images))
     assert [prefix.parent for prefix in loads] == [run_dir / "checkpoint"]
 
 
-def test_the_digest_of_an_opened_run_changes_with_its_weights(
+def test_digest_of_an_opened_run_changes_with_the_weights(
     network: tf.keras.Sequential,
     run_dir: Path,
 ):

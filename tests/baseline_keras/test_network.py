@@ -7,10 +7,12 @@ import tensorflow as tf
 from baseline_keras.network import build_embedding, build_network, compile_network
 
 
-def test_the_network_at_224_px_has_the_official_size():
-    # By hand. conv 3x3: 9*3*32+32 = 896; 9*32*32+32 = 9,248; 9*32*64+64 = 18,496; 9*64*64+64 = 36,928.
-    # Sides: 224 same, 222 valid, 111 pooled, 111 same, 109 valid, 54 pooled; flat 54*54*64 = 186,624.
-    # dense 186,624*512+512 = 95,552,000; 512*1000+1000 = 513,000. Sum 96,130,568.
+def test_network_at_224_px_has_the_official_number_of_weights():
+    # Computed by hand.
+    # 3x3: 9*3*32+32 = 896; 9*32*32+32 = 9,248; 9*32*64+64 = 18,496; 9*64*64+64 = 36,928.
+    # Sides: 224 same, 222 valid, 111 pooled, 111 same, 109 valid, 54 pooled.
+    # Flat: 54*54*64 = 186,624. Dense: 186,624*512+512 = 95,552,000; 512*1000+1000 = 513,000.
+    # Sum: 96,130,568.
     network = build_network(1000, 224)
     assert network.count_params() == 96_130_568
     sides = [
@@ -24,7 +26,7 @@ def test_the_network_at_224_px_has_the_official_size():
     assert network.output_shape == (None, 1000)
 
 
-def test_the_layers_are_the_official_ones_in_order():
+def test_layers_are_the_official_ones():
     expected = [
         ("Conv2D", {"filters": 32, "kernel_size": (3, 3), "padding": "same", "activation": "relu"}),
         (
@@ -53,7 +55,7 @@ def test_the_layers_are_the_official_ones_in_order():
         assert {key: config[key] for key in settings} == settings
 
 
-def test_the_embedding_is_the_output_before_the_softmax():
+def test_embedding_is_the_output_before_the_softmax():
     network = build_network(5, 16)
     images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
     logits = build_embedding(network)(images).numpy()
@@ -62,23 +64,25 @@ def test_the_embedding_is_the_output_before_the_softmax():
     assert not np.allclose(logits.sum(axis=1), 1)
 
 
-def test_one_step_of_the_optimiser_by_hand():
+def test_optimizer_step_equals_hand_computation():
     network = build_network(2, 16)
     compile_network(network)
     optimizer = network.optimizer
     weight = tf.Variable(1.0)
-    # RMSprop, rho 0.9: accumulator 0.1*g^2, step rate*g/(sqrt(0.1)*|g| + 1e-7); rate 4.5e-4/(1 + 1e-6*step)
+    # RMSprop with rho = 0.9: the accumulator is 0.1 * g^2 after the first step, the step is
+    # rate * g / (sqrt(accumulator) + 1e-7), and the rate is 4.5e-4 / (1 + 1e-6 * step).
     for step, accumulator in ((0, 0.1), (1, 0.19)):
         before = weight.numpy()
         optimizer.apply_gradients([(tf.constant(2.0), weight)])
         expected = 4.5e-4 / (1 + 1e-6 * step) * 2 / (np.sqrt(accumulator * 4) + 1e-7)
         assert before - weight.numpy() == pytest.approx(expected, rel=1e-4)
     assert optimizer.get_config()["decay"] == 1e-6
-    optimizer.learning_rate = 4.5e-5  # what ReduceLROnPlateau does
+    # ReduceLROnPlateau sets the rate in this way.
+    optimizer.learning_rate = 4.5e-5
     assert optimizer.lr.numpy() == pytest.approx(4.5e-5)
 
 
-def test_what_cannot_be_built_is_refused():
+def test_build_network_refuses_one_class_and_tiny_images():
     with pytest.raises(ValueError, match="at least two classes. Received 1"):
         build_network(1, 64)
     with pytest.raises(ValueError, match="image_size must be at least 10. Received 9"):

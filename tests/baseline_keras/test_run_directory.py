@@ -38,7 +38,7 @@ def checkpoint_of(*values: float) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(weights=tf.Variable(values))
 
 
-def test_settings_and_facts_come_back(tmp_path: Path):
+def test_claim_writes_settings_and_facts(tmp_path: Path):
     claimed(tmp_path / "run", seed=7)
     run = read_run(tmp_path / "run")
     assert settings_of(run) == SETTINGS
@@ -48,7 +48,7 @@ def test_settings_and_facts_come_back(tmp_path: Path):
     assert stored == {"format": 2, "kind": "keras_baseline", "recipe": dataclasses.asdict(SETTINGS)}
 
 
-def test_a_run_is_not_overwritten_and_not_mixed(tmp_path: Path):
+def test_claim_refuses_another_run(tmp_path: Path):
     claimed(tmp_path, resume=True)
     message = f"{tmp_path}: already holds a run. Pass --resume to continue it"
     with pytest.raises(ValueError, match=message):
@@ -73,7 +73,9 @@ def test_a_run_is_not_overwritten_and_not_mixed(tmp_path: Path):
         ),
     ],
 )
-def test_a_damaged_recipe_is_named(tmp_path: Path, content: str | None, message: str):
+def test_damaged_recipe_is_an_error_with_its_path(
+    tmp_path: Path, content: str | None, message: str
+):
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
     (tmp_path / "checkpoint").mkdir()
@@ -93,16 +95,19 @@ def test_a_damaged_recipe_is_named(tmp_path: Path, content: str | None, message:
         ),
     ],
 )
-def test_a_run_of_another_system_is_named(tmp_path: Path, kind: str, recipe: dict, message: str):
+def test_settings_of_another_kind_of_run_is_an_error(
+    tmp_path: Path, kind: str, recipe: dict, message: str
+):
     write_run(tmp_path, kind, recipe, Facts())
     with pytest.raises(ValueError, match=f"{tmp_path}: {message}"):
         settings_of(read_run(tmp_path))
 
 
-def test_one_checkpoint_is_kept_and_found(tmp_path: Path):
+def test_only_the_newest_checkpoint_is_kept(tmp_path: Path):
     assert latest_checkpoint(tmp_path) is None
     checkpoint = checkpoint_of(1.0, 2.0)
-    (tmp_path / "checkpoint" / "epoch-7_temp").mkdir(parents=True)  # what a kill can leave
+    # A kill can leave such a folder.
+    (tmp_path / "checkpoint" / "epoch-7_temp").mkdir(parents=True)
     for epoch in (1, 2):
         checkpoint.weights.assign([epoch, epoch])
         save_checkpoint(tmp_path, checkpoint, epoch)
@@ -114,8 +119,9 @@ def test_one_checkpoint_is_kept_and_found(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("epochs_done", [1, 10])  # epoch-1 and epoch-10 begin alike
-def test_a_copied_run_is_its_own(tmp_path: Path, epochs_done: int):
+# The name epoch-1 is the start of epoch-10.
+@pytest.mark.parametrize("epochs_done", [1, 10])
+def test_copied_run_is_independent(tmp_path: Path, epochs_done: int):
     save_checkpoint(tmp_path / "a", checkpoint_of(1.0), epochs_done)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     save_checkpoint(tmp_path / "b", checkpoint_of(2.0), 11 - epochs_done)
@@ -129,7 +135,9 @@ def test_a_copied_run_is_its_own(tmp_path: Path, epochs_done: int):
     assert values == {"a": 1.0, "b": 2.0}
 
 
-def test_a_failed_write_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_write_keeps_the_checkpoint_of_the_epoch_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     checkpoint = checkpoint_of(1.0)
     save_checkpoint(tmp_path, checkpoint, 1)
 
@@ -138,7 +146,10 @@ def test_a_failed_write_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pyte
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write", full_disk)
-    message = r"epoch-2: could not be written \(No space left on device\). The checkpoint of the epoch before is kept"
+    message = (
+        r"epoch-2: could not be written \(No space left on device\)\. "
+        "The checkpoint of the epoch before is kept"
+    )
     with pytest.raises(OSError, match=message):
         save_checkpoint(tmp_path, checkpoint, 2)
     latest = latest_checkpoint(tmp_path)
@@ -146,7 +157,7 @@ def test_a_failed_write_keeps_the_epoch_before(tmp_path: Path, monkeypatch: pyte
     restore(checkpoint_of(0.0), latest[0])
 
 
-def test_another_network_and_a_damaged_file_are_refused(tmp_path: Path):
+def test_restore_refuses_another_network_and_a_damaged_file(tmp_path: Path):
     save_checkpoint(tmp_path, checkpoint_of(1.0, 2.0), 1)
     prefix = tmp_path / "checkpoint" / "epoch-1"
     with pytest.raises(ValueError, match="epoch-1: does not fit the network"):
@@ -158,12 +169,9 @@ def test_another_network_and_a_damaged_file_are_refused(tmp_path: Path):
         restore(checkpoint_of(1.0, 2.0), prefix)
 
 
-# --- runs of the first format
-
-
 @pytest.fixture
 def old_run(tmp_path: Path) -> Path:
-    """What the version with config.json wrote after two epochs."""
+    """Write a run of the first format, with config.json, after two epochs."""
     folder = tmp_path / "old"
     config = {**dataclasses.asdict(SETTINGS), "seed": 3, "data": "photos", "class_names": CLASSES}
     write_json(folder / "config.json", {**config, "system": "keras_baseline"})
@@ -173,7 +181,7 @@ def old_run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_of_the_first_format_is_read(old_run: Path):
+def test_run_of_the_first_format_is_read(old_run: Path):
     run = read_run(old_run)
     assert settings_of(run) == SETTINGS and run.is_old
     assert (run.facts.seed, run.facts.data, run.facts.class_names) == (3, "photos", CLASSES)
@@ -181,11 +189,14 @@ def test_a_run_of_the_first_format_is_read(old_run: Path):
     assert not (old_run / "recipe.json").exists()
 
 
-def test_a_run_of_the_first_format_is_not_resumed(old_run: Path):
+def test_run_of_the_first_format_is_not_resumed(old_run: Path):
     with pytest.raises(ValueError, match="already holds a run. Pass --resume"):
         claimed(old_run, seed=3)
     with pytest.raises(ValueError) as refused:
         claimed(old_run, seed=3, resume=True)
-    message = "an earlier version made this run. It can be evaluated, but not resumed: train again with another --run_dir."
+    message = (
+        "an earlier version made this run. It can be evaluated, but not resumed: train again with "
+        "another --run_dir."
+    )
     assert str(refused.value) == f"{old_run}: {message}"
     assert not (old_run / "recipe.json").exists()

@@ -25,7 +25,7 @@ COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy red and blue images of 64 px, each class 6 train, 1 query, 2 gallery; a broken file."""
+    """Draw noisy red and blue images: 6 train, 1 query, 2 gallery per class; and a broken file."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("query", 1), ("gallery", 2)):
@@ -51,7 +51,7 @@ def trained(dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_bad_files_are_left_out_with_their_reason(dataset: DataSet):
+def test_load_checked_skips_bad_files(dataset: DataSet):
     assert (len(dataset.train), len(dataset.query), len(dataset.gallery)) == (12, 2, 4)
     assert [Path(path).name for path, _ in dataset.skipped] == ["broken.jpg"]
 
@@ -60,7 +60,7 @@ def history_of(run_dir: Path) -> dict[str, Any]:
     return json.loads((run_dir / "metrics" / "training.json").read_text())
 
 
-def test_the_loss_falls_and_the_run_directory_is_complete(trained: Path):
+def test_loss_falls_and_the_run_directory_is_complete(trained: Path):
     metrics = history_of(trained)
     assert metrics["loss"][-1] < 0.5 * metrics["loss"][0] and metrics["accuracy"][-1] == 1.0
     assert metrics["learning_rate"] == pytest.approx([4.5e-4] * 4)
@@ -84,14 +84,14 @@ def test_the_loss_falls_and_the_run_directory_is_complete(trained: Path):
     ]
 
 
-def test_the_events_hold_every_epoch(trained: Path):
+def test_events_contain_each_epoch(trained: Path):
     (path,) = trained.glob("events.*")
     events = tf.compat.v1.train.summary_iterator(str(path))
     values = [(value.tag, event.step) for event in events for value in event.summary.value]
     assert [step for tag, step in values if tag == "epoch_loss"] == [0, 1, 2, 3]
 
 
-def test_the_stored_network_finds_the_class_of_a_query(trained: Path, dataset: DataSet):
+def test_stored_network_finds_the_class_of_a_query(trained: Path, dataset: DataSet):
     embedder = load_embedder(trained)
     query = extract(embedder, dataset.query, quiet=True)
     gallery = extract(embedder, dataset.gallery, quiet=True)
@@ -100,7 +100,7 @@ def test_the_stored_network_finds_the_class_of_a_query(trained: Path, dataset: D
     assert np.array_equal(np.asarray(dataset.gallery.labels)[nearest], dataset.query.labels)
 
 
-def test_the_same_seed_gives_the_same_numbers(trained: Path, dataset: DataSet, tmp_path: Path):
+def test_same_seed_gives_the_same_history(trained: Path, dataset: DataSet, tmp_path: Path):
     before = history_of(trained)
     assert train(dataset, tmp_path / "again", epochs=4, seed=3, **SMALL) == before
     other = train(dataset, tmp_path / "other", epochs=1, seed=4, **SMALL)
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_numbers(trained: Path, dataset: DataSet, t
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing of ours catches it."""
+    """Simulate kill -9: no code of the project catches this exception."""
 
 
 def killed_in(function: Callable, after_calls: int, halfway: Callable | None = None) -> Callable:
@@ -130,7 +130,7 @@ def killed_in(function: Callable, after_calls: int, halfway: Callable | None = N
     "moment",
     ["before metrics", "between metrics and checkpoint", "inside the checkpoint"],
 )
-def test_a_run_killed_at_any_moment_loses_at_most_one_epoch(
+def test_killed_run_loses_at_most_one_epoch(
     dataset: DataSet,
     tmp_path: Path,
     monkeypatch,
@@ -151,54 +151,56 @@ def test_a_run_killed_at_any_moment_loses_at_most_one_epoch(
     metrics = train(dataset, tmp_path, epochs=4, resume=True, **SMALL)
     assert metrics["epochs_done"] == 4 and len(metrics["loss"]) == 4
     assert metrics["loss"][:2] == before["loss"][:2]
-    # it went on from the weights, not from new ones
+    # With new weights the loss would be high again.
     assert metrics["loss"][3] < 0.5 * metrics["loss"][0]
     last = latest_checkpoint(tmp_path)
     assert last is not None and last[1] == 4
 
 
-def test_resume_keeps_the_optimiser_and_a_finished_run(trained: Path, dataset: DataSet):
+def test_resume_keeps_optimizer_and_finished_run(trained: Path, dataset: DataSet):
     steps = "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE"
     stored = tf.train.load_checkpoint(str(trained / "checkpoint" / "epoch-4"))
     assert stored.get_tensor(steps) == 12
     before = (trained / "metrics" / "training.json").read_bytes()
-    train(dataset, trained, epochs=4, seed=3, resume=True, **SMALL)  # nothing left to train
+    # All epochs are done.
+    train(dataset, trained, epochs=4, seed=3, resume=True, **SMALL)
     assert (trained / "metrics" / "training.json").read_bytes() == before
-    assert not (trained / "features").exists(), "embeddings are stored by who evaluates"
+    assert not (trained / "features").exists(), "training must not store embeddings"
 
 
-def test_resume_in_an_empty_directory_begins(dataset: DataSet, tmp_path: Path):
+def test_resume_in_an_empty_directory_starts_a_run(dataset: DataSet, tmp_path: Path):
     assert train(dataset, tmp_path / "new", epochs=1, resume=True, **SMALL)["epochs_done"] == 1
 
 
-def test_resume_with_other_settings_is_refused(trained: Path, dataset: DataSet):
+def test_resume_refuses_other_settings(trained: Path, dataset: DataSet):
     with pytest.raises(ValueError, match="holds a run with other settings .seed 3 became 5"):
         train(dataset, trained, epochs=4, seed=5, resume=True, **SMALL)
 
 
-def test_the_rate_falls_after_three_epochs_without_progress_also_across_a_resume():
+def test_learning_rate_falls_on_a_plateau_also_across_a_resume():
     def rates(past: list[float], coming: list[float]) -> list[float]:
         network = build_network(2, 16)
         compile_network(network)
-        network.optimizer.learning_rate = 1.0  # whatever a checkpoint brought
+        # A rate from a checkpoint must be ignored.
+        network.optimizer.learning_rate = 1.0
         plateau = ReplayedPlateau(past)
         plateau.set_model(network)
         plateau.on_train_begin()
-        found = []
+        seen = []
         for epoch, accuracy in enumerate(coming):
             plateau.on_epoch_end(epoch, {"accuracy": accuracy})
-            found.append(float(network.optimizer.lr))
-        return found
+            seen.append(float(network.optimizer.lr))
+        return seen
 
     accuracies = [0.1, 0.3, 0.3, 0.3, 0.3, 0.2, 0.3, 0.29]
-    # best at epoch 1; epochs 2, 3, 4 bring nothing: a tenth; 5, 6, 7 bring nothing: a hundredth
+    # Epoch 1 is the best. After epochs 2, 3, 4 the rate is a tenth, after 5, 6, 7 a hundredth.
     expected = [4.5e-4] * 4 + [4.5e-5] * 3 + [4.5e-6]
     assert rates([], accuracies) == pytest.approx(expected)
     for cut in (1, 3, 5, 7):
         assert rates(accuracies[:cut], accuracies[cut:]) == pytest.approx(expected[cut:])
 
 
-def test_only_classes_with_training_images_are_learnt(dataset: DataSet, tmp_path: Path):
+def test_only_classes_with_training_images_are_trained(dataset: DataSet, tmp_path: Path):
     wider = dataclasses.replace(
         dataset,
         class_names=("absent", "blue", "also absent", "red"),
@@ -208,7 +210,7 @@ def test_only_classes_with_training_images_are_learnt(dataset: DataSet, tmp_path
     assert read_run(tmp_path).facts.class_names == ("blue", "red")
 
 
-def test_data_that_cannot_be_trained_on_leave_no_run(dataset: DataSet, tmp_path: Path):
+def test_unusable_data_leave_no_run_directory(dataset: DataSet, tmp_path: Path):
     none = dataclasses.replace(dataset, train=dataset.train.take([]))
     with pytest.raises(ValueError, match="has no readable training image with a label"):
         train(none, tmp_path, epochs=1, **SMALL)
@@ -218,7 +220,7 @@ def test_data_that_cannot_be_trained_on_leave_no_run(dataset: DataSet, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_vanishes_is_named_in_one_line(dataset: DataSet, tmp_path: Path):
+def test_missing_file_is_named_in_one_line(dataset: DataSet, tmp_path: Path):
     paths = dataset.train.paths.copy()
     paths[3] = "gone.jpg"
     broken = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, paths=paths))

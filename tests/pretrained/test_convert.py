@@ -1,7 +1,4 @@
-"""Each conversion against an independent twin: Keras' own network, and torchvision's arithmetic written out in tf.nn.
-
-`slim_forward` (TF-Slim's names and layouts in plain tf.nn) is the twin for `delf_ext/models/backbones.py` too.
-"""
+"""Compare converted weights with Keras' network and with torchvision's, written in tf.nn."""
 
 from __future__ import annotations
 
@@ -27,10 +24,17 @@ NUM_CLASSES = 10
 def slim_forward(
     tensors: dict[str, np.ndarray], images: np.ndarray, layout: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """resnet_v1_50 from its TF-Slim tensors: images float32 [B, H, W, 3], means already subtracted.
+    """Run resnet_v1_50 with tensors that have TF-Slim's names. The epsilon of batch norm is 1e-5.
 
-    Returns block4 [B, h, w, 2048] and logits [B, C] (None without a top). Source: He et al. 2015; the strides and paddings of
-    the three layouts as in DESIGN, section 5; batch norm epsilon 1e-5.
+    Source: He et al. 2015. `WeightsInfo` describes the strides and paddings of the layouts.
+
+    Args:
+        tensors: TF-Slim's name -> array.
+        images: float32 [B, H, W, 3], without their means.
+        layout: as in `WeightsInfo`.
+
+    Returns:
+        block4 [B, h, w, 2048], and logits [B, C] (None if the tensors have no classifier).
     """
 
     def conv(net: tf.Tensor, scope: str, stride: int = 1) -> tf.Tensor:
@@ -52,42 +56,38 @@ def slim_forward(
     for block, units in enumerate(UNITS, start=1):
         for unit in range(1, units + 1):
             scope = f"resnet_v1_50/block{block}/unit_{unit}/bottleneck_v1"
-            strided = (
-                (unit == 1 and block > 1) if layout == "v1.5" else (unit == units and block < 4)
-            )
-            stride = 2 if strided else 1
-            shortcut = (
-                conv(net, f"{scope}/shortcut", stride) if unit == 1 else net[:, ::stride, ::stride]
-            )
+            if layout == "v1.5":
+                has_stride = unit == 1 and block > 1
+            else:
+                has_stride = unit == units and block < 4
+            stride = 2 if has_stride else 1
+            if unit == 1:
+                shortcut = conv(net, f"{scope}/shortcut", stride)
+            else:
+                shortcut = net[:, ::stride, ::stride]
             inner = tf.nn.relu(conv(net, f"{scope}/conv1"))
             inner = tf.nn.relu(conv(inner, f"{scope}/conv2", stride))
             net = tf.nn.relu(shortcut + conv(inner, f"{scope}/conv3"))
     if "resnet_v1_50/logits/weights" not in tensors:
         return net.numpy(), None
     pooled = tf.reduce_mean(net, [1, 2])
-    logits = (
-        pooled @ tensors["resnet_v1_50/logits/weights"][0, 0]
-        + tensors["resnet_v1_50/logits/biases"]
-    )
+    weights = tensors["resnet_v1_50/logits/weights"][0, 0]
+    logits = pooled @ weights + tensors["resnet_v1_50/logits/biases"]
     return net.numpy(), logits.numpy()
 
 
 def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    """torchvision's resnet50 from its own names: images RGB 0..255 [B, H, W, 3] -> logits [B, C]."""
-    mean, std = (
-        np.array([0.485, 0.456, 0.406], np.float32),
-        np.array([0.229, 0.224, 0.225], np.float32),
-    )
+    """Run torchvision's resnet50: images [B, H, W, 3], RGB in 0..255 -> logits [B, C]."""
+    mean = np.array([0.485, 0.456, 0.406], np.float32)
+    std = np.array([0.229, 0.224, 0.225], np.float32)
 
     def conv(net: tf.Tensor, name: str, norm: str, stride: int = 1) -> tf.Tensor:
         kernel = np.transpose(state[f"{name}.weight"], (2, 3, 1, 0))
         margin = kernel.shape[0] // 2
-        net = tf.nn.conv2d(
-            tf.pad(net, [[0, 0], [margin] * 2, [margin] * 2, [0, 0]]), kernel, stride, "VALID"
-        )
-        scaled = (net - state[f"{norm}.running_mean"]) / np.sqrt(
-            state[f"{norm}.running_var"] + 1e-5
-        )
+        net = tf.pad(net, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+        net = tf.nn.conv2d(net, kernel, stride, "VALID")
+        deviation = np.sqrt(state[f"{norm}.running_var"] + 1e-5)
+        scaled = (net - state[f"{norm}.running_mean"]) / deviation
         return scaled * state[f"{norm}.weight"] + state[f"{norm}.bias"]
 
     net = tf.constant((images / 255 - mean) / std, tf.float32)
@@ -95,12 +95,11 @@ def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.
     net = tf.nn.max_pool2d(tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
     for layer, units in enumerate(UNITS, start=1):
         for unit in range(units):
-            name, stride = f"layer{layer}.{unit}", 2 if unit == 0 and layer > 1 else 1
-            shortcut = (
-                conv(net, f"{name}.downsample.0", f"{name}.downsample.1", stride)
-                if unit == 0
-                else net
-            )
+            name = f"layer{layer}.{unit}"
+            stride = 2 if unit == 0 and layer > 1 else 1
+            shortcut = net
+            if unit == 0:
+                shortcut = conv(net, f"{name}.downsample.0", f"{name}.downsample.1", stride)
             inner = tf.nn.relu(conv(net, f"{name}.conv1", f"{name}.bn1"))
             inner = tf.nn.relu(conv(inner, f"{name}.conv2", f"{name}.bn2", stride))
             net = tf.nn.relu(conv(inner, f"{name}.conv3", f"{name}.bn3") + shortcut)
@@ -108,7 +107,7 @@ def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.
 
 
 def random_state_dict(seed: int = 0) -> dict[str, np.ndarray]:
-    """A torchvision-named ResNet-50 state dict with random weights, biases and statistics."""
+    """Return a state dict of torchvision's ResNet-50 with random weights and statistics."""
     rng = np.random.default_rng(seed)
     state: dict[str, np.ndarray] = {}
 
@@ -144,8 +143,8 @@ def read_checkpoint(prefix: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +159,8 @@ def keras_model() -> tf.keras.Model:
     )
     rng = np.random.default_rng(0)
     for variable in model.weights:
-        shape, name = tuple(variable.shape), variable.name
+        shape = tuple(variable.shape)
+        name = variable.name
         if "kernel" in name:
             value = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
         elif "gamma" in name or "variance" in name:
@@ -168,7 +168,7 @@ def keras_model() -> tf.keras.Model:
         else:
             value = rng.normal(0, 0.2, shape)
         variable.assign(value)
-    # A dead channel: there the difference of the two epsilons shows.
+    # The difference of the two epsilons matters only in channels with almost no variance.
     variance = model.get_layer("conv2_block1_1_bn").moving_variance
     variance.assign(np.where(np.arange(64) < 32, 1e-7, variance))
     return model
@@ -181,31 +181,26 @@ def keras_h5(keras_model: tf.keras.Model, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def test_keras_weights_compute_what_keras_computes(
+def test_converted_keras_weights_give_the_outputs_of_keras(
     keras_model, keras_h5: Path, images: np.ndarray, tmp_path: Path
 ):
     out = tmp_path / "new" / "from_keras.ckpt"
     info = convert(keras_h5, out)
     assert (info.layout, info.subtract) == ("keras", (123.68, 116.779, 103.939))
     prepared = tf.keras.applications.resnet50.preprocess_input(images.copy())
-    trunk = tf.keras.Model(
-        keras_model.input, [keras_model.get_layer("conv5_block3_out").output, keras_model.output]
-    )
-    expected_block4, expected_logits = (
-        tensor.numpy() for tensor in trunk(prepared, training=False)
-    )
+    block4_output = keras_model.get_layer("conv5_block3_out").output
+    trunk = tf.keras.Model(keras_model.input, [block4_output, keras_model.output])
+    outputs = trunk(prepared, training=False)
+    expected_block4, expected_logits = (tensor.numpy() for tensor in outputs)
     tensors = read_checkpoint(out)
-    block4, logits = slim_forward(tensors, images - np.float32(info.subtract), info.layout)
+    centred = images - np.float32(info.subtract)
+    block4, logits = slim_forward(tensors, centred, info.layout)
     assert relative_difference(block4, expected_block4) < 1e-4
     assert logits is not None and relative_difference(logits, expected_logits) < 1e-4
-    # The other layouts load as well, and compute something else: that is why a file has to say which it is.
+    # With a wrong layout the weights load without an error, but the outputs are wrong.
     for other in ("slim", "v1.5"):
-        assert (
-            relative_difference(
-                slim_forward(tensors, images - np.float32(info.subtract), other)[0], expected_block4
-            )
-            > 0.1
-        )
+        wrong_block4, _ = slim_forward(tensors, centred, other)
+        assert relative_difference(wrong_block4, expected_block4) > 0.1
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "from_keras.ckpt.data-00000-of-00001",
         "from_keras.ckpt.index",
@@ -213,18 +208,17 @@ def test_keras_weights_compute_what_keras_computes(
     ]
 
 
-def test_the_side_file_describes_the_checkpoint(keras_h5: Path, tmp_path: Path):
+def test_side_file_describes_the_checkpoint(keras_h5: Path, tmp_path: Path):
     out = tmp_path / "mine.ckpt"
     info = convert(keras_h5, out)
     assert describe(out) == info
     assert all(line.endswith("(as expected)") for line in verify(out, info))
     assert info.source.startswith("converted from resnet50.h5 (keras), sha256 ")
-    assert set(json.loads((tmp_path / "mine.ckpt.json").read_text())) == set(
-        info.__dataclass_fields__
-    )
+    stored = json.loads((tmp_path / "mine.ckpt.json").read_text())
+    assert set(stored) == set(info.__dataclass_fields__)
 
 
-def test_keras_weights_without_top_and_whole_models_are_read(
+def test_keras_weights_without_classifier_and_saved_models_are_read(
     keras_model, keras_h5: Path, tmp_path: Path
 ):
     whole = tmp_path / "whole.h5"
@@ -236,31 +230,29 @@ def test_keras_weights_without_top_and_whole_models_are_read(
     assert len(tensors) == 265 and not any("logits" in name for name in tensors)
 
 
-def test_the_epsilons_and_biases_are_absorbed_exactly():
-    shapes = {scope: kernel_shape(scope) for scope in conv_scopes()}
+def test_batch_norm_absorbs_epsilon_and_biases_exactly():
     source: dict[str, np.ndarray] = {}
-    for scope, shape in shapes.items():
+    for scope in conv_scopes():
         conv, norm = keras_layers(scope)
-        source |= {
-            f"{conv}/kernel": np.zeros(shape, np.float32),
-            f"{conv}/bias": np.full(shape[3:], 0.25, np.float32),
-        }
-        source |= {f"{norm}/{part}": np.ones(shape[3:], np.float32) for part in ("gamma", "beta")}
-        source |= {
-            f"{norm}/moving_mean": np.full(shape[3:], 1.0),
-            f"{norm}/moving_variance": np.zeros(shape[3:], np.float32),
-        }
-    source["conv1_conv/kernel"][:, :, 0] = 1.0  # Keras reads BGR: blue
+        shape = kernel_shape(scope)
+        channels = shape[3:]
+        source[f"{conv}/kernel"] = np.zeros(shape, np.float32)
+        source[f"{conv}/bias"] = np.full(channels, 0.25, np.float32)
+        source[f"{norm}/gamma"] = np.ones(channels, np.float32)
+        source[f"{norm}/beta"] = np.ones(channels, np.float32)
+        source[f"{norm}/moving_mean"] = np.full(channels, 1.0)
+        source[f"{norm}/moving_variance"] = np.zeros(channels, np.float32)
+    # Keras reads BGR, so this is blue.
+    source["conv1_conv/kernel"][:, :, 0] = 1.0
     tensors = from_keras(source)
     assert tensors["resnet_v1_50/conv1/BatchNorm/moving_mean"][0] == np.float32(0.75)
     assert tensors["resnet_v1_50/conv1/BatchNorm/moving_variance"][0] == np.float32(1e-8)
-    assert np.all(tensors["resnet_v1_50/conv1/weights"][:, :, 2] == 1) and np.all(
-        tensors["resnet_v1_50/conv1/weights"][:, :, :2] == 0
-    )
+    kernel = tensors["resnet_v1_50/conv1/weights"]
+    assert np.all(kernel[:, :, 2] == 1) and np.all(kernel[:, :, :2] == 0)
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_torchvision_weights_compute_what_torchvision_computes(
+def test_converted_torchvision_weights_give_the_outputs_of_torchvision(
     images: np.ndarray, tmp_path: Path, ending: str
 ):
     state = random_state_dict()
@@ -268,21 +260,17 @@ def test_torchvision_weights_compute_what_torchvision_computes(
     if ending == "npz":
         np.savez(source, **state)
     else:
-        pytest.importorskip("safetensors.numpy", reason="safetensors is optional").save_file(
-            state, source
-        )
+        reason = "safetensors is optional"
+        pytest.importorskip("safetensors.numpy", reason=reason).save_file(state, source)
     info = convert(source, tmp_path / "out.ckpt")
     assert (info.layout, info.subtract) == ("v1.5", (123.675, 116.28, 103.53))
-    _, logits = slim_forward(
-        read_checkpoint(tmp_path / "out.ckpt"), images - np.float32(info.subtract), info.layout
-    )
-    assert (
-        logits is not None
-        and relative_difference(logits, torchvision_forward(state, images)) < 1e-4
-    )
+    tensors = read_checkpoint(tmp_path / "out.ckpt")
+    _, logits = slim_forward(tensors, images - np.float32(info.subtract), info.layout)
+    assert logits is not None
+    assert relative_difference(logits, torchvision_forward(state, images)) < 1e-4
 
 
-def test_both_origins_give_the_same_names_and_shapes(keras_h5: Path):
+def test_keras_and_torchvision_give_the_same_names_and_shapes(keras_h5: Path):
     def shapes(tensors: dict) -> dict:
         return {name: (array.shape, array.dtype) for name, array in tensors.items()}
 
@@ -311,14 +299,14 @@ def without(state: dict, name: str) -> dict:
         ),
         (lambda s: {}, "Missing: bn1.bias, bn1.running_mean"),
     ],
-    ids=["missing", "half a top", "resnet101", "resnext", "empty"],
+    ids=["missing", "half a classifier", "resnet101", "resnext", "empty"],
 )
-def test_another_network_is_refused_with_the_tensors_named(change, message: str):
+def test_another_network_is_an_error_that_names_the_tensors(change, message: str):
     with pytest.raises(ValueError, match=message):
         from_torchvision(change(random_state_dict()))
 
 
-def test_a_damaged_source_is_named_and_leaves_nothing(
+def test_damaged_source_is_an_error_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     np.savez(tmp_path / "pickled.npz", a=np.array([{}], dtype=object))
@@ -332,18 +320,18 @@ def test_a_damaged_source_is_named_and_leaves_nothing(
         "cut.h5": "not readable as HDF5",
         "cut.npz": "not readable as .npz (File is not a zip file)",
         "cut.safetensors": "safetensors",
-        "resnet50.pth": "A .pth file is a pickle and is not read: save its state dict with numpy.savez",
+        "resnet50.pth": "A .pth file is a pickle and is not read: save its state dict with "
+        "numpy.savez",
         "absent.h5": "No such file",
     }.items():
         assert main([str(tmp_path / name), f"--out={tmp_path}/out.ckpt"]) == 1
         error = capsys.readouterr().err
-        assert (
-            error.startswith(f"{tmp_path / name}: ") and reason in error and error.count("\n") == 1
-        )
+        assert error.startswith(f"{tmp_path / name}: ") and error.count("\n") == 1
+        assert reason in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_without_safetensors_the_error_names_the_remedy(
+def test_missing_safetensors_is_an_error_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "safetensors", None)
@@ -352,37 +340,31 @@ def test_without_safetensors_the_error_names_the_remedy(
         convert(tmp_path / "a.safetensors", tmp_path / "out.ckpt")
 
 
-def test_an_hdf5_file_of_something_else_is_refused(tmp_path: Path):
+def test_other_hdf5_file_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["res2a_branch2a/kernel:0"] = np.zeros(3)
-    with pytest.raises(
-        ValueError,
-        match=r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*Unexpected: res2a_branch2a/kernel\.",
-    ):
+    message = (
+        r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*"
+        r"Unexpected: res2a_branch2a/kernel\."
+    )
+    with pytest.raises(ValueError, match=message):
         convert(tmp_path / "other.h5", tmp_path / "out.ckpt")
 
 
-def test_the_command_converts_and_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_command_converts_and_prints_the_description(tmp_path: Path, capsys: pytest.CaptureFixture):
     np.savez(tmp_path / "weights.npz", **random_state_dict())
-    for _ in range(2):  # a second run replaces the first
-        assert (
-            main(
-                [str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=torchvision"]
-            )
-            == 0
-        )
-    assert (
-        "out.ckpt: layout v1.5, input RGB 0..255 minus (123.675, 116.28, 103.53)"
-        in capsys.readouterr().out
-    )
+    flags = [str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt"]
+    # The second run replaces the files of the first.
+    for _ in range(2):
+        assert main([*flags, "--from=torchvision"]) == 0
+    description = "out.ckpt: layout v1.5, input RGB 0..255 minus (123.675, 116.28, 103.53)"
+    assert description in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
-        main([str(tmp_path / "weights.npz"), f"--out={tmp_path}/out.ckpt", "--from=caffe"])
+        main([*flags, "--from=caffe"])
     assert caught.value.code == 2
 
 
-def test_a_failed_write_keeps_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_checkpoint(tmp_path / "a.ckpt", {"x": np.ones(3, np.float32)})
 
     def full_disk(**_: object) -> None:
@@ -399,14 +381,10 @@ def test_a_failed_write_keeps_the_earlier_checkpoint(
 
 
 @pytest.mark.shared
-def test_the_names_are_those_of_a_real_checkpoint(shared: Path):
-    stored = tf.train.load_checkpoint(
-        str(shared / "pretrained" / "resnet_v1_50_pqf.ckpt")
-    ).get_variable_to_shape_map()
-    made = {
-        name: list(array.shape) for name, array in from_torchvision(random_state_dict()).items()
-    }
-    stored["resnet_v1_50/logits/weights"][-1] = stored["resnet_v1_50/logits/biases"][-1] = (
-        NUM_CLASSES
-    )
-    assert made == stored
+def test_names_and_shapes_equal_those_of_a_real_checkpoint(shared: Path):
+    path = shared / "pretrained" / "resnet_v1_50_pqf.ckpt"
+    stored = tf.train.load_checkpoint(str(path)).get_variable_to_shape_map()
+    stored["resnet_v1_50/logits/weights"][-1] = NUM_CLASSES
+    stored["resnet_v1_50/logits/biases"][-1] = NUM_CLASSES
+    tensors = from_torchvision(random_state_dict())
+    assert {name: list(array.shape) for name, array in tensors.items()} == stored

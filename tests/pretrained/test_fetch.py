@@ -1,4 +1,4 @@
-"""Against a local HTTP server in a thread, which can break off, ignore ranges and change the file."""
+"""Test downloads from a local HTTP server that can break off, ignore ranges or change the file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from pretrained import manifest
 from pretrained.fetch import DownloadFailed, download, extract_member, fetch, main, table
 from pretrained.manifest import Download, ManifestEntry, WeightsInfo, load_manifest
 
-WEIGHTS = np.random.default_rng(0).bytes(
-    300_000
-)  # does not compress: the archive stays long enough to break off
+# Random bytes do not compress, so the archive is long enough to break off.
+WEIGHTS = np.random.default_rng(0).bytes(300_000)
 
 
 def tar_of(**members: bytes) -> bytes:
@@ -40,7 +39,17 @@ ARCHIVE = tar_of(**{"resnet_v1_50.ckpt": WEIGHTS})
 
 @dataclass
 class Server:
-    """What the server does next, and what it was asked."""
+    """State of the server.
+
+    Attributes:
+        url: of the file.
+        content: of the file.
+        etag: header of the answers; None for none.
+        ranges: whether it supports ranges.
+        break_after: bytes after which it breaks off; None for never.
+        status: HTTP error to answer; None for no error.
+        asked: Range headers of the requests so far.
+    """
 
     url: str = ""
     content: bytes = ARCHIVE
@@ -106,7 +115,7 @@ def entry_of(
     )
 
 
-def test_a_whole_download_leaves_only_the_checkpoint(
+def test_complete_download_leaves_only_the_checkpoint(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     out = fetch(entry_of(server.url, hashlib.sha256(ARCHIVE).hexdigest()), tmp_path / "new")
@@ -118,11 +127,12 @@ def test_a_whole_download_leaves_only_the_checkpoint(
     assert server.asked == [None] and "already exists" in capsys.readouterr().out
 
 
-def test_a_broken_download_continues_where_it_stopped(server: Server, tmp_path: Path):
+def test_interrupted_download_continues_where_it_stopped(server: Server, tmp_path: Path):
     server.break_after = 100_000
     with pytest.raises(
         DownloadFailed,
-        match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue it. To do it by hand",
+        match=rf"broke after 100000 of {len(ARCHIVE)} bytes.*Run again to continue it\. "
+        "To do it by hand",
     ):
         fetch(entry_of(server.url), tmp_path)
     assert (tmp_path / "weights.tar.gz.part").stat().st_size == 100_000
@@ -132,8 +142,9 @@ def test_a_broken_download_continues_where_it_stopped(server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize("change", ["no_ranges", "other_file", "no_mark"])
-def test_what_cannot_be_continued_begins_anew(server: Server, tmp_path: Path, change: str):
-    server.etag = None if change == "no_mark" else server.etag
+def test_download_starts_again_if_it_cannot_continue(server: Server, tmp_path: Path, change: str):
+    if change == "no_mark":
+        server.etag = None
     server.break_after = 100_000
     part = tmp_path / "weights.tar.gz.part"
     with pytest.raises(OSError, match="broke after"):
@@ -142,13 +153,14 @@ def test_what_cannot_be_continued_begins_anew(server: Server, tmp_path: Path, ch
     if change == "no_ranges":
         server.ranges = False
     if change == "other_file":
-        server.content, server.etag = ARCHIVE[::-1], '"second"'
+        server.content = ARCHIVE[::-1]
+        server.etag = '"second"'
     download(server.url, part)
     assert part.read_bytes() == server.content
     assert server.asked == [None, None if change == "no_mark" else "bytes=100000-"]
 
 
-def test_a_part_as_long_as_the_file_begins_anew(server: Server, tmp_path: Path):
+def test_download_starts_again_if_the_part_is_not_shorter(server: Server, tmp_path: Path):
     part = tmp_path / "weights.tar.gz.part"
     part.write_bytes(bytes(len(ARCHIVE)))
     Path(f"{part}.json").write_text(json.dumps({"mark": server.etag}))
@@ -156,15 +168,16 @@ def test_a_part_as_long_as_the_file_begins_anew(server: Server, tmp_path: Path):
     assert part.read_bytes() == ARCHIVE and server.asked[-1] is None
 
 
-def test_a_weak_etag_is_no_ground_to_continue(server: Server, tmp_path: Path):
-    server.etag, server.break_after = 'W/"first"', 100_000
+def test_download_does_not_continue_with_a_weak_etag(server: Server, tmp_path: Path):
+    server.etag = 'W/"first"'
+    server.break_after = 100_000
     for _ in range(2):
         with pytest.raises(OSError, match="broke after"):
             download(server.url, tmp_path / "a.part")
     assert server.asked == [None, None]
 
 
-def test_a_wrong_checksum_is_refused_and_removed(server: Server, tmp_path: Path):
+def test_archive_with_a_wrong_checksum_is_deleted(server: Server, tmp_path: Path):
     with pytest.raises(ValueError, match="damaged or another one: download it again"):
         fetch(entry_of(server.url, "0" * 64), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -179,7 +192,8 @@ def special_tar(item: tarfile.TarInfo) -> bytes:
 
 def link(name: str, target: str) -> tarfile.TarInfo:
     item = tarfile.TarInfo(name)
-    item.type, item.linkname = tarfile.SYMTYPE, target
+    item.type = tarfile.SYMTYPE
+    item.linkname = target
     return item
 
 
@@ -193,7 +207,7 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     ],
     ids=["parent", "absolute", "folder", "symlink"],
 )
-def test_an_evil_member_writes_nothing(tmp_path: Path, archive: bytes):
+def test_malicious_member_writes_nothing(tmp_path: Path, archive: bytes):
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "a.tar").write_bytes(archive)
@@ -202,7 +216,7 @@ def test_an_evil_member_writes_nothing(tmp_path: Path, archive: bytes):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "inside"]
 
 
-def test_only_the_wanted_member_leaves_the_archive(tmp_path: Path):
+def test_extract_member_writes_only_the_wanted_file(tmp_path: Path):
     (tmp_path / "a.tar").write_bytes(
         tar_of(**{"../evil": b"evil", "./resnet_v1_50.ckpt": b"good", "README": b""})
     )
@@ -214,14 +228,14 @@ def test_only_the_wanted_member_leaves_the_archive(tmp_path: Path):
 @pytest.mark.parametrize(
     "archive", [b"", b"<html>not found</html>", ARCHIVE[:200_000]], ids=["empty", "page", "cut"]
 )
-def test_a_damaged_archive_is_named(tmp_path: Path, archive: bytes):
+def test_damaged_archive_is_an_error_with_its_path(tmp_path: Path, archive: bytes):
     (tmp_path / "a.tar").write_bytes(archive)
     with pytest.raises(ValueError, match=r"a\.tar: could not be unpacked"):
         extract_member(tmp_path / "a.tar", "resnet_v1_50.ckpt", tmp_path / "out.ckpt")
     assert not (tmp_path / "out.ckpt").exists()
 
 
-def test_an_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fetch_module, "MAX_MEMBER_BYTES", 1000)
     (tmp_path / "a.tar").write_bytes(ARCHIVE)
     with pytest.raises(ValueError, match="would have 300000 bytes; the limit is 1000"):
@@ -230,7 +244,7 @@ def test_an_archive_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def own_manifest(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The command's manifest, with the published address replaced by the local server's."""
+    """Replace the published URL in the command's manifest by that of the local server."""
     published = load_manifest()["resnet_v1_50"].download
     assert published is not None
     path = tmp_path / "manifest.json"
@@ -239,14 +253,14 @@ def own_manifest(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return server.url
 
 
-def test_the_command_gets_a_file(own_manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_command_downloads_a_file(own_manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["resnet_v1_50", f"--out={tmp_path}/w"]) == 0
     assert (tmp_path / "w" / "resnet_v1_50.ckpt").read_bytes() == WEIGHTS
     assert capsys.readouterr().out.endswith(f"{tmp_path}/w/resnet_v1_50.ckpt\n")
 
 
 @pytest.mark.parametrize("failure", ["refused", "missing"])
-def test_without_a_network_one_line_says_what_to_do(
+def test_failed_download_prints_one_line_with_the_remedy(
     own_manifest: str, server: Server, tmp_path: Path, capsys, failure: str
 ):
     if failure == "missing":
@@ -264,36 +278,40 @@ def test_without_a_network_one_line_says_what_to_do(
     assert error.endswith(f"copy it to {tmp_path}/w/resnet_v1_50.ckpt.\n")
 
 
-def test_weights_that_are_not_published_say_where_they_come_from(
+def test_unpublished_weights_are_an_error_with_their_source(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     assert main(["resnet_v1_50_pqf", f"--out={tmp_path}"]) == 1
     assert (
-        "resnet_v1_50_pqf is not published for download. Source: resnet50_large.pth"
+        "error: resnet_v1_50_pqf is not published for download. Source: resnet50_large.pth"
         in capsys.readouterr().err
     )
 
 
-def test_usage_errors_exit_2_and_name_the_choices(capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: pass the name of the weights, such as resnet_v1_50. --list lists them."),
+        (
+            ["resnet_v1_51"],
+            "error: unknown weights 'resnet_v1_51'. Can be downloaded: resnet_v1_50. --list",
+        ),
+    ],
+)
+def test_missing_or_unknown_name_exits_2_and_names_what_can_be_downloaded(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+):
     with pytest.raises(SystemExit) as caught:
-        main(["resnet_v1_51"])
+        main(arguments)
     assert caught.value.code == 2
-    assert (
-        "name must be one of resnet_v1_50, resnet_v1_50_pqf. Received resnet_v1_51."
-        in capsys.readouterr().err
-    )
+    assert message in capsys.readouterr().err
 
 
-def test_the_list_is_a_table(capsys: pytest.CaptureFixture):
+def test_list_prints_a_table(capsys: pytest.CaptureFixture):
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == table(load_manifest()).splitlines()
     assert lines[0].split() == ["name", "file", "layout", "download", "checksum", "licence"]
     assert lines[1].split()[:5] == ["resnet_v1_50", "resnet_v1_50.ckpt", "slim", "yes", "unknown"]
-    assert lines[2].split()[:5] == [
-        "resnet_v1_50_pqf",
-        "resnet_v1_50_pqf.ckpt",
-        "v1.5",
-        "no",
-        "known",
-    ]
+    cells = ["resnet_v1_50_pqf", "resnet_v1_50_pqf.ckpt", "v1.5", "no", "known"]
+    assert lines[2].split()[:5] == cells
