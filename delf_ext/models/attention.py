@@ -11,10 +11,9 @@ class Attention(tf.keras.layers.Layer):
     Source: Noh et al. 2017, arXiv:1612.06321, section 4.2.
     """
 
-    def __init__(self, hidden: int = 512) -> None:
-        """Build the layers; `hidden` is the number of channels of the first convolution."""
+    def __init__(self) -> None:
         super().__init__(name="attention")
-        self.hidden = tf.keras.layers.Conv2D(hidden, 1, use_bias=False, name="conv1")
+        self.hidden = tf.keras.layers.Conv2D(512, 1, use_bias=False, name="conv1")
         self.norm = tf.keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-5, name="norm")
         self.score = tf.keras.layers.Conv2D(1, 1, name="conv2")
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from data_io.checkpoint_folder import readable_prefix
+from data_io.checkpoint_folder import readable_prefix, require_checkpoint
 
 # Names of a kind that a report shows.
 NUM_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class LoadReport:
+class LoadReport(NamedTuple):
     """Names of the variables of a network and of a checkpoint.
 
     Attributes:
@@ -63,26 +62,6 @@ def read_reason(error: Exception) -> str:
     return first.split(": perhaps")[0][:200].rstrip(".")
 
 
-def _require_file(path: Path) -> None:
-    if path.is_file() and ".data-" in path.name:
-        prefix = path.name.partition(".data-")[0]
-        raise ValueError(f"{path}: is a part of a checkpoint; pass {prefix} without the ending.")
-    if path.is_file() or Path(f"{path}.index").is_file():
-        return
-    folder = path if path.is_dir() else path.parent
-    near = sorted(
-        {
-            file.name.removesuffix(".index")
-            for pattern in ("*.index", "*.ckpt")
-            for file in folder.glob(pattern)
-        }
-    )
-    hint = "`python -m pretrained.fetch --list` lists the weights that can be downloaded."
-    if near:
-        hint = f"In that folder: {', '.join(near[:4])}."
-    raise ValueError(f"{path}: no such checkpoint. {hint}")
-
-
 def open_checkpoint(path: str | Path) -> tf.train.CheckpointReader:
     """Open a V1 (one file) or V2 (`.index`, `.data-*`) checkpoint.
 
@@ -96,7 +75,7 @@ def open_checkpoint(path: str | Path) -> tf.train.CheckpointReader:
         ValueError: the checkpoint is missing or damaged.
     """
     path = Path(str(path).removesuffix(".index"))
-    _require_file(path)
+    require_checkpoint(path)
     try:
         return tf.train.load_checkpoint(readable_prefix(path))
     except READ_ERRORS as error:
@@ -128,7 +107,7 @@ def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: st
     report = _compare(str(path), wanted, shapes)
     if report.missing or report.shape_mismatch:
         raise ValueError(
-            f"{path} does not fit the backbone {network}; choose another with --resnet_type.\n"
+            f"{path} does not fit the trunk {network}; choose another with --resnet_type.\n"
             f"{report}"
         )
     try:

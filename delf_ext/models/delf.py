@@ -43,12 +43,11 @@ class Delf(tf.keras.layers.Layer):
         self.mean = tf.constant(mean, tf.float32)
         self.projection = tf.constant(projection, tf.float32)
 
-    def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Compute attention and descriptors of all cells.
+    def call(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Compute attention and descriptors of all cells, always for inference.
 
         Args:
             images: [B, H, W, 3], RGB 0..255.
-            training: ignored; the network is only used for inference.
 
         Returns:
             Attention float32 [B, h, w], and descriptors float32 [B, h, w, C] of unit length, or

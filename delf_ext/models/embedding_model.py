@@ -13,9 +13,6 @@ from delf_ext.models.heads import Heads, Output
 from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 
-# Side of the blank image on which variables are created.
-BLANK_PX = 64
-
 
 class Parameter(NamedTuple):
     """Variable of a model.
@@ -62,7 +59,7 @@ class EmbeddingModel(tf.keras.Model):
 
     def build_variables(self) -> EmbeddingModel:
         """Create all variables by a call on a blank image, so that weights can be loaded."""
-        self(tf.zeros([1, BLANK_PX, BLANK_PX, 3]), training=False)
+        self(tf.zeros([1, 64, 64, 3]), training=False)
         return self
 
     def parameters(self) -> list[Parameter]:

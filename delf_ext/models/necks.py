@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import tensorflow as tf
 
 from delf_ext.recipes import schema
 
-
-def _batch_norm(name: str) -> tf.keras.layers.Layer:
-    return tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")
-
-
-def _layer_norm(name: str) -> tf.keras.layers.Layer:
-    return tf.keras.layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")
-
-
-def _relu(name: str) -> tf.keras.layers.Layer:
-    return tf.keras.layers.ReLU()
-
-
-def _prelu(name: str) -> tf.keras.layers.Layer:
-    return tf.keras.layers.PReLU(name=f"{name}_prelu")
-
-
-NORMALIZATIONS: dict[str, Callable[[str], tf.keras.layers.Layer]] = {
-    "batch": _batch_norm,
-    "layer": _layer_norm,
+NORMALIZATIONS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
+    "": tf.keras.layers.Identity,
+    "batch": partial(tf.keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5),
+    "layer": partial(tf.keras.layers.LayerNormalization, epsilon=1e-5),
 }
-ACTIVATIONS: dict[str, Callable[[str], tf.keras.layers.Layer]] = {"relu": _relu, "prelu": _prelu}
+ACTIVATIONS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
+    "": tf.keras.layers.Identity,
+    "relu": tf.keras.layers.ReLU,
+    "prelu": tf.keras.layers.PReLU,
+}
 
 
 class DenseNeck(tf.keras.layers.Layer):
@@ -38,15 +27,14 @@ class DenseNeck(tf.keras.layers.Layer):
     def __init__(self, config: schema.Dense, name: str) -> None:
         super().__init__(name=name)
         self.linear = tf.keras.layers.Dense(config.units, name=name)
-        self.norm = None
-        self.activation = None
-        self.dropout = None
-        if config.normalization:
-            self.norm = NORMALIZATIONS[config.normalization](name)
-        if config.activation:
-            self.activation = ACTIVATIONS[config.activation](name)
-        if config.dropout:
-            self.dropout = tf.keras.layers.Dropout(config.dropout)
+        self.norm = NORMALIZATIONS[config.normalization](name=f"{name}_norm")
+        self.activation = ACTIVATIONS[config.activation](name=f"{name}_{config.activation}")
+        # A layer that drops nothing would still draw a seed, and change those of later layers.
+        self.dropout = (
+            tf.keras.layers.Dropout(config.dropout)
+            if config.dropout
+            else tf.keras.layers.Identity()
+        )
 
     def call(self, vector: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Transform vectors.
@@ -58,14 +46,8 @@ class DenseNeck(tf.keras.layers.Layer):
         Returns:
             [B, units].
         """
-        vector = self.linear(vector)
-        if self.norm is not None:
-            vector = self.norm(vector, training=training)
-        if self.activation is not None:
-            vector = self.activation(vector)
-        if self.dropout is not None:
-            vector = self.dropout(vector, training=training)
-        return vector
+        normalized = self.norm(self.linear(vector), training=training)
+        return self.dropout(self.activation(normalized), training=training)
 
 
 def layer_norm(config: schema.LayerNorm, name: str) -> tf.keras.layers.Layer:

@@ -65,8 +65,11 @@ def norm_attention(features: tf.Tensor) -> tf.Tensor:
     return tf.norm(features, axis=-1, keepdims=True)
 
 
-class _PoolWithoutAttention(tf.keras.layers.Layer):
-    """Pooling that ignores the attention."""
+class AveragePool(tf.keras.layers.Layer):
+    """Mean over positions; see `average_pool`."""
+
+    def __init__(self, config: schema.Average) -> None:
+        super().__init__(name="average")
 
     def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
         """Pool features.
@@ -78,23 +81,10 @@ class _PoolWithoutAttention(tf.keras.layers.Layer):
         Returns:
             [B, C].
         """
-        return self._pool(features)
-
-    def _pool(self, features: tf.Tensor) -> tf.Tensor:
-        raise NotImplementedError
-
-
-class AveragePool(_PoolWithoutAttention):
-    """Mean over positions; see `average_pool`."""
-
-    def __init__(self, config: schema.Average) -> None:
-        super().__init__(name="average")
-
-    def _pool(self, features: tf.Tensor) -> tf.Tensor:
         return average_pool(features)
 
 
-class GemPool(_PoolWithoutAttention):
+class GemPool(tf.keras.layers.Layer):
     """Generalized mean over positions; see `generalized_mean_pool`."""
 
     def __init__(self, config: schema.Gem) -> None:
@@ -103,17 +93,35 @@ class GemPool(_PoolWithoutAttention):
         if config.trainable:
             self.p = tf.Variable(config.p, trainable=True, name="gem/p")
 
-    def _pool(self, features: tf.Tensor) -> tf.Tensor:
+    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
+        """Pool features.
+
+        Args:
+            features: [B, h, w, C].
+            attention: ignored.
+
+        Returns:
+            [B, C].
+        """
         return generalized_mean_pool(features, self.p)
 
 
-class FeatureNormPool(_PoolWithoutAttention):
+class FeatureNormPool(tf.keras.layers.Layer):
     """Sum over positions of features times their lengths."""
 
     def __init__(self, config: schema.FeatureNorm) -> None:
         super().__init__(name="feature_norm")
 
-    def _pool(self, features: tf.Tensor) -> tf.Tensor:
+    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
+        """Pool features.
+
+        Args:
+            features: [B, h, w, C].
+            attention: ignored.
+
+        Returns:
+            [B, C].
+        """
         return attention_pool(features, norm_attention(features))
 
 

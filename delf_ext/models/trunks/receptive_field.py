@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,29 +10,26 @@ import tensorflow as tf
 
 WINDOWS = ("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool")
 PADS = ("Pad", "PadV2", "MirrorPad")
-CELL_BY_CELL = tuple(
-    [
-        "Identity",
-        "Cast",
-        "BiasAdd",
-        "FusedBatchNormV3",
-        "Relu",
-        "Relu6",
-        "Elu",
-        "Sigmoid",
-        "Softplus",
-        "AddV2",
-        "Sub",
-        "Mul",
-        "RealDiv",
-        "Maximum",
-        "ConcatV2",
-    ]
+CELL_BY_CELL = (
+    "Identity",
+    "Cast",
+    "BiasAdd",
+    "FusedBatchNormV3",
+    "Relu",
+    "Relu6",
+    "Elu",
+    "Sigmoid",
+    "Softplus",
+    "AddV2",
+    "Sub",
+    "Mul",
+    "RealDiv",
+    "Maximum",
+    "ConcatV2",
 )
 
 
-@dataclass(frozen=True)
-class ReceptiveField:
+class ReceptiveField(NamedTuple):
     """Pixels that the cells of a feature map see along one axis.
 
     Cell i sees `size_px` pixels from i * stride_px - padding_px on; some may be outside the image.
@@ -42,41 +38,27 @@ class ReceptiveField:
         size_px: number of pixels that one cell sees.
         stride_px: distance of the first pixels of two neighbours.
         padding_px: number of pixels that cell 0 sees before the image.
+        num_cells: number n of cells.
     """
 
     size_px: int
     stride_px: int
     padding_px: int
+    num_cells: int
 
-    def centers_px(self, n: int) -> np.ndarray:
-        """Compute the centres of the first cells' receptive fields.
-
-        Args:
-            n: number of cells.
+    def centers_px(self) -> np.ndarray:
+        """Compute the centres of the cells' receptive fields.
 
         Returns:
             float64 [n], pixel centres of the network's input (the first pixel is at 0).
         """
-        return np.arange(n) * self.stride_px - self.padding_px + (self.size_px - 1) / 2
-
-
-class ReceptiveFields(NamedTuple):
-    """Receptive fields of both axes; they differ if the sides or the kernels are not square."""
-
-    y: ReceptiveField
-    x: ReceptiveField
-
-
-class _Reach(NamedTuple):
-    """Number of cells of a tensor along one axis, and the pixels that they see."""
-
-    num_cells: int
-    field: ReceptiveField
+        centers = np.arange(self.num_cells) * self.stride_px + (self.size_px - 1) / 2
+        return centers - self.padding_px
 
 
 def receptive_field_of(
     features: tf.Tensor, images: tf.Tensor, height_px: int, width_px: int
-) -> ReceptiveFields:
+) -> tuple[ReceptiveField, ReceptiveField]:
     """Compute what a cell of `features` sees of an image; takes milliseconds.
 
     The size of the image matters: `SAME` padding with a stride pads both sides differently if its
@@ -100,22 +82,22 @@ def receptive_field_of(
         ValueError: `features` are not computed from `images`, the image is too small for one cell,
             or the graph has an unknown operation.
     """
-    pixel = ReceptiveField(1, 1, 0)
-    reaches = {images.op.name: (_Reach(height_px, pixel), _Reach(width_px, pixel))}
+    fields = {images.op.name: [ReceptiveField(1, 1, 0, side) for side in (height_px, width_px)]}
     needed = _ancestors(features.op)
     # The operations are in the order in which they were made, so inputs come first.
     for op in features.graph.get_operations():
-        inputs = [reaches[tensor.op.name] for tensor in op.inputs if tensor.op.name in reaches]
+        inputs = [fields[tensor.op.name] for tensor in op.inputs if tensor.op.name in fields]
         if inputs and op.name in needed:
-            y = _through(op, 1, _union(op, [reach_y for reach_y, _ in inputs]))
-            x = _through(op, 2, _union(op, [reach_x for _, reach_x in inputs]))
-            reaches[op.name] = (y, x)
-    if features.op.name not in reaches:
+            fields[op.name] = [
+                _through(op, axis, _union(op, branches))
+                for axis, branches in enumerate(zip(*inputs, strict=True), start=1)
+            ]
+    if features.op.name not in fields:
         raise ValueError(
             f"receptive field: {features.op.name} is not computed from {images.op.name}."
         )
-    y, x = reaches[features.op.name]
-    return ReceptiveFields(y.field, x.field)
+    y, x = fields[features.op.name]
+    return y, x
 
 
 def _ancestors(op: tf.Operation) -> set[str]:
@@ -130,7 +112,7 @@ def _ancestors(op: tf.Operation) -> set[str]:
     return names
 
 
-def _union(op: tf.Operation, branches: Sequence[_Reach]) -> _Reach:
+def _union(op: tf.Operation, branches: Sequence[ReceptiveField]) -> ReceptiveField:
     """Return what a cell sees through branches that meet in `op`: from the first pixel to the last.
 
     Returns:
@@ -139,36 +121,34 @@ def _union(op: tf.Operation, branches: Sequence[_Reach]) -> _Reach:
     Raises:
         ValueError: the branches have different strides.
     """
-    num_cells = branches[0].num_cells
-    stride = branches[0].field.stride_px
-    if any((n, field.stride_px) != (num_cells, stride) for n, field in branches):
-        found = ", ".join(f"{n} cells of stride {field.stride_px}" for n, field in branches)
+    strides = [f"{field.num_cells} cells of stride {field.stride_px}" for field in branches]
+    if len(set(strides)) > 1:
         raise ValueError(
-            f"receptive field: branches of unequal stride meet in {op.name} ({op.type}): {found}."
+            f"receptive field: branches of unequal stride meet in {op.name} ({op.type}): "
+            f"{', '.join(strides)}."
         )
-    padding = max(field.padding_px for _, field in branches)
-    end = max(field.size_px - field.padding_px for _, field in branches)
-    return _Reach(num_cells, ReceptiveField(end + padding, stride, padding))
+    padding = max(field.padding_px for field in branches)
+    end = max(field.size_px - field.padding_px for field in branches)
+    return branches[0]._replace(size_px=end + padding, padding_px=padding)
 
 
-def _through(op: tf.Operation, axis: int, reach: _Reach) -> _Reach:
+def _through(op: tf.Operation, axis: int, field: ReceptiveField) -> ReceptiveField:
     """Return what a cell of the output of `op` sees.
 
     Args:
         op: the operation.
         axis: 1 is y, 2 is x.
-        reach: what a cell of its input sees.
+        field: what a cell of its input sees.
 
     Returns:
-        The reach of the output.
+        What a cell of its output sees.
 
     Raises:
         ValueError: the operation is unknown, or its input is too small.
     """
-    num_cells, field = reach
     kernel, stride, before, after = 1, 1, 0, 0
     if op.type in WINDOWS:
-        kernel, stride, before, after = _window(op, axis, num_cells)
+        kernel, stride, before, after = _window(op, axis, field.num_cells)
     elif op.type in PADS:
         before, after = (int(count) for count in tf.get_static_value(op.inputs[1])[axis])
     elif op.type not in CELL_BY_CELL:
@@ -176,16 +156,16 @@ def _through(op: tf.Operation, axis: int, reach: _Reach) -> _Reach:
         raise ValueError(
             f"receptive field: unknown operation {op.type} ({op.name}). Known: {known}."
         )
-    padded = num_cells + before + after
+    padded = field.num_cells + before + after
     if padded < kernel:
         raise ValueError(
-            f"receptive field: the image is too small, {op.name} has {num_cells} cells for a "
-            f"window of {kernel}."
+            f"receptive field: the image is too small, {op.name} has {field.num_cells} cells "
+            f"for a window of {kernel}."
         )
     size = field.size_px + (kernel - 1) * field.stride_px
     padding = field.padding_px + before * field.stride_px
-    output_field = ReceptiveField(size, field.stride_px * stride, padding)
-    return _Reach((padded - kernel) // stride + 1, output_field)
+    num_cells = (padded - kernel) // stride + 1
+    return ReceptiveField(size, field.stride_px * stride, padding, num_cells)
 
 
 def _window(op: tf.Operation, axis: int, num_cells: int) -> tuple[int, int, int, int]:

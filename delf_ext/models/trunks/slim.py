@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -55,8 +55,15 @@ LAYOUTS = {
 }
 
 
-# (number of convolutions, channels) of each block.
-VGG_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+# Number of convolutions, and their channels.
+VGG_BLOCKS = {
+    "conv1": (2, 64),
+    "conv2": (2, 128),
+    "conv3": (3, 256),
+    "conv4": (3, 512),
+    "conv5": (3, 512),
+}
+VGG_LAYERS = tuple(f"{kind}{number}" for number in range(1, 6) for kind in ("conv", "pool"))
 BOTTLENECKS = {"bottleneck_v1": resnet_v1.bottleneck, "bottleneck_v2": resnet_v2.bottleneck}
 
 
@@ -123,17 +130,13 @@ def _vgg_16(images: tf.Tensor, layer: str, layout: Layout) -> Endpoints:
     """Build VGG-16 as tf_slim.nets.vgg does, without the fully connected layers."""
     endpoints: Endpoints = {}
     net = images
-    for number, (repeats, depth) in enumerate(VGG_BLOCKS, start=1):
-        conv = f"conv{number}"
-        net = slim.repeat(net, repeats, slim.conv2d, depth, [3, 3], scope=conv)
-        endpoints[conv] = net
-        if layer == conv:
-            break
-        pool = f"pool{number}"
-        net = slim.max_pool2d(net, [2, 2], scope=pool)
-        endpoints[pool] = net
-        if layer == pool:
-            break
+    for name in VGG_LAYERS[: VGG_LAYERS.index(layer) + 1]:
+        if name in VGG_BLOCKS:
+            repeats, depth = VGG_BLOCKS[name]
+            net = slim.repeat(net, repeats, slim.conv2d, depth, [3, 3], scope=name)
+        else:
+            net = slim.max_pool2d(net, [2, 2], scope=name)
+        endpoints[name] = net
     return endpoints
 
 
@@ -160,16 +163,15 @@ def _vgg_arg_scope(weight_decay: float, batch_norm_decay: float) -> Any:
     return vgg.vgg_arg_scope(weight_decay)
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """One backbone: how it is built, and the names of its parts.
+class Architecture(NamedTuple):
+    """One network of TF-Slim: how it is built, and the names of its parts.
 
     Attributes:
         build: (normalised images [B, H, W, 3], last layer to build, layout) -> feature maps.
         arg_scope: (weight_decay, batch_norm_decay) -> TF-Slim's default arguments of its layers.
         scope: prefix of its variables in a checkpoint.
         layers: its end points, from the image on.
-        default: the end point that is used if a recipe names only the backbone.
+        default: the end point that is used if a recipe names only the network.
         subtracts_means: the input is pixels minus channel means; otherwise pixels in -1..1.
     """
 
@@ -181,58 +183,46 @@ class Architecture:
     subtracts_means: bool
 
 
-def _resnet_layers(units: tuple[int, ...], bottleneck: str) -> tuple[str, ...]:
-    """Return TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/..."."""
-    names: list[str] = []
+def _resnet(name: str, *units: int) -> Architecture:
+    is_v1 = name.startswith("resnet_v1")
+    bottleneck = "bottleneck_v1" if is_v1 else "bottleneck_v2"
+    # TF-Slim's names: "block1/unit_1/bottleneck_v1", ..., "block1", "block2/unit_1/...".
+    layers: list[str] = []
     for block, count in enumerate(units, start=1):
-        names += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)]
-        names.append(f"block{block}")
-    return tuple(names)
-
-
-def _resnet_v1_network(scope: str, *units: int) -> Architecture:
-    layers = _resnet_layers(units, "bottleneck_v1")
+        layers += [f"block{block}/unit_{unit}/{bottleneck}" for unit in range(1, count + 1)]
+        layers.append(f"block{block}")
+    build = partial(_resnet_v1 if is_v1 else _resnet_v2, units)
     return Architecture(
-        partial(_resnet_v1, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", True
+        build, resnet_utils.resnet_arg_scope, name, tuple(layers), "block4", subtracts_means=is_v1
     )
 
 
-def _resnet_v2_network(scope: str, *units: int) -> Architecture:
-    layers = _resnet_layers(units, "bottleneck_v2")
-    return Architecture(
-        partial(_resnet_v2, units), resnet_utils.resnet_arg_scope, scope, layers, "block4", False
-    )
-
-
-VGG_LAYERS = tuple(f"{kind}{number}" for number in range(1, 6) for kind in ("conv", "pool"))
 # Names in TF-Slim's inception_v3_base, from the image on.
-INCEPTION_LAYERS = tuple(
-    [
-        "Conv2d_1a_3x3",
-        "Conv2d_2a_3x3",
-        "Conv2d_2b_3x3",
-        "MaxPool_3a_3x3",
-        "Conv2d_3b_1x1",
-        "Conv2d_4a_3x3",
-        "MaxPool_5a_3x3",
-        "Mixed_5b",
-        "Mixed_5c",
-        "Mixed_5d",
-        "Mixed_6a",
-        "Mixed_6b",
-        "Mixed_6c",
-        "Mixed_6d",
-        "Mixed_6e",
-        "Mixed_7a",
-        "Mixed_7b",
-        "Mixed_7c",
-    ]
+INCEPTION_LAYERS = (
+    "Conv2d_1a_3x3",
+    "Conv2d_2a_3x3",
+    "Conv2d_2b_3x3",
+    "MaxPool_3a_3x3",
+    "Conv2d_3b_1x1",
+    "Conv2d_4a_3x3",
+    "MaxPool_5a_3x3",
+    "Mixed_5b",
+    "Mixed_5c",
+    "Mixed_5d",
+    "Mixed_6a",
+    "Mixed_6b",
+    "Mixed_6c",
+    "Mixed_6d",
+    "Mixed_6e",
+    "Mixed_7a",
+    "Mixed_7b",
+    "Mixed_7c",
 )
 ARCHITECTURES = {
-    "resnet_v1_50": _resnet_v1_network("resnet_v1_50", 3, 4, 6, 3),
-    "resnet_v1_101": _resnet_v1_network("resnet_v1_101", 3, 4, 23, 3),
-    "resnet_v1_152": _resnet_v1_network("resnet_v1_152", 3, 8, 36, 3),
-    "resnet_v2_50": _resnet_v2_network("resnet_v2_50", 3, 4, 6, 3),
+    "resnet_v1_50": _resnet("resnet_v1_50", 3, 4, 6, 3),
+    "resnet_v1_101": _resnet("resnet_v1_101", 3, 4, 23, 3),
+    "resnet_v1_152": _resnet("resnet_v1_152", 3, 8, 36, 3),
+    "resnet_v2_50": _resnet("resnet_v2_50", 3, 4, 6, 3),
     "inception_v3": Architecture(
         _inception_v3, _inception_arg_scope, "InceptionV3", INCEPTION_LAYERS, "Mixed_7c", False
     ),
@@ -244,25 +234,25 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
     """Split "resnet_v1_50/block3" into ("resnet_v1_50", "block3").
 
     Args:
-        endpoint: a backbone without an end point means its default end point.
+        endpoint: a network without an end point means its default end point.
 
     Returns:
-        The backbone and the end point.
+        The network and the end point.
 
     Raises:
-        ValueError: the backbone or the end point is unknown; the message lists the known ones.
+        UsageError: the network or the end point is unknown; the message lists the known ones.
     """
     backbone, _, layer = endpoint.partition("/")
     if backbone not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown backbone {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}."
+        raise UsageError(
+            f"unknown trunk {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}."
         )
     network = ARCHITECTURES[backbone]
     layer = layer or network.default
     if layer not in network.layers:
         known = [name for name in network.layers if "/" not in name]
         units = f", or one unit such as {network.layers[0]}" if "/" in network.layers[0] else ""
-        raise ValueError(
+        raise UsageError(
             f"unknown end point {endpoint!r} (--resnet_type). "
             f"Known of {backbone}: {', '.join(known)}{units}."
         )
@@ -290,15 +280,15 @@ class SlimTrunk(tf.keras.layers.Layer):
             batch_norm_decay: a training step changes the statistics by 1 - batch_norm_decay.
 
         Raises:
-            ValueError: the backbone, end point or layout is unknown.
+            UsageError: the network, end point or layout is unknown.
         """
         super().__init__(name="trunk")
         self.backbone, self.layer = split_endpoint(endpoint)
         self.endpoint = f"{self.backbone}/{self.layer}"
         if layout not in LAYOUTS:
-            raise ValueError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
+            raise UsageError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
         if layout != "slim" and not self.backbone.startswith("resnet_v1"):
-            raise ValueError(
+            raise UsageError(
                 f"layout {layout!r} is one of resnet_v1; {self.backbone} has TF-Slim's only: "
                 "leave --layout out."
             )
@@ -306,12 +296,6 @@ class SlimTrunk(tf.keras.layers.Layer):
         self.freeze_batch_norm = freeze_batch_norm
         self.weight_decay = weight_decay
         self.batch_norm_decay = batch_norm_decay
-
-    def _normalize(self, images: tf.Tensor) -> tf.Tensor:
-        images = tf.cast(images, tf.float32)
-        if ARCHITECTURES[self.backbone].subtracts_means:
-            return images - tf.constant(self.layout.means)
-        return images / 127.5 - 1.0
 
     @tf.compat.v1.keras.utils.track_tf1_style_variables
     def call(self, images: tf.Tensor, training: bool = False) -> Endpoints:
@@ -325,13 +309,18 @@ class SlimTrunk(tf.keras.layers.Layer):
             Feature maps [B, h, w, C] by name, such as "resnet_v1_50/block3".
         """
         network = ARCHITECTURES[self.backbone]
+        pixels = tf.cast(images, tf.float32)
+        if network.subtracts_means:
+            normalized = pixels - tf.constant(self.layout.means)
+        else:
+            normalized = pixels / 127.5 - 1.0
         learns_statistics = bool(training) and not self.freeze_batch_norm
         with (
             slim.arg_scope(network.arg_scope(self.weight_decay, self.batch_norm_decay)),
             slim.arg_scope([slim.batch_norm], is_training=learns_statistics),
             tf.compat.v1.variable_scope(network.scope),
         ):
-            layers = network.build(self._normalize(images), self.layer, self.layout)
+            layers = network.build(normalized, self.layer, self.layout)
         return {f"{self.backbone}/{name}": features for name, features in layers.items()}
 
     def load(self, weights: str) -> LoadReport:
@@ -343,15 +332,9 @@ class SlimTrunk(tf.keras.layers.Layer):
         group = name.split("/")[1]
         return "stem" if group == "conv1" and self.backbone.startswith("resnet") else group
 
-    def split(self, endpoint: str) -> tuple[Callable, Callable]:
-        """Raise UsageError: TF-Slim's networks cannot be split."""
-        raise UsageError(
-            "TF-Slim trunks cannot be split at an end point yet: leave Head.after empty."
-        )
-
 
 def build(config: schema.Trunk) -> SlimTrunk:
-    """Return the TF-Slim trunk of a recipe; ValueError if it is unknown."""
+    """Return the TF-Slim trunk of a recipe; UsageError if it is unknown."""
     name = f"{config.name}/{config.end_point}" if config.end_point else config.name
     return SlimTrunk(
         name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import LoadReport
+from delf_ext.models.trunks import slim
 from delf_ext.recipes import schema
 
 
@@ -41,12 +41,9 @@ class Trunk(Protocol):
     def parameter_group(self, name: str) -> str:
         """Return the group of a variable, such as "block1"."""
 
-    def split(self, endpoint: str) -> tuple[Callable, Callable]:
-        """Return the trunk up to an end point, and the rest; UsageError if it cannot be split."""
 
-
-SOURCES = {"slim": "delf_ext.models.trunks.slim:build"}
-"""Source -> module:function that builds a Trunk from a `schema.Trunk`; imported when needed."""
+SOURCES: dict[str, Callable[[schema.Trunk], Trunk]] = {"slim": slim.build}
+"""Source -> function that builds the trunk of a recipe."""
 
 
 def build_trunk(config: schema.Trunk) -> Trunk:
@@ -59,12 +56,10 @@ def build_trunk(config: schema.Trunk) -> Trunk:
         The trunk.
 
     Raises:
-        UsageError: the source is not built yet.
-        ValueError: the source does not know the name or the end point.
+        UsageError: the source is not built yet, or does not know the name or the end point.
     """
     if config.source not in SOURCES:
         raise UsageError(
             f'trunk source "{config.source}" is not built yet. Built: {", ".join(SOURCES)}.'
         )
-    module, _, function = SOURCES[config.source].partition(":")
-    return getattr(importlib.import_module(module), function)(config)
+    return SOURCES[config.source](config)

@@ -29,7 +29,7 @@ def test_attention_without_training_is_the_length_of_the_features() -> None:
 
 
 def test_trained_attention_is_used() -> None:
-    backbone, attention = SlimTrunk("vgg_16/pool2"), Attention(hidden=8)
+    backbone, attention = SlimTrunk("vgg_16/pool2"), Attention()
     scores, _ = Delf(backbone, "vgg_16/pool2", attention)(PIXELS)
     np.testing.assert_allclose(
         scores, attention(tf.constant(_features(backbone)))[..., 0], rtol=1e-5
@@ -48,5 +48,7 @@ def test_whitening_in_the_graph_equals_its_numpy_twin() -> None:
     whitening = learn_whitening(plain, 16)
     delf.whiten(whitening.mean, whitening.projection)
     whitened = delf(PIXELS)[1].numpy().reshape(-1, 16)
-    np.testing.assert_allclose(whitened, whitening.apply(plain), atol=1e-4)
+    projected = (plain - whitening.mean) @ whitening.projection
+    expected = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    np.testing.assert_allclose(whitened, expected, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(whitened, axis=1), 1.0, atol=1e-5)

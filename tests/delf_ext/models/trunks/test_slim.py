@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from delf_ext.config import UsageError
 from delf_ext.models.slim_compat import inception_v3, resnet_utils, resnet_v1, resnet_v2, slim, vgg
 from delf_ext.models.trunks.slim import (
     ARCHITECTURES,
@@ -312,7 +311,7 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
     [
         (
             lambda: SlimTrunk("resnet_50"),
-            f"unknown backbone 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}.",
+            f"unknown trunk 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}.",
         ),
         (
             lambda: SlimTrunk("resnet_v1_50/block5"),
@@ -358,9 +357,3 @@ def test_unknown_names_raise_value_error_listing_known_ones(
 )
 def test_parameters_are_grouped_by_block(endpoint: str, name: str, group: str):
     assert SlimTrunk(endpoint).parameter_group(name) == group
-
-
-def test_split_raises_usage_error():
-    message = r"^TF-Slim trunks cannot be split at an end point yet: leave Head\.after empty\.$"
-    with pytest.raises(UsageError, match=message):
-        SlimTrunk().split("block1")
