@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import atomic_path
+from data_io.artifacts import atomic_path, read_npz, write_npz
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index.exact import (
+    RowsAndScores,
     checked_top_k,
-    provenance_of,
+    join_blocks,
+    search_by_blocks,
     search_tiles,
     shortlists_per_block,
 )
@@ -130,19 +133,16 @@ def search_compact(query: GlobalFeatures, gallery: CompactGallery, top_k: int) -
         ValueError: as `exact.search`.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
-    rows = np.empty((len(query), k), np.int32)
-    scores = np.empty((len(query), k), np.float32)
     num_dims = query.embeddings.shape[1]
     extra_room = EXTRA_ROOM[gallery.codes.dtype.name]
-    step = shortlists_per_block(k)
-    for start in range(0, len(query), step):
-        block = slice(start, min(start + step, len(query)))
-        block_query = np.ascontiguousarray(query.embeddings[block])
-        lists = Shortlists.empty(len(block_query), num_dims, k, gallery.errors, extra_room)
-        num_rows = min(tile_rows(len(block_query)), max(1, VALUES_PER_TILE // num_dims))
-        tiles = gallery.tiles(num_rows)
-        rows[block], scores[block] = search_tiles(block_query, gallery.embeddings, lists, tiles)
-    return Ranking(query.ids, gallery.ids, rows, scores, provenance=provenance_of(k))
+
+    def search_block(query: np.ndarray) -> RowsAndScores:
+        lists = Shortlists.empty(len(query), num_dims, k, gallery.errors, extra_room)
+        num_rows = min(tile_rows(len(query)), max(1, VALUES_PER_TILE // num_dims))
+        return search_tiles(query, gallery.embeddings, lists, gallery.tiles(num_rows))
+
+    blocks = search_by_blocks(query, shortlists_per_block(k), search_block)
+    return join_blocks(query.ids, gallery.ids, k, blocks)
 
 
 def save_compact(folder: str | Path, gallery: CompactGallery) -> None:
@@ -155,8 +155,7 @@ def save_compact(folder: str | Path, gallery: CompactGallery) -> None:
     columns = {field.name: getattr(gallery, field.name) for field in dataclasses.fields(gallery)}
     with atomic_path(Path(folder) / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
         np.save(file, columns.pop("embeddings"), allow_pickle=False)
-    with atomic_path(Path(folder) / CODES) as temporary, open(temporary, "wb") as file:
-        np.savez(file, record_type=np.asarray(CompactGallery.__name__), **columns)
+    write_npz(Path(folder) / CODES, record_type=CompactGallery.__name__, **columns)
 
 
 def load_compact(folder: str | Path) -> CompactGallery:
@@ -171,14 +170,13 @@ def load_compact(folder: str | Path) -> CompactGallery:
     Raises:
         ValueError: if a file is missing, damaged or of another kind.
     """
-    columns = _load_columns(Path(folder) / CODES)
+    path = Path(folder) / CODES
+    columns = _read(path, read_npz)
+    if set(columns) != COLUMNS or str(columns.pop("record_type")) != CompactGallery.__name__:
+        raise ValueError(f"{path}: is not a {CompactGallery.__name__}.")
+    columns["digest"] = str(columns["digest"])
     path = Path(folder) / EMBEDDINGS
-    try:
-        embeddings = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: not found.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); save the gallery again.") from None
+    embeddings = np.asarray(_read(path, partial(np.load, mmap_mode="r", allow_pickle=False)))
     gallery = CompactGallery(**columns, embeddings=embeddings)
     if not _fits(gallery):
         raise ValueError(
@@ -187,42 +185,32 @@ def load_compact(folder: str | Path) -> CompactGallery:
     return gallery
 
 
-def _load_columns(path: Path) -> dict[str, Any]:
-    """Return the fields of a compact gallery except its embeddings."""
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        with open(path, "rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            columns = {name: stored[name] for name in stored.files}
+        return read(path)
     except FileNotFoundError:
-        raise ValueError(f"{path}: not found.") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not found; save the gallery again.") from None
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read ({error}); save the gallery again.") from None
-    if set(columns) != COLUMNS or str(columns.pop("record_type")) != CompactGallery.__name__:
-        raise ValueError(f"{path}: is not a {CompactGallery.__name__}.")
-    return {**columns, "digest": str(columns["digest"])}
 
 
 def _fits(gallery: CompactGallery) -> bool:
     """Return whether shapes, types and some rows fit. The file may be too large to read it all."""
-    shape = gallery.codes.shape
-    if (
-        len(shape) != 2
-        or gallery.embeddings.shape != shape
-        or gallery.embeddings.dtype != np.float32
-    ):
+    codes = gallery.codes
+    embeddings = gallery.embeddings
+    if codes.ndim != 2 or codes.dtype.name not in EXTRA_ROOM:
         return False
-    if gallery.codes.dtype.name not in EXTRA_ROOM or not gallery.embeddings.flags.c_contiguous:
+    if embeddings.shape != codes.shape or not embeddings.flags.c_contiguous:
         return False
-    for column, dtype in (
-        (gallery.scales, np.float32),
-        (gallery.errors, np.float32),
-        (gallery.ids, gallery.ids.dtype),
-    ):
-        if column.shape != shape[:1] or column.dtype != dtype:
-            return False
-    spread_rows = np.linspace(0, max(0, shape[0] - 1), ROWS_CHECKED).astype(np.int64)
-    rows = np.unique(spread_rows)[: shape[0]]
-    errors = _errors(gallery.codes[rows], gallery.scales[rows], gallery.embeddings[rows])
+    columns = (gallery.ids, gallery.scales, gallery.errors)
+    if any(column.shape != codes.shape[:1] for column in columns):
+        return False
+    dtypes = {embeddings.dtype, gallery.scales.dtype, gallery.errors.dtype}
+    if dtypes != {np.dtype(np.float32)}:
+        return False
+    spread_rows = np.linspace(0, max(0, len(codes) - 1), ROWS_CHECKED).astype(np.int64)
+    rows = np.unique(spread_rows)[: len(codes)]
+    errors = _errors(codes[rows], gallery.scales[rows], embeddings[rows])
     return bool((errors <= gallery.errors[rows]).all())
 
 

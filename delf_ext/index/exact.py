@@ -11,7 +11,8 @@ times as long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -27,15 +28,12 @@ MAX_QUERIES_PER_BLOCK = 2**11
 GALLERY_PER_SHORTLIST = 16
 MIN_GALLERY = 2**11
 
+RowsAndScores = tuple[np.ndarray, np.ndarray]
+# The slice of a block of queries, and its rows and scores [b, k].
 Block = tuple[slice, np.ndarray, np.ndarray]
 
 
-def search(
-    query: GlobalFeatures,
-    gallery: GlobalFeatures,
-    top_k: int | None = None,
-    queries_per_block: int | None = None,
-) -> Ranking:
+def search(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = None) -> Ranking:
     """Rank the gallery images with the highest cosine similarity for each query.
 
     It needs about 200 MB at D = 2048 and 4 bytes per gallery image, besides features and result.
@@ -44,7 +42,6 @@ def search(
         query: embeddings [Q, D].
         gallery: embeddings [G, D], made by the same model.
         top_k: number of images per query; None ranks the whole gallery.
-        queries_per_block: overrides the size that keeps the memory bound.
 
     Returns:
         Ranking with rows and scores [Q, min(top_k, G)], nearest first.
@@ -54,19 +51,11 @@ def search(
             by different configurations.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
-    rows = np.empty((len(query), k), np.int32)
-    scores = np.empty((len(query), k), np.float32)
-    for block, block_rows, block_scores in _blocks(query, gallery, k, queries_per_block):
-        rows[block] = block_rows
-        scores[block] = block_scores
-    return _ranking(query.ids, gallery.ids, rows, scores)
+    return join_blocks(query.ids, gallery.ids, k, _blocks(query, gallery, k))
 
 
 def search_blocks(
-    query: GlobalFeatures,
-    gallery: GlobalFeatures,
-    top_k: int | None = None,
-    queries_per_block: int | None = None,
+    query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = None
 ) -> Iterator[Ranking]:
     """Search as `search` does, for rankings that do not fit in memory together.
 
@@ -74,14 +63,35 @@ def search_blocks(
         query: embeddings [Q, D].
         gallery: embeddings [G, D], made by the same model.
         top_k: number of images per query; None ranks the whole gallery.
-        queries_per_block: overrides the size that keeps the memory bound.
 
     Yields:
         The Ranking of each block of queries, in order.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
-    for block, rows, scores in _blocks(query, gallery, k, queries_per_block):
+    for block, rows, scores in _blocks(query, gallery, k):
         yield _ranking(query.ids[block], gallery.ids, rows, scores)
+
+
+def join_blocks(
+    query_ids: np.ndarray, gallery_ids: np.ndarray, k: int, blocks: Iterable[Block]
+) -> Ranking:
+    """Collect the results of all blocks of queries.
+
+    Args:
+        query_ids: str [Q].
+        gallery_ids: str [G].
+        k: number of images per query.
+        blocks: they cover all queries.
+
+    Returns:
+        Ranking with rows and scores [Q, k].
+    """
+    rows = np.empty((len(query_ids), k), np.int32)
+    scores = np.empty((len(query_ids), k), np.float32)
+    for block, block_rows, block_scores in blocks:
+        rows[block] = block_rows
+        scores[block] = block_scores
+    return _ranking(query_ids, gallery_ids, rows, scores)
 
 
 def _ranking(
@@ -92,13 +102,8 @@ def _ranking(
         gallery_ids=gallery_ids,
         rows=rows,
         scores=scores,
-        provenance=provenance_of(rows.shape[1]),
+        provenance=f"exact cosine, top {rows.shape[1]}",
     )
-
-
-def provenance_of(k: int) -> str:
-    """Return the provenance of an exact search."""
-    return f"exact cosine, top {k}"
 
 
 def checked_top_k(
@@ -139,24 +144,33 @@ def checked_top_k(
     return num_gallery if top_k is None else min(top_k, num_gallery)
 
 
-def _blocks(
-    query: GlobalFeatures, gallery: GlobalFeatures, k: int, queries_per_block: int | None
-) -> Iterator[Block]:
-    """Yield the slice of each block of queries, and its rows and scores [b, k]."""
-    if queries_per_block is not None and queries_per_block < 1:
-        raise ValueError(f"queries_per_block must be at least 1. Received {queries_per_block}.")
+def _blocks(query: GlobalFeatures, gallery: GlobalFeatures, k: int) -> Iterator[Block]:
     if len(gallery) >= max(k * GALLERY_PER_SHORTLIST, MIN_GALLERY):
         search_block = search_shortlist
-        default_step = shortlists_per_block(k)
+        step = shortlists_per_block(k)
     else:
         search_block = search_everything
-        default_step = _queries_per_block(k, len(gallery))
-    step = queries_per_block or default_step
+        step = _queries_per_block(k, len(gallery))
     embeddings = np.ascontiguousarray(gallery.embeddings)
+    return search_by_blocks(query, step, partial(search_block, gallery=embeddings, k=k))
+
+
+def search_by_blocks(
+    query: GlobalFeatures, step: int, search_block: Callable[[np.ndarray], RowsAndScores]
+) -> Iterator[Block]:
+    """Search for some queries at a time.
+
+    Args:
+        query: embeddings [Q, D].
+        step: number of queries in a block.
+        search_block: takes float32 [b, D]; returns rows int32 [b, k] and scores float32 [b, k].
+
+    Yields:
+        The slice of each block, and its rows and scores.
+    """
     for start in range(0, len(query), step):
         block = slice(start, min(start + step, len(query)))
-        rows, scores = search_block(np.ascontiguousarray(query.embeddings[block]), embeddings, k)
-        yield block, rows, scores
+        yield block, *search_block(np.ascontiguousarray(query.embeddings[block]))
 
 
 def shortlists_per_block(k: int) -> int:
@@ -164,9 +178,7 @@ def shortlists_per_block(k: int) -> int:
     return min(max(1, SCORES_PER_TILE // (2 * k)), MAX_QUERIES_PER_BLOCK)
 
 
-def search_shortlist(
-    query: np.ndarray, gallery: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def search_shortlist(query: np.ndarray, gallery: np.ndarray, k: int) -> RowsAndScores:
     """Search by shortlists; fast if k is small compared with G.
 
     Args:
@@ -186,7 +198,7 @@ def search_shortlist(
 
 def search_tiles(
     query: np.ndarray, gallery: np.ndarray, lists: Shortlists, tiles: Iterable[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> RowsAndScores:
     """Search by shortlists chosen from approximate embeddings of the gallery.
 
     Queries whose list is crowded are compared with everything.
@@ -207,9 +219,7 @@ def search_tiles(
     return rows, scores
 
 
-def search_everything(
-    query: np.ndarray, gallery: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def search_everything(query: np.ndarray, gallery: np.ndarray, k: int) -> RowsAndScores:
     """Search by computing all similarities exactly, a block of queries at a time.
 
     Args:
@@ -229,9 +239,7 @@ def search_everything(
     return rows, scores
 
 
-def _search_everything_at_once(
-    query: np.ndarray, gallery: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _search_everything_at_once(query: np.ndarray, gallery: np.ndarray, k: int) -> RowsAndScores:
     rows = np.empty((len(query), 0), np.int32)
     scores = np.empty((len(query), 0), np.float32)
     step = _rows_per_tile(k)
@@ -253,7 +261,7 @@ def _queries_per_block(k: int, num_gallery: int) -> int:
     return min(max(1, SCORES_PER_TILE // scores_per_query), MAX_QUERIES_PER_BLOCK)
 
 
-def _select_top_k(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _select_top_k(rows: np.ndarray, scores: np.ndarray, k: int) -> RowsAndScores:
     """Return the k highest scores of each line and their rows, ties by column."""
     if scores.shape[1] > k:
         place = scores.shape[1] - k

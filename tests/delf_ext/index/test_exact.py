@@ -95,7 +95,9 @@ def test_search_orders_300_duplicates_by_gallery_row(
     reference = exact.search(query, gallery)
     for line in reference.rows:
         np.testing.assert_array_equal(line[np.isin(line, copies)], copies)
-    found = exact.search(query, gallery, top_k, queries_per_block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "MAX_QUERIES_PER_BLOCK", queries_per_block)
+        found = exact.search(query, gallery, top_k)
     np.testing.assert_array_equal(found.rows, reference.rows[:, :top_k])
     np.testing.assert_array_equal(found.scores, reference.scores[:, :top_k])
 
@@ -125,11 +127,12 @@ def test_top_k_above_gallery_size_ranks_the_whole_gallery() -> None:
     assert exact.search(query, gallery, top_k=99).rows.shape == (2, 4)
 
 
-def test_search_blocks_together_equal_search() -> None:
+def test_search_blocks_together_equal_search(monkeypatch: pytest.MonkeyPatch) -> None:
     query = features(noise(9, 10, 6), "q")
     gallery = features(noise(10, 30, 6), "g")
     whole = exact.search(query, gallery, 5)
-    blocks = list(exact.search_blocks(query, gallery, 5, queries_per_block=4))
+    monkeypatch.setattr(exact, "MAX_QUERIES_PER_BLOCK", 4)
+    blocks = list(exact.search_blocks(query, gallery, 5))
     assert [len(block.query_ids) for block in blocks] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([block.rows for block in blocks]), whole.rows)
     assert [i for block in blocks for i in block.query_ids] == list(query.ids)
@@ -161,7 +164,7 @@ def test_search_uses_a_shortlist_if_it_saves_time(
     monkeypatch.undo()
     called: list[str] = []
 
-    def record(name: str, *_: object) -> tuple[np.ndarray, np.ndarray]:
+    def record(name: str, *_: object, **__: object) -> tuple[np.ndarray, np.ndarray]:
         called.append(name)
         return np.zeros((1, 1)), np.zeros((1, 1))
 
@@ -169,7 +172,7 @@ def test_search_uses_a_shortlist_if_it_saves_time(
         monkeypatch.setattr(exact, name, partial(record, name))
     query = features(noise(16, 1, 2), "q")
     gallery = features(noise(17, num_gallery, 2), "g")
-    list(exact._blocks(query, gallery, top_k, None))
+    list(exact._blocks(query, gallery, top_k))
     assert called == [expected]
 
 
@@ -193,6 +196,4 @@ def test_errors_name_the_value_received() -> None:
         next(exact.search_blocks(empty, without_digest))
     with pytest.raises(ValueError, match="top_k must be at least 1. Received 0"):
         exact.search(query, without_digest, top_k=0)
-    with pytest.raises(ValueError, match="queries_per_block must be at least 1. Received -1"):
-        exact.search(query, without_digest, queries_per_block=-1)
     assert exact.search(query, without_digest).rows.shape == (2, 3)
