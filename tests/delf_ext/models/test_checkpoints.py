@@ -132,7 +132,7 @@ def test_misfit_raises_value_error_and_changes_no_variable(
         trunk.load(str(path))
     message = str(caught.value)
     assert message.startswith(
-        f"{path} does not fit the backbone resnet_v1_50; choose another with --resnet_type.\n"
+        f"{path} does not fit the trunk resnet_v1_50; choose another with --resnet_type.\n"
     )
     assert counts in message and named in message
     assert ("and 50 more" in message) is counts.startswith("0 ")
@@ -250,7 +250,7 @@ def test_load_by_name_works_for_any_variables(tmp_path: Path):
     variable = tf.Variable(tf.zeros([3]), name="scope/x")
     assert load_by_name([variable], tmp_path / "a.ckpt", "mine").matched == ("scope/x",)
     assert variable.numpy().tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="a.ckpt does not fit the backbone mine; choose another"):
+    with pytest.raises(ValueError, match="a.ckpt does not fit the trunk mine; choose another"):
         load_by_name([tf.Variable(0.0, name="y")], tmp_path / "a.ckpt", "mine")
 
 

@@ -30,5 +30,5 @@ def test_default_end_point_is_the_last_feature_map_and_auto_layout_is_tf_slims()
 
 
 def test_unknown_name_raises_value_error_listing_known_ones():
-    with pytest.raises(ValueError, match=r"^unknown backbone 'resnet_50' .* Known: resnet_v1_50, "):
+    with pytest.raises(ValueError, match=r"^unknown trunk 'resnet_50' .* Known: resnet_v1_50, "):
         build_trunk(schema.Trunk("resnet_50"))
