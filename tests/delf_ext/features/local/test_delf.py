@@ -187,7 +187,7 @@ def test_checkpoint_delf_has_the_weights_and_no_attention_layer(
     pixels = PHOTOS[0][None].astype(np.float32)
     for one, other in zip(found(pixels), extractor.network(pixels), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="vgg.ckpt does not fit the backbone vgg_16"):
+    with pytest.raises(ValueError, match="vgg.ckpt does not fit the trunk vgg_16"):
         checkpoint_delf(str(path), "vgg_16/pool3", "slim")
 
 
