@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json
 from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.comparison import compare, require_two
 from delf_ext.app.results import write_page
-from delf_ext.verbs.data import load
+from delf_ext.verbs.data import load, name_of
 from delf_ext.verbs.models import batch_size_of, open_models, sources_of
+from delf_ext.verbs.printing import write_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -22,13 +22,12 @@ def run(flags: Any) -> None:
         UsageError: if the flags name fewer than two systems.
     """
     request = request_of(flags, default="", several=True)
-    require_two(len(sources_of(flags)), request.chains or ())
+    require_two(len(sources_of(flags, several=True)), request.chains or ())
     out = Path(flags.out or "report")
     data = load(flags)
-    models = [opened.model for opened in open_models(flags)]
-    data_name = shown_path(flags.data) if flags.data else data.name
+    data_name = name_of(data, flags)
     comparison = compare(
-        models,
+        open_models(flags),
         data,
         request=request,
         folder=out / "local",
@@ -42,5 +41,4 @@ def run(flags: Any) -> None:
         page = write_page(out / "index.html", comparison.measured, data, data_name, flags.seed)
         say(f"report: {shown_path(page)}")
     if flags.json:
-        write_json(flags.json, comparison.figures)
-        say(f"figures: {shown_path(flags.json)}")
+        write_figures(flags.json, comparison.figures)

@@ -33,6 +33,11 @@ def resolve_data(flags: Any) -> str:
     return str(path)
 
 
+def name_of(data: DataSet, flags: Any) -> str:
+    """Return the name of the data in figures and on pages: --data if it was passed."""
+    return shown_path(flags.data) if flags.data else data.name
+
+
 def load(flags: Any) -> DataSet:
     """Return the data set of a verb. Raises ValueError if it cannot be read."""
     return load_dataset(resolve_data(flags), flags.query_split)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json
-from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.reranking import chain_name, require_folder
-from delf_ext.app.results import write_to_run
-from delf_ext.verbs.data import load
-from delf_ext.verbs.models import batch_size_of, open_one, require_one
-from delf_ext.verbs.printing import show_figures
+from delf_ext.runs.run_directory import read_run
+from delf_ext.verbs.data import load, name_of
+from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.printing import keep_in_run, show_figures, write_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -23,12 +21,11 @@ def run(flags: Any) -> None:
     The report page takes time, so it is not written under a time budget.
     """
     request = request_of(flags)
-    require_one(flags)
     parent = flags.out or flags.run_dir
     folder = Path(parent) / "local" if parent else None
     require_folder(request, folder)
+    model = open_one(flags)
     data = load(flags)
-    model, run = open_one(flags)
     request = request.of(model)
     evaluation = evaluate(
         model,
@@ -37,17 +34,13 @@ def run(flags: Any) -> None:
         folder=folder,
         batch_size=batch_size_of(flags),
         seed=flags.seed,
-        data_name=shown_path(flags.data) if flags.data else data.name,
+        data_name=name_of(data, flags),
         log=say,
     )
     show_figures(evaluation.figures)
     if flags.json:
-        write_json(flags.json, evaluation.figures)
-        say(f"figures: {shown_path(flags.json)}")
-    if run is not None:
-        report = flags.report and not request.deadline.is_limited
+        write_figures(flags.json, evaluation.figures)
+    if flags.run_dir:
         method = ", ".join(filter(None, [chain_name(request.chain), " ".join(flags.query_copies)]))
-        written = write_to_run(run, evaluation.final, evaluation.figures, data, method, report)
-        say(f"figures: {shown_path(written[0])}")
-        if report:
-            say(f"report: {shown_path(written[-1])}")
+        page = flags.report and not request.deadline.is_limited
+        keep_in_run(read_run(flags.run_dir), evaluation, data, method, page)

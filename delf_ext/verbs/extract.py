@@ -10,7 +10,7 @@ from data_io.datasets import list_images
 from data_io.progress import say
 from delf_ext.app.extraction import save_embeddings, save_local_features
 from delf_ext.config import UsageError
-from delf_ext.verbs.models import batch_size_of, open_one, require_one
+from delf_ext.verbs.models import batch_size_of, open_one
 from delf_ext.verbs.requests import local_settings
 
 
@@ -30,11 +30,9 @@ def run(flags: Any) -> None:
             )
         save_local_features(local_settings(flags), list_images(flags.data), Path(flags.out), say)
     else:
-        require_one(flags)
-        images = list_images(flags.data)
         save_embeddings(
-            open_one(flags).model,
-            images,
+            open_one(flags),
+            list_images(flags.data),
             Path(flags.out),
             batch_size_of(flags),
             shard,

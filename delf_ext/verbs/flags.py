@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from delf_ext.models import precision
-from delf_ext.recipes.original_flags import FLAG_GROUPS
+from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag
+from delf_ext.recipes.part import TYPE_NAMES, one_of
 from delf_ext.runs.sources import POOLINGS, RUNTIMES
 
 
@@ -28,11 +30,8 @@ class Flag(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-ORIGINAL = {
-    group: tuple(Flag(flag.name, flag.default, flag.help, flag.choices) for flag in entries)
-    for group, entries in FLAG_GROUPS.items()
-}
-GROUPS: dict[str, tuple[Flag, ...]] = {
+AnyFlag = Flag | OriginalFlag
+GROUPS: dict[str, tuple[AnyFlag, ...]] = {
     "Data": (
         Flag(
             "data",
@@ -47,7 +46,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             ("val", "test"),
         ),
         Flag("image", None, "a photo, or a folder of photos"),
-        Flag("candidate", None, "the photo that --image is compared with"),
+        Flag("candidate", None, "the image that --image is compared with"),
         Flag("local_store", None, "folder of local features, written by `extract` or `rerank`"),
     ),
     "Model": (
@@ -114,7 +113,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "from_run", None, "run directory of an earlier run; the new run starts from its weights"
         ),
     ),
-    **ORIGINAL,
+    **FLAG_GROUPS,
     "Run": (
         Flag("resume", False, "continue the run in --run_dir; a larger --epochs extends it"),
         Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps"),
@@ -133,8 +132,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "method",
             None,
             "re-ranking steps in order, such as dba:10,aqe:5@3,geometric:100; steps: "
-            "dba:IMAGES@ALPHA, aqe:IMAGES@ALPHA, k_reciprocal:K1,K2,LAMBDA, "
-            "diffusion:K,TOP_K@ALPHA, geometric:TOP_K (default: the steps of the recipe)",
+            "dba:num_expand@alpha, aqe:num_expand@alpha, k_reciprocal:k1,k2,lambda_, "
+            "diffusion:k,top_k@alpha, geometric:top_k (default: the steps of the recipe)",
         ),
         Flag(
             "time_budget",
@@ -159,7 +158,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "local_layer",
             "block3",
-            "DELF: end point of the trunk; a run trained on it brings its attention",
+            "DELF: end point of the trunk; if the run was trained at this end point, its attention "
+            "layer is used",
         ),
         Flag(
             "local_image_size",
@@ -205,7 +205,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "order_by",
             "inliers",
-            "order accepted candidates by number of inliers, or by the significance of that number",
+            "order of accepted candidates; inliers: by number of inliers; combined: also weigh the "
+            "number of matches",
             ("inliers", "combined"),
         ),
         Flag("overwrite", False, "replace stored features that were made with other settings"),
@@ -220,7 +221,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "1/1",
             "i/n: do the i-th of n shares; start one process per share with the same --out",
         ),
-        Flag("top_k", 10, "number of results per photo"),
+        Flag("top_k", 10, "number of results per query"),
         Flag("draw_classes", 1000, "number of products in the training images"),
     ),
     "Set by NSML (do not pass these yourself)": (
@@ -229,7 +230,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("pause", 0, "1 if the platform will call `infer`"),
     ),
 }
-FLAGS = {flag.name: flag for entries in GROUPS.values() for flag in entries}
+FLAGS: dict[str, AnyFlag] = {flag.name: flag for entries in GROUPS.values() for flag in entries}
 KINDS = {
     bool: "boolean",
     int: "integer",
@@ -251,3 +252,16 @@ def new_flags() -> flags.FlagValues:
             define = getattr(flags, f"DEFINE_{KINDS[type(flag.default)]}")
             define(flag.name, flag.default, flag.help, flag_values=values)
     return values
+
+
+def describe_error(error: flags.Error) -> str:
+    """Return the message of a parsing error; for a wrong value, say what the flag takes."""
+    wrong_value = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    if wrong_value is None:
+        return str(error)
+    name, value = wrong_value.groups()
+    flag = FLAGS[name]
+    if isinstance(flag.default, bool):
+        return f"--{name} takes no value. Received {value!r}."
+    needed = one_of(flag.choices) if flag.choices else TYPE_NAMES[type(flag.default)]
+    return f"--{name} must be {needed}. Received {value!r}."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 
-from delf_ext.verbs.flags import GROUPS, ORIGINAL, Flag
+from delf_ext.recipes.original_flags import FLAG_GROUPS
+from delf_ext.verbs.flags import GROUPS, AnyFlag
 from delf_ext.verbs.verb_table import TRAIN, VERBS, Verb
 
 WIDTH = 100
@@ -16,10 +17,10 @@ VERB_GROUPS = {
     "Measure": "Measure models",
     "NSML": "NSML, the platform of the hackathon (it has its own command: nsml --help)",
 }
-SUBMISSION = "Used by `nsml submit` (training only stores them in the run)"
+SUBMISSION = "Settings for a later `nsml submit`"
 EXAMPLES = (
     ("mandoo demo", "try it on drawn products"),
-    ("mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg", "find similar photos"),
+    ("mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg", "find similar images"),
 )
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -38,7 +39,7 @@ def _overview() -> list[str]:
     lines = [
         "usage: mandoo [VERB] [--flags]     (the same as: python dual_main.py [VERB] [--flags])",
         "",
-        "Find the same product in a large collection of photos.",
+        "Find the same product in a large collection of images.",
     ]
     for group, title in VERB_GROUPS.items():
         lines += ["", f"{title}:"]
@@ -60,12 +61,12 @@ def _verb_help(name: str) -> list[str]:
     return [*lines, "", "examples:", *(f"  {example}" for example in verb.examples)]
 
 
-def _flags_by_group(name: str) -> dict[str, list[Flag]]:
+def _flags_by_group(name: str) -> dict[str, list[AnyFlag]]:
     """Return title -> flags of a verb. Only `train` shows the groups of the 2018 original."""
-    groups: dict[str, list[Flag]] = {}
+    groups: dict[str, list[AnyFlag]] = {}
     stored = []
     for group, entries in GROUPS.items():
-        title = "Model" if group in ORIGINAL and name != "train" else group
+        title = "Model" if group in FLAG_GROUPS and name != "train" else group
         for flag in entries:
             if flag.name not in VERBS[name].flags:
                 continue
@@ -76,7 +77,7 @@ def _flags_by_group(name: str) -> dict[str, list[Flag]]:
     return groups | {SUBMISSION: stored} if stored else groups
 
 
-def _flag_lines(flag: Flag, verb: Verb) -> list[str]:
+def _flag_lines(flag: AnyFlag, verb: Verb) -> list[str]:
     text = verb.help.get(flag.name) or _describe(flag)
     for label in ("default: ", "one of: "):
         text = text.replace(label, label.replace(" ", NO_BREAK_SPACE))
@@ -90,7 +91,7 @@ def _flag_lines(flag: Flag, verb: Verb) -> list[str]:
     return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
-def _describe(flag: Flag) -> str:
+def _describe(flag: AnyFlag) -> str:
     """Return help, choices and default. A flag without a default says in its help what happens."""
     default = flag.default
     if default is True:

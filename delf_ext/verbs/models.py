@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_io.datasets import list_images, load_dataset
 from data_io.progress import say
 from data_io.records import ImageList
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.records import Run
-from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import (
     POOLINGS,
     CheckpointSource,
@@ -27,28 +25,27 @@ from delf_ext.runs.sources import (
 from delf_ext.verbs.data import resolve_data
 
 
-class Opened(NamedTuple):
-    """An open model.
-
-    Attributes:
-        model: computes embeddings.
-        run: the run directory that it comes from; None for a checkpoint or an ONNX file.
-    """
-
-    model: AnyEmbedder
-    run: Run | None
-
-
-def sources_of(flags: Any) -> list[ModelSource]:
+def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
     """Return the models that the flags name, untrained ones first.
 
+    Args:
+        flags: the flags of a verb.
+        several: whether the verb takes --runs.
+
+    Returns:
+        The sources.
+
     Raises:
-        UsageError: if no model is named, or the runtime cannot run one of them.
+        UsageError: if no model is named, the runtime cannot run one of them, or --batch_size or
+            --image_size is too small.
     """
+    # Opening a model takes seconds: refuse a wrong --batch_size before.
+    batch_size_of(flags)
     run_dirs = [*flags.runs, *([flags.run_dir] if flags.run_dir else [])]
     if not (run_dirs or flags.pretrained_model or flags.onnx_model):
+        runs = "--runs=RUN,RUN, " if several else ""
         raise UsageError(
-            "which model? Pass --run_dir=RUN, --onnx_model=FILE.onnx, or "
+            f"no model given. Pass {runs}--run_dir=RUN, --onnx_model=FILE.onnx, or "
             "--pretrained_model=CHECKPOINT for a trunk without training."
         )
     sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
@@ -74,7 +71,7 @@ def trunk_of(flags: Any) -> schema.Trunk:
     return schema.Trunk(name, end_point=end_point, layout=flags.layout)
 
 
-def open_models(flags: Any) -> list[Opened]:
+def open_models(flags: Any) -> list[AnyEmbedder]:
     """Open all models that the flags name.
 
     Returns:
@@ -92,9 +89,8 @@ def open_models(flags: Any) -> list[Opened]:
             "--features belongs to one model. For several models leave it out: "
             "each run stores its own embeddings."
         )
-    opened = []
-    for source in sources:
-        model = open_model(
+    return [
+        open_model(
             source,
             runtime,
             store=flags.store_features,
@@ -102,32 +98,26 @@ def open_models(flags: Any) -> list[Opened]:
             calibration=lambda: calibration_images(flags),
             log=say,
         )
-        run = read_run(source.path) if isinstance(source, RunSource) else None
-        opened.append(Opened(model, run))
-    return opened
+        for source in sources
+    ]
 
 
-def open_one(flags: Any) -> Opened:
+def open_one(flags: Any) -> AnyEmbedder:
     """Open the model of a verb that uses a single one.
 
     Returns:
-        The model, and its run if it has one.
+        The model.
 
     Raises:
         UsageError: if the flags name several models, or none.
         ValueError: if the model cannot be opened.
     """
-    require_one(flags)
+    require(
+        len(sources_of(flags)) == 1,
+        "this verb uses one model: pass only one of --run_dir, --pretrained_model and "
+        "--onnx_model. `compare` takes several.",
+    )
     return open_models(flags)[0]
-
-
-def require_one(flags: Any) -> None:
-    """Raise UsageError unless the flags name exactly one model."""
-    if len(sources_of(flags)) > 1:
-        raise UsageError(
-            "this verb uses one model: pass only one of --run_dir, --pretrained_model and "
-            "--onnx_model. `compare` takes several."
-        )
 
 
 def batch_size_of(flags: Any) -> int:

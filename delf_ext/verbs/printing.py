@@ -1,11 +1,18 @@
-"""Print figures to the terminal."""
+"""Print and write figures."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
-from data_io.messages import skipped_lines
+from data_io.artifacts import write_json
+from data_io.datasets import DataSet
+from data_io.messages import shown_path, skipped_lines
+from data_io.progress import say
+from delf_ext.app.evaluation import Evaluation
+from delf_ext.app.results import write_to_run
+from delf_ext.runs.records import Run
 
 MAIN_METRICS = {"mAP": "mAP", "recall_at_1": "R@1"}
 
@@ -32,3 +39,27 @@ def show_figures(result: dict[str, Any]) -> None:
         )
     for line in skipped_lines(result["skipped"]):
         print(line)
+
+
+def write_figures(path: str | Path, figures: Any) -> None:
+    """Write figures to a JSON file, and print its path."""
+    write_json(path, figures)
+    say(f"figures: {shown_path(path)}")
+
+
+def keep_in_run(
+    run: Run, evaluation: Evaluation, data: DataSet, method: str = "", page: bool = True
+) -> None:
+    """Write the figures of an evaluation and a page into the run directory, and print the paths.
+
+    Args:
+        run: the run of the model.
+        evaluation: what was measured.
+        data: what it was measured on.
+        method: re-ranking chain and copies of the queries; "" for none.
+        page: also write the page.
+    """
+    written = write_to_run(run, evaluation.final, evaluation.figures, data, method, page)
+    say(f"figures: {shown_path(written[0])}")
+    if page:
+        say(f"report: {shown_path(written[-1])}")

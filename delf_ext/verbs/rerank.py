@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import save_record, write_json
+from data_io.artifacts import save_record
 from data_io.datasets import DataSet
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
@@ -20,17 +20,16 @@ from delf_ext.app.reranking import (
 )
 from delf_ext.app.results import write_page
 from delf_ext.app.verification import Pairs, match_drawer, verification_figures, verified_pairs
-from delf_ext.config import UsageError
+from delf_ext.config import require
 from delf_ext.evaluation.comparison import compare, format_table
 from delf_ext.evaluation.match_histogram import draw_match_histogram
 from delf_ext.pipeline import KEPT_PER_QUERY
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig
-from delf_ext.verbs.data import load
-from delf_ext.verbs.models import batch_size_of, open_one, require_one
+from delf_ext.verbs.data import load, name_of
+from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.printing import MAIN_METRICS, write_figures
 from delf_ext.verbs.requests import request_of
-
-GROUP_METRICS = {"mAP": "mAP", "recall_at_1": "R@1"}
 
 
 def run(flags: Any) -> None:
@@ -41,50 +40,43 @@ def run(flags: Any) -> None:
         ValueError: if no labelled query has a relevant image in the gallery.
     """
     request = request_of(flags, default="geometric")
-    deadline = request.deadline
-    chain = request.chain
-    if not flags.out:
-        raise UsageError(
-            "rerank writes features, ranking, figures and page into --out=FOLDER: pass it."
-        )
-    if not chain:
-        raise UsageError("rerank needs a --method, such as geometric:100.")
-    require_one(flags)
+    require(
+        bool(flags.out),
+        "rerank writes features, ranking, figures and page into --out=FOLDER: pass it.",
+    )
+    require(bool(request.chain), "rerank needs a --method, such as geometric:100.")
     out = Path(flags.out)
+    model = open_one(flags)
     data = load(flags)
-    model = open_one(flags).model
     query, gallery = common_lists(data, [model], say)
-    labelled = is_labelled(query, gallery)
+    labelled = _is_labelled(query, gallery)
     reranker = Reranker(request, gallery, out / "local", say)
+    early = for_embedding(request.deadline)
     plain = measure(
-        model,
-        query,
-        gallery,
-        batch_size_of(flags),
-        test_time=request.test_time,
-        labelled=labelled,
-        deadline=for_embedding(deadline),
-        log=say,
+        model, query, gallery, batch_size_of(flags), request.test_time, labelled, early, say
     )
     for line in skipped_lines(plain.retrieval.skipped):
         say(line)
-    begun_s = deadline.clock()
+    begun_s = request.deadline.clock()
     ranking_path = out / "ranking.npz"
     save_record(ranking_path, plain.ranking.cut(KEPT_PER_QUERY))
-    data_name = shown_path(flags.data) if flags.data else data.name
-    before = plain.figures(data_name, flags.seed) if labelled else None
+    before = plain.figures(name_of(data, flags), flags.seed) if labelled else None
 
     def improve() -> None:
         # Keep back time to write the results: four times what writing took above.
-        reranked = measure_reranked(plain, reranker, chain, reserve(deadline, begun_s, times=4))
+        reserve_s = reserve(request.deadline, begun_s, times=4)
+        reranked = measure_reranked(plain, reranker, request.chain, reserve_s)
         save_record(ranking_path, reranked.ranking.cut(KEPT_PER_QUERY))
-        _print_notes(reranked, deadline)
+        _print_notes(reranked, request.deadline)
         if before is None:
             say("the data have no labels: no figures and no page")
-        else:
-            write_results(plain, reranked, before, reranker, data, out, flags)
+            return
+        _write_results(plain, reranked, before, reranker.config, out)
+        # The page takes time, so it is not written under a time budget.
+        if flags.report and not request.deadline.is_limited:
+            _write_page(plain, reranked, reranker, data, before["data"], out, flags.seed)
 
-    finish_in_time(improve, deadline, ranking_path, say)
+    finish_in_time(improve, request.deadline, ranking_path, say)
 
 
 def _print_notes(reranked: Measured, deadline: Deadline) -> None:
@@ -96,19 +88,8 @@ def _print_notes(reranked: Measured, deadline: Deadline) -> None:
             say(f"{count} queries keep their ranking: {reason}")
 
 
-def is_labelled(query: ImageList, gallery: ImageList) -> bool:
-    """Return whether queries and gallery both have labels.
-
-    Args:
-        query: the queries.
-        gallery: the gallery images.
-
-    Returns:
-        False if one of them has none: then there is nothing to measure.
-
-    Raises:
-        ValueError: if both have labels, and no query has an image with its label in the gallery.
-    """
+def _is_labelled(query: ImageList, gallery: ImageList) -> bool:
+    """Return whether both have labels. Raise ValueError if no query has a relevant image."""
     if query.labels is None or gallery.labels is None:
         return False
     truth = GroundTruth.from_labels(query, gallery)
@@ -120,70 +101,43 @@ def is_labelled(query: ImageList, gallery: ImageList) -> bool:
     return True
 
 
-def write_results(
+def _write_results(
     plain: Measured,
     reranked: Measured,
     before: dict[str, Any],
-    reranker: Reranker,
-    data: DataSet,
+    config: GeometricConfig,
     out: Path,
-    flags: Any,
 ) -> None:
-    """Print a table, and write figures, histogram of inliers and page.
-
-    The page takes time, so it is not written under a time budget.
+    """Print a table, and write the figures and a histogram of inliers.
 
     Args:
         plain: the measured ranking before re-ranking.
         reranked: the measured ranking after it.
         before: the figures of `plain`.
-        reranker: holds the local features, if a step used them.
-        data: names the classes on the page.
+        config: settings of geometric verification.
         out: folder for the files.
-        flags: --seed and --report.
     """
-    table = format_table(compare([plain.evaluated, reranked.evaluated], flags.seed))
+    table = format_table(compare([plain.evaluated, reranked.evaluated], before["seed"]))
     say(f"\n{table}")
-    results = {"before": before, "after": reranked.figures(before["data"], flags.seed)}
-    _print_groups(before, results["after"])
+    results = {"before": before, "after": reranked.figures(before["data"], before["seed"])}
+    for group, old in before.get("groups", {}).items():
+        new = results["after"]["groups"][group]
+        changes = [
+            f"{title} {old[name]:.4f} -> {new[name]:.4f}" for name, title in MAIN_METRICS.items()
+        ]
+        say(f"group {group}: {', '.join(changes)}")
     pairs = verified_pairs(reranked)
     if any(len(num_inliers) for num_inliers, _ in pairs.values()):
-        results["verification"] = verification_figures(pairs, reranker.config)
+        results["verification"] = verification_figures(pairs, config)
         for name, value in results["verification"].items():
             text = f"{value:.4f}" if isinstance(value, float) else str(value)
             say(f"verification {name}: {text}")
-        draw_histogram(out / "inliers.png", pairs, reranker.config)
-    figures_path = out / "metrics.json"
-    write_json(figures_path, results)
-    say(f"figures: {shown_path(figures_path)}")
-    if flags.report and not reranker.deadline.is_limited:
-        drawer = None
-        if reranker.local:
-            drawer = match_drawer(reranked, reranker.local, reranker.config)
-        page = out / "report" / "index.html"
-        write_page(page, [plain, reranked], data, before["data"], flags.seed, drawer)
-        say(f"report: {shown_path(page)}")
+        _draw_histogram(out / "inliers.png", pairs, config)
+    write_figures(out / "metrics.json", results)
 
 
-def _print_groups(before: dict[str, Any], after: dict[str, Any]) -> None:
-    for group, old in before.get("groups", {}).items():
-        new = after["groups"][group]
-        changes = [
-            f"{title} {old[name]:.4f} -> {new[name]:.4f}" for name, title in GROUP_METRICS.items()
-        ]
-        say(f"group {group}: {', '.join(changes)}")
-
-
-def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
-    """Draw a histogram of inliers with the threshold, if one extractor was used.
-
-    Without matplotlib, print how to install it.
-
-    Args:
-        path: of the PNG file.
-        pairs: number of inliers of matching and of other pairs, and whether they were accepted.
-        config: holds the threshold of the extractor; two extractors have no common threshold.
-    """
+def _draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
+    """Draw a histogram of inliers. Two extractors have no common threshold: draw none."""
     if len(config.verify) > 1:
         return
     threshold = config.verify[0].accepted_from
@@ -193,3 +147,20 @@ def draw_histogram(path: Path, pairs: Pairs, config: GeometricConfig) -> None:
         say(f"no histogram: {error}")
         return
     say(f"histogram of inliers: {shown_path(path)}")
+
+
+def _write_page(
+    plain: Measured,
+    reranked: Measured,
+    reranker: Reranker,
+    data: DataSet,
+    data_name: str,
+    out: Path,
+    seed: int,
+) -> None:
+    drawer = None
+    if reranker.local:
+        drawer = match_drawer(reranked, reranker.local, reranker.config)
+    path = out / "report" / "index.html"
+    page = write_page(path, [plain, reranked], data, data_name, seed, drawer)
+    say(f"report: {shown_path(page)}")

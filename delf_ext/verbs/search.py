@@ -6,7 +6,7 @@ from typing import Any
 
 from delf_ext.app.searching import search
 from delf_ext.config import UsageError
-from delf_ext.verbs.models import batch_size_of, open_one, require_one
+from delf_ext.verbs.models import batch_size_of, open_one
 
 
 def run(flags: Any) -> None:
@@ -17,11 +17,10 @@ def run(flags: Any) -> None:
     """
     if not flags.data or not flags.image:
         raise UsageError(
-            "search looks for --image=PHOTO in the photos of --data=FOLDER: pass both."
+            "search looks for --image=PHOTO in the images of --data=FOLDER: pass both."
         )
-    require_one(flags)
     hits = search(
-        open_one(flags).model,
+        open_one(flags),
         flags.image,
         flags.data,
         top_k=flags.top_k,

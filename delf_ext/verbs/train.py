@@ -14,7 +14,6 @@ from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate
-from delf_ext.app.results import write_to_run
 from delf_ext.app.training import Trained
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -29,10 +28,10 @@ from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
 from delf_ext.verbs.data import resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
-from delf_ext.verbs.printing import show_figures
+from delf_ext.verbs.printing import keep_in_run, show_figures
 from delf_ext.verbs.requests import request_of
 from delf_ext.verbs.training_flags import recipe_from_flags, settings_from_flags
-from delf_ext.verbs.verb_table import INFER
+from delf_ext.verbs.verb_table import SUBMISSION
 
 # Flags that --resume ignores: it takes their values from the run.
 STORED_IN_RUN = (
@@ -90,8 +89,8 @@ def _train(flags: Any) -> None:
 
 
 def _submission_flags(flags: Any) -> dict[str, Any]:
-    """Return the flags of `infer` that were passed; a submission of the run will use them."""
-    names = [name for name in INFER if name not in ("data", "run_dir") and flags[name].present]
+    """Return the flags of a submission that were passed; the run stores them."""
+    names = [name for name in SUBMISSION if name not in ("data", "run_dir") and flags[name].present]
     return {name: flags[name].value for name in names}
 
 
@@ -187,10 +186,7 @@ def _measure(trained: Trained, data: DataSet, data_name: str, flags: Any) -> Non
         log=say,
     )
     show_figures(evaluation.figures)
-    written = write_to_run(run, evaluation.final, evaluation.figures, data, "", report=flags.report)
-    say(f"figures: {shown_path(written[0])}")
-    if flags.report:
-        say(f"report: {shown_path(written[-1])}")
+    keep_in_run(run, evaluation, data, page=flags.report)
 
 
 def submit(flags: Any) -> None:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from absl import flags
 
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import FLAGS, GROUPS, ORIGINAL
+from delf_ext.recipes.original_flags import FLAG_GROUPS
+from delf_ext.verbs.flags import FLAGS, GROUPS
 
 DATA = ("data", "query_split")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
@@ -28,8 +29,11 @@ PAIRS = ("local_rotations", "geometry_model", "min_inliers")
 LOCAL = (*GALLERY_SIDE, *PAIRS, "order_by")
 EVALUATION = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "report", "out")
 INFER = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "out")
+# A submission opens the checkpoint of its session, and the platform takes the answer.
+NOT_IN_SUBMISSION = ("pooling", "onnx_model", *STORED, "out")
+SUBMISSION = tuple(name for name in INFER if name not in NOT_IN_SUBMISSION)
 NSML_GROUP = "Set by NSML (do not pass these yourself)"
-TRAINING_GROUPS = ("Recipe", *ORIGINAL, "Run", NSML_GROUP)
+TRAINING_GROUPS = ("Recipe", *FLAG_GROUPS, "Run", NSML_GROUP)
 TRAIN = (
     *(flag.name for group in TRAINING_GROUPS for flag in GROUPS[group]),
     *(*DATA, "run_dir", "pretrained_model", "mixed_precision", "seed", "report"),
@@ -39,7 +43,10 @@ EMBEDDING_HELP = {
     "batch_size": "images per call of the model (default: 32)",
     "image_size": "for --pretrained_model: side of the square input, in pixels (default: 224)",
 }
-FOLDER_HELP = {**EMBEDDING_HELP, "data": "folder of photos, with or without sub-folders; required"}
+# `python -m pretrained.fetch resnet_v1_50` downloads it to this path.
+PRETRAINED = "--pretrained_model=pre_trained/resnet_v1_50.ckpt"
+RUN_OR_CHECKPOINT = "run directory of a trained model; or pass --pretrained_model"
+FOLDER_HELP = {**EMBEDDING_HELP, "data": "folder of images, with or without sub-folders; required"}
 
 
 class Verb(NamedTuple):
@@ -64,8 +71,8 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         "Train",
         "train a recipe, or the 2018 original by its flags (used if no verb is given)",
-        # NSML trains and submits with one command line, so train accepts the flags of infer.
-        (*TRAIN, *(name for name in INFER if name not in TRAIN)),
+        # NSML trains and submits with one command line, so train accepts the flags of a submission.
+        (*TRAIN, *(name for name in SUBMISSION if name not in TRAIN)),
         (
             "mandoo --train_logits --train_sim --stop_gradient_sim",
             "mandoo --recipe=norm_softmax --set optimizer.lr=1e-3 --data=photos/ --run_dir=runs/a",
@@ -76,6 +83,9 @@ VERBS: dict[str, Verb] = {
             "batch_size": "images per training step (default: 64)",
             "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from "
             "(default: random weights)",
+            "runtime": "library that computes embeddings; openvino is faster, openvino-int8 is "
+            "fastest and calibrates on --data; auto: TensorFlow (one of: auto, tensorflow, "
+            "openvino, openvino-int8; default: auto)",
         },
     ),
     "evaluate": Verb(
@@ -85,7 +95,7 @@ VERBS: dict[str, Verb] = {
         (
             "mandoo evaluate --data=products.csv --run_dir=runs/first --json=first.json",
             "mandoo evaluate --data=products.csv --run_dir=runs/first --method=aqe:5,k_reciprocal",
-            "mandoo evaluate --data=photos/ --pretrained_model=resnet_v1_50.ckpt --pooling=gem",
+            f"mandoo evaluate --data=photos/ {PRETRAINED} --pooling=gem",
         ),
         {**EMBEDDING_HELP, "out": "folder for local features (default: local/ in --run_dir)"},
     ),
@@ -120,7 +130,7 @@ VERBS: dict[str, Verb] = {
     ),
     "extract": Verb(
         "Use",
-        "write the embeddings, or the local features, of a folder of photos",
+        "write the embeddings, or the local features, of a folder of images",
         ("data", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
         (
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",
@@ -136,11 +146,11 @@ VERBS: dict[str, Verb] = {
     ),
     "search": Verb(
         "Use",
-        "find the photos in a folder that are most similar to yours",
+        "find the images in a folder that are most similar to your photo",
         ("data", "image", "top_k", *MODEL, *STORED),
         (
             "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
-            "mandoo search --data=photos/ --pretrained_model=resnet_v1_50.ckpt --image=phone.jpg",
+            f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
         ),
         {**FOLDER_HELP, "image": "your photo, or a folder of photos; required"},
     ),
@@ -160,19 +170,22 @@ VERBS: dict[str, Verb] = {
     ),
     "match": Verb(
         "Use",
-        "draw the matching local features of two photos",
+        "draw the matching local features of two images",
         (
             *("image", "candidate", "out", "run_dir", *TRUNK, "mixed_precision"),
             *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
             "mandoo match --image=a.jpg --candidate=b.jpg --local_features=sift --out=match.png",
-            "mandoo match --image=a.jpg --candidate=b.jpg --run_dir=runs/first --out=match.png",
+            "mandoo match --image=a.jpg --candidate=b.jpg --run_dir=runs/attention --out=match.png",
         ),
         {
-            "image": "the first photo; required",
-            "candidate": "the second photo; required",
+            "image": "the first image; required",
+            "candidate": "the second image; required",
             "out": "PNG file for the picture; required",
+            "run_dir": RUN_OR_CHECKPOINT,
+            "whitening": "DELF: file written by `whiten` (default: the file in the run; without "
+            "one, run `mandoo whiten` first)",
         },
     ),
     "whiten": Verb(
@@ -181,10 +194,11 @@ VERBS: dict[str, Verb] = {
         ("data", "out", "run_dir", *TRUNK, "mixed_precision", *DELF, "seed"),
         (
             "mandoo whiten --data=photos/ --run_dir=runs/attention",
-            "mandoo whiten --data=photos/ --pretrained_model=resnet_v1_50.ckpt --out=whitening.npz",
+            f"mandoo whiten --data=photos/ {PRETRAINED} --out=whitening.npz",
         ),
         {
             **FOLDER_HELP,
+            "run_dir": RUN_OR_CHECKPOINT,
             "out": "file for the result (default: whitening.npz in --local_model or --run_dir)",
         },
     ),

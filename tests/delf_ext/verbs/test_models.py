@@ -21,7 +21,7 @@ from delf_ext.verbs.models import (
     batch_size_of,
     calibration_images,
     open_models,
-    require_one,
+    open_one,
     sources_of,
 )
 
@@ -76,7 +76,7 @@ def test_int8_embeddings_are_near_and_calibration_is_kept(
     assert np.multiply(plain.embeddings, int8.embeddings).sum(1).min() > 0.99
     assert plain.digest != int8.digest
     network = f"{cache}/graphs/{int8.digest}-int8/network.xml"
-    said = f"on 5 of 5 photographs, {photos}/0.png to {photos}/4.png ({network})"
+    said = f"on 5 of 5 images, {photos}/0.png to {photos}/4.png ({network})"
     assert f"int8: calibrated now {said}" in capsys.readouterr().out
     search = ["search", f"--data={photos}", f"--image={photos}/3.png", "--top_k=1"]
     dual_main.main([*search, *trunk, "--runtime=openvino-int8"])
@@ -119,7 +119,7 @@ def test_an_onnx_model_embeds_with_each_runtime(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which model"),
+        ([], "no model given. Pass --run_dir=RUN, --onnx_model"),
         (
             ["--onnx_model=x.onnx", "--runtime=tensorflow"],
             "--runtime=tensorflow does not run --onnx_model",
@@ -169,10 +169,9 @@ def test_flags_describe_the_trunk_of_a_checkpoint(flags_of):
     assert source == CheckpointSource("w.ckpt", trunk, schema.Gem(), 64)
 
 
-def test_require_one_refuses_two_models(flags_of):
+def test_open_one_refuses_two_models(flags_of):
     with pytest.raises(UsageError, match="this verb uses one model: pass only one of --run_dir"):
-        require_one(flags_of("--run_dir=a", "--pretrained_model=w.ckpt"))
-    require_one(flags_of("--run_dir=a"))
+        open_one(flags_of("--run_dir=a", "--pretrained_model=w.ckpt"))
 
 
 @pytest.mark.parametrize("size", [0, 31])
@@ -189,10 +188,19 @@ def test_batch_size_is_32_for_embedding_unless_it_is_passed(flags_of):
         batch_size_of(flags_of("--batch_size=0"))
 
 
+def test_a_wrong_batch_size_is_refused_before_the_model_is_opened(flags_of):
+    with pytest.raises(UsageError, match="--batch_size must be at least 1. Received 0."):
+        open_models(flags_of("--batch_size=0", "--run_dir=none"))
+
+
+def test_without_a_model_compare_also_names_runs(refused):
+    assert "Pass --runs=RUN,RUN, --run_dir=RUN, " in refused(2, "compare", "--data=x")
+
+
 # --- models that are opened
 
 
-def test_open_models_returns_a_run_only_for_a_run_directory(
+def test_open_models_opens_a_checkpoint_and_a_run(
     photos: Path, tmp_path: Path, trunk: list[str], flags_of
 ):
     for name in ("a", "b"):
@@ -203,13 +211,12 @@ def test_open_models_returns_a_run_only_for_a_run_directory(
     run_dir = tmp_path / "run"
     flags = ["--train_logits", "--epochs=1", "--batch_size=4", "--dev_percent=0", *trunk[1:]]
     dual_main.main([f"--data={tmp_path}/classes", f"--run_dir={run_dir}", *flags])
-    zero_shot, trained = open_models(flags_of(*trunk, f"--run_dir={run_dir}"))
-    assert zero_shot.run is None and zero_shot.model.name == f"zero-shot {ENDPOINT} avg"
-    assert trained.run is not None and trained.run.path == run_dir
-    assert trained.model.name == "mandoo_dual run (last-2)"
+    untrained, trained = open_models(flags_of(*trunk, f"--run_dir={run_dir}"))
+    assert untrained.name == f"untrained {ENDPOINT} avg"
+    assert trained.name == "mandoo_dual run (last-2)"
     (without_store,) = open_models(flags_of("--nostore_features", *trunk))
-    assert without_store.model.store is None and zero_shot.model.store is not None
-    assert without_store.model.digest == zero_shot.model.digest != trained.model.digest
+    assert without_store.store is None and untrained.store is not None
+    assert without_store.digest == untrained.digest != trained.digest
 
 
 @pytest.mark.parametrize(
