@@ -26,9 +26,12 @@ from delf_ext.geometry.least_squares import (
     fit_least_squares,
     is_plausible_at,
     is_plausible_linear,
+    project,
+    set_affine,
 )
 from delf_ext.geometry.sampling import (
     GOLDEN,
+    Affine,
     LinearPart,
     affine_from_three,
     draw_three,
@@ -47,9 +50,6 @@ SUPPORT = 2
 MAX_ROUNDS = 10
 # Quick score of a match without error.
 FULL_SCORE = 256.0
-
-# The two upper rows of an affine transform.
-Affine = tuple[float, float, float, float, float, float]
 
 
 class SearchSettings(NamedTuple):
@@ -169,7 +169,7 @@ def _search(
         if quick <= best_quick:
             continue
         best_quick = quick
-        _to_homogeneous(affine, h)
+        set_affine(h, affine)
         count, score = _optimise(points, cells, taken, settings, max_error, h, rows)
         if score > best_score:
             best_score = score
@@ -197,15 +197,6 @@ def _affine_through(points: np.ndarray, i: int, linear: LinearPart) -> Affine:
     u = points[2, i] - a * points[0, i] - b * points[1, i]
     v = points[3, i] - c * points[0, i] - d * points[1, i]
     return a, b, u, c, d, v
-
-
-@compiled
-def _to_homogeneous(affine: Affine, h: np.ndarray) -> None:
-    # A loop over a tuple would keep the tuple in memory, not in registers, in each trial.
-    h[0], h[1], h[2], h[3], h[4], h[5] = affine
-    h[6] = 0.0
-    h[7] = 0.0
-    h[8] = 1.0
 
 
 @compiled
@@ -270,11 +261,9 @@ def _find_inliers(
     score = 0.0
     limit = max_error * max_error
     for k in range(points.shape[1]):
-        x = points[0, k]
-        y = points[1, k]
-        w = h[6] * x + h[7] * y + h[8]
-        du = (h[0] * x + h[1] * y + h[2]) / w - points[2, k]
-        dv = (h[3] * x + h[4] * y + h[5]) / w - points[3, k]
+        u, v, _ = project(h, points[0, k], points[1, k])
+        du = u - points[2, k]
+        dv = v - points[3, k]
         square = du * du + dv * dv
         if square <= limit and not (taken[0, cells[0, k]] or taken[1, cells[1, k]]):
             taken[0, cells[0, k]] = True

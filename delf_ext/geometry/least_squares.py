@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from delf_ext.compiled import compiled
-from delf_ext.geometry.sampling import LinearPart
+from delf_ext.geometry.sampling import Affine, LinearPart
 
 SIMILARITY = 0
 AFFINE = 1
@@ -74,16 +74,13 @@ def is_plausible_at(h: np.ndarray, points: np.ndarray, rows: np.ndarray, limits:
     Returns:
         False also if the horizon of a homography separates the points.
     """
+    first_w = 0.0
     for row in rows:
-        x = points[0, row]
-        y = points[1, row]
-        first_x = points[0, rows[0]]
-        first_y = points[1, rows[0]]
-        w = h[6] * x + h[7] * y + h[8]
-        if not w * (h[6] * first_x + h[7] * first_y + h[8]) > 0.0:
+        u, v, w = project(h, points[0, row], points[1, row])
+        if row == rows[0]:
+            first_w = w
+        if not w * first_w > 0.0:
             return False
-        u = (h[0] * x + h[1] * y + h[2]) / w
-        v = (h[3] * x + h[4] * y + h[5]) / w
         a = h[0] - u * h[6]
         b = h[1] - u * h[7]
         c = h[3] - v * h[6]
@@ -91,6 +88,37 @@ def is_plausible_at(h: np.ndarray, points: np.ndarray, rows: np.ndarray, limits:
         if not is_plausible_linear((a, b, c, d, w), limits):
             return False
     return True
+
+
+@compiled
+def project(h: np.ndarray, x: float, y: float) -> tuple[float, float, float]:
+    """Map a point through a transform.
+
+    Args:
+        h: float64 [9] transform.
+        x: of the point.
+        y: of the point.
+
+    Returns:
+        (x, y, w) in the gallery image; w changes its sign at the horizon.
+    """
+    w = h[6] * x + h[7] * y + h[8]
+    return (h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w, w
+
+
+@compiled
+def set_affine(h: np.ndarray, affine: Affine) -> None:
+    """Write an affine transform to `h`.
+
+    Args:
+        h: float64 [9], output.
+        affine: the two upper rows.
+    """
+    # A loop over a tuple would keep the tuple in memory, not in registers.
+    h[0], h[1], h[2], h[3], h[4], h[5] = affine
+    h[6] = 0.0
+    h[7] = 0.0
+    h[8] = 1.0
 
 
 @compiled
@@ -153,22 +181,19 @@ def _fit_affine(
     if not spread > 0.0:
         return False
     if model == SIMILARITY:
-        h[0] = (ux + vy) / spread
-        h[3] = (vx - uy) / spread
-        h[1] = -h[3]
-        h[4] = h[0]
+        a = d = (ux + vy) / spread
+        c = (vx - uy) / spread
+        b = -c
     else:
         if not area > MIN_SCATTER_RATIO * spread * spread:
             return False
-        h[0] = (ux * yy - uy * xy) / area
-        h[1] = (uy * xx - ux * xy) / area
-        h[3] = (vx * yy - vy * xy) / area
-        h[4] = (vy * xx - vx * xy) / area
-    h[2] = mean_u - h[0] * mean_x - h[1] * mean_y
-    h[5] = mean_v - h[3] * mean_x - h[4] * mean_y
-    h[6] = 0.0
-    h[7] = 0.0
-    h[8] = 1.0
+        a = (ux * yy - uy * xy) / area
+        b = (uy * xx - ux * xy) / area
+        c = (vx * yy - vy * xy) / area
+        d = (vy * xx - vx * xy) / area
+    right = mean_u - a * mean_x - b * mean_y
+    down = mean_v - c * mean_x - d * mean_y
+    set_affine(h, (a, b, right, c, d, down))
     return True
 
 

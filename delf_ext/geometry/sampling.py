@@ -21,7 +21,10 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
+# (a, b, c, d, scale): the linear map (a b; c d) / scale.
 LinearPart = tuple[float, float, float, float, float]
+# The two upper rows of an affine transform.
+Affine = tuple[float, float, float, float, float, float]
 
 
 @compiled
@@ -65,10 +68,7 @@ def similarity_from_two(points: np.ndarray, i: int, j: int) -> LinearPart:
         (a, b, c, d, scale): the linear part is (a b; c d) / scale. The scale is 0 if the matches
         do not determine it.
     """
-    x = points[0, j] - points[0, i]
-    y = points[1, j] - points[1, i]
-    u = points[2, j] - points[2, i]
-    v = points[3, j] - points[3, i]
+    x, y, u, v = _difference(points, i, j)
     a = u * x + v * y
     b = u * y - v * x
     return a, b, -b, a, x * x + y * y
@@ -87,15 +87,20 @@ def affine_from_three(points: np.ndarray, i: int, j: int, k: int) -> LinearPart:
     Returns:
         As `similarity_from_two`. The scale is also 0 if the query points are nearly on a line.
     """
-    x = points[0, j] - points[0, i]
-    y = points[1, j] - points[1, i]
-    s = points[0, k] - points[0, i]
-    t = points[1, k] - points[1, i]
-    u = points[2, j] - points[2, i]
-    v = points[3, j] - points[3, i]
-    p = points[2, k] - points[2, i]
-    q = points[3, k] - points[3, i]
+    x, y, u, v = _difference(points, i, j)
+    s, t, p, q = _difference(points, i, k)
     area = x * t - y * s
     if area * area <= MIN_SQUARED_SINE * (x * x + y * y) * (s * s + t * t):
         area = 0.0
     return u * t - p * y, p * x - u * s, v * t - q * y, q * x - v * s, area
+
+
+@compiled
+def _difference(points: np.ndarray, i: int, j: int) -> tuple[float, float, float, float]:
+    """Return match `j` minus match `i`: x, y in the query, x, y in the gallery image."""
+    return (
+        points[0, j] - points[0, i],
+        points[1, j] - points[1, i],
+        points[2, j] - points[2, i],
+        points[3, j] - points[3, i],
+    )
