@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from delf_ext.config import UsageError
@@ -43,8 +44,8 @@ def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
     Returns:
         The lines, sorted. Differences in `about` are left out.
     """
-    before = _values_by_path(old)
-    after = _values_by_path(new)
+    recipes = [dataclasses.replace(recipe, about=schema.About()) for recipe in (old, new)]
+    before, after = (dict(_values_by_path(codec.to_json(recipe))) for recipe in recipes)
     paths = sorted(
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
     )
@@ -53,19 +54,10 @@ def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
     ]
 
 
-def _values_by_path(recipe: schema.Recipe) -> dict[str, Any]:
-    return _flat(codec.to_json(dataclasses.replace(recipe, about=schema.About())))
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Return path -> value of all values in nested JSON data."""
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    else:
-        return {path: value}
-    flat: dict[str, Any] = {}
-    for name, child in items:
-        flat.update(_flat(child, f"{path}.{name}".lstrip(".")))
-    return flat
+def _values_by_path(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of all values in nested JSON data."""
+    if not isinstance(value, (dict, list)):
+        yield path, value
+        return
+    for name, child in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _values_by_path(child, f"{path}.{name}".lstrip("."))

@@ -218,5 +218,4 @@ def _parsed(text: str, annotation: Any) -> Any:
 
 def _allows(annotation: Any, kind: type[Part]) -> bool:
     """Return whether a field with this annotation can hold parts of this class."""
-    classes = [known for known in alternatives(annotation) if isinstance(known, type)]
-    return any(issubclass(kind, known) for known in classes)
+    return issubclass(kind, tuple(k for k in alternatives(annotation) if isinstance(k, type)))

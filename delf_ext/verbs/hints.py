@@ -13,15 +13,21 @@ from delf_ext.config import UsageError
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 
-SCHEDULES = {"constant": "Constant", "cosine": "CosineDecay"}
-SPLITS = {"block": "ClassBlock", "random": "RandomClasses"}
+RECIPE_VALUES: dict[str, dict[Any, str]] = {
+    "freeze_backbone": {True: "trunk", False: "[]"},
+    "freeze_batch_norm": {True: "inference", False: "training"},
+    "logit_concat_sim": {True: "logits", False: "[]"},
+    "lr_schedule": {"constant": "Constant", "cosine": "CosineDecay"},
+    "dev_split": {"block": "ClassBlock", "random": "RandomClasses"},
+}
+"""Name of a flag -> its value -> the value in a recipe that means the same."""
 # Flags that add or remove list entries, or whose value depends on others: no simple setting.
 LISTS = ("losses", "input.augment")
 WITHOUT_SETTING = ("images_per_class",)
 
 
 def settings_for(name: str, value: Any) -> list[str]:
-    """Return settings of a recipe that do the same as a flag of the original.
+    """Return settings of a recipe that do the same as a flag of the 2018 original.
 
     Args:
         name: of the flag.
@@ -41,26 +47,13 @@ def settings_for(name: str, value: Any) -> list[str]:
         return [f"optimizer.factors.{group}.factor={value}" for group in groups]
     if name == "dev_percent" and not value:
         return ["validation=None"]
-    return [f"{path}={_recipe_value(name, value)}"]
-
-
-def _recipe_value(name: str, value: Any) -> str:
-    """Return the value in a recipe that means the same as the value of the flag."""
-    if name == "freeze_backbone":
-        return "trunk" if value else "[]"
-    if name == "freeze_batch_norm":
-        return "inference" if value else "training"
-    if name == "logit_concat_sim":
-        return "logits" if value else "[]"
-    if name == "lr_schedule":
-        return SCHEDULES[value]
-    if name == "dev_split":
-        return SPLITS[value]
-    return value if isinstance(value, str) else json.dumps(value)
+    if name in RECIPE_VALUES:
+        value = RECIPE_VALUES[name][value]
+    return [f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
 
 
 def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
-    """Return what to pass in place of a flag of the original.
+    """Return what to pass in place of a flag of the 2018 original.
 
     Args:
         name: of the flag.
@@ -68,7 +61,7 @@ def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
         recipe: the recipe that is to be changed.
 
     Returns:
-        The end of a sentence: --set with settings that the recipe accepts, or how to edit it.
+        A sentence: --set with settings that the recipe accepts, or how to edit the recipe.
     """
     settings = settings_for(name, value)
     try:
@@ -77,9 +70,9 @@ def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
         settings = []
     if settings:
         words = [f"--set {shlex.quote(setting)}" for setting in settings]
-        return f"with --recipe pass {' '.join(words)}"
+        return f"Pass {' '.join(words)} instead."
     return (
-        f"in a recipe it is part of {ORIGINAL_FLAGS[name].path}: write "
+        f"In a recipe it is part of {ORIGINAL_FLAGS[name].path}: write "
         f"`mandoo recipes --recipe={recipe.name} > mine.json`, change it there and pass "
-        "--recipe=mine.json"
+        "--recipe=mine.json."
     )

@@ -12,6 +12,7 @@ from data_io.progress import say
 from data_io.records import GroundTruth, ImageList
 from delf_ext.app.evaluation import Measured, common_lists, measure, measure_reranked
 from delf_ext.app.reranking import (
+    Request,
     Reranker,
     finish_in_time,
     for_embedding,
@@ -39,12 +40,7 @@ def run(flags: Any) -> None:
         UsageError: if --out is missing, --method is empty, or the flags name no single model.
         ValueError: if no labelled query has a relevant image in the gallery.
     """
-    request = request_of(flags, default="geometric")
-    require(
-        bool(flags.out),
-        "rerank writes features, ranking, figures and page into --out=FOLDER: pass it.",
-    )
-    require(bool(request.chain), "rerank needs a --method, such as geometric:100.")
+    request = _request(flags)
     out = Path(flags.out)
     model = open_one(flags)
     data = load(flags)
@@ -77,6 +73,16 @@ def run(flags: Any) -> None:
             _write_page(plain, reranked, reranker, data, before["data"], out, flags.seed)
 
     finish_in_time(improve, request.deadline, ranking_path, say)
+
+
+def _request(flags: Any) -> Request:
+    request = request_of(flags, default="geometric")
+    require(
+        bool(flags.out),
+        "rerank writes features, ranking, figures and page into --out=FOLDER: pass it.",
+    )
+    require(bool(request.chain), "rerank needs a --method, such as geometric:100.")
+    return request
 
 
 def _print_notes(reranked: Measured, deadline: Deadline) -> None:
