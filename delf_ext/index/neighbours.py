@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -101,25 +102,22 @@ def _scan_tiles(embeddings: np.ndarray, near: Shortlists, far: Shortlists) -> It
         for num_done, (top, side) in enumerate(tiles, start=1):
             products = embeddings[top : top + TILE_ROWS] @ embeddings[side : side + TILE_ROWS].T
             scan = partial(_scan, products, top, side, near, far)
-            for areas in _areas_by_turn(*products.shape):
+            for areas in _areas_by_turn(products.shape):
                 list(pool.map(scan, areas))
             yield num_done / len(tiles)
 
 
-def _areas_by_turn(num_rows: int, num_columns: int) -> Iterator[list[Area]]:
+def _areas_by_turn(shape: tuple[int, ...]) -> Iterator[list[Area]]:
     """Yield areas that together cover a tile; those of one turn share no row and no column.
 
     So no two threads change the same list. (A tile on the diagonal holds each pair twice, and only
     its rows are scanned.)
     """
-    row_bounds = np.linspace(0, num_rows, NUM_THREADS + 1).astype(np.int64)
-    column_bounds = np.linspace(0, num_columns, NUM_THREADS + 1).astype(np.int64)
+    rows, columns = (
+        list(pairwise(np.linspace(0, length, NUM_THREADS + 1).astype(np.int64))) for length in shape
+    )
     for turn in range(NUM_THREADS):
-        areas = []
-        for r in range(NUM_THREADS):
-            c = (r + turn) % NUM_THREADS
-            areas.append((*row_bounds[r : r + 2], *column_bounds[c : c + 2]))
-        yield areas
+        yield [(*rows[r], *columns[(r + turn) % NUM_THREADS]) for r in range(NUM_THREADS)]
 
 
 @compiled

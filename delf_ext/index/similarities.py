@@ -82,12 +82,11 @@ def pair_similarities(
     chunk_rows = max(CHUNK_ROWS, len(right) >> 15)
     num_chunks = 1 + len(right) // chunk_rows
     num_left_runs = np.count_nonzero(np.diff(left_rows, prepend=-1))
-    if len(left_rows) < PAIRS_PER_CHUNK * num_chunks * num_left_runs:
-        return _pairs_on_threads(left, right, left_rows, right_rows)
-    # NumPy sorts 16-bit numbers by counting them.
-    chunks = (right_rows // chunk_rows).astype(np.uint16)
-    order = np.argsort(chunks, kind="stable")
-    similarities = np.empty(len(order), np.float32)
+    order: np.ndarray | slice = slice(None)
+    if len(left_rows) >= PAIRS_PER_CHUNK * num_chunks * num_left_runs:
+        # NumPy sorts 16-bit numbers by counting them.
+        order = np.argsort((right_rows // chunk_rows).astype(np.uint16), kind="stable")
+    similarities = np.empty(len(left_rows), np.float32)
     similarities[order] = _pairs_on_threads(left, right, left_rows[order], right_rows[order])
     return similarities
 
