@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -130,15 +128,13 @@ def _newest_checkpoint(run: Run) -> Path:
     return latest[0]
 
 
-def open_run(run: Run, runtime: Any, log: Callable[[str], None]) -> Embedder:
+def open_run(run: Run) -> Embedder:
     """Open a run of the baseline for `delf_ext.runs.opening`.
 
     The network is loaded at the first batch. It always runs in TensorFlow.
 
     Args:
         run: a run of the baseline.
-        runtime: ignored.
-        log: ignored.
 
     Returns:
         The embedder.

@@ -14,7 +14,7 @@ from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import AnyEmbedder, Embedder, Ensemble
 from delf_ext.runs.model_files import open_checkpoint, open_onnx
-from delf_ext.runs.recipe_run import members_of
+from delf_ext.runs.recipe_run import members_of, open_recipe_run
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.runtimes import in_runtime
@@ -28,14 +28,6 @@ from delf_ext.runs.sources import (
     require_runtime,
     source_of,
 )
-
-KINDS = {
-    "recipe": "delf_ext.runs.recipe_run:open_recipe_run",
-    "keras_baseline": "baseline_keras.features:open_run",
-}
-"""Kind of a run -> "module:function" that opens it. Only the module that is needed is imported."""
-ENSEMBLE = "ensemble"
-"""Kind of a run that has members."""
 
 
 def open_model(
@@ -81,7 +73,7 @@ def open_model(
         raise UsageError(f"a model is opened from a path or a ModelSource. Received {source!r}.")
     require_runtime(source, runtime)
     run = read_run(source.path) if isinstance(source, RunSource) else None
-    if run is not None and run.kind == ENSEMBLE:
+    if run is not None and run.kind == "ensemble":
         source = members_of(run)
     if isinstance(source, EnsembleSource):
         if features is not None:
@@ -103,7 +95,7 @@ def open_model(
         model = in_runtime(open_checkpoint(source, log), runtime, calibration)
     else:
         assert run is not None
-        model = in_runtime(_open_run(run, runtime, log), runtime, calibration)
+        model = in_runtime(_open_run(run), runtime, calibration)
     if not store and features is None:
         return model
     folder = cache_folder() / "features" if run is None else run.features
@@ -111,11 +103,14 @@ def open_model(
     return dataclasses.replace(model, store=embeddings)
 
 
-def _open_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
-    if run.kind not in KINDS:
-        known = ", ".join((*KINDS, ENSEMBLE))
-        raise ValueError(f"{run.path}: holds a run of kind {run.kind!r}. Known: {known}.")
-    module, _, function = KINDS[run.kind].partition(":")
-    open_run: Callable[[Run, Runtime, Log], Embedder]
-    open_run = getattr(importlib.import_module(module), function)
-    return open_run(run, runtime, log)
+def _open_run(run: Run) -> Embedder:
+    if run.kind == "recipe":
+        return open_recipe_run(run)
+    if run.kind != "keras_baseline":
+        raise ValueError(
+            f"{run.path}: holds a run of kind {run.kind!r}. "
+            "Known: recipe, keras_baseline, ensemble."
+        )
+    # By name, because the baseline itself imports this package.
+    baseline: Embedder = importlib.import_module("baseline_keras.features").open_run(run)
+    return baseline

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from data_io.artifacts import digest_of
 from data_io.checkpoint_folder import CheckpointFolder
-from data_io.progress import Log
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.features.network_embedders import lazy_embedder
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.records import RECIPE, Run
 from delf_ext.runs.run_directory import checkpoint_digest
-from delf_ext.runs.sources import EnsembleSource, RunSource, Runtime
+from delf_ext.runs.sources import EnsembleSource, RunSource
 from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
 
 if TYPE_CHECKING:
@@ -100,13 +99,11 @@ def load_model(run: Run, path: Path | None = None) -> tuple[EmbeddingModel, str]
     return model, path.name
 
 
-def open_recipe_run(run: Run, runtime: Runtime, log: Log) -> Embedder:
+def open_recipe_run(run: Run) -> Embedder:
     """Open the model of a finished or running training.
 
     Args:
         run: a run of one recipe.
-        runtime: not used here; `open_model` passes it to each function in `KINDS`.
-        log: not used here, as `runtime`.
 
     Returns:
         The embedder; its weights are loaded at the first batch.

@@ -15,7 +15,6 @@ from baseline_keras.network import build_embedding, build_network
 from baseline_keras.run_directory import Settings, claim, save_checkpoint
 from data_io.records import ImageList
 from delf_ext.runs.run_directory import read_run
-from delf_ext.runs.sources import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def test_run_without_a_finished_epoch_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         load_embedder(tmp_path)
     with pytest.raises(ValueError, match=message):
-        open_run(read_run(tmp_path), Runtime(), print)
+        open_run(read_run(tmp_path))
 
 
 def test_open_run_loads_the_network_at_the_first_batch(
@@ -131,7 +130,7 @@ def test_open_run_loads_the_network_at_the_first_batch(
         return original(settings, prefix)
 
     monkeypatch.setattr("baseline_keras.features._load", load)
-    opened = open_run(read_run(run_dir), Runtime(), print)
+    opened = open_run(read_run(run_dir))
     assert (opened.name, opened.image_size, loads) == ("keras_baseline run", 16, [])
     assert opened.graph is None, "the baseline must run in TensorFlow only"
     for _ in range(2):
@@ -143,11 +142,11 @@ def test_digest_of_an_opened_run_changes_with_the_weights(
     network: tf.keras.Sequential,
     run_dir: Path,
 ):
-    before = open_run(read_run(run_dir), Runtime(), print).digest
-    assert open_run(read_run(run_dir), Runtime(), print).digest == before
+    before = open_run(read_run(run_dir)).digest
+    assert open_run(read_run(run_dir)).digest == before
     other = build_network(4, 16)
     save_checkpoint(run_dir, tf.train.Checkpoint(network=other), 2)
-    assert open_run(read_run(run_dir), Runtime(), print).digest != before
+    assert open_run(read_run(run_dir)).digest != before
 
 
 def test_extract_keeps_ids_with_rows(
