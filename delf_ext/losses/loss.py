@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -20,43 +20,8 @@ class Targets(NamedTuple):
     labels: tf.Tensor
 
 
-class HeadOutput(Protocol):
-    """Part of `models.heads.HeadOutput` that losses read."""
-
-    @property
-    def vector(self) -> tf.Tensor:
-        """Vectors [B, d], not normalised."""
-
-    @property
-    def logits(self) -> tf.Tensor | None:
-        """Logits [B, C], if the head has a classifier."""
-
-    @property
-    def parts(self) -> tf.Tensor | None:
-        """Vectors of parts [B, M, d], if the head has parts."""
-
-
-class Output(Protocol):
-    """Part of `models.heads.Output` that losses read."""
-
-    @property
-    def heads(self) -> Mapping[str, Any]:
-        """Output of each head by name."""
-
-
-class Loss(Protocol):
-    """Function that computes the loss of a batch."""
-
-    def __call__(self, output: Output, targets: Targets) -> tf.Tensor:
-        """Compute the mean loss of a batch.
-
-        Args:
-            output: of a model.
-            targets: ground truth of the batch.
-
-        Returns:
-            float32 scalar.
-        """
+Loss: TypeAlias = Callable[[Any, Targets], tf.Tensor]
+"""Function of a `models.heads.Output` and its targets: the mean loss of a batch, float32 scalar."""
 
 
 def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], Loss]:
@@ -71,7 +36,7 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
     """
 
     def build(config: schema.Loss, head: str) -> Loss:
-        def loss(output: Output, targets: Targets) -> tf.Tensor:
+        def loss(output: Any, targets: Targets) -> tf.Tensor:
             return function(_read(output.heads[head], config.reads), targets.labels, config)
 
         return loss
@@ -79,7 +44,7 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
     return build
 
 
-def _read(head: HeadOutput, field: str) -> tf.Tensor:
+def _read(head: Any, field: str) -> tf.Tensor:
     if field == "embedding":
         return tf.math.l2_normalize(head.vector, axis=-1)
     return tf.cast(getattr(head, field), tf.float32)

@@ -12,21 +12,6 @@ import tensorflow as tf
 from delf_ext.recipes.schema import PairSimilarity, PairSquaredError
 
 
-def pair_similarities(embedding: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Compute the cosine of each pair.
-
-    Args:
-        embedding: float [B, D], unit length.
-        labels: int [B].
-
-    Returns:
-        Cosines float32 [B/2], and float32 [B/2] with 1.0 for pairs of one class and 0.0 for others.
-    """
-    cosine = tf.reduce_sum(embedding[0::2] * embedding[1::2], axis=1)
-    same = tf.cast(tf.equal(labels[0::2], labels[1::2]), tf.float32)
-    return tf.cast(cosine, tf.float32), same
-
-
 def pair_similarity(embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilarity) -> tf.Tensor:
     """Compute the mean sigmoid cross-entropy of (cosine - offset) * scale.
 
@@ -40,8 +25,7 @@ def pair_similarity(embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilar
     Returns:
         float32 scalar.
     """
-    cosine, same = pair_similarities(embedding, labels)
-    logits = (cosine - config.offset) * config.scale
+    logits, same = _pairs(embedding, labels, config)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=same, logits=logits))
 
 
@@ -60,6 +44,17 @@ def pair_squared_error(
     Returns:
         float32 scalar.
     """
-    cosine, same = pair_similarities(embedding, labels)
-    probability = tf.sigmoid((cosine - config.offset) * config.scale)
-    return tf.reduce_mean(tf.square(probability - same))
+    logits, same = _pairs(embedding, labels, config)
+    return tf.reduce_mean(tf.square(tf.sigmoid(logits) - same))
+
+
+def _pairs(
+    embedding: tf.Tensor, labels: tf.Tensor, config: PairSimilarity | PairSquaredError
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return (cosine - offset) * scale of each pair, and 1.0 if it is of one class, otherwise 0.0.
+
+    Both are float32 [B/2].
+    """
+    cosine = tf.cast(tf.reduce_sum(embedding[0::2] * embedding[1::2], axis=1), tf.float32)
+    same = tf.cast(tf.equal(labels[0::2], labels[1::2]), tf.float32)
+    return (cosine - config.offset) * config.scale, same
