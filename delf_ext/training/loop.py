@@ -14,7 +14,7 @@ from data_io.progress import Log
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes.schema import Recipe, Stage
 from delf_ext.training.objective import Objective
-from delf_ext.training.optimizers import Group, build_groups, require_groups
+from delf_ext.training.optimizers import Group, build_groups
 from delf_ext.training.state import RunState
 from delf_ext.training.throughput import Throughput
 
@@ -86,7 +86,6 @@ class _RunCallback(tf.keras.callbacks.Callback):
         state: RunState,
         settings: RunSettings,
         step: int,
-        throughput: Throughput,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -94,7 +93,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
         self.state = state
         self.settings = settings
         self.step = step
-        self.throughput = throughput
+        self.throughput = Throughput(recipe.batch_size)
         self.writer = tf.summary.create_file_writer(str(settings.run_dir))
         self.evaluate_every_steps = recipe.validation.every_steps if recipe.validation else 0
         self.evaluated_step = -1
@@ -181,15 +180,13 @@ def train(
         Means of the last epoch, and `images_per_s` if it was measured.
 
     Raises:
-        UsageError: if a part is not built yet or a parameter group does not exist.
+        UsageError: if a part is not built yet.
         ValueError: if no checkpoint of a run to resume can be read.
     """
-    parameters = model.parameters()
-    require_groups(recipe, parameters)
     trunk = recipe.model.trunk
     objective = Objective(model.heads if trunk.is_frozen else model, recipe.losses)
     groups = build_groups(
-        recipe.optimizer, recipe.stages, steps_per_epoch, parameters, trunk.frozen
+        recipe.optimizer, recipe.stages, steps_per_epoch, model.parameters(), trunk.frozen
     )
     folder = settings.run_dir / "checkpoint"
     state = RunState(model.named_variables(), groups, folder, recipe.task.select_by, settings.log)
@@ -199,30 +196,28 @@ def train(
     else:
         # A run that is killed before its first checkpoint resumes from its first weights.
         state.save(0)
-    throughput = Throughput(recipe.batch_size)
-    callback = _RunCallback(recipe, steps_per_epoch, state, settings, step, throughput)
-    logs = _fit(recipe, objective, groups, epoch_batches, steps_per_epoch, [throughput, callback])
+    callback = _RunCallback(recipe, steps_per_epoch, state, settings, step)
+    logs = _fit(objective, groups, epoch_batches, callback)
     callback.evaluate()
     state.save(callback.step)
     return logs
 
 
 def _fit(
-    recipe: Recipe,
     objective: Objective,
     groups: Sequence[Group],
     epoch_batches: EpochBatches,
-    steps_per_epoch: int,
-    callbacks: list[tf.keras.callbacks.Callback],
+    callback: _RunCallback,
 ) -> dict[str, float]:
-    """Run one `fit` per epoch. The last callback is a `_RunCallback`, which counts the steps."""
-    run_callback = callbacks[-1]
+    """Run one `fit` per epoch; the callback counts the steps."""
+    recipe = callback.recipe
+    steps_per_epoch = callback.steps_per_epoch
     # Keras shows a bar (1) on a terminal, and a line per epoch (2) in a log.
     verbose = 1 if sys.stdout.isatty() else 2
     logs: dict[str, float] = {}
     current: Stage | None = None
-    while run_callback.step < recipe.epochs * steps_per_epoch:
-        epoch, first_step = divmod(run_callback.step, steps_per_epoch)
+    while callback.step < recipe.epochs * steps_per_epoch:
+        epoch, first_step = divmod(callback.step, steps_per_epoch)
         stage = stage_of(recipe.stages, epoch)
         if stage is not current:
             objective.prepare(groups, stage.trains)
@@ -232,7 +227,7 @@ def _fit(
             epochs=recipe.epochs,
             initial_epoch=epoch,
             steps_per_epoch=steps_per_epoch - first_step,
-            callbacks=callbacks,
+            callbacks=[callback.throughput, callback],
             verbose=verbose,
         )
         logs = {name: float(values[-1]) for name, values in history.history.items()}

@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from delf_ext.losses.build import build_loss
 from delf_ext.losses.loss import Loss, Targets
-from delf_ext.models.embedding_model import in_group
 from delf_ext.models.heads import Output
 from delf_ext.recipes import schema
-from delf_ext.training.optimizers import Group
+from delf_ext.training.optimizers import Group, is_trained
 
 
 class Objective(tf.keras.Model):
@@ -50,9 +49,13 @@ class Objective(tf.keras.Model):
             groups: optimizers with their parameters.
             trains: names of the parameter groups to train; () for all.
         """
-        if trains:
-            groups = [_only(group, trains) for group in groups]
-        self.groups = [group for group in groups if group.parameters]
+        self.groups = []
+        for group in groups:
+            parameters = [
+                parameter for parameter in group.parameters if is_trained(parameter, trains)
+            ]
+            if parameters:
+                self.groups.append(group._replace(parameters=parameters))
         # Keras traces the training step again only if the model is compiled again.
         self.compile()
 
@@ -60,18 +63,6 @@ class Objective(tf.keras.Model):
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         """Metrics that Keras resets at the start of an epoch."""
         return list(self.means.values())
-
-    def call(self, images: tf.Tensor, training: bool = False) -> Output:
-        """Run the network.
-
-        Args:
-            images: float32 [B, H, W, 3], or feature maps [B, h, w, C].
-            training: as in Keras.
-
-        Returns:
-            Output of the network.
-        """
-        return self.network(images, training=training)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Train on one batch.
@@ -126,13 +117,3 @@ class Objective(tf.keras.Model):
             is_right = tf.cast(tf.equal(predicted, labels), tf.float32)
             accuracies[name] = tf.reduce_mean(is_right)
         return accuracies
-
-
-def _only(group: Group, trains: Sequence[str]) -> Group:
-    """Return the group with only the parameters in one of the named parameter groups."""
-    parameters = [
-        parameter
-        for parameter in group.parameters
-        if any(in_group(parameter.group, name) for name in trains)
-    ]
-    return Group(group.optimizer, parameters)

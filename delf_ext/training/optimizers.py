@@ -92,7 +92,7 @@ def build_groups(
     # that counts only the steps of their stages.
     by_rate: dict[tuple[float, tuple[schema.Stage, ...]], list[Parameter]] = {}
     for parameter in parameters:
-        own_stages = tuple(stage for stage in stages if _trains(stage, parameter))
+        own_stages = tuple(stage for stage in stages if is_trained(parameter, stage.trains))
         if parameter.variable.trainable and own_stages and not _is_in_any(parameter, frozen):
             key = (_factor_of(config, parameter), own_stages)
             by_rate.setdefault(key, []).append(parameter)
@@ -110,17 +110,15 @@ def _is_in_any(parameter: Parameter, groups: Sequence[str]) -> bool:
     return any(in_group(parameter.group, group) for group in groups)
 
 
-def _trains(stage: schema.Stage, parameter: Parameter) -> bool:
-    return not stage.trains or _is_in_any(parameter, stage.trains)
+def is_trained(parameter: Parameter, trains: Sequence[str]) -> bool:
+    """Return whether a stage that trains these parameter groups, () for all, trains a parameter."""
+    return not trains or _is_in_any(parameter, trains)
 
 
 def _factor_of(config: schema.Optimizer, parameter: Parameter) -> float:
     """Return the last learning-rate factor whose group holds the parameter; 1.0 without one."""
-    result = 1.0
-    for factor in config.factors:
-        if in_group(parameter.group, factor.group):
-            result = factor.factor
-    return result
+    matching = [part.factor for part in config.factors if in_group(parameter.group, part.group)]
+    return matching[-1] if matching else 1.0
 
 
 def require_groups(recipe: schema.Recipe, parameters: Sequence[Parameter]) -> None:

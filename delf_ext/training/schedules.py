@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
+from itertools import accumulate
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -66,8 +67,8 @@ class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
             rates: learning rate of each stage.
             starts: first step of each stage, ascending.
         """
-        self.rates = list(rates)
-        self.starts = list(starts)
+        self.rates = rates
+        self.starts = starts
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Return the learning rate of a step of the run.
@@ -86,10 +87,6 @@ class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
             value = tf.where(step >= start, tf.cast(stage_rate, tf.float32), value)
         return value
 
-    def get_config(self) -> dict:
-        """Return the arguments of the constructor."""
-        return {"rates": self.rates, "starts": self.starts}
-
 
 def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> Rate:
     """Build the learning rate of a run.
@@ -102,13 +99,10 @@ def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: 
     Returns:
         A number, or a function of the step.
     """
-    rates: list[Rate] = []
-    starts: list[int] = []
-    start = 0
-    for stage in stages:
-        rates.append(build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch))
-        starts.append(start)
-        start += stage.epochs * steps_per_epoch
+    rates = [
+        build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch) for stage in stages
+    ]
     if len(rates) == 1:
         return rates[0]
-    return StagedSchedule(rates, starts)
+    lengths = (stage.epochs * steps_per_epoch for stage in stages[:-1])
+    return StagedSchedule(rates, list(accumulate(lengths, initial=0)))

@@ -91,16 +91,10 @@ class RunState:
 
     def save_if_best(self, step: int, value: float) -> bool:
         """Save the weights if `value` is better than all before; return whether it is."""
-        if not self._is_better(value):
+        # NaN is better only than none.
+        best = self.best
+        sign = -1 if self.select_by in LOWER_IS_BETTER else 1
+        if best is not None and not sign * value > sign * best:
             return False
         self._best.save(step, self._weights.write, **{self.select_by: value})
         return True
-
-    def _is_better(self, value: float) -> bool:
-        """Return whether a metric is better than the best so far. NaN is better only than none."""
-        best = self.best
-        if best is None:
-            return True
-        if self.select_by in LOWER_IS_BETTER:
-            return value < best
-        return value > best

@@ -252,11 +252,20 @@ def test_weights_that_do_not_fit_write_no_run(
     tmp_path: Path,
 ) -> None:
     wider = with_settings(tiny, ["model.trunk.end_point=block1"])
-    with pytest.raises(ValueError, match="does not fit the backbone resnet_v1_50"):
+    with pytest.raises(ValueError, match="does not fit the trunk resnet_v1_50"):
         train(wider, data, tmp_path / "run", weights=checkpoint[0], settings=SETTINGS)
     missing = str(tmp_path / "none.ckpt")
     with pytest.raises(ValueError, match="none.ckpt: no such checkpoint"):
         train(tiny, data, tmp_path / "run", weights=missing, settings=SETTINGS)
+    assert not is_run(tmp_path / "run")
+
+
+def test_unknown_parameter_group_writes_no_run(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+    optimizer = schema.Adam(factors=(schema.RateFactor("head", 2.0),))
+    recipe = dataclasses.replace(tiny, optimizer=optimizer)
+    message = r"^a learning-rate factor names parameter group 'head'\. Known: trunk/"
+    with pytest.raises(ValueError, match=message):
+        train(recipe, data, tmp_path / "run", settings=SETTINGS)
     assert not is_run(tmp_path / "run")
 
 

@@ -388,9 +388,6 @@ def test_invalid_recipe_is_refused_before_files_are_written(
     tmp_path: Path,
 ):
     changes_by_message = {
-        r"^a stage names parameter group 'head'\. Known: trunk/block1, trunk/stem, attention, ": {
-            "stages": (Stage(1), Stage(1, trains=("attention", "head")))
-        },
         r"^Plateau is not built yet\. Built: ": {"stages": (Stage(1, schema.Plateau()),)},
         r"^NPair is not built yet\. Built: ": {"losses": (LossTerm(schema.NPair(), "logits"),)},
     }

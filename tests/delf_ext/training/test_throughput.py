@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from delf_ext.training.throughput import Throughput
@@ -15,6 +17,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock that is read instead of the real one."""
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
 
 
 def run_epoch(
@@ -34,30 +44,26 @@ def run_epoch(
     return logs
 
 
-def test_only_the_first_step_of_a_run_is_not_measured() -> None:
-    clock = Clock()
-    throughput = Throughput(8, clock)
+def test_only_the_first_step_of_a_run_is_not_measured(clock: Clock) -> None:
+    throughput = Throughput(8)
     assert run_epoch(throughput, clock, [30.0, 1.0, 3.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
     assert run_epoch(throughput, clock, [3.0, 1.0]) == {"loss": 1.0, "images_per_s": 16 / 4}
 
 
-def test_time_between_steps_is_not_measured() -> None:
-    clock = Clock()
-    throughput = Throughput(4, clock)
+def test_time_between_steps_is_not_measured(clock: Clock) -> None:
+    throughput = Throughput(4)
     logs = run_epoch(throughput, clock, [1.0, 0.5, 0.5], between_seconds=100.0)
     assert logs["images_per_s"] == pytest.approx(8 / 1)
 
 
-def test_epoch_of_only_the_first_step_has_no_figure() -> None:
-    clock = Clock()
-    throughput = Throughput(8, clock)
+def test_epoch_of_only_the_first_step_has_no_figure(clock: Clock) -> None:
+    throughput = Throughput(8)
     assert run_epoch(throughput, clock, [30.0]) == {"loss": 1.0}
     assert run_epoch(throughput, clock, [2.0])["images_per_s"] == 4
 
 
-def test_rate_is_available_within_an_epoch() -> None:
-    clock = Clock()
-    throughput = Throughput(8, clock)
+def test_rate_is_available_within_an_epoch(clock: Clock) -> None:
+    throughput = Throughput(8)
     throughput.on_epoch_begin(0)
     rates = []
     for step, seconds in enumerate([30.0, 1.0, 3.0]):
