@@ -11,7 +11,7 @@ from typing import NoReturn
 from absl import flags
 
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import new_flags
+from delf_ext.verbs.flags import describe_error, new_flags
 from delf_ext.verbs.help import help_text
 from delf_ext.verbs.verb_table import VERBS, require_own_flags
 
@@ -21,19 +21,25 @@ HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     """Return the verb and its flags. Exit with 0 after `--help`, with 2 after a usage error."""
     values = new_flags()
+    verb = next((word for word in arguments if word in VERBS), None)
     if any(argument in HELP for argument in arguments):
-        print(help_text(next((word for word in arguments if word in VERBS), None)))
+        print(help_text(verb))
         sys.exit(0)
     try:
         words = values(["dual_main.py", *arguments])[1:]
-        verb = words[0] if words else "train"
-        if verb not in VERBS or len(words) > 1:
-            raise flags.Error(f"unknown word {words[-1]!r}. Verbs: {', '.join(VERBS)}.")
-        require_own_flags(verb, values)
-    except (flags.Error, UsageError) as error:
-        _exit(
-            f"usage error: {error} (mandoo --help lists the verbs, mandoo VERB --help its flags)", 2
+    except flags.Error as error:
+        _exit_with_usage_error(describe_error(error), verb or "train")
+    verb = words[0] if words else "train"
+    if verb not in VERBS:
+        _exit_with_usage_error(f"unknown verb {verb!r}. Verbs: {', '.join(VERBS)}.")
+    if len(words) > 1:
+        _exit_with_usage_error(
+            f"unexpected argument {words[1]!r}: flags start with --, such as --data=photos.", verb
         )
+    try:
+        require_own_flags(verb, values)
+    except UsageError as error:
+        _exit_with_usage_error(str(error), verb)
     return verb, values
 
 
@@ -57,11 +63,18 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _exit("\nstopped. To continue a training run, pass --run_dir=RUN --resume.", 130)
     except UsageError as error:
-        _exit(f"usage error: {error} (mandoo {verb} --help lists its flags)", 2)
+        _exit_with_usage_error(str(error), verb)
     except Exception as error:
         if os.environ.get("MANDOO_TRACEBACK") or not _can_be_corrected(error):
             raise
         _exit(f"error: {_first_line(error)}", 1)
+
+
+def _exit_with_usage_error(message: str, verb: str = "") -> NoReturn:
+    """Print the message with the command that shows the flags, and exit with 2."""
+    sentence = message if message.endswith((".", "?", "!")) else f"{message}."
+    command = f"mandoo {verb} --help" if verb else "mandoo --help"
+    _exit(f"usage error: {sentence} See `{command}`.", 2)
 
 
 def _exit(message: str, status: int) -> NoReturn:

@@ -81,8 +81,8 @@ def test_help_exits_0_and_prints_no_warning(root: Path, arguments: list[str]) ->
     ("arguments", "message"),
     [
         (["--bogus=1"], "'bogus'"),
-        (["fly"], "unknown word 'fly'. Verbs: train, evaluate"),
-        (["--epochs=many"], "--epochs=many"),
+        (["fly"], "unknown verb 'fly'. Verbs: train, evaluate"),
+        (["--epochs=many"], "--epochs must be a whole number. Received 'many'."),
         (
             ["--train_sim", "--batch_size=1", "--data=x"],
             "--batch_size must be even and at least 4. Received 1",
@@ -90,7 +90,7 @@ def test_help_exits_0_and_prints_no_warning(root: Path, arguments: list[str]) ->
         (["--data=x"], "nothing to train: pass at least one of --train_logits"),
         (["--train_sim", "--crop"], "--crop has no effect without --augmentation"),
         (["--resume"], "pass its directory with --run_dir"),
-        (["--train_logits", "--layout=round"], "--layout=round"),
+        (["--train_logits", "--layout=round"], "--layout must be auto, slim, keras or v1.5."),
         (["search"], "--image=PHOTO"),
     ],
 )
@@ -150,7 +150,7 @@ def test_weights_of_another_network_are_refused_and_no_run_is_written(
     with pytest.raises(SystemExit) as ended:
         dual_main.main(["--train_logits", *place, *TINY])
     assert ended.value.code == 1
-    assert f"{foreign} does not fit the backbone resnet_v1_50" in capsys.readouterr().err
+    assert f"{foreign} does not fit the trunk resnet_v1_50" in capsys.readouterr().err
     assert not list((tmp_path / "r").glob("*.json"))
 
 

@@ -41,14 +41,14 @@ class OriginalFlag(NamedTuple):
 
 
 LOSSES = ("logits", "sim", "sim_dist", "max_neg", "triplet")
-"""The losses of the original: --train_NAME adds one, --NAME_weight weighs it."""
+"""The losses of the 2018 original: --train_NAME adds one, --NAME_weight weighs it."""
 
 NETWORK = (
     OriginalFlag(
         "image_size",
         224,
         "input.size_px",
-        "side of the square that a photograph is resized to, in pixels",
+        "side of the square that an image is resized to, in pixels",
         SidePx,
     ),
     OriginalFlag(
@@ -128,8 +128,8 @@ TRAINING = (
         "images_per_class",
         0,
         "sampling.images",
-        "batches of P classes x K images: K; 0: K=4 for --train_triplet and "
-        "--train_max_neg, else pairs",
+        "images of each class in a batch; 0: 4 for --train_triplet and --train_max_neg, "
+        "otherwise pairs",
         Annotated[int, Range(low=0)],
     ),
     OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", Positive),
@@ -190,7 +190,7 @@ TRAINING = (
     OriginalFlag(
         "rotate", False, "input.augment", "with --augmentation: rotate by -45 to +45 degrees"
     ),
-    OriginalFlag("gausian", False, "input.augment", "with --augmentation: blur"),
+    OriginalFlag("gausian", False, "input.augment", "with --augmentation: blur (2018 spelling)"),
     OriginalFlag(
         "dropout", False, "input.augment", "with --augmentation: set single pixels to black"
     ),
@@ -245,7 +245,7 @@ ORIGINAL_FLAGS = {flag.name: flag for flags in FLAG_GROUPS.values() for flag in 
 
 
 def checked_values(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every flag of the original.
+    """Return the value of every flag of the 2018 original.
 
     Args:
         flags: name -> value. A missing flag gets its default; unknown names are ignored.

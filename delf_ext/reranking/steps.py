@@ -30,16 +30,19 @@ class Number(NamedTuple):
             An int or a float within the bounds.
 
         Raises:
-            ValueError: the text is not such a number.
+            ValueError: the text is not such a number; the message is what it must be.
         """
         is_int = isinstance(self.default, int)
         try:
             value = int(text) if is_int else float(text)
         except ValueError:
             kind = "a whole number" if is_int else "a number"
-            raise ValueError(f"{text.strip()!r} is not {kind}") from None
+            raise ValueError(f"must be {kind}") from None
         if not self.lowest <= value <= self.highest:
-            raise ValueError(f"{value} is not from {self.lowest:g} to {self.highest:g}")
+            bounds = f"at least {self.lowest:g}"
+            if math.isfinite(self.highest):
+                bounds = f"from {self.lowest:g} to {self.highest:g}"
+            raise ValueError(f"must be {bounds}")
         return value
 
 
@@ -90,7 +93,7 @@ def _step(text: str) -> Step:
     matched = re.fullmatch(r"(\w+)(?::([^@]*))?(?:@(.*))?", text)
     if matched is None or matched[1] not in METHODS:
         raise UsageError(
-            f"--method names {', '.join(METHODS)}, such as {EXAMPLE}. Received {text!r}."
+            f"--method: unknown step {text!r}. Steps: {', '.join(METHODS)}. Example: {EXAMPLE}."
         )
     name, numbers, alpha = matched.groups()
     try:
@@ -99,7 +102,7 @@ def _step(text: str) -> Step:
         form = f"{name}:{','.join(key for key in METHODS[name] if key != 'alpha')}"
         if "alpha" in METHODS[name]:
             form += "@alpha"
-        raise UsageError(f"--method takes {form}; {error}. Received {text!r}.") from None
+        raise UsageError(f"--method {text}: {error}. Form: {form}.") from None
 
 
 def _settings(known: dict[str, Number], numbers: str | None, alpha: str | None) -> dict[str, float]:
@@ -109,9 +112,16 @@ def _settings(known: dict[str, Number], numbers: str | None, alpha: str | None) 
     if len(texts) > len(keys):
         raise ValueError("too many numbers")
     for key, text in zip(keys, texts):
-        settings[key] = known[key].read(text)
+        settings[key] = _read(key, known[key], text)
     if alpha is not None:
         if "alpha" not in known:
-            raise ValueError("there is no alpha")
-        settings["alpha"] = known["alpha"].read(alpha)
+            raise ValueError("this step has no alpha")
+        settings["alpha"] = _read("alpha", known["alpha"], alpha)
     return settings
+
+
+def _read(key: str, number: Number, text: str) -> float:
+    try:
+        return number.read(text)
+    except ValueError as error:
+        raise ValueError(f"{key} {error}") from None

@@ -35,7 +35,7 @@ def recipe_from_flags(flags: Any) -> AnyRecipe:
     for name in ORIGINAL_FLAGS:
         if flags[name].present:
             instead = hint(name, flags[name].value, recipe)
-            raise UsageError(f"--{name} is a flag of the original's network; {instead}")
+            raise UsageError(f"--{name} cannot be combined with --recipe. {instead}")
     recipe = with_settings(recipe, flags["set"].value)
     return _for_debugging(recipe) if flags.debug else recipe
 

@@ -25,7 +25,7 @@ def run(flags: Any) -> None:
         out = str(Path(run_dir) / WHITENING)
     if not flags.data or not out:
         raise UsageError(
-            "whiten learns on the photos of --data=FOLDER and writes --out=FILE, or into "
+            "whiten learns on the images of --data=FOLDER and writes --out=FILE, or into "
             "--run_dir: pass both."
         )
     settings = local_settings(flags)

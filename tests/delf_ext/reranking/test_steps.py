@@ -41,32 +41,32 @@ def test_printed_chain_parses_to_the_same_steps(names: list[str]) -> None:
     [
         (
             "dbaa:10",
-            "--method names dba, aqe, k_reciprocal, diffusion, geometric, "
-            "such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3",
+            "--method: unknown step 'dbaa:10'. Steps: dba, aqe, k_reciprocal, diffusion, "
+            "geometric. Example: dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100.",
         ),
-        ("aqe:5,", "--method takes aqe:num_expand@alpha; too many numbers. Received 'aqe:5,'."),
-        ("5,aqe", "such as dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100. Received '5'."),
-        ("aqe 5", "Received 'aqe 5'."),
+        ("aqe:5,", "--method aqe:5,: too many numbers. Form: aqe:num_expand@alpha."),
+        ("5,aqe", "--method: unknown step '5'. Steps: dba, aqe"),
+        ("aqe 5", "unknown step 'aqe 5'."),
         (
             "aqe:5:3",
-            "--method takes aqe:num_expand@alpha; '5:3' is not a whole number. Received 'aqe:5:3'.",
+            "--method aqe:5:3: num_expand must be a whole number. Form: aqe:num_expand@alpha.",
         ),
-        ("aqe:2.5", "'2.5' is not a whole number. Received 'aqe:2.5'."),
-        ("aqe:0", "0 is not from 1 to inf. Received 'aqe:0'."),
-        ("aqe:5@-1", "-1.0 is not from 0 to 100. Received 'aqe:5@-1'."),
-        ("aqe:5@x", "'x' is not a number. Received 'aqe:5@x'."),
-        ("aqe:5@nan", "nan is not from 0 to 100. Received 'aqe:5@nan'."),
-        ("aqe:", "'' is not a whole number. Received 'aqe:'."),
+        ("aqe:2.5", "--method aqe:2.5: num_expand must be a whole number."),
+        ("aqe:0", "--method aqe:0: num_expand must be at least 1. Form: aqe:num_expand@alpha."),
+        ("aqe:5@-1", "--method aqe:5@-1: alpha must be from 0 to 100."),
+        ("aqe:5@x", "--method aqe:5@x: alpha must be a number."),
+        ("aqe:5@nan", "--method aqe:5@nan: alpha must be from 0 to 100."),
+        ("aqe:", "--method aqe:: num_expand must be a whole number."),
         (
             "geometric:100@2",
-            "--method takes geometric:top_k; there is no alpha. Received 'geometric:100@2'.",
+            "--method geometric:100@2: this step has no alpha. Form: geometric:top_k.",
         ),
         (
             "k_reciprocal:20,6,1.5",
-            "--method takes k_reciprocal:k1,k2,lambda_; 1.5 is not from 0 to 1. Received",
+            "k_reciprocal:20,6,1.5: lambda_ must be from 0 to 1. Form: k_reciprocal:k1,k2,lambda_.",
         ),
-        ("k_reciprocal:20,6,0.3,4", "too many numbers. Received 'k_reciprocal:20,6,0.3,4'."),
-        ("diffusion:50,100@1", "1.0 is not from 0 to 0.999. Received 'diffusion:50,100@1'."),
+        ("k_reciprocal:20,6,0.3,4", "--method k_reciprocal:20,6,0.3,4: too many numbers."),
+        ("diffusion:50,100@1", "--method diffusion:50,100@1: alpha must be from 0 to 0.999."),
     ],
 )
 def test_refuses_wrong_methods_and_settings(text: str, message: str) -> None:

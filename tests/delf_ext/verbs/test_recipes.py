@@ -121,37 +121,36 @@ def test_the_baseline_is_refused_as_a_recipe_with_its_own_command(refused) -> No
     )
 
 
-# --- a flag of the original together with --recipe
+# --- a flag of the 2018 original together with --recipe
 
 
 @pytest.mark.parametrize(
     ("flag", "instead"),
     [
-        ("--lr=1e-3", "with --recipe pass --set optimizer.lr=0.001"),
-        ("--image_size=64", "with --recipe pass --set input.size_px=64"),
-        ("--batch_size=8", "with --recipe pass --set sampling.batch_size=8"),
-        ("--epochs=3", "with --recipe pass --set stages.0.epochs=3"),
-        ("--lr_schedule=cosine", "with --recipe pass --set stages.0.schedule=CosineDecay"),
-        ("--freeze_backbone", "with --recipe pass --set model.trunk.frozen=trunk"),
-        ("--dev_percent=0", "with --recipe pass --set validation=None"),
+        ("--lr=1e-3", "Pass --set optimizer.lr=0.001 instead."),
+        ("--image_size=64", "Pass --set input.size_px=64 instead."),
+        ("--batch_size=8", "Pass --set sampling.batch_size=8 instead."),
+        ("--epochs=3", "Pass --set stages.0.epochs=3 instead."),
+        ("--lr_schedule=cosine", "Pass --set stages.0.schedule=CosineDecay instead."),
+        ("--freeze_backbone", "Pass --set model.trunk.frozen=trunk instead."),
+        ("--dev_percent=0", "Pass --set validation=None instead."),
         (
             "--resnet_type=resnet_v1_101/block3",
-            "with --recipe pass --set model.trunk.name=resnet_v1_101 "
-            "--set model.trunk.end_point=block3",
+            "Pass --set model.trunk.name=resnet_v1_101 --set model.trunk.end_point=block3 instead.",
         ),
         (
             "--train_triplet",
-            "in a recipe it is part of losses: write "
+            "In a recipe it is part of losses: write "
             "`mandoo recipes --recipe=mandoo_dual > mine.json`, change it there and pass "
-            "--recipe=mine.json",
+            "--recipe=mine.json.",
         ),
         (
             "--margin=0.5",
-            "in a recipe it is part of losses.triplet.loss.margin: write `mandoo recipes",
+            "In a recipe it is part of losses.triplet.loss.margin: write `mandoo recipes",
         ),
         (
             "--augmentation",
-            "in a recipe it is part of input.augment: write `mandoo recipes --recipe=mandoo_dual",
+            "In a recipe it is part of input.augment: write `mandoo recipes --recipe=mandoo_dual",
         ),
     ],
 )
@@ -160,7 +159,7 @@ def test_a_flag_of_the_original_with_a_recipe_says_what_to_pass_instead(
 ) -> None:
     error = refused(2, "--recipe=mandoo_dual", flag)
     name = flag.partition("=")[0]
-    assert error.startswith(f"usage error: {name} is a flag of the original's network; {instead}")
+    assert error.startswith(f"usage error: {name} cannot be combined with --recipe. {instead}")
 
 
 OTHER_VALUES: dict[str, Any] = {
@@ -208,7 +207,7 @@ def test_no_setting_is_suggested_that_the_recipe_does_not_have(refused) -> None:
     # Batches of P x K images have no setting for their size.
     assert isinstance(mandoo_triplet.RECIPE.sampling, schema.PxK)
     error = refused(2, "--recipe=mandoo_triplet", "--batch_size=8")
-    assert "in a recipe it is part of sampling.batch_size: write `mandoo recipes" in error
+    assert "In a recipe it is part of sampling.batch_size: write `mandoo recipes" in error
 
 
 def test_a_suggested_value_with_brackets_is_quoted(refused) -> None:

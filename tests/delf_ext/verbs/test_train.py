@@ -120,7 +120,7 @@ def test_bad_flags_of_a_later_submission_are_refused_before_training(
     photos: Path, calls, refused
 ) -> None:
     flags = ["--train_logits", f"--data={photos}"]
-    assert "--method names dba, aqe" in refused(2, *flags, "--method=magic")
+    assert "--method: unknown step 'magic'. Steps: dba, aqe" in refused(2, *flags, "--method=magic")
     assert "unknown copy 'blur' (--query_copies" in refused(2, *flags, "--query_copies=blur")
     assert not calls
 
@@ -179,8 +179,13 @@ def test_a_recipe_that_is_not_built_yet_is_refused_before_anything_is_written(
 ) -> None:
     place = [f"--data={photos}", f"--run_dir={tmp_path}/r"]
     line = refused(2, "--recipe=demo", "--set=task=Classification", *place)
-    assert line.startswith("usage error: task Classification is not built yet. Built: Retrieval.")
+    assert line.startswith("usage error: Classification is not built yet. Built: Retrieval.")
     assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_trunk_is_a_usage_error(photos: Path, refused) -> None:
+    flags = ["--train_logits", f"--data={photos}", "--resnet_type=resnet_v3"]
+    assert "unknown trunk 'resnet_v3' (--resnet_type). Known: resnet_v1_50, " in refused(2, *flags)
 
 
 # --- what a run keeps

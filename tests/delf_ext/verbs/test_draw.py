@@ -1,0 +1,16 @@
+"""Test `draw`."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--draw_classes=0", "--draw_classes must be at least 1. Received 0."),
+        ("--seed=-1", "--seed must be from 0 to 2**32 - 1. Received -1."),
+    ],
+)
+def test_a_wrong_number_is_a_usage_error(flag: str, message: str, refused) -> None:
+    assert message in refused(2, "draw", flag)
