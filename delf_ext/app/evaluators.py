@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import singledispatch
 
 from data_io.records import ImageList
+from delf_ext.config import require
 from delf_ext.evaluation.metrics import summarize
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.pipeline import embed, score, truth_of
@@ -35,6 +36,17 @@ def build_evaluator(
         NotBuilt: if no evaluator exists for this task yet.
     """
     raise NotBuilt(config, build_evaluator)
+
+
+def require_evaluator(config: Part) -> None:
+    """Raise UsageError if the task of a recipe cannot be measured yet."""
+    if build_evaluator.dispatch(type(config)) is build_evaluator.dispatch(Part):
+        raise NotBuilt(config, build_evaluator)
+    if isinstance(config, schema.Retrieval):
+        require(
+            config.ranked_by == "similarity",
+            f'Retrieval.ranked_by="{config.ranked_by}" is not built yet. Built: "similarity".',
+        )
 
 
 @build_evaluator.register(schema.Retrieval)

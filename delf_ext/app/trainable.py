@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from data_io.augmentation import AUGMENTATIONS, Changes
+from delf_ext.app.evaluators import require_evaluator
 from delf_ext.config import UsageError
 from delf_ext.features.query_copies import require_built
 from delf_ext.recipes import schema
@@ -20,12 +21,7 @@ def require_trainable(recipe: schema.Recipe) -> None:
     from delf_ext.training.optimizers import build_optimizer
     from delf_ext.training.schedules import learning_rate
 
-    if not isinstance(recipe.task, schema.Retrieval):
-        raise UsageError(f"task {type(recipe.task).__name__} is not built yet. Built: Retrieval.")
-    if recipe.task.ranked_by != "similarity":
-        raise UsageError(
-            f'Retrieval.ranked_by="{recipe.task.ranked_by}" is not built yet. Built: "similarity".'
-        )
+    require_evaluator(recipe.task)
     unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
     if unknown:
         raise UsageError(

@@ -67,8 +67,8 @@ def loss_on_pooled(loss: str) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["task=Classification"], "task Classification is not built yet. Built: Retrieval."),
-        (["task=LabelPaths"], "task LabelPaths is not built yet. Built: Retrieval."),
+        (["task=Classification"], "Classification is not built yet. Built: Retrieval."),
+        (["task=LabelPaths"], "LabelPaths is not built yet. Built: Retrieval."),
         (["reduction=Lda"], "reduction Lda is not built yet. Built: none."),
         (
             ["limits.max_gmac=2"],
