@@ -78,7 +78,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: not found.") from None
+        raise ValueError(f"{path}: not found. Check the path.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path}: not readable as JSON ({error}); "
@@ -160,7 +160,7 @@ def load_record(path: str | Path, record_type: type[Record]) -> Record:
             columns[name] = value.item() if value.ndim == 0 else value
         return record_type(**columns)
     except FileNotFoundError:
-        raise ValueError(f"{path}: not found.") from None
+        raise ValueError(f"{path}: not found. Check the path.") from None
     # A damaged archive raises many types, from KeyError to NotImplementedError.
     except Exception as error:
         raise ValueError(

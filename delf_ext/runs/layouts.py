@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
+from data_io.checkpoint_folder import require_checkpoint
 from delf_ext.recipes.schema import Trunk
 from pretrained.manifest import describe
 
@@ -23,7 +25,7 @@ def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Tr
         The trunk with a layout other than "auto", unless its source has no layouts.
 
     Raises:
-        ValueError: the weights are of another trunk or layout.
+        ValueError: there is no such checkpoint, or the weights are of another trunk or layout.
     """
     if trunk.source != "slim":
         return trunk
@@ -32,6 +34,7 @@ def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Tr
         return dataclasses.replace(trunk, layout=layout)
     info = describe(checkpoint.removesuffix(".index"))
     if info is None:
+        require_checkpoint(Path(checkpoint.removesuffix(".index")))
         if trunk.layout == "auto" and trunk.name.startswith("resnet_v1"):
             log(
                 f"{checkpoint}: the stride layout of these weights is unknown; "

@@ -37,7 +37,7 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
     """
     trunk = with_layout(source.trunk, source.path, log)
     config = schema.Model(trunk, (schema.Head("pooled", source.pool),), ("pooled",))
-    name = f"zero-shot {trunk.name}/{trunk.end_point} {_pool_name(source.pool)}"
+    name = f"untrained {trunk.name}/{trunk.end_point} {_pool_name(source.pool)}"
     weights = checkpoint_digest(Path(source.path))
     digest = digest_of([weights, codec.to_json(config), source.size_px])
 
@@ -52,10 +52,8 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
 
 
 def _pool_name(pool: schema.Pool) -> str:
-    for name, known in POOLINGS.items():
-        if known == pool:
-            return name
-    return type(pool).__name__
+    names = {known: name for name, known in POOLINGS.items()}
+    return names.get(pool, type(pool).__name__)
 
 
 def open_onnx(source: OnnxSource, runtime: Runtime) -> Embedder:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import digest_of, read_json, write_json
+from data_io.checkpoint_folder import require_checkpoint
 from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
@@ -94,6 +95,8 @@ def read_facts(path: Path) -> Facts:
         ValueError: the file is missing or damaged.
     """
     file = path / FACTS
+    if not file.exists():
+        raise ValueError(f"{file}: not found. {RESTORE}")
     try:
         return strict(Facts, read_json(file))
     except (TypeError, ValueError) as error:
@@ -133,10 +136,9 @@ def checkpoint_digest(path: Path) -> str:
     Raises:
         ValueError: there is no such checkpoint.
     """
+    require_checkpoint(path)
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
     files = [file for file in files if file.is_file() and file.suffix != ".json"]
-    if not files:
-        raise ValueError(f"{path}: no such checkpoint.")
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as content:

@@ -41,9 +41,7 @@ def in_runtime(
     graphs = cache_folder() / "graphs"
     if runtime.name == "openvino-int8":
         if calibration is None:
-            raise UsageError(
-                "--runtime=openvino-int8 needs photographs to calibrate on: pass --data."
-            )
+            raise UsageError("--runtime=openvino-int8 needs images to calibrate on: pass --data.")
         return in_openvino_int8(model, calibration(), graphs)
     precision = "off" if model.float32 else runtime.mixed_precision
     bfloat16 = uses_bfloat16(precision)

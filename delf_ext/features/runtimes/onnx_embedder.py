@@ -131,8 +131,8 @@ def read_sidecar(model: Path) -> Sidecar:
     path = Path(f"{model}.json")
     if not path.is_file():
         raise ValueError(
-            f"{path}: not found. It says how {model.name} wants its photographs, "
-            f"such as {SIDECAR_EXAMPLE}"
+            f"{path}: not found. Create it: it describes the input of {model.name}, "
+            f"for example {SIDECAR_EXAMPLE}"
         )
     try:
         return strict(Sidecar, read_json(path))
@@ -160,7 +160,7 @@ def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Emb
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: not found.")
+        raise ValueError(f"{path}: not found. Pass an ONNX file with --onnx_model=FILE.onnx.")
     sidecar = read_sidecar(path)
     network = open_network(path, runtime, bfloat16)
     source = _image_input(path, network.inputs, sidecar)

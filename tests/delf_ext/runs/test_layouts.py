@@ -28,14 +28,23 @@ def test_layout_comes_from_the_manifest() -> None:
     assert decided(PQF, Trunk(layout="v1.5")) == ("v1.5", [])
 
 
-def test_unknown_weights_get_the_slim_layout_and_a_log_line() -> None:
+def test_unknown_weights_get_the_slim_layout_and_a_log_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.ckpt.index").touch()
+    checkpoint = f"{tmp_path}/mine.ckpt"
     assumed = "assuming TF-Slim's. Pass --layout to change it."
-    layout, lines = decided("mine.ckpt")
+    layout, lines = decided(checkpoint)
     assert layout == "slim" and lines == [
-        f"mine.ckpt: the stride layout of these weights is unknown; {assumed}",
+        f"{checkpoint}: the stride layout of these weights is unknown; {assumed}",
     ]
-    assert decided("mine.ckpt", Trunk(layout="v1.5")) == ("v1.5", [])
-    assert decided("mine.ckpt", Trunk("vgg_16", end_point="conv5")) == ("slim", [])
+    assert decided(checkpoint, Trunk(layout="v1.5")) == ("v1.5", [])
+    assert decided(checkpoint, Trunk("vgg_16", end_point="conv5")) == ("slim", [])
+
+
+def test_missing_weights_are_an_error_before_a_layout_is_assumed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with pytest.raises(ValueError, match="none.ckpt: no such checkpoint"):
+        with_layout(Trunk(), f"{tmp_path}/none.ckpt", lines.append)
+    assert lines == []
 
 
 def test_random_weights_get_the_recipe_layout_or_slim() -> None:

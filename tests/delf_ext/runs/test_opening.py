@@ -325,7 +325,7 @@ def test_checkpoint_embeds_as_its_pooled_trunk(
     counts = f"{len(trunk.variables)} variables matched, 0 missing, 0 unused, 0 of another shape"
     assert report == f"{checkpoint}: {counts}"
     names = {"Average": "avg", "Gem": "Gem", "FeatureNorm": "attention"}
-    assert opened.name == f"zero-shot resnet_v1_50/{END_POINT} {names[type(pool).__name__]}"
+    assert opened.name == f"untrained resnet_v1_50/{END_POINT} {names[type(pool).__name__]}"
 
 
 def test_embeddings_of_a_checkpoint_are_stored_in_the_cache_folder(
@@ -353,16 +353,17 @@ def test_weights_that_do_not_fit_the_trunk_are_an_error(
 ) -> None:
     source = CheckpointSource(checkpoint, dataclasses.replace(TRUNK, end_point="block2"))
     opened = embedder(open_model(source, FLOAT32))
-    with pytest.raises(ValueError, match="does not fit the backbone resnet_v1_50; choose another"):
+    with pytest.raises(ValueError, match="does not fit the trunk resnet_v1_50; choose another"):
         opened.embed(photographs)
 
 
 def test_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     source = CheckpointSource(str(tmp_path / "none.ckpt"), TRUNK)
-    assert (
-        error_message(lambda: open_model(source))
-        == f"{tmp_path / 'none.ckpt'}: no such checkpoint."
-    )
+    lines: list[str] = []
+    message = error_message(lambda: open_model(source, log=lines.append))
+    assert message.startswith(f"{tmp_path / 'none.ckpt'}: no such checkpoint. `python")
+    # Nothing is said about the layout of a file that does not exist.
+    assert lines == []
 
 
 # --- ONNX
@@ -551,7 +552,7 @@ def test_int8_without_calibration_images_is_an_error(
 ) -> None:
     pytest.importorskip("openvino"), pytest.importorskip("nncf")
     write_tiny_run(tmp_path)
-    message = "--runtime=openvino-int8 needs photographs to calibrate on: pass --data."
+    message = "--runtime=openvino-int8 needs images to calibrate on: pass --data."
     assert error_message(lambda: open_model(tmp_path, Runtime("openvino-int8"))) == message
     members = [schema.Member(name, run=str(tmp_path)) for name in "ab"]
     ensemble_run(tmp_path / "both", *members)

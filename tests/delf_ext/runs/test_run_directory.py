@@ -131,8 +131,7 @@ def test_missing_facts_json_is_an_error(path: Path) -> None:
     (path / "facts.json").unlink()
     with pytest.raises(ValueError) as caught:
         read_facts(path)
-    message = "not the facts of a run (not found)."
-    assert str(caught.value) == f"{path / 'facts.json'}: {message} {RESTORE}"
+    assert str(caught.value) == f"{path / 'facts.json'}: not found. {RESTORE}"
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 1, "2"])
@@ -228,7 +227,7 @@ def test_checkpoint_digest_of_a_single_file(tmp_path: Path) -> None:
 def test_checkpoint_digest_of_missing_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         checkpoint_digest(tmp_path / "best-5")
-    assert str(caught.value) == f"{tmp_path / 'best-5'}: no such checkpoint."
+    assert str(caught.value).startswith(f"{tmp_path / 'best-5'}: no such checkpoint. ")
 
 
 # --- names of results

@@ -243,7 +243,7 @@ def test_output_without_one_vector_per_image_raises_value_error(
     [
         (
             None,
-            r"tiny\.onnx\.json: not found\. It says how tiny\.onnx wants its photographs, such as",
+            r"tiny\.onnx\.json: not found\. Create it: it describes the input of tiny\.onnx, for",
         ),
         ("{", r"tiny\.onnx\.json: not readable as JSON .* An example: \{\"image_size\""),
         ("[]", "Sidecar must be a mapping"),
