@@ -168,13 +168,14 @@ ABOUT = schema.About(
     summary="ResNet-50 with a classification head, and a similarity head behind a stop-gradient.",
     source="NAVER AI Hackathon 2018, image retrieval challenge",
     command=(
-        "mandoo --train_logits --train_sim --stop_gradient_sim --pretrained_model=resnet_v1_50.ckpt"
+        "mandoo --train_logits --train_sim --stop_gradient_sim "
+        "--pretrained_model=pre_trained/resnet_v1_50.ckpt"
     ),
     cost="200 epochs at 224 px; training prints the time of an epoch",
     expected=(
         "Grocery Store (queries: val, gallery: train), weights resnet_v1_50_pqf, with "
         "--freeze_batch_norm --augmentation --epochs=8 --batch_size=32 --lr_schedule=cosine "
-        "--eval_every_steps=75: mAP .556 to .572, R@1 .710 to .733 (two runs)"
+        "--eval_every_steps=75: mAP 0.556 to 0.572, R@1 0.710 to 0.733 (two runs)"
     ),
 )
 RECIPE = from_flags({"train_logits": True, "train_sim": True, "stop_gradient_sim": True})

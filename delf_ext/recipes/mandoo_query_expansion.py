@@ -12,15 +12,18 @@ RECIPE = dataclasses.replace(
     test_time=schema.TestTime(("mirror", "flip", "turn45", "turn315"), queries_only=True),
     about=schema.About(
         summary=(
-            "As mandoo_dual, but the embedding of a query is the mean over the query and "
+            "Same as mandoo_dual, but the embedding of a query is the mean over the query and "
             "four copies: two mirrored, two rotated."
         ),
         source=(
             "NAVER AI Hackathon 2018: both mirror images and random rotations up to 45 degrees "
             "(here always 45 degrees)"
         ),
-        command="mandoo --recipe=mandoo_query_expansion --pretrained_model=resnet_v1_50.ckpt",
-        cost="training as mandoo_dual; searching embeds each query five times",
+        command=(
+            "mandoo --recipe=mandoo_query_expansion "
+            "--pretrained_model=pre_trained/resnet_v1_50.ckpt"
+        ),
+        cost="training: same as mandoo_dual; searching embeds each query five times",
         expected="not measured yet",
     ),
 )

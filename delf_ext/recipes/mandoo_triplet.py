@@ -13,8 +13,8 @@ RECIPE = dataclasses.replace(
     about=schema.About(
         summary="Only the similarity head, trained with batch-hard triplets.",
         source="NAVER AI Hackathon 2018, --train_triplet; Hermans et al., arXiv:1703.07737",
-        command="mandoo --recipe=mandoo_triplet --pretrained_model=resnet_v1_50.ckpt",
-        cost="as mandoo_dual",
+        command="mandoo --recipe=mandoo_triplet --pretrained_model=pre_trained/resnet_v1_50.ckpt",
+        cost="same as mandoo_dual",
         expected="not measured yet",
     ),
 )

@@ -27,12 +27,12 @@ RECIPE = schema.Recipe(
             "Zhai and Wu, arXiv:1811.12649 (temperature, layer norm and class-balanced batches; "
             "the optimizer is our choice)"
         ),
-        command="mandoo --recipe=norm_softmax --pretrained_model=resnet_v1_50.ckpt",
+        command="mandoo --recipe=norm_softmax --pretrained_model=pre_trained/resnet_v1_50.ckpt",
         cost="30 epochs at 224 px; training prints the time of an epoch",
         expected=(
             "Grocery Store (queries: val, gallery: train), weights resnet_v1_50_pqf, seed 0, with "
             "--set stages.0.epochs=8 --set model.trunk.batch_norm=inference: "
-            "mAP .561 [.527, .592], R@1 .713"
+            "mAP 0.561 [0.527, 0.592], R@1 0.713"
         ),
     ),
 )

@@ -35,8 +35,8 @@ OTHER_SYSTEMS: dict[str, About] = {
         command="python -m baseline_keras --data=photos/",
         cost="100 epochs",
         expected=(
-            "published: mAP .0116 on the data of the challenge; "
-            "Grocery Store (queries: val, gallery: train), 12 epochs at 96 px: mAP .191"
+            "published: mAP 0.0116 on the data of the challenge; "
+            "Grocery Store (queries: val, gallery: train), 12 epochs at 96 px: mAP 0.191"
         ),
     )
 }
