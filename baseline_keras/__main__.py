@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=positive, default=64, metavar="N", help=batch_help)
     size_help = "side of the square input (default: %(default)s)"
     add("--image_size", type=positive, default=224, metavar="PX", help=size_help)
-    seed_help = "seed of the first weights, the order and the augmentation (default: %(default)s)"
+    seed_help = "seed for the initial weights, image order and augmentation (default: %(default)s)"
     add("--seed", type=seed_number, default=0, metavar="N", help=seed_help)
     resume_help = "continue the run in --run_dir after its last finished epoch"
     add("--resume", action="store_true", help=resume_help)
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _train(args)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped. Continue with --resume --run_dir={args.run_dir}", file=sys.stderr)

@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         info = convert(args.source, args.out, args.kind)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     print(
         f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}. "

@@ -219,12 +219,18 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         print(table(entries))
         return 0
+    if args.name is None:
+        parser.error("pass the name of the weights, such as resnet_v1_50. --list lists them.")
     if args.name not in entries:
-        parser.error(f"name must be one of {', '.join(entries)}. Received {args.name}.")
+        published = [name for name, entry in entries.items() if entry.download]
+        parser.error(
+            f"unknown weights {args.name!r}. Can be downloaded: {', '.join(published)}. "
+            "--list lists all."
+        )
     try:
         print(fetch(entries[args.name], args.out))
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped. Run again to continue.", file=sys.stderr)

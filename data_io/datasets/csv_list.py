@@ -39,8 +39,10 @@ def read_csv_list(path: Path) -> DataSet:
         name = row["path"]
         class_name = row["label"]
         if split not in SPLITS:
+            received = repr(split) if split else "nothing"
             raise ValueError(
-                f"{path}, line {line}: split must be {', '.join(SPLITS)}. Received {split!r}."
+                f"{path}, line {line}: column split must be train, query or gallery. "
+                f"Received {received}."
             )
         rows = splits.setdefault(split, ImageRows(grouped="group" in row))
         file = os.path.normpath(path.parent / name)

@@ -15,7 +15,8 @@ from data_io.records import ImageList
 
 SPLITS = ("train", "query", "gallery")
 ACCEPTED_FORMS = (
-    "Give a folder with one sub-folder of images per class (or train/, query/, gallery/ of such), "
+    "Give a folder with one sub-folder of images per class "
+    "(or folders train/, query/ and gallery/, each with such sub-folders), "
     "a CSV with the columns path,label,split[,group], "
     "the challenge tree (train/train_data, test/test_data), "
     "or the Grocery Store tree (train.txt, classes.csv)."

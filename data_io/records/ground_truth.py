@@ -24,7 +24,7 @@ class GroundTruth:
         num_gallery: number of gallery images.
         relevant: for each query, int64 [R], the gallery rows that are right, ascending.
         junk: for each query, int64 [J], the gallery rows that count neither as right nor as wrong
-            (such as the query's own photograph), ascending.
+            (such as the query's own image), ascending.
     """
 
     query_ids: np.ndarray

@@ -100,7 +100,7 @@ class EmbeddingStore:
         except Exception as error:
             self.log(
                 f"{path}: damaged file of embeddings ({one_line(error)}); "
-                "its photographs are embedded again"
+                "its images are embedded again"
             )
             return
         self._remember(contents.tolist(), embeddings)

@@ -68,7 +68,7 @@ class PixelCache:
         """Return one line that says how much disk space so many images can take."""
         max_gb = num_images * (3 * self.size_px**2 + CHECKSUM_BYTES) / 1e9
         return (
-            f"pixel cache {self.folder}: {num_images:,} photographs at {self.size_px} px "
+            f"pixel cache {self.folder}: {num_images:,} images at {self.size_px} px "
             f"take up to {max_gb:.2f} GB"
         )
 

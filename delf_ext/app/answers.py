@@ -46,7 +46,7 @@ def answers(
         batch_size: images per call of the model.
         request: one chain and a deadline.
         reranker: applies the chain.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Yields:
         One or two answers.

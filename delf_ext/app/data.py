@@ -189,7 +189,7 @@ def evaluation_lists(
                 "Pass data with queries."
             )
         return parts.query, parts.gallery, parts.description
-    return data.train, data.train, "each training image in all others"
+    return data.train, data.train, "no queries: each image is searched in all the others"
 
 
 def content_of(images: ImageList) -> str:

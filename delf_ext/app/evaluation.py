@@ -172,7 +172,7 @@ def measure(
     num_late = sum(reason == NO_TIME_LEFT for _, reason in retrieval.skipped)
     if num_late:
         log(
-            f"time budget: {num_late} photographs were not embedded in time; "
+            f"time budget: {num_late} images were not embedded in time; "
             "all figures are of the others"
         )
     ranking = rank(retrieval, num_ranked(retrieval))

@@ -55,7 +55,7 @@ def extractors_of(
         images: images to learn DELF's whitening on, if there is none.
         folder: folder where a learned whitening is stored; None = do not learn one.
         fits: called before each batch of the learning; False stops it.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         One for each kind, in the order of `settings.kinds`.
@@ -82,7 +82,7 @@ class LocalStores:
         settings: which local features.
         gallery: images to learn DELF's whitening on, if there is none.
         folder: holds one store per extractor and side, and a learned whitening.
-        log: called with each line worth reading.
+        log: called with each log line.
     """
 
     settings: LocalSettings
@@ -162,7 +162,7 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
 
     Args:
         settings: model, trunk and layer.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The extractor, for upright images.

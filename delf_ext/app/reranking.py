@@ -89,7 +89,7 @@ def require_folder(request: Request, folder: Path | None) -> None:
 
 
 class Reranker:
-    """Applies the chains of a request to rankings in one gallery.
+    """Re-rank rankings over one gallery with the chains of a request.
 
     Attributes:
         deadline: of the request.
@@ -109,7 +109,7 @@ class Reranker:
             request: chains, deadline and local features.
             gallery: the gallery.
             folder: where geometric steps store local features.
-            log: called with each line worth reading.
+            log: called with each log line.
 
         Raises:
             UsageError: if a geometric step has no folder, or no model for its local features.
@@ -197,7 +197,7 @@ def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path,
         work: improves `result`, which is already complete on disk.
         deadline: of the process.
         result: file named in the last log line.
-        log: called with each line worth reading.
+        log: called with each log line.
     """
     early = deadline.sooner(EXIT_S)
     if early.expired():

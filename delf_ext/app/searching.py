@@ -66,9 +66,10 @@ class Hits:
 
 
 def images_of(images: Images) -> ImageList:
-    """Return a list as it is given; list the images of a folder, or one file.
+    """Return `images` if it is a list; otherwise list the images of the folder or file.
 
-    Raises ValueError if there is no image.
+    Raises:
+        ValueError: if there is no image.
     """
     return images if isinstance(images, ImageList) else list_images(images)
 
@@ -118,7 +119,7 @@ def rerank(
         method: a chain of steps, such as "aqe:5@3,k_reciprocal:20,6,0.3".
         folder: where geometric steps store local features.
         request: deadline and local features; its chains are not used.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The re-ranked hits.

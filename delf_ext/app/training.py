@@ -75,7 +75,7 @@ def train(
         settings: seed, precision and other settings beside the recipe.
         infer: flags of a later submission, stored in the run.
         listener: called after each epoch and each evaluation.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The finished run.
@@ -139,7 +139,7 @@ def resume(
         pixel_cache: folder that stores decoded images; "" = as before.
         data: the data set, if it is loaded already.
         listener: called after each epoch and each evaluation.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The finished run.

@@ -50,7 +50,7 @@ class Job:
         data: the data set.
         run_dir: the run directory.
         settings: seed and other settings beside the recipe.
-        log: called with each line worth reading.
+        log: called with each log line.
         held_out: names that the run held back before, if it is resumed.
         images: training images without the validation images; labels run from 0 without a gap.
         split: the split that `images` come from.

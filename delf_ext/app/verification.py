@@ -34,7 +34,7 @@ def match(
         settings: which local features, and how they are verified.
         query: a list of one image.
         candidate: a list of one image.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         A picture with the matches, and the verification by each extractor.

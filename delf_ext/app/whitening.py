@@ -44,7 +44,7 @@ def whitening_of(
         images: images to learn a whitening on.
         folder: folder where a learned whitening is stored.
         fits: called before each batch of the learning; False stops it.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The whitening.
@@ -78,7 +78,7 @@ def whitening_of(
     if folder is None:
         raise UsageError(
             "DELF needs a whitening: pass --whitening=FILE. `whiten` learns one on any "
-            "photographs. --local_features=sift needs none."
+            "images. --local_features=sift needs none."
         )
     # The features in the folder were computed with the whitening that is there.
     if path.exists() and folder != Path(settings.model) and not settings.overwrite:
@@ -104,7 +104,7 @@ def learn_whitening(
         images: images to learn on.
         path: file to write.
         fits: called before each batch; False stops the learning.
-        log: called with each line worth reading.
+        log: called with each log line.
 
     Returns:
         The whitening.
@@ -122,6 +122,6 @@ def learn_whitening(
     num_images = min(len(images), NUM_IMAGES)
     log(
         f"whitening: {shown_path(path)}, learned on {len(sample)} descriptors "
-        f"of {num_images} photographs"
+        f"of {num_images} images"
     )
     return learned

@@ -187,7 +187,7 @@ def table_cells(row: ComparisonRow) -> tuple[str, ...]:
 
 
 def format_table(rows: Sequence[ComparisonRow]) -> str:
-    """Format a text table, followed by the notes of `notes`."""
+    """Format a text table; notes below it count scored and left-out queries, and skipped images."""
     table = tabulate(
         [table_cells(row) for row in rows],
         headers=COLUMNS,

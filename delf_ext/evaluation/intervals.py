@@ -65,8 +65,7 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Compute the difference of two means over the same queries, its interval and its p-value.
 
-    The p-value is twice the share of draws on the rarer side of zero (zero itself counts to both
-    sides), with one draw added, so it is never 0.
+    p = 2 * min(share of draws <= 0, share of draws >= 0), with one draw added, so p is never 0.
     Sources: Efron and Tibshirani 1993, sections 13.3 and 15.4; the added draw: Davison and Hinkley
     1997, section 4.2.
 

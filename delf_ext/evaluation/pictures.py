@@ -91,7 +91,7 @@ def sections_html(
         "worst": ("Worst queries", f"Lowest average precision (AP) of {last}, worst first."),
         "random": (
             "Random queries",
-            f"Drawn from all others with seed {seed}: what to expect of an average photograph.",
+            f"Drawn from all others with seed {seed}: what to expect of an average image.",
         ),
     }
     cards = _Cards(source, results, top, draw_match)

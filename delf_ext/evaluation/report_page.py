@@ -103,7 +103,7 @@ DEFINITIONS = {
     "95 %": "Percentile bootstrap over queries, 2,000 draws. “mAP - first” is the difference to the"
     " first line on the same draws, p its two-sided bootstrap p-value.",
     "Not scored": "Queries without a relevant image in the gallery are left out and counted. Junk,"
-    " such as the query's own photograph in the gallery, is removed from a ranking before anything"
+    " such as the query's own image in the gallery, is removed from a ranking before anything"
     " is counted or shown.",
     "Frames": "✓ in a green frame: relevant. ✗ in a red frame: not relevant. Point at a picture for"
     " id, label and score.",

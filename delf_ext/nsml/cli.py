@@ -171,3 +171,7 @@ def _join_args_values(arguments: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,7 +41,7 @@ def run(
 
     Args:
         dataset: data set, see `nsml dataset ls`.
-        entry: file to run.
+        entry: file or package to run.
         args: arguments of the entry as one string: "--epochs=3 --lr=0.1".
         gpus: number of GPUs that the session can use.
         memo: description that `nsml ps` shows.
@@ -124,7 +124,7 @@ def stop(session: str) -> None:
 
 
 def resume(session: str, checkpoint: str = "") -> None:
-    """Continue a session that has ended, from one of its checkpoints.
+    """Restart an ended session from one of its checkpoints.
 
     Args:
         session: name of the session: USER/DATASET/N.

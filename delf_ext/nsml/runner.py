@@ -83,7 +83,7 @@ def fork(
 
 
 def resume(name: str, checkpoint: str = "") -> str:
-    """Continue a session that has ended from one of its checkpoints, and append to its log.
+    """Restart an ended session from one of its checkpoints; append to its log.
 
     Args:
         name: name of the session.

@@ -484,11 +484,11 @@ NO_COLUMNS = "no column path, label, split. The first line must name the columns
         ("", f"{NO_COLUMNS}; found nothing."),
         (
             "path,label,split\na.jpg,1,train\nb.jpg,1,valid\n",
-            ", line 3: split must be train, query, gallery. Received 'valid'.",
+            ", line 3: column split must be train, query or gallery. Received 'valid'.",
         ),
         (
             "path,label,split\na.jpg,1\n",
-            ", line 2: split must be train, query, gallery. Received ''.",
+            ", line 2: column split must be train, query or gallery. Received nothing.",
         ),
         (
             "path,label,split\na.jpg,milk, fat,train\n",

@@ -326,7 +326,7 @@ def test_damaged_source_is_an_error_and_writes_nothing(
     }.items():
         assert main([str(tmp_path / name), f"--out={tmp_path}/out.ckpt"]) == 1
         error = capsys.readouterr().err
-        assert error.startswith(f"{tmp_path / name}: ") and error.count("\n") == 1
+        assert error.startswith(f"error: {tmp_path / name}: ") and error.count("\n") == 1
         assert reason in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 

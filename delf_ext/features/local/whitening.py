@@ -69,7 +69,7 @@ def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "")
         raise ValueError(
             f"a whitening to {dimension} dimensions needs more than that many descriptors, of at "
             f"least that width. Received {count} of width {width}: give more or larger "
-            "photographs, or a smaller --descriptor_dim."
+            "images, or a smaller --descriptor_dim."
         )
     mean = descriptors.mean(axis=0, dtype=np.float64)
     centred = descriptors - mean
@@ -78,7 +78,7 @@ def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "")
     directions = directions[:, ::-1][:, :dimension]
     if variances[-1] <= 1e-9 * variances[0]:
         raise ValueError(
-            f"the descriptors span fewer than {dimension} dimensions: give more varied photographs."
+            f"the descriptors span fewer than {dimension} dimensions: give more varied images."
         )
     directions *= np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(dimension)])
     projection = directions / np.sqrt(variances)
@@ -106,7 +106,7 @@ def load_whitening(path: str | Path) -> Whitening:
         stored = read_npz(path)
         return Whitening(stored["mean"], stored["projection"], str(stored["made_for"]))
     except FileNotFoundError:
-        raise ValueError(f"{path}: not found. `whiten` makes one from any photographs.") from None
+        raise ValueError(f"{path}: not found. `mandoo whiten` makes one from any images.") from None
     # A damaged archive raises many types, from KeyError to NotImplementedError.
     except Exception as error:
         raise ValueError(

@@ -65,12 +65,12 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
         samples = [item[None] for (item,) in batches if not isinstance(item, str)]
         if not samples:
             raise ValueError(
-                f"--runtime=openvino-int8: none of {len(chosen)} photographs to calibrate on "
+                f"--runtime=openvino-int8: none of {len(chosen)} images to calibrate on "
                 "could be read."
             )
         quantize(graph_file(embedder, folder), samples, path)
     when = "before" if is_known else "now"
-    which = f"{len(chosen)} of {len(images)} photographs, {chosen.paths[0]} to {chosen.paths[-1]}"
+    which = f"{len(chosen)} of {len(images)} images, {chosen.paths[0]} to {chosen.paths[-1]}"
     print(f"int8: calibrated {when} on {which} ({shown_path(path)})")
     run = open_network(path, "openvino").compiled(0)
     return dataclasses.replace(embedder, digest=digest, embed=run, graph=None)

@@ -154,7 +154,7 @@ def test_a_damaged_file_is_logged_and_ignored(
     (line,) = messages
     assert line.startswith(f"{bad}: damaged file of embeddings (")
     assert "\n" not in line
-    assert line.endswith("); its photographs are embedded again")
+    assert line.endswith("); its images are embedded again")
     opened.add(["a"], VECTORS[:1])
     assert opened.get("a") is not None
 

@@ -183,4 +183,4 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
 
 def test_statement_names_the_disk_space(tmp_path: Path) -> None:
     statement = PixelCache(tmp_path, 224).statement(7104)
-    assert statement == f"pixel cache {tmp_path}: 7,104 photographs at 224 px take up to 1.07 GB"
+    assert statement == f"pixel cache {tmp_path}: 7,104 images at 224 px take up to 1.07 GB"

@@ -171,7 +171,7 @@ def test_evaluation_without_a_split_searches_each_image_in_all_others(
 ) -> None:
     query, gallery, description = evaluation_lists(ONLY_TRAIN, validation, seed=0)
     assert query is gallery is ONLY_TRAIN.train
-    assert description == "each training image in all others"
+    assert description == "no queries: each image is searched in all the others"
 
 
 @pytest.mark.parametrize("missing", ["query", "gallery"])

@@ -193,7 +193,7 @@ def test_images_not_embedded_in_time_are_logged(several: DataSet) -> None:
     result = measure(COLOUR, several.query, several.gallery, 6, deadline=deadline, log=lines.append)
     late = result.evaluated.num_skipped
     assert lines == [
-        f"time budget: {late} photographs were not embedded in time; all figures are of the others"
+        f"time budget: {late} images were not embedded in time; all figures are of the others"
     ]
     assert 0 < late < 18 and len(result.retrieval.gallery) == 18 - late
     with pytest.raises(TimeoutError, match="no time left to embed the first of 6 images"):

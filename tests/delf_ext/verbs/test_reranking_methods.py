@@ -126,7 +126,7 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
     )
     run_verb(place, "evaluate", f"--json={tmp_path}/cut.json")
     assert (
-        "8 photographs were not embedded in time; all figures are of the others"
+        "8 images were not embedded in time; all figures are of the others"
         in capsys.readouterr().out
     )
     figures = json.loads((tmp_path / "cut.json").read_text())

@@ -88,7 +88,7 @@ def test_network_is_quantised_once_and_the_images_are_printed(
     assert in_openvino_int8(embedder, photographs, folder).digest == int8.digest
     first, last = photographs.paths[[0, -1]]
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"int8: calibrated before on 9 of 9 photographs, {first} to {last} "
+        f"int8: calibrated before on 9 of 9 images, {first} to {last} "
         f"({folder}/{int8.digest}-int8/network.xml)"
     )
     # No incomplete result is left.
@@ -131,6 +131,6 @@ def test_no_readable_image_raises_value_error(
 ):
     with pytest.raises(
         ValueError,
-        match=r"^--runtime=openvino-int8: none of 1 photographs to calibrate on could be read\.$",
+        match=r"^--runtime=openvino-int8: none of 1 images to calibrate on could be read\.$",
     ):
         in_openvino_int8(embedder, photographs.take([8]), tmp_path)
