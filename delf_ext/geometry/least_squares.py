@@ -288,11 +288,9 @@ def _solve_homography(sums: np.ndarray, lines: np.ndarray) -> bool:
             c = (j + 1) % 3
             d = (j + 2) % 3
             inverse[i, j] = scatter[a, c] * scatter[b, d] - scatter[a, d] * scatter[b, c]
-    determinant = (
-        scatter[0, 0] * inverse[0, 0]
-        + scatter[0, 1] * inverse[0, 1]
-        + scatter[0, 2] * inverse[0, 2]
-    )
+    determinant = 0.0
+    for j in range(3):
+        determinant += scatter[0, j] * inverse[0, j]
     # About the centroid and at unit spread, the trace is 3 per point.
     if not determinant > MIN_SCATTER_RATIO * scatter[2, 2] ** 3:
         return False
@@ -322,5 +320,7 @@ def _multiply_into(
     """Set result = keep * result + factor * left @ right, all [3, 3]."""
     for i in range(3):
         for j in range(3):
-            total = left[i, 0] * right[0, j] + left[i, 1] * right[1, j] + left[i, 2] * right[2, j]
+            total = 0.0
+            for k in range(3):
+                total += left[i, k] * right[k, j]
             result[i, j] = keep * result[i, j] + factor * total
