@@ -132,31 +132,16 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
             raise UsageError(
                 f"--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received {setting!r}."
             )
-        part = with_value(part, path.strip(), text.strip())
+        path = path.strip()
+        text = text.strip()
+        try:
+            part = _replaced(part, type(part), path.split("."), (), text)
+        except UsageError as error:
+            message = str(error)
+            if not message.startswith("--set"):
+                message = f"--set {path}={text}: {message}"
+            raise UsageError(message) from None
     return part
-
-
-def with_value(part: Kind, path: str, text: str) -> Kind:
-    """Replace one value of a part.
-
-    Args:
-        part: a recipe or another part.
-        path: path of the value, as in `with_settings`.
-        text: the new value, as in `with_settings`.
-
-    Returns:
-        The changed part.
-
-    Raises:
-        UsageError: the path does not exist or the value is wrong.
-    """
-    try:
-        return _replaced(part, type(part), path.split("."), (), text)
-    except UsageError as error:
-        message = str(error)
-        if not message.startswith("--set"):
-            message = f"--set {path}={text}: {message}"
-        raise UsageError(message) from None
 
 
 def _replaced(

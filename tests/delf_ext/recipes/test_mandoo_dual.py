@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
-from delf_ext.recipes.codec import with_value
+from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.mandoo_dual import RECIPE, from_flags
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES
@@ -312,7 +312,7 @@ def test_error_for_random_switches_names_a_flag(flags: dict[str, bool]) -> None:
 
 def has_path(recipe: schema.Recipe, path: str) -> bool:
     try:
-        with_value(recipe, path, "no such value")
+        with_settings(recipe, [f"{path}=no such value"])
     except UsageError as error:
         return " has no " not in str(error)
     return True
@@ -353,7 +353,7 @@ def test_triplet_recipe_has_one_head_and_pxk_batches() -> None:
                 ),
             },
         ),
-        ("mandoo_block3", {"model": with_value(RECIPE.model, "trunk.end_point", "block3")}),
+        ("mandoo_block3", {"model": with_settings(RECIPE.model, ["trunk.end_point=block3"])}),
     ],
 )
 def test_variant_differs_from_mandoo_dual_in_one_part(name: str, changes: dict[str, Any]) -> None:

@@ -162,8 +162,8 @@ def test_digest_depends_on_weights_and_model_only(
 ) -> None:
     longer = dataclasses.replace(tiny, name="longer", stages=(schema.Stage(99),))
     larger = dataclasses.replace(tiny, input=schema.Input(64))
-    layout = codec.with_value(tiny, "model.trunk.layout", "v1.5")
-    from_weights = codec.with_value(tiny, "model.trunk.weights", "/weights/trunk.ckpt")
+    layout = codec.with_settings(tiny, ["model.trunk.layout=v1.5"])
+    from_weights = codec.with_settings(tiny, ["model.trunk.weights=/weights/trunk.ckpt"])
     recipes = [tiny, longer, from_weights, larger, layout]
     for row, recipe in enumerate(recipes):
         write_tiny_run(tmp_path / str(row), recipe)
