@@ -24,9 +24,17 @@ DATA_HELP = (
 )
 
 
+def whole_number(text: str) -> int:
+    """Parse a whole number; argparse prints the message if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number. Received {text!r}.") from None
+
+
 def positive(text: str) -> int:
     """Parse a flag's value that must be at least 1."""
-    value = int(text)
+    value = whole_number(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1. Received {text}.")
     return value
@@ -34,9 +42,9 @@ def positive(text: str) -> int:
 
 def seed_number(text: str) -> int:
     """Parse a seed, which NumPy limits to 32 bits."""
-    value = int(text)
+    value = whole_number(text)
     if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must be 0 to 2**32-1. Received {text}.")
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**32 - 1. Received {text}.")
     return value
 
 
@@ -67,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("flags that NSML sets").add_argument
     add("--mode", choices=("train", "test"), default="train", help="test: run a submission")
     add("--iteration", default="0", help="checkpoint to load")
-    add("--pause", type=int, default=0, help="1: load a checkpoint before the training")
+    add("--pause", type=whole_number, default=0, help="1: load a checkpoint before the training")
     return parser
 
 

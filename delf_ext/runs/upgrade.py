@@ -77,7 +77,7 @@ def _recipe_run(path: Path, values: dict[str, Any]) -> Run:
 
 
 def _flags(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the original's flags: the keys of config.json have the names of the flags."""
+    """Return the 2018 original's flags: the keys of config.json have the names of the flags."""
     model = values["model"]
     training = values["training"]
     top_level = {name: value for name, value in values.items() if name in ORIGINAL_FLAGS}

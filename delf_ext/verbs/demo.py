@@ -90,7 +90,7 @@ def _train_baseline(data: DataSet, run_dir: Path, seed: int) -> None:
     from baseline_keras.training import train as train_baseline
     from delf_ext.models.precision import set_mixed_precision
 
-    # The original baseline computed in float32.
+    # The official baseline of 2018 computed in float32.
     set_mixed_precision("off")
     started_s = time.monotonic()
     train_baseline(data, run_dir, seed=seed, resume=is_run(run_dir), **BASELINE)

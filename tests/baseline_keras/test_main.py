@@ -46,9 +46,9 @@ def test_defaults_are_the_official_settings():
         (["--data=x", "--epochs=0"], "argument --epochs: must be at least 1. Received 0."),
         (
             ["--data=x", "--batch_size=many"],
-            "argument --batch_size: invalid positive value: 'many'",
+            "argument --batch_size: must be a whole number. Received 'many'.",
         ),
-        (["--data=x", "--seed=-1"], "argument --seed: must be 0 to 2**32-1. Received -1."),
+        (["--data=x", "--seed=-1"], "argument --seed: must be from 0 to 2**32 - 1. Received -1."),
     ],
 )
 def test_usage_errors_exit_2_and_name_the_flag(
@@ -82,7 +82,7 @@ def test_data_errors_exit_1_with_one_line(
     run = f"--run_dir={tmp_path}/run"
     assert main([f"--data={tmp_path}/absent", run]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{tmp_path}/absent: not found.") and error.count("\n") == 1
+    assert error.startswith(f"error: {tmp_path}/absent: not found.") and error.count("\n") == 1
     (tmp_path / "taken").write_text("a file")
     assert main([f"--data={photos}", f"--run_dir={tmp_path}/taken", "--image_size=16"]) == 1
     assert str(tmp_path / "taken") in capsys.readouterr().err

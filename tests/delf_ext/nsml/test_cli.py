@@ -259,6 +259,13 @@ def test_help_shows_examples_and_loads_no_tensorflow(root: Path) -> None:
     assert "nsml dataset push ir_ph1_v2 --draw" in output
 
 
+@pytest.mark.parametrize("module", ["delf_ext.nsml", "delf_ext.nsml.cli"])
+def test_package_and_module_print_the_help(root: Path, module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert process.stdout.startswith("usage: nsml [-h] COMMAND ...")
+
+
 def test_output_into_a_closed_pipe_gives_no_error(root: Path) -> None:
     name = add_session(State("exited"))
     (store.session_folder(name) / "log").write_text("line\n" * 100_000)
