@@ -26,6 +26,7 @@ TESTED = ("geometry", "viz", "fast", "int8", "weights")  # without them their te
 
 
 def joined(names):
+    """Return the requirements of several extras."""
     return [requirement for name in names for requirement in EXTRAS[name]]
 
 

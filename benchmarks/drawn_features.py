@@ -36,10 +36,17 @@ def rotation(angle_rad: float) -> np.ndarray:
 
 
 def draw_transform(model: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw a transform float64 [3, 3] around the centre of the image.
+    """Draw a transform around the centre of the image.
 
     It has any rotation, a scale of 0.5 to 2 and an anisotropy of up to 1.8; a homography also has a
     perspective.
+
+    Args:
+        model: "affine" or "homography".
+        rng: source of the randomness.
+
+    Returns:
+        float64 [3, 3].
     """
     angle_rad = rng.uniform(-np.pi, np.pi)
     axis_rad = rng.uniform(0, np.pi)

@@ -62,9 +62,15 @@ def timed(work: Work) -> tuple[Any, Seconds]:
 
 
 def timed_with_memory(work: Work) -> tuple[Any, Seconds, int]:
-    """Run `work` once; return its result, its seconds and the bytes that it adds to the peak.
+    """Run `work` once, and measure its time and memory.
 
     Linux only: the peak of the resident set is reset, and read from /proc.
+
+    Args:
+        work: what to run.
+
+    Returns:
+        Its result, its wall and CPU seconds, and the bytes that it adds to the peak.
     """
     gc.collect()
     # Otherwise the work could reuse freed memory, and would seem to add nothing.
