@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UsageError as error:
-        print(f"usage error: {error} See --help.", file=sys.stderr)
+        print(f"usage error: {error} See `nsml COMMAND --help`.", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         remedy = ""

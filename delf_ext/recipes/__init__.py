@@ -1,6 +1,6 @@
 """Describe systems as data: `schema.py` defines the records, `registry.py` lists the recipes.
 
-Each recipe has a file of its own. `RECIPES`, `find_recipe` and `overview` of the registry can also
+Each recipe has its own file. `RECIPES`, `find_recipe` and `overview` of the registry can also
 be imported from here.
 """
 

@@ -240,7 +240,7 @@ class Model(Part):
 
     Attributes:
         trunk: pretrained network.
-        heads: the heads; each has a name of its own.
+        heads: the heads; each has a different name.
         embedding: names of the heads whose unit vectors, concatenated, are the embedding.
     """
 

@@ -1,4 +1,4 @@
 """Build trunks, from images to named feature maps.
 
-`trunk.py` defines the interface; each library of trunks has a file of its own.
+`trunk.py` defines the interface; each library of trunks has its own file.
 """
