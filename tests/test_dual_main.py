@@ -107,7 +107,7 @@ def test_a_data_error_exits_1_with_one_line(tmp_path: Path, capsys) -> None:
     line = fails(capsys, 1, "--train_logits", f"--data={tmp_path}/empty")
     assert "no image found" in line
     (tmp_path / "bad.csv").write_text("path,label\na.jpg,cat\n")
-    line = fails(capsys, 1, "evaluate", f"--data={tmp_path}/bad.csv", "--run_dir=x")
+    line = fails(capsys, 1, "--train_logits", f"--data={tmp_path}/bad.csv")
     assert "no column split" in line
     line = fails(capsys, 1, "--resume", f"--run_dir={tmp_path}/none")
     assert "recipe.json: not found" in line

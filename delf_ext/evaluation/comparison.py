@@ -201,7 +201,7 @@ def format_table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def notes(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return lines on scored queries, queries left out and skipped images."""
+    """Return lines that count scored queries, left-out queries and skipped images."""
     first = rows[0]
     lines = [f"{first.num_queries} queries scored."]
     if first.num_without_relevant:
