@@ -85,7 +85,7 @@ def check_images(images: ImageList, description: str = "checking images") -> Ima
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         checks = pool.map(_reason_to_skip, images.paths)
         bar = tqdm(checks, desc=description, total=len(images), unit="image", disable=hidden)
-        return images.without_skipped(list(bar))
+        return images.skip(list(bar))
 
 
 def _reason_to_skip(path: str) -> str:

@@ -5,7 +5,10 @@ Each step takes the result of the one before:
     retrieval = embed(model, query, gallery)
     ranking = rank(retrieval, top_k=None)
     ranking = rerank(retrieval, ranking, parse_chain("k_reciprocal:20,6,0.3"))
-    hits = score(retrieval, truth_of(retrieval))
+    truth = truth_of(retrieval)
+    hits = hits_of(ranking, truth)
+
+`score(retrieval, truth)` instead scores the plain search, block by block.
 """
 
 from __future__ import annotations
@@ -84,12 +87,12 @@ def embed(
         The embeddings, and the lists of the embedded images.
 
     Raises:
-        UsageError: if `test_time` asks for something that is unknown or not built yet.
-        ValueError: if no query, or no gallery image, can be read.
-        TimeoutError: if no query, or no gallery image, is embedded in time.
+        UsageError: `test_time` asks for something that is unknown or not supported.
+        ValueError: `batch_size` is below 1, or no query or no gallery image can be read.
+        TimeoutError: no query, or no gallery image, is embedded in time.
     """
     require_built(test_time)
-    has_time = (deadline or Deadline()).part_fits()
+    has_time = (deadline or Deadline()).time_check()
     is_one_list = query is gallery
     query_features, query = extract_global(model, query, batch_size, "embedding queries", has_time)
     if is_one_list:
@@ -150,6 +153,9 @@ def rank(retrieval: Retrieval, top_k: int | None = KEPT_PER_QUERY) -> Ranking:
 
     Returns:
         Gallery rows and scores [Q, min(top_k, N)].
+
+    Raises:
+        ValueError: `top_k` is below 1, or the embeddings cannot be compared (see `search`).
     """
     return search(retrieval.query_features, retrieval.gallery_features, top_k)
 
@@ -180,6 +186,10 @@ def rerank(
 
     Returns:
         A new ranking.
+
+    Raises:
+        ValueError: ranking and embeddings are of different images, or a geometric step has no
+            `verifier`.
     """
     return run_chain(
         steps, retrieval.query_features, retrieval.gallery_features, ranking, deadline, verifier
@@ -191,13 +201,14 @@ def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:
 
     Args:
         retrieval: Q queries and N gallery images.
-        labelled: whether labels are required; if not, images without labels have none relevant.
+        labelled: whether labels are required; if False and query or gallery has no labels, no
+            query has a relevant image.
 
     Returns:
         The relevant rows of each query.
 
     Raises:
-        ValueError: if labels are required and missing.
+        ValueError: labels are required and missing.
     """
     query = retrieval.query
     gallery = retrieval.gallery
@@ -208,9 +219,10 @@ def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:
 
 
 def score(retrieval: Retrieval, truth: GroundTruth) -> Hits:
-    """Find the positions of the relevant images in the full ranking.
+    """Rank the whole gallery by embeddings and find the positions of the relevant images.
 
-    Works on one block of queries at a time, so the full ranking need not fit in memory.
+    Re-ranking is not included. One block of queries is ranked at a time, so the full ranking need
+    not fit in memory.
 
     Args:
         retrieval: embeddings of Q queries and N gallery images.
@@ -218,6 +230,11 @@ def score(retrieval: Retrieval, truth: GroundTruth) -> Hits:
 
     Returns:
         The positions of the relevant images of each query.
+
+    Raises:
+        ValueError: the embeddings cannot be compared (see `search`), or `truth` is of a gallery of
+            another size.
+        KeyError: a query has no entry in `truth`.
     """
     blocks = search_blocks(retrieval.query_features, retrieval.gallery_features)
     return concatenate([hits_of(ranking, truth.of(ranking.query_ids)) for ranking in blocks])

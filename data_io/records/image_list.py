@@ -91,14 +91,14 @@ class ImageList:
             self.skipped if skipped is None else tuple(skipped),
         )
 
-    def without_skipped(self, reasons: Sequence[str]) -> ImageList:
-        """Move some of the images to `skipped`.
+    def skip(self, reasons: Sequence[str]) -> ImageList:
+        """Return the list without the images that have a reason; add those to `skipped`.
 
         Args:
             reasons: for each image why it is skipped; "" if it is not.
 
         Returns:
-            The list of the images that are left, in order.
+            The list of the other images, in the same order.
         """
         skipped = [
             (str(path), reason) for path, reason in zip(self.paths, reasons, strict=True) if reason

@@ -45,7 +45,7 @@ def extractors_of(
     settings: LocalSettings,
     images: ImageList,
     folder: Path | None,
-    fits: Callable[[], bool] = lambda: True,
+    has_time: Callable[[], bool] = lambda: True,
     log: Log = quiet,
 ) -> list[Extractor]:
     """Make the extractors that the settings name.
@@ -54,23 +54,23 @@ def extractors_of(
         settings: which local features.
         images: images to learn DELF's whitening on, if there is none.
         folder: folder where a learned whitening is stored; None = do not learn one.
-        fits: called before each batch of the learning; False stops it.
+        has_time: called before each batch of the learning; False stops it.
         log: called with each log line.
 
     Returns:
         One for each kind, in the order of `settings.kinds`.
 
     Raises:
-        UsageError: if a model or a setting is missing or does not fit.
-        ValueError: if a model cannot be read, or OpenCV is not installed.
-        TimeoutError: if `fits` returned False.
+        UsageError: a model or a setting is missing or does not fit.
+        ValueError: a model cannot be read, or OpenCV is not installed.
+        TimeoutError: `has_time` returned False.
     """
     extractors = {}
     # SIFT comes first: a missing OpenCV is reported before DELF learns a whitening.
     if "sift" in settings.kinds:
         extractors["sift"] = _sift(settings)
     if "delf" in settings.kinds:
-        extractors["delf"] = _delf(settings, images, folder, fits, log)
+        extractors["delf"] = _delf(settings, images, folder, has_time, log)
     return [extractors[kind] for kind in settings.kinds]
 
 
@@ -93,11 +93,11 @@ class LocalStores:
     # With `overwrite`, a store is emptied at its first use only.
     _opened: set[Path] = field(default_factory=set, init=False)
 
-    def open(self, fits: Callable[[], bool] = lambda: True) -> list[Extractor]:
+    def open(self, has_time: Callable[[], bool] = lambda: True) -> list[Extractor]:
         """Return the extractors. The first call makes them and raises like `extractors_of`."""
         if not self._extractors:
             self._extractors = extractors_of(
-                self.settings, self.gallery, self.folder, fits, self.log
+                self.settings, self.gallery, self.folder, has_time, self.log
             )
         return self._extractors
 
@@ -109,7 +109,7 @@ class LocalStores:
         Args:
             query: the queries.
             gallery: the gallery images.
-            deadline: of the extraction.
+            deadline: deadline of the extraction.
 
         Returns:
             (of the queries, of the gallery images) for each extractor.
@@ -117,15 +117,15 @@ class LocalStores:
         Raises:
             TimeoutError: if they cannot be extracted in time; what is extracted is stored.
         """
-        fits = deadline.part_fits(FIRST_BATCH_S)
-        if not fits():
+        has_time = deadline.time_check(FIRST_BATCH_S)
+        if not has_time():
             raise TimeoutError("no time left to extract local features.")
         return [
             (
-                self._complete(extractor.query, query, extractor.name, "query", fits),
-                self._complete(extractor.gallery, gallery, extractor.name, "gallery", fits),
+                self._complete(extractor.query, query, extractor.name, "query", has_time),
+                self._complete(extractor.gallery, gallery, extractor.name, "gallery", has_time),
             )
-            for extractor in self.open(fits)
+            for extractor in self.open(has_time)
         ]
 
     def _complete(
@@ -134,7 +134,7 @@ class LocalStores:
         images: ImageList,
         name: str,
         side: str,
-        fits: Callable[[], bool],
+        has_time: Callable[[], bool],
     ) -> LocalFeatures:
         """Extract what a store does not hold yet, and return its features."""
         from delf_ext.features.local.extraction import extract_local
@@ -144,7 +144,7 @@ class LocalStores:
         self._opened.add(folder)
         descriptor_type = self.settings.descriptor_type
         return extract_local(
-            extractor, images, folder, descriptor_type, overwrite, f"{name} {side}", fits
+            extractor, images, folder, descriptor_type, overwrite, f"{name} {side}", has_time
         )
 
     def stored(self) -> list[tuple[LocalFeatures, LocalFeatures]]:
@@ -168,8 +168,8 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
         The extractor, for upright images.
 
     Raises:
-        UsageError: if no model is named.
-        ValueError: if the model cannot be read, or has no such layer.
+        UsageError: no model is named.
+        ValueError: the model cannot be read, or has no such layer.
     """
     from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
     from delf_ext.models.precision import set_mixed_precision
@@ -198,7 +198,7 @@ def _delf(
     settings: LocalSettings,
     images: ImageList,
     folder: Path | None,
-    fits: Callable[[], bool],
+    has_time: Callable[[], bool],
     log: Log,
 ) -> Extractor:
     from delf_ext.features.local.delf import DelfExtractor
@@ -212,7 +212,7 @@ def _delf(
             f"--descriptor_dim must be in 1..{raw.dimension}, the width of the layer. "
             f"Received {settings.dim}."
         )
-    whitening = whitening_of(settings, raw, images, folder, fits, log)
+    whitening = whitening_of(settings, raw, images, folder, has_time, log)
     whitened = DelfExtractor(raw.network, raw.config, whitening)
     return Extractor("delf", whitened, whitened.turned(rotations_deg))
 

@@ -30,7 +30,7 @@ def whitening_of(
     raw: DelfExtractor,
     images: ImageList,
     folder: Path | None,
-    fits: Callable[[], bool],
+    has_time: Callable[[], bool],
     log: Log,
 ) -> Whitening:
     """Return the whitening to use; learn one if there is none.
@@ -43,17 +43,17 @@ def whitening_of(
         raw: DELF without whitening.
         images: images to learn a whitening on.
         folder: folder where a learned whitening is stored.
-        fits: called before each batch of the learning; False stops it.
+        has_time: called before each batch of the learning; False stops it.
         log: called with each log line.
 
     Returns:
         The whitening.
 
     Raises:
-        UsageError: if the file in the settings has another dimension, or there is no whitening
+        UsageError: the file in the settings has another dimension, or there is no whitening
             and no folder.
-        StaleArtifact: if the one in `folder` does not fit, unless `overwrite` is set.
-        TimeoutError: if `fits` returned False.
+        StaleArtifact: the one in `folder` does not fit, unless `overwrite` is set.
+        TimeoutError: `has_time` returned False.
     """
     from delf_ext.features.local.whitening import load_whitening
 
@@ -85,7 +85,7 @@ def whitening_of(
         raise StaleArtifact(
             f"{path} was learned for another model, layer or --descriptor_dim. Pass --overwrite."
         )
-    return learn_whitening(settings, raw, images, path, fits, log)
+    return learn_whitening(settings, raw, images, path, has_time, log)
 
 
 def learn_whitening(
@@ -93,7 +93,7 @@ def learn_whitening(
     raw: DelfExtractor,
     images: ImageList,
     path: Path,
-    fits: Callable[[], bool] = lambda: True,
+    has_time: Callable[[], bool] = lambda: True,
     log: Log = quiet,
 ) -> Whitening:
     """Learn a whitening on a random sample of the images, and write it to a file.
@@ -103,20 +103,20 @@ def learn_whitening(
         raw: DELF without whitening.
         images: images to learn on.
         path: file to write.
-        fits: called before each batch; False stops the learning.
+        has_time: called before each batch; False stops the learning.
         log: called with each log line.
 
     Returns:
         The whitening.
 
     Raises:
-        TimeoutError: if `fits` returned False.
-        ValueError: if there are fewer descriptors than dimensions.
+        TimeoutError: `has_time` returned False.
+        ValueError: there are fewer descriptors than dimensions.
     """
     from delf_ext.features.local import whitening
     from delf_ext.features.local.extraction import sample_descriptors
 
-    sample = sample_descriptors(raw, images, NUM_IMAGES, NUM_PER_IMAGE, settings.seed, fits)
+    sample = sample_descriptors(raw, images, NUM_IMAGES, NUM_PER_IMAGE, settings.seed, has_time)
     learned = whitening.learn_whitening(sample, settings.dim, raw.model_digest)
     whitening.save_whitening(path, learned)
     num_images = min(len(images), NUM_IMAGES)

@@ -26,8 +26,8 @@ NO_TIME_LEFT = "no time left"
 STORED_TOGETHER = 256
 
 
-def always_fits() -> bool:
-    """Return True: the check of the time for work without a deadline."""
+def always_has_time() -> bool:
+    """Return True; the `has_time` of work without a deadline."""
     return True
 
 
@@ -89,7 +89,7 @@ def extract_global(
     images: ImageList,
     batch_size: int = BATCH_SIZE,
     description: str = "embedding",
-    fits: Callable[[], bool] = always_fits,
+    has_time: Callable[[], bool] = always_has_time,
 ) -> tuple[GlobalFeatures, ImageList]:
     """Embed a list of images; embeddings that the model's store has are not computed again.
 
@@ -98,7 +98,7 @@ def extract_global(
         images: N images.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
-        fits: called before each batch; after the first False the other images are skipped.
+        has_time: called before each batch; after the first False the other images are skipped.
 
     Returns:
         The embeddings in the order of the list, and the list of the images that have one. Its
@@ -111,8 +111,10 @@ def extract_global(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     if isinstance(model, Ensemble):
-        return _extract_ensemble(model, images, batch_size, description, fits)
-    embedded = partial(_embedded, model, description=description, batch_size=batch_size, fits=fits)
+        return _extract_ensemble(model, images, batch_size, description, has_time)
+    embedded = partial(
+        _embedded, model, description=description, batch_size=batch_size, has_time=has_time
+    )
     store: EmbeddingStore | None = getattr(model, "store", None)
     if store is None:
         return _collect(model.digest, images, list(embedded(images)))
@@ -138,13 +140,13 @@ def _embedded(
     images: ImageList,
     description: str,
     batch_size: int,
-    fits: Callable[[], bool],
+    has_time: Callable[[], bool],
 ) -> Iterator[np.ndarray | str]:
     """Yield each image's embedding or the reason why it has none."""
     num_images = 0
     with progress(len(images), description) as bar:
         for batch in decoded_batches(images, model.image_size, batch_size):
-            if not fits():
+            if not has_time():
                 break
             yield from embed_readable(model, batch, batch_size)
             num_images += len(batch)
@@ -162,19 +164,19 @@ def _collect(
             f"no time left to embed the first of {len(images)} images: "
             "the time budget is too short."
         )
-    readable = without_skipped(images, reasons)
+    readable = skip_images(images, reasons)
     return GlobalFeatures(readable.ids, np.stack(embeddings), digest), readable
 
 
-def without_skipped(images: ImageList, reasons: Sequence[str]) -> ImageList:
-    """Return the images that have no reason to be skipped; `skipped` lists the others.
+def skip_images(images: ImageList, reasons: Sequence[str]) -> ImageList:
+    """Skip some of the images; fail if none is left.
 
     Args:
         images: N images.
         reasons: for each image why it is skipped; "" if it is not.
 
     Returns:
-        The images that are left, in order.
+        The list without the images that have a reason; its `skipped` lists those.
 
     Raises:
         ValueError: no image is left.
@@ -182,18 +184,22 @@ def without_skipped(images: ImageList, reasons: Sequence[str]) -> ImageList:
     if all(reasons):
         first = f"{images.paths[0]}: {reasons[0]}" if reasons else "the list is empty"
         raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
-    return images.without_skipped(reasons)
+    return images.skip(reasons)
 
 
 def _extract_ensemble(
-    model: Ensemble, images: ImageList, batch_size: int, description: str, fits: Callable[[], bool]
+    model: Ensemble,
+    images: ImageList,
+    batch_size: int,
+    description: str,
+    has_time: Callable[[], bool],
 ) -> tuple[GlobalFeatures, ImageList]:
     """Embed with each member; an image that one of them could not embed is skipped."""
     features = []
     readable = images
     for member in model.members:
         of_member, readable = extract_global(
-            member, readable, batch_size, f"{description}, {member.name}", fits
+            member, readable, batch_size, f"{description}, {member.name}", has_time
         )
         features.append(of_member)
     embeddings = [

@@ -25,7 +25,7 @@ from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of, made_by
 from delf_ext.features.embedder import EmbedsImages
-from delf_ext.features.extraction import decoded_batches, embed_readable, without_skipped
+from delf_ext.features.extraction import decoded_batches, embed_readable, skip_images
 
 # Images in a part, rounded up to whole batches. A killed process loses at most one part.
 PART_IMAGES = 256
@@ -232,7 +232,7 @@ def _join(
             "missing; the shard that ends last joins them"
         )
         return None
-    readable = without_skipped(images, [str(reason) for part in stored for reason in part.reasons])
+    readable = skip_images(images, [str(reason) for part in stored for reason in part.reasons])
     embeddings = np.concatenate([part.embeddings for part in stored if len(part.embeddings)])
     # The record copies writable arrays.
     embeddings.setflags(write=False)

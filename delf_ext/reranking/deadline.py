@@ -133,11 +133,14 @@ class Deadline:
                 bar.update(block.stop - start)
                 start = block.stop
 
-    def part_fits(self, first_s: float | None = None) -> Callable[[], bool]:
-        """Return a callback for work in equal parts: call it before each part; False means stop.
+    def time_check(self, first_s: float | None = None) -> Callable[[], bool]:
+        """Return the callback `has_time` of work in equal parts; call it before each part.
 
         Args:
             first_s: seconds that must be left for the first part; None: `self.first_s`.
+
+        Returns:
+            False means stop: the next part may not end in time.
         """
         if not self.is_limited:
             return lambda: True

@@ -205,7 +205,7 @@ class DeadlineAfterBatches(Deadline):
         super().__init__()
         self.num_batches = num_batches
 
-    def part_fits(self, first_s: float | None = None):
+    def time_check(self, first_s: float | None = None):
         answers = iter([True] * self.num_batches)
         return lambda: next(answers, False)
 

@@ -17,7 +17,7 @@ from data_io.images import decode_image
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from data_io.stores.local_features import LocalStoreWriter, load_local
-from delf_ext.features.extraction import always_fits, decoded_ahead
+from delf_ext.features.extraction import always_has_time, decoded_ahead
 
 BATCH_IMAGES = 8
 # Decoded images that may wait for others of the same shape class.
@@ -61,7 +61,7 @@ def extract_local(
     dtype: str = "float16",
     overwrite: bool = False,
     description: str = "",
-    fits: Callable[[], bool] = always_fits,
+    has_time: Callable[[], bool] = always_has_time,
 ) -> LocalFeatures:
     """Add the features of each missing image to a store, and open the store.
 
@@ -71,11 +71,11 @@ def extract_local(
     Args:
         extractor: extracts the features.
         images: the list.
-        folder: of the store.
-        dtype: of the stored descriptors, "float16" or "int8".
+        folder: folder of the store.
+        dtype: type of the stored descriptors, "float16" or "int8".
         overwrite: replace a store that was made by another extractor or from other files.
         description: shown beside the progress bar.
-        fits: called before each batch; the first False stops the extraction.
+        has_time: called before each batch; the first False stops the extraction.
 
     Returns:
         The features of the store.
@@ -83,7 +83,7 @@ def extract_local(
     Raises:
         StaleArtifact: another extractor made the store.
         ValueError: an image was stored from another file.
-        TimeoutError: `fits` returned False; the features so far are stored.
+        TimeoutError: `has_time` returned False; the features so far are stored.
     """
     with LocalStoreWriter(
         folder, extractor.dimension, extractor.digest, extractor.made_by, dtype, overwrite
@@ -103,7 +103,7 @@ def extract_local(
             np.array([name not in store.done for name in images.ids.tolist()], bool)
         )
         with progress(len(missing), description) as bar:
-            for image, features in _extracted(extractor, missing, fits, store):
+            for image, features in _extracted(extractor, missing, has_time, store):
                 store.add(image.image_id, image.path, features)
                 bar.update()
             # Skipped images count as well.
@@ -117,7 +117,7 @@ def sample_descriptors(
     num_images: int,
     per_image: int,
     seed: int,
-    fits: Callable[[], bool] = always_fits,
+    has_time: Callable[[], bool] = always_has_time,
 ) -> np.ndarray:
     """Extract the strongest descriptors of random images, to learn a whitening from.
 
@@ -126,19 +126,19 @@ def sample_descriptors(
         images: the list; unreadable images are ignored.
         num_images: number of images to choose.
         per_image: most descriptors of an image.
-        seed: of the random choice.
-        fits: called before each batch; the first False stops the extraction.
+        seed: seed of the random choice.
+        has_time: called before each batch; the first False stops the extraction.
 
     Returns:
         float32 [T, d].
 
     Raises:
-        TimeoutError: `fits` returned False.
+        TimeoutError: `has_time` returned False.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
     sample: list[np.ndarray] = []
     with progress(len(rows), "whitening") as bar:
-        for _, features in _extracted(extractor, images.take(rows), fits, None):
+        for _, features in _extracted(extractor, images.take(rows), has_time, None):
             sample.append(features.descriptors[:per_image])
             bar.update()
     return np.concatenate(sample) if sample else np.zeros((0, extractor.dimension), np.float32)
@@ -147,12 +147,12 @@ def sample_descriptors(
 def _extracted(
     extractor: LocalExtractor,
     images: ImageList,
-    fits: Callable[[], bool],
+    has_time: Callable[[], bool],
     store: LocalStoreWriter | None,
 ) -> Iterator[tuple[_Decoded, ImageKeypoints]]:
     """Extract batch by batch; raise TimeoutError if a batch does not fit."""
     for batch in _batches(extractor, images, store):
-        if not fits():
+        if not has_time():
             raise TimeoutError("no time left to extract local features.")
         yield from zip(batch, extractor.extract([image.pixels for image in batch]), strict=True)
 

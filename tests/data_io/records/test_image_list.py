@@ -89,9 +89,9 @@ def test_take_keeps_the_columns_together(data: st.DataObject) -> None:
     assert images.take(mask, skipped=[("x", "y")]).skipped == (("x", "y"),)
 
 
-def test_without_skipped_moves_images_to_skipped() -> None:
+def test_skip_moves_images_to_skipped() -> None:
     ids = np.array(["a", "b", "c"])
     images = ImageList(ids, np.char.add(ids, ".jpg"), skipped=(("d.jpg", "gone"),))
-    others = images.without_skipped(["", "truncated", ""])
+    others = images.skip(["", "truncated", ""])
     assert others.ids.tolist() == ["a", "c"]
     assert others.skipped == (("d.jpg", "gone"), ("b.jpg", "truncated"))

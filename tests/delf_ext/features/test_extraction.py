@@ -181,9 +181,12 @@ def test_stopping_early_does_not_wait_for_the_batch_ahead(
 
 
 def test_images_after_the_deadline_are_skipped(tmp_path: Path):
-    images, model = image_list(tmp_path, 7, {}), Model()
-    left = iter([True, True])
-    features, kept = extract_global(model.embedder, images, 3, fits=lambda: next(left, False))
+    images = image_list(tmp_path, 7, {})
+    model = Model()
+    answers = iter([True, True])
+    features, kept = extract_global(
+        model.embedder, images, 3, has_time=lambda: next(answers, False)
+    )
     assert features.ids.tolist() == [f"id_{row}" for row in range(6)]
     assert kept.skipped[1:] == ((images.paths[6], "no time left"),)
 
@@ -192,7 +195,7 @@ def test_no_time_for_the_first_batch_raises_timeout_error(tmp_path: Path):
     images = image_list(tmp_path, 2, {})
     message = r"^no time left to embed the first of 2 images: the time budget is too short\.$"
     with pytest.raises(TimeoutError, match=message):
-        extract_global(Model().embedder, images, fits=lambda: False)
+        extract_global(Model().embedder, images, has_time=lambda: False)
 
 
 # --- a model with a store
@@ -290,16 +293,19 @@ def test_store_of_another_model_is_empty(tmp_path: Path):
 
 
 def test_embeddings_before_the_deadline_are_stored(tmp_path: Path):
-    images, left = image_list(tmp_path, 5, {}), iter([True, True])
+    images = image_list(tmp_path, 5, {})
+    answers = iter([True, True])
     model = Stored(tmp_path / "store")
-    extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
+    extract_global(model.embedder, images, 1, has_time=lambda: next(answers, False))
     assert len(model.embedder.store) == 2
-    left = iter([True])
-    features, kept = extract_global(model.embedder, images, 1, fits=lambda: next(left, False))
+    answers = iter([True])
+    features, kept = extract_global(
+        model.embedder, images, 1, has_time=lambda: next(answers, False)
+    )
     # Stored embeddings need no time.
     assert features.ids.tolist() == ["id_0", "id_1", "id_2"]
     assert [reason for _, reason in kept.skipped[1:]] == ["no time left"] * 2
-    features, _ = extract_global(model.embedder, images.take([0, 2]), 1, fits=lambda: False)
+    features, _ = extract_global(model.embedder, images.take([0, 2]), 1, has_time=lambda: False)
     assert len(features) == 2
 
 
@@ -315,7 +321,7 @@ def test_kill_loses_only_embeddings_that_were_not_stored_yet(
         return True
 
     with pytest.raises(KeyboardInterrupt):
-        extract_global(model.embedder, images, 1, fits=killed)
+        extract_global(model.embedder, images, 1, has_time=killed)
     again = Stored(tmp_path / "store")
     extract_global(again.embedder, images, 1)
     assert again.embedded == 2
@@ -411,9 +417,11 @@ def test_each_member_of_an_ensemble_has_its_own_store(tmp_path: Path):
 
 
 def test_ensemble_skips_images_that_a_member_had_no_time_for(tmp_path: Path):
-    images, left = flat_images(tmp_path, [10, 20, 30]), iter([True] * 3 + [True, True])
+    images = flat_images(tmp_path, [10, 20, 30])
+    # Three batches of the first member, two of the second.
+    answers = iter([True] * 3 + [True] * 2)
     ensemble = Ensemble("both", (member("a", Flat(3)), member("b", Flat(2))), schema.Concatenate())
-    features, kept = extract_global(ensemble, images, 1, fits=lambda: next(left, False))
+    features, kept = extract_global(ensemble, images, 1, has_time=lambda: next(answers, False))
     assert features.ids.tolist() == kept.ids.tolist() == ["id_0", "id_1"]
     assert kept.skipped == ((images.paths[2], "no time left"),)
 

@@ -306,15 +306,15 @@ def test_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatc
         ) == is_shown
 
 
-def test_part_fits_only_if_one_twice_as_slow_would_end() -> None:
+def test_part_has_time_only_if_one_twice_as_slow_would_end() -> None:
     clock = Clock()
-    fits = Deadline(10.0, clock).part_fits()
+    has_time = Deadline(10.0, clock).time_check()
     num_done = 0
-    while fits():
+    while has_time():
         clock.work(3.0 if num_done == 0 else 1.0)  # the first part also loads
         num_done += 1
     assert num_done == 7 and clock.now_s == 109.0  # the last started with two seconds left
-    assert not Deadline(0, clock).part_fits()() and Deadline(None, clock).part_fits()()
+    assert not Deadline(0, clock).time_check()() and Deadline(None, clock).time_check()()
 
 
 def test_run_abandons_work_at_the_deadline() -> None:

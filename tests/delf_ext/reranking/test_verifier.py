@@ -52,11 +52,11 @@ class Extraction:
     def __call__(
         self, query: ImageList, gallery: ImageList, deadline: Deadline
     ) -> list[tuple[LocalFeatures, LocalFeatures]]:
-        fits = deadline.part_fits(first_s=1.0)
+        has_time = deadline.time_check(first_s=1.0)
         self.asked = self.asked + 1
         for name in (*query.ids, *gallery.ids):
             if name not in self.known:
-                if not fits():
+                if not has_time():
                     raise TimeoutError
                 self.now_s += 1.0
                 self.known.add(str(name))

@@ -161,7 +161,7 @@ def test_relative_and_absolute_paths_are_the_same_file(
 
 def test_no_time_left_raises_timeout_error(images: ImageList, tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match="no time left to extract local features"):
-        extract_local(MeanColors(), images, tmp_path, fits=lambda: False)
+        extract_local(MeanColors(), images, tmp_path, has_time=lambda: False)
     assert len(load_local(tmp_path)) == 0
     with pytest.raises(TimeoutError, match="no time left"):
-        sample_descriptors(MeanColors(), images, 3, 5, seed=0, fits=lambda: False)
+        sample_descriptors(MeanColors(), images, 3, 5, seed=0, has_time=lambda: False)
