@@ -25,7 +25,7 @@ def split_classes(
         images: labelled images.
         dev_share: share of the classes in the dev list, 0..1; each list gets at least one class.
         is_block: whether the dev classes are one block; otherwise they are drawn one by one.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         (train, dev).
@@ -62,7 +62,7 @@ def query_and_gallery(
         images: labelled images.
         max_queries: largest number of queries.
         max_gallery_per_class: largest number of gallery images of a class.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         (query, gallery).
@@ -103,7 +103,7 @@ def stratified_folds(
     Args:
         images: labelled images.
         num_folds: number of folds.
-        seed: of the order of the images in a class.
+        seed: seed of the order of the images in a class.
 
     Returns:
         For each fold (train, dev); each image is in one dev list.
@@ -139,7 +139,7 @@ def dense_labels(images: ImageList) -> tuple[ImageList, np.ndarray]:
     Raises:
         ValueError: the images have no labels.
     """
-    originals, dense = np.unique(images.known_labels("dense labels"), return_inverse=True)
+    originals, dense = np.unique(images.known_labels("a classifier"), return_inverse=True)
     return dataclasses.replace(images, labels=dense), originals
 
 

@@ -59,8 +59,8 @@ class ImageKeypoints:
         shapes = (self.keypoints_px.shape, self.scales_px.shape, self.attention.shape)
         if self.descriptors.ndim != 2 or shapes != ((count, 2), (count,), (count,)):
             raise ValueError(
-                "one keypoint, scale and attention per descriptor [M, d]. "
-                f"Received {shapes} for {count}."
+                "keypoints_px, scales_px and attention must have one row per descriptor [M, d]. "
+                f"Received shapes {shapes} for {count} descriptors."
             )
 
     def __len__(self) -> int:
@@ -81,8 +81,8 @@ class LocalFeatures:
         scales_px: float32 [T], side of the described patch in pixels of the original image.
         attention: float32 [T]; a higher value means a more useful feature.
         descriptors: float16 [T, d], or int8 [T, d] in steps of 1/127.
-        digest: of the extractor. Two sets of descriptors can be compared if the part of the digest
-            before "/" is equal.
+        digest: digest of the extractor. Two sets of descriptors can be compared if the part of
+            the digest before "/" is equal.
     """
 
     ids: np.ndarray

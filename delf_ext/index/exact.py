@@ -47,8 +47,8 @@ def search(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = N
         Ranking with rows and scores [Q, min(top_k, G)], nearest first.
 
     Raises:
-        ValueError: if there is no query or no gallery image, D differs, or the features were made
-            by different configurations.
+        ValueError: there is no query or no gallery image, D differs, the model digests differ, or
+            `top_k` is below 1.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
     return join_blocks(query.ids, gallery.ids, k, _blocks(query, gallery, k))
@@ -66,6 +66,9 @@ def search_blocks(
 
     Yields:
         The Ranking of each block of queries, in order.
+
+    Raises:
+        ValueError: at the first `next()`, for the same reasons as `search`.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
     for block, rows, scores in _blocks(query, gallery, k):
@@ -114,14 +117,14 @@ def checked_top_k(
     Args:
         query: embeddings [Q, D].
         gallery_shape: (G, D).
-        gallery_digest: of the model that made the gallery features.
+        gallery_digest: digest of the model that made the gallery features.
         top_k: number of images per query; None for the whole gallery.
 
     Returns:
         Number of images to rank per query, at most G.
 
     Raises:
-        ValueError: as `search`.
+        ValueError: for the same reasons as `search`.
     """
     num_gallery, num_dims = gallery_shape
     if not len(query) or not num_gallery:
@@ -136,8 +139,8 @@ def checked_top_k(
         )
     if query.digest and gallery_digest and query.digest != gallery_digest:
         raise ValueError(
-            f"query features were made by config {query.digest}, "
-            f"gallery features by {gallery_digest}: extract both with one model."
+            f"query features have model digest {query.digest}, "
+            f"gallery features {gallery_digest}: extract both with one model."
         )
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1. Received {top_k}.")
@@ -245,14 +248,18 @@ def _search_everything_at_once(query: np.ndarray, gallery: np.ndarray, k: int) -
     step = _rows_per_tile(k)
     for first in range(0, len(gallery), step):
         tile_scores = all_similarities(query, gallery[first : first + step])
-        tile_row = np.arange(first, first + tile_scores.shape[1], dtype=np.int32)
-        candidates = np.concatenate([rows, np.broadcast_to(tile_row, tile_scores.shape)], axis=1)
+        gallery_rows = np.arange(first, first + tile_scores.shape[1], dtype=np.int32)
+        tile_rows_of_queries = np.broadcast_to(gallery_rows, tile_scores.shape)
+        candidates = np.concatenate([rows, tile_rows_of_queries], axis=1)
         rows, scores = _select_top_k(candidates, np.concatenate([scores, tile_scores], axis=1), k)
     return rows, scores
 
 
 def _rows_per_tile(k: int) -> int:
-    """Return the height of a tile: at least k, so that a score is selected from only few times."""
+    """Return the gallery rows per tile.
+
+    At least k, so that a kept score is not sorted again too often.
+    """
     return max(k, MIN_TILE_ROWS)
 
 

@@ -174,5 +174,5 @@ def test_dense_labels_run_from_0_and_give_back_the_originals(labels: list[int]) 
 
 
 def test_dense_labels_refuses_images_without_labels() -> None:
-    with pytest.raises(ValueError, match="dense labels needs labels; these images have none"):
+    with pytest.raises(ValueError, match="a classifier needs labels; these images have none"):
         dense_labels(ImageList(np.array(["a"]), np.array(["a"])))

@@ -56,12 +56,18 @@ def test_keypoints_have_fixed_types_and_are_frozen() -> None:
         ({"descriptors": [[np.nan, 0], [0, 1]]}, "descriptors must be finite"),
         ({"descriptors": [[1, 0], [0.5, 0.5]]}, "descriptors must be of unit length"),
         ({"descriptors": [[1, 0], [0, 0]]}, "descriptors must be of unit length"),
-        ({"descriptors": np.eye(3)}, "one keypoint, scale and attention per descriptor"),
+        (
+            {"descriptors": np.eye(3)},
+            "keypoints_px, scales_px and attention must have one row per descriptor",
+        ),
         (
             {"keypoints_px": [[0, 0, 0], [1, 1, 1]]},
-            "one keypoint, scale and attention per descriptor",
+            "keypoints_px, scales_px and attention must have one row per descriptor",
         ),
-        ({"scales_px": [1]}, "one keypoint, scale and attention per descriptor"),
+        (
+            {"scales_px": [1]},
+            "keypoints_px, scales_px and attention must have one row per descriptor",
+        ),
         # (7.1, 5) would be inside, so this detects (y, x).
         ({"keypoints_px": [[0, 0], [5, 7.1]]}, "keypoints must be inside the image of 8 x 6 pixel"),
         ({"keypoints_px": [[-1.1, 0], [5, 5]]}, "keypoints must be inside the image of 8 x 6 pix"),

@@ -157,7 +157,7 @@ def test_errors_name_the_value_received() -> None:
     with pytest.raises(ValueError, match="codes must be float16 or int8. Received float64"):
         compact_gallery(gallery, "float64")
     with pytest.raises(
-        ValueError, match="query features were made by config aaa, gallery features by bbb"
+        ValueError, match="query features have model digest aaa, gallery features bbb"
     ):
         search_compact(query, compact_gallery(gallery), 1)
     with pytest.raises(ValueError, match=r"Received shapes \(2, 5\) and \(3, 4\)"):

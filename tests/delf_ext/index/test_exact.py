@@ -183,7 +183,7 @@ def test_errors_name_the_value_received() -> None:
     other_dims = features(noise(15, 3, 5), "g")
     empty = GlobalFeatures([], np.zeros((0, 4), np.float32))
     with pytest.raises(
-        ValueError, match="query features were made by config aaa, gallery features by bbb"
+        ValueError, match="query features have model digest aaa, gallery features bbb"
     ):
         exact.search(query, gallery)
     with pytest.raises(ValueError, match=r"same D. Received shapes \(2, 4\) and \(3, 5\)"):
