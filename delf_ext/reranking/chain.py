@@ -6,9 +6,9 @@ ranking, so `geometric:100,aqe:5` expands queries with verified images only. `k_
 `diffusion` sort by embeddings: use one of them, after dba and aqe. `geometric` compares local
 features: put it last, because it decides the first places.
 
-Time. Under a deadline, each later step first runs on its first blocks to measure its cost.
-Each step then leaves the cheaper later steps the time they need. It stops before a block that may
-not end in time; the queries that it has not reached keep what they had.
+Time. Under a deadline, every step after the first is timed on its first blocks. A step then
+reserves time for each later step that needs less time than it gets itself. It stops before a block
+that may not end in time; the queries that it has not reached keep their ranking.
 """
 
 from __future__ import annotations
@@ -43,14 +43,18 @@ COMPILED_QUERIES = 64
 COMPILED_PLACES = 16
 
 # (ranking, top_k, deadline) -> ranking, verified with local features.
-Geometric = Callable[[Ranking, int, Deadline], Ranking]
+Verify = Callable[[Ranking, int, Deadline], Ranking]
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
     """Input and output of a step: the embeddings that later steps use, and the ranking so far.
 
-    width: places that a search must fill.
+    Attributes:
+        query: embeddings [Q, D].
+        gallery: embeddings [G, D].
+        ranking: ranking so far, [Q, k].
+        width: places that a search must fill.
     """
 
     query: GlobalFeatures
@@ -65,7 +69,7 @@ def run_chain(
     gallery: GlobalFeatures,
     ranking: Ranking,
     deadline: Deadline | None = None,
-    geometric: Geometric | None = None,
+    verifier: Verify | None = None,
 ) -> Ranking:
     """Re-rank with several steps, each of which works on the result of the one before.
 
@@ -73,9 +77,9 @@ def run_chain(
         steps: from `parse_chain`.
         query: embeddings [Q, D].
         gallery: embeddings [G, D].
-        ranking: of these images, [Q, k].
-        deadline: the result is ready before it; to write it is up to the caller.
-        geometric: verifies a ranking with local features. Under a deadline it is also called for a
+        ranking: ranking of these images, [Q, k].
+        deadline: time at which the result must be ready; writing the result is not included.
+        verifier: verifies a ranking with local features. Under a deadline it is also called for a
             trial, and not at all if no time is left.
 
     Returns:
@@ -83,11 +87,12 @@ def run_chain(
         step how many queries it reached.
 
     Raises:
-        ValueError: ranking and features are of different images, or `geometric` is missing.
+        ValueError: ranking and features are of different images, or a geometric step has no
+            `verifier`.
     """
     deadline = deadline or Deadline()
     check_same_images(ranking, query, gallery)
-    if geometric is None and any(step.name == "geometric" for step in steps):
+    if verifier is None and any(step.name == "geometric" for step in steps):
         raise ValueError(
             "the geometric step needs local features of queries and gallery. Received none."
         )
@@ -95,15 +100,16 @@ def run_chain(
         return ranking
     width = ranking.rows.shape[1]
     state = _State(query, gallery, _without_notes(ranking), width)
-    needs_s: list[float] = []
+    # Seconds to leave to each step. The first is not timed, because no step leaves time to it.
+    needs_s = [0.0] * len(steps)
     if deadline.is_limited:
-        if not _compiles_in_time(steps, state, deadline):
+        if not _compile_in_time(steps, state, deadline):
             deadline = Deadline(0)
-        needs_s = [_needed_s(step, state, deadline, geometric) for step in steps[1:]]
+        needs_s[1:] = [_needed_s(step, state, deadline, verifier) for step in steps[1:]]
     complete = ranking.complete
     notes = [ranking.provenance]
     for number, step in enumerate(steps):
-        part = deadline.leave_time_for(needs_s[number:])
+        part = deadline.leave_time_for(needs_s[number + 1 :])
         reached = np.zeros(len(query), bool)
         note = str(step)
         if part.remaining_s() > part.first_s:
@@ -112,7 +118,7 @@ def run_chain(
                 ranking=_without_notes(state.ranking),
                 width=_places_needed(steps[number + 1 :], width, deadline),
             )
-            state = _run(step, state, part, geometric)
+            state = _run(step, state, part, verifier)
             reached = np.asarray(state.ranking.complete)
             note = state.ranking.provenance or note
         complete = complete & reached
@@ -137,14 +143,17 @@ def _without_notes(ranking: Ranking) -> Ranking:
 
 
 def _places_needed(later: Sequence[Step], width: int, deadline: Deadline) -> int:
-    """Return how many places a search must fill; few if aqe will certainly search again."""
+    """Return how many places a search must fill.
+
+    Only `num_expand` if the next step is aqe and there is no deadline.
+    """
     if later and later[0].name == "aqe" and not deadline.is_limited:
         return min(width, later[0].settings["num_expand"])
     return width
 
 
-def _compiles_in_time(steps: Sequence[Step], state: _State, deadline: Deadline) -> bool:
-    """Return whether the functions of the steps are compiled; that takes seconds once."""
+def _compile_in_time(steps: Sequence[Step], state: _State, deadline: Deadline) -> bool:
+    """Compile the functions of the steps; return False if this did not end before the deadline."""
     try:
         deadline.sooner(deadline.first_s).run(lambda: _compile(steps, state))
     except Abandoned:
@@ -169,16 +178,20 @@ def _part(features: GlobalFeatures, embeddings: np.ndarray, rows: slice) -> Glob
     )
 
 
-def _needed_s(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> float:
-    """Return the seconds to leave to a step; infinity if it could not be measured."""
+def _needed_s(step: Step, state: _State, deadline: Deadline, verifier: Verify | None) -> float:
+    """Run the first blocks of a step and return the seconds to leave to it.
+
+    Returns:
+        Infinity if the step could not be measured.
+    """
     trial = Trial(deadline)
     if trial.remaining_s() <= trial.first_s:
         return math.inf
-    _run(step, state, trial, geometric)
+    _run(step, state, trial, verifier)
     return (1 + AFTERWARDS) * trial.whole_s() + 2 * deadline.first_s
 
 
-def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | None) -> _State:
+def _run(step: Step, state: _State, deadline: Deadline, verifier: Verify | None) -> _State:
     if step.name == "dba":
         return _augmented(step, state, deadline)
     if step.name == "aqe":
@@ -190,8 +203,8 @@ def _run(step: Step, state: _State, deadline: Deadline, geometric: Geometric | N
         config = DiffusionConfig(**step.settings)
         ranking = rerank_by_diffusion(*images, config, deadline=deadline)
     else:
-        assert geometric is not None
-        ranking = geometric(state.ranking, step.settings["top_k"], deadline)
+        assert verifier is not None
+        ranking = verifier(state.ranking, step.settings["top_k"], deadline)
     return dataclasses.replace(state, ranking=ranking)
 
 

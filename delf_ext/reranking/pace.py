@@ -41,7 +41,10 @@ class Pace:
         self._first_share = 0.0
 
     def may_start(self, size: int = 1) -> bool:
-        """Return whether a block may start; its cost is the time until the next call."""
+        """Return whether a block of `size` may start.
+
+        The time until the next call is recorded as its cost.
+        """
         now = self._clock()
         if self._size:
             self._measure(now - self._started_at)
@@ -51,7 +54,10 @@ class Pace:
         return left_s > 0 and left_s >= self._needed_s()
 
     def cannot_end(self, share: float) -> bool:
-        """Return whether all-or-nothing work, of which `share` is done, cannot end in time."""
+        """Return whether all-or-nothing work, of which `share` is done, cannot end in time.
+
+        The time until the next call is recorded, as by `may_start`.
+        """
         may_start = self.may_start()
         now = self._started_at
         if self._num_measured == 1:

@@ -27,7 +27,7 @@ LocalOf = Callable[[ImageList, ImageList, Deadline], Sequence[tuple[LocalFeature
 
 
 class Verifier:
-    """Geometric verification of rankings: the `geometric` of `run_chain`.
+    """Geometric verification of rankings: the `verifier` of `run_chain`.
 
     Attributes:
         evidence: result of the last call that was not a trial; None before it.

@@ -129,7 +129,7 @@ def test_chain_equals_its_steps_by_hand(images: Images) -> None:
     assert same(run_chain(parse_chain("dba:4,aqe:3@3,diffusion:6,20"), *images), after_diffusion)
     verified = turned(ranking, 7, Deadline(None))
     expanded = expand(query, gallery, verified, 3)
-    chained = run_chain(parse_chain("geometric:7,aqe:3"), *images, geometric=turned)
+    chained = run_chain(parse_chain("geometric:7,aqe:3"), *images, verifier=turned)
     assert same(chained, exact.search(expanded, gallery)) and not same(
         chained, run_chain(parse_chain("aqe:3"), *images)
     )
@@ -192,7 +192,7 @@ def test_cut_ranking_keeps_its_width_and_padding(images: Images) -> None:
 
 
 def test_provenance_names_each_step(images: Images) -> None:
-    after = run_chain(parse_chain("aqe:3@3,diffusion:6,20,geometric:7"), *images, geometric=turned)
+    after = run_chain(parse_chain("aqe:3@3,diffusion:6,20,geometric:7"), *images, verifier=turned)
     assert after.provenance == (
         "exact cosine, top 60; aqe:3@3, searched again (20 of 20 queries); "
         "top 20 re-ranked by diffusion over 6 mutual neighbours, alpha 0.99 (20 of 20 queries); "
@@ -246,7 +246,7 @@ def test_every_budget_gives_a_valid_ranking_in_time(
     images: Images, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     query, gallery, plain = images
-    whole = run_chain(parse_chain(text), *images, geometric=turned)
+    whole = run_chain(parse_chain(text), *images, verifier=turned)
     num_reached = []
     costly = Costly(monkeypatch)
     for budget_s in (0.0, *np.arange(0.13, 2.0, 0.05)):
