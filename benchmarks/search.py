@@ -81,17 +81,17 @@ def contenders(
     index.add(gallery.embeddings)
     float16 = compact_gallery(gallery, "float16")
     int8 = compact_gallery(gallery, "int8")
-    work: dict[str, Work] = {
+    searches: dict[str, Work] = {
         "float32": lambda: search(query, gallery, top_k),
         "float16": lambda: search_compact(query, float16, top_k),
         "int8": lambda: search_compact(query, int8, top_k),
         "faiss": lambda: index.search(query.embeddings, top_k),
         "sgemm": lambda: multiply_in_tiles(query.embeddings, gallery.embeddings),
     }
-    held = {name: gallery.embeddings.nbytes for name in work}
+    held = {name: gallery.embeddings.nbytes for name in searches}
     for name, compact in (("float16", float16), ("int8", int8)):
         held[name] = compact.codes.nbytes + compact.scales.nbytes + compact.errors.nbytes
-    return work, held
+    return searches, held
 
 
 def compare(
@@ -103,13 +103,13 @@ def compare(
     mixing = rng.standard_normal((LATENT_DIMS, num_dims), np.float32)
     query = draw_embeddings(num_queries, centres, mixing, rng)
     gallery = draw_embeddings(num_gallery, centres, mixing, rng)
-    work, held = contenders(query, gallery, top_k)
+    searches, held = contenders(query, gallery, top_k)
     # This run also compiles.
-    results = {name: run() for name, run in work.items()}
-    times: dict[str, list[Seconds]] = {name: [] for name in work}
-    added = dict.fromkeys(work, 0)
+    results = {name: run() for name, run in searches.items()}
+    times: dict[str, list[Seconds]] = {name: [] for name in searches}
+    added = dict.fromkeys(searches, 0)
     for _ in range(rounds):
-        for name, run in work.items():
+        for name, run in searches.items():
             _, seconds, added_bytes = timed_with_memory(run)
             times[name].append(seconds)
             added[name] = max(added[name], added_bytes)
@@ -117,7 +117,7 @@ def compare(
     faiss_similarities, faiss_rows = results["faiss"]
     agreement = compare_results(results["float32"], compact, faiss_similarities, faiss_rows)
     rows = {}
-    for name in work:
+    for name in searches:
         wall, cpu = medians(times[name])
         rows[name] = {
             "wall_s": wall,

@@ -55,14 +55,16 @@ def convert(source: str | Path, out: str | Path, kind: str | None = None) -> Wei
         The description that was written to the side file.
 
     Raises:
-        ValueError: the file is damaged or not a ResNet-50.
+        ValueError: the kind or the file ending is unknown, or the file is damaged or not a
+            ResNet-50.
     """
     source = Path(source)
     out = Path(out)
     kind = kind or KIND_OF_ENDING.get(source.suffix.lower())
     if kind not in KINDS:
         raise ValueError(
-            f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). {PICKLE_HINT}"
+            f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). "
+            f"Received kind {kind!r}. {PICKLE_HINT}"
         )
     is_keras = kind == "keras"
     try:

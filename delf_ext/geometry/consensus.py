@@ -41,11 +41,12 @@ from delf_ext.geometry.sampling import (
 
 FIRST_POOL = 16
 TRIALS_PER_GROWTH = 2
-# A sample must fit one more of this many matches before all matches are scored.
+# All matches are scored only if the first CHUNK matches score more than the sample's own
+# matches can.
 CHUNK = 64
 # A sample of few noisy matches is inexact: at first, errors up to MARGIN * max_error count.
 MARGIN = 2.0
-# A model is fitted if there are this many times as many inliers as its minimal sample has matches.
+# A model needs at least SUPPORT inliers for each match of its minimal sample.
 SUPPORT = 2
 MAX_ROUNDS = 10
 # Quick score of a match without error.
@@ -61,7 +62,7 @@ class SearchSettings(NamedTuple):
         chance_to_miss: probability of missing a better transform at which the search ends.
         min_inliers: fewer inliers are no result.
         place_px: side of a cell in pixels.
-        limits: of a plausible transform.
+        limits: limits of a plausible transform.
     """
 
     model: int
@@ -88,7 +89,8 @@ def search_pairs(
     """Search the pairs of images first, first + step, ... and write their transforms and inliers.
 
     Args:
-        points: float64 [4, T] matches of all pairs.
+        points: float64 [4, T]: query x, y, gallery x, y of the matches of all pairs; best first
+            within a pair.
         offsets: int [N + 1], pair i has the matches offsets[i] to offsets[i + 1].
         max_errors: float64 [N] residual of an inlier in pixels.
         keys: uint64 [N], chooses the random numbers of a pair together with `seed`.
@@ -143,8 +145,9 @@ def _search(
     best_quick = 0
     best_score = 0.0
     best_count = 0
-    # Probability that the best transform so far has not been sampled, and that a sample is good.
+    # Probability that a transform with as many inliers has not been sampled yet.
     missed = 1.0
+    # Probability that one sample contains only inliers of the best transform so far.
     hit = 0.0
     for trial in range(settings.max_trials):
         missed *= 1.0 - hit
@@ -213,6 +216,8 @@ def _optimise(
     candidate = np.empty(9)
     margin = MARGIN
     best_score = _find_inliers(points, cells, taken, h, max_error, rows)[1]
+    # First fit with a wide error limit; when that no longer helps, with the normal limit;
+    # then stop.
     for _ in range(MAX_ROUNDS):
         support = _find_inliers(points, cells, taken, h, margin * max_error, rows)[0]
         score = 0.0
@@ -233,6 +238,7 @@ def _fit_richest(
     points: np.ndarray, rows: np.ndarray, settings: SearchSettings, h: np.ndarray
 ) -> bool:
     """Fit the richest model up to `settings.model` that the rows support and that is plausible."""
+    # The minimal sample of model number m has m + 2 matches.
     richest = min(settings.model, len(rows) // SUPPORT - 2)
     for model in range(richest, -1, -1):
         is_fitted = fit_least_squares(model, points, rows, h)

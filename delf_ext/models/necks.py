@@ -29,7 +29,7 @@ class DenseNeck(tf.keras.layers.Layer):
         self.linear = tf.keras.layers.Dense(config.units, name=name)
         self.norm = NORMALIZATIONS[config.normalization](name=f"{name}_norm")
         self.activation = ACTIVATIONS[config.activation](name=f"{name}_{config.activation}")
-        # A layer that drops nothing would still draw a seed, and change those of later layers.
+        # Dropout(0) would still draw a seed, which would change the random numbers of later layers.
         self.dropout = (
             tf.keras.layers.Dropout(config.dropout)
             if config.dropout

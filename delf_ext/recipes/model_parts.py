@@ -213,8 +213,8 @@ class Head(Part):
         classifier: from vector to class logits; None: the head has no logits.
         maps: layers before the pooling, in order.
         after: end point of the trunk that the head gets; "" means `Trunk.end_point`.
-        stop_gradient: keep the head's gradient from the trunk, the attention and the heads in
-            `append`.
+        stop_gradient: stop this head's gradient before it reaches the trunk, the attention and
+            the heads in `append`.
         append: names of earlier heads whose logits are appended to the pooled vector.
     """
 

@@ -61,7 +61,7 @@ class AdamW(Optimizer):
     Attributes:
         lr: learning rate.
         factors: other learning rates for some groups.
-        weight_decay: share of each weight that a step removes, times the learning rate.
+        weight_decay: each step subtracts lr * weight_decay * weight.
     """
 
     weight_decay: float = 0.01
@@ -76,7 +76,7 @@ class Sgd(Optimizer):
         factors: other learning rates for some groups.
         momentum: share of the last update that is added to the next one.
         nesterov: use Nesterov momentum.
-        weight_decay: share of each weight that a step removes, times the learning rate.
+        weight_decay: each step subtracts lr * weight_decay * weight.
     """
 
     momentum: float = 0.9

@@ -41,8 +41,8 @@ def open_model(
 ) -> AnyEmbedder:
     """Open a model that turns images into embeddings.
 
-    The weights are loaded at the first batch. If all embeddings are stored already, they are
-    never loaded.
+    The weights are loaded at the first batch. If all embeddings are stored already, the weights
+    are never loaded.
 
     Args:
         source: a run directory, a checkpoint, FILE.onnx or an ensemble of these, or the path of
@@ -57,9 +57,10 @@ def open_model(
         An Embedder, or an Ensemble of them.
 
     Raises:
-        UsageError: the source does not exist, or the runtime does not fit it.
-        ValueError: the source is damaged or not built yet.
-        StaleArtifact: `features` is of another model.
+        UsageError: the source does not exist or has a wrong type, the runtime does not fit it, or
+            `features` is given for an ensemble.
+        ValueError: the source is damaged or not supported (an ensemble inside an ensemble).
+        StaleArtifact: `features` holds embeddings of another model.
 
     Examples:
         >>> open_model("no/such/run")
@@ -111,6 +112,6 @@ def _open_run(run: Run) -> Embedder:
             f"{run.path}: holds a run of kind {run.kind!r}. "
             "Known: recipe, keras_baseline, ensemble."
         )
-    # By name, because the baseline itself imports this package.
+    # Loaded by name: baseline_keras imports this package.
     baseline: Embedder = importlib.import_module("baseline_keras.features").open_run(run)
     return baseline
