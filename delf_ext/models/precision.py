@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 CHOICES = ("auto", "off", "bfloat16")
-# Last value given to TensorFlow: setting it again would empty TensorFlow's caches.
-_applied = [False]
+# Value that TensorFlow has now; None if unknown. It is not set twice, because each call empties
+# TensorFlow's caches.
+_applied: bool | None = False
 
 
 def cpu_has_bfloat16() -> bool:
@@ -43,11 +44,12 @@ def set_mixed_precision(choice: str) -> str:
     """
     if choice not in CHOICES:
         raise ValueError(f"unknown --mixed_precision={choice}. Known: {', '.join(CHOICES)}.")
+    global _applied
     use = uses_bfloat16(choice)
-    if _applied != [use]:
+    if _applied != use:
         # Imported here, so that the choice alone needs no TensorFlow.
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": use})
-        _applied[:] = [use]
+        _applied = use
     return "bfloat16" if use else "off"

@@ -126,7 +126,7 @@ def test_copied_run_is_independent(tmp_path: Path, epochs_done: int):
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     save_checkpoint(tmp_path / "b", checkpoint_of(2.0), 11 - epochs_done)
     values = {}
-    for run in "ab":
+    for run in ("a", "b"):
         restored = checkpoint_of(0.0)
         latest = latest_checkpoint(tmp_path / run)
         assert latest is not None

@@ -128,7 +128,7 @@ def test_a_damaged_entry_is_replaced(
     assert len(decoded) == 2
 
 
-def test_unreadable_images_raise_as_load_image_and_are_not_cached(
+def test_unreadable_images_raise_the_error_of_load_image_and_are_not_cached(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
@@ -143,6 +143,7 @@ def test_unreadable_images_raise_as_load_image_and_are_not_cached(
             with pytest.raises(ImageError, match=reason):
                 cache.load(str(tmp_path / name) if name else "")
     assert not entries(tmp_path / "cache")
+    # The failure is not remembered: the file exists now.
     picture(tmp_path / "gone.jpg")
     cache.load(tmp_path / "gone.jpg")
 

@@ -139,7 +139,7 @@ def test_metrics_equal_slow_twins(evaluation: tuple, k: int) -> None:
 
 @some_examples
 @given(evaluations(), st.integers(1, 14))
-def test_metrics_stay_in_range_and_recall_rises_with_k(evaluation: tuple, k: int) -> None:
+def test_metrics_stay_in_range_and_recall_does_not_fall_with_k(evaluation: tuple, k: int) -> None:
     rows, relevant, junk, num_gallery = evaluation
     hits = hits_of(ranking_of(rows, num_gallery), truth_of(relevant, junk, num_gallery))
     scored = hits.num_relevant > 0

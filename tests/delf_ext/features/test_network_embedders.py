@@ -48,7 +48,7 @@ def test_variables_digest_changes_if_one_number_changes(model: EmbeddingModel):
     assert variables_digest(trunk) == before
 
 
-def test_live_embedder_uses_the_present_weights(
+def test_live_embedder_uses_the_current_weights(
     model: EmbeddingModel,
     pixels: np.ndarray,
 ):

@@ -15,9 +15,9 @@ OPTION = "auto_mixed_precision_onednn_bfloat16"
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     before = tf.config.optimizer.get_experimental_options().get(OPTION, False)
-    precision._applied.clear()
+    precision._applied = None
     yield
-    precision._applied.clear()
+    precision._applied = None
     tf.config.optimizer.set_experimental_options({OPTION: before})
 
 

@@ -515,6 +515,7 @@ def test_error_for_bad_setting_is_one_line(setting: str, message: str) -> None:
 
 
 @given(
+    # Dots, "=", digits and the letters of words in paths, such as losses, optimizer and heads.
     path=st.lists(st.text("abc.0=losesimhdrtpz", max_size=8), max_size=4),
     value=st.text(max_size=8),
 )

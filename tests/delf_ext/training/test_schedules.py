@@ -42,19 +42,19 @@ def test_rates_of_one_stage_equal_golden_values(
     np.testing.assert_allclose(found, list(expected.values()), atol=1e-8)
 
 
-def test_cosine_with_warmup_equals_slow_version_at_every_step():
+def test_cosine_with_warmup_equals_reference_formula_at_every_step():
     warm = 20
     total = 60
     base = 0.3
 
-    def slow_rate(step: int) -> float:
+    def reference_formula(step: int) -> float:
         if step < warm:
             return base * step / warm
         return base * (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
 
     steps = list(range(total + 1))
     found = values([Stage(6, CosineDecay(2))], steps, base)
-    np.testing.assert_allclose(found, [slow_rate(step) for step in steps], atol=1e-7)
+    np.testing.assert_allclose(found, [reference_formula(step) for step in steps], atol=1e-7)
 
 
 def test_each_stage_counts_its_steps_from_0():

@@ -96,9 +96,7 @@ def test_a_missing_flag_or_bad_value_is_named(
     assert message in refused(2, *arguments)
 
 
-def test_match_with_delf_needs_a_whitening(
-    place: Path, tmp_path: Path, refused, small_flags
-) -> None:
+def test_match_with_delf_needs_whitening(place: Path, tmp_path: Path, refused, small_flags) -> None:
     photo = next((place / "products").rglob("*.jpg"))
     flags = [
         f"--image={photo}",

@@ -154,7 +154,8 @@ def test_embeddings_follow_the_sidecar(
 
 
 def test_digest_depends_on_file_weights_and_sidecar_but_not_on_the_runtime(tmp_path: Path):
-    pytest.importorskip("openvino"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
     path = export(tmp_path / "tiny.onnx", PLAIN)
     digests = {onnx_embedder(path, runtime).digest for runtime in RUNTIMES}
     assert len(digests) == 1
