@@ -73,7 +73,7 @@ def train(
         from_run: run directory whose weights the training starts from. The state of its
             optimizers and its step are not used.
         settings: seed, precision and other settings beside the recipe.
-        infer: flags of a later submission, stored in the run.
+        infer: flags that a later NSML submission uses, stored in the run.
         listener: called after each epoch and each evaluation.
         log: called with each log line.
 
@@ -81,8 +81,8 @@ def train(
         The finished run.
 
     Raises:
-        UsageError: if the recipe cannot be trained, or the arguments do not fit together.
-        ValueError: if the data cannot be trained on, or `run_dir` holds a run already.
+        UsageError: the recipe cannot be trained, or the arguments do not fit together.
+        ValueError: the data cannot be trained on, or `run_dir` holds a run already.
     """
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
@@ -145,8 +145,8 @@ def resume(
         The finished run.
 
     Raises:
-        UsageError: if the run is already trained for more epochs.
-        ValueError: if there is no run, an earlier version made it, or the data has changed.
+        UsageError: the run is already trained for more epochs.
+        ValueError: there is no run, an earlier version made it, or the data has changed.
     """
     run = read_run(run_dir)
     require_resumable(run)

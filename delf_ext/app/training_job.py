@@ -57,8 +57,8 @@ class Job:
         class_names: name of each label.
 
     Raises:
-        UsageError: if a part of the recipe cannot be trained.
-        ValueError: if the images or classes do not allow this training.
+        UsageError: a part of the recipe cannot be trained.
+        ValueError: the images or classes do not allow this training.
     """
 
     recipe: schema.Recipe
@@ -78,6 +78,7 @@ class Job:
         self.split = split(images, self.data, validation, self.settings.seed, self.held_out)
         self.images, labels = dense_labels(self.split.train)
         self.class_names = tuple(self.data.class_names[label] for label in labels)
+        self._check_classes()
         # Plans an epoch, so a sampling that does not fit the classes is refused before the
         # model is built.
         self._log_summary()
@@ -96,25 +97,27 @@ class Job:
             raise ValueError("none of the training images could be read.")
         return images
 
-    def _log_summary(self) -> None:
-        images_per_class = np.bincount(self.images.known_labels("training"))
-        num_classes = len(images_per_class)
+    def _check_classes(self) -> None:
+        num_classes = len(self.class_names)
         if num_classes < 2:
             raise ValueError(
                 f"training needs at least 2 classes. Received {num_classes} (without the classes "
                 "that are held back for validation)."
             )
+
+    def _log_summary(self) -> None:
         validation = "none"
         if len(self.split.query):
             validation = f"{len(self.split.query)} queries, {self.split.description}"
         self.log(f"run directory: {shown_path(self.run_dir)}")
         self.log(
-            f"training {self.recipe.name} on {len(self.images)} images of {num_classes} classes "
-            f"for {self.recipe.epochs} epochs of {len(self.plan(0))} steps; "
-            f"validation: {validation}"
+            f"training {self.recipe.name} on {len(self.images)} images of "
+            f"{len(self.class_names)} classes for {self.recipe.epochs} epochs of "
+            f"{len(self.plan(0))} steps; validation: {validation}"
         )
+        images_per_class = np.bincount(self.images.known_labels("training"))
         num_single = int(np.sum(images_per_class == 1))
-        if num_single:
+        if num_single and isinstance(self.recipe.sampling, schema.Pairs):
             self.log(f"{num_single} classes have one image: their pairs show it twice")
 
     def plan(self, epoch: int) -> np.ndarray:
@@ -139,13 +142,13 @@ class Job:
             weights: checkpoint of the trunk; "" = the one of the recipe.
             from_run: run directory whose weights are used instead; None = no run.
             data_path: path of the data, for the facts of the run.
-            infer: flags of a later submission, for the facts of the run.
+            infer: flags that a later NSML submission uses, for the facts of the run.
 
         Returns:
             The model.
 
         Raises:
-            ValueError: if the weights do not fit the model.
+            ValueError: the weights do not fit the model.
         """
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
@@ -192,8 +195,8 @@ class Job:
             The model.
 
         Raises:
-            UsageError: if the run is already trained for more epochs.
-            ValueError: if the training images are not those of the run.
+            UsageError: the run is already trained for more epochs.
+            ValueError: the training images are not those of the run.
         """
         from delf_ext.models.embedding_model import read_weights
 
@@ -223,8 +226,9 @@ class Job:
     def _require_same_images(self, run: Run) -> None:
         if run.facts.class_names != self.class_names:
             raise ValueError(
-                f"{self.run_dir}: was trained on {len(run.facts.class_names)} classes; the data "
-                f"now has {len(self.class_names)}, or others. Start a new run."
+                f"{self.run_dir}: the class names of the data have changed (the run has "
+                f"{len(run.facts.class_names)} classes, the data {len(self.class_names)}). "
+                "Start a new run."
             )
         if run.facts.data_digest != content_of(self.images):
             raise ValueError(

@@ -23,7 +23,7 @@ class Facts:
         held_out: class names or image ids of the dev split.
         weights: path of the checkpoint that the trunk started from; "" for random weights.
         settings: seed, precision and other settings.
-        infer: flags of a later submission that were passed to the training command.
+        infer: flags that a later NSML submission uses, passed to the training command.
         history: one line for each start of the run.
         versions: package -> version.
         commit: commit of this project; "" outside a clone.

@@ -337,10 +337,14 @@ def test_resume_refuses_changed_classes(trained: Any, products: Path, tmp_path: 
         data,
         class_names=tuple(f"new {name}" for name in data.class_names),
     )
-    message = "was trained on 4 classes; the data now has 4, or others. Start a new run."
+    class_names_changed = (
+        "the class names of the data have changed (the run has 4 classes, the data {num_classes}). "
+        "Start a new run."
+    )
+    message = class_names_changed.format(num_classes=4)
     assert refusal(lambda: resume(run_dir, data=renamed)) == f"{run_dir}: {message}"
     fewer = dataclasses.replace(data, train=data.train.take(data.train.labels < 3))
-    message = "was trained on 4 classes; the data now has 2, or others. Start a new run."
+    message = class_names_changed.format(num_classes=2)
     assert refusal(lambda: resume(run_dir, data=fewer)) == f"{run_dir}: {message}"
 
 
@@ -720,7 +724,7 @@ def test_unusable_member_is_refused_before_training(
     unbuilt = schema.Member("unbuilt", dataclasses.replace(tiny, task=schema.Classification()))
     other = dataclasses.replace(pair, members=(*pair.members, unbuilt))
     found = refusal(lambda: train(other, data, tmp_path / "run"))
-    assert found == "task Classification is not built yet. Built: Retrieval."
+    assert found == "Classification is not built yet. Built: Retrieval."
     assert not (tmp_path / "run").exists()
 
 

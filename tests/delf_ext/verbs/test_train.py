@@ -342,7 +342,8 @@ def test_resume_refuses_data_with_other_classes(
     flags = ["--resume", f"--run_dir={run_dir}", f"--data={fewer}"]
     line = refused(1, *flags)
     assert line.endswith(
-        "was trained on 6 classes; the data now has 5, or others. Start a new run.",
+        "the class names of the data have changed (the run has 6 classes, the data 5). "
+        "Start a new run."
     )
 
 
