@@ -18,7 +18,7 @@ RELEVANT = "#1f9d55"
 NOT_RELEVANT = "#d64545"
 QUERY = "#3b4252"
 PAPER = "white"
-JPEG_QUALITY = 80
+JPEG_QUALITY = 70
 
 
 def draw_result_sheet(

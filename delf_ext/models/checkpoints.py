@@ -107,8 +107,7 @@ def load_by_name(variables: Sequence[tf.Variable], path: str | Path, network: st
     report = _compare(str(path), wanted, shapes)
     if report.missing or report.shape_mismatch:
         raise ValueError(
-            f"{path} does not fit the trunk {network}; choose another with --resnet_type.\n"
-            f"{report}"
+            f"{path} does not fit the trunk {network}; choose another with --resnet_type.\n{report}"
         )
     try:
         values = {

@@ -120,7 +120,7 @@ def test_resuming_a_run_of_the_first_format_prints_one_line(
         "an earlier version made this run. It can be evaluated, but not resumed: train again with "
         "another --run_dir."
     )
-    assert capsys.readouterr().err == f"{old_run}: {message}\n"
+    assert capsys.readouterr().err == f"error: {old_run}: {message}\n"
     assert not (old_run / "recipe.json").exists()
 
 

@@ -789,7 +789,7 @@ def test_sampling_that_does_not_fit_the_classes_is_refused_before_building(
 ) -> None:
     recipe = dataclasses.replace(tiny, sampling=schema.PxK(8, 2))
     message = (
-        "batches of 8 classes x 2 images need 8 classes (at least 2); there are 4 to train on. "
+        "batches of 8 classes x 2 images need 8 classes; there are 4 to train on. "
         "Make the batch smaller: --batch_size, or sampling.classes of the recipe."
     )
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
