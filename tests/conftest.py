@@ -16,7 +16,7 @@ settings.register_profile(
     "mandoo",
     deadline=None,
     derandomize=True,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("mandoo")
