@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.codec import from_json, recipe_from_json, to_json, with_settings
-from delf_ext.recipes.part import PARTS, Part, alternatives, choices_of, field_types, item_type
+from delf_ext.recipes.part import (
+    PARTS,
+    Part,
+    Range,
+    alternatives,
+    choices_of,
+    field_types,
+    item_type,
+)
 from delf_ext.recipes.registry import RECIPES
 
 DUAL = RECIPES["mandoo_dual"]
@@ -53,7 +61,7 @@ def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
     if choices_of(annotation):
         return st.sampled_from(choices_of(annotation))
     if get_origin(annotation) is Annotated:
-        return values_of(get_args(annotation)[0], where)
+        return numbers_in(*get_args(annotation))
     if item_type(annotation) is not None:
         return st.lists(values_of(item_type(annotation), where), max_size=3).map(tuple)
     choices = []
@@ -67,6 +75,15 @@ def values_of(annotation: Any, where: str) -> st.SearchStrategy[Any]:
         else:
             choices.append(NUMBERS[kind])
     return st.one_of(choices)
+
+
+def numbers_in(kind: type, allowed: Range) -> st.SearchStrategy[Any]:
+    """Return a strategy for the allowed numbers, small ones first."""
+    low, high = max(allowed.low, allowed.above), min(allowed.high, allowed.below, 1e9)
+    if kind is int:
+        return st.integers(int(low), int(min(high, low + 400))) | st.integers(int(low), int(high))
+    bounds = {"exclude_min": allowed.above == low, "exclude_max": allowed.below == high}
+    return st.floats(low, high, **bounds)
 
 
 def accepts(kind: type[Part], values: dict[str, Any]) -> bool:
@@ -119,11 +136,12 @@ def recipes(draw: st.DrawFn) -> schema.Recipe:
         for row, loss in enumerate(terms)
     )
     fixed = {"name": draw(st.text(max_size=9)), "model": model, "sampling": sampling}
-    fitting = [term for term in losses if accepts(schema.Recipe, {**fixed, "losses": (term,)})]
+    fitting = tuple(term for term in losses if accepts(schema.Recipe, {**fixed, "losses": (term,)}))
     assume(fitting)
+    fixed["losses"] = fitting
     stages = tuple(draw(st.lists(parts(schema.Stage), min_size=1, max_size=2)))
-    fixed |= {"losses": tuple(fitting), "stages": stages}
-    assume(accepts(schema.Recipe, fixed))
+    if accepts(schema.Recipe, {**fixed, "stages": stages}):
+        fixed["stages"] = stages
     return draw(parts(schema.Recipe, **fixed))
 
 

@@ -141,7 +141,10 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
             "this verb takes one --method; `compare` takes several",
         ),
         (["rerank", "--out=y", "--method="], "rerank needs a --method, such as geometric:100"),
-        (["evaluate", "--method=aqe:0"], "--method takes aqe:num_expand@alpha"),
+        (
+            ["evaluate", "--method=aqe:0"],
+            "--method aqe:0: num_expand must be at least 1. Form: aqe:num_expand@alpha.",
+        ),
         (
             ["evaluate", "--method=geometric"],
             "the geometric step stores local features: pass a folder "
