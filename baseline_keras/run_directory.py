@@ -14,6 +14,7 @@ import tensorflow as tf
 from data_io.artifacts import StaleArtifact, read_json, write_json
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from delf_ext.config import strict
+from delf_ext.runs.photographs import Photographs, write_photographs
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, versions, write_run
 
@@ -59,8 +60,9 @@ def claim(
     data: str,
     class_names: tuple[str, ...],
     resume: bool,
+    photographs: Photographs = Photographs(),  # noqa: B008 frozen
 ) -> None:
-    """Write recipe.json and facts.json, after a check that no other run is overwritten.
+    """Write recipe.json, facts.json and photographs.json, unless they would overwrite another run.
 
     Args:
         run_dir: the run directory.
@@ -69,6 +71,7 @@ def claim(
         data: name of the data set.
         class_names: classes that have training images.
         resume: whether the directory may already hold this run.
+        photographs: training images of each class.
 
     Raises:
         ValueError: it holds a run and `resume` is off, or a run of an earlier version.
@@ -81,7 +84,14 @@ def claim(
                 "--run_dir."
             )
         _check_same_run(read_run(run_dir), settings, seed, class_names)
-    facts = Facts(data=data, class_names=class_names, settings={"seed": seed}, versions=versions())
+    facts = Facts(
+        data=data,
+        data_digest=photographs.digest,
+        class_names=class_names,
+        settings={"seed": seed},
+        versions=versions(),
+    )
+    write_photographs(run_dir, photographs)
     write_run(run_dir, KIND, asdict(settings), facts)
 
 

@@ -17,9 +17,10 @@ from baseline_keras import binding
 from baseline_keras.features import BaselineEmbedder, extract, load_embedder
 from data_io.images import check_images
 from data_io.records import ImageList
+from delf_ext.runs.photographs import PHOTOGRAPHS
 
 # What a checkpoint of the session contains: enough to resume the run and to load its model.
-PARTS = ("recipe.json", "facts.json", "metrics", "checkpoint")
+PARTS = ("recipe.json", "facts.json", PHOTOGRAPHS, "metrics", "checkpoint")
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 
@@ -118,5 +119,5 @@ def _copy_parts(source: Path, target: Path) -> None:
         shutil.rmtree(target / name, ignore_errors=True)
         if part.is_dir():
             shutil.copytree(part, target / name)
-        else:
+        elif name != PHOTOGRAPHS or part.exists():
             shutil.copy2(part, target / name)

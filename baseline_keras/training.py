@@ -26,6 +26,7 @@ from baseline_keras.run_directory import (
 from baseline_keras.session import Session
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
+from delf_ext.runs.photographs import Photographs, digests_of
 
 # Keras' name of a figure -> its name in metrics/training.json.
 HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}
@@ -94,7 +95,8 @@ def train(
     tf.keras.utils.set_random_seed(seed)
     network = build_network(len(class_names), image_size)
     settings = Settings(image_size, len(class_names), epochs, batch_size)
-    claim(run_dir, settings, seed, dataset.name, class_names, resume)
+    photographs = Photographs(trained=digests_of(dataset.train, dataset.class_names))
+    claim(run_dir, settings, seed, dataset.name, class_names, resume, photographs)
     compile_network(network)
     counts = {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}
     writer = _RunWriter(run_dir, network, counts, session)

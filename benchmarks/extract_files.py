@@ -26,9 +26,9 @@ import numpy as np
 import tensorflow as tf
 from measuring import Work, build_parser, interleaved, write_results
 
+from data_io.contents import content_digest
 from data_io.datasets import list_images
 from data_io.records import ImageList
-from data_io.stores.embedding_parts import content_digest
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.extraction_job import extract_in_parts

@@ -9,21 +9,16 @@ an image that was renamed or moved is found there by the content of its file.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import math
-import os
 import re
 import shutil
-import stat
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data_io.artifacts import (
     StaleArtifact,
@@ -40,38 +35,6 @@ from data_io.records import has_unit_length
 
 MODEL_FILE = "parts.json"
 LOCK_FILE = ".lock"
-READ_BYTES = 1 << 20
-NUM_THREADS = 2
-
-
-def content_digest(path: str | Path) -> str:
-    """Return 32 hex digits of SHA-256 over a file's bytes, "" if the file cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        # Opening a pipe would wait for ever.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return ""
-        with open(path, "rb", buffering=0) as file:
-            while block := file.read(READ_BYTES):
-                digest.update(block)
-    except OSError:
-        return ""
-    return digest.hexdigest()[:32]
-
-
-def contents_of(paths: Sequence[str]) -> list[str]:
-    """Return the digest of each file's content; show a progress bar on a terminal.
-
-    Args:
-        paths: the files.
-
-    Returns:
-        One digest per file, in order; "" for a file that cannot be read.
-    """
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        digests = pool.map(content_digest, paths)
-        bar = tqdm(digests, "reading", len(paths), leave=False, unit="image", disable=None)
-        return list(bar)
 
 
 def made_by(digest: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from data_io.artifacts import digest_of
+from data_io.contents import contents_of
 from data_io.datasets import DataSet
 from data_io.folders import cache_folder
 from data_io.records import ImageList
 from data_io.splits import divide, query_and_gallery, split_classes, stratified_folds
-from data_io.stores.embedding_parts import contents_of
 from delf_ext.recipes import schema
 
 # Images per class in the first round of the 2018 challenge: 7,104 training images, 195 queries and
@@ -62,6 +62,7 @@ class Split:
         query: validation queries; empty without validation.
         gallery: validation gallery; empty without validation.
         held_out: names of the classes, or ids of the images, that are not trained on.
+        held_back: all images that are not trained on; validation may use only some of them.
         description: what the validation images are, for the log.
     """
 
@@ -69,6 +70,7 @@ class Split:
     query: ImageList = NO_IMAGES
     gallery: ImageList = NO_IMAGES
     held_out: tuple[str, ...] = ()
+    held_back: ImageList = NO_IMAGES
     description: str = "none"
 
 
@@ -129,11 +131,11 @@ def _split_by_class(
     dev_classes = tuple(data.class_names[label] for label in np.unique(dev_labels))
     if np.bincount(dev_labels).max() < 2:
         # With one image per class, a query has no relevant image.
-        return Split(train, held_out=dev_classes, description=description)
+        return Split(train, held_out=dev_classes, held_back=dev, description=description)
     query, gallery = query_and_gallery(
         dev, validation.max_queries, validation.gallery_per_class, seed
     )
-    return Split(train, query, gallery, dev_classes, description)
+    return Split(train, query, gallery, dev_classes, dev, description)
 
 
 def _split_by_fold(
@@ -147,7 +149,7 @@ def _split_by_fold(
     else:
         train, dev = folds[validation.fold]
     description = f"fold {validation.fold} of {validation.folds}, searched in the other folds"
-    return Split(train, dev, train, tuple(dev.ids.tolist()), description)
+    return Split(train, dev, train, tuple(dev.ids.tolist()), dev, description)
 
 
 def evaluation_lists(

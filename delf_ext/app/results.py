@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from data_io.artifacts import save_record, write_json
+from data_io.contents import contents_of
 from data_io.datasets import DataSet
-from data_io.stores.embedding_parts import contents_of
 from delf_ext.app.evaluation import Measured
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report

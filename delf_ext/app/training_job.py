@@ -33,6 +33,7 @@ from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import with_epochs
 from delf_ext.runs import run_directory
 from delf_ext.runs.layouts import with_layout
+from delf_ext.runs.photographs import Photographs, digests_of, write_photographs
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 
@@ -181,8 +182,16 @@ class Job:
             versions=run_directory.versions(),
             commit=run_directory.commit(),
         )
+        write_photographs(self.run_dir, self.photographs())
         write_run(self.run_dir, "recipe", codec.to_json(self.recipe), facts)
         return model
+
+    def photographs(self) -> Photographs:
+        """Return the photographs that are trained on, and those that are held back."""
+        return Photographs(
+            trained=digests_of(self.images, self.class_names),
+            held_out=digests_of(self.split.held_back, self.data.class_names),
+        )
 
     def reopen(self, run: Run, epochs: int | None) -> EmbeddingModel:
         """Build the model of a run that is resumed, and load the weights it saved last.

@@ -11,11 +11,11 @@ from itertools import islice, repeat
 
 import numpy as np
 
+from data_io.contents import contents_of
 from data_io.images import ImageError, load_image
 from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
-from data_io.stores.embedding_parts import contents_of
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_io.contents import contents_of
 from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
-from data_io.stores.embedding_parts import FeaturePart, FeatureParts, contents_of, made_by
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts, made_by
 from delf_ext.features.embedder import EmbedsImages
 from delf_ext.features.extraction import decoded_batches, embed_readable, skip_images
 

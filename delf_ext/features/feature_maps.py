@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from data_io.artifacts import atomic_path, digest_of, read_json, write_json
+from data_io.contents import contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import ImageList
-from data_io.stores.embedding_parts import contents_of
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.network_embedders import variables_digest
 from delf_ext.models.embedding_model import EmbeddingModel

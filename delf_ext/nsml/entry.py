@@ -23,6 +23,7 @@ from delf_ext.app.answers import Answer, answers, in_gallery_order
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.reranking.deadline import Abandoned, Deadline
+from delf_ext.runs.photographs import PHOTOGRAPHS
 from delf_ext.runs.records import FACTS, RECIPE
 
 # Run directory in the session's working directory. A resumed session finds it there.
@@ -57,8 +58,7 @@ class TrainingSession:
         """Copy the newest state of training to a folder of the platform."""
         newest = CheckpointFolder(self.run_dir / "checkpoint", "last")
         newest.copy_newest(Path(dir_name) / "checkpoint")
-        for name in (RECIPE, FACTS):
-            shutil.copy2(self.run_dir / name, dir_name)
+        _copy_records(self.run_dir, Path(dir_name))
 
     def load(self, dir_name: str, *_: Any) -> None:
         """Make a checkpoint the state from which training continues.
@@ -84,8 +84,7 @@ class TrainingSession:
             shutil.rmtree(folder, ignore_errors=True)
         last.remove()
         saved.copy_newest(folder)
-        for name in (RECIPE, FACTS):
-            shutil.copy2(Path(dir_name) / name, self.run_dir)
+        _copy_records(Path(dir_name), self.run_dir)
         self.loaded = True
 
     def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
@@ -120,6 +119,14 @@ class TrainingSession:
         )
         if epoch == self.epochs or not self.dev:
             nsml.save(step)
+
+
+def _copy_records(source: Path, target: Path) -> None:
+    """Copy recipe, facts and photographs of a run; runs of earlier versions list no photographs."""
+    (target / PHOTOGRAPHS).unlink(missing_ok=True)
+    for name in (RECIPE, FACTS, PHOTOGRAPHS):
+        if name != PHOTOGRAPHS or (source / name).exists():
+            shutil.copy2(source / name, target)
 
 
 def submission_budget_s(time_budget_s: float) -> float:

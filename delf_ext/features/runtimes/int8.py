@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from data_io.artifacts import digest_of
+from data_io.contents import content_digest
 from data_io.messages import shown_path
 from data_io.records import ImageList
-from data_io.stores.embedding_parts import content_digest
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.network_embedders import graph_file

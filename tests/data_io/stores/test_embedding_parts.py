@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_io.artifacts import StaleArtifact
-from data_io.stores.embedding_parts import FeaturePart, FeatureParts, content_digest
+from data_io.stores.embedding_parts import FeaturePart, FeatureParts
 
 IDS = np.array(["a", "b/ü 2", "c", "d", "e"])
 
@@ -30,24 +28,6 @@ def assert_same(one: FeaturePart | None, other: FeaturePart) -> None:
     assert one.contents.tolist() == other.contents.tolist()
     assert one.reasons.tolist() == other.reasons.tolist()
     np.testing.assert_array_equal(one.embeddings, other.embeddings)
-
-
-def test_content_digest_depends_only_on_the_bytes(tmp_path: Path) -> None:
-    data = os.urandom(3_000_000)
-    for name in ("a.jpg", "b.png"):
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "c").write_bytes(data[:-1])
-    expected = hashlib.sha256(data).hexdigest()[:32]
-    assert content_digest(tmp_path / "a.jpg") == expected
-    assert content_digest(str(tmp_path / "b.png")) == expected
-    assert content_digest(tmp_path / "c") not in ("", content_digest(tmp_path / "a.jpg"))
-
-
-def test_content_digest_of_unreadable_files_and_pipes_is_empty(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    assert [
-        content_digest(path) for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing")
-    ] == ["", "", ""]
 
 
 def test_read_returns_the_saved_part(tmp_path: Path) -> None:

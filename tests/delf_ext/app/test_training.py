@@ -28,6 +28,7 @@ from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
+from delf_ext.runs.photographs import digests_of, read_photographs
 from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
@@ -117,6 +118,16 @@ def test_new_run_stores_facts_of_its_making(
     assert facts.history == ("made with seed 3",)
     assert facts.versions["tensorflow"] == tf.__version__
     assert facts.versions["numpy"] == np.__version__
+
+
+def test_new_run_lists_its_photographs_by_content(trained: Any, data: DataSet) -> None:
+    facts = read_run(trained.run_dir).facts
+    photographs = read_photographs(trained.run_dir)
+    assert photographs is not None
+    assert tuple(photographs.trained) == facts.class_names
+    assert tuple(photographs.held_out) == facts.held_out
+    listed = {**photographs.trained, **photographs.held_out}
+    assert listed == digests_of(data.train, data.class_names)
 
 
 def test_new_run_logs_a_summary(trained: Any, data: DataSet, tiny: Recipe) -> None:
