@@ -1,9 +1,11 @@
-"""Find the image files below a folder: sorted, links followed, hidden files left out."""
+"""Find the image files below a folder: sorted, links followed, system files left out."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from data_io.system_files import is_system_file, is_thumbnail_folder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -39,6 +41,7 @@ def image_files(folder: Path, skipped: list[tuple[str, str]]) -> list[Path]:
         useful = [entry for entry in entries if _is_folder(entry) or _is_image(entry)]
         if not useful and current != folder:
             skipped.append((str(current), "empty class"))
+        useful = _without_copies(useful, skipped)
         # The loop takes folders from the end of the list, so the last name is added first.
         for entry in reversed(useful):
             if not _is_folder(entry):
@@ -48,6 +51,22 @@ def image_files(folder: Path, skipped: list[tuple[str, str]]) -> list[Path]:
             else:
                 folders.append(Path(entry.path))
     return sorted(files)
+
+
+def _without_copies(
+    entries: list[os.DirEntry[str]], skipped: list[tuple[str, str]]
+) -> list[os.DirEntry[str]]:
+    """Leave out hidden entries, and folders of thumbnails beside photographs; list both."""
+    has_photographs = any(not _is_folder(entry) for entry in entries)
+    kept = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            skipped.append((entry.path, "hidden: its name begins with a dot"))
+        elif has_photographs and _is_folder(entry) and is_thumbnail_folder(entry.name):
+            skipped.append((entry.path, "thumbnails of the photographs beside it"))
+        else:
+            kept.append(entry)
+    return kept
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -60,13 +79,9 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder by name, without hidden files and macOS archive leftovers."""
+    """Return the entries of a folder by name, without files of operating and storage systems."""
     with os.scandir(folder) as entries:
-        visible = [
-            entry
-            for entry in entries
-            if not entry.name.startswith(".") and entry.name != "__MACOSX"
-        ]
+        visible = [entry for entry in entries if not is_system_file(entry.name)]
     return sorted(visible, key=lambda entry: entry.name)
 
 

@@ -47,7 +47,9 @@ def _test_rows(folder: Path, class_of: dict[str, str] | None) -> ImageRows:
     if not folder.is_dir():
         return ImageRows()
     rows = ImageRows(labelled=class_of is not None, sorted_by_class=False)
-    for file in image_files(folder, rows.skipped):
+    files = image_files(folder, rows.skipped)
+    _require_distinct_stems(files)
+    for file in files:
         if class_of is None:
             rows.add(file.stem, file)
         elif file.stem in class_of:
@@ -55,6 +57,18 @@ def _test_rows(folder: Path, class_of: dict[str, str] | None) -> ImageRows:
         else:
             rows.skipped.append((str(file), "no label in test_labels.csv"))
     return rows
+
+
+def _require_distinct_stems(files: list[Path]) -> None:
+    """Raise ValueError if two files have the same name apart from folder and ending."""
+    first_of: dict[str, Path] = {}
+    for file in files:
+        first = first_of.setdefault(file.stem, file)
+        if first is not file:
+            raise ValueError(
+                f"{file}: {first.name} has the same name apart from its ending, and an answer of "
+                f"the challenge has no endings. Rename or delete {file} or {first}."
+            )
 
 
 def _read_test_labels(path: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,29 +65,37 @@ class ImageRows:
         labelled: the images have classes.
         grouped: the images have groups.
         sorted_by_class: sort by label, then by id; otherwise by id only.
-        rows: id -> image.
+        found: (path without suffix, file) -> image, in the order of `add`.
         skipped: (path, reason) of each file that was left out.
     """
 
     labelled: bool = True
     grouped: bool = False
     sorted_by_class: bool = True
-    rows: dict[str, ImageRow] = field(default_factory=dict)
+    found: dict[tuple[str, str], ImageRow] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, image_id: str, path: str | Path, class_name: str = "", group: str = "") -> None:
-        """Add an image; skip it if its id is used already.
+        """Add an image.
 
         Args:
-            image_id: id of the image.
+            image_id: its path without suffix. If several images have the same, their ids get
+                their suffixes.
             path: of the image file.
             class_name: of its class, if the list is labelled.
             group: of the image, if the list is grouped.
         """
-        if image_id in self.rows:
-            self.skipped.append((str(path), f"same id as {self.rows[image_id].path}"))
+        key = (image_id, str(path))
+        if key in self.found:
+            self.skipped.append((str(path), "listed before"))
         else:
-            self.rows[image_id] = ImageRow(str(path), class_name, group)
+            self.found[key] = ImageRow(str(path), class_name, group)
+
+    @property
+    def rows(self) -> dict[str, ImageRow]:
+        """Images by id."""
+        ids = distinct_ids([stem for stem, _ in self.found], [path for _, path in self.found])
+        return dict(zip(ids, self.found.values(), strict=True))
 
     def build(self, label_of: dict[str, int]) -> ImageList:
         """Return the sorted list of images; `label_of` gives the label of each class name."""
@@ -143,6 +152,33 @@ def build_data_set(
         gallery=lists.get("gallery", empty),
         class_names=tuple(class_names),
     )
+
+
+def distinct_ids(stems: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return the stem of each image as its id; the suffix stays where several have one stem.
+
+    Args:
+        stems: path of each image without suffix.
+        paths: of each image.
+
+    Returns:
+        The ids.
+
+    >>> distinct_ids(["a", "a", "b"], ["a.jpg", "a.png", "b.jpg"])
+    ['a.jpg', 'a.png', 'b']
+    """
+    suffixes = [os.path.splitext(path)[1] for path in paths]
+    ids = list(stems)
+    while True:
+        num_images = Counter(ids)
+        # An id with its suffix can be the stem of another image: a.jpg and a.jpg.png.
+        longer = [
+            stem + suffix if num_images[image_id] > 1 else image_id
+            for stem, suffix, image_id in zip(stems, suffixes, ids, strict=True)
+        ]
+        if longer == ids:
+            return ids
+        ids = longer
 
 
 def id_below(folder: Path, file: Path) -> str:

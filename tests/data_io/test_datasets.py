@@ -91,10 +91,10 @@ def test_class_folders_list_skipped_files_with_reasons(tmp_path: Path) -> None:
         "dog/2.v2.jpg",
     )
     data = load_dataset(tmp_path)
-    assert data.train.ids.tolist() == ["cat/1", "dog/2.v1", "dog/2.v2"]
+    # Two files of one stem are two images: only their ids keep the endings.
+    assert data.train.ids.tolist() == ["cat/1.jpg", "cat/1.png", "dog/2.v1", "dog/2.v2"]
     assert data.class_names == ("cat", "dog")
     assert sorted(short(data.skipped, tmp_path)) == [
-        ("cat/1.png", "same id as cat/1.jpg"),
         ("empty", "empty class"),
         ("stray.jpg", "not in the folder of a class"),
     ]
@@ -440,14 +440,13 @@ def test_csv_lists_skipped_files_with_reasons(tmp_path: Path) -> None:
         ",1,train",
     ]
     data = load_dataset(write_csv(tmp_path, "\n".join([*lines, "c.jpg,2,query"])))
-    assert data.train.ids.tolist() == ["a"]
+    assert data.train.ids.tolist() == ["a.jpg", "a.png"]
     assert data.class_names == ("1", "2")
     assert data.train.groups is None
     assert short(data.skipped, tmp_path) == [
         ("gone.jpg", "file not found"),
         ("b.jpg", "no label"),
         ("a.jpg", "line 5: already in line 2"),
-        ("a.png", "same id as a.jpg"),
         ("products.csv, line 7", "no path"),
     ]
 
@@ -543,9 +542,10 @@ def test_csv_paths_are_relative_to_its_folder(
 def test_list_images_lists_a_folder_and_a_single_file(tmp_path: Path) -> None:
     touch(tmp_path, "b.jpg", "in/a.png", "in/deep/a.jpg", "b.png", ".hidden.jpg", "notes.txt")
     images = list_images(tmp_path)
-    assert images.ids.tolist() == ["b", "in/a", "in/deep/a"]
+    assert images.ids.tolist() == ["b.jpg", "b.png", "in/a", "in/deep/a"]
     assert images.labels is None
-    assert short(images.skipped, tmp_path) == [("b.png", "same id as b.jpg")]
+    hidden = (".hidden.jpg", "hidden: its name begins with a dot")
+    assert short(images.skipped, tmp_path) == [hidden]
     single = list_images(tmp_path / "in" / "a.png")
     assert single.ids.tolist() == ["a"]
     assert single.paths.tolist() == [str(tmp_path / "in" / "a.png")]
