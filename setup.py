@@ -48,7 +48,8 @@ setup(
     install_requires=[
         "tensorflow==2.15.*",
         "tf-slim==1.1.0",
-        "tensorflow-addons==0.23.*",
+        # Version 0.23 has no wheel for Windows. Only the triplet loss needs it.
+        'tensorflow-addons==0.23.*; sys_platform != "win32"',
         "numpy>=1.24,<2",
         "scipy>=1.12,<2",
         "pillow>=10.1,<14",
@@ -57,6 +58,7 @@ setup(
         "numba>=0.59,<1",
         "psutil>=5.9,<8",
         "tabulate>=0.9,<1",
+        "filelock>=3.12,<5",
         "wcwidth>=0.2.5,<1",  # lets tabulate align Korean text
     ],
     extras_require=EXTRAS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -96,27 +95,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz file; raise one of many types of errors if it is damaged."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
         return dict(stored)
-
-
-@contextlib.contextmanager
-def only_writer(lock_file: Path, work: str) -> Iterator[None]:
-    """Hold a lock while the context is open.
-
-    Args:
-        lock_file: the file to lock; it is created in an existing folder.
-        work: what the owner of the lock does, for the error.
-
-    Raises:
-        ValueError: another process has the lock.
-    """
-    with open(lock_file, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{lock_file.parent}: another run is {work}; wait until it ends."
-            ) from None
-        yield
 
 
 def digest_of(value: Any) -> str:

@@ -8,7 +8,6 @@ an image that was renamed or moved is found there by the content of its file.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import re
 import shutil
@@ -24,13 +23,13 @@ from data_io.artifacts import (
     StaleArtifact,
     digest_of,
     one_line,
-    only_writer,
     read_json,
     read_npz,
     write_json,
     write_npz,
 )
 from data_io.images import DECODING_VERSION
+from data_io.locks import in_turn, only_writer
 from data_io.records import has_unit_length
 
 MODEL_FILE = "parts.json"
@@ -138,8 +137,7 @@ class FeatureParts:
         self._own_folder = self.folder / digest_of([part_images, *map(str, ids)])
         self.folder.mkdir(parents=True, exist_ok=True)
         # Of shards that start together, the first one deletes stale parts and the others wait.
-        with open(self.folder / LOCK_FILE, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with in_turn(self.folder / LOCK_FILE):
             self._claim(overwrite)
 
     def _claim(self, overwrite: bool) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, only_writer, write_json
+from data_io.artifacts import StaleArtifact, write_json
+from data_io.locks import only_writer
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_index import (
     DATA_FILE,

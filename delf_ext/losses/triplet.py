@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 
 import tensorflow as tf
@@ -22,11 +23,25 @@ def build_triplet(config: Triplet, head: str) -> Loss:
         The loss.
 
     Raises:
-        UsageError: if its mining is not built yet.
+        UsageError: if its mining is not built yet, or TensorFlow Addons is not installed.
     """
+    if not _has_addons():
+        raise UsageError(
+            "the triplet loss (--train_triplet) needs the package tensorflow-addons 0.23, which is "
+            "not installed. It has no version for Windows: train on Linux or macOS, or choose "
+            "another loss, such as --train_sim or --train_max_neg."
+        )
     if config.mining != "batch_hard":
         raise UsageError(f'Triplet.mining "{config.mining}" is not built yet. Built: "batch_hard".')
     return on_head(triplet)(config, head)
+
+
+def _has_addons() -> bool:
+    try:
+        return importlib.util.find_spec("tensorflow_addons") is not None
+    except ValueError:
+        # sys.modules holds None for it: the import is switched off.
+        return False
 
 
 def triplet(embedding: tf.Tensor, labels: tf.Tensor, config: Triplet) -> tf.Tensor:

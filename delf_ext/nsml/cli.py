@@ -109,7 +109,8 @@ def _prepare_process() -> None:
         sys.stdout.reconfigure(errors="replace")
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     # `kill` and a closed terminal raise KeyboardInterrupt, so that a submission ends its process.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Windows has no SIGHUP.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         # `nohup` makes the process ignore SIGHUP: leave it so.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)

@@ -6,8 +6,6 @@ All forms that data_io reads become a challenge tree. Labels of test images are 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from data_io.artifacts import atomic_path
 from data_io.csv_rows import csv_rows, csv_text
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
+from data_io.locks import in_turn
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
@@ -141,7 +140,7 @@ def remove(name: str) -> None:
     """
     folder = existing(name)
     _require_unused(name)
-    with _temporary_folder(name) as trash, _exclusive_access(name):
+    with _temporary_folder(name) as trash, _exclusive_access():
         folder.rename(trash / name)
         store.answers_file(name).unlink(missing_ok=True)
 
@@ -221,15 +220,11 @@ def _temporary_folder(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _exclusive_access(name: str) -> Iterator[None]:
+def _exclusive_access() -> Iterator[None]:
     """Let only one process at a time put or delete data sets."""
     # Otherwise two pushes at once could leave the images of one and the labels of the other.
-    above = os.open(store.dataset_folder(name).parent, os.O_RDONLY)
-    try:
-        fcntl.flock(above, fcntl.LOCK_EX)
+    with in_turn(store.home() / ".datasets.lock"):
         yield
-    finally:
-        os.close(above)
 
 
 def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
@@ -240,7 +235,7 @@ def _put(name: str, tree: ChallengeTree, overwrite: bool) -> None:
     with _temporary_folder(name) as temporary:
         _copy(tree.sources, temporary / "new")
         answers.parent.mkdir(mode=0o700, exist_ok=True)
-        with _exclusive_access(name), atomic_path(answers) as new_answers:
+        with _exclusive_access(), atomic_path(answers) as new_answers:
             # Another push may have ended while the images were copied.
             _require_free(name, overwrite)
             new_answers.write_text(text, encoding="utf-8")

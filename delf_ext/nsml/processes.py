@@ -30,9 +30,11 @@ TAIL_BYTES = 16 * 2**10
 # A traceback; its group is the first line that is neither empty nor indented.
 TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n|\n)*(\S.*)")
 # Likely reasons of a signal. A full disk sends SIGBUS to processes with memory-mapped files.
-LIKELY_REASONS: dict[int, str] = {
-    signal.SIGKILL: "out of memory?",
-    signal.SIGBUS: "Bus error: is a disk full?",
+REASON_OF_SIGNAL = {"SIGKILL": "out of memory?", "SIGBUS": "Bus error: is a disk full?"}
+LIKELY_REASONS = {
+    # Windows has neither of them.
+    int(getattr(signal, name, 0)): reason
+    for name, reason in REASON_OF_SIGNAL.items()
 }
 # Source: linux/prctl.h.
 PR_SET_PDEATHSIG = 1
@@ -97,7 +99,7 @@ def watch(
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),
+            preexec_fn=partial(_die_with, os.getpid()) if _LIBC is not None else None,
         )
         drain = threading.Thread(target=_drain, args=(process.stdout, log, tail), daemon=True)
         begun = time.monotonic()
@@ -107,8 +109,8 @@ def watch(
         except subprocess.TimeoutExpired:
             reason = f"not finished at the limit of {limit_s:g} s"
         except KeyboardInterrupt:
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                _signal_group(process.pid, signal.SIGTERM)
                 process.wait(GRACE_S)
             raise
         finally:
@@ -151,10 +153,17 @@ def _reason(exit_code: int, tail: bytearray) -> str:
     return printable(reasons[-1][:500])
 
 
+def _signal_group(leader: int, number: int) -> None:
+    """Send a signal to the processes of a group, if the system has groups."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, number)
+
+
 def _end_all(leader: int, spared: Collection[psutil.Process]) -> None:
     """Kill the leader's process group and all descendants of this process except `spared`."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+    if hasattr(signal, "SIGKILL"):
+        _signal_group(leader, signal.SIGKILL)
     give_up = time.monotonic() + GRACE_S
     is_any_alive = True
     # Repeat, because a process may fork while the others are killed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from data_io.artifacts import read_json, write_json
+from data_io.locks import is_locked
 from delf_ext.config import strict
 from delf_ext.nsml.store import checked, existing_session, home, next_folder, session_folder, user
 
+# The runner holds the first lock until the supervisor has written its first state. The supervisor
+# holds the second one as long as it lives.
+STARTING_LOCK = ".starting"
+RUNNING_LOCK = ".running"
 ENDED = ("exited", "failed", "stopped", "killed")
 # Types of a record's fields that JSON stores as other types.
 JSON_TYPES: dict[Any, Any] = {float: (int, float), tuple[str, ...]: list, dict[str, float]: dict}
@@ -138,21 +142,17 @@ def read_state(name: str) -> State:
 def is_running(name: str) -> bool:
     """Return whether the supervisor of a session runs or is just about to start.
 
-    The supervisor holds a lock on the log as long as it lives. Its process id is not enough: the
-    system may have given it to another process.
+    The supervisor holds a lock as long as it lives. Its process id is not enough: the system may
+    have given it to another process.
 
     Args:
         name: name of the session.
 
     Returns:
-        True if the log is locked.
+        True if one of the session's locks is held.
     """
-    with open(session_folder(name) / "log", "ab") as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    folder = session_folder(name)
+    return is_locked(folder / STARTING_LOCK) or is_locked(folder / RUNNING_LOCK)
 
 
 def typed(kind: type[Kind], values: Any) -> Kind:

@@ -1,14 +1,13 @@
 """Start, resume, stop and delete sessions.
 
 Each session runs under a supervisor process, which continues if the terminal is closed. The
-supervisor's output is the session's log. It locks the log as long as it lives, so a session has
-only one supervisor.
+supervisor's output is the session's log. It holds a lock as long as it lives, so a session has only
+one supervisor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +19,9 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
+import psutil
+
+from data_io.locks import only_writer
 from delf_ext.nsml import datasets, records, snapshot, store
 from delf_ext.nsml.processes import GRACE_S
 from delf_ext.nsml.records import Session, State
@@ -121,9 +123,9 @@ def stop(name: str) -> None:
     os.kill(state.pid, signal.SIGTERM)
     if _wait(lambda: not records.is_running(name), 2 * GRACE_S):
         return
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(psutil.NoSuchProcess):
         # The entry is killed together with its supervisor.
-        os.kill(state.pid, signal.SIGKILL)
+        psutil.Process(state.pid).kill()
     reason = "its supervisor did not answer"
     records.write_state(name, replace(state, status="stopped", ended=time.time(), reason=reason))
 
@@ -181,13 +183,12 @@ def _begin(session: Session, source: Path, model: str = "") -> Session:
 
 @contextlib.contextmanager
 def _locked_log(name: str) -> Iterator[FileIO]:
-    """Open the log of a session for appending, with an exclusive lock."""
-    # Child processes inherit the lock: it ends when all of them have closed the file.
-    with open(store.session_folder(name) / "log", "ab", buffering=0) as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{name} still runs: `nsml stop {name}` first.") from None
+    """Open the log of a session for appending, while no other process runs or changes it."""
+    folder = store.session_folder(name)
+    if records.is_running(name):
+        raise ValueError(f"{name} still runs: `nsml stop {name}` first.")
+    lock = only_writer(folder / records.STARTING_LOCK, "starting or deleting this session")
+    with lock, open(folder / "log", "ab", buffering=0) as log:
         yield log
 
 

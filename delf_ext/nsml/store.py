@@ -49,8 +49,8 @@ def user() -> str:
     """Return MANDOO_USER or the login name, with invalid letters replaced by "_"."""
     try:
         name = os.environ.get("MANDOO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        # The user of a container may have no name.
+    except (ImportError, KeyError, OSError):
+        # The user of a container may have no name; Windows has no module pwd.
         name = "you"
     return checked(re.sub(r"[^A-Za-z0-9_.-]", "_", name), "user")
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import delf_ext
+from data_io.locks import in_turn
 from delf_ext.nsml import records, store
 from delf_ext.nsml.processes import watch
 from delf_ext.nsml.records import Session, State
@@ -66,10 +67,16 @@ def supervise(name: str, model: str = "") -> None:
     if model:
         command += ["--pause=1", f"--iteration={Path(model).parent.name}"]
     code = folder / "code"
+    with in_turn(folder / records.RUNNING_LOCK):
+        _watch(name, command, code, environment(session, code, model))
+
+
+def _watch(name: str, command: list[str], code: Path, variables: dict[str, str]) -> None:
+    """Run the process of a session, and record how it ended."""
     state = State("running", os.getpid(), time.time())
     records.write_state(name, state)
     try:
-        outcome = watch(command, code, environment(session, code, model), folder / "log")
+        outcome = watch(command, code, variables, store.session_folder(name) / "log")
         status = "failed" if outcome.exit_code else "exited"
         state = replace(state, status=status, exit_code=outcome.exit_code, reason=outcome.reason)
     except KeyboardInterrupt:

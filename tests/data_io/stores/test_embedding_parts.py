@@ -155,7 +155,7 @@ def test_parts_of_an_earlier_list_are_found_until_they_are_dropped(tmp_path: Pat
 def test_only_one_process_can_extract_a_shard(tmp_path: Path) -> None:
     one, two = (FeatureParts(tmp_path, "d1", IDS, 3) for _ in range(2))
     refused = pytest.raises(
-        ValueError, match=r": another run is extracting shard 1/2; wait until it ends\.$"
+        ValueError, match=r": process \d+ is extracting shard 1/2; wait until it ends\.$"
     )
     with one.locked(1, 2), two.locked(2, 2), refused, two.locked(1, 2):
         pass

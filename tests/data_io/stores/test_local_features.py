@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -340,7 +341,8 @@ def test_a_store_of_another_config_is_stale_unless_overwritten(tmp_path: Path) -
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with writer(tmp_path):
-        message = f"{tmp_path}: another run is writing these local features; wait until it ends."
+        writing = f"process {os.getpid()} is writing these local features; wait until it ends."
+        message = f"{tmp_path}: {writing}"
         with pytest.raises(ValueError, match=message):
             writer(tmp_path, overwrite=True).__enter__()
         load_local(tmp_path)

@@ -318,7 +318,7 @@ def test_two_processes_on_one_shard_raise_value_error(tmp_path: Path) -> None:
     images = gallery(tmp_path / "g", 8)
     with parts_of(images, tmp_path).locked(1, 2):
         with pytest.raises(
-            ValueError, match="another run is extracting shard 1/2; wait until it ends"
+            ValueError, match=r"process \d+ is extracting shard 1/2; wait until it ends"
         ):
             run(images, tmp_path, shard=(1, 2))
         assert run(images, tmp_path, shard=(2, 2)) is None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from data_io.locks import in_turn
 from delf_ext.nsml import cli, datasets, records, runner, store, submission
 from delf_ext.nsml.records import State
 
@@ -89,9 +89,8 @@ def test_ps_shows_reported_values_and_damaged_sessions(
     (store.session_folder(name) / "report.jsonl").write_text(
         json.dumps({"summary": True, "values": values}) + "\n"
     )
-    with open(store.session_folder(name) / "log", "ab") as log:
+    with in_turn(store.session_folder(name) / records.RUNNING_LOCK):
         # The supervisor of a running session holds this lock.
-        fcntl.flock(log, fcntl.LOCK_EX)
         _, first, second = nsml(capsys, "ps").splitlines()
     assert first.split()[:4] == [damaged, "damaged", "session.json:", "damaged"]
     assert second == f"{name}  just now        starting  epoch 3/10, loss 0.25  first"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import load_dataset
+from data_io.locks import in_turn
 from delf_ext.nsml import commands, datasets, records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, folder_names
 from delf_ext.nsml.datasets import answers_of, draw, existing, listing, push, remove
@@ -282,9 +282,8 @@ def test_data_set_in_use_is_neither_replaced_nor_removed(tmp_path: Path) -> None
     source = challenge(tmp_path / "source")
     push("own", source)
     session = records.create(records.Session("", "own", "main.py", ()))
-    with open(store.session_folder(session.name) / "log", "ab") as log:
+    with in_turn(store.session_folder(session.name) / records.RUNNING_LOCK):
         # The supervisor of a running session holds this lock.
-        fcntl.flock(log, fcntl.LOCK_EX)
         for forbidden in (lambda: push("own", source, overwrite=True), lambda: remove("own")):
             with pytest.raises(
                 ValueError,

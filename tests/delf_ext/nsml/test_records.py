@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from data_io.locks import in_turn
 from delf_ext.nsml import records, store
 
 
@@ -36,9 +36,8 @@ def test_read_session_returns_what_create_wrote() -> None:
     )
     assert session.name == "you/ir_ph1_v2/1" and session.created > 0
     assert records.read_session(session.name) == session
-    with open(store.session_folder(session.name) / "log", "ab") as log:
+    with in_turn(store.session_folder(session.name) / records.RUNNING_LOCK):
         # The supervisor of a running session holds this lock.
-        fcntl.flock(log, fcntl.LOCK_EX)
         assert records.read_state(session.name) == records.State()
 
 
@@ -74,8 +73,7 @@ def test_session_without_a_supervisor_has_status_killed() -> None:
     name = new_session().name
     for status in ("starting", "running"):
         records.write_state(name, records.State(status, os.getpid(), 1.0))
-        with open(store.session_folder(name) / "log", "ab") as log:
-            fcntl.flock(log, fcntl.LOCK_EX)
+        with in_turn(store.session_folder(name) / records.RUNNING_LOCK):
             assert records.is_running(name) and records.read_state(name).status == status
         assert records.read_state(name) == records.State(
             "killed", os.getpid(), 1.0, reason="its process does not run any more"

@@ -129,7 +129,10 @@ def test_a_killed_extraction_continues_and_gives_the_same_bytes(
         with pytest.raises(SystemExit):
             extract(place, tmp_path)
         process.send_signal(signal.SIGKILL)
-    assert "another run is extracting shard 1/1; wait until it ends." in capsys.readouterr().err
+    assert (
+        f"process {process.pid} is extracting shard 1/1; wait until it ends."
+        in capsys.readouterr().err
+    )
     names = [path.name for path in tmp_path.rglob("*.npz*")]
     assert len(names) == 3 and sum(name.startswith(".") for name in names) == 1
     extract(place, tmp_path)
