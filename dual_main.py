@@ -11,7 +11,7 @@ from typing import NoReturn
 from absl import flags
 
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import describe_error, new_flags
+from delf_ext.verbs.flags import describe_error, new_flags, require_in_range
 from delf_ext.verbs.help import help_text
 from delf_ext.verbs.verb_table import VERBS, require_own_flags
 
@@ -38,6 +38,7 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
         )
     try:
         require_own_flags(verb, values)
+        require_in_range(values)
     except UsageError as error:
         _exit_with_usage_error(str(error), verb)
     return verb, values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from baseline_keras import binding
 
@@ -32,20 +33,16 @@ def whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number. Received {text!r}.") from None
 
 
-def positive(text: str) -> int:
-    """Parse a flag's value that must be at least 1."""
-    value = whole_number(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received {text}.")
-    return value
+def from_to(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `low` to `high`."""
 
+    def parse(text: str) -> int:
+        value = whole_number(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}. Received {text}.")
+        return value
 
-def seed_number(text: str) -> int:
-    """Parse a seed, which NumPy limits to 32 bits."""
-    value = whole_number(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2**32 - 1. Received {text}.")
-    return value
+    return parse
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,19 +60,19 @@ def build_parser() -> argparse.ArgumentParser:
     run_dir_help = "run directory to write (default: %(default)s)"
     add("--run_dir", default="runs/keras_baseline", metavar="DIR", help=run_dir_help)
     epochs_help = "number of epochs (default: %(default)s)"
-    add("--epochs", type=positive, default=100, metavar="N", help=epochs_help)
+    add("--epochs", type=from_to(1, 1_000_000), default=100, metavar="N", help=epochs_help)
     batch_help = "images per training step (default: %(default)s)"
-    add("--batch_size", type=positive, default=64, metavar="N", help=batch_help)
+    add("--batch_size", type=from_to(1, 65536), default=64, metavar="N", help=batch_help)
     size_help = "side of the square input (default: %(default)s)"
-    add("--image_size", type=positive, default=224, metavar="PX", help=size_help)
+    add("--image_size", type=from_to(10, 4096), default=224, metavar="PX", help=size_help)
     seed_help = "seed for the initial weights, image order and augmentation (default: %(default)s)"
-    add("--seed", type=seed_number, default=0, metavar="N", help=seed_help)
+    add("--seed", type=from_to(0, 2**32 - 1), default=0, metavar="N", help=seed_help)
     resume_help = "continue the run in --run_dir after its last finished epoch"
     add("--resume", action="store_true", help=resume_help)
     add = parser.add_argument_group("flags that NSML sets").add_argument
     add("--mode", choices=("train", "test"), default="train", help="test: run a submission")
     add("--iteration", default="0", help="checkpoint to load")
-    add("--pause", type=whole_number, default=0, help="1: load a checkpoint before the training")
+    add("--pause", type=from_to(0, 1), default=0, help="1: load a checkpoint before the training")
     return parser
 
 

@@ -19,6 +19,7 @@ from typing import Any
 # Wall seconds, and CPU seconds of all threads.
 Seconds = tuple[float, float]
 Work = Callable[[], Any]
+LARGEST = 1_000_000_000
 PACKAGES = (
     "numpy",
     "numba",
@@ -34,6 +35,26 @@ PACKAGES = (
 )
 
 
+MAY_BE_0 = ("seed", "top_k", "frozen_images")
+"""Flags of the benchmarks that accept 0; any other number must be above 0."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser that refuses numbers that no benchmark can use."""
+
+    def parse_args(self, *arguments: Any) -> Any:
+        options = super().parse_args(*arguments)
+        for name, value in vars(options).items():
+            for number in value if isinstance(value, list) else [value]:
+                if not isinstance(number, (int, float)) or isinstance(number, bool):
+                    continue
+                is_large_enough = number > 0 or (number == 0 and name in MAY_BE_0)
+                if not (is_large_enough and number <= LARGEST):
+                    least = "0" if name in MAY_BE_0 else "above 0"
+                    self.error(f"--{name} must be {least} to {LARGEST}. Received {number}.")
+        return options
+
+
 def build_parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
     """Build a parser with the flags that every benchmark has.
 
@@ -44,9 +65,7 @@ def build_parser(description: str | None, rounds: int = 5) -> argparse.ArgumentP
     Returns:
         The parser.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     rounds_help = "measurements of each contender; medians are printed (default: %(default)s)"
     parser.add_argument("--rounds", type=int, default=rounds, help=rounds_help)
     parser.add_argument("--json", metavar="FILE", help="write the results to this file")

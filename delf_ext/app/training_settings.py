@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from delf_ext.config import UsageError
+from delf_ext.recipes.part import AtLeast1, Count, Seed, coerced
 from delf_ext.runs.records import Run
 
-LEAST = {"seed": 0, "checkpoint_every_steps": 1, "max_images": 0}
+NUMBERS = {"seed": Seed, "checkpoint_every_steps": AtLeast1, "max_images": Count}
+"""Name of a field -> type and allowed values of its number."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,8 @@ class Settings:
     pixel_cache: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            if value < least:
-                raise UsageError(f"{name} must be at least {least}. Received {value}.")
+        for name, kind in NUMBERS.items():
+            coerced(getattr(self, name), kind, name)
 
 
 DEFAULT_SETTINGS = Settings()

@@ -14,10 +14,12 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, get_args
 
 from delf_ext.config import UsageError
 from delf_ext.nsml import commands, store
+from delf_ext.recipes.part import TYPE_NAMES, Positive, Range, Seed, coerced
 
 EXAMPLES = """\
 examples:
@@ -34,18 +36,25 @@ Data sets and sessions are kept in ~/.mandoo, or in the folder that MANDOO_HOME 
 `nsml COMMAND --help` shows the flags of a command."""
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more. Received {text!r}.")
-    return int(text)
-
-
-# Functions that convert the text of an argument, by the annotation of its parameter.
-CONVERTERS: dict[str, Callable[[str], Any]] = {
-    "float": float,
-    "int": _count,
-    "int | None": _count,
+NUMBERS: dict[str, Any] = {
+    "classes": Annotated[int, Range(low=1, high=1_000_000)],
+    "gpus": Annotated[int, Range(low=0, high=64)],
+    "limit": Positive,
+    "seed": Seed,
 }
+"""Name of a flag -> type and allowed values of its number."""
+
+
+def _number(name: str, text: str) -> Any:
+    """Convert the text of a number; argparse prints the message if it is not allowed."""
+    kind = get_args(NUMBERS[name])[0]
+    try:
+        return coerced(kind(text), NUMBERS[name], "the value")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        needed = f"must be {TYPE_NAMES[kind]}. Received {text!r}."
+        raise argparse.ArgumentTypeError(needed) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,7 +159,7 @@ def _add_argument(
         settings["action"] = "store_true"
     else:
         settings["metavar"] = name.upper()
-        settings["type"] = CONVERTERS.get(parameter.annotation, str)
+        settings["type"] = partial(_number, name) if name in NUMBERS else str
     if parameter.kind is parameter.KEYWORD_ONLY:
         parser.add_argument(f"-{name[0]}", f"--{name}", required=not is_optional, **settings)
         return

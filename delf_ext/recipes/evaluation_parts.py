@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import AtLeast1, Part, Range
+from delf_ext.recipes.part import (
+    AtLeast1,
+    AtLeast2,
+    Below1,
+    Count,
+    NotNegative,
+    Part,
+    Positive,
+    Range,
+)
 
 # --- validation
 
@@ -39,8 +48,8 @@ class HeldOutClasses(Validation):
 
     is_base: ClassVar[bool] = True
     share: Annotated[float, Range(above=0, below=1)] = 0.1
-    max_queries: int = 300
-    gallery_per_class: int = 20
+    max_queries: AtLeast1 = 300
+    gallery_per_class: AtLeast1 = 20
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,8 @@ class StratifiedFolds(Validation):
         fold: number of the part that is held out, from 0.
     """
 
-    folds: int = 5
-    fold: int = 0
+    folds: AtLeast2 = 5
+    fold: Count = 0
 
     def _check(self) -> None:
         require(
@@ -155,7 +164,7 @@ class Limits(Part):
         float32: use no lower precision, on any processor.
     """
 
-    max_gmac: float = 0.0
+    max_gmac: NotNegative = 0.0
     float32: bool = False
 
 
@@ -167,7 +176,7 @@ class Pca(Part):
         dims: dimension after the reduction.
     """
 
-    dims: int = 128
+    dims: AtLeast1 = 128
 
 
 @dataclass(frozen=True)
@@ -178,7 +187,7 @@ class PcaWhitening(Part):
         dims: dimension after the reduction.
     """
 
-    dims: int = 128
+    dims: AtLeast1 = 128
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,7 @@ class WithinClassWhitening(Part):
         shrinkage: share of the identity that is mixed into the scatter matrix.
     """
 
-    shrinkage: float = 0.1
+    shrinkage: Below1 = 0.1
 
 
 @dataclass(frozen=True)
@@ -201,8 +210,8 @@ class Lda(Part):
         dims: dimension after the reduction; 0 means one less than the number of classes.
     """
 
-    shrinkage: float = 0.03
-    dims: int = 0
+    shrinkage: Below1 = 0.03
+    dims: Count = 0
 
 
 @dataclass(frozen=True)
@@ -214,8 +223,8 @@ class EncoderDecoder(Part):
         neighbours: nearest neighbours of an image that the reduction has to keep.
     """
 
-    dims: int = 64
-    neighbours: int = 10
+    dims: AtLeast1 = 64
+    neighbours: AtLeast1 = 10
 
 
 Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder
@@ -233,7 +242,7 @@ class TestTime(Part):
     """
 
     copies: tuple[str, ...] = ()
-    scales: tuple[float, ...] = ()
+    scales: tuple[Positive, ...] = ()
     join: Literal["mean", "concatenation"] = "mean"
     queries_only: bool = False
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import AtLeast1, Below1, Part, Positive, Range, snake_case
+from delf_ext.recipes.part import AtLeast1, Below1, NotNegative, Part, Positive, Range, snake_case
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PairSimilarity(Loss):
     """
 
     pairs: ClassVar[bool] = True
-    scale: float = 32.0
+    scale: Positive = 32.0
     offset: float = 0.5
 
 
@@ -69,7 +69,7 @@ class PairSquaredError(Loss):
     """
 
     pairs: ClassVar[bool] = True
-    scale: float = 32.0
+    scale: Positive = 32.0
     offset: float = 0.5
 
 
@@ -84,7 +84,7 @@ class HardestNegatives(Loss):
     """
 
     top_k: AtLeast1 = 5
-    scale: float = 32.0
+    scale: Positive = 32.0
     offset: float = 0.5
 
 
@@ -129,7 +129,7 @@ class ArcFace(Loss):
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
     cosines: ClassVar[bool] = True
-    scale: float = 45.0
+    scale: Positive = 45.0
     margin_rad: Annotated[float, Range(low=0, below=math.pi)] = 0.4
     class_weights: str = ""
 
@@ -142,7 +142,7 @@ class NPair(Loss):
         l2: weight of the penalty on the length of the embeddings.
     """
 
-    l2: float = 0.02
+    l2: NotNegative = 0.02
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Angular(Loss):
         bound: squared tangent of the largest angle.
     """
 
-    bound: float = 1.0
+    bound: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Divergence(Loss):
 
     reads: ClassVar[str] = "parts"
     compares: ClassVar[bool] = False
-    margin: float = 1.0
+    margin: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class TreeConsistency(Loss):
 
     reads: ClassVar[str] = "logits"
     compares: ClassVar[bool] = False
-    margin: float = 0.1
+    margin: NotNegative = 0.1
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class SqueezeExcitation(Part):
         reduction: the hidden layer has 1/reduction of the channels.
     """
 
-    reduction: int = 16
+    reduction: AtLeast1 = 16
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class AttentionMasks(Part):
         count: number of masks.
     """
 
-    count: int = 8
+    count: AtLeast1 = 8
 
 
 MapPart = SelfAttention | SqueezeExcitation | BatchErasing | AttentionMasks

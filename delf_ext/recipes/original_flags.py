@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from delf_ext.recipes.part import (
     AtLeast1,
+    BatchSize,
     Below1,
+    Count,
+    LearningRate,
     NotNegative,
     Positive,
-    Range,
     SidePx,
     choices_of,
     coerced,
@@ -123,16 +125,16 @@ LOSS_FLAGS = (
 )
 TRAINING = (
     OriginalFlag("epochs", 200, "stages.0.epochs", "passes over the training images", AtLeast1),
-    OriginalFlag("batch_size", 64, "sampling.batch_size", "images in a batch", AtLeast1),
+    OriginalFlag("batch_size", 64, "sampling.batch_size", "images in a batch", BatchSize),
     OriginalFlag(
         "images_per_class",
         0,
         "sampling.images",
         "images of each class in a batch; 0: 4 for --train_triplet and --train_max_neg, "
         "otherwise pairs",
-        Annotated[int, Range(low=0)],
+        Count,
     ),
-    OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", Positive),
+    OriginalFlag("lr", 1e-4, "optimizer.lr", "learning rate of Adam", LearningRate),
     OriginalFlag(
         "classifier_lr_factor",
         10.0,

@@ -23,6 +23,8 @@ TYPE_NAMES: dict[Any, str] = {
     type(None): "null",
 }
 """Type -> how messages name it."""
+LARGEST = 1_000_000_000
+"""Largest size of a number without an upper bound; more is a slip of the keyboard."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +81,33 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         names = ("at least", "above", "below", "at most")
-        bounds = [f"{name} {bound:g}" for name, bound in zip(names, self) if math.isfinite(bound)]
-        return " and ".join(bounds)
+        bounds = [(name, bound) for name, bound in zip(names, self) if math.isfinite(bound)]
+        return " and ".join(f"{name} {_shown(bound)}" for name, bound in bounds)
 
     def require(self, value: float, where: str) -> None:
         """Raise `UsageError` unless the value is allowed; `where` names it in the message."""
         is_allowed = self.low <= value <= self.high and self.above < value < self.below
         require(is_allowed, f"{where} must be {self}. Received {value}.")
+        is_bounded = math.isfinite(min(self.high, self.below))
+        require(
+            is_bounded or value <= LARGEST, f"{where} must be at most {LARGEST}. Received {value}."
+        )
+
+
+def _shown(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 # Annotations of fields and flags; `coerced` checks the range.
+Count = Annotated[int, Range(low=0)]
 AtLeast1 = Annotated[int, Range(low=1)]
 AtLeast2 = Annotated[int, Range(low=2)]
+BatchSize = Annotated[int, Range(low=1, high=65536)]
 SidePx = Annotated[int, Range(low=32, high=4096)]
+# NumPy's seeds have 32 bits.
+Seed = Annotated[int, Range(low=0, high=2**32 - 1)]
+# A smaller rate is 0 in float32 after a few factors.
+LearningRate = Annotated[float, Range(low=1e-12, high=1000)]
 NotNegative = Annotated[float, Range(low=0)]
 Positive = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(above=0, high=1)]

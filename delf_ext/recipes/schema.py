@@ -29,7 +29,7 @@ from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import Loss, LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
 from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
-from delf_ext.recipes.part import Part
+from delf_ext.recipes.part import AtLeast1, NotNegative, Part
 from delf_ext.recipes.training_parts import *  # noqa: F403
 from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Sampling, Shuffled, Stage
 
@@ -202,9 +202,9 @@ class LabelVote(Part):
         logit_power: exponent of the logit.
     """
 
-    neighbours: int = 5
-    similarity_power: float = 9.0
-    logit_power: float = 10.0
+    neighbours: AtLeast1 = 5
+    similarity_power: NotNegative = 9.0
+    logit_power: NotNegative = 10.0
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,24 @@ They use the standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from delf_ext.config import require
-from delf_ext.recipes.part import AtLeast1, AtLeast2, Part, Positive, Share, SidePx
+from delf_ext.recipes.part import (
+    AtLeast1,
+    BatchSize,
+    Below1,
+    Count,
+    LearningRate,
+    NotNegative,
+    Part,
+    Positive,
+    Range,
+    Share,
+    SidePx,
+)
+
+GroupSize = Annotated[int, Range(low=2, high=4096)]
 
 # --- optimizers
 
@@ -37,7 +51,7 @@ class Optimizer(Part):
     """
 
     is_base: ClassVar[bool] = True
-    lr: Positive = 1e-4
+    lr: LearningRate = 1e-4
     factors: tuple[RateFactor, ...] = ()
 
 
@@ -51,7 +65,7 @@ class Adam(Optimizer):
         weight_decay: factor of an L2 penalty on every trained weight, added to its gradient.
     """
 
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class AdamW(Optimizer):
         weight_decay: each step subtracts lr * weight_decay * weight.
     """
 
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,9 @@ class Sgd(Optimizer):
         weight_decay: each step subtracts lr * weight_decay * weight.
     """
 
-    momentum: float = 0.9
+    momentum: Below1 = 0.9
     nesterov: bool = True
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
 
 
 # --- stages
@@ -100,7 +114,7 @@ class CosineDecay(Part):
         warmup_epochs: epochs in which the rate first rises linearly from 0 to `lr`.
     """
 
-    warmup_epochs: int = 0
+    warmup_epochs: Count = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +126,8 @@ class StepDecay(Part):
         factor: factor of each change.
     """
 
-    every_epochs: int = 8
-    factor: float = 0.1
+    every_epochs: AtLeast1 = 8
+    factor: Share = 0.1
 
 
 @dataclass(frozen=True)
@@ -125,8 +139,8 @@ class Plateau(Part):
         factor: factor of each change.
     """
 
-    patience: int = 3
-    factor: float = 0.1
+    patience: AtLeast1 = 3
+    factor: Share = 0.1
 
 
 Schedule = Constant | CosineDecay | StepDecay | Plateau
@@ -146,7 +160,7 @@ class Stage(Part):
     epochs: AtLeast1 = 20
     schedule: Schedule = Constant()
     trains: tuple[str, ...] = ()
-    size_px: int = 0
+    size_px: Annotated[int, Range(low=0, high=4096)] = 0
 
 
 # --- augmentation and input
@@ -289,7 +303,7 @@ class Shuffled(Part):
         batch_size: images in a batch.
     """
 
-    batch_size: AtLeast1 = 64
+    batch_size: BatchSize = 64
 
 
 @dataclass(frozen=True)
@@ -300,7 +314,7 @@ class Pairs(Part):
         batch_size: images in a batch; even, at least 4.
     """
 
-    batch_size: int = 64
+    batch_size: BatchSize = 64
 
     def _check(self) -> None:
         require(
@@ -318,8 +332,8 @@ class PxK(Part):
         images: images of each class, at least 2.
     """
 
-    classes: AtLeast2 = 16
-    images: AtLeast2 = 4
+    classes: GroupSize = 16
+    images: GroupSize = 4
 
     @property
     def batch_size(self) -> int:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from absl import flags
 
+from delf_ext.config import UsageError, require
 from delf_ext.models import precision
 from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag
-from delf_ext.recipes.part import TYPE_NAMES, one_of
+from delf_ext.recipes.part import (
+    TYPE_NAMES,
+    AtLeast1,
+    Count,
+    NotNegative,
+    Range,
+    Seed,
+    coerced,
+    item_type,
+    one_of,
+)
 from delf_ext.runs.sources import POOLINGS, RUNTIMES
 
 
@@ -22,12 +33,15 @@ class Flag(NamedTuple):
         default: its type is the type of the flag; None means a string without a default.
         help: one line for `--help`.
         choices: all values that the flag accepts; empty if any value of the type is accepted.
+        kind: type and allowed values of a number or a list of numbers, as in a field of a recipe;
+            None is the type of `default`.
     """
 
     name: str
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    kind: Any = None
 
 
 AnyFlag = Flag | OriginalFlag
@@ -116,7 +130,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
     **FLAG_GROUPS,
     "Run": (
         Flag("resume", False, "continue the run in --run_dir; a larger --epochs extends it"),
-        Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps"),
+        Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps", kind=AtLeast1),
         Flag(
             "pixel_cache",
             None,
@@ -139,6 +153,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "time_budget",
             math.inf,
             "seconds until the result must be on disk (default: no limit)",
+            kind=NotNegative,
         ),
         Flag(
             "query_copies",
@@ -165,20 +180,33 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "local_image_size",
             640,
             "DELF: longer side of an image at scale 1, in pixels; a smaller image keeps its size",
+            kind=Annotated[int, Range(low=32, high=8192)],
         ),
         Flag(
             "local_scales",
             ["0.3536", "0.5", "0.7071", "1", "1.4142"],
             "DELF: scales of the image pyramid, separated by commas",
+            kind=tuple[Annotated[float, Range(above=0, high=8)], ...],
         ),
         Flag(
             "local_rotations",
             ["0", "90", "180", "270"],
             "DELF: rotations of each query, in degrees; 0 alone is four times faster, for data "
             "without rotated images",
+            kind=tuple[Annotated[float, Range(low=-360, high=360)], ...],
         ),
-        Flag("max_features", 1000, "maximum number of local features per image and rotation"),
-        Flag("descriptor_dim", 128, "DELF: dimensions kept by PCA; the paper uses 40"),
+        Flag(
+            "max_features",
+            1000,
+            "maximum number of local features per image and rotation",
+            kind=Annotated[int, Range(low=1, high=100_000)],
+        ),
+        Flag(
+            "descriptor_dim",
+            128,
+            "DELF: dimensions kept by PCA; the paper uses 40",
+            kind=Annotated[int, Range(low=1, high=2048)],
+        ),
         Flag(
             "descriptor_type",
             "float16",
@@ -201,6 +229,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "min_inliers",
             0,
             "minimum RANSAC inliers to accept a pair; 0: 23 for DELF, 12 for SIFT",
+            kind=Count,
         ),
         Flag(
             "order_by",
@@ -215,19 +244,29 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag("out", None, "file or folder for the result"),
         Flag("json", None, "also write the figures to this JSON file"),
         Flag("report", True, "write an HTML page with pictures"),
-        Flag("seed", 0, "seed of every random choice"),
+        Flag("seed", 0, "seed of every random choice", kind=Seed),
         Flag(
             "shard",
             "1/1",
             "i/n: do the i-th of n shares; start one process per share with the same --out",
         ),
-        Flag("top_k", 10, "number of results per query"),
-        Flag("draw_classes", 1000, "number of products in the training images"),
+        Flag("top_k", 10, "number of results per query", kind=AtLeast1),
+        Flag(
+            "draw_classes",
+            1000,
+            "number of products in the training images",
+            kind=Annotated[int, Range(low=1, high=1_000_000)],
+        ),
     ),
     "Set by NSML (do not pass these yourself)": (
         Flag("mode", "train", "train, or answer a submission", ("train", "test")),
         Flag("iteration", "0", "name of the checkpoint to test"),
-        Flag("pause", 0, "1 if the platform will call `infer`"),
+        Flag(
+            "pause",
+            0,
+            "1 if the platform will call `infer`",
+            kind=Annotated[int, Range(low=0, high=1)],
+        ),
     ),
 }
 FLAGS: dict[str, AnyFlag] = {flag.name: flag for entries in GROUPS.values() for flag in entries}
@@ -252,6 +291,33 @@ def new_flags() -> flags.FlagValues:
             define = getattr(flags, f"DEFINE_{KINDS[type(flag.default)]}")
             define(flag.name, flag.default, flag.help, flag_values=values)
     return values
+
+
+def require_in_range(values: flags.FlagValues) -> None:
+    """Check each number that was passed against the range of its flag.
+
+    Args:
+        values: the flags, after parsing.
+
+    Raises:
+        UsageError: a number is out of range, or an entry of a list is not a number.
+    """
+    for name, flag in FLAGS.items():
+        if values[name].present and flag.kind and not flag.choices:
+            value = values[name].value
+            if item_type(flag.kind):
+                value = _numbers(name, value)
+                require(bool(value), f"--{name} needs at least one number.")
+            coerced(value, flag.kind, f"--{name}")
+
+
+def _numbers(name: str, texts: Any) -> list[float]:
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        raise UsageError(
+            f"--{name} is a list of numbers, separated by commas. Received {','.join(texts)}."
+        ) from None
 
 
 def describe_error(error: flags.Error) -> str:

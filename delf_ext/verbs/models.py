@@ -36,11 +36,8 @@ def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
         The sources.
 
     Raises:
-        UsageError: if no model is named, the runtime cannot run one of them, or --batch_size or
-            --image_size is too small.
+        UsageError: if no model is named, or the runtime cannot run one of them.
     """
-    # Opening a model takes seconds: refuse a wrong --batch_size before.
-    batch_size_of(flags)
     run_dirs = [*flags.runs, *([flags.run_dir] if flags.run_dir else [])]
     if not (run_dirs or flags.pretrained_model or flags.onnx_model):
         runs = "--runs=RUN,RUN, " if several else ""
@@ -58,8 +55,6 @@ def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
 
 
 def _checkpoint(flags: Any) -> CheckpointSource:
-    if flags.image_size < 32:
-        raise UsageError(f"--image_size must be at least 32. Received {flags.image_size}.")
     return CheckpointSource(
         flags.pretrained_model, trunk_of(flags), POOLINGS[flags.pooling], flags.image_size
     )
@@ -121,13 +116,7 @@ def open_one(flags: Any) -> AnyEmbedder:
 
 
 def batch_size_of(flags: Any) -> int:
-    """Return --batch_size, or the default for embedding if it was not passed.
-
-    Raises:
-        UsageError: if the value is below 1.
-    """
-    if flags.batch_size < 1:
-        raise UsageError(f"--batch_size must be at least 1. Received {flags.batch_size}.")
+    """Return --batch_size, or the default for embedding if it was not passed."""
     return int(flags.batch_size) if flags["batch_size"].present else BATCH_SIZE
 
 

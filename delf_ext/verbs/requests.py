@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from delf_ext.app.local_settings import LocalSettings
@@ -55,13 +54,11 @@ def local_settings(flags: Any) -> LocalSettings:
     Raises:
         UsageError: naming the flag that does not fit.
     """
-    if flags.max_features < 1:
-        raise UsageError(f"--max_features must be at least 1. Received {flags.max_features}.")
     delf = DelfConfig(
         layer=flags.local_layer,
         longer_side_px=flags.local_image_size,
-        scales=_numbers("local_scales", flags.local_scales),
-        rotations_deg=_numbers("local_rotations", flags.local_rotations),
+        scales=tuple(map(float, flags.local_scales)),
+        rotations_deg=tuple(map(float, flags.local_rotations)),
         max_features=flags.max_features,
     )
     return LocalSettings(
@@ -79,15 +76,3 @@ def local_settings(flags: Any) -> LocalSettings:
         seed=flags.seed,
         mixed_precision=flags.mixed_precision,
     )
-
-
-def _numbers(name: str, values: list[str]) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(value) for value in values)
-    except ValueError:
-        numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-        raise UsageError(
-            f"--{name} is a list of numbers, separated by commas. Received {','.join(values)}."
-        )
-    return numbers

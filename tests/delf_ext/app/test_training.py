@@ -503,7 +503,7 @@ def test_changed_settings_are_listed_by_their_paths(tiny: Recipe) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "seed must be at least 0. Received -1."),
+        ({"seed": -1}, "seed must be at least 0 and at most 4294967295. Received -1."),
         ({"checkpoint_every_steps": 0}, "checkpoint_every_steps must be at least 1. Received 0."),
         ({"max_images": -1}, "max_images must be at least 0. Received -1."),
     ],

@@ -146,14 +146,17 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     # training
     (lambda: schema.RateFactor("trunk", 0), "RateFactor.factor must be above 0. Received 0.0."),
-    (lambda: schema.Sgd(0), "Sgd.lr must be above 0. Received 0.0."),
+    (lambda: schema.Sgd(0), "Sgd.lr must be at least 1e-12 and at most 1000. Received 0.0."),
     (lambda: Stage(0), "Stage.epochs must be at least 1. Received 0."),
     (lambda: schema.Input(31), "Input.size_px must be at least 32 and at most 4096. Received 31."),
-    (lambda: schema.Shuffled(0), "Shuffled.batch_size must be at least 1. Received 0."),
+    (
+        lambda: schema.Shuffled(0),
+        "Shuffled.batch_size must be at least 1 and at most 65536. Received 0.",
+    ),
     (lambda: schema.Pairs(2), "Pairs.batch_size must be even and at least 4. Received 2."),
     (lambda: schema.Pairs(5), "Pairs.batch_size must be even and at least 4. Received 5."),
-    (lambda: PxK(1, 4), "PxK.classes must be at least 2. Received 1."),
-    (lambda: PxK(2, 1), "PxK.images must be at least 2. Received 1."),
+    (lambda: PxK(1, 4), "PxK.classes must be at least 2 and at most 4096. Received 1."),
+    (lambda: PxK(2, 1), "PxK.images must be at least 2 and at most 4096. Received 1."),
     # validation, task, and the steps after training
     (lambda: schema.Given(0), "Given.every_steps must be at least 1. Received 0."),
     (lambda: schema.ClassBlock(0), "ClassBlock.every_steps must be at least 1. Received 0."),

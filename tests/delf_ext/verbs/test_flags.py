@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -125,7 +126,9 @@ def test_the_command_of_every_recipe_parses(name: str) -> None:
         assert command.startswith(("make ", "python -m ")), command
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["recipes"], ["fly"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "-h"], ["recipes"], ["fly"], ["--lr=0"]]
+)
 def test_help_and_usage_errors_import_no_tensorflow(root: Path, arguments: list[str]) -> None:
     program = (
         "import sys, dual_main\n"
@@ -258,3 +261,57 @@ def test_each_call_of_new_flags_has_its_own_values() -> None:
     assert (first.seed, second.seed) == (5, 0)
     with pytest.raises(absl_flags.Error):
         second(["mandoo", "--seed=x"])
+
+
+# --- numbers
+
+FREE_NUMBERS = {"local_rotations": "degrees: a turn in either direction"}
+"""Number flag that accepts -1 and 0 -> the reason."""
+
+
+def is_number(name: str) -> bool:
+    """Return whether a flag takes numbers: by its default, its entries, or its kind."""
+    flag = FLAGS[name]
+    default = flag.default
+    if isinstance(default, list) and default:
+        return bool(re.fullmatch(r"[\d.]+", default[0]))
+    return type(default) in (int, float)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_number_flag_refuses_what_is_out_of_its_range(verb: str, capsys) -> None:
+    def message(flag: str) -> str:
+        with contextlib.suppress(SystemExit):
+            dual_main.parse([verb, flag])
+        return capsys.readouterr().err
+
+    for name in filter(is_number, VERBS[verb].flags):
+        for value in ("nan", "inf", "1e400", "2000000000000", "-2000000000000"):
+            assert f"usage error: --{name}" in message(f"--{name}={value}"), (name, value)
+        refused_values = [value for value in ("-1", "0") if message(f"--{name}={value}")]
+        assert refused_values or name in FREE_NUMBERS, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch_size=0"], "--batch_size must be at least 1 and at most 65536. Received 0."),
+        (["--image_size=-5"], "--image_size must be at least 32 and at most 4096. Received -5."),
+        (["infer", "--seed=-1"], "--seed must be at least 0 and at most 4294967295. Received -1."),
+        (["--lr=0"], "--lr must be at least 1e-12 and at most 1000. Received 0.0."),
+        (["--dev_percent=2"], "--dev_percent must be at least 0 and below 1. Received 2.0."),
+        (["--epochs=99999999999"], "--epochs must be at most 1000000000. Received 99999999999."),
+        (["rerank", "--time_budget=-1"], "--time_budget must be at least 0."),
+        (["rerank", "--time_budget=nan"], "--time_budget must be a number. Received nan."),
+        (["rerank", "--local_scales=1,big"], "--local_scales is a list of numbers, separated by"),
+        (["rerank", "--local_rotations=0,inf"], "--local_rotations.1 must be a number."),
+        (["rerank", "--local_scales="], "--local_scales needs at least one number."),
+        (["evaluate", "--max_features=0"], "--max_features must be at least 1 and at most 100000."),
+        (["--pause=2"], "--pause must be at least 0 and at most 1. Received 2."),
+        (["extract", "--out=o", "--data=d", "--shard=3/2"], "--shard takes i/n"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_its_range(
+    arguments: list[str], message: str, refused
+) -> None:
+    assert message in refused(2, *arguments)

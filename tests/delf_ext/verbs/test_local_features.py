@@ -77,7 +77,7 @@ def test_match_accepts_an_image_with_itself_and_draws_a_picture(
         ),
         (
             ["rerank", "--data=x", "--out=y", "--min_inliers=-1"],
-            "min_inliers must not be negative. Received -1",
+            "--min_inliers must be at least 0. Received -1",
         ),
         (["match", "--image=a.jpg"], "--candidate=FILE"),
         (["whiten", "--data=x"], "--out=FILE"),
@@ -85,7 +85,7 @@ def test_match_accepts_an_image_with_itself_and_draws_a_picture(
         (["extract", "--data=.", "--out=y", "--local_features=delf"], "DELF needs a trunk"),
         (
             ["rerank", "--data=.", "--out=y", "--local_rotations=0,inf"],
-            "numbers, separated by commas",
+            "--local_rotations.1 must be a number. Received inf.",
         ),
     ],
 )

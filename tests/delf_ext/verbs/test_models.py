@@ -174,23 +174,10 @@ def test_open_one_refuses_two_models(flags_of):
         open_one(flags_of("--run_dir=a", "--pretrained_model=w.ckpt"))
 
 
-@pytest.mark.parametrize("size", [0, 31])
-def test_an_image_size_below_32_is_refused(size: int, flags_of):
-    with pytest.raises(UsageError, match=f"--image_size must be at least 32. Received {size}."):
-        sources_of(flags_of("--pretrained_model=w.ckpt", f"--image_size={size}"))
-
-
 def test_batch_size_is_32_for_embedding_unless_it_is_passed(flags_of):
     # The default of the flag itself is 64, for training.
     assert batch_size_of(flags_of()) == 32
     assert batch_size_of(flags_of("--batch_size=64")) == 64
-    with pytest.raises(UsageError, match="--batch_size must be at least 1. Received 0."):
-        batch_size_of(flags_of("--batch_size=0"))
-
-
-def test_a_wrong_batch_size_is_refused_before_the_model_is_opened(flags_of):
-    with pytest.raises(UsageError, match="--batch_size must be at least 1. Received 0."):
-        open_models(flags_of("--batch_size=0", "--run_dir=none"))
 
 
 def test_without_a_model_compare_also_names_runs(refused):

@@ -150,7 +150,10 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
             "the geometric step stores local features: pass a folder "
             "(--out=FOLDER or --run_dir=RUN).",
         ),
-        (["infer", "--time_budget=-1"], "--time_budget must be at least 0 seconds. Received -1.0."),
+        (
+            ["infer", "--time_budget=-1"],
+            "--time_budget must be at least 0. Received -1.0.",
+        ),
         (["infer", "--time_budget=soon"], "--time_budget"),
         (
             ["evaluate", "--query_copies=mirror,blur"],
@@ -163,7 +166,7 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
         ),
         (
             ["evaluate", "--method=geometric:3", "--out=y", "--max_features=0"],
-            "--max_features must be at least 1. Received 0.",
+            "--max_features must be at least 1 and at most 100000. Received 0.",
         ),
         (
             ["compare", "--method=;"],

@@ -166,7 +166,7 @@ def test_settings_come_from_the_flags(flags_of) -> None:
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--seed=-1", "seed must be at least 0. Received -1."),
+        ("--seed=-1", "seed must be at least 0 and at most 4294967295. Received -1."),
         ("--checkpoint_every_steps=0", "checkpoint_every_steps must be at least 1. Received 0."),
     ],
 )
