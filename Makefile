@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python dual_main.py demo --out=$(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

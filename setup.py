@@ -21,7 +21,13 @@ EXTRAS = {
     "zoo": ["keras-cv-attention-models>=1.4"],
     "weights": ["safetensors>=0.4,<1"],
 }
-TOOLS = ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.6,<1", "mypy>=1.10,<3"]
+TOOLS = [
+    "pytest>=8,<10",
+    "pytest-xdist>=3.7,<4",
+    "hypothesis>=6.100,<7",
+    "ruff>=0.6,<1",
+    "mypy>=1.10,<3",
+]
 TESTED = ("geometry", "viz", "fast", "int8", "weights")  # without them their tests are skipped
 
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# pytest-xdist sets a width of 80 columns; tables must not depend on how the tests are run.
+os.environ.pop("COLUMNS", None)
 # No test depends on time: a busy machine draws examples slowly, and that is no error.
 settings.register_profile(
     "mandoo",
@@ -22,6 +24,12 @@ settings.register_profile(
 settings.load_profile("mandoo")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files with long tests first: two processes then end at about the same time."""
+    long_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long_files)
 
 
 @pytest.fixture(autouse=True)
