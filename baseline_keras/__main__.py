@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--image_size", type=from_to(10, 4096), default=224, metavar="PX", help=size_help)
     seed_help = "seed for the initial weights, image order and augmentation (default: %(default)s)"
     add("--seed", type=from_to(0, 2**32 - 1), default=0, metavar="N", help=seed_help)
+    merge_help = "join labels that differ only in how they are written, such as Milk and milk"
+    add("--merge_labels", action="store_true", help=merge_help)
     resume_help = "continue the run in --run_dir after its last finished epoch"
     add("--resume", action="store_true", help=resume_help)
     add = parser.add_argument_group("flags that NSML sets").add_argument
@@ -115,7 +117,12 @@ def _train(args: argparse.Namespace) -> int:
         binding.paused(scope={"session": session})
     if args.mode == "test":
         return 0
-    dataset = load_checked(args.data)
+    dataset = load_checked(args.data, args.merge_labels)
+    for note in dataset.notes:
+        print(note)
+    num_unlabelled = len(dataset.train) - len(dataset.train.labelled())
+    if num_unlabelled:
+        print(f"{num_unlabelled} training images have no label: left out")
     if dataset.skipped:
         path, reason = dataset.skipped[0]
         message = f"{len(dataset.skipped)} files skipped; the first: {path}: {reason}"

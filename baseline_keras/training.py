@@ -32,16 +32,17 @@ from delf_ext.runs.photographs import Photographs, digests_of
 HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}
 
 
-def load_checked(path: str | Path) -> DataSet:
+def load_checked(path: str | Path, merge_labels: bool = False) -> DataSet:
     """Load a data set and decode each image once; list bad files in `skipped`.
 
     Args:
         path: the data set, in any form that `load_dataset` reads.
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         The data set, with readable images only.
     """
-    dataset = load_dataset(path)
+    dataset = load_dataset(path, merge_labels=merge_labels)
     train = check_images(dataset.train)
     gallery = train if dataset.gallery is dataset.train else check_images(dataset.gallery)
     query = check_images(dataset.query)
@@ -62,7 +63,7 @@ def train(
 ) -> dict[str, Any]:
     """Train on `dataset.train` and write the run directory.
 
-    The classes are those that have training images.
+    The classes are those that have training images. Images without a label are left out.
 
     Args:
         dataset: with readable images only, from `load_checked`.
@@ -90,7 +91,8 @@ def train(
         )
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
-    present, labels = np.unique(dataset.train.labels, return_inverse=True)
+    images = dataset.train.labelled()
+    present, labels = np.unique(images.known_labels("training"), return_inverse=True)
     class_names = tuple(dataset.class_names[label] for label in present)
     tf.keras.utils.set_random_seed(seed)
     network = build_network(len(class_names), image_size)
@@ -98,13 +100,13 @@ def train(
     photographs = Photographs(trained=digests_of(dataset.train, dataset.class_names))
     claim(run_dir, settings, seed, dataset.name, class_names, resume, photographs)
     compile_network(network)
-    counts = {"num_train": len(dataset.train), "num_skipped": len(dataset.skipped)}
+    counts = {"num_train": len(images), "num_skipped": len(dataset.skipped)}
     writer = _RunWriter(run_dir, network, counts, session)
     if writer.epochs_done < epochs:
         classes = labels.astype(np.int64)
         first_epoch = writer.epochs_done
         batches = training_batches(
-            dataset.train, classes, image_size, batch_size, seed, first_epoch, epochs
+            images, classes, image_size, batch_size, seed, first_epoch, epochs
         )
         steps_per_epoch = math.ceil(len(labels) / batch_size)
         _fit(network, batches, steps_per_epoch, epochs, writer, verbose)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from data_io.records import ImageList
+
 NUM_SHOWN = 5
 """Number of skipped files that get a line each."""
 
@@ -37,3 +39,24 @@ def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> 
         yield f"{verb} {path}: {reason}"
     if len(skipped) > NUM_SHOWN:
         yield f"{verb} {len(skipped)} files in all"
+
+
+def unlabelled_notes(query: ImageList, gallery: ImageList) -> Iterator[str]:
+    """Yield a line that counts the queries without a label, and one for the gallery images.
+
+    Args:
+        query: images to search with.
+        gallery: images to search in.
+
+    Yields:
+        Nothing for a list in which all images have a label, or none has one.
+    """
+    num_queries = len(query) - len(query.labelled())
+    if num_queries:
+        yield f"{num_queries} of {len(query)} queries have no label: they are not scored"
+    num_distractors = len(gallery) - len(gallery.labelled())
+    if num_distractors:
+        yield (
+            f"{num_distractors} of {len(gallery)} gallery images have no label: "
+            "they stay in the rankings and are never right"
+        )

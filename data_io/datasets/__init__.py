@@ -19,7 +19,7 @@ from data_io.records import ImageList
 __all__ = ["ACCEPTED_FORMS", "DataSet", "list_images", "load_dataset"]
 
 
-def load_dataset(path: str | Path, query_split: str = "val") -> DataSet:
+def load_dataset(path: str | Path, query_split: str = "val", merge_labels: bool = False) -> DataSet:
     """Read a data set in any of the accepted forms; files are listed, not opened.
 
     If there are queries but no gallery, the training list is the gallery.
@@ -28,6 +28,8 @@ def load_dataset(path: str | Path, query_split: str = "val") -> DataSet:
         path: a folder or a CSV file.
         query_split: "val" or "test", the list of the Grocery Store tree that gives the queries;
             ignored for the other forms.
+        merge_labels: join labels that differ only in how they are written (case, white space,
+            Unicode form, invisible characters, leading zeros); otherwise they are an error.
 
     Returns:
         The lists of images.
@@ -38,15 +40,15 @@ def load_dataset(path: str | Path, query_split: str = "val") -> DataSet:
     """
     path = Path(path)
     if path.is_file():
-        return read_csv_list(path)
+        return read_csv_list(path, merge_labels)
     if not path.is_dir():
         raise ValueError(f"{path}: not found. {ACCEPTED_FORMS}")
     for tree in (path, path / "dataset"):
         if is_grocery_tree(tree):
-            return read_grocery_tree(tree, query_split)
+            return read_grocery_tree(tree, query_split, merge_labels)
     if is_challenge_tree(path):
-        return read_challenge_tree(path)
-    return read_class_folders(path)
+        return read_challenge_tree(path, merge_labels)
+    return read_class_folders(path, merge_labels)
 
 
 def list_images(path: str | Path) -> ImageList:

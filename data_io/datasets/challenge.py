@@ -15,13 +15,15 @@ def is_challenge_tree(path: Path) -> bool:
     return (path / "train" / "train_data").is_dir() or (path / "test" / "test_data").is_dir()
 
 
-def read_challenge_tree(root: Path) -> DataSet:
+def read_challenge_tree(root: Path, merge_labels: bool = False) -> DataSet:
     """Read train/train_data, test/test_data/query and test/test_data/reference.
 
-    If there is a test/test_labels.csv, queries and gallery have labels.
+    If there is a test/test_labels.csv, queries and gallery have labels. A test image that is not in
+    it stays in its list without a label.
 
     Args:
         root: the folder.
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         The data set.
@@ -40,7 +42,8 @@ def read_challenge_tree(root: Path) -> DataSet:
             reason = f"in {label_file.name}, but there is no such image"
             query.skipped.append((image_id, reason))
     train_rows = class_folder_rows(train, train) if train.is_dir() else ImageRows()
-    return build_data_set(root, {"train": train_rows, "query": query, "gallery": gallery})
+    splits = {"train": train_rows, "query": query, "gallery": gallery}
+    return build_data_set(root, splits, merge_labels=merge_labels)
 
 
 def _test_rows(folder: Path, class_of: dict[str, str] | None) -> ImageRows:
@@ -50,12 +53,7 @@ def _test_rows(folder: Path, class_of: dict[str, str] | None) -> ImageRows:
     files = image_files(folder, rows.skipped)
     _require_distinct_stems(files)
     for file in files:
-        if class_of is None:
-            rows.add(file.stem, file)
-        elif file.stem in class_of:
-            rows.add(file.stem, file, class_of[file.stem])
-        else:
-            rows.skipped.append((str(file), "no label in test_labels.csv"))
+        rows.add(file.stem, file, (class_of or {}).get(file.stem, ""))
     return rows
 
 

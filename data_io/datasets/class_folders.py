@@ -9,11 +9,12 @@ from data_io.datasets.data_set import SPLITS, DataSet, ImageRows, build_data_set
 from data_io.folders import image_files, visible_entries
 
 
-def read_class_folders(path: Path) -> DataSet:
+def read_class_folders(path: Path, merge_labels: bool = False) -> DataSet:
     """Read class folders, or the folders train, query and gallery with class folders in each.
 
     Args:
         path: the folder.
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         The data set.
@@ -28,9 +29,11 @@ def read_class_folders(path: Path) -> DataSet:
             "name the folders train, query and gallery, or write a CSV."
         )
     if "query" not in folders or not folders & {"train", "gallery"}:
-        return build_data_set(path, {"train": class_folder_rows(path, path)})
-    splits = [split for split in SPLITS if split in folders]
-    return build_data_set(path, {split: class_folder_rows(path / split, path) for split in splits})
+        rows = {"train": class_folder_rows(path, path)}
+    else:
+        splits = [split for split in SPLITS if split in folders]
+        rows = {split: class_folder_rows(path / split, path) for split in splits}
+    return build_data_set(path, rows, merge_labels=merge_labels)
 
 
 def class_folder_rows(folder: Path, root: Path) -> ImageRows:

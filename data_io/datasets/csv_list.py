@@ -16,11 +16,12 @@ from data_io.datasets.data_set import (
 )
 
 
-def read_csv_list(path: Path) -> DataSet:
+def read_csv_list(path: Path, merge_labels: bool = False) -> DataSet:
     """Read a CSV file; paths are relative to its folder.
 
     Args:
         path: the file.
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         The data set.
@@ -49,9 +50,6 @@ def read_csv_list(path: Path) -> DataSet:
         if not name:
             rows.skipped.append((f"{path}, line {line}", "no path"))
             continue
-        if not class_name:
-            rows.skipped.append((file, "no label"))
-            continue
         first_line, first_class = first_of.setdefault(file, (line, class_name))
         if first_class != class_name:
             labels = f"{first_class!r} in line {first_line} and {class_name!r} in line {line}"
@@ -63,4 +61,4 @@ def read_csv_list(path: Path) -> DataSet:
             rows.skipped.append((file, "file not found"))
         else:
             rows.add(without_suffix(name), file, class_name, row.get("group", ""))
-    return build_data_set(path, splits)
+    return build_data_set(path, splits, merge_labels=merge_labels)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_io.records import ImageList
+from data_io.datasets.class_names import joined_names
+from data_io.records import NO_LABEL, ImageList
 
 SPLITS = ("train", "query", "gallery")
 ACCEPTED_FORMS = (
@@ -34,6 +35,7 @@ class DataSet:
         query: images to search with.
         gallery: images to search in.
         class_names: label i is class_names[i].
+        notes: lines that tell the user how the data were read.
     """
 
     name: str
@@ -41,6 +43,7 @@ class DataSet:
     query: ImageList
     gallery: ImageList
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
@@ -82,7 +85,7 @@ class ImageRows:
             image_id: its path without suffix. If several images have the same, their ids get
                 their suffixes.
             path: of the image file.
-            class_name: of its class, if the list is labelled.
+            class_name: of its class; "" for an image without a label.
             group: of the image, if the list is grouped.
         """
         key = (image_id, str(path))
@@ -98,23 +101,35 @@ class ImageRows:
         return dict(zip(ids, self.found.values(), strict=True))
 
     def build(self, label_of: dict[str, int]) -> ImageList:
-        """Return the sorted list of images; `label_of` gives the label of each class name."""
+        """Return the sorted list of images.
+
+        Args:
+            label_of: label of each class name.
+
+        Returns:
+            The list. Images without a label come last if it is sorted by class.
+        """
         items = sorted(self.rows.items())
         if self.labelled and self.sorted_by_class:
-            items.sort(key=lambda item: label_of[item[1].class_name])
+            items.sort(key=lambda item: label_of.get(item[1].class_name, len(label_of)))
         rows = [row for _, row in items]
-        labels = np.array([label_of[row.class_name] for row in rows]) if self.labelled else None
+        labels = np.array([label_of.get(row.class_name, NO_LABEL) for row in rows], np.int64)
+        is_labelled = self.labelled and (not rows or (labels != NO_LABEL).any())
         return ImageList(
             ids=np.array([image_id for image_id, _ in items]),
             paths=np.array([row.path for row in rows]),
-            labels=labels,
+            labels=labels if is_labelled else None,
             groups=np.array([row.group for row in rows]) if self.grouped else None,
             skipped=tuple(self.skipped),
         )
 
 
 def build_data_set(
-    path: Path, splits: dict[str, ImageRows], class_names: Sequence[str] | None = None
+    path: Path,
+    splits: dict[str, ImageRows],
+    class_names: Sequence[str] | None = None,
+    merge_labels: bool = False,
+    notes: Sequence[str] = (),
 ) -> DataSet:
     """Build a data set from the rows of its lists.
 
@@ -122,25 +137,30 @@ def build_data_set(
         path: the folder or file that was read.
         splits: the rows of "train", "query" and "gallery"; any of them can be missing.
         class_names: in the order of the labels; None sorts the names of all rows.
+        merge_labels: join class names that differ only in how they are written.
+        notes: lines for the user about how the data were read.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: no list has an image.
+        ValueError: no list has an image, or class names differ only in how they are written.
     """
+    _require_images(path, splits)
+    num_images = Counter(
+        row.class_name
+        for rows in splits.values()
+        for row in rows.found.values()
+        if rows.labelled and row.class_name
+    )
     if class_names is None:
-        labelled = [rows for rows in splits.values() if rows.labelled]
-        names = {row.class_name for rows in labelled for row in rows.rows.values()}
-        class_names = sorted(names, key=_natural_order)
-    label_of = {name: label for label, name in enumerate(class_names)}
+        class_names = sorted(num_images, key=_natural_order)
+    counts = {name: num_images[name] for name in class_names}
+    spelling_of, joined = joined_names(path, counts, merge_labels)
+    class_names = list(dict.fromkeys(spelling_of[name] for name in class_names))
+    number_of = {name: label for label, name in enumerate(class_names)}
+    label_of = {name: number_of[spelling] for name, spelling in spelling_of.items()}
     lists = {split: rows.build(label_of) for split, rows in splits.items()}
-    if not any(len(images) for images in lists.values()):
-        skipped = [entry for rows in splits.values() for entry in rows.skipped]
-        details = ""
-        if skipped:
-            details = f" ({len(skipped)} left out; the first: {': '.join(skipped[0])})"
-        raise ValueError(f"{path}: no image found{details}. {ACCEPTED_FORMS}")
     if "gallery" not in lists and "query" in lists and "train" in lists:
         lists["gallery"] = lists["train"]
     empty = ImageRows().build({})
@@ -151,6 +171,7 @@ def build_data_set(
         query=lists.get("query", empty),
         gallery=lists.get("gallery", empty),
         class_names=tuple(class_names),
+        notes=(*notes, *joined),
     )
 
 
@@ -179,6 +200,16 @@ def distinct_ids(stems: Sequence[str], paths: Sequence[str]) -> list[str]:
         if longer == ids:
             return ids
         ids = longer
+
+
+def _require_images(path: Path, splits: dict[str, ImageRows]) -> None:
+    if any(rows.found for rows in splits.values()):
+        return
+    skipped = [entry for rows in splits.values() for entry in rows.skipped]
+    details = ""
+    if skipped:
+        details = f" ({len(skipped)} left out; the first: {': '.join(skipped[0])})"
+    raise ValueError(f"{path}: no image found{details}. {ACCEPTED_FORMS}")
 
 
 def id_below(folder: Path, file: Path) -> str:

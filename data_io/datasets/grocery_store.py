@@ -19,12 +19,13 @@ def is_grocery_tree(path: Path) -> bool:
     return (path / "train.txt").is_file() and (path / "classes.csv").is_file()
 
 
-def read_grocery_tree(tree: Path, query_split: str) -> DataSet:
+def read_grocery_tree(tree: Path, query_split: str, merge_labels: bool = False) -> DataSet:
     """Read train.txt, and val.txt or test.txt as queries.
 
     Args:
         tree: the folder with the lists.
         query_split: "val" or "test".
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         The data set; its gallery is the training list.
@@ -44,7 +45,7 @@ def read_grocery_tree(tree: Path, query_split: str) -> DataSet:
         "query": _read_list(query_file, class_names),
     }
     root = tree.parent if Path(os.path.abspath(tree)).name == "dataset" else tree
-    return build_data_set(root, splits, class_names)
+    return build_data_set(root, splits, class_names, merge_labels)
 
 
 def _read_classes(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records.checked_arrays import readonly, readonly_texts, set_fields
-from data_io.records.image_list import ImageList
+from data_io.records.image_list import NO_LABEL, ImageList
 
 
 def _sorted_rows(rows_per_query: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -76,7 +76,8 @@ class GroundTruth:
     def from_labels(cls, query: ImageList, gallery: ImageList) -> GroundTruth:
         """Build the ground truth from labels.
 
-        A gallery image of the query's label is relevant. The query's own file is junk if the
+        A gallery image of the query's label is relevant. A query without a label has no relevant
+        image; a gallery image without one is never relevant. The query's own file is junk if the
         gallery contains it.
 
         Args:
@@ -89,11 +90,12 @@ class GroundTruth:
         Raises:
             ValueError: one of the lists has no labels.
         """
-        labels = query.known_labels("ground truth")
-        gallery_labels = gallery.known_labels("ground truth")
+        labels = query.partial_labels("ground truth")
+        gallery_labels = gallery.partial_labels("ground truth")
         rows_of_label = {
             label: np.flatnonzero(gallery_labels == label) for label in np.unique(labels)
         }
+        rows_of_label[NO_LABEL] = np.zeros(0, np.int64)
         rows_of_path: dict[str, list[int]] = {}
         for row, path in enumerate(gallery.paths):
             rows_of_path.setdefault(path, []).append(row)

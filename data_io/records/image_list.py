@@ -9,6 +9,9 @@ import numpy as np
 
 from data_io.records.checked_arrays import readonly, readonly_texts, require_unique, set_fields
 
+NO_LABEL = -1
+"""Label of an image whose class is not known."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageList:
@@ -17,7 +20,9 @@ class ImageList:
     Attributes:
         ids: str [N], unique.
         paths: str [N], the image files.
-        labels: int64 [N], or None if they are unknown.
+        labels: int64 [N], or None if no image has one. NO_LABEL (-1) marks an image without a
+            label. In a gallery such an image is a distractor: it takes a place in every ranking and
+            is never right. As a query it is not scored. Training leaves it out (`labelled`).
         groups: str [N], or None. The part of the data that an image belongs to (a camera, a shop);
             metrics are also reported for each group.
         skipped: (path, reason) of each file that was left out.
@@ -52,14 +57,45 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def has_label(self) -> np.ndarray:
+        """Return which images have a label, bool [N]."""
+        if self.labels is None:
+            return np.zeros(len(self), bool)
+        return self.labels != NO_LABEL
+
+    def labelled(self) -> ImageList:
+        """Return the images that have a label; all of them if no image has one."""
+        return self if self.labels is None or self.has_label.all() else self.take(self.has_label)
+
     def known_labels(self, purpose: str) -> np.ndarray:
-        """Return the labels, or fail if they are unknown.
+        """Return the labels, or fail if an image has none.
 
         Args:
             purpose: what needs the labels, for the error.
 
         Returns:
-            int64 [N].
+            int64 [N], none of them NO_LABEL.
+
+        Raises:
+            ValueError: an image has no label.
+        """
+        labels = self.partial_labels(purpose)
+        if (labels == NO_LABEL).any():
+            num_unknown = int(np.sum(labels == NO_LABEL))
+            raise ValueError(
+                f"{purpose} needs a label for each image; {num_unknown} of {len(self)} have none."
+            )
+        return labels
+
+    def partial_labels(self, purpose: str) -> np.ndarray:
+        """Return the labels, or fail if no image has one.
+
+        Args:
+            purpose: what needs the labels, for the error.
+
+        Returns:
+            int64 [N]; NO_LABEL for an image without a label.
 
         Raises:
             ValueError: the images have no labels.

@@ -68,7 +68,7 @@ def compare(
         ValueError: if no query that all models ranked has a relevant image.
     """
     request = request or Request()
-    data, data_name = load_named(data, data_name)
+    data, data_name = load_named(data, data_name, log)
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
     query, gallery = common_lists(data, models, log)

@@ -81,7 +81,7 @@ def split(
     seed: int,
     held_out: Sequence[str] = (),
 ) -> Split:
-    """Split training images as the validation of a recipe says.
+    """Split the labelled training images as the validation of a recipe says.
 
     Args:
         images: the readable training images.
@@ -97,6 +97,7 @@ def split(
     Raises:
         ValueError: if the data does not allow this split.
     """
+    images = images.labelled()
     if validation is None:
         return Split(images)
     if isinstance(validation, schema.HeldOutClasses):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_io.datasets import DataSet, load_dataset
-from data_io.messages import shown_path
+from data_io.messages import shown_path, unlabelled_notes
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
 from delf_ext.app.data import evaluation_lists
@@ -69,23 +69,26 @@ class Measured:
         """
         hits = self.evaluated.hits
         metrics = dict(summarize(hits))
+        query = self.retrieval.query
+        gallery = self.retrieval.gallery
         figures = {
             "mAP": metrics["mAP"],
             "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
             **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
             "num_queries": int(metrics["num_queries"]),
-            "num_gallery": len(self.retrieval.gallery),
+            "num_gallery": len(gallery),
             "num_skipped": self.evaluated.num_skipped,
             "model": self.evaluated.name,
             "data": data_name,
             "seed": seed,
+            "num_queries_without_label": len(query) - len(query.labelled()),
+            "num_gallery_without_label": len(gallery) - len(gallery.labelled()),
             "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
             "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
             "skipped": [list(item) for item in self.retrieval.skipped],
         }
-        groups = self.retrieval.query.groups
-        by_group = {} if groups is None else _figures_by_group(hits, groups)
+        by_group = {} if query.groups is None else _figures_by_group(hits, query.groups)
         if by_group:
             figures["groups"] = by_group
         return figures
@@ -135,6 +138,8 @@ def common_lists(
     )
     for model in models:
         log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {source}")
+    for line in unlabelled_notes(query, gallery):
+        log(line)
     return query, gallery
 
 
@@ -242,7 +247,7 @@ def evaluate(
     """
     request = (request or Request()).of(model)
     chain = request.chain
-    data, data_name = load_named(data, data_name)
+    data, data_name = load_named(data, data_name, log)
     query, gallery = common_lists(data, [model], log)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
@@ -259,11 +264,23 @@ def evaluate(
     return Evaluation(plain, final, final.figures(data_name, seed))
 
 
-def load_named(data: DataSet | str | Path, name: str) -> tuple[DataSet, str]:
-    """Load a data set and choose its name in the figures: `name`, else the path, else its own."""
+def load_named(data: DataSet | str | Path, name: str, log: Log = quiet) -> tuple[DataSet, str]:
+    """Load a data set and choose its name in the figures.
+
+    Args:
+        data: a data set, or its path.
+        name: the name; "" = the path, else the name of the data set.
+        log: called with each line about how the data were read.
+
+    Returns:
+        The data set and the name.
+    """
     if isinstance(data, DataSet):
         return data, name or data.name
-    return load_dataset(data), name or shown_path(data)
+    loaded = load_dataset(data)
+    for note in loaded.notes:
+        log(note)
+    return loaded, name or shown_path(data)
 
 
 def _figures_by_group(hits: Hits, groups: np.ndarray) -> dict[str, dict[str, float]]:

@@ -10,6 +10,7 @@ import numpy as np
 from data_io.artifacts import save_record, write_json
 from data_io.contents import contents_of
 from data_io.datasets import DataSet
+from data_io.messages import unlabelled_notes
 from delf_ext.app.evaluation import Measured
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
@@ -74,6 +75,10 @@ def write_page(
         The path of the page.
     """
     first = measured[0]
+    facts = {"data": data_name}
+    notes = list(unlabelled_notes(first.retrieval.query, first.retrieval.gallery))
+    if notes:
+        facts["without a label"] = "; ".join(notes)
     return write_report(
         path,
         f"mandoo on {data.name}",
@@ -83,13 +88,13 @@ def write_page(
         first.truth,
         data.class_names,
         seed=seed,
-        facts={"data": data_name},
+        facts=facts,
         draw_match=draw_match,
     )
 
 
 def write_sheet(path: Path, measured: Measured, seed: int, num_queries: int = 5) -> Path:
-    """Draw randomly chosen queries and their first results as one picture.
+    """Draw randomly chosen labelled queries and their first results as one picture.
 
     Args:
         path: JPEG file to write.
@@ -101,9 +106,10 @@ def write_sheet(path: Path, measured: Measured, seed: int, num_queries: int = 5)
         The path.
     """
     retrieval = measured.retrieval
-    num_all = len(retrieval.query)
+    candidates = np.flatnonzero(retrieval.query.has_label)
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(num_all, min(num_queries, num_all), replace=False))
+    num_shown = min(num_queries, len(candidates))
+    rows = np.sort(rng.choice(candidates, num_shown, replace=False))
     draw_result_sheet(
         path, retrieval.query, retrieval.gallery, measured.ranking, measured.truth, rows
     )

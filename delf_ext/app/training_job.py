@@ -85,9 +85,13 @@ class Job:
         self._log_summary()
 
     def _readable(self, images: ImageList) -> ImageList:
-        """Return the images that can be decoded; log the others."""
+        """Return the images that have a label and can be decoded; log the others."""
         if not len(images):
             raise ValueError("the data has no training images.")
+        num_unlabelled = len(images) - len(images.labelled())
+        if num_unlabelled:
+            self.log(f"{num_unlabelled} training images have no label: left out")
+            images = images.labelled()
         max_images = self.settings.max_images
         if 0 < max_images < len(images):
             images = images.take(np.arange(max_images))

@@ -133,14 +133,18 @@ def verified_pairs(measured: Measured) -> Pairs:
         measured: after a geometric step.
 
     Returns:
-        Inliers of "matching" and "other" pairs; pairs with junk images are left out. Empty if
-        there was no geometric step.
+        Inliers of "matching" and "other" pairs; pairs with junk images, and those of queries
+        without a label, are left out. Empty if there was no geometric step.
     """
     evidence = measured.evaluated.evidence
     if evidence is None:
         return {}
     pairs: dict[str, list[tuple[int, bool]]] = {"matching": [], "other": []}
-    for query_row in range(len(evidence.query_ids)):
+    query = measured.retrieval.query
+    unlabelled = set(query.ids[~query.has_label].tolist())
+    for query_row, query_id in enumerate(evidence.query_ids.tolist()):
+        if query_id in unlabelled:
+            continue
         truth = measured.truth.of(evidence.query_ids[query_row : query_row + 1])
         for gallery_row, inliers in evidence.inliers_of(query_row).items():
             if gallery_row in truth.junk[0]:

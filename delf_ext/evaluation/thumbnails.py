@@ -11,7 +11,7 @@ from html import escape
 from PIL import Image
 
 from data_io.images import ImageError, decode_image
-from data_io.records import GroundTruth, ImageList
+from data_io.records import NO_LABEL, GroundTruth, ImageList
 
 THUMBNAIL_PX = 112
 JPEG_QUALITY = 82
@@ -36,7 +36,7 @@ class PictureSource:
 
     def label_of(self, images: ImageList, row: int) -> str:
         """Return the class name of an image."""
-        if images.labels is None:
+        if images.labels is None or images.labels[row] == NO_LABEL:
             return "no label"
         label = int(images.labels[row])
         return (

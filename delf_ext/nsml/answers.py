@@ -60,17 +60,18 @@ def ranking_from_answer(
 def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
     """Compute the metrics of an answer: the challenge's `mAP@1000`, `mAP`, `recall_at_1` and more.
 
-    A reference is relevant if it has the label of the query.
+    A reference is relevant if it has the label of the query. A reference without a label is never
+    relevant; a query without one is not scored.
 
     Args:
         ranking: ranking of Q queries in G references.
-        labels: label of every query and reference, by id.
+        labels: label of every query and reference, by id; "" if it has none.
 
     Returns:
         Metric -> value. `mAP` counts the whole ranking, `mAP@1000` its first 1,000 references.
 
     Raises:
-        ValueError: A label is missing, or no query has a relevant reference.
+        ValueError: An id is missing, or no query has a relevant reference.
     """
     try:
         gallery_labels = [labels[name] for name in ranking.gallery_ids.tolist()]
@@ -81,7 +82,8 @@ def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
         ) from None
     rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(gallery_labels):
-        rows_of_label[label].append(row)
+        if label:
+            rows_of_label[label].append(row)
     relevant = tuple(np.array(rows_of_label[label], np.int64) for label in query_labels)
     junk = (np.zeros(0, np.int64),) * len(relevant)
     truth = GroundTruth(ranking.query_ids, len(gallery_labels), relevant, junk)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_io.datasets import DataSet
-from data_io.records import ImageList
+from data_io.records import NO_LABEL, ImageList
 from data_io.synthetic.shots import QUERY, REFERENCE, TRAIN
 
 TEST = "test/test_data"
@@ -27,7 +27,8 @@ class ChallengeTree(NamedTuple):
 
     Attributes:
         sources: path in the tree -> image file to copy there.
-        labels: id of a test image -> label; empty if the data set has no labels of test images.
+        labels: id of a test image -> label, "" for an image without one; empty unless both queries
+            and references have labels.
     """
 
     sources: dict[str, str]
@@ -56,7 +57,10 @@ def lay_out(data: DataSet, keep_names: bool) -> ChallengeTree:
     for folder, images in ((QUERY, query), (REFERENCE, gallery)):
         for image_id, source in zip(images.ids, images.paths):
             sources[f"{folder}/{image_id}{Path(source).suffix}"] = source
-    return ChallengeTree(sources, _labels(query, classes) | _labels(gallery, classes))
+    labels: dict[str, str] = {}
+    if query.labels is not None and gallery.labels is not None:
+        labels = _labels(query, classes) | _labels(gallery, classes)
+    return ChallengeTree(sources, labels)
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
@@ -95,7 +99,8 @@ def _numbered(images: ImageList, prefix: str, rng: np.random.Generator) -> Image
 def _train_files(
     train: ImageList, classes: Sequence[str], keep_names: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield (path in the tree, image file) of each training image."""
+    """Yield (path in the tree, image file) of each training image that has a label."""
+    train = train.labelled()
     num_images: Counter[str] = Counter()
     for label, path in zip(train.known_labels("training"), train.paths, strict=True):
         folder = classes[label]
@@ -107,6 +112,7 @@ def _train_files(
 
 
 def _labels(images: ImageList, classes: Sequence[str]) -> dict[str, str]:
-    if images.labels is None:
-        return {}
-    return {str(name): classes[label] for name, label in zip(images.ids, images.labels)}
+    return {
+        str(name): "" if label == NO_LABEL else classes[label]
+        for name, label in zip(images.ids, images.partial_labels("scoring"), strict=True)
+    }

@@ -295,6 +295,7 @@ def dataset_push(
     classes: int = 1000,
     seed: int = 0,
     overwrite: bool = False,
+    merge_labels: bool = False,
 ) -> None:
     """Create a data set from images, or from drawn products.
 
@@ -305,6 +306,7 @@ def dataset_push(
         classes: with --draw: number of products.
         seed: with --draw: seed of the drawing.
         overwrite: replace a data set of that name.
+        merge_labels: join labels that differ only in how they are written, such as Milk and milk.
 
     Raises:
         UsageError: The flags do not fit together.
@@ -319,7 +321,7 @@ def dataset_push(
     elif (classes, seed) != (1000, 0):
         raise UsageError("--classes and --seed need --draw.")
     else:
-        pushed = datasets.push(name, path, overwrite)
+        pushed = datasets.push(name, path, overwrite, merge_labels)
     print(
         f"Data set {name}: {pushed.num_train} training images of {pushed.num_classes} "
         f"classes, {pushed.num_queries} queries, {pushed.num_references} references."

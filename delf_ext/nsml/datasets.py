@@ -21,6 +21,7 @@ from data_io.csv_rows import csv_rows, csv_text
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
 from data_io.locks import in_turn
+from data_io.messages import unlabelled_notes
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
@@ -52,7 +53,9 @@ class Contents(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def push(name: str, path: str | Path, overwrite: bool = False) -> Contents:
+def push(
+    name: str, path: str | Path, overwrite: bool = False, merge_labels: bool = False
+) -> Contents:
     """Copy a data set to the store as a challenge tree.
 
     A challenge tree keeps its names. Images of other forms get the names query_<i> and refer_<j>
@@ -64,6 +67,7 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Contents:
         name: name of the data set.
         path: data in any form that `data_io.datasets.load_dataset` reads.
         overwrite: replace an earlier data set of that name.
+        merge_labels: join labels that differ only in how they are written.
 
     Returns:
         Contents of the new data set.
@@ -73,7 +77,7 @@ def push(name: str, path: str | Path, overwrite: bool = False) -> Contents:
             it, the data cannot be used, or the disk is full.
     """
     _require_free(name, overwrite)
-    data = _without_unreadable(load_dataset(path))
+    data = _without_unreadable(load_dataset(path, merge_labels=merge_labels))
     tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
     _put(name, tree, overwrite)
     notes = tuple(_notes(data, bool(tree.labels)))
@@ -152,7 +156,8 @@ def answers_of(name: str) -> dict[str, str]:
         name: name of the data set.
 
     Returns:
-        Id of a test image -> label; empty if the data set was pushed without labels.
+        Id of a test image -> label, "" for an image without one; empty if the data set was pushed
+        without labels.
 
     Raises:
         ValueError: The file is damaged.
@@ -174,10 +179,16 @@ def _without_unreadable(data: DataSet) -> DataSet:
 
 
 def _notes(data: DataSet, has_labels: bool) -> Iterator[str]:
+    yield from data.notes
+    num_unlabelled = len(data.train) - len(data.train.labelled())
+    if num_unlabelled:
+        yield f"{num_unlabelled} training images have no label: left out"
     if not len(data.query) or not len(data.gallery):
         yield "no queries or no references: sessions can train, but not submit"
     elif not has_labels:
         yield "no labels of the test images: submissions are checked and timed, but not scored"
+    else:
+        yield from unlabelled_notes(data.query, data.gallery)
     for name, images, other_name, others in (
         ("references", data.gallery, "training images", data.train),
         ("queries", data.query, "training images", data.train),

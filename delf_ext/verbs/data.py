@@ -40,4 +40,16 @@ def name_of(data: DataSet, flags: Any) -> str:
 
 def load(flags: Any) -> DataSet:
     """Return the data set of a verb. Raises ValueError if it cannot be read."""
-    return load_dataset(resolve_data(flags), flags.query_split)
+    return load_from(resolve_data(flags), flags)
+
+
+def load_from(path: str, flags: Any) -> DataSet:
+    """Return the data set at a path, and print how it was read.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    data = load_dataset(path, flags.query_split, flags.merge_labels)
+    for note in data.notes:
+        say(note)
+    return data

@@ -59,6 +59,12 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "which split of a Grocery Store tree holds the queries",
             ("val", "test"),
         ),
+        Flag(
+            "merge_labels",
+            False,
+            "join labels that differ only in how they are written, such as Milk and milk, or 10 "
+            "and 10.0; without it they are an error",
+        ),
         Flag("image", None, "a photo, or a folder of photos"),
         Flag("candidate", None, "the image that --image is compared with"),
         Flag("local_store", None, "folder of local features, written by `extract` or `rerank`"),

@@ -124,7 +124,8 @@ def calibration_images(flags: Any) -> ImageList:
     """Return the images to calibrate 8-bit inference on: the gallery, or a whole plain folder."""
     path = resolve_data(flags)
     try:
-        data = load_dataset(path, flags.query_split)
+        # Calibration needs no labels.
+        data = load_dataset(path, flags.query_split, merge_labels=True)
     except ValueError:
         return list_images(path)
     return data.gallery if len(data.gallery) else data.train

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_io.datasets import DataSet, load_dataset
+from data_io.datasets import DataSet
 from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext import nsml
@@ -26,7 +26,7 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
-from delf_ext.verbs.data import resolve_data
+from delf_ext.verbs.data import load_from, resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import keep_in_run, show_figures
 from delf_ext.verbs.requests import request_of
@@ -63,7 +63,7 @@ def _train(flags: Any) -> None:
     data_path = str(Path(resolve_data(flags)).absolute())
     default_dir = RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")
     run_dir = Path(flags.run_dir or default_dir)
-    data = load_dataset(data_path, flags.query_split)
+    data = load_from(data_path, flags)
     weights = str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else ""
     begin = partial(
         training.train,
@@ -150,7 +150,7 @@ def _resume(flags: Any) -> None:
     run = read_run(flags.run_dir)
     training.require_resumable(run)
     data_path = flags.data or run.facts.data
-    data = load_dataset(data_path, flags.query_split)
+    data = load_from(data_path, flags)
     names = [name for name in (*ORIGINAL_FLAGS, *STORED_IN_RUN) if name != "epochs"]
     ignored = [f"--{name}" for name in names if flags[name].present]
     if ignored:

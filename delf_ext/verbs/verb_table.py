@@ -12,7 +12,7 @@ from delf_ext.config import UsageError
 from delf_ext.recipes.original_flags import FLAG_GROUPS
 from delf_ext.verbs.flags import FLAGS, GROUPS
 
-DATA = ("data", "query_split")
+DATA = ("data", "query_split", "merge_labels")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
 MODEL = (
     *("run_dir", *TRUNK, "pooling", "image_size", "onnx_model"),

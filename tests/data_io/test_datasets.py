@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_io.datasets import ACCEPTED_FORMS, DataSet, list_images, load_dataset
-from data_io.records import ImageList
+from data_io.records import NO_LABEL, ImageList
 
 
 def touch(root: Path, *names: str) -> None:
@@ -58,8 +58,8 @@ def test_class_folders_are_sorted_in_natural_order(tmp_path: Path) -> None:
 
 
 def test_class_names_sort_numbers_by_value(tmp_path: Path) -> None:
-    touch(tmp_path, "milk-10/a.jpg", "milk-9/a.jpg", "Arla/a.jpg", "7/a.jpg", "07/a.jpg")
-    assert load_dataset(tmp_path).class_names == ("07", "7", "Arla", "milk-9", "milk-10")
+    touch(tmp_path, "milk-10/a.jpg", "milk-9/a.jpg", "Arla/a.jpg", "7/a.jpg", "012/a.jpg")
+    assert load_dataset(tmp_path).class_names == ("7", "012", "Arla", "milk-9", "milk-10")
 
 
 def test_nested_folders_are_classes(tmp_path: Path) -> None:
@@ -261,13 +261,11 @@ def test_challenge_tree_with_test_labels(tmp_path: Path) -> None:
     data = load_dataset(tmp_path)
     assert data.class_names == ("9", "11")
     # Test images are sorted by name, not by class.
-    assert data.query.ids.tolist() == ["q0", "q1"]
-    assert label_names(data, data.query) == ["11", "9"]
+    assert data.query.ids.tolist() == ["q0", "q1", "q2"]
+    assert data.query.labels.tolist() == [1, 0, NO_LABEL]
     assert label_names(data, data.gallery) == ["11"]
-    assert short(data.skipped, tmp_path) == [
-        ("test/test_data/query/q2.jpg", "no label in test_labels.csv"),
-        ("r9", "in test_labels.csv, but there is no such image"),
-    ]
+    reason = "in test_labels.csv, but there is no such image"
+    assert short(data.skipped, tmp_path) == [("r9", reason)]
 
 
 def test_challenge_tree_refuses_a_wrong_label_file(tmp_path: Path) -> None:
@@ -434,7 +432,7 @@ def test_csv_lists_skipped_files_with_reasons(tmp_path: Path) -> None:
         "path,label,split",
         "a.jpg,1,train",
         "gone.jpg,1,train",
-        "b.jpg,,train",
+        "b.jpg,,query",
         "./a.jpg,1,train",
         "a.png,1,train",
         ",1,train",
@@ -442,10 +440,11 @@ def test_csv_lists_skipped_files_with_reasons(tmp_path: Path) -> None:
     data = load_dataset(write_csv(tmp_path, "\n".join([*lines, "c.jpg,2,query"])))
     assert data.train.ids.tolist() == ["a.jpg", "a.png"]
     assert data.class_names == ("1", "2")
+    assert data.query.ids.tolist() == ["c", "b"]
+    assert data.query.labels.tolist() == [1, NO_LABEL]
     assert data.train.groups is None
     assert short(data.skipped, tmp_path) == [
         ("gone.jpg", "file not found"),
-        ("b.jpg", "no label"),
         ("a.jpg", "line 5: already in line 2"),
         ("products.csv, line 7", "no path"),
     ]

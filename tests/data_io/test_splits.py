@@ -10,7 +10,7 @@ from data_io.splits import dense_labels, query_and_gallery, split_classes, strat
 
 FEW = settings(max_examples=60, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
-LABELS = st.lists(st.integers(-3, 12), min_size=1, max_size=60)
+LABELS = st.lists(st.integers(0, 12), min_size=1, max_size=60)
 
 
 def labelled(labels: list[int] | np.ndarray) -> ImageList:

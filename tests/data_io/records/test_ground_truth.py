@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.records import GroundTruth, ImageList
+from data_io.records import NO_LABEL, GroundTruth, ImageList
 
 
 def images(names: list[str], labels: list[int] | None = None) -> ImageList:
@@ -47,6 +47,13 @@ def test_from_labels_equals_a_loop_over_all_pairs(
         same_class = {i for i, other in enumerate(gallery_labels) if other == label}
         assert set(truth.junk[row]) == own_rows
         assert set(truth.relevant[row]) == same_class - own_rows
+
+
+def test_images_without_a_label_are_never_relevant() -> None:
+    query = images(["q0", "q1"], [5, NO_LABEL])
+    truth = GroundTruth.from_labels(query, images(["a", "b", "c"], [NO_LABEL, 5, NO_LABEL]))
+    assert [rows.tolist() for rows in truth.relevant] == [[1], []]
+    assert truth.num_gallery == 3
 
 
 def test_from_labels_refuses_images_without_labels() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.records import ImageList
+from data_io.records import NO_LABEL, ImageList
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -95,3 +95,14 @@ def test_skip_moves_images_to_skipped() -> None:
     others = images.skip(["", "truncated", ""])
     assert others.ids.tolist() == ["a", "c"]
     assert others.skipped == (("d.jpg", "gone"), ("b.jpg", "truncated"))
+
+
+def test_images_without_a_label_are_known_and_can_be_left_out() -> None:
+    images = ImageList(["a", "b", "c"], ["a.jpg", "b.jpg", "c.jpg"], [4, NO_LABEL, 0])
+    assert images.has_label.tolist() == [True, False, True]
+    assert images.labelled().ids.tolist() == ["a", "c"]
+    assert images.partial_labels("a test").tolist() == [4, -1, 0]
+    with pytest.raises(ValueError, match="training needs a label for each image; 1 of 3 have none"):
+        images.known_labels("training")
+    unlabelled = ImageList(["a"], ["a.jpg"])
+    assert unlabelled.labelled() is unlabelled and unlabelled.has_label.tolist() == [False]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_io.datasets import DataSet
-from data_io.records import ImageList
+from data_io.records import NO_LABEL, ImageList
 from data_io.splits import query_and_gallery, split_classes
 from delf_ext.app.data import content_of, draw_products, evaluation_lists, split
 from delf_ext.recipes import schema
@@ -53,6 +54,20 @@ def test_split_without_validation_holds_nothing_back() -> None:
     parts = split(COMPLETE.train, COMPLETE, None, seed=0)
     assert parts.train is COMPLETE.train and len(parts.query) == len(parts.gallery) == 0
     assert (parts.held_out, parts.description) == ((), "none")
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [None, schema.ClassBlock(share=0.5), schema.StratifiedFolds(folds=2, fold=0)],
+    ids=["none", "classes", "folds"],
+)
+def test_images_without_a_label_are_in_no_part_of_a_split(validation: Any) -> None:
+    images = make_images([0, NO_LABEL, 0, 1, 1, 2, 2, NO_LABEL])
+    parts = split(images, dataclasses.replace(COMPLETE, train=images), validation, seed=0)
+    ids = {*parts.train.ids.tolist(), *parts.query.ids.tolist(), *parts.gallery.ids.tolist()}
+    assert ids == {"t0", "t2", "t3", "t4", "t5", "t6"}
+    same = split(images.labelled(), ONLY_TRAIN, validation, seed=0)
+    assert same.train.ids.tolist() == parts.train.ids.tolist() and same.held_out == parts.held_out
 
 
 @pytest.mark.parametrize("kind", [schema.ClassBlock, schema.RandomClasses])

@@ -13,7 +13,7 @@ import pytest
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import load_image
-from data_io.records import ImageList
+from data_io.records import NO_LABEL, ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.comparison import compare
 from delf_ext.app.data import split
@@ -175,6 +175,48 @@ def test_ranking_too_large_for_memory_is_scored_fully_and_cut(
     monkeypatch.setattr("delf_ext.pipeline.KEPT_PER_QUERY", 5)
     cut = evaluate(COLOUR, several)
     assert cut.figures == plain.figures and cut.plain.ranking.rows.shape == (6, 5)
+
+
+def without_labels(images: ImageList, rows: list[int], label: int) -> ImageList:
+    labels = images.labels.copy()
+    labels[rows] = label
+    return dataclasses.replace(images, labels=labels)
+
+
+@pytest.mark.parametrize("chain", [(), CHAIN])
+def test_gallery_images_without_a_label_take_places_as_those_of_another_class(
+    several: DataSet, chain: Any
+) -> None:
+    lines: list[str] = []
+    distractors = [0, 3, 7, 12, 17]
+    request = Request(chains=(chain,))
+    results = []
+    for label in (NO_LABEL, 3):
+        gallery = without_labels(several.gallery, distractors, label)
+        class_names = (*several.class_names, "other", "distractor")
+        data = dataclasses.replace(several, gallery=gallery, class_names=class_names)
+        results.append(evaluate(COLOUR, data, request=request, log=lines.append))
+    unlabelled, labelled = results
+    assert unlabelled["num_gallery"] == len(several.gallery) == 18
+    assert unlabelled["metrics"] == labelled["metrics"] and 0 < unlabelled["mAP"] < 1
+    assert (unlabelled["num_gallery_without_label"], labelled["num_gallery_without_label"]) == (
+        5,
+        0,
+    )
+    places = "they stay in the rankings and are never right"
+    assert lines.count(f"5 of 18 gallery images have no label: {places}") == 1
+
+
+def test_queries_without_a_label_are_counted_but_not_scored(several: DataSet) -> None:
+    lines: list[str] = []
+    query = without_labels(several.query, [1, 4], NO_LABEL)
+    data = dataclasses.replace(several, query=query)
+    result = evaluate(COLOUR, data, log=lines.append)
+    scored = evaluate(COLOUR, dataclasses.replace(several, query=query.labelled()))
+    assert (result["num_queries"], result["num_queries_without_label"]) == (4, 2)
+    for name in ("mAP", "mAP_ci95", "recall_at_1"):
+        assert result[name] == scored[name]
+    assert "2 of 6 queries have no label: they are not scored" in lines
 
 
 def test_data_without_labels_is_refused_unless_labels_are_optional(several: DataSet) -> None:

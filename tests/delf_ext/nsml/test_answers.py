@@ -176,6 +176,14 @@ def test_score_equals_values_computed_by_hand() -> None:
     assert (metrics["num_queries"], metrics["num_without_relevant"]) == (2, 1)
 
 
+def test_references_without_a_label_take_places_and_such_queries_are_not_scored() -> None:
+    labels = dict.fromkeys([*QUERIES, *REFERENCES], "") | {"query_0": "a", "refer_0": "a"}
+    metrics = score(ranking_from_answer(GOOD, QUERIES, REFERENCES), labels)
+    # query_0 finds refer_0 behind refer_1, which has no label.
+    assert (metrics["mAP"], metrics["recall_at_1"]) == (0.5, 0.0)
+    assert (metrics["num_queries"], metrics["num_without_relevant"]) == (1, 2)
+
+
 def test_only_map_at_1000_stops_after_1000_references() -> None:
     references = [f"refer_{i}" for i in range(1500)]
     labels = {"q": "a"} | dict.fromkeys(references, "b") | {"refer_1200": "a"}

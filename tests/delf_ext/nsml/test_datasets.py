@@ -158,9 +158,31 @@ def test_push_skips_unreadable_files_with_the_reason(tmp_path: Path) -> None:
     pushed = push("round", source)
     assert [(Path(path).name, reason.split(",")[0]) for path, reason in pushed.skipped] == [
         ("a.jpg", "not an image (JPEG"),
-        ("query_8.jpg", "no label in test_labels.csv"),
+        ("query_8.jpg", "empty file"),
     ]
     assert pushed.num_train == 2 and listing()[0].num_train == 2
+
+
+def test_push_keeps_images_without_a_label(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "source", *(f"{name}.png" for name in "abcdefg"))
+    rows = ["a.png,x,train", "b.png,,train", "c.png,x,query", "d.png,,query"]
+    rows += ["e.png,x,gallery", "f.png,,gallery", "g.png,y,gallery"]
+    (images / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    pushed = push("own", images / "list.csv")
+    assert (pushed.num_train, pushed.num_queries, pushed.num_references) == (1, 2, 3)
+    assert sorted(answers_of("own").values()) == ["", "", "x", "x", "y"]
+    assert pushed.notes == (
+        "1 training images have no label: left out",
+        "1 of 2 queries have no label: they are not scored",
+        "1 of 3 gallery images have no label: they stay in the rankings and are never right",
+    )
+
+
+def test_push_refuses_or_joins_labels_that_are_written_in_two_ways(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "source", "Milk/a.png", "milk/b.png", "tea/c.png")
+    with pytest.raises(ValueError, match="how they are written .1.: 'Milk'"):
+        push("own", source)
+    assert push("own", source, merge_labels=True).num_classes == 2
 
 
 def test_push_notes_missing_test_labels(tmp_path: Path) -> None:
