@@ -11,9 +11,15 @@ from pathlib import Path
 from data_io.datasets.challenge import is_challenge_tree, read_challenge_tree
 from data_io.datasets.class_folders import read_class_folders
 from data_io.datasets.csv_list import read_csv_list
-from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, ImageRows, id_below
+from data_io.datasets.data_set import (
+    ACCEPTED_FORMS,
+    DataSet,
+    ImageRows,
+    id_below,
+    left_out_details,
+)
 from data_io.datasets.grocery_store import is_grocery_tree, read_grocery_tree
-from data_io.folders import IMAGE_SUFFIXES, image_files
+from data_io.folders import image_files
 from data_io.records import ImageList
 
 __all__ = ["ACCEPTED_FORMS", "DataSet", "list_images", "load_dataset"]
@@ -73,6 +79,5 @@ def list_images(path: str | Path) -> ImageList:
     else:
         raise ValueError(f"{path}: not found. Give an image or a folder of images.")
     if not rows.rows:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f"{path}: no image in it. Images end in {suffixes}.")
+        raise ValueError(f"{path}: no image in it{left_out_details(rows.skipped)}.")
     return rows.build({})

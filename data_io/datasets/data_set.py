@@ -175,6 +175,13 @@ def build_data_set(
     )
 
 
+def left_out_details(skipped: Sequence[tuple[str, str]]) -> str:
+    """Return " (3 left out; the first: PATH: REASON)", or "" if nothing was skipped."""
+    if not skipped:
+        return ""
+    return f" ({len(skipped)} left out; the first: {': '.join(skipped[0])})"
+
+
 def distinct_ids(stems: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return the stem of each image as its id; the suffix stays where several have one stem.
 
@@ -206,10 +213,7 @@ def _require_images(path: Path, splits: dict[str, ImageRows]) -> None:
     if any(rows.found for rows in splits.values()):
         return
     skipped = [entry for rows in splits.values() for entry in rows.skipped]
-    details = ""
-    if skipped:
-        details = f" ({len(skipped)} left out; the first: {': '.join(skipped[0])})"
-    raise ValueError(f"{path}: no image found{details}. {ACCEPTED_FORMS}")
+    raise ValueError(f"{path}: no image found{left_out_details(skipped)}. {ACCEPTED_FORMS}")
 
 
 def id_below(folder: Path, file: Path) -> str:

@@ -60,7 +60,7 @@ def test_hidden_photographs_are_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", "..b/1.jpg", ".gitignore")
     hidden = "hidden: its name begins with a dot"
     assert load_dataset(tmp_path).skipped == (
-        (str(tmp_path / "..b"), hidden),
+        (f"{tmp_path / '..b'}/", hidden),
         (str(tmp_path / "a/.2.jpg"), hidden),
     )
 
