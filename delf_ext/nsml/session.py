@@ -205,8 +205,17 @@ def _write_answer(path: Path, answer: Any) -> None:
         file.write("[")
         for position, item in enumerate(answer):
             separator = ",\n" if position else ""
-            file.write(separator + _json(item, f"item {position} of the answer of infer"))
+            text = _json(_with_text_number(item), f"item {position} of the answer of infer")
+            file.write(separator + text)
         file.write("]\n")
+
+
+def _with_text_number(item: Any) -> Any:
+    """Return an item of an answer with a number that JSON can hold; it has no meaning."""
+    if not isinstance(item, (list, tuple)) or len(item) != 2:
+        return item
+    number, rest = item
+    return [number if isinstance(number, (int, float, str)) else str(number), rest]
 
 
 def _json(value: Any, name: str) -> str:
