@@ -196,13 +196,17 @@ def rerank(
     )
 
 
-def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:
+def truth_of(
+    retrieval: Retrieval, labelled: bool = True, junk: Sequence[np.ndarray] | None = None
+) -> GroundTruth:
     """Return the relevant gallery rows of each query: those with the same label.
 
     Args:
         retrieval: Q queries and N gallery images.
         labelled: whether labels are required; if False and query or gallery has no labels, no
             query has a relevant image.
+        junk: for each query int64 [J], the gallery rows that do not count; None = the query's own
+            file and copies of it.
 
     Returns:
         The relevant rows of each query.
@@ -213,7 +217,7 @@ def truth_of(retrieval: Retrieval, labelled: bool = True) -> GroundTruth:
     query = retrieval.query
     gallery = retrieval.gallery
     if labelled or (query.labels is not None and gallery.labels is not None):
-        return GroundTruth.from_labels(query, gallery)
+        return GroundTruth.from_labels(query, gallery, junk)
     no_rows = tuple(np.zeros(0, np.int64) for _ in range(len(query)))
     return GroundTruth(query.ids, len(gallery), no_rows, no_rows)
 

@@ -35,7 +35,7 @@ GROUPS = {
 # lines fit a module, the longest name applies.
 TABLE = """
 data_io                      data_io numpy PIL scipy tqdm filelock | h5py
-data_io.records              data_io.records numpy
+data_io.records              data_io.records data_io.contents numpy
 data_io.batches              data_io numpy tensorflow
 delf_ext                     | delf_ext data_io
 delf_ext.config

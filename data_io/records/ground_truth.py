@@ -7,12 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_io.contents import same_images
 from data_io.records.checked_arrays import readonly, readonly_texts, set_fields
 from data_io.records.image_list import NO_LABEL, ImageList
 
 
 def _sorted_rows(rows_per_query: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     return tuple(readonly(np.unique(rows), np.int64) for rows in rows_per_query)
+
+
+def rows_of_keys(query_keys: Sequence[str], gallery_keys: Sequence[str]) -> tuple[np.ndarray, ...]:
+    """Return for each query key the gallery rows with the same key, int64, ascending."""
+    rows_of: dict[str, list[int]] = {}
+    for row, key in enumerate(gallery_keys):
+        rows_of.setdefault(key, []).append(row)
+    return tuple(np.asarray(rows_of.get(key, []), np.int64) for key in query_keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +82,23 @@ class GroundTruth:
         )
 
     @classmethod
-    def from_labels(cls, query: ImageList, gallery: ImageList) -> GroundTruth:
+    def from_labels(
+        cls,
+        query: ImageList,
+        gallery: ImageList,
+        junk: Sequence[np.ndarray] | None = None,
+    ) -> GroundTruth:
         """Build the ground truth from labels.
 
         A gallery image of the query's label is relevant. A query without a label has no relevant
-        image; a gallery image without one is never relevant. The query's own file is junk if the
-        gallery contains it.
+        image; a gallery image without one is never relevant. The query's own photograph is junk,
+        whatever the names of its files in the gallery.
 
         Args:
             query: the query images.
             gallery: the gallery images.
+            junk: for each query int64 [J], the gallery rows that do not count; None = those with
+                the content of the query's file.
 
         Returns:
             The ground truth of all queries.
@@ -96,10 +112,9 @@ class GroundTruth:
             label: np.flatnonzero(gallery_labels == label) for label in np.unique(labels)
         }
         rows_of_label[NO_LABEL] = np.zeros(0, np.int64)
-        rows_of_path: dict[str, list[int]] = {}
-        for row, path in enumerate(gallery.paths):
-            rows_of_path.setdefault(path, []).append(row)
-        junk = [np.asarray(rows_of_path.get(path, []), np.int64) for path in query.paths]
+        if junk is None:
+            keys = same_images([*query.paths.tolist(), *gallery.paths.tolist()])
+            junk = rows_of_keys(keys[: len(query)], keys[len(query) :])
         relevant = [
             np.setdiff1d(rows_of_label[label], own_rows)
             for label, own_rows in zip(labels, junk, strict=True)

@@ -9,7 +9,14 @@ from typing import Any
 
 from data_io.datasets import DataSet
 from data_io.progress import Log, quiet
-from delf_ext.app.evaluation import Measured, common_lists, load_named, measure, measure_reranked
+from delf_ext.app.evaluation import (
+    Measured,
+    common_lists,
+    load_named,
+    measure,
+    measure_reranked,
+    require_answers,
+)
 from delf_ext.app.reranking import Chain, Request, Reranker
 from delf_ext.config import UsageError
 from delf_ext.evaluation import comparison
@@ -45,6 +52,7 @@ def compare(
     folder: Path | None = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
+    duplicates: str = "exclude",
     data_name: str = "",
     log: Log = quiet,
 ) -> Comparison:
@@ -57,6 +65,7 @@ def compare(
         folder: where geometric steps store local features.
         batch_size: images per call of a model.
         seed: seed of the bootstrap.
+        duplicates: what to do with copies of a query in the gallery, as in `evaluate`.
         data_name: name of the data in the figures; "" = its path or own name.
         log: called with each line of the result.
 
@@ -72,12 +81,23 @@ def compare(
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
     query, gallery = common_lists(data, models, log)
+    require_answers(query, gallery, duplicates)
     reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []
     for model in models:
-        plain = measure(model, query, gallery, batch_size, request.test_time, log=log)
+        plain = measure(
+            model,
+            query,
+            gallery,
+            batch_size,
+            request.test_time,
+            duplicates=duplicates,
+            log=log,
+        )
         measured.append(plain)
         measured += [measure_reranked(plain, reranker, chain) for chain in chains]
+    for line in measured[0].duplicates.notes():
+        log(line)
     rows = comparison.compare([item.evaluated for item in measured], seed)
     return Comparison(rows, [item.figures(data_name, seed) for item in measured], measured)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.duplicates import Duplicates, find_duplicates
 from data_io.messages import shown_path, unlabelled_notes
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
@@ -50,12 +51,14 @@ class Measured:
         retrieval: embeddings of queries and gallery.
         ranking: gallery rows for each query; only the first places if all are too many for memory.
         truth: relevant gallery rows of each query.
+        duplicates: gallery images that are a query's own photograph.
     """
 
     evaluated: Evaluated
     retrieval: Retrieval
     ranking: Ranking
     truth: GroundTruth
+    duplicates: Duplicates
 
     def figures(self, data_name: str, seed: int) -> dict[str, Any]:
         """Return the figures as they are written to JSON.
@@ -86,6 +89,7 @@ class Measured:
             "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
             "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
+            "duplicates": self.duplicates.figures(),
             "skipped": [list(item) for item in self.retrieval.skipped],
         }
         by_group = {} if query.groups is None else _figures_by_group(hits, query.groups)
@@ -143,6 +147,32 @@ def common_lists(
     return query, gallery
 
 
+def require_answers(query: ImageList, gallery: ImageList, duplicates: str) -> None:
+    """Raise ValueError, before the long work, if copies are an error or nothing can be found.
+
+    Args:
+        query: images to search with.
+        gallery: images to search in.
+        duplicates: see `find_duplicates`.
+
+    Raises:
+        ValueError: a list has no labels, copies are refused, or no query has a relevant image.
+    """
+    found = find_duplicates(query, gallery, duplicates)
+    truth = GroundTruth.from_labels(query, gallery, found.junk)
+    if any(len(rows) for rows in truth.relevant):
+        return
+    if found.num_only_copies:
+        raise ValueError(
+            f"all relevant images of the {found.num_only_copies} queries are copies of them, so "
+            "there is nothing to find. Pass --duplicates=count to count copies."
+        )
+    raise ValueError(
+        f"no image in the gallery has the label of one of the {len(query)} queries: "
+        "there is nothing to find. Check the labels of the data."
+    )
+
+
 def measure(
     model: AnyEmbedder,
     query: ImageList,
@@ -151,6 +181,7 @@ def measure(
     test_time: TestTime | None = None,
     labelled: bool = True,
     deadline: Deadline | None = None,
+    duplicates: str = "exclude",
     log: Log = quiet,
 ) -> Measured:
     """Embed, rank and score. A ranking too large for memory is scored in blocks, then cut.
@@ -163,13 +194,14 @@ def measure(
         test_time: which copies of the images are embedded too; None = as the model's recipe says.
         labelled: whether labels are required; if not, unlabelled images have no relevant image.
         deadline: images that are not embedded in time are skipped.
+        duplicates: what to do with copies of a query in the gallery, see `find_duplicates`.
         log: called with each line of the result.
 
     Returns:
         The measurement.
 
     Raises:
-        ValueError: if labels are required and missing.
+        ValueError: if labels are required and missing, or if copies are an error.
         TimeoutError: if nothing was embedded in time.
     """
     test_time = model.test_time if test_time is None else test_time
@@ -181,11 +213,12 @@ def measure(
             "all figures are of the others"
         )
     ranking = rank(retrieval, num_ranked(retrieval))
-    truth = truth_of(retrieval, labelled)
+    found = find_duplicates(retrieval.query, retrieval.gallery, duplicates)
+    truth = truth_of(retrieval, labelled, found.junk)
     is_complete = ranking.rows.shape[1] == len(retrieval.gallery)
     hits = hits_of(ranking, truth) if is_complete else score(retrieval, truth)
     evaluated = Evaluated(model.name, hits, len(retrieval.skipped), ranking)
-    return Measured(evaluated, retrieval, ranking, truth)
+    return Measured(evaluated, retrieval, ranking, truth, found)
 
 
 def measure_reranked(
@@ -221,6 +254,7 @@ def evaluate(
     folder: Path | None = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
+    duplicates: str = "exclude",
     data_name: str = "",
     log: Log = quiet,
 ) -> Evaluation:
@@ -234,6 +268,8 @@ def evaluate(
         folder: where geometric steps store local features.
         batch_size: images per call of the model.
         seed: seed of the bootstrap.
+        duplicates: what to do with copies of a query in the gallery: "exclude" leaves them out of
+            its ranking, "count" counts them, "error" refuses them.
         data_name: name of the data in the figures; "" = its path or own name.
         log: called with each line of the result.
 
@@ -249,9 +285,14 @@ def evaluate(
     chain = request.chain
     data, data_name = load_named(data, data_name, log)
     query, gallery = common_lists(data, [model], log)
+    require_answers(query, gallery, duplicates)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
-    plain = measure(model, query, gallery, batch_size, request.test_time, deadline=early, log=log)
+    plain = measure(
+        model, query, gallery, batch_size, request.test_time, True, early, duplicates, log
+    )
+    for line in plain.duplicates.notes():
+        log(line)
     started_s = request.deadline.clock()
     figures = plain.figures(data_name, seed)
     if not chain:

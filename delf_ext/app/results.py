@@ -19,6 +19,9 @@ from delf_ext.pipeline import KEPT_PER_QUERY
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import result_name
 
+# Copies that the page lists; the JSON file lists all.
+NUM_LISTED = 100
+
 
 def write_to_run(
     run: Run, measured: Measured, figures: dict[str, Any], data: DataSet, method: str, report: bool
@@ -89,6 +92,7 @@ def write_page(
         data.class_names,
         seed=seed,
         facts=facts,
+        remarks=tuple(first.duplicates.notes(NUM_LISTED)),
         draw_match=draw_match,
     )
 

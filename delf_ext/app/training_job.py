@@ -13,6 +13,7 @@ import numpy as np
 from data_io.artifacts import write_text
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
+from data_io.duplicates import find_duplicates
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import Log
@@ -120,6 +121,8 @@ class Job:
             f"{len(self.class_names)} classes for {self.recipe.epochs} epochs of "
             f"{len(self.plan(0))} steps; validation: {validation}"
         )
+        for line in find_duplicates(self.split.query, self.split.gallery).notes():
+            self.log(line)
         images_per_class = np.bincount(self.images.known_labels("training"))
         num_single = int(np.sum(images_per_class == 1))
         if num_single and isinstance(self.recipe.sampling, schema.Pairs):

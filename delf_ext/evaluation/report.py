@@ -40,6 +40,7 @@ def write_report(
     top: int = 8,
     seed: int = 0,
     facts: Mapping[str, str] | None = None,
+    remarks: Sequence[str] = (),
     draw_match: DrawMatch | None = None,
 ) -> Path:
     """Write a report into one HTML file that needs no other file.
@@ -56,6 +57,7 @@ def write_report(
         top: images to show per query and method.
         seed: of the bootstrap and of the random queries.
         facts: more entries for the header, such as data and model.
+        remarks: lines below the comparison, such as what was left out and why.
         draw_match: (query id, gallery id) -> a picture or None; called for each shown query and the
             first image of the last result.
 
@@ -91,6 +93,7 @@ def write_report(
         style=STYLE,
         facts=facts_html,
         notes=escape(" ".join(notes(rows))),
+        remarks=_list(remarks),
         table=_table(rows),
         charts=_chart("mAP", rows, _map_of) + _chart("Recall@1", rows, _recall_of),
         pictures=sections_html(source, results, common, max_queries, top, seed, draw_match),
@@ -118,6 +121,11 @@ def _require_same_images(
             f"ground truth is of {truth.num_gallery} gallery images, "
             f"this report's gallery has {len(gallery)}."
         )
+
+
+def _list(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul class='note'>{items}</ul>" if items else ""
 
 
 def _table(rows: Sequence[ComparisonRow]) -> str:

@@ -84,7 +84,8 @@ PAGE = Template("""<!DOCTYPE html>
 </head>
 <body><main>
 <header><h1>$title</h1><dl class="facts">$facts</dl></header>
-<section><h2>Comparison</h2><p class="note">$notes</p><div class="panel scroll">$table</div>
+<section><h2>Comparison</h2><p class="note">$notes</p>
+$remarks<div class="panel scroll">$table</div>
 <div class="charts">$charts</div></section>
 $pictures
 <footer><h2>What the numbers mean</h2><dl>$definitions</dl></footer>
@@ -103,8 +104,8 @@ DEFINITIONS = {
     "95 %": "Percentile bootstrap over queries, 2,000 draws. “mAP - first” is the difference to the"
     " first line on the same draws, p its two-sided bootstrap p-value.",
     "Not scored": "Queries without a relevant image in the gallery are left out and counted. Junk,"
-    " such as the query's own image in the gallery, is removed from a ranking before anything"
-    " is counted or shown.",
+    " such as the query's own image in the gallery (under any name, also as a copy), is removed"
+    " from a ranking before anything is counted or shown.",
     "Frames": "✓ in a green frame: relevant. ✗ in a red frame: not relevant. Point at a picture for"
     " id, label and score.",
 }

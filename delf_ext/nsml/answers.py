@@ -57,7 +57,9 @@ def ranking_from_answer(
     return Ranking(np.array(queries), gallery_ids, rows, scores, provenance="answer")
 
 
-def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
+def score(
+    ranking: Ranking, labels: Mapping[str, str], junk: Sequence[np.ndarray] | None = None
+) -> dict[str, float]:
     """Compute the metrics of an answer: the challenge's `mAP@1000`, `mAP`, `recall_at_1` and more.
 
     A reference is relevant if it has the label of the query. A reference without a label is never
@@ -66,6 +68,8 @@ def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
     Args:
         ranking: ranking of Q queries in G references.
         labels: label of every query and reference, by id; "" if it has none.
+        junk: for each query int64 [J], the references that do not count, because they are the
+            query's own photograph; None = no such references.
 
     Returns:
         Metric -> value. `mAP` counts the whole ranking, `mAP@1000` its first 1,000 references.
@@ -84,9 +88,13 @@ def score(ranking: Ranking, labels: Mapping[str, str]) -> dict[str, float]:
     for row, label in enumerate(gallery_labels):
         if label:
             rows_of_label[label].append(row)
-    relevant = tuple(np.array(rows_of_label[label], np.int64) for label in query_labels)
-    junk = (np.zeros(0, np.int64),) * len(relevant)
-    truth = GroundTruth(ranking.query_ids, len(gallery_labels), relevant, junk)
+    if junk is None:
+        junk = (np.zeros(0, np.int64),) * len(query_labels)
+    relevant = tuple(
+        np.setdiff1d(np.array(rows_of_label[label], np.int64), own)
+        for label, own in zip(query_labels, junk, strict=True)
+    )
+    truth = GroundTruth(ranking.query_ids, len(gallery_labels), relevant, tuple(junk))
     return dict(summarize(hits_of(ranking, truth)))
 
 

@@ -259,6 +259,8 @@ def submit(
     for metric, value in result.metrics.items():
         num_decimals = 0 if metric.startswith("num_") else 4
         print(f"  {metric:<20} {value:.{num_decimals}f}")
+    for note in result.notes:
+        print(note)
     if result.status != "failed":
         return 0
     log = store.session_folder(result.session) / "submissions" / str(result.number) / "log"

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path
+from data_io.contents import same_images
 from data_io.csv_rows import csv_rows, csv_text
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
@@ -194,7 +195,8 @@ def _notes(data: DataSet, has_labels: bool) -> Iterator[str]:
         ("queries", data.query, "training images", data.train),
         ("queries", data.query, "references", data.gallery),
     ):
-        num_shared = int(np.isin(images.paths, others.paths).sum())
+        keys = same_images([*images.paths.tolist(), *others.paths.tolist()])
+        num_shared = int(np.isin(keys[: len(images)], keys[len(images) :]).sum())
         if num_shared:
             yield f"{num_shared} of {len(images)} {name} are also {other_name}"
 

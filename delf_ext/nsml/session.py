@@ -215,7 +215,7 @@ def _with_text_number(item: Any) -> Any:
     if not isinstance(item, (list, tuple)) or len(item) != 2:
         return item
     number, rest = item
-    return [number if isinstance(number, (int, float, str)) else str(number), rest]
+    return [number if isinstance(number, (numbers.Integral, float, str)) else str(number), rest]
 
 
 def _json(value: Any, name: str) -> str:

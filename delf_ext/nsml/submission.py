@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_io.artifacts import digest_of, read_json, write_json
 from data_io.datasets import DataSet, load_dataset
+from data_io.duplicates import find_duplicates
 from data_io.records import Ranking
 from delf_ext.config import UsageError
 from delf_ext.nsml import records, snapshot, store
@@ -50,6 +51,7 @@ class Result:
         limit_s: time limit in seconds.
         submitted: Unix seconds.
         answers: digest of the labels that it was scored with, or "".
+        notes: remarks about the score, such as copies of queries that did not count.
     """
 
     session: str
@@ -63,6 +65,11 @@ class Result:
     limit_s: float
     submitted: float
     answers: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON has no tuples.
+        object.__setattr__(self, "notes", tuple(self.notes))
 
 
 def submit(
@@ -107,10 +114,13 @@ def submit(
     outcome = _run(submitting, checkpoint_folder, folder, limit_s, verbose)
     reason = ""
     metrics = {}
+    notes: tuple[str, ...] = ()
     try:
         ranking = _ranking(outcome, folder / "answer.json", data)
         if labels and not test:
-            metrics = score(ranking, labels)
+            duplicates = find_duplicates(data.query, data.gallery)
+            metrics = score(ranking, labels, duplicates.junk)
+            notes = tuple(duplicates.notes())
         status = "scored" if metrics else "valid"
     except (ValueError, RecursionError) as error:
         # JSON that is nested too deeply raises a RecursionError.
@@ -128,6 +138,7 @@ def submit(
         limit_s=limit_s,
         submitted=submitted,
         answers=digest_of(labels) if metrics else "",
+        notes=notes,
     )
     write_json(folder / "result.json", asdict(result))
     return result

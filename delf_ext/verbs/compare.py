@@ -33,6 +33,7 @@ def run(flags: Any) -> None:
         folder=out / "local",
         batch_size=batch_size_of(flags),
         seed=flags.seed,
+        duplicates=flags.duplicates,
         data_name=data_name,
         log=say,
     )

@@ -34,6 +34,7 @@ def run(flags: Any) -> None:
         folder=folder,
         batch_size=batch_size_of(flags),
         seed=flags.seed,
+        duplicates=flags.duplicates,
         data_name=name_of(data, flags),
         log=say,
     )

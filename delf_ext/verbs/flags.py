@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from absl import flags
 
+from data_io.duplicates import RULES
 from delf_ext.config import UsageError, require
 from delf_ext.models import precision
 from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag
@@ -250,6 +251,13 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag("out", None, "file or folder for the result"),
         Flag("json", None, "also write the figures to this JSON file"),
         Flag("report", True, "write an HTML page with pictures"),
+        Flag(
+            "duplicates",
+            "exclude",
+            "gallery files with the same bytes as the query. exclude: leave them out of its "
+            "ranking; count: count them (but not the query's own file); error: refuse such data",
+            RULES,
+        ),
         Flag("seed", 0, "seed of every random choice", kind=Seed),
         Flag(
             "shard",

@@ -9,8 +9,13 @@ from data_io.artifacts import save_record
 from data_io.datasets import DataSet
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
-from data_io.records import GroundTruth, ImageList
-from delf_ext.app.evaluation import Measured, common_lists, measure, measure_reranked
+from delf_ext.app.evaluation import (
+    Measured,
+    common_lists,
+    measure,
+    measure_reranked,
+    require_answers,
+)
 from delf_ext.app.reranking import (
     Request,
     Reranker,
@@ -45,13 +50,23 @@ def run(flags: Any) -> None:
     model = open_one(flags)
     data = load(flags)
     query, gallery = common_lists(data, [model], say)
-    labelled = _is_labelled(query, gallery)
+    labelled = query.labels is not None and gallery.labels is not None
+    if labelled:
+        require_answers(query, gallery, flags.duplicates)
     reranker = Reranker(request, gallery, out / "local", say)
     early = for_embedding(request.deadline)
     plain = measure(
-        model, query, gallery, batch_size_of(flags), request.test_time, labelled, early, say
+        model,
+        query,
+        gallery,
+        batch_size_of(flags),
+        request.test_time,
+        labelled,
+        early,
+        flags.duplicates,
+        say,
     )
-    for line in skipped_lines(plain.retrieval.skipped):
+    for line in (*plain.duplicates.notes(), *skipped_lines(plain.retrieval.skipped)):
         say(line)
     begun_s = request.deadline.clock()
     ranking_path = out / "ranking.npz"
@@ -92,19 +107,6 @@ def _print_notes(reranked: Measured, deadline: Deadline) -> None:
     if evidence is not None:
         for reason, count in evidence.reasons().items():
             say(f"{count} queries keep their ranking: {reason}")
-
-
-def _is_labelled(query: ImageList, gallery: ImageList) -> bool:
-    """Return whether both have labels. Raise ValueError if no query has a relevant image."""
-    if query.labels is None or gallery.labels is None:
-        return False
-    truth = GroundTruth.from_labels(query, gallery)
-    if not any(len(rows) for rows in truth.relevant):
-        raise ValueError(
-            f"no image in the gallery has the label of one of the {len(query)} queries: "
-            "there is nothing to find. Check the labels of the data."
-        )
-    return True
 
 
 def _write_results(

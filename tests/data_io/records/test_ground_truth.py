@@ -56,6 +56,12 @@ def test_images_without_a_label_are_never_relevant() -> None:
     assert truth.num_gallery == 3
 
 
+def test_the_given_junk_replaces_the_own_photograph() -> None:
+    listed = images(["a", "b", "c"], [0, 0, 0])
+    truth = GroundTruth.from_labels(listed, listed, [np.array([1]), np.array([]), np.array([0])])
+    assert [rows.tolist() for rows in truth.relevant] == [[0, 2], [0, 1, 2], [1, 2]]
+
+
 def test_from_labels_refuses_images_without_labels() -> None:
     with pytest.raises(ValueError, match="ground truth needs labels"):
         GroundTruth.from_labels(images(["a"]), images(["a", "b", "c"], [0, 1, 2]))

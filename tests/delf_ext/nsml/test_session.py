@@ -255,6 +255,16 @@ def test_answer_may_contain_numbers_and_strings_of_numpy(environment: dict[str, 
     assert json.loads(answer.read_text()) == [[0, ["query_0", REFERENCES]]]
 
 
+def test_the_number_of_an_item_may_be_anything(environment: dict[str, str]) -> None:
+    items = "[(np.float32(1.5), ('query_0', references)), (None, ('query_1', references))]"
+    process, answer = submit(environment, f"return {items}")
+    assert process.returncode == 0
+    assert json.loads(answer.read_text()) == [
+        ["1.5", ["query_0", REFERENCES]],
+        ["None", ["query_1", REFERENCES]],
+    ]
+
+
 @pytest.mark.parametrize("value", [None, "text", {"query_0": ["refer_0"]}, []])
 def test_answer_of_another_form_is_written_unchanged(
     environment: dict[str, str], value: object

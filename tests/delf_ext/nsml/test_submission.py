@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,12 +51,13 @@ def make_session(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Return a function that creates a session with a checkpoint `best` from `infer`'s source."""
     monkeypatch.setenv("MANDOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(root))
-    for name in (
+    names = (
         f"{TRAIN}/a/1.png",
         *(f"{QUERY if name[0] == 'q' else REFERENCE}/{name}.png" for name in LABELS),
-    ):
+    )
+    for gray, name in enumerate(names):
         (tmp_path / "products" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / "products" / name)
+        Image.new("RGB", (8, 8), (gray, gray, gray)).save(tmp_path / "products" / name)
 
     def make(infer: str = GOOD, labelled: bool = True, tail: str = TAIL) -> str:
         if labelled:
@@ -98,6 +100,22 @@ def test_submission_is_scored_and_recorded(make_session: MakeSession) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["answer.json", "log", "result.json"]
     assert Result(**json.loads((folder / "result.json").read_text())) == result
     assert log_of(result) == "loaded ['weights.txt']\n"
+
+
+def test_a_copy_of_the_query_is_left_out_of_its_ranking(
+    make_session: MakeSession, tmp_path: Path
+) -> None:
+    session = make_session()
+    test_data = Path(datasets.existing("products"), "test", "test_data")
+    shutil.copyfile(test_data / "query" / "query_0.png", test_data / "reference" / "refer_1.png")
+    result = submit(session, "best")
+    # query_0 gets refer_0 and refer_2, the second is relevant; for query_1 nothing changes.
+    assert result.metrics["mAP@1000"] == pytest.approx((1 / 2 + 1) / 2)
+    assert result.notes[0].startswith(
+        "1 query has a copy in the gallery: these copies are left out"
+    )
+    stored = store.session_folder(session) / "submissions" / "1" / "result.json"
+    assert Result(**json.loads(stored.read_text())) == result
 
 
 def test_process_gets_command_and_environment(
