@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from data_io.names import print_any_name
 from delf_ext.config import UsageError
 from delf_ext.verbs.flags import describe_error, new_flags, require_in_range
 from delf_ext.verbs.help import help_text
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: 1 after such an error, 2 after a usage error, 130 after Ctrl-C.
     """
+    print_any_name()
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow prints three lines about CUDA when it is imported, unless this is set before.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

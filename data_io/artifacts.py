@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from data_io import names
 from data_io.records import GlobalFeatures, ImageList, Ranking
 
 # The umask can only be read by changing it, which is not safe while other threads write files.
@@ -52,14 +53,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file as UTF-8, atomically."""
+    """Write a text file as UTF-8, atomically; what UTF-8 cannot hold is escaped."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=names.ERRORS)
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON data, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON data, atomically; strings are written as `names.escaped` does."""
+    write_text(path, json_text(value, indent=1) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON data as text; strings are written as `names.escaped` does."""
+    return json.dumps(names.escaped_values(value), indent=indent, ensure_ascii=False)
 
 
 def read_json(path: str | Path) -> Any:
@@ -75,7 +81,7 @@ def read_json(path: str | Path) -> Any:
         ValueError: the file is missing or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return names.unescaped_values(json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. Check the path.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -112,7 +118,11 @@ def save_record(path: str | Path, record: GlobalFeatures | ImageList | Ranking) 
     columns = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     if isinstance(record, ImageList):
         columns["skipped"] = np.asarray(record.skipped, dtype=str).reshape(-1, 2)
-    columns = {name: value for name, value in columns.items() if value is not None}
+    columns = {
+        name: names.escaped_texts(np.asarray(value))
+        for name, value in columns.items()
+        if value is not None
+    }
     write_npz(path, record_type=type(record).__name__, **columns)
 
 
@@ -135,7 +145,8 @@ def load_record(path: str | Path, record_type: type[Record]) -> Record:
         if type_name != record_type.__name__:
             raise ValueError(f"it contains {type_name}")
         for name, value in columns.items():
-            columns[name] = value.item() if value.ndim == 0 else value
+            text = names.unescaped_texts(value)
+            columns[name] = text.item() if text.ndim == 0 else text
         return record_type(**columns)
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. Check the path.") from None

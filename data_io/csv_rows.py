@@ -8,12 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from data_io.names import escaped
+
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as CSV; each line ends with a line feed."""
+    """Return rows as CSV with names as `escaped` writes them; lines end with a line feed."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(_cell, row) for row in rows)
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    # The writer does not quote a carriage return, so a reader would see the end of the line.
+    return escaped(text).replace("\r", r"\u000d")
 
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data_io.artifacts import atomic_path
 from data_io.images import PROGRESS_FROM
+from data_io.names import escaped
 from data_io.records import LocalFeatures
 
 
@@ -42,7 +43,7 @@ def export_hloc(features: LocalFeatures, path: str | Path, names: Mapping[str, s
             id_of_name.items(), desc="exporting", unit="image", disable=hidden
         ):
             image = features.of(image_id)
-            group = file.create_group(name)
+            group = file.create_group(escaped(name))
             group["keypoints"] = image.keypoints_px
             group["descriptors"] = image.descriptors.T.astype(np.float16)
             group["scores"] = image.attention

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from data_io.names import shown
 from data_io.records import ImageList
 
 NUM_SHOWN = 5
@@ -22,7 +23,7 @@ def shown_path(path: str | Path) -> str:
     """
     absolute = Path(os.path.abspath(path))
     current = Path.cwd()
-    return str(absolute.relative_to(current) if absolute.is_relative_to(current) else absolute)
+    return shown(absolute.relative_to(current) if absolute.is_relative_to(current) else absolute)
 
 
 def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> Iterator[str]:
@@ -36,7 +37,7 @@ def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> 
         Lines without a line break.
     """
     for path, reason in skipped[:NUM_SHOWN]:
-        yield f"{verb} {path}: {reason}"
+        yield f"{verb} {shown(path)}: {shown(reason)}"
     if len(skipped) > NUM_SHOWN:
         yield f"{verb} {len(skipped)} files in all"
 

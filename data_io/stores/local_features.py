@@ -6,7 +6,6 @@ A store can be resumed after its writer was killed. For the files see `data_io.s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from io import FileIO
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, write_json
+from data_io.artifacts import StaleArtifact, json_text, write_json
 from data_io.locks import only_writer
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_index import (
@@ -162,7 +161,7 @@ class LocalStoreWriter:
             raise ValueError(f"{image_id}: stored already, from {self.done[image_id]['path']}.")
 
     def _write_line(self, entry: dict[str, Any]) -> None:
-        self._lines.append(json.dumps(entry).encode() + b"\n")
+        self._lines.append(json_text(entry).encode() + b"\n")
         if len(self._lines) >= COMMIT_IMAGES:
             self.flush()
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_io.artifacts import StaleArtifact, read_json
+from data_io.names import unescaped_values
 
 FORMAT = 1
 HEADER_FILE = "store.json"
@@ -127,7 +128,7 @@ def read_index(folder: str | Path, record: np.dtype) -> StoreIndex:
 def _entry(line: bytes) -> dict[str, Any] | None:
     """Return one line of the index; None if it is incomplete or damaged."""
     try:
-        entry = json.loads(line)
+        entry = unescaped_values(json.loads(line))
     except ValueError:
         return None
     if not line.endswith(b"\n") or not isinstance(entry, dict):

@@ -114,6 +114,4 @@ def save_local_features(
 
 def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
     """Write a CSV file with the columns "path" and "reason"."""
-    text = csv_text([("path", "reason"), *skipped])
-    # A file name can hold bytes that are not UTF-8.
-    write_text(path, text.encode(errors="backslashreplace").decode())
+    write_text(path, csv_text([("path", "reason"), *skipped]))

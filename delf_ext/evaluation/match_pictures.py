@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_io.artifacts import atomic_path
+from data_io.names import shown
 from data_io.records import ImageKeypoints
 from delf_ext.geometry.verification import Verification
 
@@ -230,7 +231,7 @@ def _write_caption(
     top = canvas.height - CAPTION_PX
     large = ImageFont.load_default(17)
     small = ImageFont.load_default(14)
-    pen.text((12, top + 8), _fitting(title, large, canvas.width - 24), INK, large)
+    pen.text((12, top + 8), _fitting(shown(title), large, canvas.width - 24), INK, large)
     facts = (
         f"{verification.num_inliers} inliers of {len(verification.matches)} matches"
         f"  ·  score {verification.significance:.1f}"

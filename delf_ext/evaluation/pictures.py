@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from string import Template
 
 import numpy as np
 from PIL import Image
 
+from data_io.names import html_text
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.hits import Hits
 from delf_ext.evaluation.metrics import average_precisions
@@ -82,7 +82,7 @@ def sections_html(
         HTML.
     """
     precisions = np.stack([average_precisions(hits) for hits in common])
-    last = escape(results[-1].name)
+    last = html_text(results[-1].name)
     headings = {
         "best": (
             "Best queries",
@@ -136,7 +136,7 @@ class _Cards:
             query=self.source.picture(
                 str(self.source.query.paths[row]), f"query {query_id}, {label}"
             ),
-            caption=f"<b>{escape(label)}</b><br>{escape(query_id).replace('/', '/<wbr>')}",
+            caption=f"<b>{html_text(label)}</b><br>{html_text(query_id).replace('/', '/<wbr>')}",
             answers="".join([*answers, self._match(query_id)]),
         )
 
@@ -150,7 +150,7 @@ class _Cards:
             for rank, (row, score) in enumerate(self._first(number, query_id), start=1)
         ]
         return ANSWER.substitute(
-            name=escape(self.results[number].name),
+            name=html_text(self.results[number].name),
             score=f"AP {precision:.3f}",
             tiles="".join(tiles),
         )
@@ -189,7 +189,7 @@ class _Cards:
         image_id = gallery.ids[row]
         return TILE.substitute(
             kind="hit" if relevant else "miss",
-            title=escape(f"{image_id} · {label} · score {score:.4f} · {inliers_text}{verdict}"),
+            title=html_text(f"{image_id} · {label} · score {score:.4f} · {inliers_text}{verdict}"),
             picture=self.source.picture(
                 str(gallery.paths[row]), f"rank {rank}, {verdict}: {label}, {image_id}"
             ),
@@ -209,7 +209,7 @@ class _Cards:
         if picture is None:
             return ""
         return MATCH.substitute(
-            source=encoded(picture), alt=escape(f"what {query_id} and {gallery_id} share")
+            source=encoded(picture), alt=html_text(f"what {query_id} and {gallery_id} share")
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from data_io.artifacts import write_text
+from data_io.names import html_text
 from data_io.records import GroundTruth, ImageList
 from delf_ext.evaluation.comparison import (
     COLUMNS,
@@ -81,18 +81,19 @@ def write_report(
     if any(result.evidence for result in results):
         definitions = DEFINITIONS | INLIERS_DEFINITION
     facts_html = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>"
         for name, value in header.items()
     )
     definitions_html = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in definitions.items()
+        f"<dt>{html_text(name)}</dt><dd>{html_text(text)}</dd>"
+        for name, text in definitions.items()
     )
     common, _ = common_hits(results)
     page = PAGE.substitute(
-        title=escape(title),
+        title=html_text(title),
         style=STYLE,
         facts=facts_html,
-        notes=escape(" ".join(notes(rows))),
+        notes=html_text(" ".join(notes(rows))),
         remarks=_list(remarks),
         table=_table(rows),
         charts=_chart("mAP", rows, _map_of) + _chart("Recall@1", rows, _recall_of),
@@ -124,17 +125,17 @@ def _require_same_images(
 
 
 def _list(lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html_text(line)}</li>" for line in lines)
     return f"<ul class='note'>{items}</ul>" if items else ""
 
 
 def _table(rows: Sequence[ComparisonRow]) -> str:
-    head = "".join(f"<th scope='col'>{escape(name) or 'Method'}</th>" for name in COLUMNS)
+    head = "".join(f"<th scope='col'>{html_text(name) or 'Method'}</th>" for name in COLUMNS)
     body = []
     for row in rows:
         name, *cells = table_cells(row)
-        columns = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        body.append(f"<tr><th scope='row'>{escape(name)}</th>{columns}</tr>")
+        columns = "".join(f"<td>{html_text(cell)}</td>" for cell in cells)
+        body.append(f"<tr><th scope='row'>{html_text(name)}</th>{columns}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
@@ -164,9 +165,9 @@ def _chart(
         parts += _bar(row.name, *value_of(row), y=BAR_STEP_PX * number + 29)
     values = "; ".join(f"{row.name} {value_of(row)[0]:.3f}" for row in rows)
     return (
-        f"<div class='panel'><h3>{escape(name)} with 95 % interval</h3>"
+        f"<div class='panel'><h3>{html_text(name)} with 95 % interval</h3>"
         f"<svg viewBox='0 0 {CHART_LEFT_PX + CHART_WIDTH_PX + 60} {height}' role='img'"
-        f" aria-label='{escape(name)}: {escape(values)}'>{''.join(parts)}</svg></div>"
+        f" aria-label='{html_text(name)}: {html_text(values)}'>{''.join(parts)}</svg></div>"
     )
 
 
@@ -177,7 +178,7 @@ def _bar(name: str, value: float, interval: Interval, y: int) -> list[str]:
         # The end of a name says what was done to the ranking.
         label = f"{name[:10]} … {name[13 - MAX_LABEL_LETTERS :]}"
     return [
-        f"<text x='{CHART_LEFT_PX}' y='{y - 12}'>{escape(label)}</text>",
+        f"<text x='{CHART_LEFT_PX}' y='{y - 12}'>{html_text(label)}</text>",
         f"<rect class='bar' x='{CHART_LEFT_PX}' y='{y - 7}' width='{CHART_WIDTH_PX * value:.1f}'"
         " height='14' rx='2'/>",
         f"<path class='whisker' fill='none' d='M{_x(low)} {y - 5}v10m0 -5H{_x(high)}m0 -5v10'/>",

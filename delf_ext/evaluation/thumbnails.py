@@ -6,11 +6,11 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 from PIL import Image
 
 from data_io.images import ImageError, decode_image
+from data_io.names import html_text
 from data_io.records import NO_LABEL, GroundTruth, ImageList
 
 THUMBNAIL_PX = 112
@@ -52,9 +52,9 @@ class PictureSource:
                 self._thumbnails[path] = error.reason
         thumbnail = self._thumbnails[path]
         if thumbnail.startswith("data:"):
-            return f"<img src='{thumbnail}' alt='{escape(alt)}'>"
-        reason = escape(thumbnail)
-        label = f"{escape(alt)}: {reason}"
+            return f"<img src='{thumbnail}' alt='{html_text(alt)}'>"
+        reason = html_text(thumbnail)
+        label = f"{html_text(alt)}: {reason}"
         return f"<span class='unreadable' role='img' aria-label='{label}'>{reason}</span>"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import errno
 import inspect
-import io
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, get_args
 
+from data_io.names import print_any_name
 from delf_ext.config import UsageError
 from delf_ext.nsml import commands, store
 from delf_ext.recipes.part import TYPE_NAMES, Positive, Range, Seed, coerced
@@ -113,9 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    # Table cells may hold letters that the terminal cannot show, and a process may have no stdout.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    # A process may have no stdout.
+    print_any_name()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     # `kill` and a closed terminal raise KeyboardInterrupt, so that a submission ends its process.
     # Windows has no SIGHUP.

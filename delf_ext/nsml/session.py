@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import atomic_path
+from data_io.names import escaped_values
 from delf_ext.nsml import checkpoints, store
 from delf_ext.nsml.caching import cached
 from delf_ext.nsml.curves import Curves, last_summary
@@ -220,7 +221,7 @@ def _with_text_number(item: Any) -> Any:
 
 def _json(value: Any, name: str) -> str:
     try:
-        return json.dumps(value, default=_integer)
+        return json.dumps(escaped_values(value), default=_integer)
     except (TypeError, ValueError) as error:
         raise TypeError(f"nsml: {name} cannot be written as JSON: {error}.") from None
 

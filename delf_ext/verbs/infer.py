@@ -7,6 +7,7 @@ from typing import Any
 
 from data_io.artifacts import write_json, write_text
 from data_io.messages import shown_path
+from data_io.names import escaped_values
 from data_io.progress import say
 from delf_ext.app.answers import Answer, answers
 from delf_ext.app.reranking import Reranker, finish_in_time
@@ -52,4 +53,4 @@ def run(flags: Any) -> None:
 
 def _write(path: Path, answer: Answer) -> None:
     write_json(path, answer)
-    write_text(path.with_suffix(".txt"), f"{answer!r}\n")
+    write_text(path.with_suffix(".txt"), f"{escaped_values(answer)!r}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from data_io.names import shown
 from delf_ext.app.searching import search
 from delf_ext.config import UsageError
 from delf_ext.verbs.models import batch_size_of, open_one
@@ -27,8 +28,8 @@ def run(flags: Any) -> None:
         batch_size=batch_size_of(flags),
     )
     for query_path, results in hits:
-        print(f"{query_path}:")
+        print(f"{shown(query_path)}:")
         for rank, hit in enumerate(results, start=1):
-            print(f"  {rank:>3}. {hit.score:.4f}  {hit.path}")
+            print(f"  {rank:>3}. {hit.score:.4f}  {shown(hit.path)}")
     for path, reason in hits.retrieval.skipped:
-        print(f"skipped {path}: {reason}")
+        print(f"skipped {shown(path)}: {shown(reason)}")

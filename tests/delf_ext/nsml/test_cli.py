@@ -315,7 +315,7 @@ def test_ps_works_without_stdout_and_with_an_ascii_terminal(root: Path) -> None:
     process = subprocess.run(
         command, shell=True, cwd=root, capture_output=True, text=True, check=True
     )
-    assert process.stdout.endswith("? ??\n")
+    assert process.stdout.endswith(r"\uccab \uc2dc\ub3c4" + "\n")
     assert process.stderr == ""
     assert (
         subprocess.run(
