@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from data_io.artifacts import StaleArtifact, read_json, write_json
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
+from data_io.photographs import Photographs
 from delf_ext.config import strict
-from delf_ext.runs.photographs import Photographs, write_photographs
+from delf_ext.runs.photographs import read_photographs, write_photographs
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, versions, write_run
 
@@ -84,6 +85,7 @@ def claim(
                 "--run_dir."
             )
         _check_same_run(read_run(run_dir), settings, seed, class_names)
+        photographs = photographs.after(read_photographs(run_dir))
     facts = Facts(
         data=data,
         data_digest=photographs.digest,

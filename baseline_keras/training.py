@@ -26,7 +26,7 @@ from baseline_keras.run_directory import (
 from baseline_keras.session import Session
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import check_images
-from delf_ext.runs.photographs import Photographs, digests_of
+from data_io.photographs import Photographs, digests_of
 
 # Keras' name of a figure -> its name in metrics/training.json.
 HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}

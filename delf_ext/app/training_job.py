@@ -16,6 +16,7 @@ from data_io.datasets import DataSet
 from data_io.duplicates import find_duplicates
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
+from data_io.photographs import Photographs, digests_of
 from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.splits import dense_labels
@@ -34,7 +35,7 @@ from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import with_epochs
 from delf_ext.runs import run_directory
 from delf_ext.runs.layouts import with_layout
-from delf_ext.runs.photographs import Photographs, digests_of, write_photographs
+from delf_ext.runs.photographs import read_photographs, write_photographs
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 
@@ -189,7 +190,11 @@ class Job:
             versions=run_directory.versions(),
             commit=run_directory.commit(),
         )
-        write_photographs(self.run_dir, self.photographs())
+        photographs = self.photographs()
+        if from_run is not None:
+            photographs = photographs.after(read_photographs(Path(from_run)))
+            self._log_trained_before(photographs)
+        write_photographs(self.run_dir, photographs)
         write_run(self.run_dir, "recipe", codec.to_json(self.recipe), facts)
         return model
 

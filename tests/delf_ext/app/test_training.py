@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet, load_dataset
+from data_io.photographs import digests_of
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import content_of, split
 from delf_ext.app.evaluation import evaluate
@@ -28,7 +29,7 @@ from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.photographs import digests_of, read_photographs
+from delf_ext.runs.photographs import read_photographs
 from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
