@@ -14,6 +14,7 @@ from tqdm import tqdm
 from baseline_keras.network import PIXEL_SCALE, build_embedding, build_network
 from baseline_keras.run_directory import KIND, Settings, latest_checkpoint, restore, settings_of
 from data_io.artifacts import digest_of
+from data_io.finite import require_finite
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
 from delf_ext.features.embedder import Embedder
@@ -115,6 +116,7 @@ def load_embedder(run_dir: str | Path) -> BaselineEmbedder:
 def _load(settings: Settings, prefix: Path) -> BaselineEmbedder:
     network = build_network(settings.num_classes, settings.image_size)
     restore(tf.train.Checkpoint(network=network), prefix)
+    require_finite(prefix, ((weight.name, weight.numpy()) for weight in network.variables))
     return BaselineEmbedder(network)
 
 

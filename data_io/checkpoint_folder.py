@@ -38,34 +38,6 @@ def readable_prefix(path: str | Path) -> str:
     return str(folder / "checkpoint")
 
 
-def require_checkpoint(path: Path) -> None:
-    """Check that a checkpoint exists; its content is not read.
-
-    Args:
-        path: file of a V1 checkpoint, or path prefix of a V2 checkpoint.
-
-    Raises:
-        ValueError: there is no checkpoint; the message names those in the folder.
-    """
-    if path.is_file() and ".data-" in path.name:
-        prefix = path.name.partition(".data-")[0]
-        raise ValueError(f"{path}: is a part of a checkpoint; pass {prefix} without the ending.")
-    if path.is_file() or Path(f"{path}.index").is_file():
-        return
-    folder = path if path.is_dir() else path.parent
-    near = sorted(
-        {
-            file.name.removesuffix(".index")
-            for pattern in ("*.index", "*.ckpt")
-            for file in folder.glob(pattern)
-        }
-    )
-    hint = "`python -m pretrained.fetch --list` lists the weights that can be downloaded."
-    if near:
-        hint = f"In that folder: {', '.join(near[:4])}."
-    raise ValueError(f"{path}: no such checkpoint. {hint}")
-
-
 class CheckpointFolder:
     """The checkpoints `<name>-<number>` of a folder.
 

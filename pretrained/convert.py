@@ -2,7 +2,7 @@
 
 `python -m pretrained.convert SOURCE --out=OUT.ckpt [--from=keras|torchvision]` writes
 OUT.ckpt.index, OUT.ckpt.data-* and their description OUT.ckpt.json, which
-`pretrained.manifest.describe` reads. Nothing is unpickled.
+`pretrained.manifest.describe` reads. No code of the file is run.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_io.artifacts import write_json
+from data_io.finite import require_finite
+from data_io.weight_kinds import CONVERTED, weight_kind, why_no_checkpoint
+from pretrained.keras_files import read_keras
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
 from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
-from pretrained.weight_files import PICKLE_HINT, Tensors, read_h5, read_state_dict
+from pretrained.torch_files import AVERAGES, Tensors
+from pretrained.weight_files import read_state_dict
 
 # Batch norm. Sources: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py.
 KERAS_EPSILON = 1.001e-5
@@ -32,7 +37,28 @@ TORCHVISION_MEANS_RGB = (123.675, 116.28, 103.53)
 # Of RGB in 0..1.
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 KINDS = ("keras", "torchvision")
-KIND_OF_ENDING = {".h5": "keras", ".npz": "torchvision", ".safetensors": "torchvision"}
+KIND_OF_ENDING = {
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".keras": "keras",
+    ".npz": "torchvision",
+    ".pt": "torchvision",
+    ".pth": "torchvision",
+    ".safetensors": "torchvision",
+}
+NUM_SHOWN = 4
+# A tensor of torchvision's ResNet, of any depth.
+RESNET_TENSOR = re.compile(r"(conv1|bn1|layer\d+\..+|fc)\.\w+$")
+# Part of a layer's name -> the network that has it; the deepest first.
+OTHER_NETWORKS = {
+    "preact_bn": "ResNet-50 V2",
+    "conv4_block36_": "ResNet-152",
+    "conv4_block23_": "ResNet-101",
+    "res4b35": "ResNet-152",
+    "res4b22": "ResNet-101",
+    "layer3.35.": "ResNet-152",
+    "layer3.22.": "ResNet-101",
+}
 # TF-Slim's name of a batch norm's weight -> torchvision's name.
 TORCHVISION_NORM = {
     "gamma": "weight",
@@ -43,37 +69,38 @@ TORCHVISION_NORM = {
 NORM_WEIGHTS = tuple(TORCHVISION_NORM)
 
 
-def convert(source: str | Path, out: str | Path, kind: str | None = None) -> WeightsInfo:
+def convert(
+    source: str | Path,
+    out: str | Path,
+    kind: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> WeightsInfo:
     """Convert a weights file to a checkpoint with its side file.
 
     Args:
         source: the weights file.
         out: path prefix of the checkpoint to write.
-        kind: `keras` or `torchvision`; None: from the ending of the file name.
+        kind: `keras` or `torchvision`; None: from the content of the file.
+        log: called with one line for each thing that a user should know.
 
     Returns:
         The description that was written to the side file.
 
     Raises:
-        ValueError: the kind or the file ending is unknown, or the file is damaged or not a
-            ResNet-50.
+        ValueError: the kind is unknown, or the file is damaged, not a ResNet-50, or has numbers
+            that are not finite.
     """
     source = Path(source)
     out = Path(out)
-    kind = kind or KIND_OF_ENDING.get(source.suffix.lower())
-    if kind not in KINDS:
-        raise ValueError(
-            f"{source}: expected .h5 (Keras), .npz or .safetensors (torchvision). "
-            f"Received kind {kind!r}. {PICKLE_HINT}"
-        )
+    if not source.is_file():
+        raise ValueError(f"{source}: No such file.")
+    kind = kind or _kind_of(source)
     is_keras = kind == "keras"
     try:
-        if is_keras:
-            tensors = from_keras(read_h5(source))
-        else:
-            tensors = from_torchvision(read_state_dict(source))
+        tensors = _keras_tensors(source, log) if is_keras else _torch_tensors(source, log)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    require_finite(source, tensors)
     digests = write_checkpoint(out, tensors)
     info = WeightsInfo(
         name=out.name.removesuffix(".ckpt"),
@@ -89,7 +116,57 @@ def convert(source: str | Path, out: str | Path, kind: str | None = None) -> Wei
     return info
 
 
-def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
+def _kind_of(source: Path) -> str:
+    """Return "keras" or "torchvision", by the content of a file; of a damaged one by its ending."""
+    found = weight_kind(source)
+    if found == "tensorflow":
+        raise ValueError(
+            f"{source}: is a TensorFlow checkpoint already. Pass it with --pretrained_model."
+        )
+    kind = "keras" if found == "keras" else KIND_OF_ENDING.get(source.suffix.lower())
+    if found in CONVERTED and found != "keras":
+        kind = "torchvision"
+    if kind is None:
+        raise ValueError(
+            f"{source}: {why_no_checkpoint(source)}. Expected .h5, .keras (Keras), .pth, .npz or "
+            ".safetensors (torchvision)."
+        )
+    return kind
+
+
+def _keras_tensors(source: Path, log: Callable[[str], None]) -> Tensors:
+    weights = read_keras(source)
+    tensors = from_keras(weights.tensors, weights.epsilons)
+    _say_left_out(weights.left_out, log)
+    log(
+        "input: the weights are taken to expect tf.keras.applications.resnet50.preprocess_input "
+        "(BGR minus means); the checkpoint expects the same as RGB. Weights that were trained on "
+        "other input, such as pixels / 255, give bad embeddings"
+    )
+    return tensors
+
+
+def _torch_tensors(source: Path, log: Callable[[str], None]) -> Tensors:
+    state, key = read_state_dict(source)
+    if key in AVERAGES:
+        log(f"the moving averages of the weights are used ({key})")
+    prefix, network, left_out = split_state_dict(state)
+    if prefix:
+        log(f"the names in the file begin with {prefix}")
+    tensors = from_torchvision(network)
+    _say_left_out(left_out, log)
+    return tensors
+
+
+def _say_left_out(names: Sequence[str], log: Callable[[str], None]) -> None:
+    if names:
+        more = f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
+        log(f"left out, not of the ResNet-50: {', '.join(names[:NUM_SHOWN])}{more}")
+
+
+def from_keras(
+    source: Mapping[str, np.ndarray], epsilons: Mapping[str, float] | None = None
+) -> Tensors:
     """Convert weights of tf.keras.applications.ResNet50 to TF-Slim's names, layout `keras`.
 
     TF-Slim's convolutions have no bias b, so moving_mean becomes moving_mean - b. The difference of
@@ -97,6 +174,7 @@ def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
 
     Args:
         source: `layer/weight` -> array.
+        epsilons: layer -> epsilon of a batch norm that differs from KERAS_EPSILON.
 
     Returns:
         TF-Slim's name -> float32 array.
@@ -108,6 +186,12 @@ def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
     expected = {f"{conv}/{part}" for conv, _ in names.values() for part in ("kernel", "bias")}
     expected |= {f"{norm}/{part}" for _, norm in names.values() for part in NORM_WEIGHTS}
     _require_names(source, expected, optional={"predictions/kernel", "predictions/bias"})
+    if source["conv1_conv/kernel"].shape == (64, 3, 7, 7):
+        raise ValueError(
+            "its kernels have the order of Theano (th_dim_ordering). Take the file of the same "
+            "weights whose name has tf_dim_ordering_tf_kernels."
+        )
+    epsilons = epsilons or {}
     tensors: Tensors = {}
     for scope, (conv, norm) in names.items():
         mean = np.asarray(source[f"{norm}/moving_mean"], np.float64)
@@ -116,7 +200,8 @@ def from_keras(source: Mapping[str, np.ndarray]) -> Tensors:
         tensors[f"{scope}/BatchNorm/gamma"] = source[f"{norm}/gamma"]
         tensors[f"{scope}/BatchNorm/beta"] = source[f"{norm}/beta"]
         tensors[f"{scope}/BatchNorm/moving_mean"] = mean - source[f"{conv}/bias"]
-        tensors[f"{scope}/BatchNorm/moving_variance"] = variance + (KERAS_EPSILON - SLIM_EPSILON)
+        epsilon = epsilons.get(norm, KERAS_EPSILON)
+        tensors[f"{scope}/BatchNorm/moving_variance"] = variance + (epsilon - SLIM_EPSILON)
     tensors[f"{SCOPE}/conv1/weights"] = tensors[f"{SCOPE}/conv1/weights"][:, :, ::-1]
     if "predictions/kernel" in source:
         tensors[f"{SCOPE}/logits/weights"] = source["predictions/kernel"][None, None]
@@ -160,6 +245,36 @@ def from_torchvision(source: Mapping[str, np.ndarray]) -> Tensors:
     return _checked(tensors)
 
 
+def split_state_dict(source: Mapping[str, np.ndarray]) -> tuple[str, Tensors, tuple[str, ...]]:
+    """Find a ResNet among the tensors of a state dict.
+
+    Args:
+        source: tensor name -> array.
+
+    Returns:
+        What is in front of its names, such as "module."; its tensors without that; and the names
+        of the other tensors.
+
+    Raises:
+        ValueError: there are two ResNets.
+    """
+    anchor = "layer1.0.conv1.weight"
+    prefixes = sorted(name.removesuffix(anchor) for name in source if name.endswith(anchor))
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"holds several networks, {' and '.join(prefixes)}. Save the one that you need."
+        )
+    prefix = prefixes[0] if prefixes else ""
+    network: Tensors = {}
+    others = []
+    for name, values in source.items():
+        if name.startswith(prefix) and RESNET_TENSOR.match(name.removeprefix(prefix)):
+            network[name.removeprefix(prefix)] = values
+        else:
+            others.append(name)
+    return prefix, network, tuple(others)
+
+
 def _require_names(source: Iterable[str], expected: set[str], optional: set[str]) -> None:
     names = set(source)
     # If the file has one tensor of the classifier, it must have both.
@@ -168,9 +283,22 @@ def _require_names(source: Iterable[str], expected: set[str], optional: set[str]
     unexpected = sorted(names - expected - optional)
     if missing or unexpected:
         raise ValueError(
-            f"not a ResNet-50. Missing: {', '.join(missing) or 'none'}. "
-            f"Unexpected: {', '.join(unexpected) or 'none'}."
+            f"not a ResNet-50{_other_network(names)}. Missing: {_shown(missing)}. "
+            f"Unexpected: {_shown(unexpected)}."
         )
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
+    return f"{', '.join(names[:NUM_SHOWN]) or 'none'}{more}"
+
+
+def _other_network(names: set[str]) -> str:
+    """Return which other ResNet the names of layers belong to, as " but a ResNet-101"."""
+    for mark, network in OTHER_NETWORKS.items():
+        if any(mark in name for name in names):
+            return f" but a {network}"
+    return ""
 
 
 def _checked(tensors: Tensors) -> Tensors:
@@ -232,17 +360,17 @@ def main(argv: list[str] | None = None) -> int:
     """Convert a file with the given flags; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pretrained.convert",
-        description="Convert ResNet-50 weights of Keras (.h5) or torchvision (.npz, .safetensors) "
-        "to a TF-Slim checkpoint.",
+        description="Convert ResNet-50 weights of Keras (.h5, .keras) or torchvision (.pth, .npz, "
+        ".safetensors) to a TF-Slim checkpoint.",
     )
     parser.add_argument("source", help="the weights file")
     out_help = "path prefix of the checkpoint to write"
     parser.add_argument("--out", required=True, metavar="OUT.ckpt", help=out_help)
-    kind_help = "origin of the weights (default: from the ending of the file name)"
+    kind_help = "origin of the weights (default: from the content of the file)"
     parser.add_argument("--from", dest="kind", choices=KINDS, help=kind_help)
     args = parser.parse_args(argv)
     try:
-        info = convert(args.source, args.out, args.kind)
+        info = convert(args.source, args.out, args.kind, print)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

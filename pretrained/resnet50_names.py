@@ -38,6 +38,36 @@ def keras_layers(scope: str) -> tuple[str, str]:
     return f"{name}_conv", f"{name}_bn"
 
 
+def keras_layers_2017(scope: str) -> tuple[str, str]:
+    """Return the names of convolution and batch norm in Keras' ResNet50 before 2018."""
+    parts = _parse_scope(scope)
+    if parts is None:
+        return "conv1", "bn_conv1"
+    block, unit, conv = parts
+    branch = "1" if conv == 0 else f"2{'abc'[conv - 1]}"
+    place = f"{block + 1}{'abcdef'[unit - 1]}_branch{branch}"
+    return f"res{place}", f"bn{place}"
+
+
+def keras_order() -> tuple[list[str], list[str]]:
+    """Return the convolutions and the batch norms in the order of Keras' `model.layers`.
+
+    Source: keras.applications.ResNet50; layers are sorted by depth, so a shortcut is beside conv3.
+    """
+    scopes: list[str] = []
+    shortcut: list[str] = []
+    for scope in conv_scopes():
+        if scope.endswith("/shortcut"):
+            shortcut = [scope]
+            continue
+        if scope.endswith("/conv3"):
+            scopes += shortcut
+            shortcut = []
+        scopes.append(scope)
+    pairs = [keras_layers(scope) for scope in scopes]
+    return [conv for conv, _ in pairs], [norm for _, norm in pairs]
+
+
 def torch_modules(scope: str) -> tuple[str, str]:
     """Return the names of convolution and batch norm in torchvision's resnet50."""
     parts = _parse_scope(scope)

@@ -67,7 +67,8 @@ dual_main                    data_io.names delf_ext.verbs delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
                              delf_ext.features numpy tensorflow tqdm
 baseline_keras.binding       nsml
-pretrained                   pretrained data_io.artifacts data_io.names numpy tabulate tqdm \
+pretrained                   pretrained data_io.artifacts data_io.finite data_io.names \
+                             data_io.weight_kinds numpy tabulate tqdm \
                              | tensorflow h5py safetensors
 """
 

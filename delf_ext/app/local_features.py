@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_io.checkpoint_paths import find_checkpoint, has_state_file
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
 from data_io.stores.local_features import is_store, load_local
@@ -182,10 +183,11 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
             "DELF needs a trunk: pass --local_model, --run_dir or --pretrained_model. "
             "--local_features=sift needs none."
         )
-    if Path(path).is_dir():
+    if Path(path).is_dir() and not has_state_file(Path(path)):
         model, _ = load_model(read_run(path))
         network = trained_delf(model, layer, path)
     else:
+        path = str(find_checkpoint(path, log))
         trunk = with_layout(settings.trunk, path, log)
         network, report = checkpoint_delf(path, f"{trunk.name}/{layer}", trunk.layout)
         log(str(report))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import Log, quiet
 from delf_ext.app.starting_weights import parent_recipe
@@ -95,6 +96,8 @@ def train(
             f"{run_dir}: holds a run already. "
             "Continue it with --resume, or choose another --run_dir."
         )
+    if weights:
+        weights = str(find_checkpoint(weights, log))
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:
             raise UsageError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_io.artifacts import write_text
 from data_io.checkpoint_folder import CheckpointFolder
+from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet
 from data_io.duplicates import find_duplicates
 from data_io.images import check_images
@@ -164,6 +165,8 @@ class Job:
         if from_run is not None and trunk.layout == "auto":
             # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
+        if weights:
+            weights = str(find_checkpoint(weights, self.log))
         trunk = dataclasses.replace(trunk, weights=weights)
         trunk = with_layout(trunk, weights, self.log)
         model_config = dataclasses.replace(self.recipe.model, trunk=trunk)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from data_io.checkpoint_folder import readable_prefix
+from data_io.finite import require_finite
 from delf_ext.models.checkpoints import READ_ERRORS, read_reason
 from delf_ext.models.heads import Heads, Output
 from delf_ext.models.trunks.trunk import build_trunk
@@ -120,7 +121,8 @@ def read_weights(model: EmbeddingModel, path: Path) -> None:
         path: prefix of the checkpoint.
 
     Raises:
-        ValueError: the checkpoint cannot be read, or does not fit the model.
+        ValueError: the checkpoint cannot be read, does not fit the model, or has numbers that are
+            not finite.
     """
     checkpoint = tf.train.Checkpoint(weights=model.named_variables())
     try:
@@ -129,3 +131,4 @@ def read_weights(model: EmbeddingModel, path: Path) -> None:
         raise ValueError(
             f"{path}: damaged, or of another network than recipe.json ({read_reason(error)})."
         ) from None
+    require_finite(path, ((name, one.numpy()) for name, one in model.named_variables().items()))

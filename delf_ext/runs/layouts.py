@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from data_io.checkpoint_folder import require_checkpoint
+from data_io.checkpoint_paths import require_checkpoint
 from delf_ext.recipes.schema import Trunk
 from pretrained.manifest import describe
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_io.artifacts import digest_of
+from data_io.checkpoint_paths import find_checkpoint
 from data_io.progress import Log
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.network_embedders import lazy_embedder
@@ -35,17 +35,18 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
     Raises:
         ValueError: there is no such checkpoint, or it is of another trunk or layout.
     """
-    trunk = with_layout(source.trunk, source.path, log)
+    path = find_checkpoint(source.path, log)
+    trunk = with_layout(source.trunk, str(path), log)
     config = schema.Model(trunk, (schema.Head("pooled", source.pool),), ("pooled",))
     name = f"untrained {trunk.name}/{trunk.end_point} {_pool_name(source.pool)}"
-    weights = checkpoint_digest(Path(source.path))
+    weights = checkpoint_digest(path)
     digest = digest_of([weights, codec.to_json(config), source.size_px])
 
     def load() -> EmbeddingModel:
         from delf_ext.models.embedding_model import EmbeddingModel
 
         model = EmbeddingModel(config, 0).build_variables()
-        log(str(model.trunk.load(source.path)))
+        log(str(model.trunk.load(str(path))))
         return model
 
     return lazy_embedder(name, source.size_px, digest, load)

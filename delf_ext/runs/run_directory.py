@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import digest_of, read_json, write_json
-from data_io.checkpoint_folder import require_checkpoint
+from data_io.checkpoint_paths import require_checkpoint
 from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_io.checkpoint_paths import has_state_file
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
 
@@ -111,6 +112,8 @@ def require_runtime(source: ModelSource, runtime: Runtime) -> None:
 def source_of(path: str | Path) -> ModelSource:
     """Return the source at a path: a directory is a run, FILE.onnx an ONNX network.
 
+    A directory with the state file of `tf.train.Saver` is a folder of checkpoints.
+
     Args:
         path: path of a directory or file, or path prefix of a checkpoint.
 
@@ -121,11 +124,11 @@ def source_of(path: str | Path) -> ModelSource:
         UsageError: the path does not exist.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))
     if path.suffix == ".onnx":
         return OnnxSource(str(path))
     prefix = str(path).removesuffix(".index")
-    if path.is_file() or Path(f"{prefix}.index").is_file():
+    if path.exists() or Path(f"{prefix}.index").is_file():
         return CheckpointSource(prefix)
     raise UsageError(f"{path}: no run directory, checkpoint or ONNX file there.")

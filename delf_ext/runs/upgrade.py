@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_io.artifacts import read_json
 from data_io.checkpoint_folder import readable_prefix
+from data_io.finite import require_finite
 from delf_ext.recipes import codec, mandoo_dual
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.runs.records import Facts, Run
@@ -139,7 +140,8 @@ def load_old_weights(model: EmbeddingModel, path: Path) -> None:
         path: path prefix of the checkpoint.
 
     Raises:
-        ValueError: the checkpoint is damaged or does not fit the model.
+        ValueError: the checkpoint is damaged, does not fit the model, or has numbers that are not
+            finite.
     """
     import tensorflow as tf
 
@@ -159,3 +161,4 @@ def load_old_weights(model: EmbeddingModel, path: Path) -> None:
         raise ValueError(
             f"{path}: damaged, or of another network than config.json ({reason})."
         ) from None
+    require_finite(path, ((name, one.numpy()) for name, one in model.named_variables().items()))

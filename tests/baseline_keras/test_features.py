@@ -163,3 +163,14 @@ def test_extract_keeps_ids_with_rows(
     assert features.ids.tolist() == names and features.digest == embedder.digest
     np.testing.assert_allclose(features.embeddings, embedder.embed(images), atol=1e-5)
     assert len(extract(embedder, ImageList(np.array([]), np.array([])), quiet=True)) == 0
+
+
+def test_weights_that_are_not_finite_are_refused(run_dir: Path):
+    diverged = build_network(4, 16)
+    kernel = diverged.variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    save_checkpoint(run_dir, tf.train.Checkpoint(network=diverged), 3)
+    with pytest.raises(
+        ValueError, match=r"epoch-3: .*kernel.* numbers are NaN\. The training that"
+    ):
+        load_embedder(run_dir)

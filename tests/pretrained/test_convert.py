@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from pretrained.convert import convert, from_keras, from_torchvision, main, write_checkpoint
+from pretrained.keras_files import read_keras
 from pretrained.manifest import describe, verify
 from pretrained.resnet50_names import conv_scopes, keras_layers, kernel_shape
-from pretrained.weight_files import read_h5
 
 UNITS = (3, 4, 6, 3)
 SIZE_PX = 64
@@ -223,11 +223,24 @@ def test_keras_weights_without_classifier_and_saved_models_are_read(
 ):
     whole = tmp_path / "whole.h5"
     keras_model.save(whole, save_format="h5")
-    weights = read_h5(keras_h5)
-    assert set(read_h5(whole)) == set(weights)
+    weights = read_keras(keras_h5).tensors
+    assert set(read_keras(whole).tensors) == set(weights)
     top = {"predictions/kernel", "predictions/bias"}
     tensors = from_keras({name: array for name, array in weights.items() if name not in top})
     assert len(tensors) == 265 and not any("logits" in name for name in tensors)
+
+
+def test_files_of_keras_3_have_the_same_weights(keras_model, keras_h5: Path, tmp_path: Path):
+    expected = read_keras(keras_h5).tensors
+    inner = tf.keras.Model(keras_model.input, keras_model.get_layer("avg_pool").output)
+    nested = tf.keras.Sequential([inner, tf.keras.layers.Dense(3)])
+    keras_model.save_weights(tmp_path / "a.weights.h5")
+    nested.save(tmp_path / "a.keras")
+    for name, left_out in (("a.weights.h5", 2), ("a.keras", 2)):
+        weights = read_keras(tmp_path / name)
+        assert len(weights.tensors) == 318 and len(weights.left_out) == left_out
+        assert all(np.array_equal(weights.tensors[key], expected[key]) for key in weights.tensors)
+    assert set(read_keras(tmp_path / "a.keras").epsilons.values()) == {1.001e-5}
 
 
 def test_batch_norm_absorbs_epsilon_and_biases_exactly():
@@ -247,6 +260,9 @@ def test_batch_norm_absorbs_epsilon_and_biases_exactly():
     tensors = from_keras(source)
     assert tensors["resnet_v1_50/conv1/BatchNorm/moving_mean"][0] == np.float32(0.75)
     assert tensors["resnet_v1_50/conv1/BatchNorm/moving_variance"][0] == np.float32(1e-8)
+    # Keras before 2018 had an epsilon of 1e-3; a file of a whole model says so.
+    old = from_keras(source, {"conv1_bn": 1e-3})
+    assert old["resnet_v1_50/conv1/BatchNorm/moving_variance"][0] == np.float32(1e-3 - 1e-5)
     kernel = tensors["resnet_v1_50/conv1/weights"]
     assert np.all(kernel[:, :, 2] == 1) and np.all(kernel[:, :, :2] == 0)
 
@@ -274,7 +290,9 @@ def test_keras_and_torchvision_give_the_same_names_and_shapes(keras_h5: Path):
     def shapes(tensors: dict) -> dict:
         return {name: (array.shape, array.dtype) for name, array in tensors.items()}
 
-    assert shapes(from_keras(read_h5(keras_h5))) == shapes(from_torchvision(random_state_dict()))
+    assert shapes(from_keras(read_keras(keras_h5).tensors)) == shapes(
+        from_torchvision(random_state_dict())
+    )
 
 
 def without(state: dict, name: str) -> dict:
@@ -313,15 +331,18 @@ def test_damaged_source_is_an_error_and_writes_nothing(
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     (tmp_path / "cut.safetensors").write_bytes(b"12")
-    (tmp_path / "resnet50.pth").write_bytes(b"")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "page.h5").write_text("<!DOCTYPE html><html></html>")
+    (tmp_path / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1")
     before = sorted(path.name for path in tmp_path.iterdir())
     for name, reason in {
         "pickled.npz": "not readable as .npz (Object arrays cannot be loaded",
         "cut.h5": "not readable as HDF5",
         "cut.npz": "not readable as .npz (File is not a zip file)",
         "cut.safetensors": "safetensors",
-        "resnet50.pth": "A .pth file is a pickle and is not read: save its state dict with "
-        "numpy.savez",
+        "empty.pth": "not readable as .npz",
+        "page.h5": "not readable as HDF5",
+        "weights.bin": "is a pointer of Git LFS, not the weights. Run `git lfs pull`",
         "absent.h5": "No such file",
     }.items():
         assert main([str(tmp_path / name), f"--out={tmp_path}/out.ckpt"]) == 1
@@ -344,11 +365,77 @@ def test_other_hdf5_file_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["res2a_branch2a/kernel:0"] = np.zeros(3)
     message = (
-        r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.*"
-        r"Unexpected: res2a_branch2a/kernel\."
+        r"other\.h5: not a ResNet-50\. Missing: conv1_bn/beta.* and 313 more\. Unexpected: none\."
     )
     with pytest.raises(ValueError, match=message):
         convert(tmp_path / "other.h5", tmp_path / "out.ckpt")
+
+
+def test_prefix_and_head_of_a_trainer_are_found(tmp_path: Path):
+    state = random_state_dict()
+    wrapped = {f"module.backbone.{name}": values for name, values in state.items()}
+    del wrapped["module.backbone.fc.weight"], wrapped["module.backbone.fc.bias"]
+    wrapped["module.head.weight"] = np.zeros((3, 2048), np.float32)
+    np.savez(tmp_path / "a.npz", **wrapped)
+    np.savez(tmp_path / "two.npz", **wrapped, **state)
+    lines: list[str] = []
+    convert(tmp_path / "a.npz", tmp_path / "a.ckpt", log=lines.append)
+    assert lines == [
+        "the names in the file begin with module.backbone.",
+        "left out, not of the ResNet-50: module.head.weight",
+    ]
+    tensors = read_checkpoint(tmp_path / "a.ckpt")
+    assert len(tensors) == 265
+    name = "resnet_v1_50/block4/unit_3/bottleneck_v1/conv3/BatchNorm/beta"
+    assert np.array_equal(tensors[name], state["layer4.2.bn3.bias"])
+    with pytest.raises(ValueError, match=r"holds several networks,  and module\.backbone\.\. Save"):
+        convert(tmp_path / "two.npz", tmp_path / "two.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("layer3.1.bn2.running_var", np.nan, "256 of 256 numbers are NaN"),
+        ("layer3.1.bn2.running_var", -1.0, "256 of 256 numbers are negative"),
+        ("layer4.2.conv3.weight", np.inf, "1048576 of 1048576 numbers are infinite"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, name: str, value: float, fault: str
+):
+    state = random_state_dict()
+    np.savez(tmp_path / "a.npz", **state | {name: np.full_like(state[name], value)})
+    with pytest.raises(ValueError, match=rf"a\.npz: resnet_v1_50/block.*: {fault}"):
+        convert(tmp_path / "a.npz", tmp_path / "a.ckpt")
+    assert not list(tmp_path.glob("a.ckpt*"))
+
+
+def test_kernels_of_theano_are_refused():
+    source = {f"{layer}/{part}": np.zeros(1) for layer, part in _all_keras_names()}
+    source["conv1_conv/kernel"] = np.zeros((64, 3, 7, 7))
+    with pytest.raises(ValueError, match="the order of Theano.*tf_dim_ordering_tf_kernels"):
+        from_keras(source)
+
+
+def _all_keras_names() -> list[tuple[str, str]]:
+    parts = ("gamma", "beta", "moving_mean", "moving_variance")
+    names = [keras_layers(scope) for scope in conv_scopes()]
+    convs = [(conv, part) for conv, _ in names for part in ("kernel", "bias")]
+    return convs + [(norm, part) for _, norm in names for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("conv4_block23_1_conv/kernel", "ResNet-101"),
+        ("conv4_block36_1_conv/kernel", "ResNet-152"),
+        ("conv2_block1_preact_bn/gamma", "ResNet-50 V2"),
+    ],
+)
+def test_other_resnets_of_keras_are_named(name: str, network: str):
+    source = {f"{layer}/{part}": np.zeros(1) for layer, part in _all_keras_names()}
+    with pytest.raises(ValueError, match=f"not a ResNet-50 but a {network}. Missing: none"):
+        from_keras(source | {name: np.zeros(1)})
 
 
 def test_command_converts_and_prints_the_description(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -325,7 +325,7 @@ class SlimTrunk(tf.keras.layers.Layer):
 
     def load(self, weights: str) -> LoadReport:
         """Copy the weights of a checkpoint into the built trunk; see `checkpoints.load_by_name`."""
-        return load_by_name(self.variables, weights, self.backbone)
+        return load_by_name(self.variables, weights, self.backbone, ARCHITECTURES)
 
     def parameter_group(self, name: str) -> str:
         """Return the block of a variable, such as "block3"; "stem" for a ResNet's conv1."""

@@ -220,7 +220,7 @@ def test_recipe_settings_reach_the_trunk():
 def randomized(model: EmbeddingModel) -> EmbeddingModel:
     rng = np.random.default_rng(0)
     for variable in model.variables:
-        variable.assign(rng.normal(size=variable.shape))
+        variable.assign(np.abs(rng.normal(size=variable.shape)))
     return model
 
 
@@ -235,6 +235,16 @@ def test_read_weights_ignores_the_training_state_beside_them(tmp_path: Path):
     read_weights(other, saved(model, tmp_path / "last-7"))
     for name, variable in model.named_variables().items():
         np.testing.assert_array_equal(other.named_variables()[name], variable)
+
+
+def test_weights_that_are_not_finite_are_refused_and_named(tmp_path: Path):
+    model = tiny().build_variables()
+    name = "main/classifier/kernel"
+    kernel = model.named_variables()[name]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    path = saved(model, tmp_path / "last-7")
+    with pytest.raises(ValueError, match=rf"^{path}: {name}: .* numbers are NaN\. The training"):
+        read_weights(tiny().build_variables(), path)
 
 
 def test_misfit_or_damaged_weights_raise_value_error(tmp_path: Path):

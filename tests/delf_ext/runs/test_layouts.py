@@ -30,6 +30,7 @@ def test_layout_comes_from_the_manifest() -> None:
 
 def test_unknown_weights_get_the_slim_layout_and_a_log_line(tmp_path: Path) -> None:
     (tmp_path / "mine.ckpt.index").touch()
+    (tmp_path / "mine.ckpt.data-00000-of-00001").touch()
     checkpoint = f"{tmp_path}/mine.ckpt"
     assumed = "assuming TF-Slim's. Pass --layout to change it."
     layout, lines = decided(checkpoint)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_io.weight_kinds import TABLE_END
 from delf_ext.recipes import codec
 from delf_ext.recipes.registry import RECIPES
 from delf_ext.runs import run_directory
@@ -218,9 +219,9 @@ def test_checkpoint_digest_ignores_other_files(tmp_path: Path, name: str) -> Non
 
 
 def test_checkpoint_digest_of_a_single_file(tmp_path: Path) -> None:
-    (tmp_path / "v1.ckpt").write_bytes(b"weights")
+    (tmp_path / "v1.ckpt").write_bytes(b"weights" + TABLE_END)
     first = checkpoint_digest(tmp_path / "v1.ckpt")
-    (tmp_path / "v1.ckpt").write_bytes(b"others")
+    (tmp_path / "v1.ckpt").write_bytes(b"others" + TABLE_END)
     assert checkpoint_digest(tmp_path / "v1.ckpt") != first
 
 
