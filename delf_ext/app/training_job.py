@@ -13,6 +13,7 @@ import numpy as np
 from data_io.artifacts import write_text
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.checkpoint_paths import find_checkpoint
+from data_io.contents import contents_of
 from data_io.datasets import DataSet
 from data_io.duplicates import find_duplicates
 from data_io.images import check_images
@@ -207,6 +208,17 @@ class Job:
             trained=digests_of(self.images, self.class_names),
             held_out=digests_of(self.split.held_back, self.data.class_names),
         )
+
+    def _log_trained_before(self, photographs: Photographs) -> None:
+        """Log how many validation queries the weights were trained on before."""
+        contents = contents_of(self.split.query.paths.tolist())
+        num_known = sum(content in photographs.class_of_trained for content in contents)
+        if num_known:
+            self.log(
+                f"{num_known} of {len(contents)} validation queries were trained on: validation "
+                "measures too well, and `evaluate` refuses them. Start from a run that held out "
+                "the same classes."
+            )
 
     def reopen(self, run: Run, epochs: int | None) -> EmbeddingModel:
         """Build the model of a run that is resumed, and load the weights it saved last.
