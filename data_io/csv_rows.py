@@ -1,14 +1,54 @@
-"""Read and format CSV, the first line of which names the columns."""
+"""Read tables with a header in any usual spelling, and format CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
+from data_io.csv_records import (
+    SEPARATORS,
+    Record,
+    Records,
+    any_swallowed,
+    open_quote,
+    split_records,
+)
 from data_io.names import escaped
+from data_io.spelling import nfkc, shortened, visible
+from data_io.text_files import read_text
+
+# Names of columns that mean the same; case, spaces, _ and - do not count.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "path": (
+        *("file", "file_name", "file_path", "image", "image_name", "image_path", "image_file"),
+        *("img", "img_path", "photo"),
+    ),
+    "label": (
+        *("class", "class_name", "class_id", "category", "category_id", "label_name", "label_id"),
+        *("product", "product_id", "product_name", "target", "item_id"),
+    ),
+    "split": ("subset", "set", "partition"),
+    "id": ("image_id", "image", "image_name", "file", "file_name", "name", "path"),
+}
+NUM_SHOWN = 12
+"""Number of columns that a message names."""
+
+
+class Table(NamedTuple):
+    """A table that was read.
+
+    Attributes:
+        rows: (line number, cells by column); missing cells at the end of a line are empty.
+        notes: lines for the user: separator, encoding, columns with other names, comments.
+    """
+
+    rows: list[tuple[int, dict[str, str]]]
+    notes: list[str]
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -23,44 +63,149 @@ def _cell(text: str) -> str:
     return escaped(text).replace("\r", r"\u000d")
 
 
-def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
     """Read the lines below the header that are not blank.
 
-    Args:
-        path: the file, in UTF-8.
-        required: names of columns that must exist.
+    The separator is a comma, semicolon, tab or vertical bar; `read_text` finds the encoding.
 
-    Yields:
-        (line number, cells by column).
+    Args:
+        path: the file.
+        required: names of columns that must exist; `OTHER_NAMES` lists other names for them.
+        optional: names of columns that can exist.
+
+    Returns:
+        The rows with the named columns.
 
     Raises:
-        ValueError: a column is missing, or a line cannot be read; the message names the line.
+        ValueError: a column is missing or doubled, or a line cannot be read; the message names the
+            line.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            missing = ", ".join(name for name in required if name not in header)
-            if missing:
-                found = ", ".join(header) or "nothing"
-                raise ValueError(
-                    f"{path}: no column {missing}. "
-                    f"The first line must name the columns; found {found}."
-                )
-            for cells in reader:
-                if len(cells) > len(header):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: {len(cells)} cells for "
-                        f"{len(header)} columns; put a value with a comma in quotes."
-                    )
-                if any(cell.strip() for cell in cells):
-                    named = zip_longest(header, cells, fillvalue="")
-                    yield reader.line_num, {name: cell.strip() for name, cell in named}
-        except csv.Error as error:
+    content = read_text(path)
+    columns = (*required, *optional)
+
+    def fit(cells: list[str]) -> int:
+        return sum(bool(_places(name, cells)) for name in required)
+
+    table = split_records(path, content.text, fit)
+    header = table.records[0].cells if table.records else []
+    notes = _notes(path, content.encoding, table)
+    place_of: dict[str, int] = {}
+    for name in columns:
+        places = _places(name, header)
+        if len(places) > 1:
+            found = ", ".join(header[place] for place in places)
             raise ValueError(
-                f"{path}, line {reader.line_num}: not readable as CSV ({error})."
-            ) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8."
-            ) from None
+                f"{path}: {len(places)} columns can be the column {name}: {found}. "
+                f"Keep one, or name one of them {name} and rename the others."
+            )
+        if places:
+            place_of[name] = places[0]
+            if _plain(header[places[0]]) != _plain(name):
+                notes.append(f"{path.name}: column {header[places[0]]} is read as {name}")
+    _require_columns(path, header, [name for name in required if name not in place_of])
+    rows = [
+        (record.line, _named(path, record, header, place_of, required, table.separator))
+        for record in table.records[1:]
+    ]
+    return Table(rows, notes)
+
+
+def read_list(path: Path, num_cells: int) -> Table:
+    """Read the lines of a list without a header that are not blank.
+
+    Args:
+        path: the file.
+        num_cells: usual number of cells in a line; it decides about the separator.
+
+    Returns:
+        The rows; columns are numbered: "0", "1", ...
+
+    Raises:
+        ValueError: the file cannot be read, or a quote is not closed.
+    """
+    content = read_text(path)
+    table = split_records(path, content.text, lambda cells: int(len(cells) == num_cells))
+    rows = [
+        (record.line, {str(place): cell for place, cell in enumerate(record.cells)})
+        for record in table.records
+    ]
+    return Table(rows, _notes(path, content.encoding, table))
+
+
+def _notes(path: Path, encoding: str, table: Records) -> list[str]:
+    notes = []
+    if table.separator != ",":
+        name = SEPARATORS.get(table.separator, repr(table.separator))
+        notes.append(f"{path.name}: cells are separated by {name}")
+    if encoding != "utf-8":
+        notes.append(f"{path.name}: read as {encoding}, as it is not UTF-8")
+    if table.num_comments:
+        notes.append(f"{path.name}: {table.num_comments} comment lines (#) left out")
+    return notes
+
+
+def _plain(name: str) -> str:
+    """Return the name of a column without case, white space, _ - . and invisible characters."""
+    return re.sub(r"[\s_.-]+", "", visible(nfkc(name)).casefold())
+
+
+def _places(name: str, header: Sequence[str]) -> list[int]:
+    """Return the places of a column: those of its name, otherwise those of its other names."""
+    plain = [_plain(cell) for cell in header]
+    own = [place for place, cell in enumerate(plain) if cell == _plain(name)]
+    others = set(map(_plain, OTHER_NAMES.get(name, ())))
+    return own or [place for place, cell in enumerate(plain) if cell in others]
+
+
+def _require_columns(path: Path, header: Sequence[str], missing: Sequence[str]) -> None:
+    """Raise ValueError if columns are missing; say what was found and which names are known."""
+    if not missing:
+        return
+    found = ", ".join(shortened(cell, 60) for cell in header[:NUM_SHOWN]) or "nothing"
+    known = "; ".join(
+        " or ".join((name, *OTHER_NAMES[name])) for name in missing if name in OTHER_NAMES
+    )
+    raise ValueError(
+        f"{path}: no column {', '.join(missing)}. "
+        f"The first line must name the columns; found {found}."
+        + (f" Known names: {known}." if known else "")
+    )
+
+
+def _named(
+    path: Path,
+    record: Record,
+    header: Sequence[str],
+    place_of: dict[str, int],
+    required: Sequence[str],
+    separator: str,
+) -> dict[str, str]:
+    """Return the cells of a record by column.
+
+    Raises:
+        ValueError: it has too many or too few cells, or an open quote swallowed lines.
+    """
+    cells = record.cells
+    while len(cells) > len(header) and not cells[-1]:
+        cells = cells[:-1]
+    used = [cells[place] for place in place_of.values() if place < len(cells)]
+    if any_swallowed(used, separator):
+        raise ValueError(open_quote(path, record.line))
+    if len(cells) > len(header):
+        name = {",": "comma", ";": "semicolon", "\t": "tab"}.get(separator, repr(separator))
+        raise ValueError(
+            f"{path}, line {record.line}: {_counted(len(cells))} for {len(header)} columns; "
+            f"put a value with a {name} in quotes."
+        )
+    missing = [name for name in required if place_of[name] >= len(cells)]
+    if missing:
+        raise ValueError(
+            f"{path}, line {record.line}: {_counted(len(cells))} for {len(header)} columns; "
+            f"{', '.join(missing)} is missing."
+        )
+    names = dict(zip_longest(range(len(header)), cells, fillvalue=""))
+    return {name: names[place] for name, place in place_of.items()}
+
+
+def _counted(num_cells: int) -> str:
+    return f"{num_cells} cell{'s' if num_cells != 1 else ''}"

@@ -32,8 +32,8 @@ def load_dataset(path: str | Path, query_split: str = "val", merge_labels: bool 
 
     Args:
         path: a folder or a CSV file.
-        query_split: "val" or "test", the list of the Grocery Store tree that gives the queries;
-            ignored for the other forms.
+        query_split: "val" or "test", which of both holds the queries of a Grocery Store tree, or
+            of a CSV file that has both and no other queries.
         merge_labels: join labels that differ only in how they are written (case, white space,
             Unicode form, invisible characters, leading zeros); otherwise they are an error.
 
@@ -46,7 +46,7 @@ def load_dataset(path: str | Path, query_split: str = "val", merge_labels: bool 
     """
     path = Path(path)
     if path.is_file():
-        return read_csv_list(path, merge_labels)
+        return read_csv_list(path, merge_labels, query_split)
     if not path.is_dir():
         raise ValueError(f"{path}: not found. {ACCEPTED_FORMS}")
     for tree in (path, path / "dataset"):

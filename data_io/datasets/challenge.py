@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_io.csv_rows import csv_rows
+from data_io.csv_rows import Table, read_table
 from data_io.datasets.class_folders import class_folder_rows
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
+from data_io.datasets.mismatch import mismatch
 from data_io.folders import image_files
+from data_io.names import escaped
+from data_io.spelling import nfc, shortened, spelling_key, visible
 
 
 def is_challenge_tree(path: Path) -> bool:
@@ -34,27 +37,63 @@ def read_challenge_tree(root: Path, merge_labels: bool = False) -> DataSet:
     train = root / "train" / "train_data"
     test = root / "test"
     label_file = test / "test_labels.csv"
-    class_of = _read_test_labels(label_file) if label_file.is_file() else None
+    table = read_table(label_file, ("id", "label")) if label_file.is_file() else None
+    class_of = _classes(label_file, table) if table is not None else None
     query = _test_rows(test / "test_data" / "query", class_of)
     gallery = _test_rows(test / "test_data" / "reference", class_of)
-    if class_of is not None:
-        for image_id in sorted(class_of.keys() - query.rows.keys() - gallery.rows.keys()):
-            reason = f"in {label_file.name}, but there is no such image"
-            query.skipped.append((image_id, reason))
+    notes: list[str] = []
+    if table is not None and class_of is not None:
+        names = [row["id"] for _, row in table.rows if row["id"]]
+        notes = [*table.notes, *_unmatched_notes(label_file, names, [query, gallery])]
     train_rows = class_folder_rows(train, train) if train.is_dir() else ImageRows()
     splits = {"train": train_rows, "query": query, "gallery": gallery}
-    return build_data_set(root, splits, merge_labels=merge_labels)
+    return build_data_set(root, splits, merge_labels=merge_labels, notes=notes)
+
+
+def _written(image_id: str) -> tuple[str, str]:
+    """Return an id as a table can have it: as it is, or with escapes for bytes that are no text."""
+    return nfc(image_id), nfc(escaped(image_id))
 
 
 def _test_rows(folder: Path, class_of: dict[str, str] | None) -> ImageRows:
     if not folder.is_dir():
         return ImageRows()
     rows = ImageRows(labelled=class_of is not None, sorted_by_class=False)
+    class_of = class_of or {}
     files = image_files(folder, rows.skipped)
     _require_distinct_stems(files)
     for file in files:
-        rows.add(file.stem, file, (class_of or {}).get(file.stem, ""))
+        names = _written(file.stem)
+        class_name = next((class_of[name] for name in names if name in class_of), "")
+        rows.add(file.stem, file, class_name)
     return rows
+
+
+def _unmatched_notes(label_file: Path, names: list[str], lists: list[ImageRows]) -> list[str]:
+    """Return a line that counts the names without an image.
+
+    Raises:
+        ValueError: fewer than half of the names have an image, or a list gets no label at all.
+    """
+    ids = {image_id: rows for rows in lists for image_id in rows.rows}
+    known = {name for image_id in ids for name in _written(image_id)}
+    unmatched = [name for name in names if nfc(name) not in known]
+    if not unmatched:
+        return []
+    left_out = any(
+        rows.found and not any(row.class_name for row in rows.found.values()) for rows in lists
+    )
+    if left_out or len(unmatched) > len(names) / 2:
+        matched = len(names) - len(unmatched)
+        raise ValueError(
+            f"{label_file}: {matched or 'none'} of its {len(names)} names are those of the "
+            f"{len(ids)} test images. {mismatch(unmatched, ids)} Write the names of the images "
+            "without folder and ending in the column id."
+        )
+    return [
+        f"{label_file.name}: {len(unmatched)} of {len(names)} names have no image, such as "
+        f"{shortened(unmatched[0])}"
+    ]
 
 
 def _require_distinct_stems(files: list[Path]) -> None:
@@ -69,9 +108,12 @@ def _require_distinct_stems(files: list[Path]) -> None:
             )
 
 
-def _read_test_labels(path: Path) -> dict[str, str]:
+def _classes(path: Path, table: Table) -> dict[str, str]:
+    """Return the class of each id, in normal form C; ids with an empty label are left out."""
     class_of: dict[str, str] = {}
-    for line, row in csv_rows(path, ("id", "label")):
-        if class_of.setdefault(row["id"], row["label"]) != row["label"]:
+    for line, row in table.rows:
+        class_name = row["label"] if visible(row["label"]).strip() else ""
+        first = class_of.setdefault(nfc(row["id"]), class_name)
+        if spelling_key(first) != spelling_key(class_name):
             raise ValueError(f"{path}, line {line}: a second label for {row['id']}; keep one.")
     return {image_id: name for image_id, name in class_of.items() if name}

@@ -2,83 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
 from pathlib import Path
+
+from data_io.spelling import nfc, nfkc, spelling_key, visible, without_space, without_zeros
 
 NUM_SHOWN = 5
 """Number of groups of class names that a message shows."""
-# Characters that Unicode shows as nothing, although they are no format characters (Cf):
-# combining grapheme joiner, Hangul fillers, Khmer vowels, Mongolian and other variation selectors.
-INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef]"
-)
-SPACE_OUTSIDE_NUMBERS = re.compile(r"(?<!\d) | (?!\d)")
-WHOLE_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
-# As spreadsheets and float columns write large numbers. Without the plus sign it may be a code.
-POWER_OF_TEN = re.compile(r"[+-]?\d(?:\.\d+)?e\+\d{1,2}", re.IGNORECASE)
-
-
-def spelling_key(name: str) -> str:
-    r"""Return a key that is equal for class names that differ only in how they are written.
-
-    Ignored are: upper and lower case, white space (except between digits), Unicode normal forms,
-    full and half width, invisible characters, and in whole numbers leading zeros and a final ".0".
-    The parts of a path are treated one by one.
-
-    Args:
-        name: of a class.
-
-    Returns:
-        The key.
-
-    >>> spelling_key("Ｍｉｌｋ\u200b 2") == spelling_key("milk2")
-    True
-    >>> [spelling_key(name) for name in ("10.0", "010", "1 0", "1.50", "Fruit/07")]
-    ['10', '10', '1 0', '1.50', 'fruit/7']
-    """
-    text = visible(unicodedata.normalize("NFKD", name))
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.casefold()).casefold())
-    return "/".join(map(without_zeros, map(_without_space, text.split("/"))))
-
-
-def visible(text: str) -> str:
-    """Return a text without format, control and other invisible characters, except white space."""
-    return "".join(
-        letter
-        for letter in INVISIBLE.sub("", text)
-        if letter.isspace() or unicodedata.category(letter) not in ("Cf", "Cc")
-    )
-
-
-def without_zeros(text: str) -> str:
-    """Return a whole number without leading zeros and a final ".0"; another text unchanged."""
-    if POWER_OF_TEN.fullmatch(text):
-        number = Decimal(text)
-        return f"{number:f}".partition(".")[0] if number == number.to_integral_value() else text
-    whole = WHOLE_NUMBER.fullmatch(text)
-    if whole is None:
-        return text
-    sign, digits = whole.groups()
-    return f"-{digits}" if sign == "-" and digits != "0" else digits
-
-
-def _without_space(text: str) -> str:
-    """Return a text without white space; between two digits one space is kept."""
-    return SPACE_OUTSIDE_NUMBERS.sub("", " ".join(text.split()))
-
-
 # Tried in this order; the last one includes those before it.
 CAUSES: Mapping[str, Callable[[str], str]] = {
     "upper and lower case": str.casefold,
-    "white space": _without_space,
-    "Unicode normal form": lambda text: unicodedata.normalize("NFC", text),
+    "white space": without_space,
+    "Unicode normal form": nfc,
     "invisible characters": visible,
     "leading zeros or a final .0": without_zeros,
-    "full and half width": lambda text: unicodedata.normalize("NFKC", text),
+    "full and half width": nfkc,
 }
 
 
@@ -118,7 +56,7 @@ def joined_names(
 
 def _preference(name: str) -> tuple[bool, int, str]:
     """Return a sort key: plain spellings first, then short ones. It does not depend on counts."""
-    plain = unicodedata.normalize("NFC", visible(name))
+    plain = nfc(visible(name))
     return plain != name, len(name), name
 
 
@@ -141,6 +79,5 @@ def _cause(first: str, other: str) -> str:
 
 def _shown(name: str, first: str, others: Iterable[str]) -> str:
     """Return a name in quotes; escape it if another one looks the same."""
-    nfc = unicodedata.normalize("NFC", name)
-    same = [other for other in (first, *others) if unicodedata.normalize("NFC", other) == nfc]
-    return repr(name) if len(same) == 1 else f"{nfc!r} = {ascii(name)}"
+    same = [other for other in (first, *others) if nfc(other) == nfc(name)]
+    return repr(name) if len(same) == 1 else f"{nfc(name)!r} = {ascii(name)}"

@@ -1,64 +1,132 @@
-"""Read a CSV file with the columns path,label,split[,group]."""
+"""Read a table with the columns path,label,split[,group]."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_io.csv_rows import csv_rows
+from data_io.csv_rows import read_table
 from data_io.datasets.data_set import (
     ACCEPTED_FORMS,
-    SPLITS,
     DataSet,
     ImageRows,
     build_data_set,
     without_suffix,
 )
+from data_io.datasets.file_finder import FileFinder
+from data_io.datasets.missing_files import missing_notes
+from data_io.datasets.split_column import part_of, roles_of
+from data_io.spelling import shortened, spelling_key, visible
+
+COLUMNS = ("path", "label", "split")
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+# What programs write for a missing value. It stays a label, but the user is told.
+MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"})
 
 
-def read_csv_list(path: Path, merge_labels: bool = False) -> DataSet:
-    """Read a CSV file; paths are relative to its folder.
+def read_csv_list(path: Path, merge_labels: bool = False, query_split: str = "val") -> DataSet:
+    """Read a table; paths are relative to its folder.
 
     Args:
         path: the file.
         merge_labels: join labels that differ only in how they are written.
+        query_split: "val" or "test", the queries of a table that has both and no others.
 
     Returns:
-        The data set.
+        The data set. An image with an empty label has no label.
 
     Raises:
-        ValueError: the file is not such a CSV, a split is unknown, or an image has two labels.
+        ValueError: the file is not such a table, a split is unknown, an image has two labels, or
+            few of the files exist.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a file, but not a CSV. {ACCEPTED_FORMS}")
-    splits: dict[str, ImageRows] = {}
+    table = read_table(path, COLUMNS, ("group",))
+    parts = [part_of(path, line, row["split"]) for line, row in table.rows]
+    roles, notes = roles_of(path, parts, query_split)
+    reader = _Reader(path)
+    for part, (line, row) in zip(parts, table.rows, strict=True):
+        if part in roles:
+            reader.add(roles[part], line, row)
+    notes = [*table.notes, *notes, *reader.notes()]
+    return build_data_set(path, reader.splits, merge_labels=merge_labels, notes=notes)
+
+
+@dataclass
+class _Reader:
+    """Collects the rows of a table, list by list.
+
+    Attributes:
+        path: of the table.
+        splits: the rows of "train", "query" and "gallery".
+    """
+
+    path: Path
+    splits: dict[str, ImageRows] = field(default_factory=dict)
+    _names: dict[str, list[str]] = field(default_factory=dict)
+    _missing: dict[str, list[str]] = field(default_factory=dict)
     # For each file the line in which it first appears, and its label there.
-    first_of: dict[str, tuple[int, str]] = {}
-    line_of: dict[tuple[str, str], int] = {}
-    for line, row in csv_rows(path, ("path", "label", "split")):
-        split = row["split"]
+    _first_of: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _line_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    _num_other: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._finder = FileFinder(self.path.parent)
+
+    def add(self, split: str, line: int, row: dict[str, str]) -> None:
+        """Add a row, or list it as skipped. Raises ValueError if its file has another label."""
+        rows = self.splits.setdefault(split, ImageRows(grouped="group" in row))
         name = row["path"]
-        class_name = row["label"]
-        if split not in SPLITS:
-            received = repr(split) if split else "nothing"
-            raise ValueError(
-                f"{path}, line {line}: column split must be train, query or gallery. "
-                f"Received {received}."
-            )
-        rows = splits.setdefault(split, ImageRows(grouped="group" in row))
-        file = os.path.normpath(path.parent / name)
         if not name:
-            rows.skipped.append((f"{path}, line {line}", "no path"))
-            continue
-        first_line, first_class = first_of.setdefault(file, (line, class_name))
-        if first_class != class_name:
+            rows.skipped.append((f"{self.path}, line {line}", "no path"))
+            return
+        self._names.setdefault(split, []).append(name)
+        found = self._finder.find(name)
+        if found is None:
+            self._missing.setdefault(split, []).append(name)
+            missing = os.path.normpath(self.path.parent / name)
+            rows.skipped.append((shortened(missing, 300), self._why_missing(name)))
+            return
+        class_name = row["label"] if visible(row["label"]).strip() else ""
+        self._require_one_label(found.path, name, line, class_name)
+        first_line = self._line_of.setdefault((split, found.path), line)
+        if first_line != line:
+            rows.skipped.append((found.path, f"line {line}: already in line {first_line}"))
+            return
+        if found.how:
+            self._num_other[found.how] += 1
+        rows.add(without_suffix(found.name), found.path, class_name, row.get("group", ""))
+
+    def _why_missing(self, name: str) -> str:
+        other = self._finder.in_other_case(name)
+        return "file not found" + (
+            f", but {other} is there (upper and lower case)" if other else ""
+        )
+
+    def _require_one_label(self, file: str, name: str, line: int, class_name: str) -> None:
+        first_line, first_class = self._first_of.setdefault(file, (line, class_name))
+        if spelling_key(first_class) != spelling_key(class_name):
             labels = f"{first_class!r} in line {first_line} and {class_name!r} in line {line}"
-            raise ValueError(f"{path}: {name} has label {labels}; keep one.")
-        earlier_line = line_of.setdefault((split, file), line)
-        if earlier_line != line:
-            rows.skipped.append((file, f"line {line}: already in line {earlier_line}"))
-        elif not os.path.isfile(file):
-            rows.skipped.append((file, "file not found"))
-        else:
-            rows.add(without_suffix(name), file, class_name, row.get("group", ""))
-    return build_data_set(path, splits, merge_labels=merge_labels)
+            raise ValueError(f"{self.path}: {name} has label {labels}; keep one.")
+
+    def notes(self) -> list[str]:
+        """Return lines for the user. Raises ValueError if few of the files exist."""
+        table = self.path.name
+        notes = [f"{table}: {number} files found {how}" for how, number in self._num_other.items()]
+        for split, names in self._names.items():
+            missing = self._missing.get(split, [])
+            notes += missing_notes(self.path, split, names, missing)
+        return [*notes, *self._missing_value_notes()]
+
+    def _missing_value_notes(self) -> list[str]:
+        num_rows = Counter(
+            row.class_name for rows in self.splits.values() for row in rows.found.values()
+        )
+        return [
+            f"{self.path.name}: {num_rows[name]} rows have the label {name!r}; if it means no "
+            "label, leave the cell empty"
+            for name in sorted(num_rows)
+            if name.casefold() in MISSING_VALUES
+        ]

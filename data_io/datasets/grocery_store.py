@@ -10,8 +10,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_io.csv_rows import csv_rows
+from data_io.csv_rows import read_list, read_table
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, without_suffix
+from data_io.datasets.file_finder import FileFinder
+from data_io.datasets.missing_files import missing_notes
+from data_io.spelling import without_zeros
 
 
 def is_grocery_tree(path: Path) -> bool:
@@ -39,44 +42,53 @@ def read_grocery_tree(tree: Path, query_split: str, merge_labels: bool = False) 
     if not query_file.is_file():
         names = ", ".join(sorted(file.name for file in tree.glob("*.txt")))
         raise ValueError(f"{query_file}: not found; this copy has {names}.")
-    class_names = _read_classes(tree / "classes.csv")
-    splits = {
-        "train": _read_list(tree / "train.txt", class_names),
-        "query": _read_list(query_file, class_names),
-    }
+    class_names, class_notes = _read_classes(tree / "classes.csv")
+    train, notes = _read_list(tree / "train.txt", class_names)
+    query, query_notes = _read_list(query_file, class_names)
+    splits = {"train": train, "query": query}
     root = tree.parent if Path(os.path.abspath(tree)).name == "dataset" else tree
-    return build_data_set(root, splits, class_names, merge_labels)
+    return build_data_set(
+        root, splits, class_names, merge_labels, [*class_notes, *notes, *query_notes]
+    )
 
 
-def _read_classes(path: Path) -> list[str]:
+def _read_classes(path: Path) -> tuple[list[str], list[str]]:
+    """Return the class names in the order of their ids, and lines for the user."""
     name_column = "Class Name (str)"
     id_column = "Class ID (int)"
-    rows = [row for _, row in csv_rows(path, (name_column, id_column))]
-    names = {row[id_column]: row[name_column] for row in rows}
+    table = read_table(path, (name_column, id_column))
+    rows = [row for _, row in table.rows]
+    names = {without_zeros(row[id_column]): row[name_column] for row in rows}
     expected_ids = {str(label) for label in range(len(rows))}
     if set(names) != expected_ids or len(set(names.values())) != len(rows):
         raise ValueError(
             f"{path}: class ids must run from 0 without a gap, and class names must differ."
         )
-    return [names[str(label)] for label in range(len(rows))]
+    return [names[str(label)] for label in range(len(rows))], table.notes
 
 
-def _read_list(path: Path, class_names: Sequence[str]) -> ImageRows:
-    """Read lines `path, fine label, coarse label`."""
+def _read_list(path: Path, class_names: Sequence[str]) -> tuple[ImageRows, list[str]]:
+    """Read lines `path, fine label, coarse label`; return the rows, and lines for the user."""
     rows = ImageRows()
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not text.strip():
-            continue
-        name, *labels = (cell.strip() for cell in text.split(","))
-        if len(labels) != 2 or not labels[0].isdecimal() or int(labels[0]) >= len(class_names):
+    finder = FileFinder(path.parent)
+    table = read_list(path, 3)
+    names: list[str] = []
+    missing: list[str] = []
+    for line, cells in table.rows:
+        name, *labels = cells.values()
+        label = without_zeros(labels[0]) if len(labels) == 2 else ""
+        if not label.isdecimal() or int(label) >= len(class_names):
             last_label = len(class_names) - 1
+            text = ", ".join(cells.values())
             raise ValueError(
                 f"{path}, line {line}: expected `path, class 0..{last_label}, coarse class`. "
                 f"Received {text!r}."
             )
-        file = path.parent / name
-        if file.is_file():
-            rows.add(without_suffix(name), file, class_names[int(labels[0])])
+        names.append(name)
+        found = finder.find(name)
+        if found is None:
+            missing.append(name)
+            rows.skipped.append((str(path.parent / name), "file not found"))
         else:
-            rows.skipped.append((str(file), "file not found"))
-    return rows
+            rows.add(without_suffix(found.name), found.path, class_names[int(label)])
+    return rows, [*table.notes, *missing_notes(path, path.stem, names, missing)]

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from data_io.artifacts import atomic_path
 from data_io.contents import same_images
-from data_io.csv_rows import csv_rows, csv_text
+from data_io.csv_rows import csv_text, read_table
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import PROGRESS_FROM, check_images
 from data_io.locks import in_turn
 from data_io.messages import unlabelled_notes
+from data_io.names import unescaped
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
@@ -166,7 +167,7 @@ def answers_of(name: str) -> dict[str, str]:
     path = store.answers_file(name)
     if not path.exists():
         return {}
-    return {row["id"]: row["label"] for _, row in csv_rows(path, ("id", "label"))}
+    return {unescaped(row["id"]): row["label"] for _, row in read_table(path, ("id", "label")).rows}
 
 
 def _without_unreadable(data: DataSet) -> DataSet:

@@ -57,7 +57,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "query_split",
             "val",
-            "which split of a Grocery Store tree holds the queries",
+            "which split holds the queries of a Grocery Store tree, or of a CSV file without other "
+            "queries",
             ("val", "test"),
         ),
         Flag(
