@@ -20,6 +20,7 @@ EXTRAS = {
     "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],
     "zoo": ["keras-cv-attention-models>=1.4"],
     "weights": ["safetensors>=0.4,<1"],
+    "heic": ["pillow-heif>=0.16,<2"],
 }
 TOOLS = [
     "pytest>=8,<10",
@@ -28,7 +29,14 @@ TOOLS = [
     "ruff>=0.6,<1",
     "mypy>=1.10,<3",
 ]
-TESTED = ("geometry", "viz", "fast", "int8", "weights")  # without them their tests are skipped
+TESTED = (
+    "geometry",
+    "viz",
+    "fast",
+    "int8",
+    "weights",
+    "heic",
+)  # without them their tests are skipped
 
 
 def joined(names):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from data_io.artifacts import one_line
+from data_io.image_errors import ImageError, image_errors
+from data_io.image_formats import open_unlimited, why_unreadable
+from data_io.image_kinds import HEAD_BYTES, image_kind
+from data_io.jpeg_tails import completed, has_end, is_complete, lacks_scans, looks_cut
+from data_io.pixel_limit import require_decodable, turn_to_decode
+from data_io.png_chunks import needed_chunks
+from data_io.wide_gray import is_wide, narrowed
 
-# Found by the content, not by the suffix. Other readers of Pillow are excluded because some of them
-# run external programs (EPS).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
-MAX_PIXELS = 100_000_000
 EXIF_ORIENTATION = 0x0112
 # The change that turns stored pixels upright. Source: EXIF 2.3, section 4.6.4, tag Orientation.
 UPRIGHT = {
@@ -30,31 +31,23 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_pillow_limit = threading.Lock()
 
 
-class ImageError(ValueError):
-    """An image file cannot be read.
+class _Request(NamedTuple):
+    """What the caller of `decode_rgb` asked for."""
 
-    Attributes:
-        path: the file.
-        reason: what is wrong with it, in a few words.
-    """
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = str(path)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        # Without this, the error could not be sent from a worker process.
-        return ImageError, (self.path, self.reason)
+    path: str | Path
+    at_least_px: int | None
+    square_px: int | None
 
 
 def decode_rgb(
     path: str | Path, at_least_px: int | None = None, square_px: int | None = None
 ) -> Image.Image:
-    """Decode an image file to upright RGB. Above MAX_PIXELS, refuse it before decoding a pixel.
+    """Decode an image file to upright RGB. Above `max_pixels()`, refuse it before decoding a pixel.
+
+    The limit counts the pixels that are decoded, so a JPEG that is decoded at a reduced scale may
+    be larger.
 
     Args:
         path: the image file.
@@ -68,14 +61,73 @@ def decode_rgb(
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, too large or not an image.
     """
-    with _image_errors(path), _open(path) as image:
-        box_px = _choose_scale(image, at_least_px)
+    request = _Request(path, at_least_px, square_px)
+    with image_errors(path), _regular_file(path) as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        kind = image_kind(head)
+        if reason := why_unreadable(kind, head):
+            raise ImageError(path, reason)
+        if kind == "JPEG":
+            return _decode_jpeg(file, request)
+        try:
+            return _decode(file, request)
+        except ImageError:
+            raise
+        except Exception:
+            if kind != "PNG":
+                raise
+        return _decode(needed_chunks(file), request)
+
+
+@contextmanager
+def _regular_file(path: str | Path) -> Iterator[IO[bytes]]:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(path, "is a folder")
+    # Opening a pipe would wait for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(path, "is not a regular file")
+    if status.st_size == 0:
+        raise ImageError(path, "empty file")
+    with open(path, "rb") as file:
+        yield file
+
+
+def _decode_jpeg(file: IO[bytes], request: _Request) -> Image.Image:
+    """Decode a JPEG whose pixels are all there, with or without an end marker."""
+    content = file.read()
+    file.seek(0)
+    if not has_end(content):
+        content = completed(content)
+        if lacks_scans(content) or not is_complete(content):
+            raise ImageError(request.path, "truncated")
+        return _decode(io.BytesIO(content), request)
+    with open_unlimited(file, ("JPEG",)) as image:
+        rgb = _upright_rgb(image, request)
+        if looks_cut(image, content) and not is_complete(content):
+            raise ImageError(request.path, "truncated")
+        return rgb
+
+
+def _decode(file: IO[bytes], request: _Request) -> Image.Image:
+    with open_unlimited(file) as image:
+        return _upright_rgb(image, request)
+
+
+def _upright_rgb(image: Image.Image, request: _Request) -> Image.Image:
+    """Decode the pixels of an opened file."""
+    stored = image.size
+    box_px = _choose_scale(image, request.at_least_px)
+    require_decodable(request.path, image, stored)
+    with turn_to_decode(image, stored):
         image.load()
         turn = UPRIGHT.get(_orientation(image))
-        rgb = _to_rgb(image, path)
+        rgb = _to_rgb(image)
         # Resize before turning, because a small square turns faster.
-        if square_px is not None:
-            rgb = rgb.resize((square_px, square_px), Image.Resampling.BILINEAR, box_px)
+        if request.square_px is not None:
+            square = (request.square_px, request.square_px)
+            rgb = rgb.resize(square, Image.Resampling.BILINEAR, box_px)
         return rgb if turn is None else rgb.transpose(turn)
 
 
@@ -90,74 +142,6 @@ def _choose_scale(
     return drafted and drafted[1]
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[Image.Image]:
-    """Open a file, read its header and check its size."""
-    status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(path, "is a folder")
-    # Opening a pipe would wait for ever.
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(path, "is not a regular file")
-    if status.st_size == 0:
-        raise ImageError(path, "empty file")
-    with open(path, "rb") as file, _open_unlimited(file) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(path, f"{width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
-        if width * height == 0:
-            raise ImageError(path, "has no pixels")
-        if image.format in ("JPEG", "MPO") and not _has_end_marker(file):
-            raise ImageError(path, "truncated")
-        yield image
-
-
-def _has_end_marker(file: IO[bytes]) -> bool:
-    """Return whether an end marker follows the position of `file`, which is the scan of a JPEG."""
-    # An interrupted download that had reserved its space ends in zeros, which would decode to gray
-    # without an error.
-    scan = file.tell()
-    has_marker = file.read().rfind(b"\xff\xd9") >= 0
-    file.seek(scan)
-    return has_marker
-
-
-def _open_unlimited(file: IO[bytes]) -> Image.Image:
-    """Open an image without Pillow's limit of pixels; the caller checks our own limit."""
-    # Pillow's limit is one global value, and an image just above it only causes a warning.
-    with _pillow_limit:
-        pillow_max_pixels = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(file, formats=FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = pillow_max_pixels
-
-
-@contextmanager
-def _image_errors(path: str | Path) -> Iterator[None]:
-    """Convert any error of a bad file to an ImageError."""
-    # Pillow raises a dozen types, from SyntaxError to zlib.error.
-    try:
-        yield
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(path, "file not found") from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            path, f"not an image ({', '.join(FORMATS)}), or its header is damaged"
-        ) from None
-    except MemoryError:
-        raise ImageError(path, "not enough memory to decode it") from None
-    except Exception as error:
-        if "truncated" in str(error).lower():
-            raise ImageError(path, "truncated") from error
-        if isinstance(error, OSError) and error.strerror:
-            raise ImageError(path, f"cannot be read: {error.strerror}") from error
-        raise ImageError(path, f"damaged: {one_line(error)[:100]}") from error
-
-
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
@@ -166,24 +150,13 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _from_wide(image, path)
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if is_wide(image):
+        return narrowed(image).convert("RGB")
     if not image.has_transparency_data:
         # convert() would copy the pixels even if the mode is right.
         return image if image.mode == "RGB" else image.convert("RGB")
-    pixels = image.convert("RGBA")
+    # Pillow converts premultiplied gray only to gray.
+    pixels = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     white = Image.new("RGBA", pixels.size, "white")
     return Image.alpha_composite(white, pixels).convert("RGB")
-
-
-def _from_wide(image: Image.Image, path: str | Path) -> Image.Image:
-    """Convert 16-bit gray to 8 bits, rounded."""
-    # Larger numbers are refused, because there is no convention for their white.
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            path, "pixels of more than 16 bits, their range is unknown; save it with 8 or 16 bits"
-        )
-    gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return Image.fromarray(gray).convert("RGB")

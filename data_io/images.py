@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_io.image_decoding import ImageError, decode_rgb
+from data_io.image_decoding import decode_rgb
+from data_io.image_errors import ImageError
 from data_io.records import ImageList
 
 # With fewer images a progress bar is not useful.
@@ -21,13 +22,14 @@ NUM_THREADS = 4
 # with those of full decoding; from 2.25 on, at least 0.999.
 OVERSAMPLING = 2.25
 # Increase it when load_image returns other pixels, so that cached images are decoded again.
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 
 
 def decode_image(source: str | Path, at_least_px: int | None = None) -> np.ndarray:
     """Decode an image file; of several frames the first.
 
-    The EXIF orientation is applied, transparency is put over white, and 16 bits are scaled to 8.
+    The EXIF orientation is applied, transparency is put over white, and more than 8 bits are scaled
+    to 8. A JPEG whose pixels are all there is read without its end marker.
     Colour profiles are not applied.
 
     Args:

@@ -34,7 +34,7 @@ GROUPS = {
 # The standard library is always allowed. A module stands for all modules below it. If several
 # lines fit a module, the longest name applies.
 TABLE = """
-data_io                      data_io numpy PIL scipy tqdm filelock | h5py
+data_io                      data_io numpy PIL scipy tqdm filelock | h5py pillow_heif
 data_io.records              data_io.records data_io.contents numpy
 data_io.batches              data_io numpy tensorflow
 delf_ext                     | delf_ext data_io
