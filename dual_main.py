@@ -12,6 +12,7 @@ from absl import flags
 
 from data_io.names import print_any_name
 from delf_ext.config import UsageError
+from data_io.pixel_limit import set_max_pixels
 from delf_ext.verbs.flags import describe_error, new_flags, require_in_range
 from delf_ext.verbs.help import help_text
 from delf_ext.verbs.verb_table import VERBS, require_own_flags
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow prints three lines about CUDA when it is imported, unless this is set before.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_max_pixels(values.max_pixels)
     try:
         importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from baseline_keras import binding
+from data_io.pixel_limit import MAX_PIXELS, set_max_pixels
 
 EXAMPLES = """examples:
   python -m baseline_keras --data=photos --epochs=100 --run_dir=runs/baseline
@@ -67,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--image_size", type=from_to(10, 4096), default=224, metavar="PX", help=size_help)
     seed_help = "seed for the initial weights, image order and augmentation (default: %(default)s)"
     add("--seed", type=from_to(0, 2**32 - 1), default=0, metavar="N", help=seed_help)
+    pixels_help = "skip an image of more pixels (default: %(default)s)"
+    pixels = from_to(1, 10**11)
+    add("--max_pixels", type=pixels, default=MAX_PIXELS, metavar="N", help=pixels_help)
     merge_help = "join labels that differ only in how they are written, such as Milk and milk"
     add("--merge_labels", action="store_true", help=merge_help)
     resume_help = "continue the run in --run_dir after its last finished epoch"
@@ -96,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("the following arguments are required: --data")
     # TensorFlow would print three lines about CUDA.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_max_pixels(args.max_pixels)
     try:
         return _train(args)
     except (OSError, ValueError) as error:

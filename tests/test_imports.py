@@ -63,7 +63,7 @@ delf_ext.app                 delf_ext.app delf_ext.runs delf_ext.recipes delf_ex
 delf_ext.nsml                data_io delf_ext numpy psutil tabulate tqdm wcwidth | nsml tensorboard
 delf_ext.web                 delf_ext.web ALL_PACKAGES | fastapi starlette uvicorn jinja2 multipart
 delf_ext.verbs               ALL_PACKAGES absl
-dual_main                    data_io.names delf_ext.verbs delf_ext.config absl
+dual_main                    data_io.names data_io.pixel_limit delf_ext.verbs delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
                              delf_ext.features numpy tensorflow tqdm
 baseline_keras.binding       nsml

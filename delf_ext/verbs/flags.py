@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from absl import flags
 
 from data_io.duplicates import RULES
+from data_io.pixel_limit import MAX_PIXELS
 from delf_ext.config import UsageError, require
 from delf_ext.models import precision
 from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag
@@ -66,6 +67,13 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             False,
             "join labels that differ only in how they are written, such as Milk and milk, or 10 "
             "and 10.0; without it they are an error",
+        ),
+        Flag(
+            "max_pixels",
+            MAX_PIXELS,
+            "skip an image of more pixels, because decoding takes up to 8 bytes for each; a JPEG "
+            "that is decoded at a reduced scale may have 10 times as many",
+            kind=Annotated[int, Range(low=1, high=10**11)],
         ),
         Flag("image", None, "a photo, or a folder of photos"),
         Flag("candidate", None, "the image that --image is compared with"),

@@ -12,7 +12,7 @@ from delf_ext.config import UsageError
 from delf_ext.recipes.original_flags import FLAG_GROUPS
 from delf_ext.verbs.flags import FLAGS, GROUPS
 
-DATA = ("data", "query_split", "merge_labels")
+DATA = ("data", "query_split", "merge_labels", "max_pixels")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
 MODEL = (
     *("run_dir", *TRUNK, "pooling", "image_size", "onnx_model"),
@@ -131,7 +131,7 @@ VERBS: dict[str, Verb] = {
     "extract": Verb(
         "Use",
         "write the embeddings, or the local features, of a folder of images",
-        ("data", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
+        ("data", "max_pixels", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
         (
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings --shard=1/2",
@@ -147,7 +147,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         "Use",
         "find the images in a folder that are most similar to your photo",
-        ("data", "image", "top_k", *MODEL, *STORED),
+        ("data", "max_pixels", "image", "top_k", *MODEL, *STORED),
         (
             "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
             f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
@@ -172,7 +172,7 @@ VERBS: dict[str, Verb] = {
         "Use",
         "draw the matching local features of two images",
         (
-            *("image", "candidate", "out", "run_dir", *TRUNK, "mixed_precision"),
+            *("image", "candidate", "max_pixels", "out", "run_dir", *TRUNK, "mixed_precision"),
             *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
@@ -191,7 +191,7 @@ VERBS: dict[str, Verb] = {
     "whiten": Verb(
         "Train",
         "learn the PCA and whitening of DELF descriptors",
-        ("data", "out", "run_dir", *TRUNK, "mixed_precision", *DELF, "seed"),
+        ("data", "max_pixels", "out", "run_dir", *TRUNK, "mixed_precision", *DELF, "seed"),
         (
             "mandoo whiten --data=photos/ --run_dir=runs/attention",
             f"mandoo whiten --data=photos/ {PRETRAINED} --out=whitening.npz",

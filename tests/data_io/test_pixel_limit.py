@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dual_main
 from data_io import pixel_limit
 from data_io.images import ImageError, decode_image, load_image
 from data_io.pixel_limit import MAX_PIXELS, max_pixels, set_max_pixels
+from delf_ext.verbs.verb_table import VERBS
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,24 @@ def test_large_images_are_decoded_one_at_a_time(
     monkeypatch.setattr(pixel_limit, "LARGE_PIXELS", 1201)
     decode_image(path)
     assert at_once == [1]
+
+
+NO_IMAGES = ("export", "recipes", "draw", "demo")
+
+
+def test_every_verb_that_decodes_images_has_the_flag() -> None:
+    for name, verb in VERBS.items():
+        assert ("max_pixels" in verb.flags) == (name not in NO_IMAGES)
+
+
+def test_the_flag_raises_the_limit(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2")
+    command = ["match", f"--image={path}", f"--candidate={path}", "--local_features=sift"]
+    out = path.with_name("match.png")
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main([*command, f"--out={out}", "--max_pixels=1199"])
+    assert ended.value.code == 1
+    message = f"{path}: 40 x 30 pixels, over the limit of 1,199; --max_pixels raises it"
+    assert message in capsys.readouterr().err
+    dual_main.main([*command, f"--out={out}", "--max_pixels=1200"])
+    assert out.exists()
