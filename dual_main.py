@@ -11,8 +11,8 @@ from typing import NoReturn
 from absl import flags
 
 from data_io.names import print_any_name
-from delf_ext.config import UsageError
 from data_io.pixel_limit import set_max_pixels
+from delf_ext.config import UsageError
 from delf_ext.verbs.flags import describe_error, new_flags, require_in_range
 from delf_ext.verbs.help import help_text
 from delf_ext.verbs.verb_table import VERBS, require_own_flags
