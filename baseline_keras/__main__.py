@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from baseline_keras import binding
+from data_io.datasets.layouts import AUTO, NAMES
 from data_io.pixel_limit import MAX_PIXELS, set_max_pixels
 
 EXAMPLES = """examples:
@@ -71,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     pixels_help = "skip an image of more pixels (default: %(default)s)"
     pixels = from_to(1, 10**11)
     add("--max_pixels", type=pixels, default=MAX_PIXELS, metavar="N", help=pixels_help)
+    layout_help = "how to read a folder or a zip archive (default: %(default)s, which finds out)"
+    add("--data_layout", choices=NAMES, default=AUTO, metavar="LAYOUT", help=layout_help)
     merge_help = "join labels that differ only in how they are written, such as Milk and milk"
     add("--merge_labels", action="store_true", help=merge_help)
     resume_help = "continue the run in --run_dir after its last finished epoch"
@@ -122,7 +125,8 @@ def _train(args: argparse.Namespace) -> int:
         binding.paused(scope={"session": session})
     if args.mode == "test":
         return 0
-    dataset = load_checked(args.data, args.merge_labels)
+    dataset = load_checked(args.data, args.merge_labels, args.data_layout)
+    print(f"data: {dataset.read_as}")
     for note in dataset.notes:
         print(note)
     num_unlabelled = len(dataset.train) - len(dataset.train.labelled())

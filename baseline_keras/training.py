@@ -25,6 +25,7 @@ from baseline_keras.run_directory import (
 )
 from baseline_keras.session import Session
 from data_io.datasets import DataSet, load_dataset
+from data_io.datasets.layouts import AUTO
 from data_io.images import check_images
 from data_io.photographs import Photographs, digests_of
 
@@ -32,17 +33,18 @@ from data_io.photographs import Photographs, digests_of
 HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}
 
 
-def load_checked(path: str | Path, merge_labels: bool = False) -> DataSet:
+def load_checked(path: str | Path, merge_labels: bool = False, layout: str = AUTO) -> DataSet:
     """Load a data set and decode each image once; list bad files in `skipped`.
 
     Args:
         path: the data set, in any form that `load_dataset` reads.
         merge_labels: join labels that differ only in how they are written.
+        layout: how to read a folder; "auto" finds out.
 
     Returns:
         The data set, with readable images only.
     """
-    dataset = load_dataset(path, merge_labels=merge_labels)
+    dataset = load_dataset(path, merge_labels=merge_labels, layout=layout)
     train = check_images(dataset.train)
     gallery = train if dataset.gallery is dataset.train else check_images(dataset.gallery)
     query = check_images(dataset.query)

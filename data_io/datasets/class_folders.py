@@ -2,55 +2,135 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from data_io.datasets.data_set import SPLITS, DataSet, ImageRows, build_data_set, id_below
-from data_io.folders import image_files, visible_entries
+from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, id_below
+from data_io.datasets.layout import Reading
+from data_io.datasets.tree import Tree
+
+NUM_NAMED = 3
+"""Number of folders that a note names."""
 
 
-def read_class_folders(path: Path, merge_labels: bool = False) -> DataSet:
-    """Read class folders, or the folders train, query and gallery with class folders in each.
+def has_class_folders(tree: Tree) -> bool:
+    """Return whether a folder of the root has photographs."""
+    return tree.has_class_folders()
+
+
+def has_repeated_folders(tree: Tree, folder: str = "") -> bool:
+    """Return whether most folders in class folders have a name that other classes have too.
+
+    Such folders (front, back; 1, 2) may be views of one class.
+    """
+    classes = _classes_of(tree, folder)
+    num_parents = Counter(PurePosixPath(name).name.casefold() for name in classes if "/" in name)
+    num_repeated = sum(count for count in num_parents.values() if count > 1)
+    return 2 * num_repeated > num_parents.total()
+
+
+def read_class_folders(tree: Tree, reading: Reading) -> DataSet:
+    """Read class folders; the class of an image is the path of its folder.
 
     Args:
-        path: the folder.
-        merge_labels: join labels that differ only in how they are written.
+        tree: the folder.
+        reading: how to read it.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: there is no image, or the folders are named like other splits.
+        ValueError: there is no image in a folder.
     """
-    folders = {entry.name for entry in visible_entries(path) if os.path.isdir(entry.path)}
-    if "train" in folders and folders & {"val", "valid", "validation", "test"}:
-        raise ValueError(
-            f"{path}: has {', '.join(sorted(folders))}; "
-            "name the folders train, query and gallery, or write a CSV."
-        )
-    if "query" not in folders or not folders & {"train", "gallery"}:
-        rows = {"train": class_folder_rows(path, path)}
-    else:
-        splits = [split for split in SPLITS if split in folders]
-        rows = {split: class_folder_rows(path / split, path) for split in splits}
-    return build_data_set(path, rows, merge_labels=merge_labels)
+    rows = class_folder_rows(tree)
+    notes = folder_notes(tree)
+    return build_data_set(
+        tree.root, {"train": rows}, merge_labels=reading.merge_labels, notes=tuple(notes)
+    )
 
 
-def class_folder_rows(folder: Path, root: Path) -> ImageRows:
+def read_top_folders(tree: Tree, reading: Reading) -> DataSet:
+    """Read class folders; the class of an image is the folder of the root that it is below.
+
+    Args:
+        tree: the folder.
+        reading: how to read it.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: there is no image in a folder.
+    """
+    rows = class_folder_rows(tree, top_only=True)
+    return build_data_set(tree.root, {"train": rows}, merge_labels=reading.merge_labels)
+
+
+def class_folder_rows(
+    tree: Tree, folder: str = "", top_only: bool = False, keep_loose: bool = False
+) -> ImageRows:
     """List the images below a folder with their classes.
 
     Args:
-        folder: contains the class folders; an image's class is the path of its folder below it.
-        root: an image's id is its path below this folder, without suffix.
+        tree: an image's id is its path below the root, without suffix.
+        folder: the folder of the root that contains the class folders; "" = the root.
+        top_only: the class is the class folder; otherwise it is the whole path below `folder`.
+        keep_loose: keep images that are in no class folder, without a label.
 
     Returns:
         The rows of the list.
     """
-    rows = ImageRows()
-    for file in image_files(folder, rows.skipped):
-        class_name = file.parent.relative_to(folder).as_posix()
-        if class_name == ".":
-            rows.skipped.append((str(file), "not in the folder of a class"))
+    rows = ImageRows(skipped=tree.skipped(folder))
+    for file in tree.files(folder):
+        class_name = class_of(file, tree.root / folder, top_only)
+        if class_name or keep_loose:
+            rows.add(id_below(tree.root, file), file, class_name)
         else:
-            rows.add(id_below(root, file), file, class_name)
+            rows.skipped.append((str(file), "not in the folder of a class"))
     return rows
+
+
+def class_of(file: Path, folder: Path, top_only: bool = False) -> str:
+    """Return the class of an image by its path.
+
+    Args:
+        file: the image file.
+        folder: the folder that contains the class folders.
+        top_only: the class is the first folder, not the whole path.
+
+    Returns:
+        The class; "" if the image is in no class folder.
+    """
+    parts = file.parent.relative_to(folder).parts
+    return "/".join(parts[:1] if top_only else parts)
+
+
+def folder_notes(tree: Tree, folder: str = "") -> Iterator[str]:
+    """Yield a line for each oddity of the class folders below a folder of the root."""
+    direct = tree.direct_files(folder)
+    if direct:
+        yield f"{len(direct)} photographs beside the class folders: they have no class"
+    empty = [path for path, reason in tree.skipped(folder) if reason == "empty class"]
+    if empty:
+        yield f"{len(empty)} class folders without a photograph: {_named(empty)}"
+    classes = _classes_of(tree, folder)
+    parents = {parent for name in classes for parent in map(str, PurePosixPath(name).parents)}
+    mixed = sorted(parents & classes)
+    if mixed:
+        yield (
+            f"{len(mixed)} class folders have photographs and folders of photographs, "
+            f"which are classes too: {_named(mixed)}"
+        )
+    elif any("/" in name for name in classes):
+        yield "folders in folders: a class is the whole path of a folder"
+
+
+def _classes_of(tree: Tree, folder: str) -> set[str]:
+    names = {class_of(file, tree.root / folder) for file in tree.files(folder)}
+    return names - {""}
+
+
+def _named(paths: Sequence[str]) -> str:
+    names = [PurePosixPath(path).name for path in paths[:NUM_NAMED]]
+    return ", ".join([*names, *(["..."] if len(paths) > NUM_NAMED else [])])

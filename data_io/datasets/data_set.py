@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ class DataSet:
         gallery: images to search in.
         class_names: label i is class_names[i].
         notes: lines that tell the user how the data were read.
+        layout: name of the layout that was read.
+        about: what the data are, such as "folder per class".
     """
 
     name: str
@@ -44,6 +46,26 @@ class DataSet:
     gallery: ImageList
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    layout: str = ""
+    about: str = ""
+
+    @property
+    def read_as(self) -> str:
+        """How the data were read: "folder per class: 6 classes, 42 images"."""
+        counts = []
+        if self.class_names:
+            counts.append(_count(len(self.class_names), "class", "classes"))
+        has_lists = len(self.query) or len(self.gallery)
+        if len(self.train):
+            kind = "training image" if has_lists else "image"
+            counts.append(_count(len(self.train), kind))
+        if len(self.query) and self.query is not self.gallery:
+            where = ", searched in the training images" if self.gallery is self.train else ""
+            counts.append(_count(len(self.query), "query", "queries") + where)
+        if len(self.gallery) and self.gallery is not self.train:
+            is_query = ", each a query against the others" if self.query is self.gallery else ""
+            counts.append(_count(len(self.gallery), "gallery image") + is_query)
+        return f"{self.about}: {', '.join(counts)}"
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
@@ -130,8 +152,12 @@ def build_data_set(
     class_names: Sequence[str] | None = None,
     merge_labels: bool = False,
     notes: Sequence[str] = (),
+    about: str = "",
 ) -> DataSet:
     """Build a data set from the rows of its lists.
+
+    Without a gallery, queries are searched in the training images. Without queries, each gallery
+    image is searched in the others.
 
     Args:
         path: the folder or file that was read.
@@ -139,6 +165,7 @@ def build_data_set(
         class_names: in the order of the labels; None sorts the names of all rows.
         merge_labels: join class names that differ only in how they are written.
         notes: lines for the user about how the data were read.
+        about: what the data are, such as "folder per class".
 
     Returns:
         The data set.
@@ -163,6 +190,8 @@ def build_data_set(
     lists = {split: rows.build(label_of) for split, rows in splits.items()}
     if "gallery" not in lists and "query" in lists and "train" in lists:
         lists["gallery"] = lists["train"]
+    if "query" not in lists and "gallery" in lists:
+        lists["query"] = lists["gallery"]
     empty = ImageRows().build({})
     absolute = Path(os.path.abspath(path))
     return DataSet(
@@ -172,6 +201,38 @@ def build_data_set(
         gallery=lists.get("gallery", empty),
         class_names=tuple(class_names),
         notes=(*notes, *joined),
+        about=about,
+    )
+
+
+def with_skipped(data: DataSet, skipped: Sequence[tuple[str, str]]) -> DataSet:
+    """Return a data set whose lists name more files that were left out.
+
+    Args:
+        data: the data set.
+        skipped: (path, reason) of each file.
+
+    Returns:
+        The data set.
+    """
+    if not skipped:
+        return data
+    return map_lists(data, lambda images: replace(images, skipped=(*images.skipped, *skipped)))
+
+
+def map_lists(data: DataSet, change: Callable[[ImageList], ImageList]) -> DataSet:
+    """Return a data set with each list changed. Lists that were one object still are.
+
+    Args:
+        data: the data set.
+        change: returns the new list.
+
+    Returns:
+        The data set.
+    """
+    new = {id(images): change(images) for images in (data.train, data.query, data.gallery)}
+    return replace(
+        data, train=new[id(data.train)], query=new[id(data.query)], gallery=new[id(data.gallery)]
     )
 
 
@@ -224,6 +285,10 @@ def id_below(folder: Path, file: Path) -> str:
 def without_suffix(name: str) -> str:
     """Return a path without the suffix of the file."""
     return os.path.splitext(name)[0]
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _natural_order(name: str) -> tuple[list[str | int], str]:

@@ -13,13 +13,39 @@ from pathlib import Path
 from data_io.csv_rows import read_list, read_table
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, without_suffix
 from data_io.datasets.file_finder import FileFinder
+from data_io.datasets.layout import Reading
 from data_io.datasets.missing_files import missing_notes
+from data_io.datasets.tree import Tree
 from data_io.spelling import without_zeros
 
 
 def is_grocery_tree(path: Path) -> bool:
     """Return whether the folder has the lists of the Grocery Store data set."""
     return (path / "train.txt").is_file() and (path / "classes.csv").is_file()
+
+
+def has_grocery_tree(tree: Tree) -> bool:
+    """Return whether the folder, or the folder dataset in it, has the lists."""
+    return any(map(is_grocery_tree, (tree.root, tree.root / "dataset")))
+
+
+def read_grocery(tree: Tree, reading: Reading) -> DataSet:
+    """Read the lists in the folder, or in the folder dataset in it.
+
+    Args:
+        tree: the folder.
+        reading: how to read it.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: a list is missing or wrong.
+    """
+    if not has_grocery_tree(tree):
+        raise ValueError(f"{tree.root}: no train.txt and classes.csv, as Grocery Store has them.")
+    root = tree.root if is_grocery_tree(tree.root) else tree.root / "dataset"
+    return read_grocery_tree(root, reading.query_split, reading.merge_labels)
 
 
 def read_grocery_tree(tree: Path, query_split: str, merge_labels: bool = False) -> DataSet:

@@ -24,6 +24,31 @@ def rows_of_keys(query_keys: Sequence[str], gallery_keys: Sequence[str]) -> tupl
     return tuple(np.asarray(rows_of.get(key, []), np.int64) for key in query_keys)
 
 
+def _with_own_group(
+    query: ImageList,
+    gallery: ImageList,
+    rows_of_query: Sequence[np.ndarray],
+    junk: Sequence[np.ndarray],
+) -> Sequence[np.ndarray]:
+    """Add the gallery rows of each query's label and group to its junk, if the list says so.
+
+    Args:
+        query: the query images.
+        gallery: the gallery images.
+        rows_of_query: for each query the gallery rows of its label.
+        junk: for each query the gallery rows that do not count.
+
+    Returns:
+        The junk of each query.
+    """
+    if not query.same_group_is_junk or query.groups is None or gallery.groups is None:
+        return junk
+    return [
+        np.union1d(own_rows, rows[gallery.groups[rows] == group])
+        for own_rows, rows, group in zip(junk, rows_of_query, query.groups, strict=True)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
     """Relevant and ignored gallery images of each query.
@@ -115,8 +140,10 @@ class GroundTruth:
         if junk is None:
             keys = same_images([*query.paths.tolist(), *gallery.paths.tolist()])
             junk = rows_of_keys(keys[: len(query)], keys[len(query) :])
+        rows_of_query = [rows_of_label[label] for label in labels.tolist()]
+        ignored = _with_own_group(query, gallery, rows_of_query, junk)
         relevant = [
             np.setdiff1d(rows_of_label[label], own_rows)
-            for label, own_rows in zip(labels, junk, strict=True)
+            for label, own_rows in zip(labels, ignored, strict=True)
         ]
-        return cls(query.ids, len(gallery), tuple(relevant), tuple(junk))
+        return cls(query.ids, len(gallery), tuple(relevant), tuple(ignored))

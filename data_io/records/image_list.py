@@ -26,6 +26,8 @@ class ImageList:
         groups: str [N], or None. The part of the data that an image belongs to (a camera, a shop);
             metrics are also reported for each group.
         skipped: (path, reason) of each file that was left out.
+        same_group_is_junk: a gallery image of the query's label and group is neither right nor
+            wrong. Market-1501 leaves out the photographs of the query's own camera in this way.
     """
 
     ids: np.ndarray
@@ -33,6 +35,7 @@ class ImageList:
     labels: np.ndarray | None = None
     groups: np.ndarray | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    same_group_is_junk: bool = False
 
     def __post_init__(self) -> None:
         set_fields(
@@ -125,6 +128,7 @@ class ImageList:
             None if self.labels is None else self.labels[rows],
             None if self.groups is None else self.groups[rows],
             self.skipped if skipped is None else tuple(skipped),
+            self.same_group_is_junk,
         )
 
     def skip(self, reasons: Sequence[str]) -> ImageList:

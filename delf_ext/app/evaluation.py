@@ -319,6 +319,7 @@ def load_named(data: DataSet | str | Path, name: str, log: Log = quiet) -> tuple
     if isinstance(data, DataSet):
         return data, name or data.name
     loaded = load_dataset(data)
+    log(f"data: {loaded.read_as}")
     for note in loaded.notes:
         log(note)
     return loaded, name or shown_path(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.datasets import list_images
+from data_io.datasets import list_images, listed_gallery
 from data_io.progress import Log, quiet
 from data_io.records import GlobalFeatures, ImageList, Ranking
 from delf_ext.app.reranking import Request, Reranker
@@ -19,7 +19,7 @@ from delf_ext.pipeline import Retrieval, embed, rank
 from delf_ext.reranking.chain import parse_chain
 
 Images = ImageList | str | Path
-"""A list of images, a folder, or one image file."""
+"""A list of images, a folder, a zip archive, a CSV file, or one image file."""
 
 
 class Hit(NamedTuple):
@@ -87,7 +87,7 @@ def search(
     Args:
         model: from `open_model`.
         query: an image, a folder or a list.
-        gallery: a folder or a list.
+        gallery: a list, or data in any form; if they name a gallery, it is searched.
         top_k: hits per query; None = the whole gallery.
         batch_size: images per call of the model.
 
@@ -100,7 +100,8 @@ def search(
     """
     if top_k is not None and top_k < 1:
         raise UsageError(f"top_k must be at least 1. Received {top_k}.")
-    retrieval = embed(model, images_of(query), images_of(gallery), batch_size, model.test_time)
+    gallery = gallery if isinstance(gallery, ImageList) else listed_gallery(gallery).images
+    retrieval = embed(model, images_of(query), gallery, batch_size, model.test_time)
     return Hits(retrieval, rank(retrieval, top_k))
 
 

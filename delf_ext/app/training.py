@@ -154,7 +154,7 @@ def resume(
     run = read_run(run_dir)
     require_resumable(run)
     if data is None:
-        data = load_dataset(run.facts.data)
+        data = load_dataset(run.facts.data, layout=run.facts.data_layout)
     recipe = recipe_of(run)
     settings = settings_of(run)
     if pixel_cache:

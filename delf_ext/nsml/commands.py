@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_io.artifacts import read_json
+from data_io.datasets.layouts import AUTO
 from delf_ext.config import UsageError
 from delf_ext.nsml import datasets, leaderboard, records, runner, store, submission
 from delf_ext.nsml.curves import last_summary
@@ -298,6 +299,7 @@ def dataset_push(
     seed: int = 0,
     overwrite: bool = False,
     merge_labels: bool = False,
+    layout: str = AUTO,
 ) -> None:
     """Create a data set from images, or from drawn products.
 
@@ -309,6 +311,7 @@ def dataset_push(
         seed: with --draw: seed of the drawing.
         overwrite: replace a data set of that name.
         merge_labels: join labels that differ only in how they are written, such as Milk and milk.
+        layout: how to read a folder, as for `mandoo --data_layout`; auto finds out.
 
     Raises:
         UsageError: The flags do not fit together.
@@ -323,7 +326,8 @@ def dataset_push(
     elif (classes, seed) != (1000, 0):
         raise UsageError("--classes and --seed need --draw.")
     else:
-        pushed = datasets.push(name, path, overwrite, merge_labels)
+        pushed = datasets.push(name, path, overwrite, merge_labels, layout)
+        print(f"data: {pushed.read_as}")
     print(
         f"Data set {name}: {pushed.num_train} training images of {pushed.num_classes} "
         f"classes, {pushed.num_queries} queries, {pushed.num_references} references."

@@ -20,13 +20,14 @@ from data_io.artifacts import atomic_path
 from data_io.contents import same_images
 from data_io.csv_rows import csv_text, read_table
 from data_io.datasets import DataSet, load_dataset
+from data_io.datasets.layouts import AUTO
 from data_io.images import PROGRESS_FROM, check_images
 from data_io.locks import in_turn
 from data_io.messages import unlabelled_notes
 from data_io.names import unescaped
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
-from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TEST, TRAIN, ChallengeTree, lay_out
+from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, ChallengeTree, lay_out
 
 
 class Contents(NamedTuple):
@@ -42,6 +43,7 @@ class Contents(NamedTuple):
         pushed: Unix seconds.
         skipped: (path, reason) of each image that was left out by `push`.
         notes: remarks of `push` about the data, one line each.
+        read_as: how `push` read the data.
     """
 
     name: str
@@ -53,10 +55,15 @@ class Contents(NamedTuple):
     pushed: float
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    read_as: str = ""
 
 
 def push(
-    name: str, path: str | Path, overwrite: bool = False, merge_labels: bool = False
+    name: str,
+    path: str | Path,
+    overwrite: bool = False,
+    merge_labels: bool = False,
+    layout: str = AUTO,
 ) -> Contents:
     """Copy a data set to the store as a challenge tree.
 
@@ -70,6 +77,7 @@ def push(
         path: data in any form that `data_io.datasets.load_dataset` reads.
         overwrite: replace an earlier data set of that name.
         merge_labels: join labels that differ only in how they are written.
+        layout: how to read a folder; "auto" finds out.
 
     Returns:
         Contents of the new data set.
@@ -79,11 +87,11 @@ def push(
             it, the data cannot be used, or the disk is full.
     """
     _require_free(name, overwrite)
-    data = _without_unreadable(load_dataset(path, merge_labels=merge_labels))
-    tree = lay_out(data, any(Path(path, folder).is_dir() for folder in (TRAIN, TEST)))
+    data = _without_unreadable(load_dataset(path, merge_labels=merge_labels, layout=layout))
+    tree = lay_out(data, keep_names=data.layout == "challenge")
     _put(name, tree, overwrite)
     notes = tuple(_notes(data, bool(tree.labels)))
-    return _contents(name)._replace(skipped=data.skipped, notes=notes)
+    return _contents(name)._replace(skipped=data.skipped, notes=notes, read_as=data.read_as)
 
 
 def draw(name: str, num_classes: int, seed: int = 0, overwrite: bool = False) -> Contents:

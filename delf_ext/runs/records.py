@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_io.datasets.layouts import AUTO
+
 # Format 1 had config.json instead of recipe.json: see upgrade.py.
 FORMAT = 2
 RECIPE = "recipe.json"
@@ -18,6 +20,7 @@ class Facts:
 
     Attributes:
         data: path or name of the data set.
+        data_layout: how it was read: a name of `data_io.datasets.layouts`.
         data_digest: digest of the contents of the training images.
         class_names: names of the classes, in the order of the logits.
         held_out: class names or image ids of the dev split.
@@ -30,6 +33,7 @@ class Facts:
     """
 
     data: str = ""
+    data_layout: str = AUTO
     data_digest: str = ""
     class_names: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from delf_ext.app.evaluation import evaluate
 from delf_ext.app.reranking import chain_name, require_folder
 from delf_ext.runs.run_directory import read_run
 from delf_ext.verbs.data import load, name_of
-from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.printing import keep_in_run, show_figures, write_figures
 from delf_ext.verbs.requests import request_of
 
@@ -24,8 +24,7 @@ def run(flags: Any) -> None:
     parent = flags.out or flags.run_dir
     folder = Path(parent) / "local" if parent else None
     require_folder(request, folder)
-    model = open_one(flags)
-    data = load(flags)
+    data, model = open_with(load, flags)
     request = request.of(model)
     evaluation = evaluate(
         model,

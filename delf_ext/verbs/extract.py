@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from data_io.datasets import list_images
 from data_io.progress import say
 from delf_ext.app.extraction import save_embeddings, save_local_features
 from delf_ext.config import UsageError
-from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.data import load_images
+from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.requests import local_settings
 
 
@@ -28,11 +28,13 @@ def run(flags: Any) -> None:
             raise UsageError(
                 "--shard works for embeddings only: leave it out to store local features."
             )
-        save_local_features(local_settings(flags), list_images(flags.data), Path(flags.out), say)
+        settings = local_settings(flags)
+        save_local_features(settings, load_images(flags), Path(flags.out), say)
     else:
+        images, model = open_with(load_images, flags)
         save_embeddings(
-            open_one(flags),
-            list_images(flags.data),
+            model,
+            images,
             Path(flags.out),
             batch_size_of(flags),
             shard,

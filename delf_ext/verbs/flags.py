@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from absl import flags
 
+from data_io.datasets.layouts import AUTO, NAMES
 from data_io.duplicates import RULES
 from data_io.pixel_limit import MAX_PIXELS
 from delf_ext.config import UsageError, require
@@ -52,8 +53,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "data",
             None,
-            "class folders, a CSV file path,label,split[,group], a challenge tree or a Grocery "
-            "Store tree (default: NSML's DATASET_PATH, else drawn products)",
+            "class folders, folders train/ query/ gallery/, a CSV file path,label,split[,group], a "
+            "published tree (challenge, Grocery Store, Market-1501 ...) or a zip archive of one of "
+            "them (default: NSML's DATASET_PATH, else drawn products)",
         ),
         Flag(
             "query_split",
@@ -61,6 +63,13 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "which split holds the queries of a Grocery Store tree, or of a CSV file without other "
             "queries",
             ("val", "test"),
+        ),
+        Flag(
+            "data_layout",
+            AUTO,
+            "how to read a folder or a zip archive; auto finds out, and asks if there are several "
+            "ways",
+            NAMES,
         ),
         Flag(
             "merge_labels",

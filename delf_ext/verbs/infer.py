@@ -12,7 +12,7 @@ from data_io.progress import say
 from delf_ext.app.answers import Answer, answers
 from delf_ext.app.reranking import Reranker, finish_in_time
 from delf_ext.verbs.data import load
-from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.requests import request_of
 
 
@@ -24,8 +24,7 @@ def run(flags: Any) -> None:
         ValueError: if the data have no queries or no gallery.
     """
     request = request_of(flags)
-    model = open_one(flags)
-    data = load(flags)
+    data, model = open_with(load, flags)
     if not len(data.query) or not len(data.gallery):
         raise ValueError(
             f"{data.name}: infer needs query and gallery images; this data set has none."

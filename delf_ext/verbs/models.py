@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_io.datasets import list_images, load_dataset
-from data_io.progress import say
+from data_io.progress import Log, say
 from data_io.records import ImageList
 from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
@@ -23,6 +24,8 @@ from delf_ext.runs.sources import (
     require_runtime,
 )
 from delf_ext.verbs.data import resolve_data
+
+Data = TypeVar("Data")
 
 
 def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
@@ -66,8 +69,12 @@ def trunk_of(flags: Any) -> schema.Trunk:
     return schema.Trunk(name, end_point=end_point, layout=flags.layout)
 
 
-def open_models(flags: Any) -> list[AnyEmbedder]:
+def open_models(flags: Any, log: Log = say) -> list[AnyEmbedder]:
     """Open all models that the flags name.
+
+    Args:
+        flags: the flags of a verb.
+        log: called with each line of the log.
 
     Returns:
         The models in the order of `sources_of`.
@@ -91,14 +98,42 @@ def open_models(flags: Any) -> list[AnyEmbedder]:
             store=flags.store_features,
             features=features,
             calibration=lambda: calibration_images(flags),
-            log=say,
+            log=log,
         )
         for source in sources
     ]
 
 
-def open_one(flags: Any) -> AnyEmbedder:
+def open_with(load: Callable[[Any], Data], flags: Any) -> tuple[Data, AnyEmbedder]:
+    """Open the model of a verb, load its data, and print how they were read first.
+
+    A missing model is refused before the data are read.
+
+    Args:
+        load: loads the data and prints how they were read.
+        flags: the flags of the verb.
+
+    Returns:
+        The data and the model.
+
+    Raises:
+        UsageError: if the flags name several models, or none.
+        ValueError: if the model or the data cannot be read.
+    """
+    lines: list[str] = []
+    model = open_one(flags, lines.append)
+    data = load(flags)
+    for line in lines:
+        say(line)
+    return data, model
+
+
+def open_one(flags: Any, log: Log = say) -> AnyEmbedder:
     """Open the model of a verb that uses a single one.
+
+    Args:
+        flags: the flags of the verb.
+        log: called with each line of the log.
 
     Returns:
         The model.
@@ -112,7 +147,7 @@ def open_one(flags: Any) -> AnyEmbedder:
         "this verb uses one model: pass only one of --run_dir, --pretrained_model and "
         "--onnx_model. `compare` takes several.",
     )
-    return open_models(flags)[0]
+    return open_models(flags, log)[0]
 
 
 def batch_size_of(flags: Any) -> int:
@@ -122,10 +157,11 @@ def batch_size_of(flags: Any) -> int:
 
 def calibration_images(flags: Any) -> ImageList:
     """Return the images to calibrate 8-bit inference on: the gallery, or a whole plain folder."""
-    path = resolve_data(flags)
+    path = resolve_data(flags).path
+    layout = flags.data_layout
     try:
         # Calibration needs no labels.
-        data = load_dataset(path, flags.query_split, merge_labels=True)
+        data = load_dataset(path, flags.query_split, merge_labels=True, layout=layout)
     except ValueError:
         return list_images(path)
     return data.gallery if len(data.gallery) else data.train

@@ -33,7 +33,7 @@ from delf_ext.pipeline import KEPT_PER_QUERY
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.verbs.data import load, name_of
-from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.printing import MAIN_METRICS, write_figures
 from delf_ext.verbs.requests import request_of
 
@@ -47,8 +47,7 @@ def run(flags: Any) -> None:
     """
     request = _request(flags)
     out = Path(flags.out)
-    model = open_one(flags)
-    data = load(flags)
+    data, model = open_with(load, flags)
     query, gallery = common_lists(data, [model], say)
     labelled = query.labels is not None and gallery.labels is not None
     if labelled:

@@ -7,7 +7,8 @@ from typing import Any
 from data_io.names import shown
 from delf_ext.app.searching import search
 from delf_ext.config import UsageError
-from delf_ext.verbs.models import batch_size_of, open_one
+from delf_ext.verbs.data import load_gallery
+from delf_ext.verbs.models import batch_size_of, open_with
 
 
 def run(flags: Any) -> None:
@@ -20,10 +21,11 @@ def run(flags: Any) -> None:
         raise UsageError(
             "search looks for --image=PHOTO in the images of --data=FOLDER: pass both."
         )
+    gallery, model = open_with(load_gallery, flags)
     hits = search(
-        open_one(flags),
+        model,
         flags.image,
-        flags.data,
+        gallery,
         top_k=flags.top_k,
         batch_size=batch_size_of(flags),
     )

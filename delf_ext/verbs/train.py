@@ -26,7 +26,7 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
-from delf_ext.verbs.data import load_from, resolve_data
+from delf_ext.verbs.data import Source, load_from, resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import keep_in_run, show_figures
 from delf_ext.verbs.requests import request_of
@@ -60,10 +60,11 @@ def _train(flags: Any) -> None:
     settings = settings_from_flags(flags)
     # A submission will use these flags. Refuse bad values before the training, not after it.
     request_of(flags)
-    data_path = str(Path(resolve_data(flags)).absolute())
+    source = resolve_data(flags)
+    data_path = str(Path(source.path).absolute())
     default_dir = RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")
     run_dir = Path(flags.run_dir or default_dir)
-    data = load_from(data_path, flags)
+    data = load_from(source, flags)
     weights = str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else ""
     begin = partial(
         training.train,
@@ -150,7 +151,7 @@ def _resume(flags: Any) -> None:
     run = read_run(flags.run_dir)
     training.require_resumable(run)
     data_path = flags.data or run.facts.data
-    data = load_from(data_path, flags)
+    data = load_from(Source(data_path), flags, run.facts.data_layout)
     names = [name for name in (*ORIGINAL_FLAGS, *STORED_IN_RUN) if name != "epochs"]
     ignored = [f"--{name}" for name in names if flags[name].present]
     if ignored:

@@ -12,7 +12,7 @@ from delf_ext.config import UsageError
 from delf_ext.recipes.original_flags import FLAG_GROUPS
 from delf_ext.verbs.flags import FLAGS, GROUPS
 
-DATA = ("data", "query_split", "merge_labels", "max_pixels")
+DATA = ("data", "data_layout", "query_split", "merge_labels", "max_pixels")
 TRUNK = ("pretrained_model", "resnet_type", "layout")
 MODEL = (
     *("run_dir", *TRUNK, "pooling", "image_size", "onnx_model"),
@@ -30,7 +30,7 @@ LOCAL = (*GALLERY_SIDE, *PAIRS, "order_by")
 EVALUATION = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "duplicates", "seed", "report", "out")
 INFER = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "out")
 # A submission opens the checkpoint of its session, and the platform takes the answer.
-NOT_IN_SUBMISSION = ("pooling", "onnx_model", *STORED, "out")
+NOT_IN_SUBMISSION = ("data_layout", "pooling", "onnx_model", *STORED, "out")
 SUBMISSION = tuple(name for name in INFER if name not in NOT_IN_SUBMISSION)
 NSML_GROUP = "Set by NSML (do not pass these yourself)"
 TRAINING_GROUPS = ("Recipe", *FLAG_GROUPS, "Run", NSML_GROUP)
@@ -46,7 +46,11 @@ EMBEDDING_HELP = {
 # `python -m pretrained.fetch resnet_v1_50` downloads it to this path.
 PRETRAINED = "--pretrained_model=pre_trained/resnet_v1_50.ckpt"
 RUN_OR_CHECKPOINT = "run directory of a trained model; or pass --pretrained_model"
-FOLDER_HELP = {**EMBEDDING_HELP, "data": "folder of images, with or without sub-folders; required"}
+FOLDER_HELP = {
+    **EMBEDDING_HELP,
+    "data": "images: a folder with or without sub-folders, a zip archive, or any form of data that "
+    "`evaluate` takes; required",
+}
 
 
 class Verb(NamedTuple):
@@ -131,7 +135,7 @@ VERBS: dict[str, Verb] = {
     "extract": Verb(
         "Use",
         "write the embeddings, or the local features, of a folder of images",
-        ("data", "max_pixels", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
+        ("data", "data_layout", "max_pixels", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
         (
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings --shard=1/2",
@@ -147,7 +151,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         "Use",
         "find the images in a folder that are most similar to your photo",
-        ("data", "max_pixels", "image", "top_k", *MODEL, *STORED),
+        ("data", "data_layout", "max_pixels", "image", "top_k", *MODEL, *STORED),
         (
             "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
             f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
@@ -191,7 +195,17 @@ VERBS: dict[str, Verb] = {
     "whiten": Verb(
         "Train",
         "learn the PCA and whitening of DELF descriptors",
-        ("data", "max_pixels", "out", "run_dir", *TRUNK, "mixed_precision", *DELF, "seed"),
+        (
+            "data",
+            "data_layout",
+            "max_pixels",
+            "out",
+            "run_dir",
+            *TRUNK,
+            "mixed_precision",
+            *DELF,
+            "seed",
+        ),
         (
             "mandoo whiten --data=photos/ --run_dir=runs/attention",
             f"mandoo whiten --data=photos/ {PRETRAINED} --out=whitening.npz",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_io.datasets import list_images
 from data_io.progress import say
 from delf_ext.app.local_features import raw_delf
 from delf_ext.app.whitening import WHITENING, learn_whitening
 from delf_ext.config import UsageError
+from delf_ext.verbs.data import load_images
 from delf_ext.verbs.requests import local_settings
 
 
@@ -29,4 +29,5 @@ def run(flags: Any) -> None:
             "--run_dir: pass both."
         )
     settings = local_settings(flags)
-    learn_whitening(settings, raw_delf(settings, say), list_images(flags.data), Path(out), log=say)
+    images = load_images(flags)
+    learn_whitening(settings, raw_delf(settings, say), images, Path(out), log=say)

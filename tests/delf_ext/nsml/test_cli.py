@@ -216,17 +216,20 @@ def test_data_sets_can_be_pushed_listed_and_deleted(
 ) -> None:
     calls: list[Any] = []
     listed = datasets.Contents("toy", 30, 4, 2, 5, True, 0.0)
-    pushed = listed._replace(skipped=(("a.jpg", "damaged"),), notes=("no labels",))
+    pushed = listed._replace(
+        skipped=(("a.jpg", "damaged"),), notes=("no labels",), read_as="folder per class: 30 images"
+    )
     monkeypatch.setattr(datasets, "push", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(datasets, "draw", lambda *values: calls.append(values) or pushed)
     monkeypatch.setattr(datasets, "listing", lambda: [listed])
     assert nsml(capsys, "dataset push covers photos --overwrite") == (
+        "data: folder per class: 30 images\n"
         "Data set covers: 30 training images of 4 classes, 2 queries, 5 references.\n"
         "skipped: a.jpg: damaged\n"
         "note: no labels\n"
     )
     nsml(capsys, "dataset push drawn --draw --seed 7")
-    assert calls == [("covers", "photos", True), ("drawn", 1000, 7, False)]
+    assert calls == [("covers", "photos", True, False, "auto"), ("drawn", 1000, 7, False)]
     assert nsml(capsys, "dataset ls").splitlines()[1].split()[:6] == [
         "toy",
         "30",

@@ -1,0 +1,52 @@
+"""Read the text files of published data sets, with values between blanks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_io.datasets.data_set import ImageRows, without_suffix
+
+
+def text_rows(path: Path, num_values: int, num_headers: int = 0) -> Iterator[list[str]]:
+    """Yield the values of each line that is not blank.
+
+    Args:
+        path: the file.
+        num_values: values in a line.
+        num_headers: lines to leave out at the start.
+
+    Yields:
+        The values of a line.
+
+    Raises:
+        ValueError: there is no such file, or a line has another number of values.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: not found. Unpack the data set again, or leave its layout out.")
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    for line, text in enumerate(lines, start=1):
+        values = text.split()
+        if line <= num_headers or not values:
+            continue
+        if len(values) != num_values:
+            raise ValueError(
+                f"{path}, line {line}: expected {num_values} values. Received {text!r}."
+            )
+        yield values
+
+
+def add_listed(rows: ImageRows, folder: Path, name: str, class_name: str) -> None:
+    """Add an image that a list names; skip it if there is no such file.
+
+    Args:
+        rows: the rows of the list.
+        folder: the folder that the name starts from.
+        name: of the file.
+        class_name: its class.
+    """
+    file = folder / name
+    if file.is_file():
+        rows.add(without_suffix(name), file, class_name)
+    else:
+        rows.skipped.append((str(file), "file not found"))
