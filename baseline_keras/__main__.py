@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from baseline_keras import binding
 from data_io.datasets.layouts import AUTO, NAMES
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
 
 The run directory will hold recipe.json, facts.json, metrics/training.json, checkpoint/ and events
 for TensorBoard. `mandoo evaluate --run_dir=...` measures the trained model."""
+SETTINGS = ("epochs", "batch_size", "image_size", "seed")
 DATA_HELP = (
     "class folders, a CSV file with path,label,split[,group], the challenge's tree or the "
     "Grocery Store tree (default on NSML: the session's data set)"
@@ -96,7 +98,9 @@ def main(argv: list[str] | None = None) -> int:
         Wrong flags exit with 2.
     """
     parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
+    given = {word.partition("=")[0].lstrip("-") for word in argv}
     if args.mode == "test" and not binding.IS_ON_NSML:
         parser.error("--mode=test works only in a session that `nsml submit` has started")
     if not args.data and args.mode == "train":
@@ -105,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     set_max_pixels(args.max_pixels)
     try:
-        return _train(args)
+        return _train(args, given)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -114,7 +118,18 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _train(args: argparse.Namespace) -> int:
+def _settings(args: argparse.Namespace, given: set[str], resume: bool) -> dict[str, int]:
+    """Return the settings of the training. A resumed run keeps those that were not given."""
+    from baseline_keras.run_directory import stored_settings
+
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    if resume:
+        stored = stored_settings(Path(args.run_dir))
+        settings |= {name: value for name, value in stored.items() if name not in given}
+    return settings
+
+
+def _train(args: argparse.Namespace, given: set[str]) -> int:
     # Imported here, because they import TensorFlow and --help must be fast.
     from baseline_keras.session import Session
     from baseline_keras.training import load_checked, train
@@ -136,14 +151,12 @@ def _train(args: argparse.Namespace) -> int:
         path, reason = dataset.skipped[0]
         message = f"{len(dataset.skipped)} files skipped; the first: {path}: {reason}"
         print(message, file=sys.stderr)
+    resume = args.resume or is_paused
     metrics = train(
         dataset,
         args.run_dir,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        image_size=args.image_size,
-        seed=args.seed,
-        resume=args.resume or is_paused,
+        **_settings(args, given, resume),
+        resume=resume,
         session=session,
     )
     last = f"loss {metrics['loss'][-1]:.4f}, accuracy {metrics['accuracy'][-1]:.4f}"

@@ -15,6 +15,7 @@ from data_io.artifacts import StaleArtifact, read_json, write_json
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from data_io.photographs import Photographs
 from delf_ext.config import strict
+from delf_ext.runs.data_changes import changes_between
 from delf_ext.runs.photographs import read_photographs, write_photographs
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, versions, write_run
@@ -78,13 +79,8 @@ def claim(
         ValueError: it holds a run and `resume` is off, or a run of an earlier version.
         StaleArtifact: it holds a run with other settings.
     """
+    require_same_run(run_dir, settings, seed, class_names, resume, photographs)
     if is_run(run_dir):
-        if not resume:
-            raise ValueError(
-                f"{run_dir}: already holds a run. Pass --resume to continue it, or another "
-                "--run_dir."
-            )
-        _check_same_run(read_run(run_dir), settings, seed, class_names)
         photographs = photographs.after(read_photographs(run_dir))
     facts = Facts(
         data=data,
@@ -95,6 +91,55 @@ def claim(
     )
     write_photographs(run_dir, photographs)
     write_run(run_dir, KIND, asdict(settings), facts)
+
+
+def require_same_run(
+    run_dir: Path,
+    settings: Settings,
+    seed: int,
+    class_names: tuple[str, ...],
+    resume: bool,
+    photographs: Photographs = Photographs(),  # noqa: B008 frozen
+) -> None:
+    """Check that a directory holds no run, or the same one if `resume` is on.
+
+    Args:
+        run_dir: the run directory.
+        settings: of this run.
+        seed: of this run.
+        class_names: classes that have training images.
+        resume: whether the directory may already hold this run.
+        photographs: training images of each class.
+
+    Raises:
+        ValueError: it holds a run and `resume` is off, or a run of an earlier version.
+        StaleArtifact: it holds a run with other settings or data.
+    """
+    if not is_run(run_dir):
+        return
+    if not resume:
+        raise ValueError(
+            f"{run_dir}: already holds a run. Pass --resume to continue it, or another --run_dir."
+        )
+    run = read_run(run_dir)
+    _check_same_run(run, settings, seed, class_names)
+    before = read_photographs(run_dir)
+    changes = changes_between(before, photographs.trained) if before is not None else None
+    if changes:
+        raise StaleArtifact(
+            f"{run_dir}: the data have changed since the run was made: {changes}. Put the data "
+            "back, or train again with another --run_dir."
+        )
+
+
+def stored_settings(run_dir: Path) -> dict[str, int]:
+    """Return epochs, batch_size, image_size and seed of the run in a directory; {} without one."""
+    if not is_run(run_dir):
+        return {}
+    run = read_run(run_dir)
+    settings = settings_of(run)
+    names = ("epochs", "batch_size", "image_size")
+    return {"seed": run.facts.seed, **{name: getattr(settings, name) for name in names}}
 
 
 def _check_same_run(run: Run, settings: Settings, seed: int, class_names: tuple[str, ...]) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from baseline_keras.batches import training_batches
-from baseline_keras.network import LEARNING_RATE, build_network, compile_network
+from baseline_keras.network import LEARNING_RATE, NOT_FINITE, build_network, compile_network
 from baseline_keras.run_directory import (
     KIND,
     Settings,
     claim,
     latest_checkpoint,
     read_history,
+    require_same_run,
     restore,
     save_checkpoint,
     write_history,
@@ -28,6 +29,8 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.layouts import AUTO
 from data_io.images import check_images
 from data_io.photographs import Photographs, digests_of
+from delf_ext.runs.training_lock import only_training
+from delf_ext.training.finite import NotFinite, first_not_finite
 
 # Keras' name of a figure -> its name in metrics/training.json.
 HISTORY = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate"}
@@ -83,7 +86,8 @@ def train(
         The content of metrics/training.json.
 
     Raises:
-        ValueError: data, settings or run directory cannot be used.
+        ValueError: data, settings or run directory cannot be used, another process trains this
+            run, or the loss is not finite any more.
     """
     run_dir = Path(run_dir)
     if dataset.train.labels is None or not len(dataset.train):
@@ -96,23 +100,26 @@ def train(
     images = dataset.train.labelled()
     present, labels = np.unique(images.known_labels("training"), return_inverse=True)
     class_names = tuple(dataset.class_names[label] for label in present)
-    tf.keras.utils.set_random_seed(seed)
-    network = build_network(len(class_names), image_size)
     settings = Settings(image_size, len(class_names), epochs, batch_size)
-    photographs = Photographs(trained=digests_of(dataset.train, dataset.class_names))
-    claim(run_dir, settings, seed, dataset.name, class_names, resume, photographs)
-    compile_network(network)
-    counts = {"num_train": len(images), "num_skipped": len(dataset.skipped)}
-    writer = _RunWriter(run_dir, network, counts, session)
-    if writer.epochs_done < epochs:
-        classes = labels.astype(np.int64)
-        first_epoch = writer.epochs_done
-        batches = training_batches(
-            images, classes, image_size, batch_size, seed, first_epoch, epochs
-        )
-        steps_per_epoch = math.ceil(len(labels) / batch_size)
-        _fit(network, batches, steps_per_epoch, epochs, writer, verbose)
-    return writer.metrics()
+    photographs = Photographs(trained=digests_of(images, dataset.class_names))
+    with only_training(run_dir):
+        require_same_run(run_dir, settings, seed, class_names, resume, photographs)
+        tf.keras.utils.set_random_seed(seed)
+        network = build_network(len(class_names), image_size)
+        compile_network(network)
+        counts = {"num_train": len(images), "num_skipped": len(dataset.skipped)}
+        # The state is read before a file of the run is replaced.
+        writer = _RunWriter(run_dir, network, counts, session)
+        claim(run_dir, settings, seed, dataset.name, class_names, resume, photographs)
+        if writer.epochs_done < epochs:
+            classes = labels.astype(np.int64)
+            first_epoch = writer.epochs_done
+            batches = training_batches(
+                images, classes, image_size, batch_size, seed, first_epoch, epochs
+            )
+            steps_per_epoch = math.ceil(len(labels) / batch_size)
+            _fit(network, batches, steps_per_epoch, epochs, writer, verbose)
+        return writer.metrics()
 
 
 def _fit(
@@ -134,6 +141,9 @@ def _fit(
             verbose=verbose,
         )
     except tf.errors.OpError as error:
+        if NOT_FINITE in error.message:
+            step = int(network.optimizer.iterations) + 1
+            raise writer.not_finite(NOT_FINITE, step) from None
         raise ValueError(f"training stopped: {_reason(error)}") from error
 
 
@@ -194,11 +204,27 @@ class _RunWriter(tf.keras.callbacks.Callback):
             self.history = {name: stored[name][: self.epochs_done] for name in self.history}
         self.events = tf.summary.create_file_writer(str(run_dir))
 
+    def not_finite(self, what: str, step: int) -> NotFinite:
+        """Return the error for a loss or a weight that is not finite."""
+        kept = "No checkpoint was saved yet."
+        latest = latest_checkpoint(self.run_dir)
+        if latest is not None:
+            kept = f"The last good checkpoint, {latest[0]}, is kept."
+        return NotFinite(
+            f"training stopped at step {step}: {what}. {kept} Likely remedies: another --seed or "
+            "--batch_size in a new --run_dir; labels and images without errors."
+        )
+
     def metrics(self) -> dict[str, Any]:
         return {"system": KIND, "epochs_done": self.epochs_done, **self.counts, **self.history}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         figures = logs or {}
+        variables = {variable.name: variable for variable in self.model.variables}
+        spoilt = first_not_finite(variables)
+        if spoilt:
+            step = int(self.model.optimizer.iterations)
+            raise self.not_finite(f"{spoilt} is not finite any more", step)
         for keras_name, name in HISTORY.items():
             value = float(figures[keras_name])
             self.history[name].append(value)

@@ -2,15 +2,18 @@
 
 `last.json` lists the complete ones. TensorFlow's CheckpointManager is not used, because it stores
 absolute paths: a copied run would delete the files of the original.
+
+A checkpoint knows the classes of its classifiers: the data of a run may get other classes later.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,23 @@ def readable_prefix(path: str | Path) -> str:
     for file in path.parent.iterdir():
         ending = file.name.removeprefix(path.name)
         if file.name.startswith(path.name) and ending[:1] in ("", "."):
-            os.symlink(file.absolute(), folder / f"checkpoint{ending}")
+            _link(file.absolute(), folder / f"checkpoint{ending}")
     return str(folder / "checkpoint")
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.symlink(file, place)
+    except OSError:
+        # Windows lets only some users make links.
+        shutil.copyfile(file, place)
 
 
 class CheckpointFolder:
     """The checkpoints `<name>-<number>` of a folder.
 
-    If the process is killed while it saves a checkpoint, the earlier ones remain.
+    If the process is killed while it saves a checkpoint, or the disk is full, the earlier ones
+    remain.
     """
 
     def __init__(self, folder: Path, name: str, keep: int = 2) -> None:
@@ -90,21 +102,88 @@ class CheckpointFolder:
         """Return the facts of the newest checkpoint; empty if there is no checkpoint."""
         return dict(self._stored().get("facts", {}))
 
-    def save(self, number: int, write: Callable[[str], Any], **facts: Any) -> None:
+    def class_names(self, number: int) -> tuple[str, ...]:
+        """Return the classes of a checkpoint's classifiers, by row; () if it does not say."""
+        return tuple(self._stored().get("class_names", {}).get(str(number), ()))
+
+    def note_class_names(self, names_of: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """Write the classes of each listed checkpoint; its weights are not changed.
+
+        Args:
+            names_of: function from the classes that a checkpoint says, () if none, to those to
+                write.
+        """
+        stored = self._stored()
+        noted = {
+            str(number): list(names_of(self.class_names(number)))
+            for number in stored["checkpoints"]
+        }
+        if noted:
+            write_json(self.list_file, {**stored, "class_names": noted})
+
+    def forget_facts(self) -> None:
+        """Delete the facts of the newest checkpoint, but not the checkpoint."""
+        stored = self._stored()
+        if stored.get("facts"):
+            write_json(self.list_file, {**stored, "facts": {}})
+
+    def save(
+        self,
+        number: int,
+        write: Callable[[str], Any],
+        class_names: Sequence[str] = (),
+        **facts: Any,
+    ) -> None:
         """Write a checkpoint, list it, then delete the oldest ones.
+
+        Nothing of it is left if this fails.
 
         Args:
             number: of the checkpoint; one with the same number is replaced.
             write: function that writes it to a path prefix, such as tf.train.Checkpoint.write.
+            class_names: classes of its classifiers, by row.
             **facts: JSON data about this checkpoint.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write(str(self.path(number)))
-        numbers = [*(other for other in self.numbers() if other != number), number]
-        write_json(self.list_file, {"checkpoints": numbers[-self.keep :], "facts": facts})
-        for old in numbers[: -self.keep]:
-            for file in self.files(old):
-                file.unlink()
+        stored = self._stored()
+        numbers = [*(other for other in stored["checkpoints"] if other != number), number]
+        kept = numbers[-self.keep :]
+        noted = {**stored.get("class_names", {}), str(number): list(class_names)}
+        new = self.folder / f".{self.name}.new"
+        # A process that was killed while saving may have left it.
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            new.mkdir(parents=True)
+            write(str(new / self.path(number).name))
+            # The index comes last: without it, TensorFlow finds no checkpoint.
+            for file in sorted(new.iterdir(), key=lambda file: file.suffix == ".index"):
+                os.replace(file, self.folder / file.name)
+            self._write_list(kept, facts, noted)
+        except BaseException:
+            if number not in stored["checkpoints"]:
+                for file in self.files(number):
+                    file.unlink(missing_ok=True)
+            raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        self._delete_all_but(kept)
+
+    def _write_list(
+        self, numbers: list[int], facts: Mapping[str, Any], class_names: Mapping[str, Any]
+    ) -> None:
+        values: dict[str, Any] = {"checkpoints": numbers, "facts": dict(facts)}
+        noted = {str(number): class_names.get(str(number)) for number in numbers}
+        known = {number: names for number, names in noted.items() if names}
+        if known:
+            values["class_names"] = known
+        write_json(self.list_file, values)
+
+    def _delete_all_but(self, numbers: list[int]) -> None:
+        """Delete other checkpoints of this name, also those of a process that was killed."""
+        pattern = re.compile(rf"{re.escape(self.name)}-(\d+)\..*")
+        for file in self.folder.iterdir():
+            match = pattern.fullmatch(file.name)
+            if match and int(match[1]) not in numbers:
+                file.unlink(missing_ok=True)
 
     def files(self, number: int) -> list[Path]:
         """Return the files of a checkpoint."""
@@ -133,4 +212,6 @@ class CheckpointFolder:
         to.mkdir(parents=True, exist_ok=True)
         for file in self.files(numbers[-1]):
             shutil.copyfile(file, to / file.name)
-        write_json(to / self.list_file.name, {"checkpoints": numbers[-1:], "facts": self.facts()})
+        number = numbers[-1]
+        copy = CheckpointFolder(to, self.name, self.keep)
+        copy._write_list([number], self.facts(), {str(number): self.class_names(number)})

@@ -65,7 +65,7 @@ delf_ext.web                 delf_ext.web ALL_PACKAGES | fastapi starlette uvico
 delf_ext.verbs               ALL_PACKAGES absl
 dual_main                    data_io.names data_io.pixel_limit delf_ext.verbs delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
-                             delf_ext.features numpy tensorflow tqdm
+                             delf_ext.features delf_ext.training.finite numpy tensorflow tqdm
 baseline_keras.binding       nsml
 pretrained                   pretrained data_io.artifacts data_io.finite data_io.names \
                              data_io.weight_kinds numpy tabulate tqdm \

@@ -13,6 +13,7 @@ import tensorflow as tf
 from data_io.progress import Log
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes.schema import Recipe, Stage
+from delf_ext.training.finite import require_finite_losses
 from delf_ext.training.objective import Objective
 from delf_ext.training.optimizers import Group, build_groups
 from delf_ext.training.state import RunState
@@ -103,12 +104,19 @@ class _RunCallback(tf.keras.callbacks.Callback):
         """Count the step; save and evaluate if it is time."""
         self.step += 1
         self.num_steps_here += 1
+        # Keras reads the means after each step for its callbacks, so this costs nothing.
+        require_finite_losses(self.losses_in(logs), self.step, self.state.advice)
         if self.num_steps_here == ESTIMATE_AFTER_STEPS:
             self.log_estimate()
         if self.step % self.settings.checkpoint_every_steps == 0:
             self.state.save(self.step)
         if self.evaluate_every_steps and self.step % self.evaluate_every_steps == 0:
             self.evaluate()
+
+    def losses_in(self, logs: Mapping[str, float] | None) -> dict[str, float]:
+        """Return the losses of a step, without accuracies and rates."""
+        names = ("loss", *(term.shown_name for term in self.recipe.losses))
+        return {name: float(logs[name]) for name in names if logs and name in logs}
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Write the curves, save, and end this `fit`: each epoch has its own."""
@@ -139,6 +147,8 @@ class _RunCallback(tf.keras.callbacks.Callback):
         if self.settings.evaluate is None or self.evaluated_step == self.step:
             return
         self.evaluated_step = self.step
+        # Without this check, numbers that are not finite would fail somewhere in the evaluation.
+        self.state.require_finite(self.step)
         metrics = dict(self.settings.evaluate())
         select_by = self.state.select_by
         is_best = self.state.save_if_best(self.step, metrics[select_by])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from delf_ext.models.checkpoints import READ_ERRORS, read_reason
+from delf_ext.training.finite import NotFinite, first_not_finite, remedies
 from delf_ext.training.optimizers import Group
 
 LOWER_IS_BETTER = ("mean_last_rank",)
@@ -46,6 +48,10 @@ class RunState:
             weights=dict(weights), optimizers=optimizers, step=self.step
         )
         self._weights = tf.train.Checkpoint(weights=dict(weights))
+        self._numbers = dict(weights)
+        for row, optimizer in enumerate(optimizers):
+            for variable in optimizer.variables:
+                self._numbers[f"optimizers/{row}/{variable.name}"] = variable
         self._last = CheckpointFolder(folder, "last")
         self._best = CheckpointFolder(folder, "best", keep=1)
         self._last_saved_step = -1
@@ -59,29 +65,90 @@ class RunState:
         Raises:
             ValueError: if there are checkpoints, but none can be read.
         """
-        numbers = self._last.numbers()
-        for number in reversed(numbers):
+        problems = []
+        for number in reversed(self._last.numbers()):
             path = self._last.path(number)
             try:
                 self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
             except (*READ_ERRORS, AssertionError) as error:
-                self.log(f"{path}: cannot be read ({read_reason(error)}); trying the one before.")
+                problems.append(f"{path}: cannot be read ({read_reason(error)})")
+                self.log(f"{problems[-1]}; trying the one before.")
                 continue
+            self._last_saved_step = number
             return int(self.step.numpy())
-        if numbers:
-            raise ValueError(
-                f"{self.folder}: none of its checkpoints can be read; "
-                "delete the folder to train from the start."
-            )
+        if problems:
+            raise ValueError(f"{problems[0]}. {self._remedy()}")
         return 0
 
+    def _remedy(self) -> str:
+        """Return what to do if no checkpoint can be read."""
+        run_dir = self.folder.parent
+        if any(map(_is_readable, map(self._last.path, self._last.numbers()))):
+            # The files are whole, but of another network, or a moment's trouble of the disk.
+            return (
+                f"Its files are whole: check the permissions, and that {run_dir}/recipe.json and "
+                "facts.json are those of this run. Do not delete the folder."
+            )
+        best = self._best.newest()
+        if best is not None and _is_readable(best):
+            return (
+                "The other ones cannot be read either, but the best weights can: start a new run "
+                f"from them with --from_run={run_dir}."
+            )
+        return f"No other one can be read: delete {run_dir} to train from the start."
+
     def save(self, step: int) -> None:
-        """Save everything under this step, unless it was saved last."""
+        """Save everything under this step, unless it was saved last.
+
+        Args:
+            step: number of steps that ended.
+
+        Raises:
+            NotFinite: a number of the state is NaN or infinite; nothing is saved then.
+            OSError: the checkpoint cannot be written; the earlier ones are kept.
+        """
         if step == self._last_saved_step:
             return
-        self._last_saved_step = step
+        self.require_finite(step)
         self.step.assign(step)
-        self._last.save(step, self._everything.write)
+        self._write(self._last, step, self._everything)
+        self._last_saved_step = step
+
+    def _write(
+        self, checkpoints: CheckpointFolder, step: int, content: tf.train.Checkpoint, **facts: Any
+    ) -> None:
+        try:
+            checkpoints.save(step, content.write, **facts)
+        except (tf.errors.OpError, OSError) as error:
+            raise OSError(
+                f"{checkpoints.path(step)}: cannot be written ({_write_reason(error)}). "
+                f"{self._good_checkpoint()} Continue with --resume."
+            ) from error
+
+    def require_finite(self, step: int) -> None:
+        """Check all numbers of the state.
+
+        Args:
+            step: number of steps that ended, for the message.
+
+        Raises:
+            NotFinite: one is NaN or infinite.
+        """
+        name = first_not_finite(self._numbers)
+        if name:
+            raise NotFinite(
+                f"training stopped at step {step}: {name} is not finite any more. {self.advice()}"
+            )
+
+    def advice(self) -> str:
+        """Return sentences about the last good checkpoint, and what to change."""
+        return f"{self._good_checkpoint()} {remedies(self.folder.parent)}"
+
+    def _good_checkpoint(self) -> str:
+        newest = self._last.newest()
+        if newest is None:
+            return "No checkpoint was saved yet."
+        return f"The last good checkpoint, {newest}, is kept."
 
     @property
     def best(self) -> float | None:
@@ -96,5 +163,25 @@ class RunState:
         sign = -1 if self.select_by in LOWER_IS_BETTER else 1
         if best is not None and not sign * value > sign * best:
             return False
-        self._best.save(step, self._weights.write, **{self.select_by: value})
+        self._write(self._best, step, self._weights, **{self.select_by: value})
         return True
+
+
+def _is_readable(prefix: Path) -> bool:
+    """Return whether all tensors of a checkpoint can be read."""
+    try:
+        reader = tf.train.load_checkpoint(readable_prefix(prefix))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError):
+        return True
+    except READ_ERRORS:
+        return False
+    return True
+
+
+def _write_reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    message = read_reason(error)
+    return "No space left on device" if "No space left" in message else message

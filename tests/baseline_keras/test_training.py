@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from baseline_keras.features import extract, load_embedder
 from baseline_keras.network import build_network, compile_network
 from baseline_keras.run_directory import latest_checkpoint
 from baseline_keras.training import ReplayedPlateau, load_checked, train
+from data_io.artifacts import StaleArtifact
 from data_io.datasets import DataSet
 from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.training_lock import only_training
+from delf_ext.training.finite import NotFinite
 
 SMALL = {"batch_size": 4, "image_size": 16, "verbose": 0}
 COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
@@ -75,11 +79,13 @@ def test_loss_falls_and_the_run_directory_is_complete(trained: Path):
     events = [name for name in names if name.startswith("events.out.tfevents.")]
     assert len(events) == 1
     assert sorted(set(names) - set(events)) == [
+        ".training",
         "checkpoint/epoch-4.data-00000-of-00001",
         "checkpoint/epoch-4.index",
         "checkpoint/epoch.json",
         "facts.json",
         "metrics/training.json",
+        "photographs.json",
         "recipe.json",
     ]
 
@@ -229,3 +235,63 @@ def test_missing_file_is_named_in_one_line(dataset: DataSet, tmp_path: Path):
         match=r"^training stopped: ImageError: gone\.jpg: file not found$",
     ):
         train(broken, tmp_path, epochs=1, **SMALL)
+
+
+def test_loss_that_is_not_finite_stops_the_training(
+    dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(dataset, tmp_path, epochs=1, **SMALL)
+    real = training.restore
+
+    def spoilt(checkpoint: tf.train.Checkpoint, prefix: Path) -> None:
+        real(checkpoint, prefix)
+        checkpoint.network.get_layer("logits").bias.assign([np.nan, 0.0])
+
+    monkeypatch.setattr(training, "restore", spoilt)
+    message = (
+        rf"^training stopped at step 4: the loss is not finite\. The last good checkpoint, "
+        rf"{tmp_path}/checkpoint/epoch-1, is kept\. Likely remedies: "
+    )
+    with pytest.raises(NotFinite, match=message):
+        train(dataset, tmp_path, epochs=2, resume=True, **SMALL)
+    last = latest_checkpoint(tmp_path)
+    assert last is not None and last[1] == 1
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "first_not_finite", lambda variables: "logits/bias")
+    message = (
+        r"^training stopped at step 3: logits/bias is not finite any more\. "
+        r"No checkpoint was saved yet\. "
+    )
+    with pytest.raises(NotFinite, match=message):
+        train(dataset, tmp_path, epochs=1, **SMALL)
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_second_training_of_a_run_is_refused(dataset: DataSet, tmp_path: Path):
+    message = rf"^{tmp_path}: process {os.getpid()} is training this run; wait until it ends\.$"
+    with only_training(tmp_path), pytest.raises(ValueError, match=message):
+        train(dataset, tmp_path, epochs=1, **SMALL)
+
+
+def test_resume_refuses_changed_photographs(trained: Path, dataset: DataSet):
+    before = (trained / "facts.json").read_bytes()
+    fewer = dataclasses.replace(dataset, train=dataset.train.take(np.arange(11)))
+    message = (
+        rf"^{trained}: the data have changed since the run was made: class red: 1 image lost\. "
+    )
+    with pytest.raises(StaleArtifact, match=message):
+        train(fewer, trained, epochs=4, seed=3, resume=True, **SMALL)
+    assert (trained / "facts.json").read_bytes() == before
+
+
+def test_unreadable_state_changes_no_file(dataset: DataSet, tmp_path: Path):
+    train(dataset, tmp_path, epochs=1, **SMALL)
+    (tmp_path / "checkpoint" / "epoch-1.index").write_bytes(b"")
+    before = (tmp_path / "recipe.json").read_bytes()
+    with pytest.raises(ValueError, match="epoch-1: does not fit the network"):
+        train(dataset, tmp_path, epochs=5, resume=True, **SMALL)
+    assert (tmp_path / "recipe.json").read_bytes() == before

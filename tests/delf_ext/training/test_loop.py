@@ -19,6 +19,7 @@ from delf_ext.models.embedding_model import EmbeddingModel, read_weights
 from delf_ext.recipes import schema
 from delf_ext.recipes.schema import Head, LossTerm, RateFactor, Recipe, Stage
 from delf_ext.training import loop
+from delf_ext.training.finite import NotFinite
 from delf_ext.training.loop import RunSettings, format_duration, stage_of, train
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -456,3 +457,42 @@ def test_estimate_of_a_resumed_epoch_is_of_a_whole_epoch(
         run(images, tmp_path, with_epochs(3, every_steps=1), evaluate=kill)
     (line,) = estimates(images, tmp_path, 3, resume=True)
     assert "an epoch takes about 16 s" in line and "3 epochs 48 s" in line
+
+
+# --- numbers that are not finite
+
+
+def test_first_loss_that_is_not_finite_stops_the_training(images: np.ndarray, tmp_path: Path):
+    model = built_model()
+
+    def spoil(line: str) -> None:
+        # Step 1 has been saved and evaluated.
+        model.named_variables()["logits/classifier/bias"].assign([np.nan, 0.0])
+
+    evaluate = metrics_in_turn(0.5, 0.6)
+    settings = RunSettings(tmp_path, spoil, evaluate=evaluate, checkpoint_every_steps=1)
+    recipe = with_epochs(2, every_steps=1)
+    with pytest.raises(NotFinite) as caught:
+        train(recipe, model, batches_of(images), len(PLAN), settings)
+    last = tmp_path / "checkpoint" / "last-1"
+    assert str(caught.value).startswith("training stopped at step 2: loss nan, logits nan, sim ")
+    assert f"The last good checkpoint, {last}, is kept. Likely remedies: " in str(caught.value)
+    assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [1]
+    assert CheckpointFolder(tmp_path / "checkpoint", "last").numbers() == [0, 1]
+    read_weights(model, last)
+    assert all(np.isfinite(value).all() for value in weights(model).values())
+
+
+def test_gradient_that_is_not_finite_stops_the_training_before_it_is_saved(
+    images: np.ndarray, tmp_path: Path
+):
+    # Rectifiers hide NaN from the loss, but not from the gradients.
+    spoilt = images.copy()
+    spoilt[PLAN[1, 0]] = np.nan
+    with pytest.raises(NotFinite, match=r"^training stopped at step 2: .* is not finite any more"):
+        run(spoilt, tmp_path, with_epochs(2, every_steps=1), evaluate=metrics_in_turn(0.5, 0.6))
+    assert CheckpointFolder(tmp_path / "checkpoint", "last").numbers() == [0, 1]
+    model = built_model()
+    for path in (tmp_path / "checkpoint").glob("*.index"):
+        read_weights(model, path.with_suffix(""))
+        assert all(np.isfinite(value).all() for value in weights(model).values())

@@ -10,6 +10,7 @@ import tensorflow as tf
 from data_io.artifacts import read_json
 from delf_ext.models.embedding_model import Parameter
 from delf_ext.recipes.schema import Adam, RateFactor, Stage
+from delf_ext.training.finite import NotFinite
 from delf_ext.training.optimizers import Group, build_groups
 from delf_ext.training.state import RunState
 
@@ -87,9 +88,59 @@ def test_restore_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path)
     Run(tmp_path).train_to(2)
     for data in tmp_path.glob(f"*{DATA}"):
         data.write_bytes(b"")
-    message = rf"^{tmp_path}: none of its checkpoints can be read; delete the folder to train"
+    message = rf"^{tmp_path}/last-2: cannot be read \(.*delete {tmp_path.parent} to train from"
     with pytest.raises(ValueError, match=message):
         Run(tmp_path).state.restore()
+    Run(tmp_path).state.save_if_best(2, 0.5)
+    with pytest.raises(ValueError, match=rf"--from_run={tmp_path.parent}\.$"):
+        Run(tmp_path).state.restore()
+
+
+def test_whole_checkpoint_of_another_network_is_not_to_be_deleted(tmp_path: Path):
+    Run(tmp_path).train_to(1)
+    other = Run(tmp_path)
+    other.weights["head/w"] = tf.Variable([1.0, 2.0])
+    state = RunState(other.weights, other.groups, tmp_path, "mAP", print)
+    with pytest.raises(ValueError, match=r"Its files are whole: .* Do not delete the folder\.$"):
+        state.restore()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_never_saved(tmp_path: Path, bad: float):
+    run = Run(tmp_path).train_to(2)
+    good = run.values
+    run.weights["trunk/w"].assign(bad)
+    message = (
+        rf"^training stopped at step 3: trunk/w is not finite any more\. The last good checkpoint, "
+        rf"{tmp_path}/last-2, is kept\. Likely remedies: .*--from_run={tmp_path.parent} "
+    )
+    with pytest.raises(NotFinite, match=message):
+        run.state.save(3)
+    with pytest.raises(NotFinite, match=message):
+        run.state.require_finite(3)
+    resumed = Run(tmp_path)
+    assert resumed.state.restore() == 2 and resumed.values == good
+
+
+def test_full_disk_keeps_the_checkpoints_and_leaves_no_half(tmp_path: Path, monkeypatch):
+    run = Run(tmp_path).train_to(2)
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def full(prefix: str) -> None:
+        Path(f"{prefix}.data-00000-of-00001.tempstate1").write_text("half")
+        raise tf.errors.ResourceExhaustedError(None, None, "x; No space left on device")
+
+    monkeypatch.setattr(run.state._everything, "write", full)
+    message = (
+        rf"^{tmp_path}/last-3: cannot be written \(No space left on device\)\. The last good "
+        rf"checkpoint, {tmp_path}/last-2, is kept\. Continue with --resume\.$"
+    )
+    with pytest.raises(OSError, match=message):
+        run.state.save(3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    monkeypatch.undo()
+    run.state.save(3)
+    assert Run(tmp_path).state.restore() == 3
 
 
 @pytest.mark.parametrize(
