@@ -81,7 +81,7 @@ def read_json(path: str | Path) -> Any:
         ValueError: the file is missing or not JSON.
     """
     try:
-        return names.unescaped_values(json.loads(Path(path).read_text(encoding="utf-8")))
+        return names.unescaped_values(json.loads(Path(path).read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise ValueError(f"{path}: not found. Check the path.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

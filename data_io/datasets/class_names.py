@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from data_io.spelling import nfc, nfkc, spelling_key, visible, without_space, without_zeros
 
+NORMAL_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 NUM_SHOWN = 5
 """Number of groups of class names that a message shows."""
 # Tried in this order; the last one includes those before it.
@@ -36,10 +39,8 @@ def joined_names(
     Raises:
         ValueError: there are such names and `merge` is False.
     """
-    groups: dict[str, list[str]] = {}
-    for name in sorted(num_images, key=_preference):
-        groups.setdefault(spelling_key(name), []).append(name)
-    alike = [names for names in groups.values() if len(names) > 1]
+    groups = _groups(num_images)
+    alike = [names for names in groups if len(names) > 1]
     if alike and not merge:
         shown = "; ".join(_described(names, num_images) for names in alike[:NUM_SHOWN])
         more = f"; and {len(alike) - NUM_SHOWN} more" if len(alike) > NUM_SHOWN else ""
@@ -51,7 +52,29 @@ def joined_names(
     notes = [f"joined labels: {_described(names, num_images)}" for names in alike[:NUM_SHOWN]]
     if len(alike) > NUM_SHOWN:
         notes.append(f"joined labels: {len(alike)} in all")
-    return {name: names[0] for names in groups.values() for name in names}, notes
+    return {name: names[0] for names in groups for name in names}, notes
+
+
+def alike_notes(what: str, num_images: Mapping[str, int]) -> list[str]:
+    """Return a line for each of the first names that are written in several ways.
+
+    Args:
+        what: the names are, for the lines.
+        num_images: name -> number of its images.
+    """
+    alike = [names for names in _groups(num_images) if len(names) > 1]
+    return [
+        f"{what} that differ only in how they are written: {_described(names, num_images)}"
+        for names in alike[:NUM_SHOWN]
+    ]
+
+
+def _groups(num_images: Mapping[str, int]) -> list[list[str]]:
+    """Return the names with an equal key together, the preferred spelling first."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(num_images, key=_preference):
+        groups.setdefault(spelling_key(name), []).append(name)
+    return list(groups.values())
 
 
 def _preference(name: str) -> tuple[bool, int, str]:
@@ -65,7 +88,7 @@ def _described(names: Iterable[str], num_images: Mapping[str, int]) -> str:
     first, *others = names
     causes = dict.fromkeys(_cause(first, other) for other in others)
     spellings = " and ".join(
-        f"{_shown(name, first, others)} ({num_images[name]} images)" for name in (first, *others)
+        f"{_shown(name, (first, *others))} ({num_images[name]} images)" for name in (first, *others)
     )
     return f"{spellings}: {', '.join(causes)}"
 
@@ -77,7 +100,9 @@ def _cause(first: str, other: str) -> str:
     return "several differences"
 
 
-def _shown(name: str, first: str, others: Iterable[str]) -> str:
-    """Return a name in quotes; escape it if another one looks the same."""
-    same = [other for other in (first, *others) if nfc(other) == nfc(name)]
-    return repr(name) if len(same) == 1 else f"{nfc(name)!r} = {ascii(name)}"
+def _shown(name: str, spellings: Iterable[str]) -> str:
+    """Return a name in quotes, with its Unicode normal form if another spelling looks the same."""
+    if sum(nfc(other) == nfc(name) for other in spellings) == 1:
+        return repr(name)
+    forms = [form for form in NORMAL_FORMS if unicodedata.is_normalized(form, name)]
+    return f"{nfc(name)!r} in {forms[0] if forms else 'mixed forms'}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_io.datasets.class_names import joined_names
+from data_io.datasets.class_names import alike_notes, joined_names
 from data_io.records import NO_LABEL, ImageList
 
 SPLITS = ("train", "query", "gallery")
@@ -184,6 +184,10 @@ def build_data_set(
         class_names = sorted(num_images, key=_natural_order)
     counts = {name: num_images[name] for name in class_names}
     spelling_of, joined = joined_names(path, counts, merge_labels)
+    num_grouped = Counter(
+        row.group for rows in splits.values() for row in rows.found.values() if row.group
+    )
+    joined += alike_notes("groups", num_grouped)
     class_names = list(dict.fromkeys(spelling_of[name] for name in class_names))
     number_of = {name: label for label, name in enumerate(class_names)}
     label_of = {name: number_of[spelling] for name, spelling in spelling_of.items()}

@@ -81,7 +81,7 @@ def compare(
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
     query, gallery = common_lists(data, models, log)
-    require_answers(query, gallery, duplicates)
+    require_answers(query, gallery, duplicates, data.class_names)
     reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []
     for model in models:

@@ -147,13 +147,16 @@ def common_lists(
     return query, gallery
 
 
-def require_answers(query: ImageList, gallery: ImageList, duplicates: str) -> None:
+def require_answers(
+    query: ImageList, gallery: ImageList, duplicates: str, class_names: Sequence[str]
+) -> None:
     """Raise ValueError, before the long work, if copies are an error or nothing can be found.
 
     Args:
         query: images to search with.
         gallery: images to search in.
         duplicates: see `find_duplicates`.
+        class_names: name of label i, for the message.
 
     Raises:
         ValueError: a list has no labels, copies are refused, or no query has a relevant image.
@@ -167,9 +170,14 @@ def require_answers(query: ImageList, gallery: ImageList, duplicates: str) -> No
             f"all relevant images of the {found.num_only_copies} queries are copies of them, so "
             "there is nothing to find. Pass --duplicates=count to count copies."
         )
+    examples = [
+        repr(class_names[images.labels[images.has_label][0]])
+        for images in (query, gallery)
+        if images.labels is not None and images.has_label.any()
+    ]
     raise ValueError(
-        f"no image in the gallery has the label of one of the {len(query)} queries: "
-        "there is nothing to find. Check the labels of the data."
+        f"no image in the gallery has the label of one of the {len(query)} queries, such as "
+        f"{' and '.join(examples)}: there is nothing to find. Check the labels of the data."
     )
 
 
@@ -285,7 +293,7 @@ def evaluate(
     chain = request.chain
     data, data_name = load_named(data, data_name, log)
     query, gallery = common_lists(data, [model], log)
-    require_answers(query, gallery, duplicates)
+    require_answers(query, gallery, duplicates, data.class_names)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
     plain = measure(

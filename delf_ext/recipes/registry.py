@@ -67,7 +67,7 @@ def find_recipe(name_or_path: str) -> AnyRecipe:
             "Or pass the path of a JSON file."
         )
     try:
-        return recipe_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+        return recipe_from_json(json.loads(path.read_text(encoding="utf-8-sig")), str(path))
     except RecursionError:
         raise UsageError(f"{path}: not readable as JSON (nested too deeply).") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

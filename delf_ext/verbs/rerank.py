@@ -51,7 +51,7 @@ def run(flags: Any) -> None:
     query, gallery = common_lists(data, [model], say)
     labelled = query.labels is not None and gallery.labels is not None
     if labelled:
-        require_answers(query, gallery, flags.duplicates)
+        require_answers(query, gallery, flags.duplicates, data.class_names)
     reranker = Reranker(request, gallery, out / "local", say)
     early = for_embedding(request.deadline)
     plain = measure(

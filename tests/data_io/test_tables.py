@@ -234,6 +234,16 @@ def test_labels_that_programs_write_for_missing_values_are_named(folder: Path) -
     assert data.notes == (f"p.csv: {note}",)
 
 
+def test_groups_that_are_written_in_two_ways_are_named(folder: Path) -> None:
+    rows = [f"{row},{group}" for row, group in zip(ROWS, ("Shop", "shop", "kiosk", ""))]
+    data = read(folder, "\n".join([f"{HEADER},group", *rows]))
+    assert_read(data)
+    assert data.notes == (
+        "groups that differ only in how they are written: 'Shop' (1 images) and 'shop' "
+        "(1 images): upper and lower case",
+    )
+
+
 # --- splits
 
 

@@ -219,6 +219,17 @@ def test_queries_without_a_label_are_counted_but_not_scored(several: DataSet) ->
     assert "2 of 6 queries have no label: they are not scored" in lines
 
 
+def test_labels_that_queries_and_gallery_do_not_share_are_shown_before_the_work(
+    several: DataSet,
+) -> None:
+    count = len(several.gallery)
+    gallery = without_labels(several.gallery, list(range(count)), len(several.class_names))
+    class_names = (*several.class_names, "p-01")
+    data = dataclasses.replace(several, gallery=gallery, class_names=class_names)
+    first = several.class_names[several.query.labels[0]]
+    assert f"6 queries, such as {first!r} and 'p-01': " in refusal(lambda: evaluate(COLOUR, data))
+
+
 def test_data_without_labels_is_refused_unless_labels_are_optional(several: DataSet) -> None:
     query = dataclasses.replace(several.query, labels=None)
     data = dataclasses.replace(several, query=query)
