@@ -11,6 +11,7 @@ from pathlib import Path
 from baseline_keras import binding
 from data_io.datasets.layouts import AUTO, NAMES
 from data_io.pixel_limit import MAX_PIXELS, set_max_pixels
+from data_io.skipped_files import warn_if_mostly_skipped
 
 EXAMPLES = """examples:
   python -m baseline_keras --data=photos --epochs=100 --run_dir=runs/baseline
@@ -132,7 +133,7 @@ def _settings(args: argparse.Namespace, given: set[str], resume: bool) -> dict[s
 def _train(args: argparse.Namespace, given: set[str]) -> int:
     # Imported here, because they import TensorFlow and --help must be fast.
     from baseline_keras.session import Session
-    from baseline_keras.training import load_checked, train
+    from baseline_keras.training import load_checked, num_skipped, train
 
     session = Session(args.run_dir, args.epochs) if binding.IS_ON_NSML else None
     is_paused = session is not None and args.pause != 0
@@ -149,7 +150,7 @@ def _train(args: argparse.Namespace, given: set[str]) -> int:
         print(f"{num_unlabelled} training images have no label: left out")
     if dataset.skipped:
         path, reason = dataset.skipped[0]
-        message = f"{len(dataset.skipped)} files skipped; the first: {path}: {reason}"
+        message = f"{num_skipped(dataset)} files skipped; the first: {path}: {reason}"
         print(message, file=sys.stderr)
     resume = args.resume or is_paused
     metrics = train(
@@ -161,6 +162,7 @@ def _train(args: argparse.Namespace, given: set[str]) -> int:
     )
     last = f"loss {metrics['loss'][-1]:.4f}, accuracy {metrics['accuracy'][-1]:.4f}"
     print(f"{args.run_dir}: {metrics['epochs_done']} epochs, {last}.")
+    warn_if_mostly_skipped(dataset.skipped, dataset.paths, print)
     return 0
 
 

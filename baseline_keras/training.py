@@ -29,6 +29,7 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.layouts import AUTO
 from data_io.images import check_images
 from data_io.photographs import Photographs, digests_of
+from data_io.skipped_files import count_skipped
 from delf_ext.runs.training_lock import only_training
 from delf_ext.training.finite import NotFinite, first_not_finite
 
@@ -52,6 +53,11 @@ def load_checked(path: str | Path, merge_labels: bool = False, layout: str = AUT
     gallery = train if dataset.gallery is dataset.train else check_images(dataset.gallery)
     query = check_images(dataset.query)
     return dataclasses.replace(dataset, train=train, query=query, gallery=gallery)
+
+
+def num_skipped(dataset: DataSet) -> int:
+    """Return the number of files that were seen but are in no list of the data set."""
+    return len(count_skipped(dataset.skipped, dataset.paths).files)
 
 
 def train(
@@ -107,7 +113,7 @@ def train(
         tf.keras.utils.set_random_seed(seed)
         network = build_network(len(class_names), image_size)
         compile_network(network)
-        counts = {"num_train": len(images), "num_skipped": len(dataset.skipped)}
+        counts = {"num_train": len(images), "num_skipped": num_skipped(dataset)}
         # The state is read before a file of the run is replaced.
         writer = _RunWriter(run_dir, network, counts, session)
         claim(run_dir, settings, seed, dataset.name, class_names, resume, photographs)

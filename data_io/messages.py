@@ -39,7 +39,11 @@ def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> 
     for path, reason in skipped[:NUM_SHOWN]:
         yield f"{verb} {shown(path)}: {shown(reason)}"
     if len(skipped) > NUM_SHOWN:
-        yield f"{verb} {len(skipped)} files in all"
+        # The path of a folder ends in a slash.
+        num_files = sum(not path.endswith("/") for path, _ in skipped)
+        num_folders = len(skipped) - num_files
+        folders = f" and {num_folders} folders" if num_folders else ""
+        yield f"{verb} {num_files} files{folders} in all"
 
 
 def unlabelled_notes(query: ImageList, gallery: ImageList) -> Iterator[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
+from data_io.skipped_files import Skipped, count_skipped
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
@@ -59,8 +60,18 @@ class Retrieval:
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of each file without an embedding; each file once."""
+        """(path, reason) of each file or folder without an embedding; each entry once."""
         return tuple(dict.fromkeys((*self.query.skipped, *self.gallery.skipped)))
+
+    @property
+    def left_out(self) -> Skipped:
+        """The files of both lists that were seen but not used, each once, and their number."""
+        return count_skipped(self.skipped, self.paths)
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of all images that have an embedding."""
+        return [*self.query.paths.tolist(), *self.gallery.paths.tolist()]
 
 
 def embed(

@@ -68,6 +68,11 @@ class DataSet:
         return f"{self.about}: {', '.join(counts)}"
 
     @property
+    def paths(self) -> list[str]:
+        """Paths of the images of all lists."""
+        return [*self.train.paths, *self.query.paths, *self.gallery.paths]
+
+    @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """(path, reason) of each file that was left out of any list, without repetition."""
         skipped = (*self.train.skipped, *self.query.skipped, *self.gallery.skipped)

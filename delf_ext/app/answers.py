@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from delf_ext.app.reranking import (
     reserve,
 )
 from delf_ext.features.embedder import AnyEmbedder
-from delf_ext.pipeline import NO_COPIES, embed, num_ranked, rank
+from delf_ext.pipeline import NO_COPIES, Retrieval, embed, num_ranked, rank
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 """[(0, ("query_0", ["refer_12", "refer_3", ...])), (1, ...), ...]. Source: the 2018 platform."""
@@ -31,6 +31,7 @@ def answers(
     request: Request,
     reranker: Reranker,
     log: Log = quiet,
+    when_embedded: Callable[[Retrieval], None] | None = None,
 ) -> Iterator[Answer]:
     """Yield the plain answer and then, with a chain, the re-ranked one.
 
@@ -47,6 +48,7 @@ def answers(
         request: one chain and a deadline.
         reranker: applies the chain.
         log: called with each log line.
+        when_embedded: called with the embeddings.
 
     Yields:
         One or two answers.
@@ -61,7 +63,14 @@ def answers(
         log(f"the answer is not ranked: {error}")
         yield in_gallery_order(query, gallery)
         return
-    for line in skipped_lines(retrieval.skipped, "placed last"):
+    if when_embedded:
+        when_embedded(retrieval)
+    # Without the files that the reader of the data left out: no answer lists those.
+    listed = {*query.paths.tolist(), *gallery.paths.tolist()}
+    unranked = [entry for entry in retrieval.skipped if entry[0] in listed]
+    for line in skipped_lines(unranked, "placed last"):
+        log(line)
+    for line in skipped_lines([*query.skipped, *gallery.skipped]):
         log(line)
     ranking = rank(retrieval, num_ranked(retrieval))
     started_s = deadline.clock()

@@ -74,13 +74,15 @@ class Measured:
         metrics = dict(summarize(hits))
         query = self.retrieval.query
         gallery = self.retrieval.gallery
+        left_out = self.retrieval.left_out
         figures = {
             "mAP": metrics["mAP"],
             "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
             **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
             "num_queries": int(metrics["num_queries"]),
             "num_gallery": len(gallery),
-            "num_skipped": self.evaluated.num_skipped,
+            "num_files_seen": left_out.num_seen,
+            "num_skipped": len(left_out.files),
             "model": self.evaluated.name,
             "data": data_name,
             "seed": seed,
@@ -90,7 +92,8 @@ class Measured:
             "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
             "duplicates": self.duplicates.figures(),
-            "skipped": [list(item) for item in self.retrieval.skipped],
+            "skipped": [list(item) for item in left_out.files],
+            "skipped_folders": [list(item) for item in left_out.folders],
         }
         by_group = {} if query.groups is None else _figures_by_group(hits, query.groups)
         if by_group:
@@ -225,7 +228,7 @@ def measure(
     truth = truth_of(retrieval, labelled, found.junk)
     is_complete = ranking.rows.shape[1] == len(retrieval.gallery)
     hits = hits_of(ranking, truth) if is_complete else score(retrieval, truth)
-    evaluated = Evaluated(model.name, hits, len(retrieval.skipped), ranking)
+    evaluated = Evaluated(model.name, hits, len(retrieval.left_out.files), ranking)
     return Measured(evaluated, retrieval, ranking, truth, found)
 
 

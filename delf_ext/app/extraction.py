@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_io.artifacts import save_record, write_text
 from data_io.csv_rows import csv_text
 from data_io.messages import NUM_SHOWN, shown_path, skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
+from data_io.skipped_files import count_skipped, warn_if_mostly_skipped
 from data_io.stores.embeddings import PARTS_FOLDER
 from data_io.stores.local_features import skipped_of
 from delf_ext.app.local_features import extractors_of
@@ -64,14 +67,17 @@ def save_embeddings(
         features, kept = joined
     save_record(out / "images.npz", kept)
     save_record(out / "features.npz", features)
-    write_skipped(out / "skipped.csv", kept.skipped)
+    paths = kept.paths.tolist()
+    left_out = count_skipped(kept.skipped, paths).files
+    write_skipped(out / "skipped.csv", left_out)
     num_images, size = features.embeddings.shape
     path = shown_path(out / "features.npz")
-    log(f"{path}: {num_images} embeddings of {size} numbers; {len(kept.skipped)} skipped")
+    log(f"{path}: {num_images} embeddings of {size} numbers; {len(left_out)} skipped")
     for line in skipped_lines(kept.skipped):
         log(line)
-    if len(kept.skipped) > NUM_SHOWN:
+    if len(left_out) > NUM_SHOWN:
         log(f"list of all skipped files: {shown_path(out / 'skipped.csv')}")
+    warn_if_mostly_skipped(kept.skipped, paths, log)
 
 
 def save_local_features(
@@ -104,12 +110,14 @@ def save_local_features(
             extractor.name,
         )
         skipped = (*images.skipped, *skipped_of(folder))
+        used = images.paths[np.isin(images.ids, features.ids)].tolist()
         log(
             f"{shown_path(folder)}: {features.offsets[-1]} local features of "
-            f"{len(features)} images; {len(skipped)} skipped"
+            f"{len(features)} images; {len(count_skipped(skipped, used).files)} skipped"
         )
         for line in skipped_lines(skipped):
             log(line)
+        warn_if_mostly_skipped(skipped, used, log)
 
 
 def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:

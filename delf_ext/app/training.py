@@ -37,12 +37,14 @@ class Trained:
         recipe: the recipe as it was trained.
         losses: means of the losses in the last epoch.
         members: the trained members of an ensemble.
+        warning: a line to show last, if most images of a folder were skipped; else "".
     """
 
     run_dir: Path
     recipe: codec.AnyRecipe
     losses: Mapping[str, float] = field(default_factory=dict)
     members: tuple[Trained, ...] = ()
+    warning: str = ""
 
     @property
     def source(self) -> RunSource:
@@ -119,7 +121,7 @@ def train(
     job = Job(recipe, data, run_dir, settings, log)
     model = job.start(weights, from_run, data_path, dict(infer or {}))
     losses = job.fit(model, resume=False, listener=listener)
-    return Trained(run_dir, job.recipe, losses)
+    return Trained(run_dir, job.recipe, losses, warning=job.warning)
 
 
 def resume(
@@ -164,7 +166,7 @@ def resume(
     job = Job(recipe, data, run.path, settings, log, run.facts.held_out)
     model = job.reopen(run, epochs)
     losses = job.fit(model, resume=True, listener=listener)
-    return Trained(run.path, job.recipe, losses)
+    return Trained(run.path, job.recipe, losses, warning=job.warning)
 
 
 def require_resumable(run: Run) -> None:
@@ -238,4 +240,5 @@ def _train_members(
                 log=log,
             )
         trained.append(result)
-    return Trained(run.path, recipe, members=tuple(trained))
+    # All members are trained on the same images.
+    return Trained(run.path, recipe, members=tuple(trained), warning=trained[0].warning)

@@ -22,6 +22,7 @@ from data_io.messages import shown_path, skipped_lines
 from data_io.photographs import Photographs, digests_of
 from data_io.progress import Log
 from data_io.records import ImageList
+from data_io.skipped_files import mostly_skipped
 from data_io.splits import dense_labels
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.app.starting_weights import copy_weights, parent_recipe
@@ -61,6 +62,7 @@ class Job:
         images: training images without the validation images; labels run from 0 without a gap.
         split: the split that `images` come from.
         class_names: name of each label.
+        warning: a line to show last, if most images of a folder were skipped; else "".
 
     Raises:
         UsageError: a part of the recipe cannot be trained.
@@ -76,6 +78,7 @@ class Job:
     images: ImageList = field(init=False)
     split: Split = field(init=False)
     class_names: tuple[str, ...] = field(init=False)
+    warning: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         require_trainable(self.recipe)
@@ -105,6 +108,7 @@ class Job:
             self.log(line)
         if not len(images):
             raise ValueError("none of the training images could be read.")
+        self.warning = mostly_skipped(images.skipped, images.paths.tolist())
         return images
 
     def _check_classes(self) -> None:

@@ -25,6 +25,7 @@ from data_io.images import PROGRESS_FROM, check_images
 from data_io.locks import in_turn
 from data_io.messages import unlabelled_notes
 from data_io.names import unescaped
+from data_io.skipped_files import mostly_skipped
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, ChallengeTree, lay_out
@@ -90,7 +91,8 @@ def push(
     data = _without_unreadable(load_dataset(path, merge_labels=merge_labels, layout=layout))
     tree = lay_out(data, keep_names=data.layout == "challenge")
     _put(name, tree, overwrite)
-    notes = tuple(_notes(data, bool(tree.labels)))
+    warning = mostly_skipped(data.skipped, data.paths)
+    notes = (*_notes(data, bool(tree.labels)), *([warning] if warning else []))
     return _contents(name)._replace(skipped=data.skipped, notes=notes, read_as=data.read_as)
 
 

@@ -11,7 +11,7 @@ from delf_ext.app.comparison import compare, require_two
 from delf_ext.app.results import write_page
 from delf_ext.verbs.data import load, name_of
 from delf_ext.verbs.models import batch_size_of, open_models, sources_of
-from delf_ext.verbs.printing import write_figures
+from delf_ext.verbs.printing import show_mostly_skipped, write_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -43,3 +43,4 @@ def run(flags: Any) -> None:
         say(f"report: {shown_path(page)}")
     if flags.json:
         write_figures(flags.json, comparison.figures)
+    show_mostly_skipped(comparison.measured[0].retrieval)

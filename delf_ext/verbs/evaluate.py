@@ -11,7 +11,7 @@ from delf_ext.app.reranking import chain_name, require_folder
 from delf_ext.runs.run_directory import read_run
 from delf_ext.verbs.data import load, name_of
 from delf_ext.verbs.models import batch_size_of, open_with
-from delf_ext.verbs.printing import keep_in_run, show_figures, write_figures
+from delf_ext.verbs.printing import keep_in_run, show_figures, show_mostly_skipped, write_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -44,3 +44,4 @@ def run(flags: Any) -> None:
         method = ", ".join(filter(None, [chain_name(request.chain), " ".join(flags.query_copies)]))
         page = flags.report and not request.deadline.is_limited
         keep_in_run(read_run(flags.run_dir), evaluation, data, method, page)
+    show_mostly_skipped(evaluation.plain.retrieval)

@@ -11,8 +11,10 @@ from data_io.names import escaped_values
 from data_io.progress import say
 from delf_ext.app.answers import Answer, answers
 from delf_ext.app.reranking import Reranker, finish_in_time
+from delf_ext.pipeline import Retrieval
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import batch_size_of, open_with
+from delf_ext.verbs.printing import show_mostly_skipped
 from delf_ext.verbs.requests import request_of
 
 
@@ -32,8 +34,16 @@ def run(flags: Any) -> None:
     request = request.of(model)
     out = Path(flags.out) if flags.out else Path(flags.run_dir or ".") / "answer.json"
     reranker = Reranker(request, data.gallery, out.parent / "local", say)
+    embedded: list[Retrieval] = []
     successive_answers = answers(
-        model, data.query, data.gallery, batch_size_of(flags), request, reranker, say
+        model,
+        data.query,
+        data.gallery,
+        batch_size_of(flags),
+        request,
+        reranker,
+        say,
+        embedded.append,
     )
     answer = next(successive_answers)
     _write(out, answer)
@@ -48,6 +58,8 @@ def run(flags: Any) -> None:
         f"{shown_path(out)}: {len(answer)} queries, each with {num_listed} of {len(data.gallery)} "
         f"references; as a Python object: {shown_path(out.with_suffix('.txt'))}"
     )
+    for retrieval in embedded:
+        show_mostly_skipped(retrieval)
 
 
 def _write(path: Path, answer: Answer) -> None:

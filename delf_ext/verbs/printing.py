@@ -10,8 +10,10 @@ from data_io.artifacts import write_json
 from data_io.datasets import DataSet
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
+from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.evaluation import Evaluation
 from delf_ext.app.results import write_to_run
+from delf_ext.pipeline import Retrieval
 from delf_ext.runs.records import Run
 
 MAIN_METRICS = {"mAP": "mAP", "recall_at_1": "R@1"}
@@ -37,8 +39,13 @@ def show_figures(result: dict[str, Any]) -> None:
             f"group {group}: mAP {figures['mAP']:.4f}, R@1 {figures['recall_at_1']:.4f}, "
             f"{int(figures['num_queries'])} queries"
         )
-    for line in skipped_lines(result["skipped"]):
+    for line in skipped_lines([*result["skipped"], *result["skipped_folders"]]):
         print(line)
+
+
+def show_mostly_skipped(retrieval: Retrieval) -> None:
+    """Print a warning if most files of the data or of a folder were skipped; call this last."""
+    warn_if_mostly_skipped(retrieval.skipped, retrieval.paths, say)
 
 
 def write_figures(path: str | Path, figures: Any) -> None:

@@ -34,7 +34,7 @@ from delf_ext.reranking.deadline import Deadline
 from delf_ext.reranking.geometric import GeometricConfig
 from delf_ext.verbs.data import load, name_of
 from delf_ext.verbs.models import batch_size_of, open_with
-from delf_ext.verbs.printing import MAIN_METRICS, write_figures
+from delf_ext.verbs.printing import MAIN_METRICS, show_mostly_skipped, write_figures
 from delf_ext.verbs.requests import request_of
 
 
@@ -87,6 +87,7 @@ def run(flags: Any) -> None:
             _write_page(plain, reranked, reranker, data, before["data"], out, flags.seed)
 
     finish_in_time(improve, request.deadline, ranking_path, say)
+    show_mostly_skipped(plain.retrieval)
 
 
 def _request(flags: Any) -> Request:

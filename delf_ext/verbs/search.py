@@ -9,6 +9,7 @@ from delf_ext.app.searching import search
 from delf_ext.config import UsageError
 from delf_ext.verbs.data import load_gallery
 from delf_ext.verbs.models import batch_size_of, open_with
+from delf_ext.verbs.printing import show_mostly_skipped
 
 
 def run(flags: Any) -> None:
@@ -35,3 +36,4 @@ def run(flags: Any) -> None:
             print(f"  {rank:>3}. {hit.score:.4f}  {shown(hit.path)}")
     for path, reason in hits.retrieval.skipped:
         print(f"skipped {shown(path)}: {shown(reason)}")
+    show_mostly_skipped(hits.retrieval)

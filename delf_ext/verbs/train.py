@@ -87,6 +87,8 @@ def _train(flags: Any) -> None:
             )
         trained = begin(from_run=flags.from_run)
     _measure(trained, data, data_path, flags)
+    if trained.warning:
+        say(trained.warning)
 
 
 def _submission_flags(flags: Any) -> dict[str, Any]:
@@ -164,6 +166,8 @@ def _resume(flags: Any) -> None:
         log=say,
     )
     _measure(trained, data, data_path, flags)
+    if trained.warning:
+        say(trained.warning)
 
 
 def _measure(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
