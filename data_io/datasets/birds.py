@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
-from data_io.datasets.text_lists import add_listed, text_rows
+from data_io.datasets.named_files import NamedFiles
+from data_io.datasets.text_lists import text_rows
 from data_io.datasets.tree import Tree
 
 LAST_TRAINING_CLASS = 100
@@ -35,6 +36,7 @@ def read_birds(tree: Tree, reading: Reading) -> DataSet:
     name_of = dict(text_rows(tree.root / "classes.txt", 2))
     class_of = dict(text_rows(tree.root / "image_class_labels.txt", 2))
     lists = {"train": ImageRows(), "gallery": ImageRows()}
+    files = NamedFiles(tree.root / "images.txt", tree.root / "images")
     for image, path in text_rows(tree.root / "images.txt", 2):
         number = class_of.get(image, "")
         if number not in name_of or not number.isdecimal():
@@ -42,6 +44,7 @@ def read_birds(tree: Tree, reading: Reading) -> DataSet:
                 f"{tree.root / 'image_class_labels.txt'}: no class of image {image} ({path}) that "
                 "classes.txt names. Unpack the data set again."
             )
-        rows = lists["train" if int(number) <= LAST_TRAINING_CLASS else "gallery"]
-        add_listed(rows, tree.root / "images", path, name_of[number])
-    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels)
+        split = "train" if int(number) <= LAST_TRAINING_CLASS else "gallery"
+        files.add(split, path, name_of[number], lists[split])
+    notes = files.notes()
+    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels, notes=notes)

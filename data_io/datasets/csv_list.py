@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from data_io.datasets.data_set import (
     build_data_set,
     without_suffix,
 )
-from data_io.datasets.file_finder import FileFinder
-from data_io.datasets.missing_files import missing_notes
+from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.split_column import part_of, roles_of
-from data_io.spelling import shortened, spelling_key, visible
+from data_io.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -65,15 +63,12 @@ class _Reader:
 
     path: Path
     splits: dict[str, ImageRows] = field(default_factory=dict)
-    _names: dict[str, list[str]] = field(default_factory=dict)
-    _missing: dict[str, list[str]] = field(default_factory=dict)
     # For each file the line in which it first appears, and its label there.
     _first_of: dict[str, tuple[int, str]] = field(default_factory=dict)
     _line_of: dict[tuple[str, str], int] = field(default_factory=dict)
-    _num_other: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._finder = FileFinder(self.path.parent)
+        self._files = NamedFiles(self.path)
 
     def add(self, split: str, line: int, row: dict[str, str]) -> None:
         """Add a row, or list it as skipped. Raises ValueError if its file has another label."""
@@ -82,12 +77,8 @@ class _Reader:
         if not name:
             rows.skipped.append((f"{self.path}, line {line}", "no path"))
             return
-        self._names.setdefault(split, []).append(name)
-        found = self._finder.find(name)
+        found = self._files.find(split, name, rows)
         if found is None:
-            self._missing.setdefault(split, []).append(name)
-            missing = os.path.normpath(self.path.parent / name)
-            rows.skipped.append((shortened(missing, 300), self._why_missing(name)))
             return
         class_name = row["label"] if visible(row["label"]).strip() else ""
         self._require_one_label(found.path, name, line, class_name)
@@ -95,15 +86,7 @@ class _Reader:
         if first_line != line:
             rows.skipped.append((found.path, f"line {line}: already in line {first_line}"))
             return
-        if found.how:
-            self._num_other[found.how] += 1
         rows.add(without_suffix(found.name), found.path, class_name, row.get("group", ""))
-
-    def _why_missing(self, name: str) -> str:
-        other = self._finder.in_other_case(name)
-        return "file not found" + (
-            f", but {other} is there (upper and lower case)" if other else ""
-        )
 
     def _require_one_label(self, file: str, name: str, line: int, class_name: str) -> None:
         first_line, first_class = self._first_of.setdefault(file, (line, class_name))
@@ -113,12 +96,7 @@ class _Reader:
 
     def notes(self) -> list[str]:
         """Return lines for the user. Raises ValueError if few of the files exist."""
-        table = self.path.name
-        notes = [f"{table}: {number} files found {how}" for how, number in self._num_other.items()]
-        for split, names in self._names.items():
-            missing = self._missing.get(split, [])
-            notes += missing_notes(self.path, split, names, missing)
-        return [*notes, *self._missing_value_notes()]
+        return [*self._files.notes(), *self._missing_value_notes()]
 
     def _missing_value_notes(self) -> list[str]:
         num_rows = Counter(

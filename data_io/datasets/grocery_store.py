@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_io.csv_rows import read_list, read_table
-from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, without_suffix
-from data_io.datasets.file_finder import FileFinder
+from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
-from data_io.datasets.missing_files import missing_notes
+from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.tree import Tree
 from data_io.spelling import without_zeros
 
@@ -96,10 +95,8 @@ def _read_classes(path: Path) -> tuple[list[str], list[str]]:
 def _read_list(path: Path, class_names: Sequence[str]) -> tuple[ImageRows, list[str]]:
     """Read lines `path, fine label, coarse label`; return the rows, and lines for the user."""
     rows = ImageRows()
-    finder = FileFinder(path.parent)
+    files = NamedFiles(path)
     table = read_list(path, 3)
-    names: list[str] = []
-    missing: list[str] = []
     for line, cells in table.rows:
         name, *labels = cells.values()
         label = without_zeros(labels[0]) if len(labels) == 2 else ""
@@ -110,11 +107,5 @@ def _read_list(path: Path, class_names: Sequence[str]) -> tuple[ImageRows, list[
                 f"{path}, line {line}: expected `path, class 0..{last_label}, coarse class`. "
                 f"Received {text!r}."
             )
-        names.append(name)
-        found = finder.find(name)
-        if found is None:
-            missing.append(name)
-            rows.skipped.append((str(path.parent / name), "file not found"))
-        else:
-            rows.add(without_suffix(found.name), found.path, class_names[int(label)])
-    return rows, [*table.notes, *missing_notes(path, path.stem, names, missing)]
+        files.add(path.stem, name, class_names[int(label)], rows)
+    return rows, [*table.notes, *files.notes()]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from data_io.datasets.data_set import SPLITS, DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
-from data_io.datasets.text_lists import add_listed, text_rows
+from data_io.datasets.named_files import NamedFiles
+from data_io.datasets.text_lists import text_rows
 from data_io.datasets.tree import Tree
 
 LIST = "list_eval_partition.txt"
@@ -40,11 +41,13 @@ def read_in_shop(tree: Tree, reading: Reading) -> DataSet:
     folders = [tree.root / "Img", tree.root / "Anno", tree.root]
     folder = next((folder for folder in folders if (folder / "img").is_dir()), tree.root)
     lists = {split: ImageRows() for split in SPLITS}
+    files = NamedFiles(path, folder)
     for name, item, split in text_rows(path, 3, num_headers=2):
         if split not in lists:
             raise ValueError(f"{path}: {name}: expected train, query or gallery. Received {split}.")
-        add_listed(lists[split], folder, name, item)
-    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels)
+        files.add(split, name, item, lists[split])
+    notes = files.notes()
+    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels, notes=notes)
 
 
 def _list_file(tree: Tree) -> Path | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
-from data_io.datasets.text_lists import add_listed, text_rows
+from data_io.datasets.named_files import NamedFiles
+from data_io.datasets.text_lists import text_rows
 from data_io.datasets.tree import Tree
 
 LISTS = {"train": "Ebay_train.txt", "gallery": "Ebay_test.txt"}
@@ -33,8 +34,11 @@ def read_online_products(tree: Tree, reading: Reading) -> DataSet:
         ValueError: a list is wrong, or no image exists.
     """
     lists: dict[str, ImageRows] = {}
+    notes: list[str] = []
     for role, name in LISTS.items():
         lists[role] = ImageRows()
+        files = NamedFiles(tree.root / name)
         for _, class_id, _, path in text_rows(tree.root / name, 4, num_headers=1):
-            add_listed(lists[role], tree.root, path, class_id)
-    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels)
+            files.add(role, path, class_id, lists[role])
+        notes += files.notes()
+    return build_data_set(tree.root, lists, merge_labels=reading.merge_labels, notes=notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_io.datasets.data_set import ImageRows, without_suffix
+from data_io.text_files import LINE_END, read_text
 
 
 def text_rows(path: Path, num_values: int, num_headers: int = 0) -> Iterator[list[str]]:
@@ -24,8 +24,7 @@ def text_rows(path: Path, num_values: int, num_headers: int = 0) -> Iterator[lis
     """
     if not path.is_file():
         raise ValueError(f"{path}: not found. Unpack the data set again, or leave its layout out.")
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    for line, text in enumerate(lines, start=1):
+    for line, text in enumerate(LINE_END.split(read_text(path).text), start=1):
         values = text.split()
         if line <= num_headers or not values:
             continue
@@ -34,19 +33,3 @@ def text_rows(path: Path, num_values: int, num_headers: int = 0) -> Iterator[lis
                 f"{path}, line {line}: expected {num_values} values. Received {text!r}."
             )
         yield values
-
-
-def add_listed(rows: ImageRows, folder: Path, name: str, class_name: str) -> None:
-    """Add an image that a list names; skip it if there is no such file.
-
-    Args:
-        rows: the rows of the list.
-        folder: the folder that the name starts from.
-        name: of the file.
-        class_name: its class.
-    """
-    file = folder / name
-    if file.is_file():
-        rows.add(without_suffix(name), file, class_name)
-    else:
-        rows.skipped.append((str(file), "file not found"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,14 @@ def refusal(folder: Path, text: str | bytes) -> str:
     message = str(caught.value)
     assert "\n" not in message and message.startswith(f"{folder / 'p.csv'}")
     return message.removeprefix(f"{folder / 'p.csv'}").lstrip(":, ")
+
+
+def workbook() -> bytes:
+    """Return a file that starts as a workbook of Excel does."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("[Content_Types].xml", "")
+    return content.getvalue()
 
 
 def assert_read(data: DataSet) -> None:
@@ -117,8 +127,8 @@ def test_a_wrong_byte_in_utf8_is_refused_instead_of_garbling_the_other_lines(fol
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04rest", "a zip file or an Excel workbook, not a text; save the table as CSV"),
-        (b"\x1f\x8brest", "a gzip file, not a text"),
+        (workbook(), "a zip file or an Excel workbook, not a text; save the table as CSV"),
+        (b"\xd0\xcf\x11\xe0rest", "an old Excel workbook, not a text"),
         (f"{HEADER}\ni/a\0.jpg,1,train\n".encode(), "line 2: a NUL byte after 'i/a': the file is"),
         ("\n".join(LINES).encode("utf-16")[:-1], "damaged utf-16 (truncated data at byte "),
     ],
@@ -334,8 +344,8 @@ def test_some_missing_files_are_counted_and_listed(folder: Path) -> None:
         (str(folder / "i/gone.jpg"), "file not found"),
     )
     assert data.notes == (
-        "p.csv: 1 of 2 train files were not found, such as I/A.jpg",
         "p.csv: 1 of 3 gallery files were not found, such as i/gone.jpg",
+        "p.csv: 1 of 2 train files were not found, such as I/A.jpg",
     )
 
 
@@ -444,4 +454,4 @@ def test_labels_of_the_grocery_lists_are_numbers_in_any_spelling(tmp_path: Path)
     assert data.class_names == ("Tea", "사과")
     assert data.train.labels.tolist() == data.query.labels.tolist() == [1]
     assert data.train.ids.tolist() == ["train/a"]
-    assert len(data.notes) == 4
+    assert len(data.notes) == 5
