@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -10,13 +11,17 @@ from typing import NoReturn
 
 from absl import flags
 
+from data_io.messages import error_line
 from data_io.names import print_any_name
 from data_io.pixel_limit import set_max_pixels
 from delf_ext.config import UsageError
-from delf_ext.verbs.flags import describe_error, new_flags, require_in_range
+from delf_ext.verbs.flags import describe_error, expand_paths, new_flags, require_in_range
 from delf_ext.verbs.help import help_text
-from delf_ext.verbs.verb_table import VERBS, require_own_flags
+from delf_ext.verbs.outputs import checked_outputs
+from delf_ext.verbs.verb_table import VERBS, how_to_continue, require_own_flags
 
+BROKEN_PIPE = 141
+"""Exit code of a process that a closed pipe ended, as shells count it."""
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -41,6 +46,7 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     try:
         require_own_flags(verb, values)
         require_in_range(values)
+        expand_paths(values)
     except UsageError as error:
         _exit_with_usage_error(str(error), verb)
     return verb, values
@@ -56,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: the words of the command line; None reads `sys.argv`.
 
     Raises:
-        SystemExit: 1 after such an error, 2 after a usage error, 130 after Ctrl-C.
+        SystemExit: 1 after such an error, 2 after a usage error, 130 after Ctrl-C, 141 if what
+            reads the output has ended.
     """
     print_any_name()
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
@@ -64,14 +71,26 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     set_max_pixels(values.max_pixels)
     try:
-        importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
+        with checked_outputs(verb, values):
+            importlib.import_module(f"delf_ext.verbs.{verb}").run(values)
+            if sys.stdout:
+                sys.stdout.flush()
     except KeyboardInterrupt:
-        _exit("\nstopped. To continue a training run, pass --run_dir=RUN --resume.", 130)
+        _exit(f"\nstopped. {how_to_continue(verb, values)}", 130)
+    except BrokenPipeError:
+        # As in `mandoo search ... | head`. Python flushes the rest at exit: to nowhere.
+        _close_stdout()
+        sys.exit(BROKEN_PIPE)
+    except MemoryError:
+        _exit("error: not enough memory. Close other programs, or pass a smaller --batch_size.", 1)
     except UsageError as error:
         _exit_with_usage_error(str(error), verb)
     except Exception as error:
         if os.environ.get("MANDOO_TRACEBACK") or not _can_be_corrected(error):
             raise
+        if isinstance(error, OSError) and error.filename is None:
+            # The output of this process may be on a full disk, and is flushed at exit.
+            _close_stdout()
         _exit(f"error: {_first_line(error)}", 1)
 
 
@@ -80,6 +99,11 @@ def _exit_with_usage_error(message: str, verb: str = "") -> NoReturn:
     sentence = message if message.endswith((".", "?", "!")) else f"{message}."
     command = f"mandoo {verb} --help" if verb else "mandoo --help"
     _exit(f"usage error: {sentence} See `{command}`.", 2)
+
+
+def _close_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit(message: str, status: int) -> NoReturn:
@@ -98,6 +122,8 @@ def _can_be_corrected(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     """Return the message of an error; of a TensorFlow error without graph node and stack."""
+    if isinstance(error, OSError):
+        return error_line(error)
     text = str(error).strip()
     if not type(error).__module__.startswith("tensorflow"):
         return text

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from baseline_keras import binding
 from data_io.datasets.layouts import AUTO, NAMES
+from data_io.messages import error_line
+from data_io.names import print_any_name
+from data_io.output_files import home_path
 from data_io.pixel_limit import MAX_PIXELS, set_max_pixels
 from data_io.skipped_files import warn_if_mostly_skipped
 
@@ -61,9 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--data", default=binding.DATASET_PATH or None, metavar="PATH", help=DATA_HELP)
+    data_default = binding.DATASET_PATH or None
+    add("--data", type=home_path, default=data_default, metavar="PATH", help=DATA_HELP)
     run_dir_help = "run directory to write (default: %(default)s)"
-    add("--run_dir", default="runs/keras_baseline", metavar="DIR", help=run_dir_help)
+    default_dir = "runs/keras_baseline"
+    add("--run_dir", type=home_path, default=default_dir, metavar="DIR", help=run_dir_help)
     epochs_help = "number of epochs (default: %(default)s)"
     add("--epochs", type=from_to(1, 1_000_000), default=100, metavar="N", help=epochs_help)
     batch_help = "images per training step (default: %(default)s)"
@@ -100,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = build_parser()
     argv = sys.argv[1:] if argv is None else argv
+    print_any_name()
     args = parser.parse_args(argv)
     given = {word.partition("=")[0].lstrip("-") for word in argv}
     if args.mode == "test" and not binding.IS_ON_NSML:
@@ -112,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _train(args, given)
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped. Continue with --resume --run_dir={args.run_dir}", file=sys.stderr)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from data_io.archive_names import NamedEntry, named_entries, unsafe_reason
 from data_io.artifacts import one_line
-from data_io.folders import cache_folder
+from data_io.caches import cache_folder
 from data_io.system_files import is_system_file
 
 FACTS = "facts.json"

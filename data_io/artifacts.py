@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from data_io import names
+from data_io.output_files import atomic_path, expanded
 from data_io.records import GlobalFeatures, ImageList, Ranking
-
-# The umask can only be read by changing it, which is not safe while other threads write files.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 Record = TypeVar("Record", GlobalFeatures, ImageList, Ranking)
 
 
 class StaleArtifact(ValueError):
     """A stored artifact was made by another configuration than the current one."""
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path that replaces `path` when the block ends without an error.
-
-    Args:
-        path: the file to write; missing folders are created.
-
-    Yields:
-        A path in the same folder. It is deleted if the block raises an error.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes private files; a result must be as readable as any other file.
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -115,6 +84,7 @@ def one_line(error: Exception) -> str:
 
 def save_record(path: str | Path, record: GlobalFeatures | ImageList | Ranking) -> None:
     """Write a record as .npz, atomically; the name of its class is stored too."""
+    path = expanded(path)
     columns = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     if isinstance(record, ImageList):
         columns["skipped"] = np.asarray(record.skipped, dtype=str).reshape(-1, 2)
@@ -139,6 +109,7 @@ def load_record(path: str | Path, record_type: type[Record]) -> Record:
     Raises:
         ValueError: the file is missing, damaged or of another type.
     """
+    path = expanded(path)
     try:
         columns: dict[str, Any] = read_npz(path)
         type_name = str(columns.pop("record_type", "an unknown record"))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from data_io.image_kinds import reason_not_image
-from data_io.system_files import is_system_file, is_thumbnail_folder
+from data_io.system_files import FOLDER_MARK, is_system_file, is_thumbnail_folder
 
 
 def image_files(folder: Path, skipped: list[tuple[str, str]]) -> list[Path]:
@@ -94,14 +94,14 @@ def _shown_folder(folder: str | Path) -> str:
     return f"{folder}/"
 
 
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    if is_system_file(entry.name):
+        return True
+    return _is_folder(entry) and os.path.isfile(os.path.join(entry.path, FOLDER_MARK))
+
+
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder by name, without files of operating and storage systems."""
+    """Return the entries of a folder by name, without system files and our own results."""
     with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not is_system_file(entry.name)]
+        visible = [entry for entry in entries if not _is_hidden(entry)]
     return sorted(visible, key=lambda entry: entry.name)
-
-
-def cache_folder() -> Path:
-    """Return the folder in MANDOO_CACHE, otherwise the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MANDOO_CACHE") or Path(base) / "mandoo")

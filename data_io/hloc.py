@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data_io.artifacts import atomic_path
 from data_io.images import PROGRESS_FROM
+from data_io.marks import KEY, MARK
 from data_io.names import escaped
 from data_io.records import LocalFeatures
 
@@ -39,6 +40,7 @@ def export_hloc(features: LocalFeatures, path: str | Path, names: Mapping[str, s
     # None hides the bar if stderr is not a terminal.
     hidden = True if len(features) < PROGRESS_FROM else None
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs[KEY] = MARK
         for name, image_id in tqdm(
             id_of_name.items(), desc="exporting", unit="image", disable=hidden
         ):

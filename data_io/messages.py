@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,40 @@ def shown_path(path: str | Path) -> str:
     absolute = Path(os.path.abspath(path))
     current = Path.cwd()
     return shown(absolute.relative_to(current) if absolute.is_relative_to(current) else absolute)
+
+
+REMEDIES = {
+    errno.ENOSPC: "free space on that disk, or pass a path on another one",
+    errno.EDQUOT: "your share of that disk is used up: delete files, or pass another path",
+    errno.EACCES: "change the permissions, or pass another path",
+    errno.EPERM: "change the permissions, or pass another path",
+    errno.EROFS: "pass a path on a disk that can be written",
+    errno.ENAMETOOLONG: "pass a shorter path",
+    errno.EMFILE: "raise the limit with `ulimit -n 4096`",
+    errno.ENFILE: "close other programs",
+    errno.EIO: "check the disk: it fails to read or write",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`), or pass a path on another disk",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.EISDIR: "this is a folder: pass the path of a file",
+    errno.ELOOP: "a link leads in a circle: pass another path",
+}
+"""Number of an error of the operating system -> what the user can do."""
+
+
+def error_line(error: Exception) -> str:
+    """Return an error as one line; of the operating system: the file, the reason, the remedy.
+
+    >>> error_line(OSError(errno.ENOSPC, "No space left on device", "x.json"))
+    'x.json: no space left on device: free space on that disk, or pass a path on another one'
+    """
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return str(error).strip()
+    has_name = isinstance(error.filename, (str, bytes))
+    name = f"{shown(os.fsdecode(error.filename))}: " if has_name else ""
+    reason = error.strerror[:1].lower() + error.strerror[1:]
+    remedy = REMEDIES.get(error.errno)
+    return f"{name}{reason}{f': {remedy}' if remedy else ''}"
 
 
 def skipped_lines(skipped: Sequence[tuple[str, str]], verb: str = "skipped") -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 
+FOLDER_MARK = ".mandoo"
+"""Name of the file that marks a folder of results; it is never searched for photographs."""
 # Names of files and folders that are never photographs of the user, in any case.
 SYSTEM_NAMES = (
     # macOS
@@ -26,6 +28,8 @@ SYSTEM_NAMES = (
     *(".venv", ".picasaoriginals", ".picasa.ini", "picasa.ini", ".xvpics", "*.lrdata"),
     *(".dropbox", ".dropbox.cache", ".dropbox.attr", ".stfolder", ".stversions", ".sync"),
     *(".syncthing.*", ".tmp.drivedownload", ".tmp.driveupload"),
+    # this program
+    *(FOLDER_MARK, ".*.mandoo"),
 )
 # Folders of small copies, if they are in a folder that holds the photographs themselves.
 THUMBNAIL_FOLDERS = ("thumb", "thumbs", "thumbnail", "thumbnails", "_thumb", "_thumbs", "@thumb")

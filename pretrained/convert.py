@@ -20,6 +20,9 @@ import numpy as np
 
 from data_io.artifacts import write_json
 from data_io.finite import require_finite
+from data_io.messages import error_line
+from data_io.names import print_any_name
+from data_io.output_files import home_path
 from data_io.weight_kinds import CONVERTED, weight_kind, why_no_checkpoint
 from pretrained.keras_files import read_keras
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
@@ -363,16 +366,17 @@ def main(argv: list[str] | None = None) -> int:
         description="Convert ResNet-50 weights of Keras (.h5, .keras) or torchvision (.pth, .npz, "
         ".safetensors) to a TF-Slim checkpoint.",
     )
-    parser.add_argument("source", help="the weights file")
+    parser.add_argument("source", type=home_path, help="the weights file")
     out_help = "path prefix of the checkpoint to write"
-    parser.add_argument("--out", required=True, metavar="OUT.ckpt", help=out_help)
+    parser.add_argument("--out", required=True, type=home_path, metavar="OUT.ckpt", help=out_help)
     kind_help = "origin of the weights (default: from the content of the file)"
     parser.add_argument("--from", dest="kind", choices=KINDS, help=kind_help)
+    print_any_name()
     args = parser.parse_args(argv)
     try:
         info = convert(args.source, args.out, args.kind, print)
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
     print(
         f"{args.out}: layout {info.layout}, input RGB 0..255 minus {info.subtract}. "

@@ -23,6 +23,9 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, write_json
+from data_io.messages import error_line
+from data_io.names import print_any_name
+from data_io.output_files import home_path
 from pretrained.manifest import ManifestEntry, compare_sha256, load_manifest, verify
 
 TIMEOUT_SECONDS = 60
@@ -212,8 +215,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("name", nargs="?", help="name of the weights, e.g. resnet_v1_50")
     out_help = "folder for the weights (default: %(default)s)"
-    parser.add_argument("--out", default="pre_trained", metavar="DIR", help=out_help)
+    add = parser.add_argument
+    add("--out", type=home_path, default="pre_trained", metavar="DIR", help=out_help)
     parser.add_argument("--list", action="store_true", help="list the known weights and exit")
+    print_any_name()
     args = parser.parse_args(argv)
     entries = load_manifest()
     if args.list:
@@ -230,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(fetch(entries[args.name], args.out))
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped. Run again to continue.", file=sys.stderr)

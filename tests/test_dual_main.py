@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -387,3 +388,50 @@ def test_resume_continues_at_the_last_checkpoint_after_kill_9(
     assert result.returncode == 0, result.stderr[-2000:]
     assert f"continuing at step {saved} of {epochs * 3}" in result.stdout
     assert list((run_dir / "metrics").glob("*.json"))
+
+
+# --- the terminal and the keyboard
+
+
+def test_a_closed_pipe_ends_quietly(root: Path) -> None:
+    command = f"{sys.executable} {root}/dual_main.py recipes | head -n 1; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stderr == "" and result.stdout.splitlines()[-1] in ("0", "141")
+
+
+def test_an_error_of_a_pipe_exits_141_without_a_word(monkeypatch, capsys) -> None:
+    def run(flags: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("delf_ext.verbs.recipes.run", run)
+    with pytest.raises(SystemExit) as ended:
+        dual_main.main(["recipes"])
+    assert ended.value.code == 141 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train_sim", "--run_dir=a b"], "To continue: mandoo --resume --run_dir='a b'."),
+        (["--train_sim"], "To continue: mandoo --resume --run_dir=RUN (RUN: the newest folder"),
+        (["extract"], "the same command continues."),
+        (["search"], "Nothing was written but stored embeddings. Start the command again."),
+        (["export"], "Nothing was written. Start the command again."),
+    ],
+)
+def test_ctrl_c_says_how_to_continue(arguments: list[str], message: str, monkeypatch, capsys):
+    def run(flags: object) -> None:
+        raise KeyboardInterrupt
+
+    verb = arguments[0] if arguments[0][0] != "-" else "train"
+    monkeypatch.setattr(f"delf_ext.verbs.{verb}.run", run)
+    assert message in fails(capsys, 130, *arguments)
+
+
+def test_an_error_of_the_disk_names_the_file_and_the_remedy(monkeypatch, capsys) -> None:
+    def run(flags: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "big.json")
+
+    monkeypatch.setattr("delf_ext.verbs.recipes.run", run)
+    line = fails(capsys, 1, "recipes")
+    assert line.startswith("error: big.json: no space left on device: free space on that disk")

@@ -25,8 +25,8 @@ GROUPS = {
     "ALL_PACKAGES": "data_io delf_ext baseline_keras pretrained numpy tqdm PIL",
     "CONFIG": "delf_ext.config delf_ext.recipes.part delf_ext.recipes.schema "
     "delf_ext.recipes.codec",
-    "RECORDS": "data_io.records data_io.artifacts data_io.names data_io.images delf_ext.config "
-    "delf_ext.compiled numpy scipy numba PIL tqdm",
+    "RECORDS": "data_io.records data_io.artifacts data_io.marks data_io.names data_io.images "
+    "delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm",
     "RETRIEVAL": "delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation",
     "BELOW_RUNS": "data_io pretrained CONFIG delf_ext.models delf_ext.features RETRIEVAL numpy PIL",
 }
@@ -63,12 +63,14 @@ delf_ext.app                 delf_ext.app delf_ext.runs delf_ext.recipes delf_ex
 delf_ext.nsml                data_io delf_ext numpy psutil tabulate tqdm wcwidth | nsml tensorboard
 delf_ext.web                 delf_ext.web ALL_PACKAGES | fastapi starlette uvicorn jinja2 multipart
 delf_ext.verbs               ALL_PACKAGES absl
-dual_main                    data_io.names data_io.pixel_limit delf_ext.verbs delf_ext.config absl
+dual_main                    data_io.messages data_io.names data_io.pixel_limit delf_ext.verbs \
+                             delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
                              delf_ext.features delf_ext.training.finite numpy tensorflow tqdm
 baseline_keras.binding       nsml
-pretrained                   pretrained data_io.artifacts data_io.finite data_io.names \
-                             data_io.weight_kinds numpy tabulate tqdm \
+pretrained                   pretrained data_io.artifacts data_io.finite data_io.messages \
+                             data_io.names data_io.output_files data_io.weight_kinds numpy \
+                             tabulate tqdm \
                              | tensorflow h5py safetensors
 """
 

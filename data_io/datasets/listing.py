@@ -9,6 +9,7 @@ from data_io.archives import is_zip
 from data_io.datasets.data_set import DataSet, ImageRows
 from data_io.datasets.layouts import AUTO
 from data_io.datasets.loading import is_csv, load_dataset
+from data_io.output_files import expanded
 from data_io.records import ImageList
 
 # Layouts in which every photograph below the folder belongs to the data.
@@ -47,7 +48,7 @@ def list_images(path: str | Path, layout: str = AUTO) -> ImageList:
 
 def listed(path: str | Path, layout: str = AUTO) -> Listed:
     """List all images of data in any form; see `list_images`."""
-    path = Path(path)
+    path = expanded(path)
     if _is_image_file(path):
         rows = ImageRows(labelled=False)
         rows.add(path.stem, path)
@@ -72,7 +73,7 @@ def listed_gallery(path: str | Path, layout: str = AUTO) -> Listed:
     Raises:
         ValueError: the path does not exist, or there is no image.
     """
-    path = Path(path)
+    path = expanded(path)
     if _is_image_file(path):
         return listed(path)
     try:

@@ -11,6 +11,7 @@ from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, with_skipped
 from data_io.datasets.layout import Reading
 from data_io.datasets.layouts import AUTO, choose_layout
 from data_io.datasets.tree import trees_of
+from data_io.output_files import expanded
 
 
 def load_dataset(
@@ -39,7 +40,7 @@ def load_dataset(
         ValueError: the path does not exist, there is no image, a list contradicts itself, or a
             folder can be read in several ways. The message is one line with the remedy.
     """
-    path = Path(path)
+    path = expanded(path)
     reading = Reading(query_split, merge_labels)
     if path.is_dir():
         return _read_folder(path, reading, layout)

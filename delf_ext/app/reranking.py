@@ -190,7 +190,13 @@ def reserve(deadline: Deadline, started_s: float, times: float) -> float:
     return SLOWDOWN * times * (deadline.clock() - started_s)
 
 
-def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path, log: Log) -> None:
+def finish_in_time(
+    work: Callable[[], object],
+    deadline: Deadline,
+    result: Path,
+    log: Log,
+    at_end: Callable[[], None] | None = None,
+) -> None:
     """Run `work`; at the deadline, end the process with exit code 0 if it has not finished.
 
     Args:
@@ -198,15 +204,17 @@ def finish_in_time(work: Callable[[], object], deadline: Deadline, result: Path,
         deadline: of the process.
         result: file named in the last log line.
         log: called with each log line.
+        at_end: called once when the work has ended or was abandoned.
     """
     early = deadline.sooner(EXIT_S)
-    if early.expired():
-        # No step starts without time, so this call is short.
-        work()
-        return
     try:
-        early.run(work)
+        # Without time no step starts, so this call is short.
+        work() if early.expired() else early.run(work)
+        if at_end:
+            at_end()
     except Abandoned:
+        if at_end:
+            at_end()
         log(
             f"time budget: {deadline.seconds:g} s are over; "
             f"{shown_path(result)} holds the ranking that was ready."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_io.datasets import list_images, listed_gallery
+from data_io.output_files import expanded
 from data_io.progress import Log, quiet
 from data_io.records import GlobalFeatures, ImageList, Ranking
 from delf_ext.app.reranking import Request, Reranker
@@ -130,7 +131,7 @@ def rerank(
     """
     chain = parse_chain(method)
     request = dataclasses.replace(request or Request(), chains=(chain,))
-    folder = None if folder is None else Path(folder)
+    folder = None if folder is None else expanded(folder)
     reranker = Reranker(request, hits.retrieval.gallery, folder, log)
     ranking, _ = reranker(hits.retrieval, hits.ranking, chain)
     return Hits(hits.retrieval, ranking)

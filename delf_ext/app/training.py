@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet, load_dataset
+from data_io.output_files import expanded
 from data_io.progress import Log, quiet
 from delf_ext.app.starting_weights import parent_recipe
 from delf_ext.app.trainable import require_trainable
@@ -92,7 +93,7 @@ def train(
     if not isinstance(data, DataSet):
         data_path = str(Path(data).absolute())
         data = load_dataset(data)
-    run_dir = Path(run_dir)
+    run_dir = expanded(run_dir)
     if is_run(run_dir):
         raise ValueError(
             f"{run_dir}: holds a run already. "

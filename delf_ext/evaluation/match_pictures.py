@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_io.artifacts import atomic_path
+from data_io.marks import png_mark
 from data_io.names import shown
 from data_io.records import ImageKeypoints
 from delf_ext.geometry.verification import Verification
@@ -129,7 +130,7 @@ def save_picture(path: str | Path, picture: Image.Image) -> None:
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: give the picture a name, such as match.png.")
     with atomic_path(path) as temporary:
-        picture.save(temporary, "PNG")
+        picture.save(temporary, "PNG", pnginfo=png_mark())
 
 
 def _require_same_size(what: str, image: np.ndarray, keypoints: ImageKeypoints) -> None:

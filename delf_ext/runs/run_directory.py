@@ -19,6 +19,7 @@ from typing import Any
 
 from data_io.artifacts import digest_of, read_json, write_json
 from data_io.checkpoint_paths import require_checkpoint
+from data_io.output_files import expanded
 from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
@@ -63,7 +64,7 @@ def read_run(path: str | Path) -> Run:
     Raises:
         ValueError: there is no run, a file is damaged, or a newer version made the run.
     """
-    path = Path(path)
+    path = expanded(path)
     file = path / RECIPE
     if not file.exists():
         if (path / "config.json").exists():

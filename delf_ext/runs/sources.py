@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_io.checkpoint_paths import has_state_file
+from data_io.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
 
@@ -123,7 +124,7 @@ def source_of(path: str | Path) -> ModelSource:
     Raises:
         UsageError: the path does not exist.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))
     if path.suffix == ".onnx":

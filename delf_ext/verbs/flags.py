@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from absl import flags
 
 from data_io.datasets.layouts import AUTO, NAMES
 from data_io.duplicates import RULES
+from data_io.output_files import home_path
 from data_io.pixel_limit import MAX_PIXELS
 from delf_ext.config import UsageError, require
 from delf_ext.models import precision
@@ -37,7 +39,7 @@ class Flag(NamedTuple):
         help: one line for `--help`.
         choices: all values that the flag accepts; empty if any value of the type is accepted.
         kind: type and allowed values of a number or a list of numbers, as in a field of a recipe;
-            None is the type of `default`.
+            `Path` for a path or a list of paths; None is the type of `default`.
     """
 
     name: str
@@ -56,6 +58,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "class folders, folders train/ query/ gallery/, a CSV file path,label,split[,group], a "
             "published tree (challenge, Grocery Store, Market-1501 ...) or a zip archive of one of "
             "them (default: NSML's DATASET_PATH, else drawn products)",
+            kind=Path,
         ),
         Flag(
             "query_split",
@@ -84,20 +87,27 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "that is decoded at a reduced scale may have 10 times as many",
             kind=Annotated[int, Range(low=1, high=10**11)],
         ),
-        Flag("image", None, "a photo, or a folder of photos"),
-        Flag("candidate", None, "the image that --image is compared with"),
-        Flag("local_store", None, "folder of local features, written by `extract` or `rerank`"),
+        Flag("image", None, "a photo, or a folder of photos", kind=Path),
+        Flag("candidate", None, "the image that --image is compared with", kind=Path),
+        Flag(
+            "local_store",
+            None,
+            "folder of local features, written by `extract` or `rerank`",
+            kind=Path,
+        ),
     ),
     "Model": (
         Flag(
             "run_dir",
             None,
             "run directory of a trained model; or pass --pretrained_model or --onnx_model",
+            kind=Path,
         ),
         Flag(
             "pretrained_model",
             None,
             "TensorFlow checkpoint (V1 or V2) of a trunk that is used without training",
+            kind=Path,
         ),
         Flag(
             "pooling",
@@ -110,8 +120,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             None,
             "FILE.onnx of any network that turns an image into a vector; FILE.onnx.json describes "
             "its input",
+            kind=Path,
         ),
-        Flag("runs", [], "several run directories, separated by commas"),
+        Flag("runs", [], "several run directories, separated by commas", kind=Path),
         Flag(
             "runtime",
             "auto",
@@ -129,6 +140,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "features",
             None,
             "folder written by `extract`; embeddings are read from it instead of computed",
+            kind=Path,
         ),
         Flag(
             "store_features",
@@ -142,6 +154,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             None,
             "name of a recipe (`mandoo recipes` lists them), or a JSON file (default: the "
             "recipe mandoo_dual, with the values of the flags below)",
+            kind=Path,
         ),
         Flag(
             "set",
@@ -149,7 +162,10 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "change one setting of the recipe, such as optimizer.lr=1e-3; may be repeated",
         ),
         Flag(
-            "from_run", None, "run directory of an earlier run; the new run starts from its weights"
+            "from_run",
+            None,
+            "run directory of an earlier run; the new run starts from its weights",
+            kind=Path,
         ),
     ),
     **FLAG_GROUPS,
@@ -161,10 +177,16 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             None,
             "folder for decoded images, so that later epochs do not decode them again; needs "
             "3 * image_size**2 bytes for each image",
+            kind=Path,
         ),
         Flag("deterministic", False, "give bit-equal results in every run; slower"),
         Flag("debug", False, "quick test: 240 images, 2 epochs, an evaluation every 5 steps"),
-        Flag("debug_data", "./debug_data", "data for --debug; products are drawn if it is missing"),
+        Flag(
+            "debug_data",
+            "./debug_data",
+            "data for --debug; products are drawn if it is missing",
+            kind=Path,
+        ),
     ),
     "Re-ranking": (
         Flag(
@@ -194,6 +216,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             None,
             "DELF: run directory or checkpoint of its trunk (default: --run_dir, else "
             "--pretrained_model)",
+            kind=Path,
         ),
         Flag(
             "local_layer",
@@ -243,6 +266,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             None,
             "DELF: file written by `whiten` (default: the one of the run, else learned on the "
             "gallery)",
+            kind=Path,
         ),
         Flag(
             "geometry_model",
@@ -263,11 +287,16 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "number of matches",
             ("inliers", "combined"),
         ),
-        Flag("overwrite", False, "replace stored features that were made with other settings"),
+        Flag(
+            "overwrite",
+            False,
+            "replace an output that mandoo did not write, and stored features that were made with "
+            "other settings",
+        ),
     ),
     "Results": (
-        Flag("out", None, "file or folder for the result"),
-        Flag("json", None, "also write the figures to this JSON file"),
+        Flag("out", None, "file or folder for the result", kind=Path),
+        Flag("json", None, "also write the figures to this JSON file", kind=Path),
         Flag("report", True, "write an HTML page with pictures"),
         Flag(
             "duplicates",
@@ -302,6 +331,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
     ),
 }
 FLAGS: dict[str, AnyFlag] = {flag.name: flag for entries in GROUPS.values() for flag in entries}
+PATH_FLAGS = tuple(
+    name for name, flag in FLAGS.items() if isinstance(flag, Flag) and flag.kind is Path
+)
 KINDS = {
     bool: "boolean",
     int: "integer",
@@ -325,6 +357,28 @@ def new_flags() -> flags.FlagValues:
     return values
 
 
+def expand_paths(values: flags.FlagValues) -> None:
+    """Replace `~` by the home folder in every path that was passed.
+
+    Args:
+        values: the flags, after parsing; they are changed.
+
+    Raises:
+        UsageError: a path is empty, or the home folder is not known.
+    """
+    for name in PATH_FLAGS:
+        if not values[name].present:
+            continue
+        value: Any = values[name].value
+        paths = value if isinstance(value, list) else [value]
+        require(bool(paths) and all(paths), f"--{name} is empty: pass a path, or leave it out.")
+        try:
+            texts = [home_path(path) for path in paths]
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from None
+        values[name].value = texts if isinstance(value, list) else texts[0]
+
+
 def require_in_range(values: flags.FlagValues) -> None:
     """Check each number that was passed against the range of its flag.
 
@@ -335,7 +389,7 @@ def require_in_range(values: flags.FlagValues) -> None:
         UsageError: a number is out of range, or an entry of a list is not a number.
     """
     for name, flag in FLAGS.items():
-        if values[name].present and flag.kind and not flag.choices:
+        if values[name].present and flag.kind not in (None, Path) and not flag.choices:
             value = values[name].value
             if item_type(flag.kind):
                 value = _numbers(name, value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import write_json
 from data_io.datasets import DataSet
-from data_io.messages import shown_path, skipped_lines
+from data_io.marks import marked
+from data_io.messages import error_line, shown_path, skipped_lines
 from data_io.progress import say
 from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.evaluation import Evaluation
@@ -50,7 +52,7 @@ def show_mostly_skipped(retrieval: Retrieval) -> None:
 
 def write_figures(path: str | Path, figures: Any) -> None:
     """Write figures to a JSON file, and print its path."""
-    write_json(path, figures)
+    write_json(path, marked(figures))
     say(f"figures: {shown_path(path)}")
 
 
@@ -65,8 +67,17 @@ def keep_in_run(
         data: what it was measured on.
         method: re-ranking chain and copies of the queries; "" for none.
         page: also write the page.
+
+    Raises:
+        OSError: the disk is full or broken. A run that may not be written to is no error.
     """
-    written = write_to_run(run, evaluation.final, evaluation.figures, data, method, page)
+    try:
+        written = write_to_run(run, evaluation.final, evaluation.figures, data, method, page)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        say(f"the figures are not kept in the run: {error_line(error)}")
+        return
     say(f"figures: {shown_path(written[0])}")
     if page:
         say(f"report: {shown_path(written[-1])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -176,7 +177,16 @@ VERBS: dict[str, Verb] = {
         "Use",
         "draw the matching local features of two images",
         (
-            *("image", "candidate", "max_pixels", "out", "run_dir", *TRUNK, "mixed_precision"),
+            *(
+                "image",
+                "candidate",
+                "max_pixels",
+                "out",
+                "overwrite",
+                "run_dir",
+                *TRUNK,
+                "mixed_precision",
+            ),
             *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
@@ -200,6 +210,7 @@ VERBS: dict[str, Verb] = {
             "data_layout",
             "max_pixels",
             "out",
+            "overwrite",
             "run_dir",
             *TRUNK,
             "mixed_precision",
@@ -219,7 +230,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb(
         "Use",
         "write stored local features as an HDF5 file for hloc",
-        ("local_store", "out"),
+        ("local_store", "out", "overwrite"),
         (
             "mandoo export --local_store=features/delf --out=features.h5",
             "mandoo export --local_store=verified/local/delf/gallery --out=gallery.h5",
@@ -255,6 +266,38 @@ VERBS: dict[str, Verb] = {
         {"out": "folder for all results; a second call continues there (default: .demo)"},
     ),
 }
+
+
+OUT_FILES = ("infer", "match", "whiten", "export")
+"""Verbs whose --out is a file; that of the others is a folder."""
+DEFAULT_OUT = {"compare": "report", "demo": ".demo", "infer": "answer.json"}
+"""Verb -> what it writes to if --out is missing."""
+
+
+AFTER_STOP = {
+    "extract": "The finished parts are kept: the same command continues.",
+    "demo": "The same command continues.",
+    "draw": "The same command draws the data set again.",
+    "infer": "If --out exists, it holds the answer before re-ranking. Start the command again.",
+    "rerank": "If --out holds a ranking, it is the one before re-ranking. Start the command again.",
+}
+"""Verb -> what Ctrl-C leaves and how to continue."""
+
+
+def how_to_continue(verb: str, values: flags.FlagValues) -> str:
+    """Return a sentence that says how to continue a verb that Ctrl-C stopped.
+
+    Args:
+        verb: key of `VERBS`.
+        values: the flags, after parsing.
+    """
+    if verb == "train":
+        run_dir = values.run_dir or "RUN"
+        hint = "" if values.run_dir else " (RUN: the newest folder in runs/)"
+        return f"To continue: mandoo --resume --run_dir={shlex.quote(run_dir)}{hint}."
+    if "store_features" in VERBS[verb].flags and verb not in AFTER_STOP:
+        return "Nothing was written but stored embeddings. Start the command again."
+    return AFTER_STOP.get(verb, "Nothing was written. Start the command again.")
 
 
 def require_own_flags(verb: str, values: flags.FlagValues) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_io.csv_rows import OTHER_NAMES
 from data_io.datasets import ACCEPTED_FORMS, DataSet, list_images, load_dataset
+from data_io.marks import mark_beside, mark_folder
 from data_io.records import NO_LABEL, ImageList
 
 
@@ -547,3 +549,15 @@ def test_list_images_refuses_missing_and_empty_folders(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=message):
         list_images(tmp_path)
+
+
+def test_results_beside_photographs_are_not_read_as_data(tmp_path: Path) -> None:
+    for folder in ("cup", "out/delf"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
+    mark_folder(tmp_path / "out")
+    (tmp_path / "cup" / "answer.json").write_text("[]")
+    mark_beside(tmp_path / "cup" / "answer.json")
+    data = load_dataset(tmp_path)
+    assert data.class_names == ("cup",) and len(data.train) == 1 and data.skipped == ()
+    assert list_images(tmp_path).ids.tolist() == ["cup/a"]

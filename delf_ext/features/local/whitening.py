@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_io.artifacts import digest_of, read_npz, write_npz
+from data_io.marks import KEY, MARK
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def learn_whitening(descriptors: np.ndarray, dimension: int, made_for: str = "")
 
 def save_whitening(path: str | Path, whitening: Whitening) -> None:
     """Write a whitening to a file."""
-    write_npz(path, **vars(whitening))
+    write_npz(path, **{KEY: MARK}, **vars(whitening))
 
 
 def load_whitening(path: str | Path) -> Whitening:
