@@ -74,17 +74,17 @@ def _unmatched_notes(label_file: Path, names: list[str], lists: list[ImageRows])
     """Return a line that counts the names without an image.
 
     Raises:
-        ValueError: fewer than half of the names have an image, or a list gets no label at all.
+        ValueError: most names have no image and most images no label, or a list gets no label.
     """
     ids = {image_id: rows for rows in lists for image_id in rows.rows}
     known = {name for image_id in ids for name in _written(image_id)}
     unmatched = [name for name in names if nfc(name) not in known]
     if not unmatched:
         return []
-    left_out = any(
-        rows.found and not any(row.class_name for row in rows.found.values()) for rows in lists
-    )
-    if left_out or len(unmatched) > len(names) / 2:
+    has_label = [[bool(row.class_name) for row in rows.found.values()] for rows in lists]
+    left_out = any(flags and not any(flags) for flags in has_label)
+    is_few = len(unmatched) > len(names) / 2 and sum(map(sum, has_label)) < len(ids) / 2
+    if left_out or is_few:
         matched = len(names) - len(unmatched)
         raise ValueError(
             f"{label_file}: {matched or 'none'} of its {len(names)} names are those of the "

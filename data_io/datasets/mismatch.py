@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import os
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.spelling import nfc, shortened, spelling_key, visible
+from data_io.spelling import nfc, nfkc, shortened, spelling_key, visible
 
+# Signs that word processors put in place of those on the keyboard.
+PLAIN_SIGNS = str.maketrans("‐‑‒–—−‘’“”", "------''\"\"")
 MAX_NAMES = 2000
 """Names of a table that are compared with the files."""
 NO_IMAGES = (".csv", ".tsv", ".tab", ".txt", ".json", ".md")
@@ -58,7 +63,28 @@ def _without_space(name: str) -> str:
 
 def _with_plain_numbers(name: str) -> str:
     stem, ending = os.path.splitext(name)
-    return spelling_key(stem) + ending
+    return spelling_key(name) if ending[1:].isdecimal() else spelling_key(stem) + ending
+
+
+def _without_web_escapes(name: str) -> str:
+    return html.unescape(urllib.parse.unquote(name))
+
+
+def _with_plain_signs(name: str) -> str:
+    return nfkc(name).translate(PLAIN_SIGNS)
+
+
+def _ungarbled(name: str) -> str:
+    """Return a name that was read in a wrong encoding, if that can be undone."""
+    contents = [os.fsencode(name)]
+    for wrong in ("cp1252", "latin-1", "cp437"):
+        with suppress(UnicodeEncodeError):
+            contents.append(name.encode(wrong))
+    for content in contents[1:] + contents[:1]:
+        for right in ("utf-8", "cp949"):
+            with suppress(UnicodeDecodeError):
+                return nfc(content.decode(right))
+    return name
 
 
 def _in_all_ways(name: str) -> str:
@@ -74,6 +100,9 @@ CAUSES: Mapping[str, Callable[[str], str]] = {
     "quotes around the name": _without_quotes,
     "white space or invisible characters": _without_space,
     "file endings": _without_ending,
+    "escapes of web addresses (%20, &amp;)": _without_web_escapes,
+    "typographic signs or full width": _with_plain_signs,
+    "letters that were read in a wrong encoding": _ungarbled,
     "leading zeros or a final .0": _with_plain_numbers,
     "a folder in front": _without_folder,
     "file endings and upper and lower case": lambda name: _without_ending(name).casefold(),

@@ -363,6 +363,8 @@ def test_some_missing_files_are_counted_and_listed(folder: Path) -> None:
         ("../data/i/{}.jpg", "a folder in front"),
         ("C:\\data\\i\\{}.jpg", "a folder in front"),
         ("file:///data/i/{}.jpg", "a folder in front"),
+        ("i%2F{}.jpg", "escapes of web addresses (%20, &amp;)"),
+        ("ｉ/{}.jpg", "typographic signs or full width"),
         ("/data/i/{}.png", "a folder in front and file endings"),
     ],
 )
@@ -372,6 +374,23 @@ def test_the_likely_cause_of_missing_files_is_named(folder: Path, written: str, 
     name = written.format("a")
     assert message.startswith("none of the 4 train files exist. ")
     assert f"In the table: {name!r}; on disk: 'i/a.jpg'. The likely cause: {cause}." in message
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "in_table"),
+    [
+        (os.fsdecode("사과.jpg".encode("cp949")), "사과.jpg"),
+        ("사과.jpg".encode("cp949").decode("cp437"), "사과.jpg"),
+        ("사과.jpg", "사과.jpg".encode().decode("latin-1")),
+        ("사과.jpg", "사과.jpg".encode("cp949").decode("cp1252")),
+    ],
+)
+def test_names_in_a_wrong_encoding_are_explained(
+    tmp_path: Path, on_disk: str, in_table: str
+) -> None:
+    with_files(tmp_path, on_disk)
+    message = refusal(tmp_path, f"{HEADER}\n{in_table},tea,train\n")
+    assert "The likely cause: letters that were read in a wrong encoding." in message
 
 
 def test_paths_from_the_current_folder_are_explained(
@@ -435,6 +454,23 @@ def test_test_labels_of_other_names_are_refused(
     assert f"In the table: {name!r}; on disk: 'query_0'. The likely cause: {cause}." in str(
         caught.value
     )
+
+
+def test_test_labels_of_more_images_than_there_are_here_are_counted(tmp_path: Path) -> None:
+    rows = [f"{kind}_{row},{row % 4}" for kind in ("query", "refer") for row in range(20)]
+    data = load_dataset(challenge(tmp_path, "\n".join(["id,label", *rows])))
+    assert data.query.labels.tolist() == data.gallery.labels.tolist() == [0, 1, 2, 3]
+    assert data.notes == ("test_labels.csv: 32 of 40 names have no image, such as query_4",)
+
+
+@pytest.mark.parametrize("written", ["{}", "{}.0"])
+def test_test_labels_that_lost_leading_zeros_are_explained(tmp_path: Path, written: str) -> None:
+    test = tmp_path / "test"
+    with_files(test / "test_data", "query/001.jpg", "query/002.jpg", "reference/003.jpg")
+    rows = [f"{written.format(number)},a" for number in (1, 2, 3)]
+    (test / "test_labels.csv").write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(ValueError, match="The likely cause: leading zeros or a final .0."):
+        load_dataset(tmp_path)
 
 
 def test_test_labels_that_leave_a_whole_list_without_labels_are_refused(tmp_path: Path) -> None:
