@@ -18,6 +18,7 @@ from data_io.finite import require_finite
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
 from delf_ext.features.embedder import Embedder
+from delf_ext.runs.recipe_run import training_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import checkpoint_digest, read_run
 
@@ -146,7 +147,13 @@ def open_run(run: Run) -> Embedder:
     digest = digest_of([checkpoint_digest(prefix), KIND, settings.image_size])
     load_once = cache(lambda: _load(settings, prefix))
     name = f"{KIND} {run.path.name}"
-    return Embedder(name, settings.image_size, digest, lambda images: load_once().embed(images))
+    return Embedder(
+        name,
+        settings.image_size,
+        digest,
+        lambda images: load_once().embed(images),
+        held_back=training_of(run),
+    )
 
 
 def extract(

@@ -53,6 +53,7 @@ def compare(
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     duplicates: str = "exclude",
+    allow_trained_photographs: bool = False,
     data_name: str = "",
     log: Log = quiet,
 ) -> Comparison:
@@ -66,6 +67,7 @@ def compare(
         batch_size: images per call of a model.
         seed: seed of the bootstrap.
         duplicates: what to do with copies of a query in the gallery, as in `evaluate`.
+        allow_trained_photographs: as in `evaluate`.
         data_name: name of the data in the figures; "" = its path or own name.
         log: called with each line of the result.
 
@@ -80,7 +82,7 @@ def compare(
     data, data_name = load_named(data, data_name, log)
     chains = [chain for chain in request.chains or () if chain]
     require_two(len(models), chains)
-    query, gallery = common_lists(data, models, log)
+    query, gallery = common_lists(data, models, log, allow_trained_photographs)
     require_answers(query, gallery, duplicates, data.class_names)
     reranker = Reranker(request, gallery, folder, log)
     measured: list[Measured] = []
@@ -92,8 +94,11 @@ def compare(
             batch_size,
             request.test_time,
             duplicates=duplicates,
+            class_names=data.class_names,
             log=log,
         )
+        for line in plain.trained.notes():
+            log(f"{model.name}: {line}")
         measured.append(plain)
         measured += [measure_reranked(plain, reranker, chain) for chain in chains]
     for line in measured[0].duplicates.notes():

@@ -74,6 +74,16 @@ class Split:
     description: str = "none"
 
 
+def describe_validation(validation: schema.Validation) -> str:
+    """Return what the validation images of a recipe are, for the log."""
+    if isinstance(validation, schema.HeldOutClasses):
+        choice = "block" if isinstance(validation, schema.ClassBlock) else "random"
+        return f"dev split ({choice}, {validation.share:g} of the classes)"
+    if isinstance(validation, schema.StratifiedFolds):
+        return f"fold {validation.fold} of {validation.folds}, searched in the other folds"
+    return "queries and gallery of the data"
+
+
 def split(
     images: ImageList,
     data: DataSet,
@@ -108,7 +118,8 @@ def split(
         raise ValueError(
             f"{data.name}: validation Given needs queries and a gallery; the data has none."
         )
-    return Split(images, data.query, data.gallery, description="queries and gallery of the data")
+    description = describe_validation(validation)
+    return Split(images, data.query, data.gallery, description=description)
 
 
 def _split_by_class(
@@ -120,8 +131,7 @@ def _split_by_class(
 ) -> Split:
     """Hold back whole classes, so that validation shows products that training has not seen."""
     is_block = isinstance(validation, schema.ClassBlock)
-    choice = "block" if is_block else "random"
-    description = f"dev split ({choice}, {validation.share:g} of the classes)"
+    description = describe_validation(validation)
     image_classes = np.array(data.class_names)[images.known_labels("a split by class")]
     is_held_out = np.isin(image_classes, held_out)
     if is_held_out.any():
@@ -149,50 +159,8 @@ def _split_by_fold(
         train, dev = divide(images, is_held_out)
     else:
         train, dev = folds[validation.fold]
-    description = f"fold {validation.fold} of {validation.folds}, searched in the other folds"
+    description = describe_validation(validation)
     return Split(train, dev, train, tuple(dev.ids.tolist()), dev, description)
-
-
-def evaluation_lists(
-    data: DataSet,
-    validation: schema.Validation | None,
-    seed: int,
-    held_out: Sequence[str] = (),
-) -> tuple[ImageList, ImageList, str]:
-    """Return queries and gallery to measure on, and what they are.
-
-    These are the lists of the data; without them, the validation split; without a split, each
-    training image is searched in all others.
-
-    Args:
-        data: the data set.
-        validation: rule by which training held images back; None = nothing was held back.
-        seed: seed of the split.
-        held_out: names that training held back.
-
-    Returns:
-        Queries, gallery, and a description for the log.
-
-    Raises:
-        ValueError: if the data has queries but no gallery, or a gallery but no queries, or if
-            there is nothing to find.
-    """
-    if len(data.query) and len(data.gallery):
-        return data.query, data.gallery, "queries and gallery of the data"
-    if len(data.query) or len(data.gallery):
-        missing = "gallery" if len(data.query) else "query"
-        raise ValueError(
-            f"{data.name}: the data has no {missing} images. Add them, or pass class folders only."
-        )
-    if validation is not None and not isinstance(validation, schema.Given):
-        parts = split(data.train, data, validation, seed, held_out)
-        if not len(parts.query):
-            raise ValueError(
-                f"{data.name}: no held-out class has two images, so there is nothing to find. "
-                "Pass data with queries."
-            )
-        return parts.query, parts.gallery, parts.description
-    return data.train, data.train, "no queries: each image is searched in all the others"
 
 
 def content_of(images: ImageList) -> str:

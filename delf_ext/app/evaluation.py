@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from data_io.datasets import DataSet, load_dataset
-from data_io.duplicates import Duplicates, find_duplicates
+from data_io.duplicates import NUM_SHOWN, Duplicates, find_duplicates
 from data_io.messages import shown_path, unlabelled_notes
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
-from delf_ext.app.data import evaluation_lists
+from delf_ext.app.evaluation_lists import evaluation_lists
 from delf_ext.app.reranking import (
     Chain,
     Request,
@@ -23,6 +23,12 @@ from delf_ext.app.reranking import (
     for_embedding,
     ranking_notes,
     reserve,
+)
+from delf_ext.app.trained_on import (
+    TrainedQueries,
+    require_untrained,
+    trained_queries,
+    was_trained,
 )
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.hits import Hits, hits_of
@@ -52,6 +58,7 @@ class Measured:
         ranking: gallery rows for each query; only the first places if all are too many for memory.
         truth: relevant gallery rows of each query.
         duplicates: gallery images that are a query's own photograph.
+        trained: queries that the model was trained on.
     """
 
     evaluated: Evaluated
@@ -59,6 +66,19 @@ class Measured:
     ranking: Ranking
     truth: GroundTruth
     duplicates: Duplicates
+    trained: TrainedQueries = TrainedQueries()
+
+    def remarks(self, num_shown: int = NUM_SHOWN) -> Iterator[str]:
+        """Yield lines for a report: queries that were trained on, and copies of queries.
+
+        Args:
+            num_shown: largest number of files of one kind with a line each.
+
+        Yields:
+            Lines without a line break.
+        """
+        yield from self.trained.notes(num_shown)
+        yield from self.duplicates.notes(num_shown)
 
     def figures(self, data_name: str, seed: int) -> dict[str, Any]:
         """Return the figures as they are written to JSON.
@@ -92,6 +112,7 @@ class Measured:
             "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
             "duplicates": self.duplicates.figures(),
+            "training": self.trained.figures(),
             "skipped": [list(item) for item in left_out.files],
             "skipped_folders": [list(item) for item in left_out.folders],
         }
@@ -121,7 +142,10 @@ class Evaluation:
 
 
 def common_lists(
-    data: DataSet, models: Sequence[AnyEmbedder], log: Log = quiet
+    data: DataSet,
+    models: Sequence[AnyEmbedder],
+    log: Log = quiet,
+    allow_trained_photographs: bool = False,
 ) -> tuple[ImageList, ImageList]:
     """Return the queries and the gallery that all models are measured on.
 
@@ -130,21 +154,31 @@ def common_lists(
             back; else each image is searched in all others.
         models: the models to measure.
         log: called with one line for each model.
+        allow_trained_photographs: measure also if queries are photographs that a model was
+            trained on.
 
     Returns:
         Queries and gallery.
 
     Raises:
         UsageError: if the data has no queries and the models held back different images.
-        ValueError: if there is nothing to find.
+        ValueError: if there is nothing to find, a held-out class would be a trained one, or a
+            query photograph was trained on and that is not allowed.
     """
     has_lists = len(data.query) and len(data.gallery)
     held_back = HeldBack() if has_lists else common_held_back(models, data.name)
-    query, gallery, source = evaluation_lists(
-        data, held_back.validation, held_back.seed, held_back.names
-    )
-    for model in models:
-        log(f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {source}")
+    query, gallery, source = evaluation_lists(data, held_back)
+    all_found = [trained_queries(model, query, data.class_names) for model in models]
+    for model, found in zip(models, all_found, strict=True):
+        line = f"{model.name}: {len(query)} queries in a gallery of {len(gallery)}: {source}"
+        if was_trained(model) and query.labels is not None:
+            line += (
+                f"; {found.num_trained_classes} of {found.num_classes} query classes were "
+                "trained on"
+            )
+        log(line)
+    for model, found in zip(models, all_found, strict=True):
+        require_untrained(model, found, allow_trained_photographs)
     for line in unlabelled_notes(query, gallery):
         log(line)
     return query, gallery
@@ -193,6 +227,7 @@ def measure(
     labelled: bool = True,
     deadline: Deadline | None = None,
     duplicates: str = "exclude",
+    class_names: Sequence[str] = (),
     log: Log = quiet,
 ) -> Measured:
     """Embed, rank and score. A ranking too large for memory is scored in blocks, then cut.
@@ -206,6 +241,7 @@ def measure(
         labelled: whether labels are required; if not, unlabelled images have no relevant image.
         deadline: images that are not embedded in time are skipped.
         duplicates: what to do with copies of a query in the gallery, see `find_duplicates`.
+        class_names: name of each label, to find the classes that the model was trained on.
         log: called with each line of the result.
 
     Returns:
@@ -229,7 +265,8 @@ def measure(
     is_complete = ranking.rows.shape[1] == len(retrieval.gallery)
     hits = hits_of(ranking, truth) if is_complete else score(retrieval, truth)
     evaluated = Evaluated(model.name, hits, len(retrieval.left_out.files), ranking)
-    return Measured(evaluated, retrieval, ranking, truth, found)
+    trained = trained_queries(model, retrieval.query, class_names)
+    return Measured(evaluated, retrieval, ranking, truth, found, trained)
 
 
 def measure_reranked(
@@ -266,6 +303,7 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     duplicates: str = "exclude",
+    allow_trained_photographs: bool = False,
     data_name: str = "",
     log: Log = quiet,
 ) -> Evaluation:
@@ -281,6 +319,8 @@ def evaluate(
         seed: seed of the bootstrap.
         duplicates: what to do with copies of a query in the gallery: "exclude" leaves them out of
             its ranking, "count" counts them, "error" refuses them.
+        allow_trained_photographs: measure also if queries are photographs that the model was
+            trained on.
         data_name: name of the data in the figures; "" = its path or own name.
         log: called with each line of the result.
 
@@ -289,20 +329,29 @@ def evaluate(
 
     Raises:
         UsageError: if the request does not fit the model.
-        ValueError: if the data cannot be read, or has no labels.
+        ValueError: if the data cannot be read or has no labels, if copies are an error, or if a
+            query photograph was trained on and that is not allowed.
         TimeoutError: if nothing was embedded in time.
     """
     request = (request or Request()).of(model)
     chain = request.chain
     data, data_name = load_named(data, data_name, log)
-    query, gallery = common_lists(data, [model], log)
+    query, gallery = common_lists(data, [model], log, allow_trained_photographs)
     require_answers(query, gallery, duplicates, data.class_names)
     reranker = Reranker(request, gallery, folder, log)
     early = for_embedding(request.deadline)
     plain = measure(
-        model, query, gallery, batch_size, request.test_time, True, early, duplicates, log
+        model,
+        query,
+        gallery,
+        batch_size,
+        request.test_time,
+        deadline=early,
+        duplicates=duplicates,
+        class_names=data.class_names,
+        log=log,
     )
-    for line in plain.duplicates.notes():
+    for line in plain.remarks():
         log(line)
     started_s = request.deadline.clock()
     figures = plain.figures(data_name, seed)

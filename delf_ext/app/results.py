@@ -12,6 +12,7 @@ from data_io.contents import contents_of
 from data_io.datasets import DataSet
 from data_io.messages import unlabelled_notes
 from delf_ext.app.evaluation import Measured
+from delf_ext.app.trained_on import TrainedQueries
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report
 from delf_ext.evaluation.result_sheet import draw_result_sheet
@@ -92,9 +93,22 @@ def write_page(
         data.class_names,
         seed=seed,
         facts=facts,
-        remarks=tuple(first.duplicates.notes(NUM_LISTED)),
+        remarks=_remarks(measured),
         draw_match=draw_match,
     )
+
+
+def _remarks(measured: list[Measured]) -> list[str]:
+    """Return lines about queries that were trained on, of each model, and about copies."""
+    lines = []
+    shown: list[TrainedQueries] = []
+    for item in measured:
+        # A re-ranked measurement has the record of the plain one.
+        if not any(item.trained is trained for trained in shown):
+            shown.append(item.trained)
+            prefix = f"{item.evaluated.name}: " if len(measured) > 1 else ""
+            lines += [prefix + line for line in item.trained.notes(NUM_LISTED)]
+    return [*lines, *measured[0].duplicates.notes(NUM_LISTED)]
 
 
 def write_sheet(path: Path, measured: Measured, seed: int, num_queries: int = 5) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data_io.artifacts import digest_of
+from data_io.photographs import Photographs
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
@@ -38,17 +39,28 @@ class EmbedsImages(Protocol):
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Images that training held back for validation.
+    """What a model was trained on, and which images training held back for validation.
 
     Attributes:
         validation: rule of the recipe; None if nothing was held back.
         seed: seed of the random choice.
         names: names of the classes or images that were held back.
+        classes: names of the trained classes; empty if the model was not trained on classes.
+        photographs: the photographs of the training; None if the run does not list them.
+        max_images: training used only the first images of the data; 0 = all.
     """
 
     validation: schema.Validation | None = None
     seed: int = 0
     names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    photographs: Photographs | None = None
+    max_images: int = 0
+
+    @property
+    def choice(self) -> tuple[schema.Validation | None, int, tuple[str, ...]]:
+        """Which images were held back; equal if two models can be compared on them."""
+        return self.validation, self.seed, self.names
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,7 @@ def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:
         UsageError: models held back different images, so each image was seen by one of them.
     """
     records = [model.held_back for model in models]
-    distinct = list({record for record in records if record.validation is not None})
+    distinct = list({r.choice: r for r in records if r.validation is not None}.values())
     if len(distinct) > 1:
         raise UsageError(
             f"{name}: the models held back different images; evaluate them on data that has "

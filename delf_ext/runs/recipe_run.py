@@ -12,6 +12,7 @@ from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.features.network_embedders import lazy_embedder
 from delf_ext.recipes import codec, schema
+from delf_ext.runs.photographs import read_photographs
 from delf_ext.runs.records import RECIPE, Run
 from delf_ext.runs.run_directory import checkpoint_digest
 from delf_ext.runs.sources import EnsembleSource, RunSource
@@ -130,8 +131,32 @@ def open_recipe_run(run: Run) -> Embedder:
         opened,
         test_time=recipe.test_time,
         ranking=recipe.ranking,
-        held_back=HeldBack(recipe.validation, run.facts.seed, run.facts.held_out),
+        held_back=training_of(run, recipe.validation),
         float32=recipe.limits.float32,
+    )
+
+
+def training_of(run: Run, validation: schema.Validation | None = None) -> HeldBack:
+    """Return what a run was trained on, and what it held back.
+
+    Args:
+        run: a run of one model.
+        validation: rule of its recipe; None = it held nothing back.
+
+    Returns:
+        The record for its embedder.
+
+    Raises:
+        ValueError: photographs.json is damaged.
+    """
+    facts = run.facts
+    return HeldBack(
+        validation,
+        facts.seed,
+        facts.held_out,
+        facts.class_names,
+        read_photographs(run.path),
+        int(facts.settings.get("max_images", 0)),
     )
 
 

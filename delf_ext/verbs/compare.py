@@ -34,6 +34,7 @@ def run(flags: Any) -> None:
         batch_size=batch_size_of(flags),
         seed=flags.seed,
         duplicates=flags.duplicates,
+        allow_trained_photographs=flags.allow_trained_photographs,
         data_name=data_name,
         log=say,
     )

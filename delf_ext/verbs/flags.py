@@ -305,6 +305,12 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "ranking; count: count them (but not the query's own file); error: refuse such data",
             RULES,
         ),
+        Flag(
+            "allow_trained_photographs",
+            False,
+            "measure also if queries are photographs that the model was trained on; all results "
+            "then say so. Without it such queries are an error",
+        ),
         Flag("seed", 0, "seed of every random choice", kind=Seed),
         Flag(
             "shard",

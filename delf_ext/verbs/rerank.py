@@ -48,7 +48,7 @@ def run(flags: Any) -> None:
     request = _request(flags)
     out = Path(flags.out)
     data, model = open_with(load, flags)
-    query, gallery = common_lists(data, [model], say)
+    query, gallery = common_lists(data, [model], say, flags.allow_trained_photographs)
     labelled = query.labels is not None and gallery.labels is not None
     if labelled:
         require_answers(query, gallery, flags.duplicates, data.class_names)
@@ -63,9 +63,10 @@ def run(flags: Any) -> None:
         labelled,
         early,
         flags.duplicates,
+        data.class_names,
         say,
     )
-    for line in (*plain.duplicates.notes(), *skipped_lines(plain.retrieval.skipped)):
+    for line in (*plain.remarks(), *skipped_lines(plain.retrieval.skipped)):
         say(line)
     begun_s = request.deadline.clock()
     ranking_path = out / "ranking.npz"

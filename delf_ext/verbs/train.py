@@ -14,6 +14,7 @@ from data_io.progress import say
 from delf_ext import nsml
 from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate
+from delf_ext.app.trained_on import TrainedPhotographs
 from delf_ext.app.training import Trained
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError
@@ -182,14 +183,19 @@ def _measure(trained: Trained, data: DataSet, data_name: str, flags: Any) -> Non
         return
     run = read_run(trained.run_dir)
     model = open_model(trained.source, Runtime(mixed_precision=flags.mixed_precision), log=say)
-    evaluation = evaluate(
-        model,
-        data,
-        folder=trained.run_dir / "local",
-        seed=run.facts.seed,
-        data_name=shown_path(data_name),
-        log=say,
-    )
+    try:
+        evaluation = evaluate(
+            model,
+            data,
+            folder=trained.run_dir / "local",
+            seed=run.facts.seed,
+            data_name=shown_path(data_name),
+            log=say,
+        )
+    except TrainedPhotographs as error:
+        # The training itself succeeded.
+        say(f"trained: {shown_path(trained.run_dir)}. Not measured: {error}")
+        return
     show_figures(evaluation.figures)
     keep_in_run(run, evaluation, data, page=flags.report)
 

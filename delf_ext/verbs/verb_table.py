@@ -28,7 +28,10 @@ DELF = (
 GALLERY_SIDE = ("local_features", *DELF, "whitening", "descriptor_type", "overwrite")
 PAIRS = ("local_rotations", "geometry_model", "min_inliers")
 LOCAL = (*GALLERY_SIDE, *PAIRS, "order_by")
-EVALUATION = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "duplicates", "seed", "report", "out")
+EVALUATION = (
+    *(*DATA, *MODEL, *STORED, *RERANKING, *LOCAL),
+    *("duplicates", "allow_trained_photographs", "seed", "report", "out"),
+)
 INFER = (*DATA, *MODEL, *STORED, *RERANKING, *LOCAL, "seed", "out")
 # A submission opens the checkpoint of its session, and the platform takes the answer.
 NOT_IN_SUBMISSION = ("data_layout", "pooling", "onnx_model", *STORED, "out")

@@ -12,7 +12,7 @@ import pytest
 from data_io.datasets import DataSet
 from data_io.records import NO_LABEL, ImageList
 from data_io.splits import query_and_gallery, split_classes
-from delf_ext.app.data import content_of, draw_products, evaluation_lists, split
+from delf_ext.app.data import content_of, draw_products, split
 from delf_ext.recipes import schema
 
 EMPTY = ImageList([], [], [])
@@ -157,46 +157,6 @@ def test_data_without_the_held_back_names_is_split_as_if_new() -> None:
     assert parts.held_out == split(COMPLETE.train, COMPLETE, kind, 3).held_out
 
 
-# --- evaluation lists
-
-
-def test_evaluation_uses_the_lists_of_the_data_first() -> None:
-    query, gallery, description = evaluation_lists(COMPLETE, schema.ClassBlock(share=0.5), seed=0)
-    assert query is COMPLETE.query and gallery is COMPLETE.gallery
-    assert description == "queries and gallery of the data"
-
-
-def test_evaluation_without_queries_uses_the_validation_split() -> None:
-    validation = schema.ClassBlock(share=0.5)
-    query, gallery, description = evaluation_lists(ONLY_TRAIN, validation, seed=0)
-    _, dev = split_classes(COMPLETE.train, 0.5, "block", 0)
-    assert set(query.ids) | set(gallery.ids) == set(dev.ids)
-    assert description == "dev split (block, 0.5 of the classes)"
-
-
-def test_evaluation_uses_the_images_that_the_run_held_back() -> None:
-    held_out = ("d", "a")
-    query, gallery, _ = evaluation_lists(ONLY_TRAIN, schema.ClassBlock(share=0.5), 0, held_out)
-    assert {*query.labels.tolist(), *gallery.labels.tolist()} == {0, 3}
-
-
-@pytest.mark.parametrize("validation", [None, schema.Given()])
-def test_evaluation_without_a_split_searches_each_image_in_all_others(
-    validation: schema.Validation | None,
-) -> None:
-    query, gallery, description = evaluation_lists(ONLY_TRAIN, validation, seed=0)
-    assert query is gallery is ONLY_TRAIN.train
-    assert description == "no queries: each image is searched in all the others"
-
-
-@pytest.mark.parametrize("missing", ["query", "gallery"])
-def test_evaluation_with_one_of_the_two_lists_is_refused(missing: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        evaluation_lists(dataclasses.replace(COMPLETE, **{missing: EMPTY}), schema.ClassBlock(), 0)
-    message = f"d: the data has no {missing} images. Add them, or pass class folders only."
-    assert str(caught.value) == message
-
-
 # --- content
 
 
@@ -211,10 +171,3 @@ def test_content_of_depends_on_contents_and_labels_and_not_on_names(tmp_path: Pa
     others = [([0, 1], ["x", "z"]), ([0, 0], ["x", "y"]), (None, ["x", "y"]), ([0, 1], ["y", "x"])]
     digests = {content_of(listed(["e", "f"], labels, contents)) for labels, contents in others}
     assert len(digests | {first}) == 5
-
-
-def test_evaluation_is_refused_if_held_out_classes_have_one_image_each() -> None:
-    single = DataSet("d", make_images([0, 1, 2, 3]), EMPTY, EMPTY, ("a", "b", "c", "d"))
-    message = "d: no held-out class has two images, so there is nothing to find. Pass data with "
-    with pytest.raises(ValueError, match=message):
-        evaluation_lists(single, schema.ClassBlock(share=0.5), seed=0)
