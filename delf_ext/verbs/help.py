@@ -10,7 +10,7 @@ from delf_ext.verbs.flags import GROUPS, AnyFlag
 from delf_ext.verbs.verb_table import TRAIN, VERBS, Verb
 
 WIDTH = 100
-INDENT = 29
+INDENT = 30
 VERB_GROUPS = {
     "Use": "Use a model",
     "Train": "Train a model",
