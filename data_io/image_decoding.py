@@ -16,7 +16,7 @@ from data_io.image_errors import ImageError, image_errors
 from data_io.image_formats import open_unlimited, why_unreadable
 from data_io.image_kinds import HEAD_BYTES, image_kind
 from data_io.jpeg_tails import completed, has_end, is_complete, lacks_scans, looks_cut
-from data_io.pixel_limit import require_decodable, turn_to_decode
+from data_io.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
 from data_io.png_chunks import needed_chunks
 from data_io.wide_gray import is_wide, narrowed
 
@@ -52,7 +52,8 @@ def decode_rgb(
     Args:
         path: the image file.
         at_least_px: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep at
-            least this many pixels; None decodes every pixel.
+            least this many pixels; None decodes every pixel, but a JPEG of more than MAX_PIXELS at
+            the largest scale below.
         square_px: resize to a square of this side; None keeps the size.
 
     Returns:
@@ -136,9 +137,17 @@ def _choose_scale(
 ) -> tuple[float, float, float, float] | None:
     """Choose the scale of a JPEG; return the box that the image covers in the rounded-up result."""
     # A lossless JPEG has no quantization tables, and it has no other scales.
-    if at_least_px is None or not getattr(image, "quantization", None):
+    if not getattr(image, "quantization", None):
         return None
-    drafted = image.draft(None, (at_least_px, at_least_px))  # type: ignore[arg-type]
+    least = (at_least_px, at_least_px)
+    if at_least_px is None:
+        width, height = image.size
+        # By the constant: pixels must not depend on the limit that the user set.
+        scale = next((s for s in (1, 2, 4) if -(-width // s) * -(-height // s) <= MAX_PIXELS), 8)
+        if scale == 1:
+            return None
+        least = (width // scale, height // scale)
+    drafted = image.draft(None, least)  # type: ignore[arg-type]
     return drafted and drafted[1]
 
 

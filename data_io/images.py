@@ -35,7 +35,8 @@ def decode_image(source: str | Path, at_least_px: int | None = None) -> np.ndarr
     Args:
         source: the image file.
         at_least_px: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep at
-            least this many pixels; None decodes every pixel.
+            least this many pixels; None decodes every pixel, but a JPEG of more than 100 million
+            at the largest scale below.
 
     Returns:
         uint8 [H, W, 3], RGB.

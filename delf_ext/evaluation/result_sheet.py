@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from data_io.artifacts import atomic_path
-from data_io.images import ImageError, decode_image
+from data_io.images import ImageError, decode_image, sufficient_px
 from data_io.records import GroundTruth, ImageList, Ranking
 
 TILE_PX = 96
@@ -66,7 +66,7 @@ def _first_rows(ranking: Ranking, truth: GroundTruth, query_row: int, top_k: int
 def _tile(path: str, frame_color: str) -> Image.Image:
     """Return the framed square thumbnail of an image; a crossed tile if it cannot be read."""
     try:
-        image = Image.fromarray(decode_image(path))
+        image = Image.fromarray(decode_image(path, sufficient_px(TILE_PX)))
         tile = ImageOps.pad(image, (TILE_PX, TILE_PX), color=PAPER)
     except ImageError:
         tile = Image.new("RGB", (TILE_PX, TILE_PX), PAPER)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from data_io.images import ImageError, decode_image
+from data_io.images import ImageError, decode_image, sufficient_px
 from data_io.names import html_text
 from data_io.records import NO_LABEL, GroundTruth, ImageList
 
@@ -67,7 +67,7 @@ def data_uri(path: str) -> str:
     Raises:
         ImageError: the file cannot be read.
     """
-    thumbnail = Image.fromarray(decode_image(path))
+    thumbnail = Image.fromarray(decode_image(path, sufficient_px(THUMBNAIL_PX)))
     thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     return encoded(thumbnail)
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from data_io import image_decoding
 from data_io.image_decoding import decode_rgb
 from data_io.images import (
     ImageError,
@@ -586,6 +587,18 @@ def test_the_limit_counts_decoded_pixels(tmp_path: Path, kind: str, ratio: float
         message = f"128 x 96 pixels, over the limit of {limit - 1:,}; --max_pixels raises it"
         with max_pixels(limit - 1), pytest.raises(ImageError, match=message):
             decode_rgb(path, at_least_px)
+
+
+def test_a_jpeg_above_the_default_limit_is_reduced_whatever_the_limit_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(tmp_path, LARGE["jpeg"])
+    for default, width in ((96 * 128, 128), (96 * 128 - 1, 64), (48 * 64 - 1, 32), (1, 16)):
+        monkeypatch.setattr(image_decoding, "MAX_PIXELS", default)
+        for limit in (96 * 128, 10**9):
+            with max_pixels(limit):
+                assert decode_image(path).shape[1] == width
+        assert load_image(path, 8, reduced=False).shape == (8, 8, 3)
 
 
 def image_list(paths: list[Path], **columns: object) -> ImageList:
