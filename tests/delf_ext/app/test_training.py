@@ -775,7 +775,8 @@ def test_unreadable_images_are_skipped_and_logged(
         Path(path).write_text("no image")
     lines: list[str] = []
     recipe = dataclasses.replace(tiny, validation=None, sampling=schema.Shuffled(4))
-    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    trained = train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    assert trained.warning.startswith("warning: 7 of 12 files were skipped, most of them in ")
     assert lines[0].startswith(f"skipped {data.train.paths[0]}: ")
     assert lines[5] == "skipped 7 files in all" and " on 5 images of " in lines[7]
     for path in data.train.paths:
