@@ -43,6 +43,8 @@ def spelling_key(name: str) -> str:
 
 def visible(text: str) -> str:
     """Return a text without format, control and other invisible characters, except white space."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         letter
         for letter in INVISIBLE.sub("", text)

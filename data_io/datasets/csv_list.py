@@ -9,6 +9,7 @@ from pathlib import Path
 from data_io.csv_rows import read_table
 from data_io.datasets.data_set import (
     ACCEPTED_FORMS,
+    SPLITS,
     DataSet,
     ImageRows,
     build_data_set,
@@ -24,13 +25,17 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"})
 
 
-def read_csv_list(path: Path, merge_labels: bool = False, query_split: str = "val") -> DataSet:
+def read_csv_list(
+    path: Path, merge_labels: bool = False, query_split: str = "val", only_images: bool = False
+) -> DataSet:
     """Read a table; paths are relative to its folder.
 
     Args:
         path: the file.
         merge_labels: join labels that differ only in how they are written.
         query_split: "val" or "test", the queries of a table that has both and no others.
+        only_images: whether the columns label and split can be missing, for work that needs neither
+            of them; an image that is neither query nor in the gallery is then a training image.
 
     Returns:
         The data set. An image with an empty label has no label.
@@ -41,9 +46,14 @@ def read_csv_list(path: Path, merge_labels: bool = False, query_split: str = "va
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a file, but not a CSV. {ACCEPTED_FORMS}")
-    table = read_table(path, COLUMNS, ("group",))
-    parts = [part_of(path, line, row["split"]) for line, row in table.rows]
-    roles, notes = roles_of(path, parts, query_split)
+    required = COLUMNS[:1] if only_images else COLUMNS
+    table = read_table(path, required, ("group", *COLUMNS[len(required) :]))
+    parts = [part_of(path, line, row.get("split", "train")) for line, row in table.rows]
+    if only_images:
+        roles = {part: part if part in SPLITS else "train" for part in parts}
+        notes: list[str] = []
+    else:
+        roles, notes = roles_of(path, parts, query_split)
     reader = _Reader(path)
     for part, (line, row) in zip(parts, table.rows, strict=True):
         if part in roles:
@@ -80,7 +90,8 @@ class _Reader:
         found = self._files.find(split, name, rows)
         if found is None:
             return
-        class_name = row["label"] if visible(row["label"]).strip() else ""
+        label = row.get("label", "")
+        class_name = label if visible(label).strip() else ""
         self._require_one_label(found.path, name, line, class_name)
         first_line = self._line_of.setdefault((split, found.path), line)
         if first_line != line:
@@ -90,6 +101,8 @@ class _Reader:
 
     def _require_one_label(self, file: str, name: str, line: int, class_name: str) -> None:
         first_line, first_class = self._first_of.setdefault(file, (line, class_name))
+        if first_class == class_name:
+            return
         if spelling_key(first_class) != spelling_key(class_name):
             labels = f"{first_class!r} in line {first_line} and {class_name!r} in line {line}"
             raise ValueError(f"{self.path}: {name} has label {labels}; keep one.")

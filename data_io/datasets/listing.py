@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from data_io.archives import is_zip
+from data_io.datasets.csv_list import read_csv_list
 from data_io.datasets.data_set import DataSet, ImageRows
 from data_io.datasets.layouts import AUTO
 from data_io.datasets.loading import is_csv, load_dataset
@@ -97,7 +99,10 @@ def _load(path: Path, layout: str) -> DataSet:
         raise ValueError(
             f"{path}: not found. Give an image, a folder of images, a zip archive or a CSV file."
         )
-    # How labels are written does not matter here.
+    # How labels are written does not matter here, nor what is a query.
+    if is_csv(path) and layout in (AUTO, "csv"):
+        data = read_csv_list(path, merge_labels=True, only_images=True)
+        return replace(data, layout="csv", about="CSV file")
     return load_dataset(path, merge_labels=True, layout=layout)
 
 

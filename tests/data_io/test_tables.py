@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.datasets import DataSet, load_dataset
+from data_io.datasets import DataSet, list_images, listed_gallery, load_dataset
 from data_io.records import NO_LABEL
 
 HEADER = "path,label,split"
@@ -290,6 +290,21 @@ def test_of_val_and_test_the_chosen_one_gives_the_queries(folder: Path) -> None:
 def test_val_or_test_without_queries_and_gallery_is_refused(folder: Path) -> None:
     message = refusal(folder, f"{HEADER}\ni/a.jpg,tea,train\ni/b.jpg,tea,test\n")
     assert message.startswith("column split has train, test, which does not say what to search")
+
+
+@pytest.mark.parametrize("columns", ["path", "path,label", "path,split", "path,label,split"])
+def test_work_without_labels_needs_only_paths(folder: Path, columns: str) -> None:
+    cells = {"path": "i/{}.jpg", "label": "{}", "split": "{}"}
+    rows = zip("abcd", "xX1X", ("train", "val", "test", "train"), strict=True)
+    lines = [
+        ",".join(
+            cells[column].format(cell) for column, cell in zip(cells, row) if column in columns
+        )
+        for row in rows
+    ]
+    (folder / "p.csv").write_text("\n".join([columns, *lines]))
+    assert sorted(list_images(folder / "p.csv").ids) == ["i/a", "i/b", "i/c", "i/d"]
+    assert listed_gallery(folder / "p.csv").images.ids.tolist() == ["i/a", "i/b", "i/c", "i/d"]
 
 
 # --- files
