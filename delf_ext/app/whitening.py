@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_io.artifacts import StaleArtifact
-from data_io.messages import shown_path
+from data_io.messages import shown_path, skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from delf_ext.app.local_settings import LocalSettings
@@ -116,10 +116,15 @@ def learn_whitening(
     from delf_ext.features.local import whitening
     from delf_ext.features.local.extraction import sample_descriptors
 
-    sample = sample_descriptors(raw, images, NUM_IMAGES, NUM_PER_IMAGE, settings.seed, has_time)
+    bad: list[tuple[str, str]] = []
+    sample = sample_descriptors(
+        raw, images, NUM_IMAGES, NUM_PER_IMAGE, settings.seed, has_time, bad
+    )
+    for line in skipped_lines(bad):
+        log(line)
     learned = whitening.learn_whitening(sample, settings.dim, raw.model_digest)
     whitening.save_whitening(path, learned)
-    num_images = min(len(images), NUM_IMAGES)
+    num_images = min(len(images), NUM_IMAGES) - len(bad)
     log(
         f"whitening: {shown_path(path)}, learned on {len(sample)} descriptors "
         f"of {num_images} images"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.progress import say
+from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.local_features import raw_delf
 from delf_ext.app.whitening import WHITENING, learn_whitening
 from delf_ext.config import UsageError
@@ -31,3 +32,4 @@ def run(flags: Any) -> None:
     settings = local_settings(flags)
     images = load_images(flags)
     learn_whitening(settings, raw_delf(settings, say), images, Path(out), log=say)
+    warn_if_mostly_skipped(images.skipped, images.paths.tolist(), say)

@@ -24,6 +24,10 @@ BATCH_IMAGES = 8
 WAITING_IMAGES = 32
 
 
+Skip = Callable[[str, str, str], None]
+"""Function of id, path and reason that notes an unreadable image."""
+
+
 class LocalExtractor(Protocol):
     """Interface of an extractor: DelfExtractor, SiftExtractor or a class of the user."""
 
@@ -103,7 +107,7 @@ def extract_local(
             np.array([name not in store.done for name in images.ids.tolist()], bool)
         )
         with progress(len(missing), description) as bar:
-            for image, features in _extracted(extractor, missing, has_time, store):
+            for image, features in _extracted(extractor, missing, has_time, store.skip):
                 store.add(image.image_id, image.path, features)
                 bar.update()
             # Skipped images count as well.
@@ -118,16 +122,18 @@ def sample_descriptors(
     per_image: int,
     seed: int,
     has_time: Callable[[], bool] = always_has_time,
+    skipped: list[tuple[str, str]] | None = None,
 ) -> np.ndarray:
     """Extract the strongest descriptors of random images, to learn a whitening from.
 
     Args:
         extractor: extracts the features.
-        images: the list; unreadable images are ignored.
+        images: the list; unreadable images are left out.
         num_images: number of images to choose.
         per_image: most descriptors of an image.
         seed: seed of the random choice.
         has_time: called before each batch; the first False stops the extraction.
+        skipped: (path, reason) of each unreadable image is added to this list.
 
     Returns:
         float32 [T, d].
@@ -137,8 +143,13 @@ def sample_descriptors(
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
     sample: list[np.ndarray] = []
+
+    def skip(image_id: str, path: str, reason: str) -> None:
+        if skipped is not None:
+            skipped.append((path, reason))
+
     with progress(len(rows), "whitening") as bar:
-        for _, features in _extracted(extractor, images.take(rows), has_time, None):
+        for _, features in _extracted(extractor, images.take(rows), has_time, skip):
             sample.append(features.descriptors[:per_image])
             bar.update()
     return np.concatenate(sample) if sample else np.zeros((0, extractor.dimension), np.float32)
@@ -148,19 +159,17 @@ def _extracted(
     extractor: LocalExtractor,
     images: ImageList,
     has_time: Callable[[], bool],
-    store: LocalStoreWriter | None,
+    skip: Skip,
 ) -> Iterator[tuple[_Decoded, ImageKeypoints]]:
     """Extract batch by batch; raise TimeoutError if a batch does not fit."""
-    for batch in _batches(extractor, images, store):
+    for batch in _batches(extractor, images, skip):
         if not has_time():
             raise TimeoutError("no time left to extract local features.")
         yield from zip(batch, extractor.extract([image.pixels for image in batch]), strict=True)
 
 
-def _batches(
-    extractor: LocalExtractor, images: ImageList, store: LocalStoreWriter | None
-) -> Iterator[list[_Decoded]]:
-    """Group decoded images by shape class; note unreadable images in the store.
+def _batches(extractor: LocalExtractor, images: ImageList, skip: Skip) -> Iterator[list[_Decoded]]:
+    """Group decoded images by shape class; call `skip` for each unreadable one.
 
     Yields:
         At most BATCH_IMAGES images of one shape class.
@@ -169,8 +178,7 @@ def _batches(
     decoded = decoded_ahead(decode_image, images, BATCH_IMAGES)
     for image_id, path, item in zip(images.ids.tolist(), images.paths.tolist(), decoded):
         if isinstance(item, str):
-            if store is not None:
-                store.skip(image_id, path, item)
+            skip(image_id, path, item)
             continue
         height, width = item.shape[:2]
         shape = extractor.shape_class((width, height))

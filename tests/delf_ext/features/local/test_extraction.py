@@ -143,7 +143,10 @@ def test_sample_is_seeded_and_limited(images: ImageList) -> None:
     sample = sample_descriptors(MeanColors(), images, num_images=10, per_image=2, seed=1)
     assert sample.shape[1] == 3 and 16 <= len(sample) <= 20
     np.testing.assert_array_equal(sample, sample_descriptors(MeanColors(), images, 10, 2, 1))
-    assert sample_descriptors(MeanColors(), images.take([7]), 10, 2, 1).shape == (0, 3)
+    skipped: list[tuple[str, str]] = []
+    nothing = sample_descriptors(MeanColors(), images.take([7]), 10, 2, 1, skipped=skipped)
+    assert nothing.shape == (0, 3)
+    assert [path for path, _ in skipped] == [str(images.paths[7])]
 
 
 def test_relative_and_absolute_paths_are_the_same_file(
