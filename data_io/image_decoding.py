@@ -18,6 +18,7 @@ from data_io.image_kinds import HEAD_BYTES, image_kind
 from data_io.jpeg_tails import completed, has_end, is_complete, lacks_scans, looks_cut
 from data_io.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
 from data_io.png_chunks import needed_chunks
+from data_io.tiff_pages import seek_photograph
 from data_io.wide_gray import is_wide, narrowed
 
 EXIF_ORIENTATION = 0x0112
@@ -118,6 +119,8 @@ def _decode(file: IO[bytes], request: _Request) -> Image.Image:
 
 def _upright_rgb(image: Image.Image, request: _Request) -> Image.Image:
     """Decode the pixels of an opened file."""
+    if reason := seek_photograph(image):
+        raise ImageError(request.path, reason)
     stored = image.size
     box_px = _choose_scale(image, request.at_least_px)
     require_decodable(request.path, image, stored)
@@ -153,7 +156,9 @@ def _choose_scale(
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+        # Some programs write it as a byte instead of a short.
+        return value[0] if isinstance(value, bytes) else int(value)
     # If only the EXIF block is damaged, use the pixels as stored, as every viewer does.
     except Exception:
         return 1
@@ -162,10 +167,15 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if is_wide(image):
         return narrowed(image).convert("RGB")
-    if not image.has_transparency_data:
+    if not image.has_transparency_data or _has_empty_alpha(image):
         # convert() would copy the pixels even if the mode is right.
         return image if image.mode == "RGB" else image.convert("RGB")
     # Pillow converts premultiplied gray only to gray.
     pixels = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     white = Image.new("RGBA", pixels.size, "white")
     return Image.alpha_composite(white, pixels).convert("RGB")
+
+
+def _has_empty_alpha(image: Image.Image) -> bool:
+    """Return whether a BMP leaves its fourth byte empty; viewers then show it as opaque."""
+    return image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0)

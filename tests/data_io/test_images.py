@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from data_io import image_decoding
 from data_io.image_decoding import decode_rgb
@@ -157,6 +157,54 @@ def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
         decode_image(stored(tmp_path, content)),
         decode_image(stored(tmp_path, FILES["jpeg"], "b.jpg")),
     )
+
+
+# Type BYTE instead of SHORT, LONG, a count that is too large, a pointer to nowhere.
+@pytest.mark.parametrize(
+    "entries",
+    [
+        struct.pack("<HHHI4B", 1, 0x0112, 1, 1, 6, 0, 0, 0) + bytes(4),
+        struct.pack("<HHHII", 1, 0x0112, 4, 1, 6) + bytes(4),
+        struct.pack("<HHHII", 40, 0x0112, 3, 1, 6) + bytes(4),
+        struct.pack("<HHHIIHHII", 2, 0x0112, 3, 1, 6, 0x8769, 4, 1, 99_999) + bytes(4),
+        struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 77_777),
+    ],
+)
+def test_orientation_in_damaged_exif_is_applied(tmp_path: Path, entries: bytes) -> None:
+    upright = picture(32, 64)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries
+    turned = stored(tmp_path, encoded(as_stored(upright, 6), "JPEG", exif=exif))
+    assert decode_image(turned).shape == upright.shape
+
+
+def test_a_bmp_with_an_empty_fourth_byte_is_opaque(tmp_path: Path) -> None:
+    pixels = picture(4, 6)
+    data = np.dstack([pixels[::-1, :, ::-1], np.zeros((4, 6, 1), np.uint8)]).tobytes()
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 6, 4, 1, 32, 3, len(data), 0, 0, 0, 0) + masks
+    header += b"BGRs" + bytes(48)
+    start = struct.pack("<IHHI", 14 + len(header) + len(data), 0, 0, 14 + len(header))
+    path = stored(tmp_path, b"BM" + start + header + data)
+    np.testing.assert_array_equal(decode_image(path), pixels)
+
+
+def test_a_thumbnail_page_of_a_tiff_is_passed_over(tmp_path: Path) -> None:
+    photograph = Image.fromarray(picture())
+    thumbnail = photograph.resize((8, 6))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+    path = tmp_path / "a.tif"
+    with TiffImagePlugin.AppendingTiffWriter(str(path), new=True) as file:
+        for page, info in ((thumbnail, tags), (photograph, None)):
+            page.save(file, "TIFF", **({"tiffinfo": info} if info else {}))
+            file.newFrame()
+    np.testing.assert_array_equal(decode_image(path), picture())
+    thumbnail.save(path, tiffinfo=tags)
+    assert decode_image(path).shape == (6, 8, 3)
+    tags[330] = 8
+    thumbnail.save(path, tiffinfo=tags)
+    with pytest.raises(ImageError, match="a raw file of a camera; save it as JPEG"):
+        decode_image(path)
 
 
 def test_gray_one_bit_and_palette_become_rgb(tmp_path: Path) -> None:
