@@ -23,6 +23,7 @@ from delf_ext.reranking.chain import Step, parse_chain
 from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.reranking.evidence import Evidence
 from delf_ext.reranking.pace import SLOWDOWN
+from delf_ext.reranking.steps import width_warnings
 from delf_ext.reranking.verifier import Verifier
 
 Chain = tuple[Step, ...]
@@ -119,6 +120,9 @@ class Reranker:
         self.config = request.local.geometric
         self.stores: LocalStores | None = None
         require_folder(request, folder)
+        for chain in request.chains or ():
+            for line in width_warnings(chain, len(gallery)):
+                log(line)
         if request.needs_local_features and folder is not None:
             self.stores = LocalStores(request.local, gallery, folder, log)
             if not self.deadline.is_limited:

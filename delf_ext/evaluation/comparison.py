@@ -10,7 +10,12 @@ from tabulate import tabulate
 
 from data_io.records import Ranking
 from delf_ext.evaluation.hits import Hits
-from delf_ext.evaluation.intervals import PairedDifference, bootstrap_interval, paired_bootstrap
+from delf_ext.evaluation.intervals import (
+    PairedDifference,
+    bootstrap_interval,
+    paired_bootstrap,
+    too_few_note,
+)
 from delf_ext.evaluation.metrics import average_precisions, last_relevant_ranks, recalls_at_k
 from delf_ext.reranking.evidence import Evidence
 
@@ -204,6 +209,9 @@ def notes(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return lines that count scored queries, left-out queries and skipped images."""
     first = rows[0]
     lines = [f"{first.num_queries} queries scored."]
+    too_few = too_few_note(first.num_queries)
+    if too_few:
+        lines.append(f"warning: {too_few}")
     if first.num_without_relevant:
         lines.append(
             f"{first.num_without_relevant} queries have no relevant image in the gallery "

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 DRAWS_PER_BATCH = 2**20  # 8 MB of drawn rows
+# Draws of fewer values are too much alike: the interval is then clearly too narrow.
+ENOUGH_QUERIES = 10
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,10 @@ def paired_bootstrap(
     """Compute the difference of two means over the same queries, its interval and its p-value.
 
     p = 2 * min(share of draws <= 0, share of draws >= 0), with one draw added, so p is never 0.
+    It is at least 2**(1 - n), where n queries differ: n differences of one sign come about by
+    chance with this probability, but all their draws have that sign too.
     Sources: Efron and Tibshirani 1993, sections 13.3 and 15.4; the added draw: Davison and Hinkley
-    1997, section 4.2.
+    1997, section 4.2; the least p of n signs: Fisher 1935, "The Design of Experiments".
 
     Args:
         values_a: float [Q], one per query; a query that is NaN in either is left out.
@@ -94,11 +98,27 @@ def paired_bootstrap(
     result = _bootstrap(differences, seed, num_resamples, confidence)
     means = result.bootstrap_distribution
     rarer_side = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    num_different = int(np.count_nonzero(differences))
+    p_value = max(2 * (rarer_side + 1) / (num_resamples + 1), 2.0 ** (1 - num_different))
     return PairedDifference(
         mean=float(differences.mean()),
         low=float(result.confidence_interval.low),
         high=float(result.confidence_interval.high),
-        p_value=min(1.0, 2 * (rarer_side + 1) / (num_resamples + 1)),
+        p_value=min(1.0, p_value),
+    )
+
+
+def too_few_note(num_queries: int) -> str:
+    """Return a warning if an interval over so few queries means little, else "".
+
+    >>> too_few_note(300)
+    ''
+    """
+    if num_queries >= ENOUGH_QUERIES:
+        return ""
+    return (
+        f"intervals over {num_queries} {'query' if num_queries == 1 else 'queries'} are too narrow "
+        f"to be trusted: measure at least {ENOUGH_QUERIES}."
     )
 
 

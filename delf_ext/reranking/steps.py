@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from delf_ext.config import UsageError
 from delf_ext.reranking.diffusion import MAX_ALPHA
 
+# Settings that say how many neighbours of an image count as near.
+NEIGHBOURS = ("num_expand", "k1", "k")
 EXAMPLE = "dba:10,aqe:5@3,k_reciprocal:20,6,0.3,geometric:100"
 
 
@@ -87,6 +90,28 @@ def parse_chain(text: str) -> tuple[Step, ...]:
     if not text.strip():
         return ()
     return tuple(_step(part.strip()) for part in re.split(r",(?=\s*[A-Za-z_])", text))
+
+
+def width_warnings(steps: Sequence[Step], num_gallery: int) -> Iterator[str]:
+    """Name the steps whose neighbourhood is the whole gallery: they make all images alike.
+
+    Args:
+        steps: from `parse_chain`.
+        num_gallery: number of gallery images.
+
+    Yields:
+        A line for each such step.
+
+    >>> [line[:42] for line in width_warnings(parse_chain("aqe:3,dba:500"), 24)]
+    ['warning: dba:500@0 takes all 24 images of ']
+    """
+    for step in steps:
+        for name in NEIGHBOURS:
+            if step.settings.get(name, 0) >= num_gallery:
+                yield (
+                    f"warning: {step} takes all {num_gallery} images of the gallery as neighbours: "
+                    f"make {name} smaller."
+                )
 
 
 def _step(text: str) -> Step:

@@ -15,6 +15,7 @@ from data_io.progress import say
 from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.evaluation import Evaluation
 from delf_ext.app.results import write_to_run
+from delf_ext.evaluation.intervals import too_few_note
 from delf_ext.pipeline import Retrieval
 from delf_ext.runs.records import Run
 
@@ -31,6 +32,9 @@ def show_figures(result: dict[str, Any]) -> None:
     for name, title in MAIN_METRICS.items():
         low, high = result[f"{name}_ci95"]
         print(f"{title:<20} {result[name]:.4f}  [{low:.4f}, {high:.4f}] {interval}")
+    too_few = too_few_note(result["num_queries"])
+    if too_few:
+        print(f"warning: {too_few}")
     for name, value in result["metrics"].items():
         if name in MAIN_METRICS or math.isnan(value):
             continue

@@ -130,3 +130,19 @@ def test_refusals_show_the_received_values() -> None:
         paired_bootstrap(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match=r"inside \(0, 1\). Received 95"):
         bootstrap_interval(np.zeros(3), confidence=95)
+
+
+@pytest.mark.parametrize("num_queries", [1, 2, 4, 8])
+def test_few_queries_cannot_prove_a_difference(num_queries: int) -> None:
+    # n differences of one sign come about by chance with probability 2 ** (1 - n).
+    gains = np.full(num_queries, 0.1)
+    assert paired_bootstrap(gains, np.zeros(num_queries)).p_value == 2.0 ** (1 - num_queries)
+    # Queries without a difference prove nothing.
+    more = np.append(gains, np.zeros(5))
+    assert paired_bootstrap(more, np.zeros(num_queries + 5)).p_value >= 2.0 ** (1 - num_queries)
+
+
+def test_too_few_queries_are_said() -> None:
+    assert "over 1 query are too narrow" in intervals.too_few_note(1)
+    assert "over 9 queries are too narrow" in intervals.too_few_note(9)
+    assert intervals.too_few_note(10) == ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delf_ext.config import UsageError
-from delf_ext.reranking.steps import METHODS, Step, parse_chain
+from delf_ext.reranking.steps import METHODS, Step, parse_chain, width_warnings
 
 
 def test_parses_the_documented_example() -> None:
@@ -72,3 +72,18 @@ def test_printed_chain_parses_to_the_same_steps(names: list[str]) -> None:
 def test_refuses_wrong_methods_and_settings(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         parse_chain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("aqe:9", []),
+        ("aqe:10", ["num_expand"]),
+        ("dba:500,aqe:3,k_reciprocal:500,6", ["num_expand", "k1"]),
+        ("diffusion:10,1000,geometric:100", ["k"]),
+        ("geometric:1000", []),
+    ],
+)
+def test_warns_of_neighbours_that_are_the_whole_gallery(text: str, named: list[str]) -> None:
+    lines = list(width_warnings(parse_chain(text), num_gallery=10))
+    assert [line.split(": make ")[1] for line in lines] == [f"{name} smaller." for name in named]
