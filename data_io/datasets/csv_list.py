@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,15 @@ from data_io.datasets.data_set import (
     build_data_set,
     without_suffix,
 )
+from data_io.datasets.file_finder import place_of
 from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.split_column import part_of, roles_of
 from data_io.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+# Files that are looked up to find the folder that a linked table is about.
+NUM_TRIED = 20
 # What programs write for a missing value. It stays a label, but the user is told.
 MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"})
 
@@ -54,12 +58,24 @@ def read_csv_list(
         notes: list[str] = []
     else:
         roles, notes = roles_of(path, parts, query_split)
-    reader = _Reader(path)
+    reader = _Reader(path, _folder_of(path, [row["path"] for _, row in table.rows]))
     for part, (line, row) in zip(parts, table.rows, strict=True):
         if part in roles:
             reader.add(roles[part], line, row)
     notes = [*table.notes, *notes, *reader.notes()]
     return build_data_set(path, reader.splits, merge_labels=merge_labels, notes=notes)
+
+
+def _folder_of(path: Path, names: list[str]) -> Path:
+    """Return the folder of a table; of a link, that of its target if more files are there."""
+    if not path.is_symlink():
+        return path.parent
+    target = Path(os.path.realpath(path)).parent
+    num_here, num_there = (
+        sum((folder / name).is_file() for name in names[:NUM_TRIED])
+        for folder in (path.parent, target)
+    )
+    return target if num_there > num_here else path.parent
 
 
 @dataclass
@@ -68,17 +84,19 @@ class _Reader:
 
     Attributes:
         path: of the table.
+        folder: the folder that paths start from.
         splits: the rows of "train", "query" and "gallery".
     """
 
     path: Path
+    folder: Path
     splits: dict[str, ImageRows] = field(default_factory=dict)
     # For each file the line in which it first appears, and its label there.
     _first_of: dict[str, tuple[int, str]] = field(default_factory=dict)
     _line_of: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._files = NamedFiles(self.path)
+        self._files = NamedFiles(self.path, self.folder)
 
     def add(self, split: str, line: int, row: dict[str, str]) -> None:
         """Add a row, or list it as skipped. Raises ValueError if its file has another label."""
@@ -92,15 +110,16 @@ class _Reader:
             return
         label = row.get("label", "")
         class_name = label if visible(label).strip() else ""
-        self._require_one_label(found.path, name, line, class_name)
-        first_line = self._line_of.setdefault((split, found.path), line)
+        place = place_of(found.path)
+        self._require_one_label(place, name, line, class_name)
+        first_line = self._line_of.setdefault((split, place), line)
         if first_line != line:
             rows.skipped.append((found.path, f"line {line}: already in line {first_line}"))
             return
         rows.add(without_suffix(found.name), found.path, class_name, row.get("group", ""))
 
-    def _require_one_label(self, file: str, name: str, line: int, class_name: str) -> None:
-        first_line, first_class = self._first_of.setdefault(file, (line, class_name))
+    def _require_one_label(self, place: str, name: str, line: int, class_name: str) -> None:
+        first_line, first_class = self._first_of.setdefault(place, (line, class_name))
         if first_class == class_name:
             return
         if spelling_key(first_class) != spelling_key(class_name):

@@ -50,9 +50,9 @@ class FileFinder:
             The file, or None if there is none.
         """
         for how, written in _spellings(name):
-            exact = os.path.normpath(os.path.join(self.folder, written))
+            exact = os.path.join(self.folder, written)
             if os.path.isfile(exact):
-                return Found(exact, written, how)
+                return Found(_tidy(exact), written, how)
         for how, written in _spellings(name):
             path = self._walk(written, nfc)
             if path is not None:
@@ -90,6 +90,23 @@ class FileFinder:
             for name in names:
                 entries.setdefault(key(name), []).append(name)
         return entries.get(key(part), [])
+
+
+def _tidy(path: str) -> str:
+    """Return a path without `.` and `..`, unless links in it would give another file then."""
+    tidy = os.path.normpath(path)
+    if os.pardir in Path(path).parts and os.path.realpath(tidy) != os.path.realpath(path):
+        return path
+    return tidy
+
+
+def place_of(path: str) -> str:
+    """Return the path of a file in its real folder; the same for each spelling of the folder.
+
+    A link to a file is another place than the file.
+    """
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _folded(name: str) -> str:
