@@ -120,12 +120,35 @@ def open_with(load: Callable[[Any], Data], flags: Any) -> tuple[Data, AnyEmbedde
         UsageError: if the flags name several models, or none.
         ValueError: if the model or the data cannot be read.
     """
-    lines: list[str] = []
-    model = open_one(flags, lines.append)
+    log = HeldLog()
+    model = open_one(flags, log)
     data = load(flags)
-    for line in lines:
-        say(line)
+    log.release()
     return data, model
+
+
+class HeldLog:
+    """A log that prints nothing before `release`, and then each line as it comes.
+
+    A model keeps its log for later lines.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str] | None = []
+
+    def __call__(self, line: str) -> None:
+        """Print a line, or hold it back."""
+        if self._held is None:
+            say(line)
+        else:
+            self._held.append(line)
+
+    def release(self) -> None:
+        """Print the lines that were held back, and all later ones."""
+        held = self._held or []
+        self._held = None
+        for line in held:
+            say(line)
 
 
 def open_one(flags: Any, log: Log = say) -> AnyEmbedder:

@@ -101,7 +101,8 @@ def test_the_first_command_of_the_readme_trains_200_epochs_on_drawn_products(
     monkeypatch.setattr("delf_ext.verbs.data.draw_products", draw)
     dual_main.main(["--train_logits", "--train_sim", "--stop_gradient_sim"])
     assert capsys.readouterr().out.splitlines() == [
-        "data: drawn (drawn products; pass --data for your own)",
+        "data: challenge tree: 5 classes, 8 training images, 1 query, 2 gallery images, "
+        "drawn (drawn products; pass --data for your own)",
         "no --data: training 200 epochs on drawn products. After a few steps a line says how long "
         "an epoch takes on this machine.",
     ]
@@ -110,9 +111,9 @@ def test_the_first_command_of_the_readme_trains_200_epochs_on_drawn_products(
     assert call["run_dir"].parent == Path("runs") and call["recipe"].name == "mandoo_dual"
 
 
-def test_with_data_nothing_is_printed_before_training(photos: Path, calls, capsys) -> None:
+def test_with_data_one_line_is_printed_before_training(photos: Path, calls, capsys) -> None:
     dual_main.main(["--train_logits", f"--data={photos}", "--run_dir=here"])
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "data: folder per class: 6 classes, 24 images\n"
     assert calls[0]["run_dir"] == Path("here") and calls[0]["data_path"] == str(photos)
 
 
