@@ -87,8 +87,16 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
         return sum(bool(_places(name, cells)) for name in required)
 
     table = split_records(path, content.text, fit)
+    notes = []
+    if all(len(record.cells) == 1 for record in table.records):
+        # Some programs write each line as one cell in quotes.
+        unquoted = "\n".join(record.cells[0] for record in table.records)
+        inner = split_records(path, unquoted, fit)
+        if inner.records and len(inner.records[0].cells) > 1:
+            table = inner
+            notes.append(f"{path.name}: each line is in quotes as a whole; they are left out")
     header = table.records[0].cells if table.records else []
-    notes = _notes(path, content.encoding, table)
+    notes += _notes(path, content.encoding, table)
     place_of: dict[str, int] = {}
     for name in columns:
         places = _places(name, header)

@@ -23,6 +23,7 @@ from data_io.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 # Files that are looked up to find the folder that a linked table is about.
 NUM_TRIED = 20
 # What programs write for a missing value. It stays a label, but the user is told.
@@ -48,6 +49,8 @@ def read_csv_list(
         ValueError: the file is not such a table, a split is unknown, an image has two labels, or
             few of the files exist.
     """
+    if path.suffix.lower() in SPREADSHEETS:
+        raise ValueError(f"{path}: a spreadsheet; save it as CSV UTF-8, and pass that file.")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a file, but not a CSV. {ACCEPTED_FORMS}")
     required = COLUMNS[:1] if only_images else COLUMNS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_io.datasets import DataSet
 from data_io.records import ImageList
+from data_io.spelling import spelling_key
 from delf_ext.app.held_out import held_out_lists
 from delf_ext.features.embedder import HeldBack
 from delf_ext.recipes import schema
@@ -48,9 +49,10 @@ def evaluation_lists(data: DataSet, held_back: HeldBack) -> tuple[ImageList, Ima
 
 def _require_other_classes(data: DataSet, held_back: HeldBack) -> None:
     """Raise ValueError if a class of the data has the name of a trained class."""
+    trained = set(map(spelling_key, held_back.classes))
     for label in sorted(set(data.train.labelled().known_labels("an evaluation").tolist())):
         name = data.class_names[label]
-        if name in held_back.classes:
+        if spelling_key(name) in trained:
             raise ValueError(
                 f"{data.name}: none of the classes that the run held out is in the data, but class "
                 f"{name}, which it was trained on. Pass the data of the run, or data with queries."

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_io.contents import contents_of
 from data_io.records import ImageList
+from data_io.spelling import spelling_key
 from delf_ext.features.embedder import AnyEmbedder, Ensemble, HeldBack
 
 NUM_SHOWN = 5
@@ -97,7 +98,8 @@ def trained_queries(
     trainings = [training for training in trainings_of(model) if training.classes]
     labels = [] if query.labels is None else np.unique(query.labels[query.has_label]).tolist()
     names = {class_names[label] for label in labels if label < len(class_names)}
-    trained_names = {name for training in trainings for name in training.classes}
+    # A class may be written in another way in these data: Milk and milk, NFC and NFD.
+    trained_names = {spelling_key(name) for training in trainings for name in training.classes}
     known = [training.photographs for training in trainings if training.photographs is not None]
     class_of: dict[str, str] = {}
     for listed in known:
@@ -111,7 +113,7 @@ def trained_queries(
     return TrainedQueries(
         num_queries=len(query),
         num_classes=len(names),
-        num_trained_classes=len(names & trained_names),
+        num_trained_classes=sum(spelling_key(name) in trained_names for name in names),
         photographs=tuple(photographs),
         is_known=len(known) == len(trainings),
     )

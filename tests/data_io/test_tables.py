@@ -89,6 +89,18 @@ def test_the_separator_of_excels_first_line_is_used(folder: Path) -> None:
     assert_read(read(folder, "\n".join(["sep=;", *LINES]).replace(",", ";")))
 
 
+def test_lines_in_quotes_as_a_whole_are_read(folder: Path) -> None:
+    data = read(folder, "\n".join(f'"{line}"' for line in LINES))
+    assert_read(data)
+    assert data.notes == ("p.csv: each line is in quotes as a whole; they are left out",)
+
+
+def test_a_spreadsheet_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "p.xlsx").write_bytes(workbook())
+    with pytest.raises(ValueError, match=r"p.xlsx: a spreadsheet; save it as CSV UTF-8"):
+        load_dataset(tmp_path / "p.xlsx")
+
+
 def test_a_comma_in_a_cell_does_not_decide_about_the_separator(folder: Path) -> None:
     text = f"path;label;split\ni/a.jpg;tea, with milk, 1,5 l;train\n{ROWS[1].replace(',', ';')}"
     assert read(folder, text).class_names == ("tea", "tea, with milk, 1,5 l")

@@ -257,3 +257,16 @@ def test_an_earlier_run_says_what_is_unknown(photos: Path) -> None:
     assert "unknown whether queries are among them" in next(found.notes())
     untrained = trained_queries(model_of(HeldBack()), data.train, data.class_names)
     assert untrained.is_known and not list(untrained.notes())
+
+
+def test_trained_classes_are_known_in_other_spellings(photos: Path) -> None:
+    data = load_dataset(photos)
+    old = dataclasses.replace(training_of(data, BLOCK), photographs=None)
+    renamed = tuple(f"{name.upper()}\u200b" for name in data.class_names)
+    for names in (data.class_names, renamed):
+        found = trained_queries(model_of(old), data.train, names)
+        assert found.num_trained_classes == len(old.classes) > 0
+    other = dataclasses.replace(old, names=("lost",))
+    changed = dataclasses.replace(data, class_names=renamed)
+    with pytest.raises(ValueError, match="which it was trained on"):
+        evaluation_lists(changed, other)
