@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from data_io.finite import require_finite
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList
 from delf_ext.features.embedder import Embedder
+from delf_ext.features.network_embedders import OpenedLater
 from delf_ext.runs.recipe_run import training_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import checkpoint_digest, read_run
@@ -145,14 +145,15 @@ def open_run(run: Run) -> Embedder:
     settings = settings_of(run)
     prefix = _newest_checkpoint(run)
     digest = digest_of([checkpoint_digest(prefix), KIND, settings.image_size])
-    load_once = cache(lambda: _load(settings, prefix))
+    network = OpenedLater(lambda: _load(settings, prefix).embed)
     name = f"{KIND} {run.path.name}"
     return Embedder(
         name,
         settings.image_size,
         digest,
-        lambda images: load_once().embed(images),
+        network,
         held_back=training_of(run),
+        release=network.release,
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from measuring import build_parser, interleaved, write_results
 
-from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.frozen_graph import freeze, frozen_graph, tensorflow_function
 from delf_ext.features.runtimes.int8 import quantize
 from delf_ext.features.runtimes.networks import open_network
 from delf_ext.models.pooling import average_pool
@@ -56,7 +56,7 @@ def ours() -> Contender:
 
 def ours_folded() -> Contender:
     """Run our graph with constants folded."""
-    graph = tensorflow_function(frozen_graph(trunk()))
+    graph = tensorflow_function(freeze(trunk()))
     return lambda images: graph(tf.constant(images)).numpy()
 
 

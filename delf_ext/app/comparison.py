@@ -99,6 +99,8 @@ def compare(
         )
         for line in plain.trained.notes():
             log(f"{model.name}: {line}")
+        # Otherwise the networks of all models would be in memory together.
+        model.release()
         measured.append(plain)
         measured += [measure_reranked(plain, reranker, chain) for chain in chains]
     for line in measured[0].duplicates.notes():

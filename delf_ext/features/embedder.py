@@ -78,6 +78,7 @@ class Embedder:
         ranking: chain of re-ranking steps of the recipe.
         held_back: images that training did not see.
         float32: whether the recipe forbids lower precision.
+        release: frees the memory of the network; the next batch opens it again.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Embedder:
     ranking: str = ""
     held_back: HeldBack = HeldBack()
     float32: bool = False
+    release: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 def require_built_join(join: schema.Join) -> None:
@@ -148,6 +150,11 @@ class Ensemble:
     def digest(self) -> str:
         """Digest of the join and of the members' digests."""
         return digest_of([repr(self.join), [member.digest for member in self.members]])
+
+    def release(self) -> None:
+        """Free the memory of all members; the next batch opens them again."""
+        for member in self.members:
+            member.release()
 
     def joined(self, embeddings: list[np.ndarray]) -> np.ndarray:
         """Join the members' embeddings of the same images.

@@ -6,9 +6,10 @@ Importing this module does not import TensorFlow: the functions import it when t
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
+import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,17 +72,58 @@ def lazy_embedder(
         name: shown to the user.
         size_px: side of the input.
         digest: known before the model is loaded.
-        load: returns the built model with its weights; called once.
+        load: returns the built model with its weights; called at the first batch, and again for
+            each graph and after a release.
     """
-    graph = cache(lambda: embedding_graph(load(), size_px))
 
-    @cache
     def folded() -> Embed:
-        from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+        from delf_ext.features.runtimes.frozen_graph import freeze, tensorflow_function
 
-        return _with_numpy(tensorflow_function(frozen_graph(graph())))
+        frozen = freeze(embedding_graph(load(), size_px))
+        # The model is not needed any more, and Keras' layers refer to each other.
+        gc.collect()
+        return _with_numpy(tensorflow_function(frozen))
 
-    return Embedder(name, size_px, digest, lambda images: folded()(images), graph)
+    network = OpenedLater(folded)
+    return Embedder(
+        name,
+        size_px,
+        digest,
+        network,
+        lambda: embedding_graph(load(), size_px),
+        release=network.release,
+    )
+
+
+class OpenedLater:
+    """Network that is opened at the first batch."""
+
+    def __init__(self, open_network: Callable[[], Embed]) -> None:
+        """Keep how to open the network.
+
+        Args:
+            open_network: returns the network; called at the first batch, and again after a release.
+        """
+        self._open = open_network
+        self._embed: Embed | None = None
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Embed images, uint8 [B, S, S, 3] -> float32 [B, D]."""
+        if self._embed is None:
+            self._embed = self._open()
+        return self._embed(images)
+
+    def release(self) -> None:
+        """Free the memory of the network; the next batch opens it again."""
+        if self._embed is None:
+            return
+        self._embed = None
+        gc.collect()
+        if "tensorflow" in sys.modules:
+            from tensorflow.python.eager import context
+
+            # TensorFlow keeps the kernels of functions that are gone.
+            context.context().clear_kernel_cache()
 
 
 def _with_numpy(graph: tf.types.experimental.GenericFunction) -> Embed:
@@ -131,7 +173,7 @@ def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Emb
     Returns:
         Embedder with the same digest: embeddings differ by at most `networks.TOLERANCE`.
     """
-    run = cache(
+    network = OpenedLater(
         lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
     )
-    return dataclasses.replace(embedder, embed=lambda images: run()(images), graph=None)
+    return dataclasses.replace(embedder, embed=network, graph=None, release=network.release)

@@ -28,6 +28,11 @@ def uses_bfloat16(choice: str) -> bool:
     return choice == "bfloat16" or (choice == "auto" and cpu_has_bfloat16())
 
 
+def computes_in_bfloat16() -> bool:
+    """Return whether graphs that are traced now compute in bfloat16."""
+    return bool(_applied)
+
+
 def set_mixed_precision(choice: str) -> str:
     """Set the precision of graphs that are traced later.
 

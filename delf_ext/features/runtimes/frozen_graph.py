@@ -1,8 +1,13 @@
-"""Freeze a traced network into one graph, with its batch norms folded into the convolutions."""
+"""Freeze a traced network into one graph, with its batch norms folded into the convolutions.
+
+The weights are kept beside the graph, not in it: TensorFlow copies a graph many times, so constants
+in it would need several gigabytes for a ResNet-50.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,36 +15,63 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from delf_ext.models.precision import computes_in_bfloat16
 
-def frozen_graph(function: tf.types.experimental.GenericFunction) -> GraphDef:
-    """Return the graph of a function with the present values of its variables as constants.
+# Constants above this many bytes are kept beside the graph.
+LARGE_BYTES = 1024
+MULTIPLY = ("Conv2D", "MatMul")
 
-    Args:
-        function: has an input signature and one output.
 
-    Returns:
-        The graph, with folded batch norms.
+class Frozen(NamedTuple):
+    """Network without variables.
+
+    Attributes:
+        graph: with one Placeholder and one output; the nodes of `weights` have no value.
+        weights: name of a Const node -> its value.
     """
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    (output,) = frozen.outputs
-    return fold_batch_norms(frozen.graph.as_graph_def(), output.op.name)
+
+    graph: GraphDef
+    weights: dict[str, np.ndarray]
+
+    def with_constants(self) -> GraphDef:
+        """Return the graph with all values in it."""
+        graph = GraphDef()
+        graph.CopyFrom(self.graph)
+        for node in graph.node:
+            if node.name in self.weights:
+                tensor = tf.make_tensor_proto(self.weights[node.name])
+                node.attr["value"].tensor.CopyFrom(tensor)
+        return graph
 
 
-def fold_batch_norms(graph: GraphDef, output: str) -> GraphDef:
-    """Replace each convolution followed by a batch norm by a convolution with a bias.
+def freeze(function: tf.types.experimental.GenericFunction) -> Frozen:
+    """Return the graph of a function with the present values of its variables.
 
+    Each convolution followed by a batch norm becomes a convolution with a bias:
     norm(conv(x, kernel)) = conv(x, kernel * f) + offset - mean * f, with
     f = scale / sqrt(variance + epsilon). Other batch norms stay, such as those in front of the
     convolutions of ResNet v2.
 
     Args:
-        graph: a frozen graph; it is changed.
-        output: name of the node of the output.
+        function: has an input signature and one output.
 
     Returns:
-        The nodes that the output needs.
+        The nodes that the output needs, and their weights.
     """
-    folding = _Folding(graph, output)
+    concrete = function.get_concrete_function()
+    (output,) = concrete.outputs
+    name = output.op.name
+    graph = concrete.graph.as_graph_def()
+    if graph.library.function:
+        # Functions inside of the graph: TensorFlow puts their bodies into it.
+        inlined = convert_variables_to_constants_v2(concrete)
+        (output,) = inlined.outputs
+        name = output.op.name
+        graph = inlined.graph.as_graph_def()
+        held = _take_constants(graph)
+    else:
+        held = _take_variables(graph, concrete.graph)
+    folding = _Folding(graph, held, name)
     norms = [
         node
         for node in graph.node
@@ -47,14 +79,67 @@ def fold_batch_norms(graph: GraphDef, output: str) -> GraphDef:
     ]
     for norm in norms:
         folding.fold(norm)
-    return GraphDef(node=_needed(graph, output), versions=graph.versions, library=graph.library)
+    needed = _needed(graph, name)
+    weights = {node.name: _array(held[node.name]) for node in needed if node.name in held}
+    return Frozen(GraphDef(node=needed, versions=graph.versions), weights)
+
+
+def frozen_graph(function: tf.types.experimental.GenericFunction) -> GraphDef:
+    """Return the frozen graph of a function as one message, to write it to a file."""
+    return freeze(function).with_constants()
+
+
+def _take_constants(graph: GraphDef) -> dict[str, Any]:
+    """Take the values of large constants out of a graph: name -> array."""
+    held = {}
+    for node in graph.node:
+        value = node.attr["value"].tensor if node.op == "Const" else None
+        if value is not None and value.ByteSize() > LARGE_BYTES:
+            held[node.name] = tf.make_ndarray(value)
+            node.attr["value"].Clear()
+    return held
+
+
+def _take_variables(graph: GraphDef, traced: Any) -> dict[str, Any]:
+    """Make constants without value of what a graph captures: name -> variable or tensor."""
+    captured = {placeholder.op.name: tensor for tensor, placeholder in traced.captures}
+    variables = {id(variable.handle): variable for variable in traced.variables}
+    held: dict[str, Any] = {}
+    for node in graph.node:
+        data = [name for name in node.input if not name.startswith("^")]
+        if node.op == "ReadVariableOp":
+            held[node.name] = variables[id(captured[_node_name(data[0])])]
+            data = []
+        elif node.name in captured:
+            if captured[node.name].dtype == tf.resource:
+                continue
+            held[node.name] = captured[node.name]
+        # Frozen, nothing needs an order: control inputs only wait for variables.
+        del node.input[:]
+        node.input.extend(data)
+        if node.name in held:
+            _make_constant(node, held[node.name].dtype)
+    return held
+
+
+def _make_constant(node: NodeDef, dtype: tf.DType) -> None:
+    name = node.name
+    node.Clear()
+    node.name = name
+    node.op = "Const"
+    node.attr["dtype"].type = dtype.as_datatype_enum
+
+
+def _array(value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else value.numpy()
 
 
 class _Folding:
     """Graph in which batch norms are folded."""
 
-    def __init__(self, graph: GraphDef, output: str) -> None:
+    def __init__(self, graph: GraphDef, held: dict[str, Any], output: str) -> None:
         self._graph = graph
+        self._held = held
         self._nodes = {node.name: node for node in graph.node}
         self._num_readers = Counter(
             self._source(name).name
@@ -89,22 +174,50 @@ class _Folding:
 
     def _constant(self, name: str) -> np.ndarray | None:
         node = self._source(name)
+        if node.name in self._held:
+            return _array(self._held[node.name])
         return tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None
 
     def _add_constant(self, name: str, value: np.ndarray) -> str:
-        node = self._graph.node.add(name=name, op="Const")
-        node.attr["dtype"].type = tf.float32.as_datatype_enum
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.astype(np.float32)))
+        _make_constant(self._graph.node.add(name=name), tf.float32)
+        self._held[name] = value.astype(np.float32)
         return name
 
 
-def tensorflow_function(graph: GraphDef) -> tf.types.experimental.ConcreteFunction:
-    """Return a frozen graph with one input and one output as a TensorFlow function."""
-    (source,) = (node.name for node in graph.node if node.op == "Placeholder")
-    read = {_node_name(name) for node in graph.node for name in node.input}
-    (result,) = {node.name for node in graph.node} - read
-    imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
-    return imported.prune(f"{source}:0", f"{result}:0")
+def tensorflow_function(frozen: Frozen) -> tf.types.experimental.ConcreteFunction:
+    """Return a frozen network as a TensorFlow function.
+
+    Args:
+        frozen: the network; its weights are taken out of it, to be in memory only once.
+
+    Returns:
+        Function of one input to one output, which computes in the present precision.
+    """
+    (source,) = (node for node in frozen.graph.node if node.op == "Placeholder")
+    read = {_node_name(name) for node in frozen.graph.node for name in node.input}
+    (result,) = {node.name for node in frozen.graph.node} - read
+    kernels = {_node_name(node.input[1]) for node in frozen.graph.node if node.op in MULTIPLY}
+    nodes = [node for node in frozen.graph.node if node.name not in frozen.weights]
+    graph = GraphDef(node=nodes, versions=frozen.graph.versions)
+    tensors = {}
+    while frozen.weights:
+        name, value = frozen.weights.popitem()
+        tensors[name] = tf.constant(value)
+        if computes_in_bfloat16() and name in kernels:
+            # TensorFlow would round them at each call.
+            tensors[name] = tf.cast(tensors[name], tf.bfloat16)
+
+    def run(images: tf.Tensor) -> tf.Tensor:
+        inputs = {name: tf.cast(tensor, tf.float32) for name, tensor in tensors.items()}
+        inputs[source.name] = images
+        mapped = {f"{name}:0": tf.identity(tensor) for name, tensor in inputs.items()}
+        (output,) = tf.graph_util.import_graph_def(graph, mapped, [f"{result}:0"], name="")
+        return output
+
+    shape = [None if size.size < 0 else size.size for size in source.attr["shape"].shape.dim]
+    signature = [tf.TensorSpec(shape, source.attr["dtype"].type)]
+    function = tf.function(run, input_signature=signature, autograph=False)
+    return function.get_concrete_function()
 
 
 def _needed(graph: GraphDef, output: str) -> list[NodeDef]:

@@ -21,7 +21,7 @@ from data_io.messages import shown_path
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import decoded_batches
-from delf_ext.features.network_embedders import graph_file
+from delf_ext.features.network_embedders import OpenedLater, graph_file
 from delf_ext.features.runtimes.networks import open_network
 
 CALIBRATION_IMAGES = 300
@@ -72,8 +72,10 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
     when = "before" if is_known else "now"
     which = f"{len(chosen)} of {len(images)} images, {chosen.paths[0]} to {chosen.paths[-1]}"
     print(f"int8: calibrated {when} on {which} ({shown_path(path)})")
-    run = open_network(path, "openvino").compiled(0)
-    return dataclasses.replace(embedder, digest=digest, embed=run, graph=None)
+    network = OpenedLater(lambda: open_network(path, "openvino").compiled(0))
+    return dataclasses.replace(
+        embedder, digest=digest, embed=network, graph=None, release=network.release
+    )
 
 
 def spread(images: ImageList, count: int) -> ImageList:

@@ -66,6 +66,22 @@ def test_models_that_held_back_different_images_need_data_with_queries(
     assert len(compare([one, SPREAD], only_train).rows) == 2
 
 
+def test_each_model_is_released_before_the_next_is_measured(data: DataSet) -> None:
+    events: list[str] = []
+
+    def recorded(name: str) -> Embedder:
+        def embed(images: np.ndarray) -> np.ndarray:
+            events.append(name)
+            return mean_colour(images)
+
+        return Embedder(name, SIZE_PX, name, embed, release=lambda: events.append(f"-{name}"))
+
+    ensemble = Ensemble("both", (recorded("b"), recorded("c")), Concatenate())
+    compare([recorded("a"), ensemble], data)
+    assert list(dict.fromkeys(events)) == ["a", "-a", "b", "c", "-b", "-c"]
+    assert events[-2:] == ["-b", "-c"]
+
+
 def test_compare_gives_the_figures_of_evaluate_and_differences(several: DataSet) -> None:
     result = compare([COLOUR, SPREAD], several, seed=2)
     alone = [evaluate(model, several, seed=2).figures for model in (COLOUR, SPREAD)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.network_embedders import (
+    OpenedLater,
     graph_file,
     lazy_embedder,
     live_embedder,
@@ -88,10 +90,36 @@ def test_lazy_embedder_loads_its_model_once_at_the_first_batch(
     assert (embedder.name, embedder.image_size, embedder.digest) == ("mine", SIZE_PX, "the digest")
     assert loaded == []
     found = [embedder.embed(pixels) for _ in range(2)]
-    embedder.graph()
     assert loaded == [1]
     np.testing.assert_allclose(found[0], model(pixels).embedding, atol=1e-5)
     np.testing.assert_array_equal(found[0], found[1])
+    embedder.release()
+    assert loaded == [1]
+    np.testing.assert_array_equal(embedder.embed(pixels), found[0])
+    assert loaded == [1, 1]
+
+
+def test_network_is_freed_after_a_release_and_opened_again():
+    class Network:
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return images
+
+    opened: list[weakref.ref] = []
+
+    def open_network() -> Network:
+        network = Network()
+        opened.append(weakref.ref(network))
+        return network
+
+    later = OpenedLater(open_network)
+    later.release()
+    assert opened == []
+    later(np.zeros(1))
+    assert opened[0]() is not None
+    later.release()
+    assert len(opened) == 1 and opened[0]() is None
+    later(np.zeros(1))
+    assert len(opened) == 2
 
 
 def test_lazy_embedder_takes_batches_of_any_length(model: EmbeddingModel, pixels: np.ndarray):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_io.images import load_image
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.network_embedders import in_openvino, lazy_embedder, live_embedder
-from delf_ext.features.runtimes.frozen_graph import frozen_graph, tensorflow_function
+from delf_ext.features.runtimes.frozen_graph import freeze, frozen_graph, tensorflow_function
 from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import SlimTrunk
@@ -50,15 +50,38 @@ def test_folded_trunk_computes_the_same_features(endpoint: str, num_norms: int):
     )
     expected = function(PIXELS).numpy()
     graph = frozen_graph(function)
+    frozen = freeze(function)
     kinds = Counter(node.op for node in graph.node)
     assert kinds["FusedBatchNormV3"] == num_norms
     assert not kinds["ReadVariableOp"] and not kinds["L2Loss"]
     np.testing.assert_allclose(
-        tensorflow_function(graph)(tf.constant(PIXELS)),
+        tensorflow_function(frozen)(tf.constant(PIXELS)),
         expected,
         rtol=1e-4,
         atol=1e-5 * np.abs(expected).max(),
     )
+
+
+def test_weights_are_beside_the_graph_and_taken_by_the_function():
+    kernel = tf.Variable(np.ones((3, 3, 3, 64), np.float32))
+    signature = [tf.TensorSpec([None, 8, 8, 3], tf.float32)]
+    frozen = freeze(tf.function(lambda images: tf.nn.conv2d(images, kernel, 1, "SAME"), signature))
+    # TensorFlow copies a graph a dozen times, so it must stay small.
+    assert frozen.graph.ByteSize() < 1000
+    assert [value.shape for value in frozen.weights.values()] == [(3, 3, 3, 64)]
+    assert frozen.with_constants().ByteSize() > kernel.numpy().nbytes
+    function = tensorflow_function(frozen)
+    assert frozen.weights == {}
+    assert function(tf.ones([1, 8, 8, 3]))[0, 4, 4, 0] == 27
+
+
+def test_functions_inside_of_a_function_are_frozen_too():
+    kernel = tf.Variable(np.full((1, 1, 3, 500), 2.0, np.float32))
+    inner = tf.function(lambda images: tf.nn.conv2d(images, kernel, 1, "SAME"))
+    signature = [tf.TensorSpec([None, 8, 8, 3], tf.float32)]
+    frozen = freeze(tf.function(lambda images: inner(images) + 1.0, signature))
+    assert frozen.graph.ByteSize() < 10_000 and len(frozen.weights) == 1
+    assert tensorflow_function(frozen)(tf.ones([1, 8, 8, 3]))[0, 0, 0, 0] == 7
 
 
 @pytest.fixture(scope="module")
