@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,8 +63,11 @@ def read_json(path: str | Path) -> Any:
 
 def write_npz(path: str | Path, **columns: Any) -> None:
     """Write arrays as .npz, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **columns)
+    # As np.savez, which leaves its archive open after an error: its end then writes a traceback.
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(values), allow_pickle=False)
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

@@ -132,6 +132,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Add the name of the file to an error of the system that has none.
+
+    Args:
+        path: the file that the block reads or writes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: what the block raised, with `filename`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+
+
 def _is_own(name: str | None, target: Path) -> bool:
     """Return whether an error belongs to the file that is written, not to one that is read."""
     if name is None or name == str(target):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data_io.artifacts import atomic_path, write_json
 from data_io.messages import error_line
 from data_io.names import print_any_name
-from data_io.output_files import home_path
+from data_io.output_files import home_path, naming
 from pretrained.manifest import ManifestEntry, compare_sha256, load_manifest, verify
 
 TIMEOUT_SECONDS = 60
@@ -127,7 +127,8 @@ def _receive(response: Any, part: Path, start: int, title: str) -> None:
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=title, disable=None)
     with open(part, "ab" if start else "wb") as file, bar:
         while block := response.read(BLOCK_BYTES):
-            file.write(block)
+            with naming(part):
+                file.write(block)
             bar.update(len(block))
     num_bytes = part.stat().st_size
     if total is not None and num_bytes != total:

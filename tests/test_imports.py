@@ -25,8 +25,8 @@ GROUPS = {
     "ALL_PACKAGES": "data_io delf_ext baseline_keras pretrained numpy tqdm PIL",
     "CONFIG": "delf_ext.config delf_ext.recipes.part delf_ext.recipes.schema "
     "delf_ext.recipes.codec",
-    "RECORDS": "data_io.records data_io.artifacts data_io.marks data_io.names data_io.images "
-    "delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm",
+    "RECORDS": "data_io.records data_io.artifacts data_io.caches data_io.marks data_io.names "
+    "data_io.images delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm",
     "RETRIEVAL": "delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation",
     "BELOW_RUNS": "data_io pretrained CONFIG delf_ext.models delf_ext.features RETRIEVAL numpy PIL",
 }

@@ -254,14 +254,18 @@ def _file_bytes(path: str | Path) -> int:
 
 
 def _append(file: FileIO, chunks: list[bytes]) -> None:
-    """Write chunks to the disk and clear the list; after an error the call can be repeated."""
+    """Write chunks to the disk and clear the list; after an error the call can be repeated.
+
+    Raises:
+        OSError: the disk refuses; `filename` is the file.
+    """
     start = file.tell()
     pending = memoryview(b"".join(chunks))
     try:
         while pending:
             pending = pending[file.write(pending) :]
         os.fsync(file)
-    except OSError:
+    except OSError as error:
         file.seek(start)
-        raise
+        raise OSError(error.errno, error.strerror, file.name) from error
     chunks.clear()

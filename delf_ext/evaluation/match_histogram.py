@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_io.artifacts import atomic_path
+from data_io.caches import cache_folder
 
 # The axis is linear up to here, then logarithmic: thresholds are near ten, matching pairs have
 # hundreds of inliers.
@@ -83,6 +85,8 @@ def draw_match_histogram(
     Raises:
         ValueError: there are no pairs, or matplotlib is not installed.
     """
+    # The picture needs no settings of the user, whose folder may not be writable.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import gc
 import os
 import pickle
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from data_io.artifacts import (
     read_json,
     save_record,
     write_json,
+    write_npz,
     write_text,
 )
 from data_io.records import GlobalFeatures, ImageList, Ranking
@@ -176,11 +180,11 @@ def test_atomic_path_keeps_the_old_file_after_an_error(tmp_path: Path) -> None:
 def test_save_record_leaves_no_file_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Any, **_: Any) -> None:
+    def full(file: Any, *_: Any, **__: Any) -> None:
         file.write(b"PK half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises(OSError, match="No space left"):
         save_record(tmp_path / "r.npz", RECORDS["images"])
     assert not list(tmp_path.iterdir())
@@ -218,3 +222,26 @@ def test_digest_depends_on_values_but_not_on_key_order() -> None:
     assert len({digest_of(value) for value in values}) == 6
     # The first digits of SHA-256 of the two bytes {}, as sha256sum prints them.
     assert digest_of({}) == "44136fa355b3"
+
+
+def test_an_archive_on_a_full_disk_is_one_error_without_a_second_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            write_npz(tmp_path / "a.npz", a=np.zeros(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "a.npz"))
+    del caught
+    gc.collect()
+    assert capfd.readouterr().err == "" and not os.listdir(tmp_path)
+
+
+def test_an_archive_is_what_numpy_writes(tmp_path: Path) -> None:
+    columns = {"a": np.arange(6.0).reshape(2, 3), "names": np.array(["x", "yz"]), "k": 3}
+    write_npz(tmp_path / "a.npz", **columns)
+    np.savez(tmp_path / "b.npz", **columns)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

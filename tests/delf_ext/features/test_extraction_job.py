@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_io.artifacts import StaleArtifact, save_record
+from data_io.artifacts import StaleArtifact, save_record, write_npz
 from data_io.images import DECODING_VERSION
 from data_io.records import ImageList
 from data_io.stores import embedding_parts
@@ -328,16 +328,16 @@ def test_full_disk_loses_no_written_part(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    images, model, savez = gallery(tmp_path / "g", 20), Model(), np.savez
+    images, model = gallery(tmp_path / "g", 20), Model()
     room = iter(range(2))
 
-    def full(file: object, **columns: np.ndarray) -> None:
+    def full(path: Path, **columns: np.ndarray) -> None:
         if next(room, None) is None:
             raise OSError(28, "No space left on device")
-        savez(file, **columns)
+        write_npz(path, **columns)
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_io.stores.embedding_parts.np.savez", full)
+        patch.setattr("data_io.stores.embedding_parts.write_npz", full)
         with pytest.raises(OSError, match="No space left on device"):
             run(images, tmp_path)
     assert [path.name for path in sorted(parts_of(images, tmp_path).path(0).parent.iterdir())] == [
