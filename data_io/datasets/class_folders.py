@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, id_below
+from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, ImageRows, build_data_set, id_below
 from data_io.datasets.layout import Reading
 from data_io.datasets.tree import Tree
 
+# Folders that many archives put around the class folders of a part.
+WRAPPERS = ("images", "image", "imgs", "img", "photos", "data")
 NUM_NAMED = 3
 """Number of folders that a note names."""
 
@@ -24,7 +26,7 @@ def has_repeated_folders(tree: Tree, folder: str = "") -> bool:
 
     Such folders (front, back; 1, 2) may be views of one class.
     """
-    classes = _classes_of(tree, folder)
+    classes = classes_of(tree, folder)
     num_parents = Counter(PurePosixPath(name).name.casefold() for name in classes if "/" in name)
     num_repeated = sum(count for count in num_parents.values() if count > 1)
     return 2 * num_repeated > num_parents.total()
@@ -44,6 +46,11 @@ def read_class_folders(tree: Tree, reading: Reading) -> DataSet:
         ValueError: there is no image in a folder.
     """
     rows = class_folder_rows(tree)
+    if tree.files() and not rows.found:
+        raise ValueError(
+            f"{tree.root}: {len(tree.files())} photographs, but no folder per class, so they have "
+            f"no labels (search, extract and whiten need none). {ACCEPTED_FORMS}"
+        )
     notes = folder_notes(tree)
     return build_data_set(
         tree.root, {"train": rows}, merge_labels=reading.merge_labels, notes=tuple(notes)
@@ -82,13 +89,34 @@ def class_folder_rows(
         The rows of the list.
     """
     rows = ImageRows(skipped=tree.skipped(folder))
+    base = class_base(tree, folder)
     for file in tree.files(folder):
-        class_name = class_of(file, tree.root / folder, top_only)
+        class_name = class_of(file, base, top_only)
         if class_name or keep_loose:
             rows.add(id_below(tree.root, file), file, class_name)
         else:
             rows.skipped.append((str(file), "not in the folder of a class"))
     return rows
+
+
+def class_base(tree: Tree, folder: str) -> Path:
+    """Return the folder that contains the class folders of a part, such as train/images.
+
+    Args:
+        tree: the data.
+        folder: the folder of the part; "" = the root, which is returned as it is.
+
+    Returns:
+        The folder, or the only folder in it, if it has the name of a part or a name such as images.
+    """
+    base = tree.root / folder
+    if not folder:
+        return base
+    firsts = {file.relative_to(base).parts[0] for file in tree.files(folder)}
+    only = firsts.pop() if len(firsts) == 1 else ""
+    is_wrapper = only.casefold() in (folder.casefold(), *WRAPPERS)
+    has_classes = any(file.parent != base / only for file in tree.files(folder))
+    return base / only if is_wrapper and has_classes else base
 
 
 def class_of(file: Path, folder: Path, top_only: bool = False) -> str:
@@ -114,7 +142,7 @@ def folder_notes(tree: Tree, folder: str = "") -> Iterator[str]:
     empty = [path for path, reason in tree.skipped(folder) if reason == "empty class"]
     if empty:
         yield f"{len(empty)} class folders without a photograph: {_named(empty)}"
-    classes = _classes_of(tree, folder)
+    classes = classes_of(tree, folder)
     parents = {parent for name in classes for parent in map(str, PurePosixPath(name).parents)}
     mixed = sorted(parents & classes)
     if mixed:
@@ -126,9 +154,10 @@ def folder_notes(tree: Tree, folder: str = "") -> Iterator[str]:
         yield "folders in folders: a class is the whole path of a folder"
 
 
-def _classes_of(tree: Tree, folder: str) -> set[str]:
-    names = {class_of(file, tree.root / folder) for file in tree.files(folder)}
-    return names - {""}
+def classes_of(tree: Tree, folder: str) -> set[str]:
+    """Return the names of the classes below a folder of the root."""
+    base = class_base(tree, folder)
+    return {class_of(file, base) for file in tree.files(folder)} - {""}
 
 
 def _named(paths: Sequence[str]) -> str:

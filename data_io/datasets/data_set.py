@@ -21,7 +21,8 @@ ACCEPTED_FORMS = (
     "(or folders train/, query/ and gallery/, each with such sub-folders), "
     "a CSV with the columns path,label,split[,group], "
     "the challenge tree (train/train_data, test/test_data), "
-    "or the Grocery Store tree (train.txt, classes.csv)."
+    "the Grocery Store tree (train.txt, classes.csv), a Market-1501 tree, "
+    "or a zip archive of one of these."
 )
 
 

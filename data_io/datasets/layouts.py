@@ -21,6 +21,7 @@ from data_io.datasets.photographs import is_never_assumed, read_photographs
 from data_io.datasets.reid import is_reid_tree, read_reid_tree
 from data_io.datasets.split_folders import (
     are_classes,
+    data_sets_in,
     has_parts,
     has_query_and_gallery,
     has_repeated_parts,
@@ -122,6 +123,13 @@ def choose_layout(root: Path, name: str = AUTO) -> tuple[Layout, Tree]:
         fitting = [layout for layout in LAYOUTS if not layout.is_sure and layout.fits(tree)]
         if {layout.name for layout in fitting} - {"class_folders", "top_folders"}:
             return _only(fitting, tree)
+    inner = data_sets_in(trees[0])
+    if inner:
+        raise ValueError(
+            f"{root}: its folders {', '.join(inner)} hold folders named like the parts of a data "
+            f"set. Pass one of them as the data, such as {root / inner[0]}, or "
+            "--data_layout=class_folders if they are classes."
+        )
     fitting = [layout for layout in LAYOUTS if layout.fits(trees[0])]
     return _only(fitting or [BY_NAME["class_folders"]], trees[0])
 

@@ -50,11 +50,7 @@ def name_of(file: Path) -> Name | None:
 def is_reid_tree(tree: Tree) -> bool:
     """Return whether most files of the parts, or in the root, are named like Market-1501's."""
     folders = _folders_of(tree).values()
-    files = [
-        file
-        for folder in folders
-        for file in (tree.files(folder) if folder else tree.direct_files())
-    ]
+    files = [file for folder in folders for file in (tree.files(folder) if folder else tree.loose)]
     return 2 * sum(name_of(file) is not None for file in files) > len(files)
 
 
@@ -82,7 +78,7 @@ def read_reid_tree(tree: Tree, reading: Reading) -> DataSet:
         lists,
         merge_labels=reading.merge_labels,
         about="Market-1501 tree, identity and camera from the names of the files",
-        notes=_notes(lists),
+        notes=[*_notes(lists), *_unread(tree, folders)],
     )
     return _without_own_camera(data)
 
@@ -131,6 +127,11 @@ def _notes(lists: dict[str, ImageRows]) -> list[str]:
         reason.startswith("junk image") for rows in lists.values() for _, reason in rows.skipped
     )
     return [f"{num_junk} junk images (-1) left out"] if num_junk else []
+
+
+def _unread(tree: Tree, folders: dict[str, str]) -> list[str]:
+    names = [name for name in tree.folders if name not in folders.values()]
+    return [f"not read: {', '.join(names)}"] if names and "" not in folders.values() else []
 
 
 def _without_own_camera(data: DataSet) -> DataSet:

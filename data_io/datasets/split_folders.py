@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from data_io.datasets.class_folders import (
     class_folder_rows,
-    class_of,
+    classes_of,
     folder_notes,
     has_repeated_folders,
 )
@@ -15,6 +17,7 @@ from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
 from data_io.datasets.split_column import WORDS
 from data_io.datasets.tree import Tree
+from data_io.folders import visible_entries
 
 # Names that only folders have, in any case, beside the words in the column split of a table.
 FOLDER_NAMES = {
@@ -56,12 +59,26 @@ def other_folders(tree: Tree) -> list[str]:
     return [name for name in names if tree.files(name)]
 
 
+def data_sets_in(tree: Tree) -> list[str]:
+    """Return the folders of the root that hold folders named like several parts of a data set."""
+    return [name for name in tree.folders if len(_parts_named(tree.root / name)) > 1]
+
+
+def _parts_named(folder: Path) -> set[str]:
+    try:
+        entries = visible_entries(folder)
+    except OSError:
+        return set()
+    names = [entry.name.casefold() for entry in entries if os.path.isdir(entry.path)]
+    return {PART_OF[name] for name in names if name in PART_OF}
+
+
 def has_parts(tree: Tree) -> bool:
     """Return whether folders are named like the parts of a data set."""
     names = [name for name in tree.folders if name.casefold() in PART_OF and tree.files(name)]
     if len(names) == 1 and not tree.has_class_folders(names[0]):
         # A class can be named so: bus, car, train.
-        return not other_folders(tree) and not tree.direct_files()
+        return not other_folders(tree) and not tree.loose
     return bool(names)
 
 
@@ -147,11 +164,18 @@ def read_roles(tree: Tree, roles: Parts, reading: Reading, top_only: bool = Fals
             "labels. Sort them into a folder per class, or write a CSV."
         )
     names = list(dict.fromkeys(roles.values()))
-    unread = [name for name in tree.folders if name not in names and tree.files(name)]
-    for name in unread:
+    first = next(iter(lists.values()))
+    for name in tree.folders:
+        if name in names:
+            continue
         left_out = [(str(file), f"in {name}, which is not read") for file in tree.files(name)]
-        lists[next(iter(lists))].skipped += left_out
-        notes.append(f"{name}: not read")
+        first.skipped += left_out
+        if left_out or name.casefold() in PART_OF:
+            notes.append(f"{name}: " + ("not read" if left_out else "no photographs"))
+    if tree.loose:
+        reason = f"beside the folders {', '.join(names)}"
+        first.skipped += [(str(file), reason) for file in tree.loose]
+        notes.append(f"{len(tree.loose)} photographs {reason}: not read")
     return build_data_set(
         tree.root,
         lists,
@@ -177,7 +201,7 @@ def searches(query: str, gallery: str) -> Callable[[Tree], bool]:
             return False
         if query == gallery:
             return not _only_in_train(tree, parts, query)
-        shared = _classes(tree, parts[query]) & _classes(tree, parts[gallery])
+        shared = classes_of(tree, parts[query]) & classes_of(tree, parts[gallery])
         return bool(shared) or not tree.has_class_folders(parts[query])
 
     return fits
@@ -187,11 +211,7 @@ def _only_in_train(tree: Tree, parts: Parts, part: str) -> bool:
     """Return whether one part is held out and training has all of its classes."""
     if "train" not in parts or {"val", "test"} <= parts.keys():
         return False
-    return _classes(tree, parts[part]) <= _classes(tree, parts["train"])
-
-
-def _classes(tree: Tree, folder: str) -> set[str]:
-    return {class_of(file, tree.root / folder) for file in tree.files(folder)} - {""}
+    return classes_of(tree, parts[part]) <= classes_of(tree, parts["train"])
 
 
 def search_reader(query: str, gallery: str) -> Callable[[Tree, Reading], DataSet]:

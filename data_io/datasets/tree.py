@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_io.folders import image_files, visible_entries
+from data_io.image_kinds import reason_not_image
 
 
 class Tree:
@@ -44,6 +45,16 @@ class Tree:
         self.files(folder)
         return list(self._skipped[folder])
 
+    @cached_property
+    def loose(self) -> list[Path]:
+        """Image files in the root itself, sorted; folders are not read."""
+        files = [
+            Path(entry.path)
+            for entry in visible_entries(self.root)
+            if not entry.name.startswith(".") and not os.path.isdir(entry.path)
+        ]
+        return [file for file in files if reason_not_image(str(file)) == ""]
+
     def direct_files(self, folder: str = "") -> list[Path]:
         """Return the image files in a folder of the root that are in none of its folders."""
         return [file for file in self.files(folder) if file.parent == self.root / folder]
@@ -59,7 +70,7 @@ class Tree:
             return None
         inner = Tree(self.root / self.folders[0])
         has_content = inner.folders or any(inner.root.glob("*.[cC][sS][vV]"))
-        return inner if has_content and not self.direct_files() else None
+        return inner if has_content and not self.loose else None
 
 
 def trees_of(root: Path) -> list[Tree]:

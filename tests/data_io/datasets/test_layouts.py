@@ -183,6 +183,51 @@ def test_a_folder_around_a_known_layout_is_no_class(tmp_path: Path) -> None:
     assert load_dataset(tmp_path / "c").class_names == ("photos/a", "photos/b")
 
 
+def test_what_is_beside_the_parts_is_reported(tmp_path: Path) -> None:
+    tree(tmp_path, *classes("train", "a"), *classes("gallery", "a"), "query/x.txt", "loose.jpg")
+    tree(tmp_path, "README.txt", "empty/x.txt")
+    data = load_dataset(tmp_path)
+    assert data.notes == (
+        "query: no photographs",
+        "1 photographs beside the folders gallery, train: not read",
+    )
+    assert data.skipped == ((str(tmp_path / "loose.jpg"), "beside the folders gallery, train"),)
+
+
+def test_folders_around_the_class_folders_of_a_part_are_no_classes(tmp_path: Path) -> None:
+    tree(tmp_path, *classes("train/train", "a"), *classes("test/images", "a", "b"))
+    data = load_dataset(tmp_path, layout="test_in_train")
+    assert data.class_names == ("a", "b")
+    assert data.query.labels.tolist() == [0, 0, 1, 1]
+    # A class can be the only one.
+    other = tree(tmp_path / "o", "gallery/Fruit/Apple/1.jpg", "train/Milk/1.jpg")
+    assert load_dataset(other).class_names == ("Fruit/Apple", "Milk")
+
+
+def test_folders_of_data_sets_are_no_classes(tmp_path: Path) -> None:
+    for kind in ("detected", "labeled"):
+        tree(tmp_path, f"{kind}/bounding_box_train/0001_c1_1.png", f"{kind}/query/0003_c1_2.png")
+    with pytest.raises(
+        ValueError, match="its folders detected, labeled hold folders named"
+    ) as error:
+        load_dataset(tmp_path)
+    assert f"such as {tmp_path / 'detected'}" in str(error.value)
+    assert load_dataset(tmp_path / "detected").layout == "market1501"
+    assert len(load_dataset(tmp_path, layout="class_folders").class_names) == 4
+    assert len(listed_gallery(tmp_path).images) == 4
+
+
+def test_a_part_can_be_a_link(tmp_path: Path) -> None:
+    tree(tmp_path / "store", *classes("g", "a", "b"))
+    root = tree(tmp_path / "d", *classes("train", "c"))
+    (root / "gallery").symlink_to(tmp_path / "store" / "g")
+    (root / "query").symlink_to(root / "gallery")
+    data = load_dataset(root)
+    assert sizes(data) == (2, 4, 4)
+    (tmp_path / "link").symlink_to(root)
+    assert load_dataset(tmp_path / "link").train.ids.tolist() == data.train.ids.tolist()
+
+
 def test_loops_of_links_end(tmp_path: Path) -> None:
     tree(tmp_path, *classes("train", "a"), "query/a/1.jpg", *classes("gallery", "a"))
     (tmp_path / "gallery" / "a" / "up").symlink_to(tmp_path)
@@ -224,7 +269,8 @@ def test_market_1501_names_give_identity_camera_junk_and_distractors(tmp_path: P
         (str(tmp_path / "bounding_box_test/-1_c1s1_000002_01.jpg"), "junk image: identity -1"),
     )
     assert data.notes[0] == "1 junk images (-1) left out"
-    assert "identity and camera counts neither as right nor as wrong" in data.notes[1]
+    assert data.notes[1] == "not read: gt_bbox"
+    assert "identity and camera counts neither as right nor as wrong" in data.notes[2]
 
 
 def test_market_1501_leaves_out_the_own_camera(tmp_path: Path) -> None:
