@@ -107,34 +107,38 @@ def _fit_of(lines: Sequence[str], separator: str, fit: Fit) -> tuple[int, int]:
 
 
 def _read(path: Path, lines: Sequence[str], start: int, separator: str) -> list[Record]:
-    """Return the records from a row on; be strict about quotes first, then lenient."""
+    """Return the records from a row on.
+
+    Text between a closing quote and the separator belongs to the cell, as spreadsheets read it, but
+    only if the record is one line: otherwise an open quote swallowed the lines before.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
     records: list[Record] = []
-    reader = csv.reader(lines[start:], delimiter=separator, skipinitialspace=True, strict=True)
+    rest = iter(lines[start:])
     begin = start + 1
-    try:
-        for cells in reader:
-            records.append(Record(begin, [cell.strip() for cell in cells]))
-            begin = start + reader.line_num + 1
-    except csv.Error as error:
-        if str(error) != END_IN_QUOTES:
-            lenient = _read_lenient(lines, start, separator)
-            swallowed = [record for record in lenient if any_swallowed(record.cells, separator)]
-            if not swallowed:
-                return lenient
-            begin = swallowed[0].line
-        raise ValueError(open_quote(path, begin)) from None
-    return records
+    while True:
+        first = begin
+        reader = csv.reader(rest, delimiter=separator, skipinitialspace=True, strict=True)
+        try:
+            for cells in reader:
+                records.append(Record(begin, [cell.strip() for cell in cells]))
+                begin = first + reader.line_num
+        except csv.Error as error:
+            end = first + reader.line_num
+            if str(error) == END_IN_QUOTES or end > begin + 1:
+                raise ValueError(open_quote(path, begin)) from None
+            records.append(Record(begin, cells_of(lines[begin - 1], separator)))
+            begin = end
+        else:
+            return records
 
 
-def _read_lenient(lines: Sequence[str], start: int, separator: str) -> list[Record]:
-    """Return the records; text after a closing quote belongs to the cell."""
-    records: list[Record] = []
-    reader = csv.reader(lines[start:], delimiter=separator, skipinitialspace=True)
-    begin = start + 1
-    for cells in reader:
-        records.append(Record(begin, [cell.strip() for cell in cells]))
-        begin = start + reader.line_num + 1
-    return records
+def cells_of(line: str, separator: str) -> list[str]:
+    """Return the cells of a record of one line."""
+    reader = csv.reader([line], delimiter=separator, skipinitialspace=True)
+    return [cell.strip() for cell in next(reader, [])]
 
 
 def any_swallowed(cells: Sequence[str], separator: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +15,13 @@ from data_io.csv_records import (
     Record,
     Records,
     any_swallowed,
+    cells_of,
     open_quote,
     split_records,
 )
 from data_io.names import escaped
 from data_io.spelling import nfkc, shortened, visible
-from data_io.text_files import read_text
+from data_io.text_files import LINE_END, read_text
 
 # Names of columns that mean the same; case, spaces, _ and - do not count.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -63,7 +64,12 @@ def _cell(text: str) -> str:
     return escaped(text).replace("\r", r"\u000d")
 
 
-def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+def read_table(
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    is_row: Callable[[dict[str, str]], bool] = lambda row: False,
+) -> Table:
     """Read the lines below the header that are not blank.
 
     The separator is a comma, semicolon, tab or vertical bar; `read_text` finds the encoding.
@@ -72,6 +78,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
         path: the file.
         required: names of columns that must exist; `OTHER_NAMES` lists other names for them.
         optional: names of columns that can exist.
+        is_row: whether a line in a cell of several lines is a row, given its cells by column. An
+            open quote swallowed it then.
 
     Returns:
         The rows with the named columns.
@@ -111,6 +119,9 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
             if _plain(header[places[0]]) != _plain(name):
                 notes.append(f"{path.name}: column {header[places[0]]} is read as {name}")
     _require_columns(path, header, [name for name in required if name not in place_of])
+    for record in table.records:
+        if any(is_row(row) for row in _inner_rows(record, place_of, table.separator)):
+            raise ValueError(open_quote(path, record.line))
     rows = [
         (record.line, _named(path, record, header, place_of, required, table.separator))
         for record in table.records[1:]
@@ -213,6 +224,17 @@ def _named(
         )
     names = dict(zip_longest(range(len(header)), cells, fillvalue=""))
     return {name: names[place] for name, place in place_of.items()}
+
+
+def _inner_rows(
+    record: Record, place_of: dict[str, int], separator: str
+) -> Iterator[dict[str, str]]:
+    """Yield the lines within cells that have enough cells for all columns, by column."""
+    for text in record.cells:
+        for line in LINE_END.split(text)[1:] if "\n" in text or "\r" in text else []:
+            cells = cells_of(line, separator)
+            if len(cells) > max(place_of.values()):
+                yield {name: cells[place] for name, place in place_of.items()}
 
 
 def _counted(num_cells: int) -> str:

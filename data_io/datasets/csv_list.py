@@ -18,7 +18,7 @@ from data_io.datasets.data_set import (
 )
 from data_io.datasets.file_finder import place_of
 from data_io.datasets.named_files import NamedFiles
-from data_io.datasets.split_column import part_of, roles_of
+from data_io.datasets.split_column import is_row, part_of, roles_of
 from data_io.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
@@ -54,7 +54,7 @@ def read_csv_list(
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a file, but not a CSV. {ACCEPTED_FORMS}")
     required = COLUMNS[:1] if only_images else COLUMNS
-    table = read_table(path, required, ("group", *COLUMNS[len(required) :]))
+    table = read_table(path, required, ("group", *COLUMNS[len(required) :]), is_row)
     parts = [part_of(path, line, row.get("split", "train")) for line, row in table.rows]
     if only_images:
         roles = {part: part if part in SPLITS else "train" for part in parts}

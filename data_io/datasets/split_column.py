@@ -20,6 +20,15 @@ PART_OF = {word: part for part, words in WORDS.items() for word in words}
 ACCEPTED = "train, query or gallery"
 
 
+def is_row(cells: Mapping[str, str]) -> bool:
+    """Return whether the cells of a line look like a row: its split is a known word."""
+    return _plain(cells.get("split", "")) in PART_OF
+
+
+def _plain(cell: str) -> str:
+    return visible(nfkc(cell)).casefold()
+
+
 def part_of(path: Path, line: int, cell: str) -> str:
     """Return which part of the data a word means.
 
@@ -34,7 +43,7 @@ def part_of(path: Path, line: int, cell: str) -> str:
     Raises:
         ValueError: the word is unknown.
     """
-    part = PART_OF.get(visible(nfkc(cell)).casefold())
+    part = PART_OF.get(_plain(cell))
     if part is None:
         received = repr(cell) if cell else "nothing"
         raise ValueError(

@@ -232,6 +232,22 @@ def test_an_open_quote_is_refused_with_its_line(
 
 
 @pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        ((HEADER + ',"note', ROWS[0] + ',"x', ROWS[1] + ",x"), 1),
+        ((HEADER + ',"note', ROWS[0] + ',x"', ROWS[1] + ",x"), 1),
+        ((HEADER + ",note", ROWS[0] + ',"x', ROWS[1] + ",x", ROWS[2] + ',x"'), 2),
+        ((HEADER + ",note", ROWS[0] + ',"x', ROWS[1] + ',x"y"', ROWS[2] + ",x"), 2),
+    ],
+)
+def test_an_open_quote_in_another_column_is_refused(
+    folder: Path, lines: tuple[str, ...], line: int
+) -> None:
+    message = refusal(folder, "\n".join(lines))
+    assert message.startswith(f'line {line}: a quote (") is opened here and not closed')
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ("i/b.jpg", "line 3: 1 cell for 3 columns; label, split is missing."),
