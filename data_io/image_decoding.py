@@ -15,7 +15,15 @@ from PIL import Image
 from data_io.image_errors import ImageError, image_errors
 from data_io.image_formats import open_unlimited, why_unreadable
 from data_io.image_kinds import HEAD_BYTES, image_kind
-from data_io.jpeg_tails import completed, has_end, is_complete, lacks_scans, looks_cut
+from data_io.jpeg_tails import (
+    completed,
+    ends_gray,
+    first_scan,
+    has_end,
+    has_several_scans,
+    is_complete,
+    lacks_scans,
+)
 from data_io.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
 from data_io.png_chunks import needed_chunks
 from data_io.tiff_pages import seek_photograph
@@ -100,15 +108,21 @@ def _decode_jpeg(file: IO[bytes], request: _Request) -> Image.Image:
     """Decode a JPEG whose pixels are all there, with or without an end marker."""
     content = file.read()
     file.seek(0)
-    if not has_end(content):
+    scan = first_scan(content)
+    if not has_end(content, scan):
         content = completed(content)
         if lacks_scans(content) or not is_complete(content):
             raise ImageError(request.path, "truncated")
         return _decode(io.BytesIO(content), request)
     with open_unlimited(file, ("JPEG",)) as image:
+        is_suspect = has_several_scans(image, content, scan) and lacks_scans(content)
+        # Less memory while the pixels are decoded.
+        del content
         rgb = _upright_rgb(image, request)
-        if looks_cut(image, content) and not is_complete(content):
-            raise ImageError(request.path, "truncated")
+        if is_suspect or ends_gray(image):
+            file.seek(0)
+            if not is_complete(file.read()):
+                raise ImageError(request.path, "truncated")
         return rgb
 
 

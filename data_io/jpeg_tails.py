@@ -21,33 +21,45 @@ _NOISE = bytes(range(0xB6, 0xFF, 3)) * 4
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+# No length follows these: stuffed and fill bytes, restarts, start and end of the image.
+_SPECIAL = frozenset((0x00, 0xFF, *range(0xD0, 0xDA)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _NUM_COEFFICIENTS = 64
 
 
-def has_end(content: bytes) -> bool:
-    """Return whether an end marker follows the start of the first scan."""
-    return content.rfind(END, _first_scan(content)) >= 0
+def has_end(content: bytes, scan: int) -> bool:
+    """Return whether an end marker follows the first scan, which starts at position `scan`."""
+    return content.rfind(END, scan) >= 0
 
 
-def looks_cut(image: Image.Image, content: bytes) -> bool:
-    """Return whether a JPEG with an end marker might lack pixels; nearly no complete one does.
+def has_several_scans(image: Image.Image, content: bytes, scan: int) -> bool:
+    """Return whether a JPEG has several scans.
+
+    Args:
+        image: opened.
+        content: the file.
+        scan: position of the first scan.
+
+    Returns:
+        Whether it is progressive, or the first scan lacks some components.
+    """
+    num_components = content[scan + 4]
+    return bool(image.info.get("progressive")) or num_components < getattr(image, "layers", 0)
+
+
+def ends_gray(image: Image.Image) -> bool:
+    """Return whether the last pixel is the gray of missing ones; it seldom is in a complete JPEG.
 
     Args:
         image: decoded at any scale, not yet turned.
-        content: the file.
 
     Returns:
-        Whether the last pixel is the gray of missing ones, or a scan is missing.
+        Whether the image must be looked at.
     """
     last = image.getpixel((image.width - 1, image.height - 1))
     shades = last if isinstance(last, tuple) else (last,)
-    if all(shade in _MISSING for shade in shades):
-        return True
-    num_components = content[_first_scan(content) + 4]
-    has_scans = image.info.get("progressive") or num_components < getattr(image, "layers", 0)
-    return bool(has_scans) and lacks_scans(content)
+    return all(shade in _MISSING for shade in shades)
 
 
 def completed(content: bytes) -> bytes:
@@ -80,8 +92,21 @@ def _pixels(content: bytes) -> bytes:
         return image.tobytes()
 
 
-def _first_scan(content: bytes) -> int:
-    """Return the position of the first scan; the thumbnail in EXIF has markers, too."""
+def first_scan(content: bytes) -> int:
+    """Return the position of the first scan, or the length; the thumbnail in EXIF has markers, too.
+
+    Args:
+        content: a JPEG file.
+
+    Returns:
+        The position of its marker.
+    """
+    position = 2
+    # Usual files have only whole segments here. Otherwise search for the markers.
+    while content[position : position + 1] == b"\xff" and content[position + 1] not in _SPECIAL:
+        if content[position + 1] == _START_OF_SCAN:
+            return position
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     for marker, start, _ in _segments(content):
         if marker == _START_OF_SCAN:
             return start

@@ -260,6 +260,22 @@ def test_cmyk_ink_is_dark_and_no_ink_is_white(tmp_path: Path, file_format: str) 
     assert pixels[:, 18:].max() < 5
 
 
+def test_inverted_ink_of_adobe_in_luminance_and_chroma_keeps_its_colours(tmp_path: Path) -> None:
+    """Transform 2 (YCCK) of Adobe's marker. Source: Adobe technical note 5116, section 18."""
+    colours = Image.fromarray(np.kron(picture(2, 3), np.ones((16, 16, 1), np.uint8)))
+    inverted = Image.fromarray(255 - np.asarray(colours)).convert("YCbCr")
+    # Pillow inverts what it writes. No black: 0.
+    bands = [band.point(lambda value: 255 - value) for band in inverted.split()]
+    ink = Image.merge("CMYK", [*bands, Image.new("L", colours.size, 0)])
+    ink.save(tmp_path / "ink.jpg", quality=98, subsampling=0)
+    content = bytearray((tmp_path / "ink.jpg").read_bytes())
+    transform = content.index(b"Adobe") + 11
+    assert content[transform] == 0
+    content[transform] = 2
+    pixels = decode_image(stored(tmp_path, bytes(content)))
+    assert np.abs(pixels.astype(int) - np.asarray(colours)).mean() < 4
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
 def test_sixteen_bits_are_scaled_to_eight(
