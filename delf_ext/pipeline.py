@@ -21,6 +21,7 @@ import numpy as np
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from data_io.skipped_files import Skipped, count_skipped
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
+from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.features.query_copies import require_built, with_copy
@@ -62,6 +63,11 @@ class Retrieval:
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """(path, reason) of each file or folder without an embedding; each entry once."""
         return tuple(dict.fromkeys((*self.query.skipped, *self.gallery.skipped)))
+
+    @property
+    def warning(self) -> str:
+        """A line if the model does not tell images apart, else ""; see `collapse_warning`."""
+        return collapse_warning(self.gallery_features.embeddings)
 
     @property
     def left_out(self) -> Skipped:

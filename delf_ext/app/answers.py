@@ -72,6 +72,8 @@ def answers(
         log(line)
     for line in skipped_lines([*query.skipped, *gallery.skipped]):
         log(line)
+    if retrieval.warning:
+        log(retrieval.warning)
     ranking = rank(retrieval, num_ranked(retrieval))
     started_s = deadline.clock()
     yield _answer(query, gallery, ranking)

@@ -259,6 +259,8 @@ def measure(
             f"time budget: {num_late} images were not embedded in time; "
             "all figures are of the others"
         )
+    if retrieval.warning:
+        log(retrieval.warning)
     ranking = rank(retrieval, num_ranked(retrieval))
     found = find_duplicates(retrieval.query, retrieval.gallery, duplicates)
     truth = truth_of(retrieval, labelled, found.junk)

@@ -18,6 +18,7 @@ from data_io.stores.local_features import skipped_of
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError
+from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import AnyEmbedder, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
 
@@ -77,6 +78,9 @@ def save_embeddings(
         log(line)
     if len(left_out) > NUM_SHOWN:
         log(f"list of all skipped files: {shown_path(out / 'skipped.csv')}")
+    warning = collapse_warning(features.embeddings)
+    if warning:
+        log(warning)
     warn_if_mostly_skipped(kept.skipped, paths, log)
 
 

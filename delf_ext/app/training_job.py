@@ -118,6 +118,19 @@ class Job:
                 f"training needs at least 2 classes. Received {num_classes} (without the classes "
                 "that are held back for validation)."
             )
+        images_per_class = np.bincount(self.images.known_labels("training"))
+        comparing = [
+            term.loss
+            for term in self.recipe.losses
+            # Negatives alone need no second image of a class.
+            if term.loss.compares and not isinstance(term.loss, schema.HardestNegatives)
+        ]
+        if comparing and images_per_class.max() < 2:
+            raise ValueError(
+                f"none of the {num_classes} training classes has two images, and "
+                f"{type(comparing[0]).__name__} learns from two images of one class. Check the "
+                "labels of the data, or train with --train_logits alone."
+            )
 
     def _log_summary(self) -> None:
         validation = "none"
@@ -133,8 +146,16 @@ class Job:
             self.log(line)
         images_per_class = np.bincount(self.images.known_labels("training"))
         num_single = int(np.sum(images_per_class == 1))
-        if num_single and isinstance(self.recipe.sampling, schema.Pairs):
+        sampling = self.recipe.sampling
+        if num_single and isinstance(sampling, schema.Pairs):
             self.log(f"{num_single} classes have one image: their pairs show it twice")
+        if isinstance(sampling, schema.PxK):
+            num_small = int(np.sum(images_per_class < sampling.images))
+            if num_small:
+                self.log(
+                    f"{num_small} classes have fewer than {sampling.images} images: "
+                    "a batch shows some of them several times"
+                )
 
     def plan(self, epoch: int) -> np.ndarray:
         """Return the image rows of the batches of an epoch.

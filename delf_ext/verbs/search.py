@@ -36,4 +36,6 @@ def run(flags: Any) -> None:
             print(f"  {rank:>3}. {hit.score:.4f}  {shown(hit.path)}")
     for path, reason in hits.retrieval.skipped:
         print(f"skipped {shown(path)}: {shown(reason)}")
+    if hits.retrieval.warning:
+        print(hits.retrieval.warning)
     show_mostly_skipped(hits.retrieval)

@@ -60,6 +60,15 @@ def refusal(call: Callable[[], object]) -> str:
 # --- evaluate
 
 
+def test_model_that_tells_no_images_apart_is_named(several: DataSet) -> None:
+    collapsed = Embedder("constant", SIZE_PX, "v1", lambda images: np.ones((len(images), 4)))
+    for model, is_named in ((collapsed, True), (COLOUR, False)):
+        lines: list[str] = []
+        evaluate(model, several, log=lines.append)
+        text = "\n".join(lines)
+        assert ("the model gives all 18 images nearly the same embedding" in text) == is_named
+
+
 def test_figures_equal_those_of_a_loop_over_the_sorted_gallery(several: DataSet) -> None:
     result = evaluate(COLOUR, several, seed=5)
     average_precisions = []

@@ -27,6 +27,7 @@ from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
+from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.photographs import read_photographs
@@ -637,6 +638,23 @@ def test_given_validation_without_queries_is_refused(
     recipe = dataclasses.replace(tiny, validation=schema.Given())
     message = "products: validation Given needs queries and a gallery; the data has none."
     assert refusal(lambda: train(recipe, only_train, tmp_path / "run")) == message
+
+
+@pytest.mark.parametrize("loss", ["train_sim", "train_triplet"])
+def test_classes_of_one_image_are_refused_by_losses_that_compare(
+    loss: str, only_train: DataSet, tmp_path: Path
+) -> None:
+    num_images = len(only_train.train)
+    data = dataclasses.replace(
+        only_train,
+        train=dataclasses.replace(only_train.train, labels=np.arange(num_images)),
+        class_names=tuple(f"c{number}" for number in range(num_images)),
+    )
+    recipe = from_flags({"train_logits": True, loss: True, "image_size": 32, "batch_size": 8})
+    message = refusal(lambda: train(recipe, data, tmp_path / "run", settings=SETTINGS))
+    assert "training classes has two images, and " in message
+    assert "Check the labels of the data, or train with --train_logits alone." in message
+    assert not (tmp_path / "run").exists()
 
 
 # --- ensembles
