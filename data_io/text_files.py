@@ -68,8 +68,9 @@ def read_text(path: Path) -> Text:
             f"{path}: damaged {encoding} ({error.reason} at byte {error.start}); "
             "save it as CSV UTF-8."
         ) from None
-    # Old DOS programs end a file with control-Z.
-    text = text.rstrip("\x1a")
+    # A mark can be there twice, or be read in a wrong encoding. Old DOS programs end a file with
+    # control-Z.
+    text = text.lstrip("\ufeff").removeprefix("ï»¿").rstrip("\x1a")
     before, zero, _ = text.partition("\0")
     if zero:
         *earlier, last = LINE_END.split(before)

@@ -26,8 +26,10 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 # Files that are looked up to find the folder that a linked table is about.
 NUM_TRIED = 20
-# What programs write for a missing value. It stays a label, but the user is told.
-MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"})
+# What people and programs write for a missing value. It stays a label, but the user is told.
+MISSING_VALUES = frozenset(
+    {"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "-1", "unknown", "?", "-"}
+)
 
 
 def read_csv_list(
@@ -141,5 +143,5 @@ class _Reader:
             f"{self.path.name}: {num_rows[name]} rows have the label {name!r}; if it means no "
             "label, leave the cell empty"
             for name in sorted(num_rows)
-            if name.casefold() in MISSING_VALUES
+            if spelling_key(name) in MISSING_VALUES
         ]

@@ -156,6 +156,9 @@ def test_files_that_are_no_text_are_refused(folder: Path, content: bytes, messag
     ("header", "note"),
     [
         (" Path , LABEL ,\ufeffSplit", ""),
+        ("\ufeff\ufeffpath,label,split", ""),
+        ("ï»¿path,label,split", ""),
+        ("path,label,split\x1a", ""),
         ("# path,label,split", ""),
         ("filename,label,split", "column filename is read as path"),
         ("Image Path,label,split", "column Image Path is read as path"),
@@ -266,10 +269,12 @@ def test_an_empty_label_is_no_label(folder: Path, label: str) -> None:
 
 
 def test_labels_that_programs_write_for_missing_values_are_named(folder: Path) -> None:
-    data = read(folder, f"{HEADER}\ni/a.jpg,nan,train\ni/b.jpg,nan,query\ni/c.jpg,tea,gallery\n")
-    assert data.class_names == ("nan", "tea")
-    note = "2 rows have the label 'nan'; if it means no label, leave the cell empty"
-    assert data.notes == (f"p.csv: {note}",)
+    for label in ("nan", "-1", "Unknown"):
+        rows = [f"i/a.jpg,{label},train", f"i/b.jpg,{label},query", "i/c.jpg,tea,gallery"]
+        data = read(folder, "\n".join([HEADER, *rows]))
+        assert sorted(data.class_names) == sorted([label, "tea"])
+        note = f"2 rows have the label '{label}'; if it means no label, leave the cell empty"
+        assert data.notes == (f"p.csv: {note}",)
 
 
 def test_groups_that_are_written_in_two_ways_are_named(folder: Path) -> None:
