@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from data_io.csv_columns import find_columns, places
 from data_io.csv_records import (
     SEPARATORS,
     Record,
@@ -20,24 +20,7 @@ from data_io.csv_records import (
     split_records,
 )
 from data_io.names import escaped
-from data_io.spelling import nfkc, shortened, visible
 from data_io.text_files import LINE_END, read_text
-
-# Names of columns that mean the same; case, spaces, _ and - do not count.
-OTHER_NAMES: dict[str, tuple[str, ...]] = {
-    "path": (
-        *("file", "file_name", "file_path", "image", "image_name", "image_path", "image_file"),
-        *("img", "img_path", "photo"),
-    ),
-    "label": (
-        *("class", "class_name", "class_id", "category", "category_id", "label_name", "label_id"),
-        *("product", "product_id", "product_name", "target", "item_id"),
-    ),
-    "split": ("subset", "set", "partition"),
-    "id": ("image_id", "image", "image_name", "file", "file_name", "name", "path"),
-}
-NUM_SHOWN = 12
-"""Number of columns that a message names."""
 
 
 class Table(NamedTuple):
@@ -76,7 +59,7 @@ def read_table(
 
     Args:
         path: the file.
-        required: names of columns that must exist; `OTHER_NAMES` lists other names for them.
+        required: names of columns that must exist; `OTHER_NAMES` in csv_columns lists more names.
         optional: names of columns that can exist.
         is_row: whether a line in a cell of several lines is a row, given its cells by column. An
             open quote swallowed it then.
@@ -89,10 +72,9 @@ def read_table(
             line.
     """
     content = read_text(path)
-    columns = (*required, *optional)
 
     def fit(cells: list[str]) -> int:
-        return sum(bool(_places(name, cells)) for name in required)
+        return sum(bool(places(name, cells)) for name in required)
 
     table = split_records(path, content.text, fit)
     notes = []
@@ -105,20 +87,8 @@ def read_table(
             notes.append(f"{path.name}: each line is in quotes as a whole; they are left out")
     header = table.records[0].cells if table.records else []
     notes += _notes(path, content.encoding, table)
-    place_of: dict[str, int] = {}
-    for name in columns:
-        places = _places(name, header)
-        if len(places) > 1:
-            found = ", ".join(header[place] for place in places)
-            raise ValueError(
-                f"{path}: {len(places)} columns can be the column {name}: {found}. "
-                f"Keep one, or name one of them {name} and rename the others."
-            )
-        if places:
-            place_of[name] = places[0]
-            if _plain(header[places[0]]) != _plain(name):
-                notes.append(f"{path.name}: column {header[places[0]]} is read as {name}")
-    _require_columns(path, header, [name for name in required if name not in place_of])
+    place_of, column_notes = find_columns(path, header, required, optional)
+    notes += column_notes
     for record in table.records:
         if any(is_row(row) for row in _inner_rows(record, place_of, table.separator)):
             raise ValueError(open_quote(path, record.line))
@@ -161,34 +131,6 @@ def _notes(path: Path, encoding: str, table: Records) -> list[str]:
     if table.num_comments:
         notes.append(f"{path.name}: {table.num_comments} comment lines (#) left out")
     return notes
-
-
-def _plain(name: str) -> str:
-    """Return the name of a column without case, white space, _ - . and invisible characters."""
-    return re.sub(r"[\s_.-]+", "", visible(nfkc(name)).casefold())
-
-
-def _places(name: str, header: Sequence[str]) -> list[int]:
-    """Return the places of a column: those of its name, otherwise those of its other names."""
-    plain = [_plain(cell) for cell in header]
-    own = [place for place, cell in enumerate(plain) if cell == _plain(name)]
-    others = set(map(_plain, OTHER_NAMES.get(name, ())))
-    return own or [place for place, cell in enumerate(plain) if cell in others]
-
-
-def _require_columns(path: Path, header: Sequence[str], missing: Sequence[str]) -> None:
-    """Raise ValueError if columns are missing; say what was found and which names are known."""
-    if not missing:
-        return
-    found = ", ".join(shortened(cell, 60) for cell in header[:NUM_SHOWN]) or "nothing"
-    known = "; ".join(
-        " or ".join((name, *OTHER_NAMES[name])) for name in missing if name in OTHER_NAMES
-    )
-    raise ValueError(
-        f"{path}: no column {', '.join(missing)}. "
-        f"The first line must name the columns; found {found}."
-        + (f" Known names: {known}." if known else "")
-    )
 
 
 def _named(

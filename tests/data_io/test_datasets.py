@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.csv_rows import OTHER_NAMES
+from data_io.csv_columns import OTHER_NAMES
 from data_io.datasets import ACCEPTED_FORMS, DataSet, list_images, load_dataset
 from data_io.marks import mark_beside, mark_folder
 from data_io.records import NO_LABEL, ImageList
