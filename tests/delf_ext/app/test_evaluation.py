@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.images import load_image
@@ -67,6 +68,27 @@ def test_model_that_tells_no_images_apart_is_named(several: DataSet) -> None:
         evaluate(model, several, log=lines.append)
         text = "\n".join(lines)
         assert ("the model gives all 18 images nearly the same embedding" in text) == is_named
+
+
+def test_market_1501_leaves_the_own_camera_out_and_keeps_distractors(tmp_path: Path) -> None:
+    colours = {
+        "query/0001_c1s1_000001_00.jpg": (250, 5, 5),
+        "bounding_box_test/0001_c1s1_000002_00.jpg": (249, 6, 5),
+        "bounding_box_test/-1_c2s1_000003_00.jpg": (248, 7, 5),
+        "bounding_box_test/0000_c2s1_000004_00.jpg": (240, 30, 5),
+        "bounding_box_test/0001_c2s1_000005_00.jpg": (230, 60, 5),
+        "bounding_box_test/0002_c2s1_000006_00.jpg": (5, 250, 5),
+    }
+    for name, colour in colours.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), colour).save(tmp_path / name, quality=100)
+    lines: list[str] = []
+    found = evaluate(COLOUR, tmp_path, log=lines.append)
+    # Without the own camera and the junk image, the distractor is first and the answer second.
+    assert found["mAP"] == pytest.approx(0.5)
+    assert (found["num_gallery"], found["num_skipped"]) == (4, 1)
+    assert lines[0].startswith("data: Market-1501 tree")
+    assert any("identity and camera counts neither" in line for line in lines)
 
 
 def test_figures_equal_those_of_a_loop_over_the_sorted_gallery(several: DataSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,27 @@ def test_search_takes_folders_and_single_files(products: Path, data: DataSet) ->
     whole = search(COLOUR, Path(image_path), folder, top_k=None)
     assert len(whole.of(0)) == len(data.gallery)
     assert len(search(COLOUR, image_path, folder, top_k=1000).of(0)) == len(data.gallery)
+
+
+def test_search_and_extract_take_archives_and_tables(
+    products: Path, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
+    archive = shutil.make_archive(str(tmp_path / "products"), "zip", products.parent, products.name)
+    image_path = data.query.paths[0]
+    expected = search(COLOUR, image_path, data.gallery, top_k=3)
+    table = tmp_path / "products.csv"
+    rows = [f"{path},x,gallery" for path in data.gallery.paths.tolist()]
+    table.write_text("\n".join(["path,label,split", f"{image_path},x,query", *rows]))
+    # Both name a gallery, so the queries and training images are not searched.
+    for source in (archive, table):
+        hits = search(COLOUR, image_path, source, top_k=3)
+        names = [Path(hit.path).name for hit in hits.of(0)]
+        assert names == [Path(hit.path).name for hit in expected.of(0)]
+        assert len(search(COLOUR, image_path, source, top_k=None).of(0)) == len(data.gallery)
+    num_images = len(data.train) + len(data.query) + len(data.gallery)
+    assert len(extract(COLOUR, archive)[1]) == num_images
+    assert len(extract(COLOUR, table)[1]) == 1 + len(data.gallery)
 
 
 def test_search_uses_the_copies_of_the_models_recipe(data: DataSet) -> None:
