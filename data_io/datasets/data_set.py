@@ -37,7 +37,7 @@ class DataSet:
         gallery: images to search in.
         class_names: label i is class_names[i].
         notes: lines that tell the user how the data were read.
-        layout: name of the layout that was read.
+        layout: name of the layout that was read; "auto" if it is not known.
         about: what the data are, such as "folder per class".
     """
 
@@ -47,7 +47,7 @@ class DataSet:
     gallery: ImageList
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    layout: str = ""
+    layout: str = "auto"
     about: str = ""
 
     @property

@@ -109,7 +109,8 @@ def train(
         if listener is not None:
             raise UsageError("an ensemble takes no listener. Train its members one by one.")
         _require_members(recipe)
-        run = _start_ensemble(recipe, data_path or data.name, weights, settings, run_dir)
+        facts = Facts(data=data_path or data.name, data_layout=data.layout, weights=weights)
+        run = _start_ensemble(recipe, facts, settings, run_dir)
         return _train_members(run, data, settings, None, log)
     if from_run is not None:
         if weights:
@@ -197,12 +198,11 @@ def _require_members(recipe: schema.EnsembleRecipe) -> None:
 
 
 def _start_ensemble(
-    recipe: schema.EnsembleRecipe, data_path: str, weights: str, settings: Settings, run_dir: Path
+    recipe: schema.EnsembleRecipe, facts: Facts, settings: Settings, run_dir: Path
 ) -> Run:
     """Write the run directory of an ensemble."""
-    facts = Facts(
-        data=data_path,
-        weights=weights,
+    facts = replace(
+        facts,
         settings=asdict(settings),
         versions=run_directory.versions(),
         commit=run_directory.commit(),

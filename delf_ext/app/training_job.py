@@ -15,7 +15,6 @@ from data_io.checkpoint_folder import CheckpointFolder
 from data_io.checkpoint_paths import find_checkpoint
 from data_io.contents import contents_of
 from data_io.datasets import DataSet
-from data_io.datasets.layouts import AUTO
 from data_io.duplicates import find_duplicates
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
@@ -210,7 +209,7 @@ class Job:
             self.log("no --pretrained_model: the trunk starts from random weights")
         facts = Facts(
             data=data_path or self.data.name,
-            data_layout=self.data.layout or AUTO,
+            data_layout=self.data.layout,
             data_digest=content_of(self.images),
             class_names=self.class_names,
             held_out=self.split.held_out,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_io.datasets import DataSet
+from data_io.datasets.layouts import AUTO
+from data_io.datasets.loading import is_csv
 from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext import nsml
@@ -154,7 +156,9 @@ def _resume(flags: Any) -> None:
     run = read_run(flags.run_dir)
     training.require_resumable(run)
     data_path = flags.data or run.facts.data
-    data = load_from(Source(data_path), flags, run.facts.data_layout)
+    # A table that took the place of a folder needs no layout.
+    layout = AUTO if is_csv(Path(data_path)) else run.facts.data_layout
+    data = load_from(Source(data_path), flags, layout)
     names = [name for name in (*ORIGINAL_FLAGS, *STORED_IN_RUN) if name != "epochs"]
     ignored = [f"--{name}" for name in names if flags[name].present]
     if ignored:

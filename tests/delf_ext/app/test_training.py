@@ -110,6 +110,7 @@ def test_new_run_stores_facts_of_its_making(
     parts = split(data.train, data, tiny.validation, seed=3)
     kept = [name for name in data.class_names[:6] if name not in parts.held_out]
     assert facts.data == str(products.absolute()) and facts.weights == ""
+    assert facts.data_layout == "challenge"
     assert facts.class_names == tuple(kept) and facts.held_out == parts.held_out
     assert len(facts.class_names) == 4 and len(facts.held_out) == 2
     dense = {label: row for row, label in enumerate(np.unique(parts.train.labels).tolist())}
