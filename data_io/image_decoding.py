@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_io.image_errors import ImageError, image_errors
 from data_io.image_formats import open_unlimited, why_unreadable
@@ -26,8 +26,8 @@ from data_io.jpeg_tails import (
 )
 from data_io.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
 from data_io.png_chunks import needed_chunks
+from data_io.rgb import to_rgb
 from data_io.tiff_pages import seek_photograph
-from data_io.wide_gray import is_wide, narrowed
 
 EXIF_ORIENTATION = 0x0112
 # The change that turns stored pixels upright. Source: EXIF 2.3, section 4.6.4, tag Orientation.
@@ -78,15 +78,29 @@ def decode_rgb(
         kind = image_kind(head)
         if reason := why_unreadable(kind, head):
             raise ImageError(path, reason)
+        return _decode_kind(kind, file, request)
+
+
+def _decode_kind(kind: str | None, file: IO[bytes], request: _Request) -> Image.Image:
+    """Decode an image of a kind that its first bytes name; None lets Pillow decide."""
+    try:
         if kind == "JPEG":
             return _decode_jpeg(file, request)
-        try:
-            return _decode(file, request)
-        except ImageError:
+        return _decode_png(file, request) if kind == "PNG" else _decode(file, request)
+    except UnidentifiedImageError:
+        if kind is None:
             raise
-        except Exception:
-            if kind != "PNG":
-                raise
+        reason = f"its header is damaged, or it is a kind of {kind} that is not read"
+        raise ImageError(request.path, reason) from None
+
+
+def _decode_png(file: IO[bytes], request: _Request) -> Image.Image:
+    """Decode a PNG, if necessary without the chunks that hold no pixels."""
+    try:
+        return _decode(file, request)
+    except ImageError:
+        raise
+    except Exception:
         return _decode(needed_chunks(file), request)
 
 
@@ -141,7 +155,7 @@ def _upright_rgb(image: Image.Image, request: _Request) -> Image.Image:
     with turn_to_decode(image, stored):
         image.load()
         turn = UPRIGHT.get(_orientation(image))
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
         # Resize before turning, because a small square turns faster.
         if request.square_px is not None:
             square = (request.square_px, request.square_px)
@@ -176,20 +190,3 @@ def _orientation(image: Image.Image) -> int:
     # If only the EXIF block is damaged, use the pixels as stored, as every viewer does.
     except Exception:
         return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if is_wide(image):
-        return narrowed(image).convert("RGB")
-    if not image.has_transparency_data or _has_empty_alpha(image):
-        # convert() would copy the pixels even if the mode is right.
-        return image if image.mode == "RGB" else image.convert("RGB")
-    # Pillow converts premultiplied gray only to gray.
-    pixels = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    white = Image.new("RGBA", pixels.size, "white")
-    return Image.alpha_composite(white, pixels).convert("RGB")
-
-
-def _has_empty_alpha(image: Image.Image) -> bool:
-    """Return whether a BMP leaves its fourth byte empty; viewers then show it as opaque."""
-    return image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0)

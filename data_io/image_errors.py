@@ -9,7 +9,6 @@ from pathlib import Path
 from PIL import UnidentifiedImageError
 
 from data_io.artifacts import one_line
-from data_io.image_formats import FORMATS
 
 
 class ImageError(ValueError):
@@ -51,8 +50,7 @@ def image_errors(path: str | Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(path, "file not found") from None
     except UnidentifiedImageError:
-        formats = ", ".join(FORMATS)
-        raise ImageError(path, f"not an image ({formats}), or its header is damaged") from None
+        raise ImageError(path, "not an image, or its header is damaged") from None
     except MemoryError:
         raise ImageError(path, "not enough memory to decode it") from None
     except Exception as error:

@@ -362,7 +362,7 @@ def test_changed_bytes_give_pixels_or_an_image_error(
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"text", r"not an image \(JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, JPEG2000, AVIF, HEIF\)"),
+        (b"text", "not an image, or its header is damaged"),
         (b"\n<html>404</html>", "not an image but a web page"),
         (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS; run `git lfs pull`"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
@@ -375,7 +375,7 @@ def test_changed_bytes_give_pixels_or_an_image_error(
             png_header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""),
             "damaged|truncated",
         ),
-        (png_header(0, 4) + chunk(b"IEND", b""), "not an image|has no pixels"),
+        (png_header(0, 4) + chunk(b"IEND", b""), "a kind of PNG that is not read|has no pixels"),
     ],
 )
 def test_damaged_files_are_refused_with_a_reason(

@@ -157,7 +157,7 @@ def test_push_skips_unreadable_files_with_the_reason(tmp_path: Path) -> None:
     (source / QUERY / "query_8.jpg").touch()
     pushed = push("round", source)
     assert [(Path(path).name, reason.split(",")[0]) for path, reason in pushed.skipped] == [
-        ("a.jpg", "not an image (JPEG"),
+        ("a.jpg", "not an image"),
         ("query_8.jpg", "empty file"),
     ]
     assert pushed.num_train == 2 and listing()[0].num_train == 2
