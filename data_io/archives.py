@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import hashlib
 import json
@@ -71,8 +72,22 @@ def is_zip(path: Path) -> bool:
         return False
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: the end of this zip archive is missing. Copy it again.")
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         return not OFFICE_ENTRIES & set(archive.namelist())
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive. Raises ValueError if its list of entries is damaged."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, EOFError) as error:
+        raise ValueError(
+            f"{path}: damaged zip archive ({one_line(error)}). Copy it again, or unpack it with "
+            "another program and pass the folder."
+        ) from None
+    with archive:
+        yield archive
 
 
 def unpacked(path: Path) -> Unpacked:
@@ -96,8 +111,6 @@ def unpacked(path: Path) -> Unpacked:
         if not (place / FACTS).is_file():
             _unpack_atomically(path, place)
         facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: damaged zip archive ({error}). Copy it again.") from None
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be unpacked into {place.parent} ({error.strerror or error}). "
@@ -145,7 +158,7 @@ def _unpack_atomically(path: Path, place: Path) -> None:
 def _unpack(path: Path, place: Path) -> None:
     """Write the content of an archive and facts about it."""
     skipped: list[tuple[str, str]] = []
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         entries, notes = named_entries(archive.infolist())
         wanted = list(_wanted(entries, skipped))
         _require_space(path, wanted, place)
@@ -195,7 +208,7 @@ def _write(archive: zipfile.ZipFile, entry: NamedEntry, folder: Path) -> str:
         return "a second file of this name"
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         target.unlink()
-        return f"damaged in the archive: {one_line(error)}"
+        return f"cannot be unpacked: {one_line(error)}"
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_io.csv_rows import Table, read_table
-from data_io.datasets.class_folders import class_folder_rows
+from data_io.datasets.class_folders import class_folder_rows, folder_notes
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.mismatch import mismatch
 from data_io.datasets.tree import Tree
@@ -46,7 +46,10 @@ def read_challenge_tree(root: Path, merge_labels: bool = False) -> DataSet:
     if table is not None and class_of is not None:
         names = [row["id"] for _, row in table.rows if row["id"]]
         notes = [*table.notes, *_unmatched_notes(label_file, names, [query, gallery])]
-    train_rows = class_folder_rows(Tree(train)) if train.is_dir() else ImageRows()
+    train_rows = ImageRows()
+    if train.is_dir():
+        train_rows = class_folder_rows(Tree(train))
+        notes += [f"{train.name}: {note}" for note in folder_notes(Tree(train))]
     splits = {"train": train_rows, "query": query, "gallery": gallery}
     return build_data_set(root, splits, merge_labels=merge_labels, notes=notes)
 

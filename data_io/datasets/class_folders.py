@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, ImageRows, build_data_set, id_below
+from data_io.datasets.data_set import (
+    ACCEPTED_FORMS,
+    DataSet,
+    ImageRows,
+    build_data_set,
+    counted,
+    id_below,
+)
 from data_io.datasets.layout import Reading
 from data_io.datasets.tree import Tree
 
@@ -48,8 +55,8 @@ def read_class_folders(tree: Tree, reading: Reading) -> DataSet:
     rows = class_folder_rows(tree)
     if tree.files() and not rows.found:
         raise ValueError(
-            f"{tree.root}: {len(tree.files())} photographs, but no folder per class, so they have "
-            f"no labels (search, extract and whiten need none). {ACCEPTED_FORMS}"
+            f"{tree.root}: {counted(len(tree.files()), 'photograph')}, but no folder per class, "
+            f"so they have no labels (search, extract and whiten need none). {ACCEPTED_FORMS}"
         )
     notes = folder_notes(tree)
     return build_data_set(
@@ -138,17 +145,17 @@ def folder_notes(tree: Tree, folder: str = "") -> Iterator[str]:
     """Yield a line for each oddity of the class folders below a folder of the root."""
     direct = tree.direct_files(folder)
     if direct:
-        yield f"{len(direct)} photographs beside the class folders: they have no class"
+        yield f"{counted(len(direct), 'photograph')} beside the class folders: no class"
     empty = [path for path, reason in tree.skipped(folder) if reason == "empty class"]
     if empty:
-        yield f"{len(empty)} class folders without a photograph: {_named(empty)}"
+        yield f"{counted(len(empty), 'class folder')} without a photograph: {_named(empty)}"
     classes = classes_of(tree, folder)
     parents = {parent for name in classes for parent in map(str, PurePosixPath(name).parents)}
     mixed = sorted(parents & classes)
     if mixed:
         yield (
-            f"{len(mixed)} class folders have photographs and folders of photographs, "
-            f"which are classes too: {_named(mixed)}"
+            f"{counted(len(mixed), 'class folder')} with photographs and with folders of "
+            f"photographs, which are classes too: {_named(mixed)}"
         )
     elif any("/" in name for name in classes):
         yield "folders in folders: a class is the whole path of a folder"

@@ -55,17 +55,17 @@ class DataSet:
         """How the data were read: "folder per class: 6 classes, 42 images"."""
         counts = []
         if self.class_names:
-            counts.append(_count(len(self.class_names), "class", "classes"))
+            counts.append(counted(len(self.class_names), "class", "classes"))
         has_lists = len(self.query) or len(self.gallery)
         if len(self.train):
             kind = "training image" if has_lists else "image"
-            counts.append(_count(len(self.train), kind))
+            counts.append(counted(len(self.train), kind))
         if len(self.query) and self.query is not self.gallery:
             where = ", searched in the training images" if self.gallery is self.train else ""
-            counts.append(_count(len(self.query), "query", "queries") + where)
+            counts.append(counted(len(self.query), "query", "queries") + where)
         if len(self.gallery) and self.gallery is not self.train:
             is_query = ", each a query against the others" if self.query is self.gallery else ""
-            counts.append(_count(len(self.gallery), "gallery image") + is_query)
+            counts.append(counted(len(self.gallery), "gallery image") + is_query)
         return f"{self.about}: {', '.join(counts)}"
 
     @property
@@ -297,7 +297,17 @@ def without_suffix(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def _count(number: int, one: str, several: str = "") -> str:
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun: "1 class", "2 classes".
+
+    Args:
+        number: the number.
+        one: the noun for one.
+        several: the noun for any other number; "" adds an s.
+
+    Returns:
+        The text.
+    """
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 

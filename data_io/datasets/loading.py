@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_io.archives import is_zip, unpacked
 from data_io.datasets.csv_list import SUFFIXES, read_csv_list
-from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, with_skipped
+from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, left_out_details, with_skipped
 from data_io.datasets.layout import Reading
 from data_io.datasets.layouts import AUTO, choose_layout
 from data_io.datasets.tree import trees_of
@@ -67,7 +67,8 @@ def _read_archive(path: Path, reading: Reading, layout: str) -> DataSet:
     try:
         data = _read_folder(root, reading, layout)
     except ValueError as error:
-        raise ValueError(str(error).replace(str(root), str(path))) from None
+        details = left_out_details(archive.skipped)
+        raise ValueError(f"{str(error).replace(str(root), str(path))}{details}") from None
     data = dataclasses.replace(
         data,
         name=path.stem,

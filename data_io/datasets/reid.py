@@ -16,6 +16,7 @@ from data_io.datasets.data_set import (
     DataSet,
     ImageRows,
     build_data_set,
+    counted,
     id_below,
     map_lists,
 )
@@ -114,7 +115,7 @@ def _remove_labels_of_distractors(lists: dict[str, ImageRows]) -> None:
         for role in ("train", "query")
         for row in (lists[role].found.values() if role in lists else ())
     }
-    if "gallery" not in lists or "query" not in lists:
+    if "gallery" not in lists:
         return
     gallery = lists["gallery"]
     for key, row in gallery.found.items():
@@ -126,7 +127,12 @@ def _notes(lists: dict[str, ImageRows]) -> list[str]:
     num_junk = sum(
         reason.startswith("junk image") for rows in lists.values() for _, reason in rows.skipped
     )
-    return [f"{num_junk} junk images (-1) left out"] if num_junk else []
+    notes = [f"{counted(num_junk, 'junk image')} (-1) left out"] if num_junk else []
+    gallery = lists["gallery"].found.values() if "gallery" in lists else ()
+    num_distractors = sum(not row.class_name for row in gallery)
+    if num_distractors:
+        notes.append(f"{counted(num_distractors, 'distractor')} (0000) in the gallery")
+    return notes
 
 
 def _unread(tree: Tree, folders: dict[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from data_io.datasets.class_folders import (
     folder_notes,
     has_repeated_folders,
 )
-from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
+from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, counted
 from data_io.datasets.layout import Reading
 from data_io.datasets.split_column import WORDS
 from data_io.datasets.tree import Tree
@@ -175,7 +175,7 @@ def read_roles(tree: Tree, roles: Parts, reading: Reading, top_only: bool = Fals
     if tree.loose:
         reason = f"beside the folders {', '.join(names)}"
         first.skipped += [(str(file), reason) for file in tree.loose]
-        notes.append(f"{len(tree.loose)} photographs {reason}: not read")
+        notes.append(f"{counted(len(tree.loose), 'photograph')} {reason}: not read")
     return build_data_set(
         tree.root,
         lists,

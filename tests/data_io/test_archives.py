@@ -169,7 +169,31 @@ def test_a_damaged_entry_is_skipped(photos: Path, tmp_path: Path) -> None:
     archive.write_bytes(data)
     ((path, reason),) = load_dataset(archive).skipped
     assert path == f"{archive}/a/1.jpg"
-    assert reason.startswith("damaged in the archive: ")
+    assert reason.startswith("cannot be unpacked: ")
+
+
+def test_an_archive_of_which_nothing_can_be_unpacked_says_why(photos: Path, tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "p.zip", photos)
+    data = bytearray(archive.read_bytes())
+    # Mark each entry as encrypted, in its own header and in the list of entries.
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.find(mark)
+        while start >= 0:
+            data[start + place] |= 1
+            start = data.find(mark, start + 1)
+    archive.write_bytes(data)
+    with pytest.raises(
+        ValueError, match="4 left out; the first: .*: encrypted: unpack the archive"
+    ):
+        load_dataset(archive)
+
+
+def test_a_damaged_list_of_entries_is_refused(photos: Path, tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "p.zip", photos)
+    data = archive.read_bytes()
+    archive.write_bytes(data.replace(b"PK\x01\x02", b"PK\x09\x09"))
+    with pytest.raises(ValueError, match=r"p.zip: damaged zip archive \("):
+        load_dataset(archive)
 
 
 def test_archives_that_cannot_be_read_are_refused(photos: Path, tmp_path: Path) -> None:

@@ -156,9 +156,10 @@ def test_oddities_of_class_folders_are_reported(tmp_path: Path) -> None:
     data = load_dataset(tmp_path)
     assert data.class_names == ("Fruit", "Fruit/Apple", "Milk")
     assert data.notes == (
-        "1 photographs beside the class folders: they have no class",
-        "1 class folders without a photograph: none",
-        "1 class folders have photographs and folders of photographs, which are classes too: Fruit",
+        "1 photograph beside the class folders: no class",
+        "1 class folder without a photograph: none",
+        "1 class folder with photographs and with folders of photographs, which are classes too: "
+        "Fruit",
     )
     hierarchy = tree(tmp_path / "h", "Packages/Milk/Arla/1.jpg", "Fruit/Apple/1.jpg")
     note = "folders in folders: a class is the whole path of a folder"
@@ -189,7 +190,7 @@ def test_what_is_beside_the_parts_is_reported(tmp_path: Path) -> None:
     data = load_dataset(tmp_path)
     assert data.notes == (
         "query: no photographs",
-        "1 photographs beside the folders gallery, train: not read",
+        "1 photograph beside the folders gallery, train: not read",
     )
     assert data.skipped == ((str(tmp_path / "loose.jpg"), "beside the folders gallery, train"),)
 
@@ -268,9 +269,12 @@ def test_market_1501_names_give_identity_camera_junk_and_distractors(tmp_path: P
     assert data.skipped == (
         (str(tmp_path / "bounding_box_test/-1_c1s1_000002_01.jpg"), "junk image: identity -1"),
     )
-    assert data.notes[0] == "1 junk images (-1) left out"
-    assert data.notes[1] == "not read: gt_bbox"
-    assert "identity and camera counts neither as right nor as wrong" in data.notes[2]
+    assert data.notes[:3] == (
+        "1 junk image (-1) left out",
+        "1 distractor (0000) in the gallery",
+        "not read: gt_bbox",
+    )
+    assert "identity and camera counts neither as right nor as wrong" in data.notes[3]
 
 
 def test_market_1501_leaves_out_the_own_camera(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_first_line_says_how_the_data_were_read(
     verbs_data.load(flags_of(f"--data={data}"))
     assert capsys.readouterr().out.splitlines() == [
         "data: folder per class: 2 classes, 3 images",
-        "1 photographs beside the class folders: they have no class",
+        "1 photograph beside the class folders: no class",
     ]
     verbs_data.load_from(verbs_data.Source(str(data), "--debug_data"), flags_of())
     first = capsys.readouterr().out.splitlines()[0]
