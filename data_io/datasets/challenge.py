@@ -79,7 +79,7 @@ def _unmatched_notes(label_file: Path, names: list[str], lists: list[ImageRows])
     Raises:
         ValueError: most names have no image and most images no label, or a list gets no label.
     """
-    ids = {image_id: rows for rows in lists for image_id in rows.rows}
+    ids = [image_id for rows in lists for image_id in rows.rows]
     known = {name for image_id in ids for name in _written(image_id)}
     unmatched = [name for name in names if nfc(name) not in known]
     if not unmatched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 
 from data_io.artifacts import load_record, read_json
 from data_io.datasets import DataSet
-from data_io.records import Ranking
+from data_io.records import NO_LABEL, Ranking
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.reranking import Request
-from delf_ext.app.results import write_to_run
+from delf_ext.app.results import write_page, write_sheet, write_to_run
 from delf_ext.features.embedder import Embedder
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs.records import Facts, Run
@@ -90,3 +91,20 @@ def test_written_ranking_is_cut(
     )
     kept = load_record(written[1], Ranking)
     np.testing.assert_array_equal(kept.rows, result.final.ranking.rows[:, :4])
+
+
+def test_page_counts_images_without_a_label(several: DataSet, tmp_path: Path) -> None:
+    labels = {name: getattr(several, name).labels.copy() for name in ("query", "gallery")}
+    labels["query"][2] = labels["gallery"][:5] = NO_LABEL
+    lists = {
+        name: dataclasses.replace(getattr(several, name), labels=values)
+        for name, values in labels.items()
+    }
+    partly = dataclasses.replace(several, **lists)
+    measured = evaluate(COLOUR, partly).final
+    page = write_page(tmp_path / "page.html", [measured], partly, "d", 0).read_text()
+    assert "1 of 6 queries have no label: they are not scored" in page
+    assert "5 of 18 gallery images have no label" in page
+    assert "· no label ·" in page and "class -1" not in page
+    write_sheet(tmp_path / "sheet.jpg", measured, 0)
+    assert (tmp_path / "sheet.jpg").stat().st_size
