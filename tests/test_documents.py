@@ -7,6 +7,7 @@ nothing else is changed.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import shlex
 import shutil
@@ -101,10 +102,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = sorted((folder / "photos").rglob("*.jpg"))
     shutil.copy(photos[0], folder / "phone.jpg")
     shutil.copy(photos[1], folder / "cover.jpg")
+    # Photographs that are trained on are refused as queries.
+    new_photographs = draw_dataset(
+        folder / "new", dataclasses.replace(config, seed=1), progress=False
+    )
     with (folder / "products.csv").open("w", newline="") as file:
         rows = [
             (p.relative_to(folder), p.parent.name, "query" if i % 2 else "gallery")
-            for i, p in enumerate(photos)
+            for i, p in enumerate(sorted((new_photographs / "train").rglob("*.jpg")))
         ]
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     trunk = SlimTrunk("resnet_v1_50/block1")

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from data_io.artifacts import StaleArtifact, json_text, write_json
+from data_io.contents import content_digest
 from data_io.locks import only_writer
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_index import (
+    CONTENT,
     DATA_FILE,
     FORMAT,
     HEADER_FILE,
@@ -122,6 +124,7 @@ class LocalStoreWriter:
             id=image_id,
             path=str(path),
             file_bytes=_file_bytes(path),
+            content=content_digest(path),
             num_features=len(features),
             width=width,
             height=height,
@@ -129,11 +132,16 @@ class LocalStoreWriter:
         self._write_line(self.done[image_id])
 
     def changed(self, image_id: str, path: str | Path) -> bool:
-        """Return whether a stored image now has another path, or its file has another size."""
+        """Return whether the file of a stored image now has another content.
+
+        In a store of an earlier version, the path and the size of the file are compared.
+        """
         entry = self.done.get(image_id)
-        return entry is not None and (
-            entry["path"] != str(path) or entry["file_bytes"] != _file_bytes(path)
-        )
+        if entry is None:
+            return False
+        if entry.get(CONTENT):
+            return bool(entry[CONTENT] != content_digest(path))
+        return entry["path"] != str(path) or entry["file_bytes"] != _file_bytes(path)
 
     def skip(self, image_id: str, path: str | Path, reason: str) -> None:
         """Note an image that has no features; a resumed run tries it again.

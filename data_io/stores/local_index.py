@@ -24,6 +24,8 @@ INDEX_FILE = "images.jsonl"
 DATA_FILE = "features.bin"
 HEADER_KEYS = {"format", "dimension", "dtype", "digest", "made_by"}
 STORED_KEYS = {"id", "path", "file_bytes", "num_features", "width", "height"}
+# Stores of earlier versions have no content.
+CONTENT = "content"
 SKIPPED_KEYS = {"id", "path", "skipped"}
 
 
@@ -133,10 +135,10 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         return None
     if not line.endswith(b"\n") or not isinstance(entry, dict):
         return None
-    if entry.keys() not in (STORED_KEYS, SKIPPED_KEYS):
+    if entry.keys() not in (STORED_KEYS, STORED_KEYS | {CONTENT}, SKIPPED_KEYS):
         return None
     for key, value in entry.items():
-        if type(value) is not (str if key in SKIPPED_KEYS else int):
+        if type(value) is not (str if key in SKIPPED_KEYS | {CONTENT} else int):
             return None
     return entry
 

@@ -42,7 +42,9 @@ def run(flags: Any) -> None:
     if flags.json:
         write_figures(flags.json, evaluation.figures)
     if flags.run_dir:
-        method = ", ".join(filter(None, [chain_name(request.chain), " ".join(flags.query_copies)]))
+        counted = "copies counted" if flags.duplicates == "count" else ""
+        parts = [chain_name(request.chain), " ".join(flags.query_copies), counted]
+        method = ", ".join(filter(None, parts))
         page = flags.report and not request.deadline.is_limited
         keep_in_run(read_run(flags.run_dir), evaluation, data, method, page)
     show_mostly_skipped(evaluation.plain.retrieval)

@@ -61,6 +61,20 @@ def test_evaluated_run_can_be_resumed(
     assert history["epochs_done"] == len(history["loss"]) == 2
 
 
+def test_query_photographs_that_the_baseline_was_trained_on_are_refused(
+    photos: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert main([*flags, "--epochs=1"]) == 0
+    own = [f"--data={photos}/train", flags[1], "--noreport"]
+    with pytest.raises(SystemExit):
+        dual_main.main(["evaluate", *own])
+    assert "4 of 4 query photographs were trained on; the first: " in capsys.readouterr().err
+    dual_main.main(["evaluate", *own, "--allow_trained_photographs"])
+    output = capsys.readouterr().out
+    assert "4 of 4 query photographs were trained on (--allow_trained_photographs)" in output
+    assert "searched in all the others; 2 of 2 query classes were trained on" in output
+
+
 def test_evaluation_after_a_resume_ignores_embeddings_of_earlier_weights(
     flags: list[str],
     tmp_path: Path,

@@ -134,6 +134,7 @@ def test_store_files_have_the_documented_layout(tmp_path: Path) -> None:
         "id": "a",
         "path": "a.jpg",
         "file_bytes": -1,
+        "content": "",
         "num_features": 3,
         "width": 64,
         "height": 48,

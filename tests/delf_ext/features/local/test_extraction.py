@@ -130,6 +130,24 @@ def test_another_extractor_or_file_is_refused_without_overwrite(
     assert len(extract_local(MeanColors("other"), moved, tmp_path / "store", overwrite=True)) == 3
 
 
+def test_a_file_is_known_by_its_content_under_other_paths(
+    images: ImageList, tmp_path: Path
+) -> None:
+    few = images.take(np.arange(3))
+    extract_local(MeanColors(), few, tmp_path / "store")
+    (tmp_path / "link").symlink_to(Path(few.paths[0]).parent)
+    linked = [tmp_path / "link" / Path(path).name for path in few.paths]
+    idle = MeanColors()
+    extract_local(idle, ImageList(few.ids, np.array(linked, str)), tmp_path / "store")
+    assert idle.batches == 0
+    # The same size, another content.
+    data = bytearray(Path(few.paths[2]).read_bytes())
+    data[-1] ^= 1
+    Path(few.paths[2]).write_bytes(data)
+    with pytest.raises(ValueError, match=r"02 was extracted from .*02.png, which was moved or"):
+        extract_local(MeanColors(), few, tmp_path / "store")
+
+
 def test_images_of_many_shapes_are_all_extracted(tmp_path: Path) -> None:
     paths = []
     for number in range(WAITING_IMAGES + 5):
