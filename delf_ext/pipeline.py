@@ -13,11 +13,12 @@ Each step takes the result of the one before:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from data_io.messages import shown_path
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from data_io.skipped_files import Skipped, count_skipped
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
@@ -26,6 +27,7 @@ from delf_ext.features.embedder import EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.features.query_copies import require_built, with_copy
 from delf_ext.index.exact import search, search_blocks
+from delf_ext.index.failed import usable
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import run_chain
 from delf_ext.reranking.deadline import Deadline
@@ -50,8 +52,8 @@ class Retrieval:
     Attributes:
         query: the Q images to search with.
         gallery: the N images to search in.
-        query_features: embeddings float32 [Q, D], unit length.
-        gallery_features: embeddings float32 [N, D], unit length.
+        query_features: embeddings float32 [Q, D], unit length; zero if failed.
+        gallery_features: embeddings float32 [N, D], unit length; zero if failed.
     """
 
     query: ImageList
@@ -64,10 +66,21 @@ class Retrieval:
         """(path, reason) of each file or folder without an embedding; each entry once."""
         return tuple(dict.fromkeys((*self.query.skipped, *self.gallery.skipped)))
 
+    def failed_notes(self) -> Iterator[str]:
+        """Yield lines on queries and gallery images whose embedding failed.
+
+        Yields:
+            Lines without a line break; none if no embedding failed.
+        """
+        query = (self.query, self.query_features, "queries", "they score 0")
+        gallery = (self.gallery, self.gallery_features, "gallery images", "they are ranked last")
+        for part in (query, gallery):
+            yield from failed_notes(*part)
+
     @property
     def warning(self) -> str:
         """A line if the model does not tell images apart, else ""; see `collapse_warning`."""
-        return collapse_warning(self.gallery_features.embeddings)
+        return collapse_warning(usable(self.gallery_features).embeddings)
 
     @property
     def left_out(self) -> Skipped:
@@ -78,6 +91,29 @@ class Retrieval:
     def paths(self) -> list[str]:
         """Paths of all images that have an embedding."""
         return [*self.query.paths.tolist(), *self.gallery.paths.tolist()]
+
+
+def failed_notes(
+    images: ImageList, features: GlobalFeatures, what: str, consequence: str
+) -> Iterator[str]:
+    """Yield one line if the embeddings of some images failed.
+
+    Args:
+        images: N images.
+        features: of these images.
+        what: what the images are, such as "queries".
+        consequence: what happens to them.
+
+    Yields:
+        The line.
+    """
+    num_failed = int(features.failed.sum())
+    if num_failed:
+        first = shown_path(images.paths[features.failed][0])
+        yield (
+            f"{num_failed} of {len(images)} {what}: the model's embedding is zero or not finite, "
+            f"so {consequence}; such as {first}"
+        )
 
 
 def embed(

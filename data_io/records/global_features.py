@@ -22,17 +22,24 @@ class GlobalFeatures:
 
     Attributes:
         ids: str [N], unique.
-        embeddings: float32 [N, D], unit length.
+        embeddings: float32 [N, D], unit length; zero for an image that failed.
         digest: of the model that made the embeddings.
+        failed: bool [N]; the model returned zero or numbers that are not finite. Such a query finds
+            nothing, such a gallery image is ranked last. None means all False.
     """
 
     ids: np.ndarray
     embeddings: np.ndarray
     digest: str = ""
+    failed: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        failed = np.zeros(len(self.ids), bool) if self.failed is None else self.failed
         set_fields(
-            self, ids=readonly_texts(self.ids), embeddings=readonly(self.embeddings, np.float32)
+            self,
+            ids=readonly_texts(self.ids),
+            embeddings=readonly(self.embeddings, np.float32),
+            failed=readonly(failed, bool),
         )
         if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.ids):
             raise ValueError(
@@ -40,7 +47,13 @@ class GlobalFeatures:
                 f"Received shape={self.embeddings.shape}."
             )
         require_unique(self.ids, "image ids")
-        is_unit = has_unit_length(self.embeddings)
+        if self.failed.shape != self.ids.shape:
+            raise ValueError(
+                f"failed must be [N] for {len(self.ids)} ids. Received shape={self.failed.shape}."
+            )
+        if self.embeddings[self.failed].any():
+            raise ValueError("the embedding of an image that failed must be zero.")
+        is_unit = has_unit_length(self.embeddings) | self.failed
         if not is_unit.all():
             row = np.argmin(is_unit)
             length = np.linalg.norm(self.embeddings[row])
@@ -50,7 +63,12 @@ class GlobalFeatures:
 
     @classmethod
     def trusted(
-        cls, *, ids: np.ndarray, embeddings: np.ndarray, digest: str = ""
+        cls,
+        *,
+        ids: np.ndarray,
+        embeddings: np.ndarray,
+        digest: str = "",
+        failed: np.ndarray | None = None,
     ) -> GlobalFeatures:
         """Build a record without checking its content.
 
@@ -59,8 +77,9 @@ class GlobalFeatures:
 
         Args:
             ids: str [N], unique.
-            embeddings: float32 [N, D], unit length.
+            embeddings: float32 [N, D], unit length; zero where `failed`.
             digest: of the model that made the embeddings.
+            failed: bool [N]; None means all False.
 
         Returns:
             A record that shares the given arrays.
@@ -69,9 +88,21 @@ class GlobalFeatures:
         assert embeddings.dtype == np.float32
         assert embeddings.ndim == 2
         assert len(embeddings) == len(ids)
+        if failed is None:
+            failed = np.zeros(len(ids), bool)
+        assert failed.shape == ids.shape
         features = cls.__new__(cls)
-        set_trusted_fields(features, ids=ids, embeddings=embeddings, digest=digest)
+        set_trusted_fields(features, ids=ids, embeddings=embeddings, digest=digest, failed=failed)
         return features
+
+    def take(self, rows: slice | np.ndarray) -> GlobalFeatures:
+        """Return the features of some of the images; `rows` is a slice, a mask or row numbers."""
+        return GlobalFeatures.trusted(
+            ids=self.ids[rows],
+            embeddings=self.embeddings[rows],
+            digest=self.digest,
+            failed=self.failed[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

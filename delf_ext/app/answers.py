@@ -74,6 +74,8 @@ def answers(
         log(line)
     if retrieval.warning:
         log(retrieval.warning)
+    for line in retrieval.failed_notes():
+        log(line)
     ranking = rank(retrieval, num_ranked(retrieval))
     started_s = deadline.clock()
     yield _answer(query, gallery, ranking)
@@ -99,9 +101,11 @@ def _answer(query: ImageList, gallery: ImageList, ranking: Ranking) -> Answer:
         last = gallery.ids[~np.isin(gallery.ids, ranking.gallery_ids)].tolist()
     else:
         unranked_query = unranked_query[:num_ranked_ids]
+    # A query whose embedding failed has no rows.
     ranked = {
         str(name): ranking.gallery_ids[rows].tolist() + last
         for name, rows in zip(ranking.query_ids, ranking.rows)
+        if (rows >= 0).all()
     }
     return [
         (row, (str(name), ranked.get(str(name), unranked_query)))

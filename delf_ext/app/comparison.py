@@ -97,7 +97,7 @@ def compare(
             class_names=data.class_names,
             log=log,
         )
-        for line in plain.trained.notes():
+        for line in (*plain.retrieval.failed_notes(), *plain.trained.notes()):
             log(f"{model.name}: {line}")
         # Otherwise the networks of all models would be in memory together.
         model.release()

@@ -77,6 +77,7 @@ class Measured:
         Yields:
             Lines without a line break.
         """
+        yield from self.retrieval.failed_notes()
         yield from self.trained.notes(num_shown)
         yield from self.duplicates.notes(num_shown)
 
@@ -103,6 +104,8 @@ class Measured:
             "num_gallery": len(gallery),
             "num_files_seen": left_out.num_seen,
             "num_skipped": len(left_out.files),
+            "num_failed_queries": int(self.retrieval.query_features.failed.sum()),
+            "num_failed_gallery": int(self.retrieval.gallery_features.failed.sum()),
             "model": self.evaluated.name,
             "data": data_name,
             "seed": seed,

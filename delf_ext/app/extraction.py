@@ -21,6 +21,8 @@ from delf_ext.config import UsageError
 from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import AnyEmbedder, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
+from delf_ext.index.failed import usable
+from delf_ext.pipeline import failed_notes
 
 WHOLE = (1, 1)
 """The only shard of work that is not divided."""
@@ -74,11 +76,15 @@ def save_embeddings(
     num_images, size = features.embeddings.shape
     path = shown_path(out / "features.npz")
     log(f"{path}: {num_images} embeddings of {size} numbers; {len(left_out)} skipped")
+    for line in failed_notes(
+        kept, features, "images", "marked as `failed`, with an embedding of 0"
+    ):
+        log(line)
     for line in skipped_lines(kept.skipped):
         log(line)
     if len(left_out) > NUM_SHOWN:
         log(f"list of all skipped files: {shown_path(out / 'skipped.csv')}")
-    warning = collapse_warning(features.embeddings)
+    warning = collapse_warning(usable(features).embeddings)
     if warning:
         log(warning)
     warn_if_mostly_skipped(kept.skipped, paths, log)

@@ -107,6 +107,7 @@ def _remarks(measured: list[Measured]) -> list[str]:
         if not any(item.trained is trained for trained in shown):
             shown.append(item.trained)
             prefix = f"{item.evaluated.name}: " if len(measured) > 1 else ""
+            lines += [prefix + line for line in item.retrieval.failed_notes()]
             lines += [prefix + line for line in item.trained.notes(NUM_LISTED)]
     return [*lines, *measured[0].duplicates.notes(NUM_LISTED)]
 

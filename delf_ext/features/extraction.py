@@ -22,6 +22,7 @@ from delf_ext.features.embedder import EmbedsImages, Ensemble
 BATCH_SIZE = 32
 NUM_THREADS = os.cpu_count() or 2
 NO_TIME_LEFT = "no time left"
+FAILED = "the model's embedding is zero or not finite"
 # A killed process loses at most this many new embeddings.
 STORED_TOGETHER = 256
 
@@ -101,8 +102,9 @@ def extract_global(
         has_time: called before each batch; after the first False the other images are skipped.
 
     Returns:
-        The embeddings in the order of the list, and the list of the images that have one. Its
-        `skipped` lists the others.
+        The embeddings in the order of the list, and the list of their images. Its `skipped` lists
+        the others. An image for which the model returns zero or numbers that are not finite is
+        marked as `failed`, not skipped.
 
     Raises:
         ValueError: no image is readable, or `batch_size` is below 1.
@@ -164,8 +166,41 @@ def _collect(
             f"no time left to embed the first of {len(images)} images: "
             "the time budget is too short."
         )
-    readable = skip_images(images, reasons)
-    return GlobalFeatures(readable.ids, np.stack(embeddings), digest), readable
+    return joined_features(digest, images, reasons, embeddings)
+
+
+def joined_features(
+    digest: str,
+    images: ImageList,
+    reasons: Sequence[str],
+    embeddings: Sequence[np.ndarray] | np.ndarray,
+) -> tuple[GlobalFeatures, ImageList]:
+    """Join embeddings to one record; images whose embedding failed stay, marked as `failed`.
+
+    Args:
+        digest: of the model.
+        images: N images.
+        reasons: for each image why it has no embedding; "" if it has one.
+        embeddings: float32 [D] of each image that has one, in order.
+
+    Returns:
+        The features, and the list of their images; its `skipped` lists the others.
+
+    Raises:
+        ValueError: no image is left, or the embeddings of all images failed.
+    """
+    used = skip_images(images, ["" if reason == FAILED else reason for reason in reasons])
+    if not len(embeddings):
+        raise ValueError(
+            f"the model's embedding of each of {len(used)} images is zero or not finite, "
+            f"the first: {used.paths[0]}. Check the weights."
+        )
+    failed = np.array([reason == FAILED for reason in reasons if reason in ("", FAILED)], bool)
+    rows = np.zeros((len(used), len(embeddings[0])), np.float32)
+    rows[~failed] = embeddings
+    # The record copies writable arrays.
+    rows.setflags(write=False)
+    return GlobalFeatures(used.ids, rows, digest, failed), used
 
 
 def skip_images(images: ImageList, reasons: Sequence[str]) -> ImageList:
@@ -194,7 +229,7 @@ def _extract_ensemble(
     description: str,
     has_time: Callable[[], bool],
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed with each member; an image that one of them could not embed is skipped."""
+    """Embed with each member; an image on which one of them failed is marked as `failed`."""
     features = []
     readable = images
     for member in model.members:
@@ -202,11 +237,11 @@ def _extract_ensemble(
             member, readable, batch_size, f"{description}, {member.name}", has_time
         )
         features.append(of_member)
-    embeddings = [
-        of_member.embeddings[np.isin(of_member.ids, readable.ids)] for of_member in features
-    ]
-    joined = model.joined(embeddings).astype(np.float32)
-    return GlobalFeatures(readable.ids, joined, model.digest), readable
+    features = [part.take(np.isin(part.ids, readable.ids)) for part in features]
+    joined = model.joined([part.embeddings for part in features]).astype(np.float32)
+    failed = np.any([part.failed for part in features], axis=0) | ~joined.any(axis=1)
+    joined[failed] = 0
+    return GlobalFeatures(readable.ids, joined, model.digest, failed), readable
 
 
 def embed_readable(
@@ -237,4 +272,4 @@ def _unit_or_reason(vector: np.ndarray) -> np.ndarray | str:
     length = np.linalg.norm(vector)
     if np.isfinite(length) and length > 0:
         return vector / length
-    return "the model's embedding is zero or not a number"
+    return FAILED

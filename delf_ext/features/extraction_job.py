@@ -26,7 +26,7 @@ from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts, made_by
 from delf_ext.features.embedder import EmbedsImages
-from delf_ext.features.extraction import decoded_batches, embed_readable, skip_images
+from delf_ext.features.extraction import decoded_batches, embed_readable, joined_features
 
 # Images in a part, rounded up to whole batches. A killed process loses at most one part.
 PART_IMAGES = 256
@@ -233,12 +233,12 @@ def _join(
             "missing; the shard that ends last joins them"
         )
         return None
-    readable = skip_images(images, [str(reason) for part in stored for reason in part.reasons])
-    embeddings = np.concatenate([part.embeddings for part in stored if len(part.embeddings)])
-    # The record copies writable arrays.
-    embeddings.setflags(write=False)
+    reasons = [str(reason) for part in stored for reason in part.reasons]
+    embedded = [part.embeddings for part in stored if len(part.embeddings)]
+    embeddings = np.concatenate(embedded) if embedded else np.zeros((0, 0), np.float32)
+    joined = joined_features(model.digest, images, reasons, embeddings)
     parts.drop_earlier()
-    return GlobalFeatures(readable.ids, embeddings, model.digest), readable
+    return joined
 
 
 def _up_to_date(contents: dict[int, str], parts: FeatureParts) -> list[FeaturePart]:

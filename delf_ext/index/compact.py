@@ -23,6 +23,7 @@ import numpy as np
 
 from data_io.artifacts import atomic_path, read_npz, write_npz
 from data_io.records import GlobalFeatures, Ranking
+from delf_ext.index import exact
 from delf_ext.index.exact import (
     RowsAndScores,
     checked_top_k,
@@ -31,6 +32,7 @@ from delf_ext.index.exact import (
     search_tiles,
     shortlists_per_block,
 )
+from delf_ext.index.failed import usable, with_failed
 from delf_ext.index.shortlist import Shortlists, tile_rows
 
 INT8_STEPS = 127
@@ -94,10 +96,15 @@ def compact_gallery(gallery: GlobalFeatures, dtype: str = "int8") -> CompactGall
         The gallery as codes.
 
     Raises:
-        ValueError: if `dtype` is another.
+        ValueError: if `dtype` is another, or an embedding failed.
     """
     if dtype not in EXTRA_ROOM:
         raise ValueError(f"codes must be {' or '.join(EXTRA_ROOM)}. Received {dtype}.")
+    if gallery.failed.any():
+        raise ValueError(
+            f"{gallery.failed.sum()} embeddings of the gallery failed, such as that of "
+            f"{gallery.ids[gallery.failed][0]}: leave these images out."
+        )
     embeddings = np.ascontiguousarray(gallery.embeddings)
     codes = np.empty(embeddings.shape, dtype)
     scales = np.ones(len(codes), np.float32)
@@ -133,6 +140,11 @@ def search_compact(query: GlobalFeatures, gallery: CompactGallery, top_k: int) -
         ValueError: as `exact.search`.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
+    if query.failed.any():
+        whole = GlobalFeatures.trusted(ids=gallery.ids, embeddings=gallery.embeddings)
+        if query.failed.all():
+            return exact.search(query, whole, top_k)
+        return with_failed(search_compact(usable(query), gallery, k), query, whole, k)
     num_dims = query.embeddings.shape[1]
     extra_room = EXTRA_ROOM[gallery.codes.dtype.name]
 

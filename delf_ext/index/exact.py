@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from data_io.records import GlobalFeatures, Ranking
+from delf_ext.index.failed import any_failed, usable, with_failed
 from delf_ext.index.shortlist import Shortlists, fill, rank_exactly, tile_rows
 from delf_ext.index.similarities import all_similarities
 
@@ -44,14 +45,25 @@ def search(query: GlobalFeatures, gallery: GlobalFeatures, top_k: int | None = N
         top_k: number of images per query; None ranks the whole gallery.
 
     Returns:
-        Ranking with rows and scores [Q, min(top_k, G)], nearest first.
+        Ranking with rows and scores [Q, min(top_k, G)], nearest first. Gallery images whose
+        embedding failed come last; a query whose embedding failed has no rows.
 
     Raises:
         ValueError: there is no query or no gallery image, D differs, the model digests differ, or
             `top_k` is below 1.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
+    if any_failed(query, gallery):
+        return with_failed(_search_usable(query, gallery, k), query, gallery, k)
     return join_blocks(query.ids, gallery.ids, k, _blocks(query, gallery, k))
+
+
+def _search_usable(query: GlobalFeatures, gallery: GlobalFeatures, k: int) -> Ranking:
+    """Search with the usable queries in the usable gallery; either may be empty."""
+    query, gallery = usable(query), usable(gallery)
+    k = min(k, len(gallery))
+    blocks = _blocks(query, gallery, k) if k else ()
+    return join_blocks(query.ids, gallery.ids, k, blocks)
 
 
 def search_blocks(
@@ -71,6 +83,11 @@ def search_blocks(
         ValueError: at the first `next()`, for the same reasons as `search`.
     """
     k = checked_top_k(query, gallery.embeddings.shape, gallery.digest, top_k)
+    if any_failed(query, gallery):
+        for start in range(0, len(query), _queries_per_block(k, len(gallery))):
+            part = query.take(slice(start, start + _queries_per_block(k, len(gallery))))
+            yield search(part, gallery, k)
+        return
     for block, rows, scores in _blocks(query, gallery, k):
         yield _ranking(query.ids[block], gallery.ids, rows, scores)
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index import exact
+from delf_ext.index.failed import any_failed, usable, with_failed, without_failed
 from delf_ext.index.neighbours import nearest_neighbours
 from delf_ext.reranking.database_augmentation import augment_database
 from delf_ext.reranking.deadline import Abandoned, Deadline
@@ -92,6 +93,19 @@ def run_chain(
     """
     deadline = deadline or Deadline()
     check_same_images(ranking, query, gallery)
+    if query.failed.all() or gallery.failed.all():
+        return ranking
+    if any_failed(query, gallery):
+        usable_verifier = None if verifier is None else _of_usable(verifier, query, gallery)
+        reranked_usable = run_chain(
+            steps,
+            usable(query),
+            usable(gallery),
+            without_failed(ranking, query, gallery),
+            deadline,
+            usable_verifier,
+        )
+        return with_failed(reranked_usable, query, gallery, ranking.rows.shape[1])
     if verifier is None and any(step.name == "geometric" for step in steps):
         raise ValueError(
             "the geometric step needs local features of queries and gallery. Received none."
@@ -124,6 +138,16 @@ def run_chain(
         complete = complete & reached
         notes.append(f"{note} ({reached.sum()} of {len(reached)} queries)")
     return _with_notes(state.ranking, complete, "; ".join(filter(None, notes)))
+
+
+def _of_usable(verifier: Verify, query: GlobalFeatures, gallery: GlobalFeatures) -> Verify:
+    """Return the verifier of all images as one of those whose embedding did not fail."""
+
+    def verify_usable(ranking: Ranking, top_k: int, deadline: Deadline) -> Ranking:
+        whole = with_failed(ranking, query, gallery, ranking.rows.shape[1])
+        return without_failed(verifier(whole, top_k, deadline), query, gallery)
+
+    return verify_usable
 
 
 def _with_notes(ranking: Ranking, complete: np.ndarray | None, provenance: str) -> Ranking:

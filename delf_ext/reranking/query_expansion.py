@@ -24,7 +24,8 @@ MIN_LENGTH = 1e-6
 def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
     """Average the embeddings of several copies of the same images (original, mirrored, ...).
 
-    A mean without direction leaves the embedding of the first copy.
+    A mean without direction leaves the embedding of the first copy. A copy whose embedding failed
+    does not count; an image whose first copy failed stays failed.
     Source: the 2018 original's query expansion with augmented copies of the query.
 
     Args:
@@ -49,8 +50,11 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
                 "copies must hold the same images in one order, embedded by one model."
             )
     total = np.sum([copy.embeddings for copy in copies], axis=0, dtype=np.float64)
+    total[first.failed] = 0
     embeddings = directions(total, first.embeddings)
-    return GlobalFeatures.trusted(ids=first.ids, embeddings=embeddings, digest=first.digest)
+    return GlobalFeatures.trusted(
+        ids=first.ids, embeddings=embeddings, digest=first.digest, failed=first.failed
+    )
 
 
 def expanded_embeddings(

@@ -34,6 +34,8 @@ def run(flags: Any) -> None:
         print(f"{shown(query_path)}:")
         for rank, hit in enumerate(results, start=1):
             print(f"  {rank:>3}. {hit.score:.4f}  {shown(hit.path)}")
+    for line in hits.retrieval.failed_notes():
+        print(line)
     for path, reason in hits.retrieval.skipped:
         print(f"skipped {shown(path)}: {shown(reason)}")
     if hits.retrieval.warning:

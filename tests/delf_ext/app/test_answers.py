@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_io.datasets import DataSet
+from data_io.images import load_image
 from data_io.progress import quiet
 from data_io.records import ImageList
 from delf_ext.app.answers import Answer, answers, in_gallery_order
@@ -92,3 +93,29 @@ def test_answer_too_large_for_memory_is_cut(
     monkeypatch.setattr("delf_ext.pipeline.KEPT_PER_QUERY", 5)
     (cut,) = answered(data, Request())
     assert cut == [(row, (name, names[:5])) for row, (name, names) in whole]
+
+
+@pytest.mark.parametrize("method", ["", "aqe:1", "k_reciprocal:3,2"])
+def test_answer_holds_each_reference_once_if_embeddings_failed(data: DataSet, method: str) -> None:
+    def embed(images: np.ndarray) -> np.ndarray:
+        vectors = COLOUR.embed(images)
+        failed = np.isin(vectors[:, 0], bad)
+        return np.where(failed[:, None], np.nan, vectors)
+
+    rows = [0, 2]
+    pixels = [load_image(path, 32) for path in data.gallery.paths[rows]]
+    pixels.append(load_image(data.query.paths[1], 32))
+    bad = COLOUR.embed(np.stack(pixels))[:, 0]
+    model = Embedder("partly", 32, "v2", embed)
+    request = Request(chains=(parse_chain(method),) if method else ())
+    reranker = Reranker(request, data.gallery, None)
+    lines: list[str] = []
+    found = list(answers(model, data.query, data.gallery, 4, request, reranker, lines.append))
+    everything = data.gallery.ids.tolist()
+    for answer in found:
+        assert [name for _, (name, _) in answer] == data.query.ids.tolist()
+        assert all(sorted(references) == sorted(everything) for _, (_, references) in answer)
+        assert answer[0][1][1][-2:] == [everything[row] for row in rows]
+        assert answer[1][1][1] == everything
+    assert lines[0].startswith("1 of 3 queries: the model's embedding is zero or not finite, so ")
+    assert lines[1].startswith(f"2 of {len(everything)} gallery images: the model's embedding is ")

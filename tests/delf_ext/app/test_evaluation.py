@@ -22,6 +22,7 @@ from delf_ext.app.evaluation import common_lists, evaluate, measure, measure_rer
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.training import train
 from delf_ext.app.training_settings import Settings
+from delf_ext.evaluation.metrics import average_precisions
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.recipes import schema
 from delf_ext.recipes.schema import Recipe
@@ -357,3 +358,23 @@ def test_measure_reranked_does_not_change_the_plain_measurement(several: DataSet
     )
     assert plain.ranking is before and better.retrieval is plain.retrieval
     assert better.evaluated.name == "colour + aqe:1@0"
+
+
+def test_failed_embeddings_count_and_are_named_in_figures_and_log(several: DataSet) -> None:
+    def embed(images: np.ndarray) -> np.ndarray:
+        vectors = mean_colour(images)
+        return np.where(np.isin(vectors[:, :1], bad), 0, vectors)
+
+    bad = mean_colour(load_image(several.query.paths[0], SIZE_PX)[None])[:, 0]
+    lines: list[str] = []
+    model = Embedder("partly", SIZE_PX, "v9", embed)
+    result = evaluate(model, several, request=Request(chains=(CHAIN,)), log=lines.append)
+    whole = evaluate(COLOUR, several, request=Request(chains=(CHAIN,)))
+    for failed, good in ((result.plain, whole.plain), (result.final, whole.final)):
+        expected = average_precisions(good.evaluated.hits)
+        expected[0] = 0
+        assert np.array_equal(average_precisions(failed.evaluated.hits), expected)
+    assert result["num_queries"] == len(several.query) and result["num_skipped"] == 0
+    assert (result["num_failed_queries"], result["num_failed_gallery"]) == (1, 0)
+    note = f"1 of {len(several.query)} queries: the model's embedding is zero or not finite, so "
+    assert sum(line.startswith(note) for line in lines) == 1

@@ -117,16 +117,23 @@ def test_batch_size_does_not_change_embeddings(tmp_path: Path):
     np.testing.assert_allclose(one.embeddings, three.embeddings, atol=1e-6)
 
 
-def test_image_with_zero_or_nan_embedding_is_skipped(tmp_path: Path):
-    images = image_list(tmp_path, 3, {})
-    vectors = np.array([[0, 0], [np.nan, 1], [3, 4]], np.float32)
-    features, kept = extract_global(
-        Embedder("broken", SIZE_PX, "", lambda batch: vectors), images, batch_size=3
-    )
-    np.testing.assert_allclose(features.embeddings, [[0.6, 0.8]], atol=1e-6)
-    assert kept.skipped[1:] == tuple(
-        (path, "the model's embedding is zero or not a number") for path in images.paths[:2]
-    )
+def test_image_with_zero_or_nan_embedding_is_marked_as_failed(tmp_path: Path):
+    images = image_list(tmp_path, 4, {})
+    vectors = np.array([[0, 0], [np.nan, 1], [3, 4], [np.inf, 0]], np.float32)
+    embedder = Embedder("broken", SIZE_PX, "", lambda batch: vectors)
+    features, kept = extract_global(embedder, images, batch_size=4)
+    np.testing.assert_allclose(features.embeddings, [[0, 0], [0, 0], [0.6, 0.8], [0, 0]], atol=1e-6)
+    assert features.failed.tolist() == [True, True, False, True]
+    assert features.ids.tolist() == images.ids.tolist()
+    assert kept.skipped == images.skipped
+
+
+def test_model_that_fails_on_every_image_is_an_error(tmp_path: Path):
+    images = image_list(tmp_path, 3, {1: "text"})
+    embedder = Embedder("broken", SIZE_PX, "", lambda batch: np.zeros((len(batch), 2), np.float32))
+    message = rf"embedding of each of 3 images is zero or not finite, the first: {images.paths[0]}"
+    with pytest.raises(ValueError, match=message):
+        extract_global(embedder, images, batch_size=2)
 
 
 def test_no_readable_image_raises_value_error_naming_the_first(tmp_path: Path):
@@ -373,7 +380,7 @@ def test_ensemble_joins_the_unit_vectors_of_its_members(tmp_path: Path):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_image_that_one_member_cannot_embed_is_skipped_by_the_ensemble(
+def test_image_on_which_one_member_failed_is_marked_by_the_ensemble(
     tmp_path: Path,
     order: tuple[int, ...],
 ):
@@ -384,15 +391,13 @@ def test_image_that_one_member_cannot_embed_is_skipped_by_the_ensemble(
     members = tuple(member(f"m{row}", embeds[row]) for row in order)
     ensemble = Ensemble("ours", members, schema.MeanEmbedding())
     features, kept = extract_global(ensemble, images, 2)
-    assert features.ids.tolist() == kept.ids.tolist() == ["id_2", "id_4"]
-    assert kept.labels.tolist() == [30, 50]
+    assert features.ids.tolist() == kept.ids.tolist() == [f"id_{row}" for row in range(5)]
+    assert features.failed.tolist() == [True, True, False, True, False]
     colours = np.array([[gray, 100, 50] for gray in (30, 50)], np.float64)
-    np.testing.assert_allclose(features.embeddings, unit(colours), atol=1e-6)
-    reasons = dict(kept.skipped)
-    assert len(kept.skipped) == len(reasons) == 4
-    assert reasons.pop(images.paths[5]).startswith("not an image")
-    assert set(reasons) == {images.paths[row] for row in (0, 1, 3)}
-    assert set(reasons.values()) == {"the model's embedding is zero or not a number"}
+    np.testing.assert_allclose(features.embeddings[[2, 4]], unit(colours), atol=1e-6)
+    assert not features.embeddings[features.failed].any()
+    ((path, reason),) = kept.skipped
+    assert path == images.paths[5] and reason.startswith("not an image")
 
 
 def test_each_member_of_an_ensemble_has_its_own_store(tmp_path: Path):
