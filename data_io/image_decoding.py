@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from data_io.image_errors import ImageError, image_errors
-from data_io.image_formats import open_unlimited, why_unreadable
+from data_io.image_formats import NAMED_FORMATS, open_unlimited, why_unreadable
 from data_io.image_kinds import HEAD_BYTES, image_kind
 from data_io.jpeg_tails import (
     completed,
@@ -75,7 +75,8 @@ def decode_rgb(
     with image_errors(path), _regular_file(path) as file:
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        kind = image_kind(head)
+        ending = os.path.splitext(os.fspath(path))[1].lower()
+        kind = image_kind(head) or NAMED_FORMATS.get(ending)
         if reason := why_unreadable(kind, head):
             raise ImageError(path, reason)
         return _decode_kind(kind, file, request)
@@ -86,7 +87,9 @@ def _decode_kind(kind: str | None, file: IO[bytes], request: _Request) -> Image.
     try:
         if kind == "JPEG":
             return _decode_jpeg(file, request)
-        return _decode_png(file, request) if kind == "PNG" else _decode(file, request)
+        if kind == "PNG":
+            return _decode_png(file, request)
+        return _decode(file, request, (kind,) if kind and kind in NAMED_FORMATS.values() else None)
     except UnidentifiedImageError:
         if kind is None:
             raise
@@ -140,8 +143,10 @@ def _decode_jpeg(file: IO[bytes], request: _Request) -> Image.Image:
         return rgb
 
 
-def _decode(file: IO[bytes], request: _Request) -> Image.Image:
-    with open_unlimited(file) as image:
+def _decode(
+    file: IO[bytes], request: _Request, formats: tuple[str, ...] | None = None
+) -> Image.Image:
+    with open_unlimited(file, formats) as image:
         return _upright_rgb(image, request)
 
 

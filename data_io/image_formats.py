@@ -9,7 +9,9 @@ from typing import IO
 from PIL import Image
 
 # Other readers of Pillow are excluded because some of them run external programs (EPS).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "ICO")
+NAMED_FORMATS = {".tga": "TGA"}
+"""Formats whose first bytes say nothing, by the ending of the file."""
 _OTHER_PICTURES = {
     "PSD": "a Photoshop file; save it as JPEG or PNG",
     "JXL": "JPEG XL, which is not read; save it as JPEG or PNG",

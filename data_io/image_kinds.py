@@ -47,6 +47,7 @@ _SIGNATURES = (
     ("JXL", 0, b"\0\0\0\x0cJXL \r\n\x87\n"),
     ("JXL", 0, b"\xff\x0a"),
     ("PSD", 0, b"8BPS"),
+    ("ICO", 0, b"\0\0\1\0"),
 )
 # The sizes of a BMP's header; its two letters alone could begin a text.
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
@@ -62,8 +63,8 @@ def image_kind(head: bytes) -> str | None:
         head: the first HEAD_BYTES bytes of the file, or all of a shorter one.
 
     Returns:
-        JPEG, PNG, GIF, BMP, WEBP, TIFF, JPEG2000, PPM, AVIF or HEIF; of those that are listed but
-        cannot be read, JXL or PSD; None if it is none of them.
+        JPEG, PNG, GIF, BMP, WEBP, TIFF, JPEG2000, PPM, ICO, AVIF or HEIF; of those that are listed
+        but cannot be read, JXL or PSD; None if it is none of them.
 
     >>> image_kind(bytes([0xFF, 0xD8, 0xFF, 0xE0]))
     'JPEG'

@@ -35,6 +35,16 @@ def test_formats_of_this_pillow_are_read_under_any_name(tmp_path: Path, file_for
         require_red_left(tmp_path / name)
 
 
+def test_icons_and_targa_are_read(tmp_path: Path) -> None:
+    half_red().save(tmp_path / "a.jpg", "ICO", sizes=[(32, 32), (64, 32)])
+    require_red_left(tmp_path / "a.jpg")
+    half_red().save(tmp_path / "a.tga", compression="tga_rle")
+    require_red_left(tmp_path / "a.tga")
+    (tmp_path / "text.tga").write_text("text")
+    with pytest.raises(ImageError, match="a kind of TGA that is not read"):
+        decode_image(tmp_path / "text.tga")
+
+
 def heic(**options: object) -> bytes:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()

@@ -22,7 +22,7 @@ def encoded(file_format: str, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "PPM", "AVIF"]
+    "kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "PPM", "ICO", "AVIF"]
 )
 def test_first_bytes_tell_the_kind(kind: str) -> None:
     if kind == "AVIF" and not features.check("avif"):
