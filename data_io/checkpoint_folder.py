@@ -49,6 +49,14 @@ def _link(file: Path, place: Path) -> None:
         shutil.copyfile(file, place)
 
 
+def classes_of(prefix: Path) -> tuple[str, ...]:
+    """Return the classes that a checkpoint of a run says, by row; () if it does not."""
+    name, _, number = prefix.name.rpartition("-")
+    if not name or not number.isdecimal():
+        return ()
+    return CheckpointFolder(prefix.parent, name).class_names(int(number))
+
+
 class CheckpointFolder:
     """The checkpoints `<name>-<number>` of a folder.
 

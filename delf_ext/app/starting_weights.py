@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,22 @@ def parent_recipe(from_run: str | Path) -> schema.Recipe:
     return recipe
 
 
-def copy_weights(run: Run, model: EmbeddingModel, recipe: schema.Recipe, log: Log) -> list[str]:
+def copy_weights(
+    run: Run,
+    model: EmbeddingModel,
+    recipe: schema.Recipe,
+    class_names: Sequence[str],
+    log: Log,
+) -> list[str]:
     """Copy the weights of a run into a model, by name and shape.
+
+    If the run has as many classes but other ones, rows of classifiers follow their class.
 
     Args:
         run: the run to copy from.
         model: the new model; it is changed.
         recipe: the recipe of the new model.
+        class_names: classes of the new model, by row.
         log: called with each line of the result.
 
     Returns:
@@ -55,7 +65,18 @@ def copy_weights(run: Run, model: EmbeddingModel, recipe: schema.Recipe, log: Lo
     Raises:
         ValueError: if no weight of the trunk fits.
     """
+    from delf_ext.models.class_rows import with_classes
+    from delf_ext.models.embedding_model import EmbeddingModel
+
     old_model, checkpoint_name = load_model(run)
+    old_classes = run.facts.class_names
+    if len(old_classes) == len(class_names) and old_classes != tuple(class_names):
+        old_config = old_model.config
+
+        def build(num_classes: int) -> EmbeddingModel:
+            return EmbeddingModel(old_config, num_classes).build_variables()
+
+        old_model = with_classes(old_model, build, old_classes, class_names)
     old_variables = old_model.named_variables()
     variables = model.named_variables()
     fitting = [

@@ -11,6 +11,8 @@ from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet, load_dataset
 from data_io.output_files import expanded
 from data_io.progress import Log, quiet
+from delf_ext.app.resumed_data import Resumed
+from delf_ext.app.resuming import ResumeChanges, reopen
 from delf_ext.app.starting_weights import parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_job import Job
@@ -24,6 +26,7 @@ from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource
+from delf_ext.runs.training_lock import only_training
 
 if TYPE_CHECKING:
     from delf_ext.training.loop import Listener
@@ -63,6 +66,7 @@ def train(
     from_run: str | Path | None = None,
     settings: Settings = DEFAULT_SETTINGS,
     infer: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     log: Log = quiet,
 ) -> Trained:
@@ -78,6 +82,7 @@ def train(
             optimizers and its step are not used.
         settings: seed, precision and other settings beside the recipe.
         infer: flags that a later NSML submission uses, stored in the run.
+        flags: flags of the training command, stored in the run.
         listener: called after each epoch and each evaluation.
         log: called with each log line.
 
@@ -109,9 +114,16 @@ def train(
         if listener is not None:
             raise UsageError("an ensemble takes no listener. Train its members one by one.")
         _require_members(recipe)
-        facts = Facts(data=data_path or data.name, data_layout=data.layout, weights=weights)
-        run = _start_ensemble(recipe, facts, settings, run_dir)
-        return _train_members(run, data, settings, None, log)
+        facts = Facts(
+            data=data_path or data.name,
+            data_layout=data.layout,
+            weights=weights,
+            flags=run_directory.jsonable(flags or {}),
+        )
+        with only_training(run_dir):
+            _require_no_run(run_dir)
+            run = _start_ensemble(recipe, facts, settings, run_dir)
+            return _train_members(run, data, settings, log)
     if from_run is not None:
         if weights:
             raise UsageError(
@@ -121,30 +133,52 @@ def train(
         # Refuses a directory without a usable run before the images are read.
         parent_recipe(from_run)
     job = Job(recipe, data, run_dir, settings, log)
-    model = job.start(weights, from_run, data_path, dict(infer or {}))
-    losses = job.fit(model, resume=False, listener=listener)
+    with only_training(run_dir):
+        # Another process may have trained it while the images were read.
+        _require_no_run(run_dir)
+        model = job.start(weights, from_run, data_path, infer or {}, flags or {})
+        losses = job.fit(model, listener)
     return Trained(run_dir, job.recipe, losses, warning=job.warning)
+
+
+def _require_no_run(run_dir: Path) -> None:
+    if is_run(run_dir):
+        raise ValueError(
+            f"{run_dir}: holds a run already. "
+            "Continue it with --resume, or choose another --run_dir."
+        )
 
 
 def resume(
     run_dir: str | Path,
     *,
     epochs: int | None = None,
+    eval_every_steps: int | None = None,
+    checkpoint_every_steps: int | None = None,
     pixel_cache: str = "",
     data: DataSet | None = None,
+    data_path: str = "",
+    accept_changed_data: bool = False,
+    infer: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     log: Log = quiet,
 ) -> Trained:
     """Continue a run that was stopped, or train it for more epochs.
 
-    Recipe, data and settings are those of the run.
+    Recipe, data and other settings are those of the run.
 
     Args:
         run_dir: a run directory. Of an ensemble, each member is resumed, or trained if it has
             not started.
         epochs: new number of epochs in all; None = as before.
+        eval_every_steps: steps between evaluations on the dev split; None = as before.
+        checkpoint_every_steps: steps between checkpoints; None = as before.
         pixel_cache: folder that stores decoded images; "" = as before.
         data: the data set, if it is loaded already.
+        data_path: place of the data, if they were moved; "" = as before.
+        accept_changed_data: continue if classes or photographs have changed. Weights follow their
+            class, a new class gets new weights, and those of a lost class are dropped.
+        infer: flags that a later NSML submission uses, stored in the run; None = as before.
         listener: called after each epoch and each evaluation.
         log: called with each log line.
 
@@ -153,22 +187,50 @@ def resume(
 
     Raises:
         UsageError: the run is already trained for more epochs.
-        ValueError: there is no run, an earlier version made it, or the data has changed.
+        ValueError: there is no run, an earlier version made it, the data has changed, or another
+            process trains it.
     """
     run = read_run(run_dir)
     require_resumable(run)
     if data is None:
-        data = load_dataset(run.facts.data, layout=run.facts.data_layout)
-    recipe = recipe_of(run)
-    settings = settings_of(run)
-    if pixel_cache:
-        settings = replace(settings, pixel_cache=pixel_cache)
-    if isinstance(recipe, schema.EnsembleRecipe):
-        return _train_members(run, data, settings, epochs, log)
-    job = Job(recipe, data, run.path, settings, log, run.facts.held_out)
-    model = job.reopen(run, epochs)
-    losses = job.fit(model, resume=True, listener=listener)
+        place = data_path or place_of_data(run)
+        data = load_dataset(place, layout=run.facts.data_layout)
+    changes = ResumeChanges(epochs, eval_every_steps, data_path, infer or {})
+    with only_training(run.path):
+        run = read_run(run_dir)
+        settings = settings_of(run)
+        if pixel_cache:
+            settings = replace(settings, pixel_cache=pixel_cache)
+        if checkpoint_every_steps:
+            settings = replace(settings, checkpoint_every_steps=checkpoint_every_steps)
+        recipe = recipe_of(run)
+        if isinstance(recipe, schema.EnsembleRecipe):
+            return _train_members(run, data, settings, log, changes, accept_changed_data)
+        resumed = Resumed(run, accept_changed_data)
+        job = Job(recipe, data, run.path, settings, log, resumed)
+        model = reopen(job, changes)
+        losses = job.fit(model, listener)
     return Trained(run.path, job.recipe, losses, warning=job.warning)
+
+
+def place_of_data(run: Run) -> str:
+    """Return where the data of a run are.
+
+    Args:
+        run: the run.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: they are not there any more.
+    """
+    if not Path(run.facts.data).exists():
+        raise ValueError(
+            f"{run.facts.data}: not found. The data of {run.path} were there; if they were moved, "
+            "pass their new place with --data."
+        )
+    return run.facts.data
 
 
 def require_resumable(run: Run) -> None:
@@ -216,7 +278,12 @@ def _start_ensemble(
 
 
 def _train_members(
-    run: Run, data: DataSet, settings: Settings, epochs: int | None, log: Log
+    run: Run,
+    data: DataSet,
+    settings: Settings,
+    log: Log,
+    changes: ResumeChanges = ResumeChanges(),  # noqa: B008 frozen
+    accept_changed_data: bool = False,
 ) -> Trained:
     """Train or resume each member that is a recipe; members that are finished runs stay."""
     recipe = recipe_of(run)
@@ -228,14 +295,23 @@ def _train_members(
         log(f"member {member.name}")
         path = run.path / "members" / member.name
         if is_run(path):
-            cache = settings.pixel_cache
-            result = resume(path, epochs=epochs, pixel_cache=cache, data=data, log=log)
+            result = resume(
+                path,
+                epochs=changes.epochs,
+                eval_every_steps=changes.eval_every_steps,
+                checkpoint_every_steps=settings.checkpoint_every_steps,
+                pixel_cache=settings.pixel_cache,
+                data=data,
+                data_path=changes.data_path,
+                accept_changed_data=accept_changed_data,
+                log=log,
+            )
         else:
             result = train(
                 member.recipe,
                 data,
                 path,
-                data_path=run.facts.data,
+                data_path=changes.data_path or run.facts.data,
                 weights=run.facts.weights,
                 settings=settings,
                 log=log,

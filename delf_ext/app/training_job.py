@@ -24,6 +24,7 @@ from data_io.records import ImageList
 from data_io.skipped_files import mostly_skipped
 from data_io.splits import dense_labels
 from delf_ext.app.data import Split, content_of, split
+from delf_ext.app.resumed_data import Resumed
 from delf_ext.app.starting_weights import copy_weights, parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_batches import (
@@ -33,18 +34,16 @@ from delf_ext.app.training_batches import (
     plan_epoch,
 )
 from delf_ext.app.training_settings import Settings
-from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
-from delf_ext.recipes.changes import with_epochs
 from delf_ext.runs import run_directory
 from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.photographs import read_photographs, write_photographs
-from delf_ext.runs.records import Facts, Run
+from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import read_run, write_run
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
-    from delf_ext.training.loop import Evaluate, Listener
+    from delf_ext.training.loop import Evaluate, Listener, Prepared
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Job:
         run_dir: the run directory.
         settings: seed and other settings beside the recipe.
         log: called with each log line.
-        held_out: names that the run held back before, if it is resumed.
+        resumed: the run that is continued; None for a new run.
         images: training images without the validation images; labels run from 0 without a gap.
         split: the split that `images` come from.
         class_names: name of each label.
@@ -73,19 +72,27 @@ class Job:
     run_dir: Path
     settings: Settings
     log: Log
-    held_out: tuple[str, ...] = ()
+    resumed: Resumed | None = None
     images: ImageList = field(init=False)
     split: Split = field(init=False)
     class_names: tuple[str, ...] = field(init=False)
     warning: str = field(init=False, default="")
+    prepared: Prepared = field(init=False)
 
     def __post_init__(self) -> None:
         require_trainable(self.recipe)
         images = self._readable(self.data.train)
         validation = self.recipe.validation
-        self.split = split(images, self.data, validation, self.settings.seed, self.held_out)
+        held_out: tuple[str, ...] = ()
+        if self.resumed is not None:
+            names = self.data.class_names
+            self.resumed = self.resumed.compared_with(images, names, validation)
+            held_out = self.resumed.held_out(images, validation)
+        self.split = split(images, self.data, validation, self.settings.seed, held_out)
         self.images, labels = dense_labels(self.split.train)
         self.class_names = tuple(self.data.class_names[label] for label in labels)
+        if self.resumed is not None:
+            self.images, self.class_names = self.resumed.in_order(self.images, self.class_names)
         self._check_classes()
         # Plans an epoch, so a sampling that does not fit the classes is refused before the
         # model is built.
@@ -168,7 +175,12 @@ class Job:
         return plan_epoch(self.recipe.sampling, self.images, self.settings.seed, epoch)
 
     def start(
-        self, weights: str, from_run: str | Path | None, data_path: str, infer: dict[str, Any]
+        self,
+        weights: str,
+        from_run: str | Path | None,
+        data_path: str,
+        infer: Mapping[str, Any],
+        flags: Mapping[str, Any],
     ) -> EmbeddingModel:
         """Build the model, load the weights it starts from, and write the run directory.
 
@@ -179,6 +191,7 @@ class Job:
             from_run: run directory whose weights are used instead; None = no run.
             data_path: path of the data, for the facts of the run.
             infer: flags that a later NSML submission uses, for the facts of the run.
+            flags: flags of the training command, for the facts of the run.
 
         Returns:
             The model.
@@ -197,10 +210,12 @@ class Job:
         trunk = with_layout(trunk, weights, self.log)
         model_config = dataclasses.replace(self.recipe.model, trunk=trunk)
         self.recipe = dataclasses.replace(self.recipe, model=model_config)
-        model = self._build_model()
+        model = self.build_model()
         history = [f"made with seed {self.settings.seed}"]
         if from_run is not None:
-            history += copy_weights(read_run(from_run), model, self.recipe, self.log)
+            history += copy_weights(
+                read_run(from_run), model, self.recipe, self.class_names, self.log
+            )
         elif weights:
             report = str(model.trunk.load(weights))
             self.log(report)
@@ -215,6 +230,7 @@ class Job:
             held_out=self.split.held_out,
             weights=weights,
             settings=dataclasses.asdict(self.settings),
+            flags=run_directory.jsonable(flags),
             infer=run_directory.jsonable(infer),
             history=tuple(history),
             versions=run_directory.versions(),
@@ -224,6 +240,11 @@ class Job:
         if from_run is not None:
             photographs = photographs.after(read_photographs(Path(from_run)))
             self._log_trained_before(photographs)
+        self.prepare(model)
+        # A process that was killed before it wrote the recipe may have left its first state.
+        CheckpointFolder(self.run_dir / "checkpoint", "last").remove()
+        # A run has a state from its first moment, so that it can always be resumed.
+        self.prepared.state.save(0)
         write_photographs(self.run_dir, photographs)
         write_run(self.run_dir, "recipe", codec.to_json(self.recipe), facts)
         return model
@@ -246,59 +267,17 @@ class Job:
                 "the same classes."
             )
 
-    def reopen(self, run: Run, epochs: int | None) -> EmbeddingModel:
-        """Build the model of a run that is resumed, and load the weights it saved last.
+    def prepare(self, model: EmbeddingModel) -> None:
+        """Build the optimizers and the state on disk; nothing is read or written."""
+        from delf_ext.training.loop import prepare
 
-        Args:
-            run: the run.
-            epochs: new number of epochs in all; None = as before.
+        steps_per_epoch = len(self.plan(0))
+        self.prepared = prepare(
+            self.recipe, model, steps_per_epoch, self.run_dir, self.log, self.class_names
+        )
 
-        Returns:
-            The model.
-
-        Raises:
-            UsageError: the run is already trained for more epochs.
-            ValueError: the training images are not those of the run.
-        """
-        from delf_ext.models.embedding_model import read_weights
-
-        self._require_same_images(run)
-        checkpoints = CheckpointFolder(run.checkpoints, "last")
-        event = "resumed"
-        if epochs is not None:
-            steps_per_epoch = len(self.plan(0))
-            epochs_trained = max(checkpoints.numbers(), default=0) / steps_per_epoch
-            if epochs < epochs_trained:
-                raise UsageError(
-                    f"--epochs={epochs}: the run is already trained for {epochs_trained:.1f} "
-                    "epochs. Pass a larger number."
-                )
-            if epochs != self.recipe.epochs:
-                event += f", epochs {self.recipe.epochs} -> {epochs}"
-                self.recipe = with_epochs(self.recipe, epochs)
-        model = self._build_model()
-        newest = checkpoints.newest()
-        if newest is not None:
-            # The feature maps of a frozen trunk are computed with these weights.
-            read_weights(model, newest)
-        facts = dataclasses.replace(run.facts, history=(*run.facts.history, event))
-        write_run(run.path, run.kind, codec.to_json(self.recipe), facts)
-        return model
-
-    def _require_same_images(self, run: Run) -> None:
-        if run.facts.class_names != self.class_names:
-            raise ValueError(
-                f"{self.run_dir}: the class names of the data have changed (the run has "
-                f"{len(run.facts.class_names)} classes, the data {len(self.class_names)}). "
-                "Start a new run."
-            )
-        if run.facts.data_digest != content_of(self.images):
-            raise ValueError(
-                f"{self.run_dir}: the training images have changed since the run was made. "
-                "Start a new run."
-            )
-
-    def _build_model(self) -> EmbeddingModel:
+    def build_model(self) -> EmbeddingModel:
+        """Build the model with new weights."""
         import tensorflow as tf
 
         from delf_ext.models.embedding_model import EmbeddingModel
@@ -314,14 +293,11 @@ class Job:
         require_groups(self.recipe, model.parameters())
         return model
 
-    def fit(
-        self, model: EmbeddingModel, resume: bool, listener: Listener | None
-    ) -> Mapping[str, float]:
+    def fit(self, model: EmbeddingModel, listener: Listener | None) -> Mapping[str, float]:
         """Train the model.
 
         Args:
             model: from `start` or `reopen`.
-            resume: whether to continue from the last checkpoint.
             listener: called after each epoch and each evaluation; None = no listener.
 
         Returns:
@@ -334,7 +310,7 @@ class Job:
             log=self.log,
             evaluate=self._evaluation(model),
             listener=listener,
-            resume=resume,
+            prepared=self.prepared,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
         )
         return train(self.recipe, model, self._batches(model), len(self.plan(0)), settings)

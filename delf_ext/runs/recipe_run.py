@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_io.artifacts import digest_of
-from data_io.checkpoint_folder import CheckpointFolder
+from data_io.checkpoint_folder import CheckpointFolder, classes_of
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.features.network_embedders import lazy_embedder
@@ -86,17 +86,28 @@ def load_model(run: Run, path: Path | None = None) -> tuple[EmbeddingModel, str]
     Raises:
         ValueError: a file is missing or damaged, or the weights do not fit the recipe.
     """
+    from delf_ext.models.class_rows import with_classes
     from delf_ext.models.embedding_model import EmbeddingModel, read_weights
 
     recipe = recipe_of(run)
     if not isinstance(recipe, schema.Recipe):
         raise ValueError(f"{run.path}: holds an ensemble; name one of its members.")
     path = path or best_weights(run)
-    model = EmbeddingModel(recipe.model, len(run.facts.class_names)).build_variables()
+
+    def build(num_classes: int) -> EmbeddingModel:
+        return EmbeddingModel(recipe.model, num_classes).build_variables()
+
+    class_names = run.facts.class_names
     if run.is_old:
+        model = build(len(class_names))
         load_old_weights(model, path)
-    else:
-        read_weights(model, path)
+        return model, path.name
+    # A checkpoint can be older than the last change of the run's classes.
+    stored = classes_of(path) or class_names
+    model = build(len(stored))
+    read_weights(model, path)
+    if stored != class_names:
+        model = with_classes(model, build, stored, class_names)
     return model, path.name
 
 

@@ -26,6 +26,7 @@ class Facts:
         held_out: class names or image ids of the dev split.
         weights: path of the checkpoint that the trunk started from; "" for random weights.
         settings: seed, precision and other settings.
+        flags: flags of the training command that were passed; empty if it was no command.
         infer: flags that a later NSML submission uses, passed to the training command.
         history: one line for each start of the run.
         versions: package -> version.
@@ -39,6 +40,7 @@ class Facts:
     held_out: tuple[str, ...] = ()
     weights: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
     infer: dict[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Facts:
             if not isinstance(value, (list, tuple)):
                 raise ValueError(f"{name} must be a list. Received {value!r}.")
             object.__setattr__(self, name, tuple(value))
-        for name in ("settings", "infer", "versions"):
+        for name in ("settings", "flags", "infer", "versions"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} must be an object. Received {getattr(self, name)!r}.")
 

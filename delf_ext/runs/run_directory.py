@@ -32,7 +32,12 @@ PACKAGES = ("tensorflow", "tf-slim", "tensorflow-addons", "numpy", "pillow")
 
 def is_run(path: Path) -> bool:
     """Return whether a directory holds a run: a finished, an unfinished or an old one."""
-    return any((path / name).exists() for name in (RECIPE, "config.json", "checkpoint"))
+    if any((path / name).exists() for name in (RECIPE, "config.json")):
+        return True
+    # A run that is killed before its recipe is written has at most its first state.
+    folder = path / "checkpoint"
+    first = (".", "last-0.", "last.json")
+    return folder.is_dir() and any(not file.name.startswith(first) for file in folder.iterdir())
 
 
 def write_run(path: Path, kind: str, recipe: Any, facts: Facts) -> Run:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -52,6 +52,13 @@ class Listener(Protocol):
         """
 
 
+class Prepared(NamedTuple):
+    """Optimizers of a run, and its state on disk."""
+
+    groups: list[Group]
+    state: RunState
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """Where and how a run is saved, evaluated and shown.
@@ -61,7 +68,8 @@ class RunSettings:
         log: called with each message.
         evaluate: returns metrics on the dev split; None without one.
         listener: called after epochs and evaluations.
-        resume: continue from the newest checkpoint.
+        resume: continue from the newest checkpoint; not read if `prepared` is passed.
+        prepared: optimizers and state that were restored or saved before.
         checkpoint_every_steps: save a checkpoint every N steps.
     """
 
@@ -70,6 +78,7 @@ class RunSettings:
     evaluate: Evaluate | None = None
     listener: Listener | None = None
     resume: bool = False
+    prepared: Prepared | None = None
     checkpoint_every_steps: int = 50
 
 
@@ -170,6 +179,48 @@ class _RunCallback(tf.keras.callbacks.Callback):
         self.writer.flush()
 
 
+def prepare(
+    recipe: Recipe,
+    model: EmbeddingModel,
+    steps_per_epoch: int,
+    run_dir: Path,
+    log: Log,
+    class_names: Sequence[str] = (),
+) -> Prepared:
+    """Build the optimizers and the state of a run; nothing is read or written.
+
+    Args:
+        recipe: optimizer, stages and task are read.
+        model: with variables.
+        steps_per_epoch: batches in a whole epoch.
+        run_dir: checkpoint/ is in it.
+        log: called with each message.
+        class_names: classes of the classifiers, by row.
+
+    Returns:
+        Optimizers and state.
+
+    Raises:
+        UsageError: if a part is not built yet.
+    """
+
+    def groups_of(model: EmbeddingModel) -> list[Group]:
+        frozen = recipe.model.trunk.frozen
+        parameters = model.parameters()
+        return build_groups(recipe.optimizer, recipe.stages, steps_per_epoch, parameters, frozen)
+
+    def rebuild(num_classes: int) -> tuple[Mapping[str, tf.Variable], list[Group]]:
+        other = EmbeddingModel(recipe.model, num_classes).build_variables()
+        return other.named_variables(), groups_of(other)
+
+    groups = groups_of(model)
+    folder = run_dir / "checkpoint"
+    select_by = recipe.task.select_by
+    weights = model.named_variables()
+    state = RunState(weights, groups, folder, select_by, log, class_names, rebuild)
+    return Prepared(groups, state)
+
+
 def train(
     recipe: Recipe,
     model: EmbeddingModel,
@@ -193,14 +244,14 @@ def train(
         UsageError: if a part is not built yet.
         ValueError: if no checkpoint of a run to resume can be read.
     """
-    trunk = recipe.model.trunk
-    objective = Objective(model.heads if trunk.is_frozen else model, recipe.losses)
-    groups = build_groups(
-        recipe.optimizer, recipe.stages, steps_per_epoch, model.parameters(), trunk.frozen
-    )
-    folder = settings.run_dir / "checkpoint"
-    state = RunState(model.named_variables(), groups, folder, recipe.task.select_by, settings.log)
-    step = state.restore() if settings.resume else 0
+    is_frozen = recipe.model.trunk.is_frozen
+    objective = Objective(model.heads if is_frozen else model, recipe.losses)
+    if settings.prepared is None:
+        groups, state = prepare(recipe, model, steps_per_epoch, settings.run_dir, settings.log)
+        step = state.restore() if settings.resume else 0
+    else:
+        groups, state = settings.prepared
+        step = int(state.step.numpy())
     if step:
         settings.log(f"continuing at step {step} of {recipe.epochs * steps_per_epoch}")
     else:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from delf_ext.models.checkpoints import READ_ERRORS, read_reason
+from delf_ext.models.class_rows import copy_by_class, rows_of
 from delf_ext.training.finite import NotFinite, first_not_finite, remedies
 from delf_ext.training.optimizers import Group
 
+ClassesNow: TypeAlias = Callable[[tuple[str, ...]], Sequence[str]]
+Rebuild: TypeAlias = Callable[[int], tuple[Mapping[str, tf.Variable], Sequence[Group]]]
+"""Number of classes -> weights by name, and optimizers, of a new network."""
 LOWER_IS_BETTER = ("mean_last_rank",)
 
 
@@ -29,6 +33,8 @@ class RunState:
         folder: Path,
         select_by: str,
         log: Callable[[str], None],
+        class_names: Sequence[str] = (),
+        rebuild: Rebuild | None = None,
     ) -> None:
         """Prepare to save and restore.
 
@@ -38,8 +44,15 @@ class RunState:
             folder: checkpoint/ in the run directory.
             select_by: the metric that chooses the best weights.
             log: called with a line if a checkpoint cannot be read.
+            class_names: classes of the classifiers, by row; checkpoints store them.
+            rebuild: builds the same network for another number of classes; None = checkpoints of
+                other classes are not read.
         """
         self.folder = folder
+        self.class_names = tuple(class_names)
+        self._rebuild = rebuild
+        self._named = dict(weights)
+        self._groups = list(groups)
         self.select_by = select_by
         self.log = log
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -56,8 +69,15 @@ class RunState:
         self._best = CheckpointFolder(folder, "best", keep=1)
         self._last_saved_step = -1
 
-    def restore(self) -> int:
+    def restore(self, classes_now: ClassesNow = tuple) -> int:
         """Read the newest checkpoint that can be read.
+
+        Rows of classifiers follow their class. A class that the checkpoint does not know keeps its
+        new weights.
+
+        Args:
+            classes_now: function from the classes that a checkpoint says, () if none, to the names
+                that they have now.
 
         Returns:
             The step to continue from; 0 if there is no checkpoint.
@@ -69,7 +89,7 @@ class RunState:
         for number in reversed(self._last.numbers()):
             path = self._last.path(number)
             try:
-                self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
+                self._read(path, classes_now(self._last.class_names(number)))
             except (*READ_ERRORS, AssertionError) as error:
                 problems.append(f"{path}: cannot be read ({read_reason(error)})")
                 self.log(f"{problems[-1]}; trying the one before.")
@@ -79,6 +99,23 @@ class RunState:
         if problems:
             raise ValueError(f"{problems[0]}. {self._remedy()}")
         return 0
+
+    def _read(self, path: Path, classes: Sequence[str]) -> None:
+        if not classes or not self.class_names or tuple(classes) == self.class_names:
+            self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
+            return
+        assert self._rebuild is not None, "only a run that can rebuild its network gets classes"
+        weights, groups = self._rebuild(len(classes))
+        optimizers = [group.optimizer for group in groups]
+        old = tf.train.Checkpoint(weights=weights, optimizers=optimizers, step=self.step)
+        old.read(readable_prefix(path)).assert_existing_objects_matched()
+        copy_by_class(
+            _variables(self._named, self._groups),
+            _variables(weights, groups),
+            _variables(*self._rebuild(len(classes) + 1)),
+            rows_of(self.class_names, classes),
+            len(classes),
+        )
 
     def _remedy(self) -> str:
         """Return what to do if no checkpoint can be read."""
@@ -118,12 +155,17 @@ class RunState:
         self, checkpoints: CheckpointFolder, step: int, content: tf.train.Checkpoint, **facts: Any
     ) -> None:
         try:
-            checkpoints.save(step, content.write, **facts)
+            checkpoints.save(step, content.write, self.class_names, **facts)
         except (tf.errors.OpError, OSError) as error:
             raise OSError(
                 f"{checkpoints.path(step)}: cannot be written ({_write_reason(error)}). "
-                f"{self._good_checkpoint()} Continue with --resume."
+                f"{self._good_checkpoint()} {self._after_writing_again()}"
             ) from error
+
+    def _after_writing_again(self) -> str:
+        if self._last.newest() is None:
+            return "Make room for it and start again."
+        return "Make room for the next one and continue with --resume."
 
     def require_finite(self, step: int) -> None:
         """Check all numbers of the state.
@@ -165,6 +207,12 @@ class RunState:
             return False
         self._write(self._best, step, self._weights, **{self.select_by: value})
         return True
+
+
+def _variables(weights: Mapping[str, tf.Variable], groups: Sequence[Group]) -> list[tf.Variable]:
+    """Return weights and optimizer states in an order that depends only on the recipe."""
+    of_optimizers = [variable for group in groups for variable in group.optimizer.variables]
+    return [*weights.values(), *of_optimizers]
 
 
 def _is_readable(prefix: Path) -> bool:

@@ -171,6 +171,12 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
     **FLAG_GROUPS,
     "Run": (
         Flag("resume", False, "continue the run in --run_dir; a larger --epochs extends it"),
+        Flag(
+            "accept_changed_data",
+            False,
+            "with --resume: continue although classes or photographs have changed; weights follow "
+            "the name of their class, a new class gets new ones, those of a lost class are dropped",
+        ),
         Flag("checkpoint_every_steps", 50, "save a checkpoint every N steps", kind=AtLeast1),
         Flag(
             "pixel_cache",

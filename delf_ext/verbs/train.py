@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,12 @@ from delf_ext.app import training
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.trained_on import TrainedPhotographs
 from delf_ext.app.training import Trained
-from delf_ext.app.training_settings import Settings
+from delf_ext.app.training_settings import Settings, settings_of
 from delf_ext.config import UsageError
 from delf_ext.nsml.entry import RUN_DIR, Submission, TrainingSession, submission_budget_s
 from delf_ext.recipes import schema
 from delf_ext.recipes.changes import changed_settings
 from delf_ext.recipes.codec import AnyRecipe
-from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
@@ -33,14 +33,14 @@ from delf_ext.verbs.data import Source, load_from, resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import keep_in_run, show_figures
 from delf_ext.verbs.requests import request_of
+from delf_ext.verbs.resumed_flags import (
+    given,
+    require_same_training,
+    take_flags_of_run,
+    training_flags,
+)
 from delf_ext.verbs.training_flags import recipe_from_flags, settings_from_flags
 from delf_ext.verbs.verb_table import SUBMISSION
-
-# Flags that --resume ignores: it takes their values from the run.
-STORED_IN_RUN = (
-    *("recipe", "set", "from_run", "pretrained_model", "seed", "deterministic", "mixed_precision"),
-    *("checkpoint_every_steps", "debug"),
-)
 
 
 def run(flags: Any) -> None:
@@ -59,6 +59,8 @@ def run(flags: Any) -> None:
 
 
 def _train(flags: Any) -> None:
+    if flags.accept_changed_data:
+        raise UsageError("--accept_changed_data continues a run: pass --resume as well.")
     recipe = recipe_from_flags(flags)
     settings = settings_from_flags(flags)
     # A submission will use these flags. Refuse bad values before the training, not after it.
@@ -78,6 +80,7 @@ def _train(flags: Any) -> None:
         weights=weights,
         settings=settings,
         infer=_submission_flags(flags),
+        flags=training_flags(flags),
         log=say,
     )
     if nsml.IS_ON_NSML:
@@ -125,7 +128,7 @@ def _train_on_nsml(
 
 
 def _parent_of_fork(run_dir: Path, recipe: schema.Recipe, settings: Settings) -> Path | None:
-    """Move the run aside if the session changes its recipe or seed.
+    """Move the run aside if the session changes its recipe, seed or precision.
 
     A fork with other settings (`nsml fork ... --args "--lr=1e-5"`) is a new run that starts from
     the old weights. Without a change, or with more epochs only, the old run continues.
@@ -140,7 +143,7 @@ def _parent_of_fork(run_dir: Path, recipe: schema.Recipe, settings: Settings) ->
     last = len(old.stages) - 1
     ignored = ("model.trunk.layout:", "model.trunk.weights:", f"stages.{last}.epochs:")
     changes = [line for line in changed_settings(old, recipe) if not line.startswith(ignored)]
-    if not changes and settings.seed == run.facts.seed:
+    if not changes and _is_same(settings, settings_of(run)):
         return None
     parent = run_dir.with_name(f"{run_dir.name}-parent")
     if parent.exists():
@@ -150,27 +153,36 @@ def _parent_of_fork(run_dir: Path, recipe: schema.Recipe, settings: Settings) ->
     return parent
 
 
+def _is_same(settings: Settings, stored: Settings) -> bool:
+    """Return whether two settings train alike; how often and where files are written is free."""
+    free = {"checkpoint_every_steps": 1, "pixel_cache": ""}
+    return replace(settings, **free) == replace(stored, **free)  # type: ignore[arg-type]
+
+
 def _resume(flags: Any) -> None:
     if not flags.run_dir:
         raise UsageError("--resume continues a run: pass its directory with --run_dir.")
     run = read_run(flags.run_dir)
     training.require_resumable(run)
-    data_path = flags.data or run.facts.data
+    require_same_training(run, flags)
+    take_flags_of_run(run, flags)
+    place = str(Path(flags.data).absolute()) if flags.data else training.place_of_data(run)
     # A table that took the place of a folder needs no layout.
-    layout = AUTO if is_csv(Path(data_path)) else run.facts.data_layout
-    data = load_from(Source(data_path), flags, layout)
-    names = [name for name in (*ORIGINAL_FLAGS, *STORED_IN_RUN) if name != "epochs"]
-    ignored = [f"--{name}" for name in names if flags[name].present]
-    if ignored:
-        say(f"--resume takes recipe and settings from the run; ignored: {', '.join(ignored)}")
+    layout = AUTO if is_csv(Path(place)) else run.facts.data_layout
+    data = load_from(Source(place), flags, layout)
     trained = training.resume(
         flags.run_dir,
-        epochs=flags.epochs if flags["epochs"].present else None,
+        epochs=given(flags, "epochs"),
+        eval_every_steps=given(flags, "eval_every_steps"),
+        checkpoint_every_steps=given(flags, "checkpoint_every_steps"),
         pixel_cache=flags.pixel_cache or "",
         data=data,
+        data_path=place,
+        accept_changed_data=flags.accept_changed_data,
+        infer=_submission_flags(flags),
         log=say,
     )
-    _measure(trained, data, data_path, flags)
+    _measure(trained, data, place, flags)
     if trained.warning:
         say(trained.warning)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from delf_ext.runs.recipe_run import load_model, recipe_of
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
+from delf_ext.runs.training_lock import only_training
 from pretrained.convert import write_checkpoint
 
 SETTINGS = Settings(seed=3, mixed_precision="off")
@@ -317,6 +319,8 @@ def test_run_killed_before_its_recipe_was_written_starts_again(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "facts.json").write_text("{")
+    stale = CheckpointFolder(tmp_path / "run" / "checkpoint", "last")
+    stale.save(0, lambda prefix: Path(f"{prefix}.index").write_bytes(b""))
     train(tiny, data, tmp_path / "run", settings=SETTINGS)
     assert read_run(tmp_path / "run").facts.history == ("made with seed 3",)
 
@@ -344,22 +348,159 @@ def test_resumed_finished_run_keeps_its_weights(trained: Any, tmp_path: Path) ->
     assert all((before[name] == after[name]).all() for name in before)
 
 
+CHANGED = "the data have changed since the run was made: "
+
+
 def test_resume_refuses_changed_classes(trained: Any, products: Path, tmp_path: Path) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     data = load_dataset(products)
-    renamed = dataclasses.replace(
-        data,
-        class_names=tuple(f"new {name}" for name in data.class_names),
-    )
-    class_names_changed = (
-        "the class names of the data have changed (the run has 4 classes, the data {num_classes}). "
-        "Start a new run."
-    )
-    message = class_names_changed.format(num_classes=4)
-    assert refusal(lambda: resume(run_dir, data=renamed)) == f"{run_dir}: {message}"
-    fewer = dataclasses.replace(data, train=data.train.take(data.train.labels < 3))
-    message = class_names_changed.format(num_classes=2)
-    assert refusal(lambda: resume(run_dir, data=fewer)) == f"{run_dir}: {message}"
+    names = tuple("mug" if name == "1" else name for name in data.class_names)
+    renamed = dataclasses.replace(data, class_names=names)
+    found = refusal(lambda: resume(run_dir, data=renamed))
+    assert found.startswith(f"{run_dir}: {CHANGED}class 1 is now named mug. Put them back ")
+    assert "--accept_changed_data" in found and f"--from_run={run_dir}" in found
+    fewer = dataclasses.replace(data, train=data.train.take(data.train.labels < 4))
+    found = refusal(lambda: resume(run_dir, data=fewer))
+    assert found.startswith(f"{run_dir}: {CHANGED}class 4 is lost; class 5 is lost. ")
+
+
+@pytest.fixture(scope="module")
+def concatenated(tiny: Recipe, data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on all six classes; the similarity head reads the logits too."""
+    flags = {"train_logits": True, "train_sim": True, "logit_concat_sim": True, "dev_percent": 0}
+    flags |= {"image_size": 32, "batch_size": 8, "epochs": 1}
+    flags |= {"resnet_type": "resnet_v1_50/block1/unit_1/bottleneck_v1"}
+    run_dir = tmp_path_factory.mktemp("concatenated") / "run"
+    train(from_flags(flags), data, run_dir, settings=SETTINGS)
+    return run_dir
+
+
+@pytest.mark.parametrize("kind", ["renamed", "reordered", "lost", "added"])
+def test_accepted_changes_keep_the_weights_of_each_class(
+    kind: str, concatenated: Path, data: DataSet, tmp_path: Path
+) -> None:
+    run_dir = copied(concatenated, tmp_path / "run")
+    names = data.class_names
+    train_images = data.train
+    new_name = dict(zip(names, names, strict=True))
+    if kind == "renamed":
+        new_name["1"] = "zz"
+        data = dataclasses.replace(data, class_names=tuple(new_name[name] for name in names))
+    elif kind == "reordered":
+        labels = len(names) - 1 - train_images.labels
+        train_images = dataclasses.replace(train_images, labels=labels)
+        data = dataclasses.replace(data, class_names=names[::-1], train=train_images)
+    elif kind == "lost":
+        data = dataclasses.replace(data, train=train_images.take(train_images.labels != 2))
+    else:
+        # Some photographs of class 0 are put into a new class.
+        labels = train_images.labels.copy()
+        labels[np.flatnonzero(labels == 0)[:2]] = len(names)
+        train_images = dataclasses.replace(train_images, labels=labels)
+        data = dataclasses.replace(data, class_names=(*names, "new"), train=train_images)
+    before = weights_of(run_dir)
+    old = read_run(run_dir).facts.class_names
+    resume(run_dir, data=data, accept_changed_data=kind != "reordered")
+    after = weights_of(run_dir)
+    facts = read_run(run_dir).facts
+    added = ["new"] if kind == "added" else []
+    kept = [name for name in old if kind != "lost" or name != "2"]
+    assert list(facts.class_names) == [*(new_name[name] for name in kept), *added]
+    rows = [old.index(name) for name in kept]
+    classifier = "logits/classifier/kernel"
+    np.testing.assert_array_equal(after[classifier][:, : len(kept)], before[classifier][:, rows])
+    # The logits are the last inputs of the similarity head.
+    dense = next(name for name in before if name.startswith("similarity/dense1/kernel"))
+    start = before[dense].shape[0] - len(old)
+    np.testing.assert_array_equal(after[dense][:start], before[dense][:start])
+    now = after[dense][start : start + len(kept)]
+    np.testing.assert_array_equal(now, before[dense][start:][rows])
+    assert after[dense].shape[0] == start + len(kept) + len(added)
+    # The next resume finds no change.
+    resume(run_dir, data=data)
+
+
+def test_resume_trains_on_after_accepted_changes(
+    concatenated: Path, data: DataSet, tmp_path: Path
+) -> None:
+    run_dir = copied(concatenated, tmp_path / "run")
+    fewer = dataclasses.replace(data, train=data.train.take(data.train.labels != 2))
+    result = resume(run_dir, data=fewer, epochs=3, accept_changed_data=True)
+    assert np.isfinite(result.losses["loss"])
+    found = CheckpointFolder(run_dir / "checkpoint", "last")
+    facts = read_run(run_dir).facts
+    assert found.class_names(step_of(run_dir)) == facts.class_names and len(facts.class_names) == 5
+    assert evaluate(open_model(run_dir, FLOAT32), data)["num_queries"] == 3
+
+
+def test_renamed_files_keep_the_order_of_the_images(
+    concatenated: Path, products: Path, tmp_path: Path
+) -> None:
+    run_dir = copied(concatenated, tmp_path / "run")
+    moved = Path(shutil.copytree(products, tmp_path / "moved"))
+    photographs = sorted((moved / "train" / "train_data").rglob("*.jpg"))
+    photographs[0].rename(photographs[0].with_name("zz.jpg"))
+    before = read_run(run_dir).facts
+    resume(run_dir, data_path=str(moved))
+    after = read_run(run_dir).facts
+    assert after.data_digest == before.data_digest and after.data == str(moved)
+
+
+def test_second_training_of_a_run_is_refused(
+    trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path
+) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    message = f"process {os.getpid()} is training this run; wait until it ends."
+    with only_training(run_dir):
+        assert refusal(lambda: resume(run_dir, data=data)) == f"{run_dir}: {message}"
+    with only_training(tmp_path / "new"):
+        found = refusal(lambda: train(tiny, data, tmp_path / "new", settings=SETTINGS))
+    assert found == f"{tmp_path / 'new'}: {message}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_unreadable_state_changes_no_file(trained: Any, data: DataSet, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    for path in (run_dir / "checkpoint").glob("last-*"):
+        path.write_bytes(b"")
+    before = {path: path.read_bytes() for path in run_dir.rglob("*.json")}
+    found = refusal(lambda: resume(run_dir, data=data, epochs=5))
+    assert "cannot be read" in found and f"--from_run={run_dir}" in found
+    assert before == {path: path.read_bytes() for path in run_dir.rglob("*.json")}
+
+
+def test_checkpoints_without_a_recipe_are_not_overwritten(
+    trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path
+) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
+    (run_dir / "recipe.json").unlink()
+    before = sorted(path.name for path in (run_dir / "checkpoint").iterdir())
+    found = refusal(lambda: train(tiny, data, run_dir, settings=SETTINGS))
+    assert found.startswith(f"{run_dir}: holds a run already. ")
+    assert before == sorted(path.name for path in (run_dir / "checkpoint").iterdir())
+
+
+def test_run_killed_while_it_computes_feature_maps_resumes_from_its_weights(
+    checkpoint: tuple[str, dict[str, np.ndarray]],
+    tiny: Recipe,
+    data: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    frozen = with_settings(tiny, ["model.trunk.frozen=trunk", "model.trunk.layout=v1.5"])
+    with monkeypatch.context() as patch:
+        patch.setattr("delf_ext.app.training_job.batches_of_feature_maps", killed)
+        with pytest.raises(Killed):
+            train(frozen, data, tmp_path / "run", weights=checkpoint[0], settings=SETTINGS)
+    # An earlier version saved no first state.
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    resume(tmp_path / "run", data=data)
+    found = weights_of(tmp_path / "run")
+    for name, value in checkpoint[1].items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_resume_refuses_other_kinds_of_runs(tiny: Recipe, tmp_path: Path) -> None:
@@ -392,8 +533,8 @@ def test_resume_refuses_changed_images(
     ]
     shutil.copy(trained_on[1], trained_on[0])
     before = (tmp_path / "run" / "facts.json").read_bytes()
-    message = "the training images have changed since the run was made. Start a new run."
-    assert refusal(lambda: resume(tmp_path / "run")) == f"{tmp_path / 'run'}: {message}"
+    message = f"{CHANGED}class {trained_on[0].parent.name}: 1 image replaced. "
+    assert refusal(lambda: resume(tmp_path / "run")).startswith(f"{tmp_path / 'run'}: {message}")
     assert (tmp_path / "run" / "facts.json").read_bytes() == before
 
 

@@ -133,7 +133,8 @@ def test_full_disk_keeps_the_checkpoints_and_leaves_no_half(tmp_path: Path, monk
     monkeypatch.setattr(run.state._everything, "write", full)
     message = (
         rf"^{tmp_path}/last-3: cannot be written \(No space left on device\)\. The last good "
-        rf"checkpoint, {tmp_path}/last-2, is kept\. Continue with --resume\.$"
+        rf"checkpoint, {tmp_path}/last-2, is kept\. Make room for the next one and continue with "
+        r"--resume\.$"
     )
     with pytest.raises(OSError, match=message):
         run.state.save(3)

@@ -326,26 +326,57 @@ def test_resume_continues_a_finished_run_with_more_epochs(run_dir: Path, capsys)
     assert after["step"] == after["optimizers/0/_iterations"] == 2 * STEPS
 
 
-def test_resume_names_the_flags_that_it_ignores(run_dir: Path, capsys) -> None:
-    flags = ["--lr=1e-3", "--image_size=64", "--seed=4", "--epochs=1"]
-    dual_main.main(["--resume", f"--run_dir={run_dir}", *flags])
-    line = "--resume takes recipe and settings from the run; ignored: --image_size, --lr, --seed"
-    assert line in capsys.readouterr().out.splitlines()
-    run = read_run(run_dir)
-    assert recipe_of(run).optimizer.lr == 1e-4 and run.facts.seed == 0
-
-
-def test_resume_refuses_data_with_other_classes(
-    run_dir: Path, photos: Path, tmp_path: Path, refused
+@pytest.mark.parametrize(
+    ("flags", "difference"),
+    [
+        (["--lr=1e-3"], "--lr=0.001 has no place"),
+        (["--seed=4"], "--seed=4 differs from the run's 0"),
+        (["--set=optimizer.lr=0.5"], "--set optimizer.lr=0.5 differs from the run (optimizer.lr: "),
+    ],
+)
+def test_resume_refuses_flags_that_differ_before_it_reads_images(
+    flags: list[str], difference: str, run_dir: Path, monkeypatch, refused
 ) -> None:
-    fewer = Path(shutil.copytree(photos, tmp_path / "fewer"))
-    shutil.rmtree(next(path for path in fewer.iterdir() if path.is_dir()))
-    flags = ["--resume", f"--run_dir={run_dir}", f"--data={fewer}"]
+    monkeypatch.setattr(train, "load_from", lambda *_: pytest.fail("data were read"))
+    before = {path.name: path.read_bytes() for path in run_dir.glob("*.json")}
+    line = refused(2, "--resume", f"--run_dir={run_dir}", *flags)
+    if "has no place" not in difference:
+        assert difference in line
+    assert f"--from_run={run_dir} and another --run_dir" in line
+    assert line.count("A resumed run can change --epochs, --eval_every_steps, ") == 1
+    assert before == {path.name: path.read_bytes() for path in run_dir.glob("*.json")}
+
+
+def test_resume_refuses_changed_data_and_accepts_them_with_a_flag(
+    run_dir: Path, photos: Path, tmp_path: Path, refused, capsys
+) -> None:
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    # The same photographs elsewhere are the same data.
+    dual_main.main(["--resume", f"--run_dir={run_dir}", f"--data={moved}"])
+    assert read_run(run_dir).facts.data == str(moved)
+    first, second, *_ = sorted(path for path in moved.iterdir() if path.is_dir())
+    first.rename(moved / "zz renamed")
+    shutil.rmtree(second)
+    flags = ["--resume", f"--run_dir={run_dir}", "--epochs=2"]
     line = refused(1, *flags)
-    assert line.endswith(
-        "the class names of the data have changed (the run has 6 classes, the data 5). "
-        "Start a new run."
+    changes = f"class {first.name} is now named zz renamed; class {second.name} is lost"
+    assert line.startswith(
+        f"error: {run_dir}: the data have changed since the run was made: {changes}. "
     )
+    before = read_run(run_dir).facts.class_names
+    assert first.name in before
+    dual_main.main([*flags, "--accept_changed_data"])
+    renamed = ("zz renamed" if name == first.name else name for name in before)
+    facts = read_run(run_dir).facts
+    assert facts.class_names == tuple(name for name in renamed if name != second.name)
+    assert facts.history[-1] == f"resumed, epochs 1 -> 2 with changed data: {changes}"
+    dual_main.main(flags)
+    dual_main.main(["evaluate", f"--run_dir={run_dir}", f"--data={moved}"])
+
+
+def test_accepting_changed_data_without_resume_is_refused(refused) -> None:
+    line = refused(2, "--accept_changed_data", "--train_logits")
+    assert "--accept_changed_data continues a run: pass --resume as well." in line
 
 
 def test_resume_refuses_a_run_of_the_first_format(tmp_path: Path, monkeypatch, refused) -> None:
