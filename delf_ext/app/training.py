@@ -104,7 +104,7 @@ def train(
             f"{run_dir}: holds a run already. "
             "Continue it with --resume, or choose another --run_dir."
         )
-    if weights:
+    if weights and from_run is None:
         weights = str(find_checkpoint(weights, log))
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:

@@ -140,7 +140,7 @@ def test_session_saves_a_run_that_can_be_opened(session: Session, tmp_path: Path
     model = parent.checkpoint()
     assert model.name == str(STEPS)
     names = {path.name for path in model.iterdir()}
-    assert names == {"checkpoint", "recipe.json", "facts.json"}
+    assert names == {"checkpoint", "recipe.json", "facts.json", "photographs.json"}
     file_names = {path.name for path in (model / "checkpoint").iterdir()}
     assert file_names == {"last.json", "last-3.index", "last-3.data-00000-of-00001"}
     assert read_run(model).facts.class_names == run_of(tmp_path, "parent").facts.class_names

@@ -371,7 +371,8 @@ def test_resume_refuses_changed_data_and_accepts_them_with_a_flag(
     assert facts.class_names == tuple(name for name in renamed if name != second.name)
     assert facts.history[-1] == f"resumed, epochs 1 -> 2 with changed data: {changes}"
     dual_main.main(flags)
-    dual_main.main(["evaluate", f"--run_dir={run_dir}", f"--data={moved}"])
+    known = ["--allow_trained_photographs", f"--run_dir={run_dir}", f"--data={moved}"]
+    dual_main.main(["evaluate", *known])
 
 
 def test_accepting_changed_data_without_resume_is_refused(refused) -> None:
