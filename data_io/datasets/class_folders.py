@@ -15,7 +15,7 @@ from data_io.datasets.data_set import (
     id_below,
 )
 from data_io.datasets.layout import Reading
-from data_io.datasets.tree import Tree
+from data_io.datasets.tree import Tree, folder_below
 
 # Folders that many archives put around the class folders of a part.
 WRAPPERS = ("images", "image", "imgs", "img", "photos", "data")
@@ -137,8 +137,8 @@ def class_of(file: Path, folder: Path, top_only: bool = False) -> str:
     Returns:
         The class; "" if the image is in no class folder.
     """
-    parts = file.parent.relative_to(folder).parts
-    return "/".join(parts[:1] if top_only else parts)
+    below = folder_below(folder, file)
+    return below.partition("/")[0] if top_only else below
 
 
 def folder_notes(tree: Tree, folder: str = "") -> Iterator[str]:

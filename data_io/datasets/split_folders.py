@@ -18,6 +18,7 @@ from data_io.datasets.layout import Reading
 from data_io.datasets.split_column import WORDS
 from data_io.datasets.tree import Tree
 from data_io.folders import visible_entries
+from data_io.spelling import nfkc, visible
 
 # Names that only folders have, in any case, beside the words in the column split of a table.
 FOLDER_NAMES = {
@@ -33,6 +34,15 @@ Parts = dict[str, str]
 """Part of the data set -> name of its folder."""
 
 
+def part_named(folder: str) -> str | None:
+    """Return the part of a data set that a folder is named like, in any case and width.
+
+    >>> part_named("Probe"), part_named("milk")
+    ('query', None)
+    """
+    return PART_OF.get(visible(nfkc(folder)).strip().casefold())
+
+
 def part_folders(tree: Tree) -> Parts:
     """Return the folder of each part that has photographs.
 
@@ -41,7 +51,7 @@ def part_folders(tree: Tree) -> Parts:
     """
     parts: Parts = {}
     for name in tree.folders:
-        part = PART_OF.get(name.casefold())
+        part = part_named(name)
         if part is None or not tree.files(name):
             continue
         if part in parts:
@@ -55,7 +65,7 @@ def part_folders(tree: Tree) -> Parts:
 
 def other_folders(tree: Tree) -> list[str]:
     """Return the folders with photographs that are not named like a part of a data set."""
-    names = [name for name in tree.folders if name.casefold() not in PART_OF]
+    names = [name for name in tree.folders if part_named(name) is None]
     return [name for name in names if tree.files(name)]
 
 
@@ -69,13 +79,13 @@ def _parts_named(folder: Path) -> set[str]:
         entries = visible_entries(folder)
     except OSError:
         return set()
-    names = [entry.name.casefold() for entry in entries if os.path.isdir(entry.path)]
-    return {PART_OF[name] for name in names if name in PART_OF}
+    parts = [part_named(entry.name) for entry in entries if os.path.isdir(entry.path)]
+    return {part for part in parts if part is not None}
 
 
 def has_parts(tree: Tree) -> bool:
     """Return whether folders are named like the parts of a data set."""
-    names = [name for name in tree.folders if name.casefold() in PART_OF and tree.files(name)]
+    names = [name for name in tree.folders if part_named(name) and tree.files(name)]
     if len(names) == 1 and not tree.has_class_folders(names[0]):
         # A class can be named so: bus, car, train.
         return not other_folders(tree) and not tree.loose
@@ -170,7 +180,7 @@ def read_roles(tree: Tree, roles: Parts, reading: Reading, top_only: bool = Fals
             continue
         left_out = [(str(file), f"in {name}, which is not read") for file in tree.files(name)]
         first.skipped += left_out
-        if left_out or name.casefold() in PART_OF:
+        if left_out or part_named(name):
             notes.append(f"{name}: " + ("not read" if left_out else "no photographs"))
     if tree.loose:
         reason = f"beside the folders {', '.join(names)}"

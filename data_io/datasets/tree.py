@@ -57,11 +57,11 @@ class Tree:
 
     def direct_files(self, folder: str = "") -> list[Path]:
         """Return the image files in a folder of the root that are in none of its folders."""
-        return [file for file in self.files(folder) if file.parent == self.root / folder]
+        return [file for file in self.files(folder) if not folder_below(self.root / folder, file)]
 
     def has_class_folders(self, folder: str = "") -> bool:
         """Return whether a folder of the root has folders with image files."""
-        return len(self.direct_files(folder)) < len(self.files(folder))
+        return any(folder_below(self.root / folder, file) for file in self.files(folder))
 
     @cached_property
     def inner(self) -> Tree | None:
@@ -71,6 +71,22 @@ class Tree:
         inner = Tree(self.root / self.folders[0])
         has_content = inner.folders or any(inner.root.glob("*.[cC][sS][vV]"))
         return inner if has_content and not self.loose else None
+
+
+def folder_below(folder: Path, file: Path) -> str:
+    """Return the path of a file's folder below another folder, "" if it is that folder.
+
+    Args:
+        folder: a folder above the file; the path of the file begins with it.
+        file: the file.
+
+    Returns:
+        The path, with slashes. (`Path.relative_to` takes ten times as long.)
+    """
+    above = os.fspath(folder)
+    parent = os.path.dirname(os.fspath(file))
+    below = parent if above == os.curdir else parent[len(above) :]
+    return below.strip(os.sep).replace(os.sep, "/")
 
 
 def trees_of(root: Path) -> list[Tree]:

@@ -47,6 +47,7 @@ def choices(root: Path) -> list[str]:
         ("train", "queries", "reference"),
         ("TRAIN", "query", "test"),
         ("train", "val", "gallery"),
+        ("train ", "ｑｕｅｒｙ", "Gallery\u200b"),
         ("bounding_box_train", "query", "bounding_box_test"),
     ],
 )
@@ -419,3 +420,12 @@ def test_a_layout_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, layou
         load_dataset(tmp_path, layout=layout)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_classes_do_not_depend_on_how_the_folder_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path / "d", "a/1.jpg", "a b/c/1.jpg", "x/1.jpg")
+    monkeypatch.chdir(tmp_path / "d")
+    spellings = (".", "./", "../d", str(tmp_path / "d"), f"{tmp_path}//d/")
+    assert {load_dataset(path).class_names for path in spellings} == {("a", "a b/c", "x")}
