@@ -32,7 +32,7 @@ from delf_ext.app.trained_on import (
 )
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.hits import Hits, hits_of
-from delf_ext.evaluation.intervals import bootstrap_interval
+from delf_ext.evaluation.intervals import score_interval
 from delf_ext.evaluation.metrics import average_precisions, recalls_at_k, summarize
 from delf_ext.features.embedder import AnyEmbedder, HeldBack, common_held_back
 from delf_ext.features.extraction import BATCH_SIZE, NO_TIME_LEFT
@@ -98,7 +98,7 @@ class Measured:
         left_out = self.retrieval.left_out
         figures = {
             "mAP": metrics["mAP"],
-            "mAP_ci95": list(bootstrap_interval(average_precisions(hits), seed)),
+            "mAP_ci95": list(score_interval(average_precisions(hits), seed)),
             **{f"recall_at_{k}": metrics[f"recall_at_{k}"] for k in (1, 5, 10)},
             "num_queries": int(metrics["num_queries"]),
             "num_gallery": len(gallery),
@@ -111,7 +111,7 @@ class Measured:
             "seed": seed,
             "num_queries_without_label": len(query) - len(query.labelled()),
             "num_gallery_without_label": len(gallery) - len(gallery.labelled()),
-            "recall_at_1_ci95": list(bootstrap_interval(recalls_at_k(hits, 1), seed)),
+            "recall_at_1_ci95": list(score_interval(recalls_at_k(hits, 1), seed)),
             "model_digest": self.retrieval.query_features.digest,
             "metrics": metrics,
             "duplicates": self.duplicates.figures(),

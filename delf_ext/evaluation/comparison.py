@@ -12,8 +12,8 @@ from data_io.records import Ranking
 from delf_ext.evaluation.hits import Hits
 from delf_ext.evaluation.intervals import (
     PairedDifference,
-    bootstrap_interval,
     paired_bootstrap,
+    score_interval,
     too_few_note,
 )
 from delf_ext.evaluation.metrics import average_precisions, last_relevant_ranks, recalls_at_k
@@ -102,9 +102,9 @@ def compare(results: Sequence[Evaluated], seed: int) -> list[ComparisonRow]:
             ComparisonRow(
                 name=result.name,
                 mean_average_precision=float(np.nanmean(precisions)),
-                map_interval=bootstrap_interval(precisions, seed),
+                map_interval=score_interval(precisions, seed),
                 recall_at_1=float(np.nanmean(recalls)),
-                recall_interval=bootstrap_interval(recalls, seed),
+                recall_interval=score_interval(recalls, seed),
                 recall_at_5=float(np.nanmean(recalls_at_k(hits, 5))),
                 recall_at_10=float(np.nanmean(recalls_at_k(hits, 10))),
                 mean_last_rank=float(np.nanmean(last_relevant_ranks(hits))),

@@ -102,8 +102,9 @@ DEFINITIONS = {
     " Recall@k).",
     "Last rank": "Mean rank, counted from 1, of a query's last relevant image; if the ranking ends"
     " before it, the size of the gallery. Lower is better.",
-    "95 %": "Percentile bootstrap over queries, 2,000 draws. “mAP - first” is the difference to the"
-    " first line on the same draws, p its two-sided bootstrap p-value.",
+    "95 %": "Percentile bootstrap over queries, 2,000 draws; exact if all have one score."
+    " “mAP - first” is the difference to the first line on the same draws, p its two-sided"
+    " bootstrap p-value.",
     "Not scored": "Queries without a relevant image in the gallery are left out and counted. Junk,"
     " such as the query's own image in the gallery (under any name, also as a copy), is removed"
     " from a ranking before anything is counted or shown.",

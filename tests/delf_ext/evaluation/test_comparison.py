@@ -99,16 +99,17 @@ def test_table_is_aligned() -> None:
     assert header.split()[:4] == ["mAP", "95", "%", "R@1"]
     assert (
         " ".join(first.split())
-        == "Keras baseline 1.0000 1.0000 .. 1.0000 1.0000 1.0000 .. 1.0000 1.0000 1.0000 2.0"
+        == "Keras baseline 1.0000 0.1581 .. 1.0000 1.0000 0.1581 .. 1.0000 1.0000 1.0000 2.0"
     )
-    # By hand: hits at ranks 2 and 4, AP = (1/2 + 2/4) / 2. All queries are equal: no interval.
+    # By hand: hits at ranks 2 and 4, AP = (1/2 + 2/4) / 2. All queries are equal, so
+    # the intervals are exact: 1 - 0.025 ** (1 / 2) = 0.8419 of all queries may differ unseen.
     # Two differences of one sign have p = 1/2.
     expected = (
-        "x 0.5000 0.5000 .. 0.5000 0.0000 0.0000 .. 0.0000 1.0000 1.0000 4.0 "
+        "x 0.5000 0.0791 .. 0.9209 0.0000 0.0000 .. 0.8419 1.0000 1.0000 4.0 "
         "-0.5000 -0.5000 .. -0.5000 0.500"
     )
     assert " ".join(second.split()) == expected
-    assert lines[-1].startswith("warning: intervals over 2 queries are too narrow")
+    assert lines[-1].startswith("warning: intervals over 2 queries say little")
     assert header.index("mAP") + 3 == first.index("1.0000") + 6 == second.index("0.5000") + 6
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from delf_ext.evaluation import intervals
-from delf_ext.evaluation.intervals import bootstrap_interval, paired_bootstrap
+from delf_ext.evaluation.intervals import bootstrap_interval, paired_bootstrap, score_interval
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 some_examples = settings(max_examples=30, deadline=None)
@@ -143,6 +144,29 @@ def test_few_queries_cannot_prove_a_difference(num_queries: int) -> None:
 
 
 def test_too_few_queries_are_said() -> None:
-    assert "over 1 query are too narrow" in intervals.too_few_note(1)
-    assert "over 9 queries are too narrow" in intervals.too_few_note(9)
+    assert "over 1 query say little" in intervals.too_few_note(1)
+    assert "over 9 queries say little" in intervals.too_few_note(9)
     assert intervals.too_few_note(10) == ""
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (3, 3), (0, 50), (16, 16)])
+def test_interval_of_equal_shares_is_that_of_clopper_and_pearson(
+    successes: int, trials: int
+) -> None:
+    values = np.full(trials, successes / trials)
+    exact = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    assert score_interval(values) == pytest.approx((exact.low, exact.high))
+
+
+def test_interval_of_equal_scores_holds_them_and_shrinks() -> None:
+    widths = []
+    for num_queries in (1, 10, 1000):
+        low, high = score_interval(np.append(np.full(num_queries, 0.25), np.nan))
+        assert 0 < low < 0.25 < high < 1
+        widths.append(high - low)
+    assert widths[0] > 0.9 > widths[1] > 0.1 > widths[2]
+
+
+def test_interval_of_different_scores_is_the_bootstrap() -> None:
+    values = np.random.default_rng(6).random(20)
+    assert score_interval(values, seed=3) == bootstrap_interval(values, seed=3)
