@@ -13,6 +13,8 @@ from data_io.progress import Log
 
 Entries = Sequence[tuple[str, str]]
 NUM_FOLDERS_NAMED = 3
+NO_PATH = "no path"
+"""Reason for a row of a table without a path."""
 
 
 class Skipped(NamedTuple):
@@ -75,7 +77,12 @@ def mostly_skipped(skipped: Entries, used_paths: Iterable[str]) -> str:
     """
     used = list(used_paths)
     found = count_skipped(skipped, used)
-    left_out = Counter(os.path.dirname(path) for path, _ in found.files)
+    # A row without a path, or a name without a folder and a file, belongs to no folder.
+    left_out = Counter(
+        os.path.dirname(path)
+        for path, reason in found.files
+        if reason != NO_PATH and (os.path.dirname(path) or os.path.lexists(path))
+    )
     kept = Counter(os.path.dirname(path) for path in set(used))
     bad = [folder for folder, number in left_out.items() if number > kept[folder]]
     if not bad:

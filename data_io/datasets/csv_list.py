@@ -19,6 +19,7 @@ from data_io.datasets.data_set import (
 from data_io.datasets.file_finder import place_of
 from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.split_column import is_row, part_of, roles_of
+from data_io.skipped_files import NO_PATH
 from data_io.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
@@ -108,7 +109,7 @@ class _Reader:
         rows = self.splits.setdefault(split, ImageRows(grouped="group" in row))
         name = row["path"]
         if not name:
-            rows.skipped.append((f"{self.path}, line {line}", "no path"))
+            rows.skipped.append((f"{self.path}, line {line}", NO_PATH))
             return
         found = self._files.find(split, name, rows)
         if found is None:

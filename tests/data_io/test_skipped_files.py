@@ -84,6 +84,13 @@ def test_a_file_counts_once_under_every_spelling_and_folders_do_not_count() -> N
     assert (found.num_seen, found.num_used) == (3, 2)
 
 
+def test_rows_and_names_without_a_file_belong_to_no_folder() -> None:
+    used = ["data/a/1.jpg"]
+    for entry in (("data/table.csv, line 7", "no path"), ("query_7", "there is no such image")):
+        assert mostly_skipped([entry], used) == ""
+        assert len(count_skipped([entry], used).files) == 1
+
+
 def test_a_folder_that_lost_most_of_its_files_is_named() -> None:
     used = [f"data/a/{number}.jpg" for number in range(9)]
     assert mostly_skipped([], used) == ""
