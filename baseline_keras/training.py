@@ -25,6 +25,7 @@ from baseline_keras.run_directory import (
     write_history,
 )
 from baseline_keras.session import Session
+from data_io.checkpoint_folder import writable_folder
 from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.layouts import AUTO
 from data_io.images import check_images
@@ -208,7 +209,7 @@ class _RunWriter(tf.keras.callbacks.Callback):
             stored = read_history(run_dir)
             # If the run was killed between the two writes, the metrics hold one epoch too many.
             self.history = {name: stored[name][: self.epochs_done] for name in self.history}
-        self.events = tf.summary.create_file_writer(str(run_dir))
+        self.events = tf.summary.create_file_writer(writable_folder(Path(run_dir)))
 
     def not_finite(self, what: str, step: int) -> NotFinite:
         """Return the error for a loss or a weight that is not finite."""

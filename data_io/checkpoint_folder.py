@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_io.artifacts import read_json, write_json
+from data_io.names import is_text
 
 PATTERN_LETTERS = frozenset("*?[]\\")
 
@@ -26,19 +27,38 @@ def readable_prefix(path: str | Path) -> str:
     """Return a path prefix under which TensorFlow can read the checkpoint at `path`.
 
     TensorFlow's readers treat a path as a pattern, so they find nothing in a folder named "[2024]",
-    although its writers can write there. For such a path, links to the files are made in a
-    temporary folder.
+    although its writers can write there; and no path may have a name that is not UTF-8. For such a
+    path, links to the files are made in a temporary folder.
     """
     path = Path(path)
-    if not PATTERN_LETTERS & set(str(path)) or not path.parent.is_dir():
+    is_plain = is_text(path) and not PATTERN_LETTERS & set(str(path))
+    if is_plain or not path.parent.is_dir():
         return str(path)
-    folder = Path(tempfile.mkdtemp(prefix="mandoo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = _temporary_folder()
     for file in path.parent.iterdir():
         ending = file.name.removeprefix(path.name)
         if file.name.startswith(path.name) and ending[:1] in ("", "."):
             _link(file.absolute(), folder / f"checkpoint{ending}")
     return str(folder / "checkpoint")
+
+
+def writable_folder(folder: Path) -> str:
+    """Return a path under which TensorFlow can write into a folder; create the folder.
+
+    It accepts no name that is not UTF-8: then the path is a link in a temporary folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_text(folder):
+        return str(folder)
+    link = _temporary_folder() / "folder"
+    os.symlink(folder.absolute(), link)
+    return str(link)
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="mandoo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _link(file: Path, place: Path) -> None:
@@ -161,7 +181,7 @@ class CheckpointFolder:
         shutil.rmtree(new, ignore_errors=True)
         try:
             new.mkdir(parents=True)
-            write(str(new / self.path(number).name))
+            write(os.path.join(writable_folder(new), self.path(number).name))
             # The index comes last: without it, TensorFlow finds no checkpoint.
             for file in sorted(new.iterdir(), key=lambda file: file.suffix == ".index"):
                 os.replace(file, self.folder / file.name)

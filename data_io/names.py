@@ -59,6 +59,11 @@ def html_text(text: object) -> str:
     return html.escape(escaped(str(text)))
 
 
+def is_text(path: object) -> bool:
+    """Return whether a name is UTF-8, so that libraries which insist on it accept it."""
+    return not re.search(r"[\ud800-\udfff]", str(path))
+
+
 def escaped_values(value: Any) -> Any:
     """Return JSON data with every string as `escaped` writes it."""
     return _mapped(value, escaped)

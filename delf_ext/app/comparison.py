@@ -23,6 +23,7 @@ from delf_ext.evaluation import comparison
 from delf_ext.evaluation.comparison import ComparisonRow
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
+from delf_ext.recipes.part import BatchSize, Seed, coerced
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +76,12 @@ def compare(
         The table, the figures and the measurements.
 
     Raises:
-        UsageError: if there is only one row to measure, or the request does not fit.
+        UsageError: if there is only one row to measure, the request does not fit, or a number is
+            out of range.
         ValueError: if no query that all models ranked has a relevant image.
     """
+    coerced(batch_size, BatchSize, "batch_size")
+    coerced(seed, Seed, "seed")
     request = request or Request()
     data, data_name = load_named(data, data_name, log)
     chains = [chain for chain in request.chains or () if chain]

@@ -44,6 +44,7 @@ from delf_ext.pipeline import (
     score,
     truth_of,
 )
+from delf_ext.recipes.part import BatchSize, Seed, coerced
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.deadline import Deadline
 
@@ -333,11 +334,13 @@ def evaluate(
         Measurements before and after re-ranking, and the figures.
 
     Raises:
-        UsageError: if the request does not fit the model.
+        UsageError: if the request does not fit the model, or a number is out of range.
         ValueError: if the data cannot be read or has no labels, if copies are an error, or if a
             query photograph was trained on and that is not allowed.
         TimeoutError: if nothing was embedded in time.
     """
+    coerced(batch_size, BatchSize, "batch_size")
+    coerced(seed, Seed, "seed")
     request = (request or Request()).of(model)
     chain = request.chain
     data, data_name = load_named(data, data_name, log)

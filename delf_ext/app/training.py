@@ -20,6 +20,7 @@ from delf_ext.app.training_settings import DEFAULT_SETTINGS, Settings, settings_
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import codec, schema
+from delf_ext.recipes.part import AtLeast1, coerced
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
 from delf_ext.runs.recipe_run import recipe_of
@@ -190,6 +191,9 @@ def resume(
         ValueError: there is no run, an earlier version made it, the data has changed, or another
             process trains it.
     """
+    for name, value in (("epochs", epochs), ("eval_every_steps", eval_every_steps)):
+        if value is not None:
+            coerced(value, AtLeast1, name)
     run = read_run(run_dir)
     require_resumable(run)
     if data is None:

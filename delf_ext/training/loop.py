@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from data_io.checkpoint_folder import writable_folder
 from data_io.progress import Log
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes.schema import Recipe, Stage
@@ -104,7 +105,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
         self.settings = settings
         self.step = step
         self.throughput = Throughput(recipe.batch_size)
-        self.writer = tf.summary.create_file_writer(str(settings.run_dir))
+        self.writer = tf.summary.create_file_writer(writable_folder(Path(settings.run_dir)))
         self.evaluate_every_steps = recipe.validation.every_steps if recipe.validation else 0
         self.evaluated_step = -1
         self.num_steps_here = 0

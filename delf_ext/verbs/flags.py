@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -11,6 +12,7 @@ from absl import flags
 
 from data_io.datasets.layouts import AUTO, NAMES
 from data_io.duplicates import RULES
+from data_io.names import unescaped
 from data_io.output_files import home_path
 from data_io.pixel_limit import MAX_PIXELS
 from delf_ext.config import UsageError, require
@@ -385,10 +387,17 @@ def expand_paths(values: flags.FlagValues) -> None:
         paths = value if isinstance(value, list) else [value]
         require(bool(paths) and all(paths), f"--{name} is empty: pass a path, or leave it out.")
         try:
-            texts = [home_path(path) for path in paths]
+            texts = [_read_back(home_path(path)) for path in paths]
         except ValueError as error:
             raise UsageError(f"--{name}: {error}") from None
         values[name].value = texts if isinstance(value, list) else texts[0]
+
+
+def _read_back(path: str) -> str:
+    r"""Return the path that a printed name such as `run\xbb` means, if there is no other."""
+    name = unescaped(path)
+    is_escape = name != path and os.path.lexists(name) and not os.path.lexists(path)
+    return name if is_escape else path
 
 
 def require_in_range(values: flags.FlagValues) -> None:

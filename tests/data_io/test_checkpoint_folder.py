@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def test_readable_prefix_links_a_path_that_looks_like_a_pattern(
         assert found == {f"{prefix.name}{ending}": ending for ending in endings}
 
 
-@pytest.mark.parametrize("name", [STRANGE, "a [1]"])
+@pytest.mark.parametrize("name", [STRANGE, "a [1]", os.fsdecode(b"\xbb\xe7")])
 def test_tensorflow_reads_a_checkpoint_through_readable_prefix(tmp_path: Path, name: str) -> None:
     import tensorflow as tf
 

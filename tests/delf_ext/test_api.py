@@ -42,3 +42,19 @@ def test_importing_the_package_imports_no_library(root: Path) -> None:
 def test_package_is_marked_as_typed(root: Path) -> None:
     assert (root / "delf_ext" / "py.typed").is_file()
     assert '"delf_ext": ["py.typed"]' in (root / "setup.py").read_text()
+
+
+def test_numbers_out_of_range_are_refused_by_name() -> None:
+    for numbers in ({"seed": -1}, {"seed": 2**32}, {"batch_size": 0}, {"batch_size": 10**12}):
+        (name,) = numbers
+        for function in (delf_ext.evaluate, delf_ext.compare):
+            with pytest.raises(delf_ext.UsageError, match=f"^{name} must be at least"):
+                function(object(), "nowhere", **numbers)
+
+
+def test_home_is_expanded_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/data: not found"):
+        delf_ext.load_dataset("~/data")
+    with pytest.raises(delf_ext.UsageError, match=f"^{tmp_path}/run: no run directory"):
+        delf_ext.open_model("~/run")

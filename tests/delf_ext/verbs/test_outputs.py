@@ -61,6 +61,13 @@ def test_home_is_expanded_in_every_path_flag(here: Path, monkeypatch) -> None:
     assert values.runs == [f"{here}/a", "b"] and values.out == f"{here}/c/"
 
 
+def test_a_printed_name_that_is_not_utf8_can_be_passed_back(here: Path) -> None:
+    name = os.fsdecode(b"run\xbb")
+    (here / name).mkdir()
+    _, values = dual_main.parse(["evaluate", r"--run_dir=run\xbb", r"--json=x\xbb"])
+    assert values.run_dir == name and values.json == r"x\xbb"
+
+
 def test_every_flag_whose_help_names_a_file_or_folder_is_a_path() -> None:
     named = {
         name
