@@ -30,23 +30,23 @@ TINY += ["--mixed_precision=off"]
 # A program that waits in the middle of writing its third part, to be killed there.
 HANGS = """
 import sys, time
-import numpy as np
 import data_io.stores.embedding_parts
 import dual_main
+from data_io.artifacts import atomic_path, write_npz
 from delf_ext.features import extraction_job
 
 extraction_job.PART_IMAGES = 4
-savez, written = np.savez, []
+written = []
 
-def save(file, **columns):
+def save(path, **columns):
     if len(written) == 2:
-        file.write(b"half a part")
-        file.flush()
-        print("in the middle", flush=True)
-        time.sleep(600)
-    written.append(savez(file, **columns))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half a part")
+            print("in the middle", flush=True)
+            time.sleep(600)
+    written.append(write_npz(path, **columns))
 
-data_io.stores.embedding_parts.np.savez = save
+data_io.stores.embedding_parts.write_npz = save
 dual_main.main(sys.argv[1:])
 """
 

@@ -74,7 +74,10 @@ def test_set_overrides_a_flag_of_the_original(flags_of) -> None:
             "optimizer.lr=fast",
             "--set optimizer.lr=fast: Adam.lr must be a number. Received 'fast'.",
         ),
-        ("optimizer.lr=-1", "--set optimizer.lr=-1: Adam.lr must be above 0. Received -1.0."),
+        (
+            "optimizer.lr=-1",
+            "--set optimizer.lr=-1: Adam.lr must be at least 1e-12 and at most 1000.",
+        ),
         (
             "optimizer.lr",
             "--set takes PATH=VALUE, such as optimizer.lr=1e-3. Received 'optimizer.lr'.",
