@@ -36,7 +36,10 @@ def split_classes(
     labels = images.known_labels("a split by class")
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise ValueError(f"a split by class needs at least 2 classes. Received {len(classes)}.")
+        raise ValueError(
+            f"a split by class needs at least 2 classes. Received {len(classes)}. "
+            "Check the labels of the data."
+        )
     num_dev = int(np.clip(round(dev_share * len(classes)), 1, len(classes) - 1))
     rng = np.random.default_rng(seed)
     if is_block:

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_io.artifacts import atomic_path, read_json, write_json, write_text
+from data_io.cores import num_cores
 from data_io.csv_rows import csv_text
 from data_io.synthetic.photographs import render_photograph
 from data_io.synthetic.products import draw_product
@@ -112,11 +113,7 @@ def _refuse_other_files(out: Path, shots: Iterable[Shot]) -> None:
 
 
 def _num_workers(num_images: int) -> int:
-    if hasattr(os, "sched_getaffinity"):
-        num_cores = len(os.sched_getaffinity(0))
-    else:
-        num_cores = os.cpu_count() or 1
-    return max(1, min(num_cores, num_images // MIN_IMAGES_PER_WORKER))
+    return max(1, min(num_cores(), num_images // MIN_IMAGES_PER_WORKER))
 
 
 def _take_all(

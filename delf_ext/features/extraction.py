@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from itertools import islice, repeat
 import numpy as np
 
 from data_io.contents import contents_of
+from data_io.cores import num_cores
 from data_io.images import ImageError, load_image
 from data_io.messages import shown_path
 from data_io.progress import progress
@@ -20,7 +20,7 @@ from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 
 BATCH_SIZE = 32
-NUM_THREADS = os.cpu_count() or 2
+NUM_THREADS = num_cores()
 NO_TIME_LEFT = "no time left"
 FAILED = "the model's embedding is zero or not finite"
 # A killed process loses at most this many new embeddings.
