@@ -25,6 +25,8 @@ from delf_ext.features.network_embedders import OpenedLater, graph_file
 from delf_ext.features.runtimes.networks import open_network
 
 CALIBRATION_IMAGES = 300
+# The figures below are of 60 images; the ranges of fewer may miss what other images need.
+ENOUGH_IMAGES = 60
 # Symmetric activations, and one unused bit in the weights of the first layer. Mean cosine to
 # float32 of a ResNet-50's embeddings of 99 Grocery Store images, calibrated on 60: 0.9956. With the
 # unused bit in all layers 0.9941, ranges by quantile 0.9933; asymmetric activations and sums in
@@ -71,10 +73,27 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
         quantize(graph_file(embedder, folder), samples, path)
     when = "before" if is_known else "now"
     which = f"{len(chosen)} of {len(images)} images, {chosen.paths[0]} to {chosen.paths[-1]}"
+    warning = too_few_warning(len(chosen))
+    if warning:
+        print(warning)
     print(f"int8: calibrated {when} on {which} ({shown_path(path)})")
     network = OpenedLater(lambda: open_network(path, "openvino").compiled(0))
     return dataclasses.replace(
         embedder, digest=digest, embed=network, graph=None, release=network.release
+    )
+
+
+def too_few_warning(num_images: int) -> str:
+    """Return a warning if a network is calibrated on so few images, else "".
+
+    >>> too_few_warning(60)
+    ''
+    """
+    if num_images >= ENOUGH_IMAGES:
+        return ""
+    return (
+        f"warning: int8 calibrated on fewer than {ENOUGH_IMAGES} images can be far from float32: "
+        "pass more --data, or --runtime=openvino."
     )
 
 
