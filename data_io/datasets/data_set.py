@@ -311,6 +311,24 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def with_suffix(image_id: str, path: str) -> str:
+    """Return the path that an id stands for, with the suffix of the file.
+
+    Args:
+        image_id: id of the image; it has its suffix already where several images have one stem.
+        path: of the image file.
+
+    Returns:
+        The path, relative to the same folder as the id.
+
+    >>> with_suffix("a/1", "/photos/a/1.jpg"), with_suffix("a/1.png", "/photos/a/1.png")
+    ('a/1.jpg', 'a/1.png')
+    """
+    if os.path.basename(image_id) == os.path.basename(path):
+        return image_id
+    return image_id + os.path.splitext(path)[1]
+
+
 def _natural_order(name: str) -> tuple[list[str | int], str]:
     """Return a sort key that puts 2 before 10, and milk-2 before milk-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name

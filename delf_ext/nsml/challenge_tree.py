@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_io.datasets import DataSet
+from data_io.datasets.data_set import with_suffix
 from data_io.records import NO_LABEL, ImageList
 from data_io.synthetic.shots import QUERY, REFERENCE, TRAIN
 
@@ -56,7 +57,7 @@ def lay_out(data: DataSet, keep_names: bool) -> ChallengeTree:
     sources = dict(_train_files(data.train, classes, keep_names))
     for folder, images in ((QUERY, query), (REFERENCE, gallery)):
         for image_id, source in zip(images.ids, images.paths):
-            sources[f"{folder}/{image_id}{Path(source).suffix}"] = source
+            sources[f"{folder}/{with_suffix(image_id, source)}"] = source
     labels: dict[str, str] = {}
     if query.labels is not None and gallery.labels is not None:
         labels = _labels(query, classes) | _labels(gallery, classes)
