@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import re
 import sys
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     verb, values = parse(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow prints three lines about CUDA when it is imported, unless this is set before.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Its warnings are about its own parts; errors are shown.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     set_max_pixels(values.max_pixels)
     try:
         with checked_outputs(verb, values):

@@ -373,6 +373,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="kind", choices=KINDS, help=kind_help)
     print_any_name()
     args = parser.parse_args(argv)
+    # TensorFlow prints a page about CUDA when it is imported, unless this is set before.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         info = convert(args.source, args.out, args.kind, print)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,19 @@ from delf_ext.models.checkpoint_names import AVERAGE, Names, find_names, misfit_
 
 # Names of a kind that a report shows.
 NUM_SHOWN = 5
+
+
+# TensorFlow prints one line for each value of a checkpoint that is not used, long after an error
+# that says all of it. Source: tensorflow/python/checkpoint/checkpoint.py.
+HELD_BACK = ("Detecting that an object or model", "Value in checkpoint could not be found")
+
+
+def is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a line of TensorFlow's log is shown: all but those of HELD_BACK."""
+    return not str(record.msg).startswith(HELD_BACK)
+
+
+tf.get_logger().addFilter(is_shown)
 
 
 class LoadReport(NamedTuple):

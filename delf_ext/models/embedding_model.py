@@ -126,7 +126,7 @@ def read_weights(model: EmbeddingModel, path: Path) -> None:
     """
     checkpoint = tf.train.Checkpoint(weights=model.named_variables())
     try:
-        checkpoint.read(readable_prefix(path)).assert_existing_objects_matched().expect_partial()
+        checkpoint.read(readable_prefix(path)).expect_partial().assert_existing_objects_matched()
     except (*READ_ERRORS, AssertionError) as error:
         raise ValueError(
             f"{path}: damaged, or of another network than recipe.json ({read_reason(error)})."

@@ -15,15 +15,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_io.finite import fault_of
+
 # Length of the difference of two embeddings.
 TOLERANCE = 1e-5
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+# Of constants that are checked; NumPy has no other floating-point types.
+CHECKED_TYPES = ("f16", "f32", "f64")
 OPENVINO_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 INSTALL = 'pip install -e ".[fast]" in the clone.'
 
 Run = Callable[[np.ndarray], np.ndarray]
 """Batch [B, ...] -> float32 output [B, ...]."""
+
+
+class BadNumbers(ValueError):
+    """A network has weights that are not numbers."""
 
 
 class Port(NamedTuple):
@@ -81,12 +89,15 @@ def open_network(path: Path, runtime: str, bfloat16: bool = False) -> RuntimeNet
         The opened network.
 
     Raises:
+        BadNumbers: a weight is not a number.
         ValueError: the runtime is missing, or cannot read the file.
     """
     try:
         return _openvino(path, bfloat16) if runtime == "openvino" else _onnxruntime(path)
     except ImportError:
         raise ValueError(f"--runtime={runtime} needs {RUNTIMES[runtime]}: {INSTALL}") from None
+    except BadNumbers:
+        raise
     # ONNX Runtime's errors have no narrower common base class.
     except Exception as error:
         raise ValueError(
@@ -99,6 +110,7 @@ def _openvino(path: Path, bfloat16: bool) -> RuntimeNetwork:
 
     core = openvino.Core()
     model = core.read_model(path)
+    _require_numbers(path, model)
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
@@ -111,6 +123,32 @@ def _openvino(path: Path, bfloat16: bool) -> RuntimeNetwork:
     inputs = [_openvino_port(port) for port in model.inputs]
     outputs = [_openvino_port(port) for port in model.outputs]
     return RuntimeNetwork(inputs, outputs, compiled)
+
+
+def _check_with_openvino(path: Path) -> None:
+    """Check the weights of a network for ONNX Runtime, which does not show them."""
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(path)
+    # OpenVINO need not know each network that ONNX Runtime runs.
+    except RuntimeError:
+        return
+    _require_numbers(path, model)
+
+
+def _require_numbers(path: Path, model: Any) -> None:
+    """Raise ValueError if a constant of an OpenVINO model has NaN; masks may have infinities."""
+    for node in model.get_ops():
+        dtype = node.get_element_type().get_type_name()
+        if node.get_type_name() != "Constant" or dtype not in CHECKED_TYPES:
+            continue
+        fault = fault_of("", node.data)
+        if "NaN" in fault:
+            raise BadNumbers(
+                f"{path}: {node.get_friendly_name()}: {fault}. The training that made these "
+                "weights diverged: take an earlier one."
+            )
 
 
 def _openvino_port(port: Any) -> Port:
@@ -127,6 +165,8 @@ def _onnxruntime(path: Path) -> RuntimeNetwork:
     options = onnxruntime.SessionOptions()
     # Show errors only.
     options.log_severity_level = 3
+    if find_spec("openvino"):
+        _check_with_openvino(path)
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     inputs = [_onnx_port(port) for port in session.get_inputs()]
     outputs = [_onnx_port(port) for port in session.get_outputs()]

@@ -329,3 +329,11 @@ def test_converted_torchvision_weights_give_torchvision_logits(
     pooled = trunk(images)[trunk.endpoint].numpy().mean((1, 2))
     logits = pooled @ state["fc.weight"].T + state["fc.bias"]
     assert twins.relative_difference(logits, twins.torchvision_forward(state, images)) < 1e-4
+
+
+def test_values_that_are_not_used_are_not_listed_by_tensorflow(caplog: pytest.LogCaptureFixture):
+    log = tf.get_logger()
+    log.warning("Value in checkpoint could not be found in the restored object: (root).step")
+    log.warning("Detecting that an object or model or tf.train.Checkpoint is being deleted")
+    log.error("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,22 @@ def test_digest_depends_on_file_weights_and_sidecar_but_not_on_the_runtime(tmp_p
     Path(f"{path}_data").write_bytes(b"weights beside it")
     digests.add(onnx_embedder(path, "openvino").digest)
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_with_nan_are_refused_and_named(
+    tmp_path: Path, runtime: str, value: float, monkeypatch: pytest.MonkeyPatch
+):
+    bad = WEIGHTS.copy()
+    bad[0, 0] = value
+    monkeypatch.setattr(sys.modules[__name__], "WEIGHTS", bad)
+    path = export(tmp_path / "tiny.onnx", PLAIN)
+    if value == -np.inf:
+        # Attention masks hold infinities.
+        assert onnx_embedder(path, runtime).image_size == SIZE_PX
+        return
+    with pytest.raises(ValueError, match=r"tiny\.onnx: weights: 1 of 12 numbers are NaN\. The tr"):
+        onnx_embedder(path, runtime)
 
 
 def test_model_whose_embeddings_are_not_numbers_is_refused(tmp_path: Path, runtime: str):
