@@ -151,7 +151,8 @@ def test_weights_of_another_network_are_refused_and_no_run_is_written(
     with pytest.raises(SystemExit) as ended:
         dual_main.main(["--train_logits", *place, *TINY])
     assert ended.value.code == 1
-    assert f"{foreign} does not fit the trunk resnet_v1_50" in capsys.readouterr().err
+    reason = "was saved by tf.train.Checkpoint or a Keras model, not by tf.train.Saver. Of a run of"
+    assert f"{foreign} {reason}" in capsys.readouterr().err
     assert not list((tmp_path / "r").glob("*.json"))
 
 
