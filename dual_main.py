@@ -31,7 +31,7 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     values = new_flags()
     verb = next((word for word in arguments if word in VERBS), None)
     if any(argument in HELP for argument in arguments):
-        print(help_text(verb))
+        print(help_text(verb), flush=True)
         sys.exit(0)
     try:
         words = values(["dual_main.py", *arguments])[1:]
@@ -67,7 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
             reads the output has ended.
     """
     print_any_name()
-    verb, values = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(*parse(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        # As in `mandoo search ... | head`. Python flushes the rest at exit: to nowhere.
+        _close_stdout()
+        sys.exit(BROKEN_PIPE)
+
+
+def _run(verb: str, values: flags.FlagValues) -> None:
     # TensorFlow prints three lines about CUDA when it is imported, unless this is set before.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Its warnings are about its own parts; errors are shown.
@@ -81,9 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _exit(f"\nstopped. {how_to_continue(verb, values)}", 130)
     except BrokenPipeError:
-        # As in `mandoo search ... | head`. Python flushes the rest at exit: to nowhere.
-        _close_stdout()
-        sys.exit(BROKEN_PIPE)
+        raise
     except MemoryError:
         _exit("error: not enough memory. Close other programs, or pass a smaller --batch_size.", 1)
     except UsageError as error:

@@ -6,7 +6,6 @@ import argparse
 import ctypes
 import gc
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
@@ -15,6 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from data_io.artifacts import write_json
+from data_io.output_files import home_path
 
 # Wall seconds, and CPU seconds of all threads.
 Seconds = tuple[float, float]
@@ -50,8 +52,10 @@ class _Parser(argparse.ArgumentParser):
                     continue
                 is_large_enough = number > 0 or (number == 0 and name in MAY_BE_0)
                 if not (is_large_enough and number <= LARGEST):
-                    least = "0" if name in MAY_BE_0 else "above 0"
-                    self.error(f"--{name} must be {least} to {LARGEST}. Received {number}.")
+                    least = "at least 0" if name in MAY_BE_0 else "above 0"
+                    self.error(
+                        f"--{name} must be {least} and at most {LARGEST}. Received {number}."
+                    )
         return options
 
 
@@ -68,7 +72,8 @@ def build_parser(description: str | None, rounds: int = 5) -> argparse.ArgumentP
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     rounds_help = "measurements of each contender; medians are printed (default: %(default)s)"
     parser.add_argument("--rounds", type=int, default=rounds, help=rounds_help)
-    parser.add_argument("--json", metavar="FILE", help="write the results to this file")
+    json_help = "write the results to this file"
+    parser.add_argument("--json", type=home_path, metavar="FILE", help=json_help)
     return parser
 
 
@@ -150,8 +155,7 @@ def write_results(path: str | None, seed: int, results: Any, **options: Any) -> 
         "cores": os.cpu_count(),
         "seed": seed,
     }
-    with open(path, "w") as file:
-        json.dump({**about, **options, "results": results}, file, indent=1)
+    write_json(path, {**about, **options, "results": results})
 
 
 def _version(package: str) -> str:

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, get_args
 
+from data_io.messages import error_line
 from data_io.names import print_any_name
+from data_io.output_files import home_path
 from delf_ext.config import UsageError
 from delf_ext.nsml import commands, store
 from delf_ext.recipes.part import TYPE_NAMES, Positive, Range, Seed, coerced
@@ -36,6 +38,8 @@ Data sets and sessions are kept in ~/.mandoo, or in the folder that MANDOO_HOME 
 `nsml COMMAND --help` shows the flags of a command."""
 
 
+PATHS = ("path", "json")
+"""Parameters whose value is a path."""
 NUMBERS: dict[str, Any] = {
     "classes": Annotated[int, Range(low=1, high=1_000_000)],
     "gpus": Annotated[int, Range(low=0, high=64)],
@@ -87,10 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage error: {error} See `nsml COMMAND --help`.", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        remedy = ""
+        text = error_line(error)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            remedy = f". Free space in {store.home()} with `nsml rm` or `nsml model rm`."
-        print(f"error: {error}{remedy}", file=sys.stderr)
+            text = f"{error}. Free space in {store.home()} with `nsml rm` or `nsml model rm`."
+        print(f"error: {text}", file=sys.stderr)
         return 1
 
 
@@ -159,6 +163,8 @@ def _add_argument(
     else:
         settings["metavar"] = name.upper()
         settings["type"] = partial(_number, name) if name in NUMBERS else str
+        if name in PATHS:
+            settings["type"] = home_path
     if parameter.kind is parameter.KEYWORD_ONLY:
         parser.add_argument(f"-{name[0]}", f"--{name}", required=not is_optional, **settings)
         return

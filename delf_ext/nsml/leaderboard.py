@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 from data_io.artifacts import digest_of, read_json, write_json
+from data_io.marks import is_ours, marked
+from delf_ext.config import UsageError
 from delf_ext.nsml import records, store
 from delf_ext.nsml.datasets import answers_of, existing
 from delf_ext.nsml.submission import Result
@@ -68,12 +71,17 @@ def show(name: str, *, full: bool = False, json: str = "") -> None:
         full: show more metrics, such as mAP over whole rankings.
         json: JSON file to which the results are also written.
 
+    Raises:
+        UsageError: The file exists and holds something else.
+
     Example:
         nsml leaderboard ir_ph1_v2 --full
     """
+    if json and Path(json).is_file() and not is_ours(Path(json)):
+        raise UsageError(f"--json={json}: this file exists, and nsml did not write it.")
     ranked = board(name)
     if json:
-        write_json(json, [asdict(result) for result in ranked.rows])
+        write_json(json, marked([asdict(result) for result in ranked.rows]))
     metrics = FULL_COLUMNS if full else COLUMNS
     rows = [
         [

@@ -37,7 +37,8 @@ def home() -> Path:
         ValueError: MANDOO_HOME is not set and the user has no home folder.
     """
     try:
-        return Path(os.environ.get("MANDOO_HOME") or Path.home() / ".mandoo").absolute()
+        named = os.environ.get("MANDOO_HOME")
+        return (Path(named).expanduser() if named else Path.home() / ".mandoo").absolute()
     except RuntimeError:
         # The user of a container may have no home folder.
         raise ValueError(
