@@ -10,12 +10,15 @@ import gc
 import hashlib
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_io.artifacts import atomic_path
+from data_io.messages import shown_path
+from data_io.progress import say
 from delf_ext.features.embedder import Embed, Embedder
 from delf_ext.features.runtimes.networks import open_network
 
@@ -173,7 +176,18 @@ def in_openvino(embedder: Embedder, folder: Path, bfloat16: bool = False) -> Emb
     Returns:
         Embedder with the same digest: embeddings differ by at most `networks.TOLERANCE`.
     """
-    network = OpenedLater(
-        lambda: open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
-    )
+
+    def opened() -> Embed:
+        path = graph_file(embedder, folder)
+        try:
+            return open_network(path, "openvino", bfloat16).compiled(0)
+        except ValueError:
+            if find_spec("openvino") is None:
+                raise
+            # A power cut or a full disk can leave half a file: make it again, once.
+            path.unlink(missing_ok=True)
+            say(f"{shown_path(path)}: made again, because it could not be read")
+        return open_network(graph_file(embedder, folder), "openvino", bfloat16).compiled(0)
+
+    network = OpenedLater(opened)
     return dataclasses.replace(embedder, embed=network, graph=None, release=network.release)

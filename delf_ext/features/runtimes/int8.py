@@ -19,7 +19,7 @@ from data_io.artifacts import digest_of
 from data_io.contents import content_digest
 from data_io.messages import shown_path
 from data_io.records import ImageList
-from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedder import Embed, Embedder
 from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.network_embedders import OpenedLater, graph_file
 from delf_ext.features.runtimes.networks import open_network
@@ -77,7 +77,16 @@ def in_openvino_int8(embedder: Embedder, images: ImageList, folder: Path) -> Emb
     if warning:
         print(warning)
     print(f"int8: calibrated {when} on {which} ({shown_path(path)})")
-    network = OpenedLater(lambda: open_network(path, "openvino").compiled(0))
+
+    def opened() -> Embed:
+        try:
+            return open_network(path, "openvino").compiled(0)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} Delete the folder {shown_path(path.parent)} and run again."
+            ) from error
+
+    network = OpenedLater(opened)
     return dataclasses.replace(
         embedder, digest=digest, embed=network, graph=None, release=network.release
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from PIL import Image
 from data_io.datasets import list_images
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embedder
+from delf_ext.features.network_embedders import in_openvino
 from delf_ext.features.runtimes.int8 import in_openvino_int8, spread
 
 SIZE_PX = 32
@@ -95,6 +97,22 @@ def test_network_is_quantised_once_and_the_images_are_printed(
     )
     # No incomplete result is left.
     assert sorted(path.name for path in folder.iterdir()) == [f"{int8.digest}-int8", "float.pb"]
+
+
+def test_damaged_files_in_the_cache_are_made_again_or_named(
+    embedder: Embedder, photographs: ImageList, int8: Embedder, folder: Path, tmp_path: Path
+):
+    images = np.zeros((2, SIZE_PX, SIZE_PX, 3), np.uint8)
+    expected = in_openvino(embedder, tmp_path).embed(images)
+    graph = tmp_path / f"{embedder.digest}.pb"
+    graph.write_bytes(graph.read_bytes()[:500])
+    assert in_openvino(embedder, tmp_path).embed(images) == pytest.approx(expected, abs=1e-5)
+    assert graph.stat().st_size > 500
+    shutil.copytree(folder / f"{int8.digest}-int8", tmp_path / f"{int8.digest}-int8")
+    (tmp_path / f"{int8.digest}-int8" / "network.bin").write_bytes(b"half")
+    damaged = in_openvino_int8(embedder, photographs, tmp_path)
+    with pytest.raises(ValueError, match=r"Delete the folder .*-int8 and run again\.$"):
+        damaged.embed(images)
 
 
 def test_weights_and_images_change_the_digest(
