@@ -312,6 +312,7 @@ class Job:
             listener=listener,
             prepared=self.prepared,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
+            seed=self.settings.seed,
         )
         return train(self.recipe, model, self._batches(model), len(self.plan(0)), settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
 from delf_ext.recipes import schema
@@ -21,6 +22,34 @@ ACTIVATIONS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
 }
 
 
+class Dropout(tf.keras.layers.Layer):
+    """Dropout whose random numbers can be set before each step, so that a resumed run has them."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(name="dropout")
+        self.rate = rate
+        self.generator = tf.random.Generator.from_seed(0)
+
+    def reseed(self, *numbers: int) -> None:
+        """Set the random numbers of the next call; they depend only on `numbers`."""
+        self.generator.reset_from_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+    def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Set a share of the values to 0 and scale the others, in training only.
+
+        Args:
+            values: [B, d].
+            training: whether to drop values.
+
+        Returns:
+            [B, d].
+        """
+        if not training:
+            return values
+        seed = self.generator.make_seeds(1)[:, 0]
+        return tf.nn.experimental.stateless_dropout(values, self.rate, seed)
+
+
 class DenseNeck(tf.keras.layers.Layer):
     """Linear layer, then normalization, activation and dropout if the recipe names them."""
 
@@ -29,12 +58,7 @@ class DenseNeck(tf.keras.layers.Layer):
         self.linear = tf.keras.layers.Dense(config.units, name=name)
         self.norm = NORMALIZATIONS[config.normalization](name=f"{name}_norm")
         self.activation = ACTIVATIONS[config.activation](name=f"{name}_{config.activation}")
-        # Dropout(0) would still draw a seed, which would change the random numbers of later layers.
-        self.dropout = (
-            tf.keras.layers.Dropout(config.dropout)
-            if config.dropout
-            else tf.keras.layers.Identity()
-        )
+        self.dropout = Dropout(config.dropout) if config.dropout else tf.keras.layers.Identity()
 
     def call(self, vector: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Transform vectors.

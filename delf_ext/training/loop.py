@@ -13,6 +13,7 @@ import tensorflow as tf
 from data_io.checkpoint_folder import writable_folder
 from data_io.progress import Log
 from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.necks import Dropout
 from delf_ext.recipes.schema import Recipe, Stage
 from delf_ext.training.finite import require_finite_losses
 from delf_ext.training.objective import Objective
@@ -72,6 +73,7 @@ class RunSettings:
         resume: continue from the newest checkpoint; not read if `prepared` is passed.
         prepared: optimizers and state that were restored or saved before.
         checkpoint_every_steps: save a checkpoint every N steps.
+        seed: of dropout.
     """
 
     run_dir: Path
@@ -81,6 +83,7 @@ class RunSettings:
     resume: bool = False
     prepared: Prepared | None = None
     checkpoint_every_steps: int = 50
+    seed: int = 0
 
 
 class _RunCallback(tf.keras.callbacks.Callback):
@@ -88,6 +91,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
 
     Attributes:
         step: number of steps of the run that ended.
+        dropouts: layers whose random numbers are set before each step.
     """
 
     def __init__(
@@ -104,11 +108,17 @@ class _RunCallback(tf.keras.callbacks.Callback):
         self.state = state
         self.settings = settings
         self.step = step
+        self.dropouts: list[Dropout] = []
         self.throughput = Throughput(recipe.batch_size)
         self.writer = tf.summary.create_file_writer(writable_folder(Path(settings.run_dir)))
         self.evaluate_every_steps = recipe.validation.every_steps if recipe.validation else 0
         self.evaluated_step = -1
         self.num_steps_here = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Set the random numbers of this step, which a resumed run then has too."""
+        for number, layer in enumerate(self.dropouts):
+            layer.reseed(self.settings.seed, self.step, number)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Count the step; save and evaluate if it is time."""
@@ -259,6 +269,7 @@ def train(
         # A run that is killed before its first checkpoint resumes from its first weights.
         state.save(0)
     callback = _RunCallback(recipe, steps_per_epoch, state, settings, step)
+    callback.dropouts = [layer for layer in model.submodules if isinstance(layer, Dropout)]
     logs = _fit(objective, groups, epoch_batches, callback)
     callback.evaluate()
     state.save(callback.step)

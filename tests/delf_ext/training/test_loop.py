@@ -496,3 +496,24 @@ def test_gradient_that_is_not_finite_stops_the_training_before_it_is_saved(
     for path in (tmp_path / "checkpoint").glob("*.index"):
         read_weights(model, path.with_suffix(""))
         assert all(np.isfinite(value).all() for value in weights(model).values())
+
+
+def test_dropout_is_equal_after_a_resume(images: np.ndarray, tmp_path: Path):
+    heads = (
+        RECIPE.model.heads[0],
+        dataclasses.replace(
+            RECIPE.model.heads[1],
+            neck=(schema.Dense(16, "relu", dropout=0.5), schema.Dense(8, dropout=0.3)),
+        ),
+    )
+    recipe = with_epochs(1, model=dataclasses.replace(RECIPE.model, heads=heads))
+    whole, _ = run(images, tmp_path / "whole", recipe)
+    run_dir = tmp_path / "cut"
+    run(images, run_dir, recipe)
+    # As if the process had been killed after step 1 of 2.
+    for path in (run_dir / "checkpoint").glob("last-2*"):
+        path.write_bytes(b"")
+    resumed, _ = run(images, run_dir, recipe, resume=True)
+    expected = weights(whole)
+    for name, value in weights(resumed).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
