@@ -26,6 +26,7 @@ _SPECIAL = frozenset((0x00, 0xFF, *range(0xD0, 0xDA)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _NUM_COEFFICIENTS = 64
+_NO_BIT = 99
 
 
 def has_end(content: bytes, scan: int) -> bool:
@@ -130,22 +131,23 @@ def lacks_scans(content: bytes) -> bool:
     Returns:
         Whether a scan is missing; false for a lossless file.
     """
-    lowest_bit: dict[tuple[int, int], int] = {}
+    # Component -> for each coefficient the lowest bit that a scan holds.
+    lowest_bits: dict[int, list[int]] = {}
     for marker, _, segment in _segments(content):
         if marker in _LOSSLESS:
             return False
         if marker in _FRAMES:
-            for component in segment[6::3]:
-                lowest_bit.update({(component, place): 99 for place in range(_NUM_COEFFICIENTS)})
+            lowest_bits |= {name: [_NO_BIT] * _NUM_COEFFICIENTS for name in segment[6::3]}
         if marker != _START_OF_SCAN:
             continue
         num_components = segment[0] if segment else 0
         if len(segment) < 4 + 2 * num_components:
             return True
         first, last, bits = segment[1 + 2 * num_components : 4 + 2 * num_components]
-        for component in segment[1 : 1 + 2 * num_components : 2]:
-            lowest_bit.update({(component, place): bits & 15 for place in range(first, last + 1)})
-    return any(lowest_bit.values())
+        for name in segment[1 : 1 + 2 * num_components : 2]:
+            if name in lowest_bits:
+                lowest_bits[name][first : last + 1] = [bits & 15] * (last + 1 - first)
+    return any(any(bits) for bits in lowest_bits.values())
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
