@@ -34,15 +34,14 @@ def content_digest(path: str | Path) -> str:
     Returns:
         The digest.
     """
+    status = _status(path)
+    if status is None:
+        return ""
+    state = _state(status)
+    if state in _KNOWN:
+        return _KNOWN[state]
+    digest = hashlib.sha256()
     try:
-        status = os.stat(path)
-        # Opening a pipe would wait for ever.
-        if not stat.S_ISREG(status.st_mode):
-            return ""
-        state = _state(status)
-        if state in _KNOWN:
-            return _KNOWN[state]
-        digest = hashlib.sha256()
         with open(path, "rb", buffering=0) as file:
             while block := file.read(READ_BYTES):
                 digest.update(block)
@@ -52,6 +51,16 @@ def content_digest(path: str | Path) -> str:
     if status.st_ino and abs(time.time() - status.st_mtime) > SETTLED_S:
         _KNOWN[state] = text
     return text
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    """Return the status of a regular file; None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    # Opening a pipe would wait for ever.
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _state(status: os.stat_result) -> _FileState:
@@ -69,10 +78,20 @@ def contents_of(paths: Sequence[str]) -> list[str]:
     Returns:
         One digest per file, in order; "" for a file that cannot be read.
     """
+    known = [_known_digest(path) for path in paths]
+    new = [path for path, digest in zip(paths, known, strict=True) if digest is None]
+    if not new:
+        return [digest or "" for digest in known]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        digests = pool.map(content_digest, paths)
-        bar = tqdm(digests, "reading", len(paths), leave=False, unit="image", disable=None)
-        return list(bar)
+        digests = pool.map(content_digest, new)
+        read = iter(tqdm(digests, "reading", len(new), leave=False, unit="image", disable=None))
+        return [next(read) if digest is None else digest for digest in known]
+
+
+def _known_digest(path: str) -> str | None:
+    """Return the digest of a file that this process has read; None if it has to be read."""
+    status = _status(path)
+    return "" if status is None else _KNOWN.get(_state(status))
 
 
 def same_files(paths: Sequence[str]) -> list[str]:
@@ -114,15 +133,6 @@ def same_images(paths: Sequence[str]) -> list[str]:
     }
     contents = dict(zip(path_of, contents_of(list(path_of.values())), strict=True))
     return [contents.get(key) or key for key in keys]
-
-
-def _status(path: str) -> os.stat_result | None:
-    """Return the status of a regular file; None if there is no such file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _file_key(path: str, status: os.stat_result | None) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from data_io.contents import same_files, same_images
-from data_io.records import GroundTruth, ImageList
+from data_io.records import NO_LABEL, ImageList
 from data_io.records.ground_truth import rows_of_keys
 
 RULES = ("exclude", "count", "error")
+NO_ROWS = np.zeros(0, np.int64)
 NUM_SHOWN = 5
 """Number of copies, and of photographs with several labels, that get a line each."""
 
@@ -46,7 +47,8 @@ class Duplicates:
         """Gallery rows that do not count, int64 [n] of each query."""
         if self.rule == "count":
             return self.own
-        return tuple(map(np.union1d, self.own, self.copies))
+        pairs = zip(self.own, self.copies, strict=True)
+        return tuple(np.union1d(own, rows) if len(rows) else own for own, rows in pairs)
 
     def notes(self, num_shown: int = NUM_SHOWN) -> Iterator[str]:
         """Yield lines for a report: the counts, and the first files of each kind.
@@ -118,7 +120,11 @@ def find_duplicates(query: ImageList, gallery: ImageList, rule: str = "exclude")
     num = len(query)
     own = rows_of_keys(files[:num], files[num:])
     all_copies = rows_of_keys(images[:num], images[num:])
-    copies = tuple(map(np.setdiff1d, all_copies, own))
+    copies = tuple(
+        # Most queries have no copy; this is much faster than setdiff1d for them.
+        np.setdiff1d(rows, itself) if len(rows) > len(itself) else NO_ROWS
+        for rows, itself in zip(all_copies, own, strict=True)
+    )
     is_one_list = query is gallery or paths[:num] == paths[num:]
     # In one list, the query itself is not a copy.
     others = [rows[rows != row] if is_one_list else rows for row, rows in enumerate(all_copies)]
@@ -140,23 +146,36 @@ def find_duplicates(query: ImageList, gallery: ImageList, rule: str = "exclude")
         copies=copies,
         pairs=tuple(pairs),
         num_queries=num_queries,
-        num_only_copies=_num_without_others(query, gallery, excluded, is_one_list),
+        num_only_copies=_num_only_copies(query, gallery, others, excluded),
         conflicts=_conflicts(query, gallery, images),
     )
 
 
-def _num_without_others(
-    query: ImageList, gallery: ImageList, excluded: tuple[np.ndarray, ...], is_one_list: bool
+def _num_only_copies(
+    query: ImageList,
+    gallery: ImageList,
+    others: list[np.ndarray],
+    excluded: tuple[np.ndarray, ...],
 ) -> int:
-    """Count the queries that lose all their relevant images because they are copies."""
+    """Count the queries that lose all their relevant images because they are copies.
+
+    Args:
+        query: Q queries.
+        gallery: the gallery.
+        others: for each query, the gallery rows of its copies.
+        excluded: for each query, the gallery rows that do not count.
+
+    Returns:
+        The number.
+    """
     if query.labels is None or gallery.labels is None:
         return 0
-    nothing = (np.zeros(0, np.int64),) * len(query)
-    itself = tuple(np.array([row]) for row in range(len(query))) if is_one_list else nothing
-    before = GroundTruth.from_labels(query, gallery, itself)
-    after = GroundTruth.from_labels(query, gallery, excluded)
-    pairs = zip(before.relevant, after.relevant, strict=True)
-    return sum(bool(len(some)) and not len(left) for some, left in pairs)
+    number = 0
+    for label, rows, left_out in zip(query.labels.tolist(), others, excluded, strict=True):
+        if len(rows) and label in gallery.labels[rows] and label != NO_LABEL:
+            relevant = np.flatnonzero(gallery.labels == label)
+            number += bool(np.isin(relevant, left_out).all())
+    return number
 
 
 def _conflicts(
@@ -170,8 +189,7 @@ def _conflicts(
     paths = [*query.paths.tolist(), *gallery.paths.tolist()]
     labels = [*query.labels.tolist(), *gallery.labels.tolist()]
     for key, path, label in zip(keys, paths, labels, strict=True):
-        # A negative number marks an image without a label.
-        if label >= 0:
+        if label != NO_LABEL:
             paths_of.setdefault(key, {})[path] = label
             labels_of.setdefault(key, set()).add(label)
     return tuple(tuple(paths_of[key]) for key, several in labels_of.items() if len(several) > 1)

@@ -143,7 +143,7 @@ class GroundTruth:
         rows_of_query = [rows_of_label[label] for label in labels.tolist()]
         ignored = _with_own_group(query, gallery, rows_of_query, junk)
         relevant = [
-            np.setdiff1d(rows_of_label[label], own_rows)
+            np.setdiff1d(rows_of_label[label], own_rows) if len(own_rows) else rows_of_label[label]
             for label, own_rows in zip(labels, ignored, strict=True)
         ]
         return cls(query.ids, len(gallery), tuple(relevant), tuple(ignored))

@@ -239,7 +239,7 @@ class Job:
         photographs = self.photographs()
         if from_run is not None:
             photographs = photographs.after(read_photographs(Path(from_run)))
-            self._log_trained_before(photographs)
+        self._log_trained_queries(photographs)
         self.prepare(model)
         # A process that was killed before it wrote the recipe may have left its first state.
         CheckpointFolder(self.run_dir / "checkpoint", "last").remove()
@@ -256,16 +256,17 @@ class Job:
             held_out=digests_of(self.split.held_back, self.data.class_names),
         )
 
-    def _log_trained_before(self, photographs: Photographs) -> None:
-        """Log how many validation queries the weights were trained on before."""
-        contents = contents_of(self.split.query.paths.tolist())
-        num_known = sum(content in photographs.class_of_trained for content in contents)
-        if num_known:
-            self.log(
-                f"{num_known} of {len(contents)} validation queries were trained on: validation "
-                "measures too well, and `evaluate` refuses them. Start from a run that held out "
-                "the same classes."
-            )
+    def _log_trained_queries(self, photographs: Photographs) -> None:
+        """Log how many queries are photographs that the weights are, or were, trained on."""
+        class_of = photographs.class_of_trained
+        sides = {"validation queries": self.split.query, "queries of the data": self.data.query}
+        for side, query in sides.items():
+            num_known = sum(content in class_of for content in contents_of(query.paths.tolist()))
+            if num_known:
+                self.log(
+                    f"{num_known} of {len(query)} {side} are photographs that the model is trained "
+                    "on: they measure too well, and `evaluate` refuses them"
+                )
 
     def prepare(self, model: EmbeddingModel) -> None:
         """Build the optimizers and the state on disk; nothing is read or written."""
