@@ -23,7 +23,7 @@ from delf_ext.verbs.verb_table import DEFAULT_OUT, OUT_FILES, VERBS
 OUTPUT_FLAGS = ("json", "out", "run_dir", "pixel_cache")
 
 
-REFUSE_OTHER_FILES = ("draw", "demo")
+REFUSE_OTHER_FILES = ("draw", "demo", "train")
 """Verbs that look into their folder themselves."""
 
 
@@ -41,6 +41,9 @@ def outputs_of(verb: str, values: Any) -> list[Output]:
     outputs = []
     if "json" in own and values.json:
         outputs.append(Output("--json", values.json, False))
+    if verb == "train" and values.mode == "train":
+        places = {"--run_dir": values.run_dir, "--pixel_cache": values.pixel_cache}
+        outputs += [Output(flag, path, True) for flag, path in places.items() if path]
     out = values.out or DEFAULT_OUT.get(verb, "")
     if verb == "infer" and not values.out:
         out = os.path.join(values.run_dir or "", out)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from data_io.artifacts import write_json, write_npz
 from data_io.marks import KEY, MARK, is_ours, mark_beside, marked, png_mark
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.config import UsageError
+from delf_ext.verbs import printing
 from delf_ext.verbs.flags import FLAGS, PATH_FLAGS
 from delf_ext.verbs.outputs import checked_outputs
 from delf_ext.verbs.verb_table import VERBS
@@ -92,6 +95,9 @@ def test_an_empty_path_is_refused(refused) -> None:
         (["evaluate", "--json=file/x.json"], "file is a file, but must be a folder."),
         (["extract", "--out=file/x"], "file is a file, but must be a folder."),
         (["extract", "--out=file"], "file is a file, but must be a folder."),
+        (["--train_sim", "--run_dir=file/run"], "file is a file, but must be a folder."),
+        (["--train_sim", "--run_dir=folder", "--data=folder"], "--run_dir and --data are both fol"),
+        (["--train_sim", "--pixel_cache=file"], "file is a file, but must be a folder."),
         (["extract", "--out=-"], "--out=-: this verb writes a folder; pass the path of one."),
         (["match", f"--out={'x' * 300}"], "too long"),
         (["match", f"--out=new/{'x' * 300}/y"], "a name in this path is too long"),
@@ -206,6 +212,16 @@ def test_a_folder_with_something_else_needs_overwrite(here: Path) -> None:
 def test_an_empty_folder_does_not_stay(here: Path) -> None:
     check("extract", "--out=new")
     assert not (here / "new").exists()
+
+
+def test_a_run_that_cannot_be_written_costs_only_what_it_would_keep(monkeypatch, capsys) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "run/metrics")
+
+    monkeypatch.setattr(printing, "write_to_run", refuse)
+    printing.keep_in_run(Any, Namespace(final=None, figures={}), Any)
+    line = capsys.readouterr().out
+    assert line.startswith("the figures are not kept in the run: run/metrics: permission denied")
 
 
 # --- streams
