@@ -208,9 +208,8 @@ def tensorflow_function(frozen: Frozen) -> tf.types.experimental.ConcreteFunctio
             tensors[name] = tf.cast(tensors[name], tf.bfloat16)
 
     def run(images: tf.Tensor) -> tf.Tensor:
-        inputs = {name: tf.cast(tensor, tf.float32) for name, tensor in tensors.items()}
-        inputs[source.name] = images
-        mapped = {f"{name}:0": tf.identity(tensor) for name, tensor in inputs.items()}
+        mapped = {f"{name}:0": _as_float32(tensor) for name, tensor in tensors.items()}
+        mapped[f"{source.name}:0"] = tf.identity(images)
         (output,) = tf.graph_util.import_graph_def(graph, mapped, [f"{result}:0"], name="")
         return output
 
@@ -218,6 +217,13 @@ def tensorflow_function(frozen: Frozen) -> tf.types.experimental.ConcreteFunctio
     signature = [tf.TensorSpec(shape, source.attr["dtype"].type)]
     function = tf.function(run, input_signature=signature, autograph=False)
     return function.get_concrete_function()
+
+
+def _as_float32(tensor: tf.Tensor) -> tf.Tensor:
+    # With an Identity behind it, TensorFlow would not undo the cast from bfloat16.
+    if tensor.dtype == tf.bfloat16:
+        return tf.cast(tensor, tf.float32)
+    return tf.identity(tensor)
 
 
 def _needed(graph: GraphDef, output: str) -> list[NodeDef]:

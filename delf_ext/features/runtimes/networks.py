@@ -140,8 +140,9 @@ def _check_with_openvino(path: Path) -> None:
 def _require_numbers(path: Path, model: Any) -> None:
     """Raise ValueError if a constant of an OpenVINO model has NaN; masks may have infinities."""
     for node in model.get_ops():
-        dtype = node.get_element_type().get_type_name()
-        if node.get_type_name() != "Constant" or dtype not in CHECKED_TYPES:
+        if node.get_type_name() != "Constant":
+            continue
+        if node.get_output_element_type(0).get_type_name() not in CHECKED_TYPES:
             continue
         fault = fault_of("", node.data)
         if "NaN" in fault:
