@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from absl import flags
 
+from data_io.decoding.pixel_limit import set_max_pixels
+from data_io.files.names import print_any_name
 from data_io.messages import error_line
-from data_io.names import print_any_name
-from data_io.pixel_limit import set_max_pixels
 from delf_ext.config import UsageError
 from delf_ext.verbs.flags import describe_error, expand_paths, new_flags, require_in_range
 from delf_ext.verbs.help import help_text

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from baseline_keras import binding
 from data_io.datasets.layouts import AUTO, NAMES
+from data_io.decoding.pixel_limit import MAX_PIXELS, set_max_pixels
+from data_io.files.names import print_any_name
+from data_io.files.output_files import home_path
+from data_io.files.skipped_files import warn_if_mostly_skipped
 from data_io.messages import error_line
-from data_io.names import print_any_name
-from data_io.output_files import home_path
-from data_io.pixel_limit import MAX_PIXELS, set_max_pixels
-from data_io.skipped_files import warn_if_mostly_skipped
 
 EXAMPLES = """examples:
   python -m baseline_keras --data=photos --epochs=100 --run_dir=runs/baseline

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from baseline_keras.network import PIXEL_SCALE, build_embedding, build_network
 from baseline_keras.run_directory import KIND, Settings, latest_checkpoint, restore, settings_of
-from data_io.artifacts import digest_of
+from data_io.files.artifacts import digest_of
 from data_io.finite import require_finite
 from data_io.images import load_image
 from data_io.records import GlobalFeatures, ImageList

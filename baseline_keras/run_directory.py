@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_io.artifacts import StaleArtifact, read_json, write_json
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
+from data_io.files.artifacts import StaleArtifact, read_json, write_json
 from data_io.photographs import Photographs
 from delf_ext.config import strict
 from delf_ext.runs.data_changes import changes_between

@@ -28,9 +28,9 @@ from baseline_keras.session import Session
 from data_io.checkpoint_folder import writable_folder
 from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.layouts import AUTO
+from data_io.files.skipped_files import count_skipped
 from data_io.images import check_images
 from data_io.photographs import Photographs, digests_of
-from data_io.skipped_files import count_skipped
 from delf_ext.runs.training_lock import only_training
 from delf_ext.training.finite import NotFinite, first_not_finite
 

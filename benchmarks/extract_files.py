@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 from measuring import Work, build_parser, interleaved, write_results
 
-from data_io.contents import content_digest
 from data_io.datasets import list_images
+from data_io.files.contents import content_digest
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.extraction import decoded_batches

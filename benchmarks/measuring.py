@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json
-from data_io.output_files import home_path
+from data_io.files.artifacts import write_json
+from data_io.files.output_files import home_path
 
 # Wall seconds, and CPU seconds of all threads.
 Seconds = tuple[float, float]

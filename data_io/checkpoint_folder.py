@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import read_json, write_json
-from data_io.names import is_text
+from data_io.files.artifacts import read_json, write_json
+from data_io.files.names import is_text
 
 PATTERN_LETTERS = frozenset("*?[]\\")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.contents import same_files, same_images
+from data_io.files.contents import same_files, same_images
 from data_io.records import NO_LABEL, ImageList
 from data_io.records.ground_truth import rows_of_keys
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_io.artifacts import atomic_path
+from data_io.files.artifacts import atomic_path
+from data_io.files.marks import KEY, MARK
+from data_io.files.names import escaped
 from data_io.images import PROGRESS_FROM
-from data_io.marks import KEY, MARK
-from data_io.names import escaped
 from data_io.records import LocalFeatures
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_io.image_decoding import decode_rgb
-from data_io.image_errors import ImageError
+from data_io.decoding.image_decoding import decode_rgb
+from data_io.decoding.image_errors import ImageError
 from data_io.records import ImageList
 
 # With fewer images a progress bar is not useful.

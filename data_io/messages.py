@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_io.names import shown
+from data_io.files.names import shown
 from data_io.records import ImageList
 
 NUM_SHOWN = 5

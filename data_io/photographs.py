@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from data_io.artifacts import digest_of
-from data_io.contents import contents_of
+from data_io.files.artifacts import digest_of
+from data_io.files.contents import contents_of
 from data_io.records import ImageList
 
 Digests = Mapping[str, tuple[str, ...]]

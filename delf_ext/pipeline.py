@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_io.files.skipped_files import Skipped, count_skipped
 from data_io.messages import shown_path
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
-from data_io.skipped_files import Skipped, count_skipped
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import EmbedsImages, Ensemble

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import write_json
+from data_io.files.artifacts import write_json
+from data_io.files.names import print_any_name
+from data_io.files.output_files import home_path
 from data_io.finite import require_finite
 from data_io.messages import error_line
-from data_io.names import print_any_name
-from data_io.output_files import home_path
 from data_io.weight_kinds import CONVERTED, weight_kind, why_no_checkpoint
 from pretrained.keras_files import read_keras
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of

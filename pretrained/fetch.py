@@ -22,10 +22,10 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from data_io.artifacts import atomic_path, write_json
+from data_io.files.artifacts import atomic_path, write_json
+from data_io.files.names import print_any_name
+from data_io.files.output_files import home_path, naming
 from data_io.messages import error_line
-from data_io.names import print_any_name
-from data_io.output_files import home_path, naming
 from pretrained.manifest import ManifestEntry, compare_sha256, load_manifest, verify
 
 TIMEOUT_SECONDS = 60

@@ -25,7 +25,7 @@ GROUPS = {
     "ALL_PACKAGES": "data_io delf_ext baseline_keras pretrained numpy tqdm PIL",
     "CONFIG": "delf_ext.config delf_ext.recipes.part delf_ext.recipes.schema "
     "delf_ext.recipes.codec",
-    "RECORDS": "data_io.records data_io.artifacts data_io.caches data_io.marks data_io.names "
+    "RECORDS": "data_io.records data_io.files "
     "data_io.images delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm",
     "RETRIEVAL": "delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation",
     "BELOW_RUNS": "data_io pretrained CONFIG delf_ext.models delf_ext.features RETRIEVAL numpy PIL",
@@ -35,7 +35,7 @@ GROUPS = {
 # lines fit a module, the longest name applies.
 TABLE = """
 data_io                      data_io numpy PIL scipy tqdm filelock | h5py pillow_heif
-data_io.records              data_io.records data_io.contents numpy
+data_io.records              data_io.records data_io.files.contents numpy
 data_io.batches              data_io numpy tensorflow
 delf_ext                     | delf_ext data_io
 delf_ext.config
@@ -63,13 +63,14 @@ delf_ext.app                 delf_ext.app delf_ext.runs delf_ext.recipes delf_ex
 delf_ext.nsml                data_io delf_ext numpy psutil tabulate tqdm wcwidth | nsml tensorboard
 delf_ext.web                 delf_ext.web ALL_PACKAGES | fastapi starlette uvicorn jinja2 multipart
 delf_ext.verbs               ALL_PACKAGES absl
-dual_main                    data_io.messages data_io.names data_io.pixel_limit delf_ext.verbs \
+dual_main                    data_io.messages data_io.files data_io.decoding.pixel_limit \
+                             delf_ext.verbs \
                              delf_ext.config absl
 baseline_keras               baseline_keras data_io delf_ext.config delf_ext.runs \
                              delf_ext.features delf_ext.training.finite numpy tensorflow tqdm
 baseline_keras.binding       nsml
-pretrained                   pretrained data_io.artifacts data_io.finite data_io.messages \
-                             data_io.names data_io.output_files data_io.weight_kinds numpy \
+pretrained                   pretrained data_io.files data_io.finite data_io.messages \
+                             data_io.weight_kinds numpy \
                              tabulate tqdm \
                              | tensorflow h5py safetensors
 """
@@ -387,8 +388,8 @@ def test_only_one_module_may_import_tf_slim_and_one_tensorflow_addons(
     [
         (
             "data_io.records",
-            "from data_io.artifacts import digest_of",
-            "data_io.artifacts.digest_of",
+            "from data_io.files.artifacts import digest_of",
+            "data_io.files.artifacts.digest_of",
         ),
         ("data_io.images", "def f():\n    import tensorflow as tf", "tensorflow"),
         ("data_io.images", "from delf_ext.config import RunConfig", "delf_ext.config.RunConfig"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_io.csv_rows import Table, read_table
 from data_io.datasets.class_folders import class_folder_rows, folder_notes
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.mismatch import mismatch
 from data_io.datasets.tree import Tree
-from data_io.folders import image_files
-from data_io.names import escaped
-from data_io.spelling import nfc, shortened, spelling_key, visible
+from data_io.files.folders import image_files
+from data_io.files.names import escaped
+from data_io.tables.csv_rows import Table, read_table
+from data_io.tables.spelling import nfc, shortened, spelling_key, visible
 
 
 def is_challenge_tree(path: Path) -> bool:

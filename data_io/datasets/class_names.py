@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_io.spelling import nfc, nfkc, spelling_key, visible, without_space, without_zeros
+from data_io.tables.spelling import nfc, nfkc, spelling_key, visible, without_space, without_zeros
 
 NORMAL_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 NUM_SHOWN = 5

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_io.csv_rows import read_table
 from data_io.datasets.data_set import (
     ACCEPTED_FORMS,
     SPLITS,
@@ -19,8 +18,9 @@ from data_io.datasets.data_set import (
 from data_io.datasets.file_finder import place_of
 from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.split_column import is_row, part_of, roles_of
-from data_io.skipped_files import NO_PATH
-from data_io.spelling import spelling_key, visible
+from data_io.files.skipped_files import NO_PATH
+from data_io.tables.csv_rows import read_table
+from data_io.tables.spelling import spelling_key, visible
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.names import unescaped
-from data_io.spelling import nfc
+from data_io.files.names import unescaped
+from data_io.tables.spelling import nfc
 
 Key = Callable[[str], str]
 TURNED = "with / in place of \\"

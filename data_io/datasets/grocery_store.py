@@ -10,12 +10,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_io.csv_rows import read_list, read_table
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
 from data_io.datasets.layout import Reading
 from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.tree import Tree
-from data_io.spelling import without_zeros
+from data_io.tables.csv_rows import read_list, read_table
+from data_io.tables.spelling import without_zeros
 
 
 def is_grocery_tree(path: Path) -> bool:

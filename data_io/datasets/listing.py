@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.archives import is_zip
 from data_io.datasets.csv_list import read_csv_list
 from data_io.datasets.data_set import DataSet, ImageRows
 from data_io.datasets.layouts import AUTO
 from data_io.datasets.loading import is_csv, load_dataset
-from data_io.output_files import expanded
+from data_io.files.archives import is_zip
+from data_io.files.output_files import expanded
 from data_io.records import ImageList
 
 # Layouts in which every photograph below the folder belongs to the data.

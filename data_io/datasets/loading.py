@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from data_io.archives import is_zip, unpacked
 from data_io.datasets.csv_list import SUFFIXES, read_csv_list
 from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, left_out_details, with_skipped
 from data_io.datasets.layout import Reading
 from data_io.datasets.layouts import AUTO, choose_layout
 from data_io.datasets.tree import trees_of
-from data_io.output_files import expanded
+from data_io.files.archives import is_zip, unpacked
+from data_io.files.output_files import expanded
 
 
 def load_dataset(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.spelling import nfc, nfkc, shortened, spelling_key, visible
+from data_io.tables.spelling import nfc, nfkc, shortened, spelling_key, visible
 
 # Signs that word processors put in place of those on the keyboard.
 PLAIN_SIGNS = str.maketrans("‐‑‒–—−‘’“”", "------''\"\"")

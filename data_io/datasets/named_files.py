@@ -10,7 +10,7 @@ from pathlib import Path
 from data_io.datasets.data_set import ImageRows, without_suffix
 from data_io.datasets.file_finder import FileFinder, Found
 from data_io.datasets.mismatch import files_below, mismatch
-from data_io.spelling import shortened
+from data_io.tables.spelling import shortened
 
 ENOUGH = 0.5
 """Share of the files of each list that must exist."""

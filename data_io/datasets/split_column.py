@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_io.spelling import nfkc, visible
+from data_io.tables.spelling import nfkc, visible
 
 # Words in the column, in any case.
 WORDS: Mapping[str, tuple[str, ...]] = {

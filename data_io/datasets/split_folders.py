@@ -17,8 +17,8 @@ from data_io.datasets.data_set import DataSet, ImageRows, build_data_set, counte
 from data_io.datasets.layout import Reading
 from data_io.datasets.split_column import WORDS
 from data_io.datasets.tree import Tree
-from data_io.folders import visible_entries
-from data_io.spelling import nfkc, visible
+from data_io.files.folders import visible_entries
+from data_io.tables.spelling import nfkc, visible
 
 # Names that only folders have, in any case, beside the words in the column split of a table.
 FOLDER_NAMES = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_io.csv_rows import read_table
 from data_io.datasets.csv_list import COLUMNS, read_csv_list
 from data_io.datasets.data_set import DataSet
 from data_io.datasets.file_finder import FileFinder
 from data_io.datasets.layout import Reading
 from data_io.datasets.tree import Tree
-from data_io.system_files import is_system_file
+from data_io.files.system_files import is_system_file
+from data_io.tables.csv_rows import read_table
 
 
 def has_table(tree: Tree) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_io.text_files import LINE_END, read_text
+from data_io.tables.text_files import LINE_END, read_text
 
 
 def text_rows(path: Path, num_values: int, num_headers: int = 0) -> Iterator[list[str]]:

@@ -6,8 +6,8 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from data_io.folders import image_files, visible_entries
-from data_io.image_kinds import reason_not_image
+from data_io.decoding.image_kinds import reason_not_image
+from data_io.files.folders import image_files, visible_entries
 
 
 class Tree:

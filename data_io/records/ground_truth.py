@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_io.contents import same_images
+from data_io.files.contents import same_images
 from data_io.records.checked_arrays import readonly, readonly_texts, set_fields
 from data_io.records.image_list import NO_LABEL, ImageList
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import (
+from data_io.files.artifacts import (
     StaleArtifact,
     digest_of,
     one_line,
@@ -28,8 +28,8 @@ from data_io.artifacts import (
     write_json,
     write_npz,
 )
+from data_io.files.locks import in_turn, only_writer
 from data_io.images import DECODING_VERSION
-from data_io.locks import in_turn, only_writer
 from data_io.records import has_unit_length
 
 MODEL_FILE = "parts.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, one_line, read_npz, write_npz
+from data_io.files.artifacts import StaleArtifact, one_line, read_npz, write_npz
 from data_io.images import DECODING_VERSION
 from data_io.progress import Log
 from data_io.stores.embedding_parts import MODEL_FILE, made_by, stored_model

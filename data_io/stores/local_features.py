@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, json_text, write_json
-from data_io.contents import content_digest
-from data_io.locks import only_writer
+from data_io.files.artifacts import StaleArtifact, json_text, write_json
+from data_io.files.contents import content_digest
+from data_io.files.locks import only_writer
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_index import (
     CONTENT,

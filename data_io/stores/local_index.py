@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import StaleArtifact, read_json
-from data_io.names import unescaped_values
+from data_io.files.artifacts import StaleArtifact, read_json
+from data_io.files.names import unescaped_values
 
 FORMAT = 1
 HEADER_FILE = "store.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import atomic_path
+from data_io.files.artifacts import atomic_path
 from data_io.images import DECODING_VERSION, load_image
 
 CHECKSUM_BYTES = 4

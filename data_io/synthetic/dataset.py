@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_io.artifacts import atomic_path, read_json, write_json, write_text
 from data_io.cores import num_cores
-from data_io.csv_rows import csv_text
+from data_io.files.artifacts import atomic_path, read_json, write_json, write_text
 from data_io.synthetic.photographs import render_photograph
 from data_io.synthetic.products import draw_product
 from data_io.synthetic.shots import DrawConfig, Shot, plan
+from data_io.tables.csv_rows import csv_text
 
 # Increase it when the same config draws other pictures.
 DRAWING_VERSION = 1

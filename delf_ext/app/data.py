@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import digest_of
-from data_io.caches import cache_folder
-from data_io.contents import contents_of
 from data_io.datasets import DataSet
+from data_io.files.artifacts import digest_of
+from data_io.files.caches import cache_folder
+from data_io.files.contents import contents_of
 from data_io.records import ImageList
 from data_io.splits import divide, query_and_gallery, split_classes, stratified_folds
 from delf_ext.recipes import schema

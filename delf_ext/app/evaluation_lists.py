@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_io.datasets import DataSet
 from data_io.records import ImageList
-from data_io.spelling import spelling_key
+from data_io.tables.spelling import spelling_key
 from delf_ext.app.held_out import held_out_lists
 from delf_ext.features.embedder import HeldBack
 from delf_ext.recipes import schema

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import save_record, write_text
-from data_io.csv_rows import csv_text
+from data_io.files.artifacts import save_record, write_text
+from data_io.files.skipped_files import count_skipped, warn_if_mostly_skipped
 from data_io.messages import NUM_SHOWN, shown_path, skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
-from data_io.skipped_files import count_skipped, warn_if_mostly_skipped
 from data_io.stores.embeddings import PARTS_FOLDER
 from data_io.stores.local_features import skipped_of
+from data_io.tables.csv_rows import csv_text
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError

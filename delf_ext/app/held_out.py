@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_io.contents import contents_of
 from data_io.datasets import DataSet
+from data_io.files.contents import contents_of
 from data_io.images import check_images
 from data_io.photographs import Photographs
 from data_io.records import ImageList

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import save_record, write_json
-from data_io.contents import contents_of
 from data_io.datasets import DataSet
+from data_io.files.artifacts import save_record, write_json
+from data_io.files.contents import contents_of
 from data_io.messages import unlabelled_notes
 from delf_ext.app.evaluation import Measured
 from delf_ext.app.trained_on import TrainedQueries

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_io.contents import contents_of
+from data_io.files.contents import contents_of
 from data_io.photographs import Photographs, digests_of
 from data_io.records import ImageList
 from delf_ext.app.data import content_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_io.datasets import list_images, listed_gallery
-from data_io.output_files import expanded
+from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
 from data_io.records import GlobalFeatures, ImageList, Ranking
 from delf_ext.app.reranking import Request, Reranker

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from data_io.contents import contents_of
+from data_io.files.contents import contents_of
 from data_io.records import ImageList
-from data_io.spelling import spelling_key
+from data_io.tables.spelling import spelling_key
 from delf_ext.features.embedder import AnyEmbedder, Ensemble, HeldBack
 
 NUM_SHOWN = 5

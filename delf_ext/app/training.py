@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet, load_dataset
-from data_io.output_files import expanded
+from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
 from delf_ext.app.resumed_data import Resumed
 from delf_ext.app.resuming import ResumeChanges, reopen

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_io.artifacts import write_text
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.checkpoint_paths import find_checkpoint
-from data_io.contents import contents_of
 from data_io.datasets import DataSet
 from data_io.duplicates import find_duplicates
+from data_io.files.artifacts import write_text
+from data_io.files.contents import contents_of
+from data_io.files.skipped_files import mostly_skipped
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
 from data_io.photographs import Photographs, digests_of
 from data_io.progress import Log
 from data_io.records import ImageList
-from data_io.skipped_files import mostly_skipped
 from data_io.splits import dense_labels
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.app.resumed_data import Resumed

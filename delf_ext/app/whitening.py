@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_io.artifacts import StaleArtifact
+from data_io.files.artifacts import StaleArtifact
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import Log, quiet
 from data_io.records import ImageList

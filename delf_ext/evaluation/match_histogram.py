@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import atomic_path
-from data_io.caches import cache_folder
+from data_io.files.artifacts import atomic_path
+from data_io.files.caches import cache_folder
 
 # The axis is linear up to here, then logarithmic: thresholds are near ten, matching pairs have
 # hundreds of inliers.

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_io.artifacts import atomic_path
-from data_io.marks import png_mark
-from data_io.names import shown
+from data_io.files.artifacts import atomic_path
+from data_io.files.marks import png_mark
+from data_io.files.names import shown
 from data_io.records import ImageKeypoints
 from delf_ext.geometry.verification import Verification
 

@@ -8,7 +8,7 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from data_io.names import html_text
+from data_io.files.names import html_text
 from delf_ext.evaluation.comparison import Evaluated
 from delf_ext.evaluation.hits import Hits
 from delf_ext.evaluation.metrics import average_precisions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data_io.artifacts import write_text
-from data_io.names import html_text
+from data_io.files.artifacts import write_text
+from data_io.files.names import html_text
 from data_io.records import GroundTruth, ImageList
 from delf_ext.evaluation.comparison import (
     COLUMNS,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from data_io.artifacts import atomic_path
+from data_io.files.artifacts import atomic_path
 from data_io.images import ImageError, decode_image, sufficient_px
 from data_io.records import GroundTruth, ImageList, Ranking
 

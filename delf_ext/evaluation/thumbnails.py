@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from data_io.files.names import html_text
 from data_io.images import ImageError, decode_image, sufficient_px
-from data_io.names import html_text
 from data_io.records import NO_LABEL, GroundTruth, ImageList
 
 THUMBNAIL_PX = 112

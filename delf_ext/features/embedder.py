@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_io.artifacts import digest_of
+from data_io.files.artifacts import digest_of
 from data_io.photographs import Photographs
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError

@@ -10,8 +10,8 @@ from itertools import islice, repeat
 
 import numpy as np
 
-from data_io.contents import contents_of
 from data_io.cores import num_cores
+from data_io.files.contents import contents_of
 from data_io.images import ImageError, load_image
 from data_io.messages import shown_path
 from data_io.progress import progress

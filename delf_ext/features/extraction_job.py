@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.contents import contents_of
+from data_io.files.contents import contents_of
 from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList

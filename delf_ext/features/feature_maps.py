@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data_io.artifacts import atomic_path, digest_of, read_json, write_json
-from data_io.contents import contents_of
+from data_io.files.artifacts import atomic_path, digest_of, read_json, write_json
+from data_io.files.contents import contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import ImageList

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_io.artifacts import atomic_path
+from data_io.files.artifacts import atomic_path
 from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.features.embedder import Embed, Embedder

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import atomic_path, read_npz, write_npz
+from data_io.files.artifacts import atomic_path, read_npz, write_npz
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.index import exact
 from delf_ext.index.exact import (

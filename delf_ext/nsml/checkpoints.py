@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json
+from data_io.files.artifacts import write_json
 from delf_ext.nsml import store
 
 

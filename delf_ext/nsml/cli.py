@@ -16,9 +16,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, get_args
 
+from data_io.files.names import print_any_name
+from data_io.files.output_files import home_path
 from data_io.messages import error_line
-from data_io.names import print_any_name
-from data_io.output_files import home_path
 from delf_ext.config import UsageError
 from delf_ext.nsml import commands, store
 from delf_ext.recipes.part import TYPE_NAMES, Positive, Range, Seed, coerced

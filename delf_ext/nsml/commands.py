@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from data_io.artifacts import read_json
 from data_io.datasets.layouts import AUTO
+from data_io.files.artifacts import read_json
 from delf_ext.config import UsageError
 from delf_ext.nsml import datasets, leaderboard, records, runner, store, submission
 from delf_ext.nsml.curves import last_summary

@@ -16,16 +16,16 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_io.artifacts import atomic_path
-from data_io.contents import same_images
-from data_io.csv_rows import csv_text, read_table
 from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.layouts import AUTO
+from data_io.files.artifacts import atomic_path
+from data_io.files.contents import same_images
+from data_io.files.locks import in_turn
+from data_io.files.names import unescaped
+from data_io.files.skipped_files import mostly_skipped
 from data_io.images import PROGRESS_FROM, check_images
-from data_io.locks import in_turn
 from data_io.messages import unlabelled_notes
-from data_io.names import unescaped
-from data_io.skipped_files import mostly_skipped
+from data_io.tables.csv_rows import csv_text, read_table
 from delf_ext.app.data import draw_products
 from delf_ext.nsml import records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, ChallengeTree, lay_out

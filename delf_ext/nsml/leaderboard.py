@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.artifacts import digest_of, read_json, write_json
-from data_io.marks import is_ours, marked
+from data_io.files.artifacts import digest_of, read_json, write_json
+from data_io.files.marks import is_ours, marked
 from delf_ext.config import UsageError
 from delf_ext.nsml import records, store
 from delf_ext.nsml.datasets import answers_of, existing

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from data_io.artifacts import read_json, write_json
-from data_io.locks import is_locked
+from data_io.files.artifacts import read_json, write_json
+from data_io.files.locks import is_locked
 from delf_ext.config import strict
 from delf_ext.nsml.store import checked, existing_session, home, next_folder, session_folder, user
 

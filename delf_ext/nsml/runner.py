@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from data_io.locks import only_writer
+from data_io.files.locks import only_writer
 from delf_ext.nsml import datasets, records, snapshot, store
 from delf_ext.nsml.processes import GRACE_S
 from delf_ext.nsml.records import Session, State

@@ -29,8 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import atomic_path
-from data_io.names import escaped_values
+from data_io.files.artifacts import atomic_path
+from data_io.files.names import escaped_values
 from delf_ext.nsml import checkpoints, store
 from delf_ext.nsml.caching import cached
 from delf_ext.nsml.curves import Curves, last_summary

@@ -12,9 +12,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_io.artifacts import digest_of, read_json, write_json
 from data_io.datasets import DataSet, load_dataset
 from data_io.duplicates import find_duplicates
+from data_io.files.artifacts import digest_of, read_json, write_json
 from data_io.records import Ranking
 from delf_ext.config import UsageError
 from delf_ext.nsml import records, snapshot, store

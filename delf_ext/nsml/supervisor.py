@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import delf_ext
-from data_io.locks import in_turn
+from data_io.files.locks import in_turn
 from delf_ext.nsml import records, store
 from delf_ext.nsml.processes import watch
 from delf_ext.nsml.records import Session, State

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_io.artifacts import digest_of
 from data_io.checkpoint_paths import find_checkpoint
+from data_io.files.artifacts import digest_of
 from data_io.progress import Log
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.network_embedders import lazy_embedder

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from data_io.caches import cache_folder
+from data_io.files.caches import cache_folder
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore

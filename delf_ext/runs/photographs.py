@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from data_io.artifacts import read_json, write_json
+from data_io.files.artifacts import read_json, write_json
 from data_io.photographs import Digests, Photographs
 
 PHOTOGRAPHS = "photographs.json"

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_io.artifacts import digest_of
 from data_io.checkpoint_folder import CheckpointFolder, classes_of
+from data_io.files.artifacts import digest_of
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.features.network_embedders import lazy_embedder

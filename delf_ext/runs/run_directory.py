@@ -17,9 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import digest_of, read_json, write_json
 from data_io.checkpoint_paths import require_checkpoint
-from data_io.output_files import expanded
+from data_io.files.artifacts import digest_of, read_json, write_json
+from data_io.files.output_files import expanded
 from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from data_io.caches import cache_folder
+from data_io.files.caches import cache_folder
 from data_io.records import ImageList
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embed, Embedder

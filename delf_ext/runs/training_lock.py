@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_io.locks import only_writer
+from data_io.files.locks import only_writer
 
 LOCK = ".training"
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_io.artifacts import read_json
 from data_io.checkpoint_folder import readable_prefix
+from data_io.files.artifacts import read_json
 from data_io.finite import require_finite
 from delf_ext.recipes import codec, mandoo_dual
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS

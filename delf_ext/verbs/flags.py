@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple
 from absl import flags
 
 from data_io.datasets.layouts import AUTO, NAMES
+from data_io.decoding.pixel_limit import MAX_PIXELS
 from data_io.duplicates import RULES
-from data_io.names import unescaped
-from data_io.output_files import home_path
-from data_io.pixel_limit import MAX_PIXELS
+from data_io.files.names import unescaped
+from data_io.files.output_files import home_path
 from delf_ext.config import UsageError, require
 from delf_ext.models import precision
 from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag

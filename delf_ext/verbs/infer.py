@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json, write_text
-from data_io.marks import mark_beside
+from data_io.files.artifacts import write_json, write_text
+from data_io.files.marks import mark_beside
+from data_io.files.names import escaped_values
+from data_io.files.output_files import is_stream
 from data_io.messages import shown_path
-from data_io.names import escaped_values
-from data_io.output_files import is_stream
 from data_io.progress import say
 from delf_ext.app.answers import Answer, answers
 from delf_ext.app.reranking import Reranker, finish_in_time

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_io.caches import write_error
-from data_io.marks import foreign_entry, is_ours, mark_folder
+from data_io.files.caches import write_error
+from data_io.files.marks import foreign_entry, is_ours, mark_folder
+from data_io.files.names import shown
+from data_io.files.output_files import is_stdout, is_stream
+from data_io.files.system_files import FOLDER_MARK
 from data_io.messages import error_line
-from data_io.names import shown
-from data_io.output_files import is_stdout, is_stream
-from data_io.system_files import FOLDER_MARK
 from delf_ext.config import UsageError, require
 from delf_ext.verbs.flags import PATH_FLAGS
 from delf_ext.verbs.verb_table import DEFAULT_OUT, OUT_FILES, VERBS

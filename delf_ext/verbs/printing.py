@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import write_json
 from data_io.datasets import DataSet
-from data_io.marks import marked
+from data_io.files.artifacts import write_json
+from data_io.files.marks import marked
+from data_io.files.skipped_files import warn_if_mostly_skipped
 from data_io.messages import error_line, shown_path, skipped_lines
 from data_io.progress import say
-from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.evaluation import Evaluation
 from delf_ext.app.results import write_to_run
 from delf_ext.evaluation.intervals import too_few_note

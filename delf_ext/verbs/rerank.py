@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_io.artifacts import save_record
 from data_io.datasets import DataSet
+from data_io.files.artifacts import save_record
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
 from delf_ext.app.evaluation import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_io.names import shown
+from data_io.files.names import shown
 from delf_ext.app.searching import search
 from delf_ext.config import UsageError
 from delf_ext.verbs.data import load_gallery

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from data_io.files.skipped_files import warn_if_mostly_skipped
 from data_io.progress import say
-from data_io.skipped_files import warn_if_mostly_skipped
 from delf_ext.app.local_features import raw_delf
 from delf_ext.app.whitening import WHITENING, learn_whitening
 from delf_ext.config import UsageError

@@ -15,7 +15,7 @@ import dual_main
 from baseline_keras.__main__ import main
 from baseline_keras.network import build_network
 from baseline_keras.run_directory import Settings
-from data_io.artifacts import write_json
+from data_io.files.artifacts import write_json
 
 SIZE_PX = 16
 

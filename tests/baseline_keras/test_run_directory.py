@@ -16,7 +16,7 @@ from baseline_keras.run_directory import (
     save_checkpoint,
     settings_of,
 )
-from data_io.artifacts import StaleArtifact, write_json
+from data_io.files.artifacts import StaleArtifact, write_json
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import read_run, write_run
 

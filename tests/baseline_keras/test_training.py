@@ -17,8 +17,8 @@ from baseline_keras.features import extract, load_embedder
 from baseline_keras.network import build_network, compile_network
 from baseline_keras.run_directory import latest_checkpoint
 from baseline_keras.training import ReplayedPlateau, load_checked, train
-from data_io.artifacts import StaleArtifact
 from data_io.datasets import DataSet
+from data_io.files.artifacts import StaleArtifact
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.training_lock import only_training
 from delf_ext.training.finite import NotFinite

@@ -9,7 +9,7 @@ import pytest
 
 from data_io.datasets import load_dataset
 from data_io.datasets.class_names import joined_names
-from data_io.spelling import spelling_key
+from data_io.tables.spelling import spelling_key
 
 NFC = unicodedata.normalize("NFC", "사과")
 NFD = unicodedata.normalize("NFD", "사과")

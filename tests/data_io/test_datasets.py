@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.csv_columns import OTHER_NAMES
 from data_io.datasets import ACCEPTED_FORMS, DataSet, list_images, load_dataset
-from data_io.marks import mark_beside, mark_folder
+from data_io.files.marks import mark_beside, mark_folder
 from data_io.records import NO_LABEL, ImageList
+from data_io.tables.csv_columns import OTHER_NAMES
 
 
 def touch(root: Path, *names: str) -> None:

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from data_io import image_decoding
-from data_io.image_decoding import decode_rgb
+from data_io.decoding import image_decoding
+from data_io.decoding.image_decoding import decode_rgb
 from data_io.images import (
     ImageError,
     check_images,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.contents import content_digest
+from data_io.files.contents import content_digest
 from data_io.photographs import Photographs, digests_of
 from data_io.records import ImageList
 

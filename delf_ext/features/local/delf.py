@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data_io.artifacts import digest_of
+from data_io.files.artifacts import digest_of
 from data_io.records import ImageKeypoints
 from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.keypoints import pyramid, select, texture, to_original_px

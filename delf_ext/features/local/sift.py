@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import digest_of
+from data_io.files.artifacts import digest_of
 from data_io.records import ImageKeypoints
 
 DIMENSION = 128

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import digest_of, read_npz, write_npz
-from data_io.marks import KEY, MARK
+from data_io.files.artifacts import digest_of, read_npz, write_npz
+from data_io.files.marks import KEY, MARK
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.artifacts import digest_of
-from data_io.contents import content_digest
+from data_io.files.artifacts import digest_of
+from data_io.files.contents import content_digest
 from data_io.messages import shown_path
 from data_io.records import ImageList
 from delf_ext.features.embedder import Embed, Embedder

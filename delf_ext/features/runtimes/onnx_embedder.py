@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_io.artifacts import digest_of, read_json
+from data_io.files.artifacts import digest_of, read_json
 from delf_ext.config import strict
 from delf_ext.features.embedder import Embedder
 from delf_ext.features.runtimes.networks import Port, Run, open_network

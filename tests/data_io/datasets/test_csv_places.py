@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data_io.csv_rows import csv_text
 from data_io.datasets import DataSet, load_dataset
 from data_io.datasets.file_finder import place_of
+from data_io.tables.csv_rows import csv_text
 
 
 @pytest.fixture

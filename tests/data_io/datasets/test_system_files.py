@@ -8,7 +8,7 @@ import pytest
 
 from data_io.datasets import list_images, load_dataset
 from data_io.datasets.data_set import distinct_ids
-from data_io.system_files import is_system_file
+from data_io.files.system_files import is_system_file
 
 JUNK = (
     *(".DS_Store", "._1.jpg", "__MACOSX", "Thumbs.db", "THUMBS.DB", "ehthumbs_vista.db"),

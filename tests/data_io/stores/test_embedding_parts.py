@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.artifacts import StaleArtifact
+from data_io.files.artifacts import StaleArtifact
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts
 
 IDS = np.array(["a", "b/ü 2", "c", "d", "e"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_io.artifacts import StaleArtifact, write_json
+from data_io.files.artifacts import StaleArtifact, write_json
 from data_io.images import DECODING_VERSION
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts
 from data_io.stores.embeddings import PARTS_FOLDER, EmbeddingStore

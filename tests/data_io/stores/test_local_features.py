@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.artifacts import StaleArtifact
+from data_io.files.artifacts import StaleArtifact
 from data_io.records import ImageKeypoints, LocalFeatures
 from data_io.stores.local_features import (
     COMMIT_IMAGES,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.contents import contents_of
 from data_io.datasets import DataSet, load_dataset
+from data_io.files.contents import contents_of
 from data_io.images import check_images
 from data_io.photographs import Photographs, digests_of
 from data_io.records import ImageList

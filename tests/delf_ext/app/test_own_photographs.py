@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from data_io.artifacts import read_json
-from data_io.contents import content_digest
 from data_io.datasets import DataSet
+from data_io.files.artifacts import read_json
+from data_io.files.contents import content_digest
 from data_io.photographs import Photographs
 from data_io.records import ImageList
 from delf_ext.app.comparison import compare

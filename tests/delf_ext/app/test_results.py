@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_io.artifacts import load_record, read_json
 from data_io.datasets import DataSet
+from data_io.files.artifacts import load_record, read_json
 from data_io.records import NO_LABEL, Ranking
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.reranking import Request

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_io.csv_rows import csv_text
 from data_io.datasets import DataSet, load_dataset
+from data_io.tables.csv_rows import csv_text
 from delf_ext.app.data import content_of
 from delf_ext.app.evaluation import evaluate
 from delf_ext.features.embedder import Embedder

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_io.artifacts import StaleArtifact, save_record, write_npz
+from data_io.files.artifacts import StaleArtifact, save_record, write_npz
 from data_io.images import DECODING_VERSION
 from data_io.records import ImageList
 from data_io.stores import embedding_parts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_io.artifacts import save_record
+from data_io.files.artifacts import save_record
 from data_io.records import GlobalFeatures
 from delf_ext.index import compact, exact
 from delf_ext.index.compact import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.artifacts import read_json
+from data_io.files.artifacts import read_json
 from delf_ext.nsml import checkpoints
 
 

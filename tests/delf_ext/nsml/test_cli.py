@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data_io.locks import in_turn
+from data_io.files.locks import in_turn
 from delf_ext.nsml import cli, datasets, records, runner, store, submission
 from delf_ext.nsml.records import State
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import load_dataset
-from data_io.locks import in_turn
+from data_io.files.locks import in_turn
 from delf_ext.nsml import commands, datasets, records, store
 from delf_ext.nsml.challenge_tree import QUERY, REFERENCE, TRAIN, folder_names
 from delf_ext.nsml.datasets import answers_of, draw, existing, listing, push, remove

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.artifacts import digest_of, write_json, write_text
+from data_io.files.artifacts import digest_of, write_json, write_text
 from delf_ext.nsml import records, store
 from delf_ext.nsml.leaderboard import board, show
 from delf_ext.nsml.submission import Result

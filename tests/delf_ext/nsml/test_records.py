@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.locks import in_turn
+from data_io.files.locks import in_turn
 from delf_ext.nsml import records, store
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from data_io.artifacts import read_json
+from data_io.files.artifacts import read_json
 from delf_ext.nsml import checkpoints, curves, records, session, store
 
 QUERIES = ["query_0", "query_1"]

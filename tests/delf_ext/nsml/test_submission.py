@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_io.artifacts import write_json
+from data_io.files.artifacts import write_json
 from data_io.synthetic.shots import QUERY, REFERENCE, TRAIN
 from delf_ext.config import UsageError
 from delf_ext.nsml import datasets, records, store, submission

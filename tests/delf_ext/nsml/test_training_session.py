@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_io.artifacts import read_json
+from data_io.files.artifacts import read_json
 from delf_ext import nsml
 from delf_ext.nsml.entry import TrainingSession
 

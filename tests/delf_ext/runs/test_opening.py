@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_io.artifacts import StaleArtifact
 from data_io.checkpoint_folder import CheckpointFolder
+from data_io.files.artifacts import StaleArtifact
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.app.searching import extract

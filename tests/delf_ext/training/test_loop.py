@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_io.artifacts import read_json
 from data_io.batches import feature_batches
 from data_io.checkpoint_folder import CheckpointFolder
+from data_io.files.artifacts import read_json
 from delf_ext.config import UsageError
 from delf_ext.models.embedding_model import EmbeddingModel, read_weights
 from delf_ext.recipes import schema

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from data_io.artifacts import read_json
+from data_io.files.artifacts import read_json
 from delf_ext.models.embedding_model import Parameter
 from delf_ext.recipes.schema import Adam, RateFactor, Stage
 from delf_ext.training.finite import NotFinite

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import dual_main
-from data_io.artifacts import load_record
+from data_io.files.artifacts import load_record
 from data_io.records import GlobalFeatures, ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.extraction import write_skipped
@@ -32,7 +32,7 @@ HANGS = """
 import sys, time
 import data_io.stores.embedding_parts
 import dual_main
-from data_io.artifacts import atomic_path, write_npz
+from data_io.files.artifacts import atomic_path, write_npz
 from delf_ext.features import extraction_job
 
 extraction_job.PART_IMAGES = 4

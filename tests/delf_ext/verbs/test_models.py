@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import dual_main
-from data_io.artifacts import load_record
+from data_io.files.artifacts import load_record
 from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
 from delf_ext.features.runtimes.networks import TOLERANCE

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import dual_main
-from data_io.artifacts import write_json, write_npz
-from data_io.marks import KEY, MARK, is_ours, mark_beside, marked, png_mark
+from data_io.files.artifacts import write_json, write_npz
+from data_io.files.marks import KEY, MARK, is_ours, mark_beside, marked, png_mark
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.config import UsageError
 from delf_ext.verbs import printing

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.artifacts import load_record
+from data_io.files.artifacts import load_record
 from data_io.records import Ranking
 from data_io.stores.local_features import load_local
 from data_io.synthetic.dataset import DrawConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_io.artifacts import load_record
+from data_io.files.artifacts import load_record
 from data_io.records import Ranking
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.reranking.deadline import Deadline

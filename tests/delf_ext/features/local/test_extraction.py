@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io.artifacts import StaleArtifact
+from data_io.files.artifacts import StaleArtifact
 from data_io.records import ImageKeypoints, ImageList
 from data_io.stores.local_features import load_local, skipped_of
 from delf_ext.features.local.extraction import (

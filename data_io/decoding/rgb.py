@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from data_io.wide_gray import is_wide, narrowed
+from data_io.decoding.wide_gray import is_wide, narrowed
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

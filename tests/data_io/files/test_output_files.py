@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_io.artifacts import read_json, write_json, write_npz, write_text
-from data_io.output_files import atomic_path, expanded, is_stdout, is_stream
+from data_io.files.artifacts import read_json, write_json, write_npz, write_text
+from data_io.files.output_files import atomic_path, expanded, is_stdout, is_stream
 
 
 def failure(path: Path, text: str = "new") -> OSError:
@@ -78,7 +78,7 @@ def test_stdout_is_written_to(name: str, tmp_path: Path, capfd: pytest.CaptureFi
 
 def test_stdout_that_is_a_file_is_not_replaced(tmp_path: Path, root: Path) -> None:
     code = (
-        "from data_io.artifacts import write_text\n"
+        "from data_io.files.artifacts import write_text\n"
         "print('a')\nwrite_text('/dev/stdout', 'b\\n')\nprint('c')"
     )
     with open(tmp_path / "out", "w") as out:

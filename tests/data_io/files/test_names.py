@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_io import names
-from data_io.artifacts import load_record, read_json, save_record, write_json
-from data_io.csv_rows import csv_text
+from data_io.files import names
+from data_io.files.artifacts import load_record, read_json, save_record, write_json
+from data_io.files.names import escaped, html_text, print_any_name, shown, unescaped
 from data_io.messages import shown_path, skipped_lines
-from data_io.names import escaped, html_text, print_any_name, shown, unescaped
 from data_io.records import ImageList
+from data_io.tables.csv_rows import csv_text
 
 KOREAN = os.fsdecode("사진.jpg".encode("cp949"))
 # Letters of look-alikes of the escape are drawn often, and so are bytes that are not UTF-8.

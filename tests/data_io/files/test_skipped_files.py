@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import list_images, load_dataset
+from data_io.files.skipped_files import count_skipped, mostly_skipped
 from data_io.images import check_images
-from data_io.skipped_files import count_skipped, mostly_skipped
 
 JPEG_NAMES = ("0.jpg", "1.jfif", "2.jpe", "3.JPG", "4.mpo", "5.heic", "6")
 BAD = {"text.jpg": b"text", "empty": b"", "cut.png": b"\x89PNG\r\n\x1a\n", "7.xyz": b"text"}

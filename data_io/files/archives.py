@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.archive_names import NamedEntry, named_entries, unsafe_reason
-from data_io.artifacts import one_line
-from data_io.caches import cache_folder
-from data_io.system_files import is_system_file
+from data_io.files.archive_names import NamedEntry, named_entries, unsafe_reason
+from data_io.files.artifacts import one_line
+from data_io.files.caches import cache_folder
+from data_io.files.system_files import is_system_file
 
 FACTS = "facts.json"
 CONTENT = "content"

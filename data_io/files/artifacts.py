@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from data_io import names
-from data_io.output_files import atomic_path, expanded
+from data_io.files import names
+from data_io.files.output_files import atomic_path, expanded
 from data_io.records import GlobalFeatures, ImageList, Ranking
 
 Record = TypeVar("Record", GlobalFeatures, ImageList, Ranking)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_io import contents
-from data_io.contents import content_digest, contents_of, same_files, same_images
+from data_io.files import contents
+from data_io.files.contents import content_digest, contents_of, same_files, same_images
 
 LONG_AGO_S = 1_000_000_000
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_io import caches
-from data_io.caches import cache_folder
+from data_io.files import caches
+from data_io.files.caches import cache_folder
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from data_io.files.names import shown
 from data_io.messages import shown_path
-from data_io.names import shown
 from data_io.progress import Log
 
 Entries = Sequence[tuple[str, str]]

@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from data_io.contents import content_digest
-from data_io.system_files import FOLDER_MARK
+from data_io.files.contents import content_digest
+from data_io.files.system_files import FOLDER_MARK
 
 MARK = "mandoo"
 KEY = "written_by"

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, features
 
 from data_io.datasets import load_dataset
-from data_io.folders import image_files
-from data_io.image_kinds import image_kind, reason_not_image
+from data_io.decoding.image_kinds import image_kind, reason_not_image
+from data_io.files.folders import image_files
 
 JPEG = b"\xff\xd8\xff\xe0"
 ENDINGS = (".jpg", ".jfif", ".jpe", ".pjpeg", ".mpo", ".heic")

@@ -9,8 +9,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.csv_columns import find_columns, places
-from data_io.csv_records import (
+from data_io.files.names import escaped
+from data_io.tables.csv_columns import find_columns, places
+from data_io.tables.csv_records import (
     SEPARATORS,
     Record,
     Records,
@@ -19,8 +20,7 @@ from data_io.csv_records import (
     open_quote,
     split_records,
 )
-from data_io.names import escaped
-from data_io.text_files import LINE_END, read_text
+from data_io.tables.text_files import LINE_END, read_text
 
 
 class Table(NamedTuple):

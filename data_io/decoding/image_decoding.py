@@ -12,10 +12,10 @@ from typing import IO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from data_io.image_errors import ImageError, image_errors
-from data_io.image_formats import NAMED_FORMATS, open_unlimited, why_unreadable
-from data_io.image_kinds import HEAD_BYTES, image_kind
-from data_io.jpeg_tails import (
+from data_io.decoding.image_errors import ImageError, image_errors
+from data_io.decoding.image_formats import NAMED_FORMATS, open_unlimited, why_unreadable
+from data_io.decoding.image_kinds import HEAD_BYTES, image_kind
+from data_io.decoding.jpeg_tails import (
     completed,
     ends_gray,
     first_scan,
@@ -24,10 +24,10 @@ from data_io.jpeg_tails import (
     is_complete,
     lacks_scans,
 )
-from data_io.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
-from data_io.png_chunks import needed_chunks
-from data_io.rgb import to_rgb
-from data_io.tiff_pages import seek_photograph
+from data_io.decoding.pixel_limit import MAX_PIXELS, require_decodable, turn_to_decode
+from data_io.decoding.png_chunks import needed_chunks
+from data_io.decoding.rgb import to_rgb
+from data_io.decoding.tiff_pages import seek_photograph
 
 EXIF_ORIENTATION = 0x0112
 # The change that turns stored pixels upright. Source: EXIF 2.3, section 4.6.4, tag Orientation.

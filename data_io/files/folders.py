@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from data_io.image_kinds import reason_not_image
-from data_io.system_files import FOLDER_MARK, is_system_file, is_thumbnail_folder
+from data_io.decoding.image_kinds import reason_not_image
+from data_io.files.system_files import FOLDER_MARK, is_system_file, is_thumbnail_folder
 
 
 def image_files(folder: Path, skipped: list[tuple[str, str]]) -> list[Path]:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import dual_main
-from data_io import pixel_limit
+from data_io.decoding import pixel_limit
+from data_io.decoding.pixel_limit import MAX_PIXELS, max_pixels, set_max_pixels
 from data_io.images import ImageError, decode_image, load_image
-from data_io.pixel_limit import MAX_PIXELS, max_pixels, set_max_pixels
 from delf_ext.verbs.verb_table import VERBS
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from data_io import image_formats
+from data_io.decoding import image_formats
 from data_io.images import ImageError, decode_image, load_image
 from data_io.stores.pixels import PixelCache
 

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data_io.names import shown
-from data_io.output_files import expanded
+from data_io.files.names import shown
+from data_io.files.output_files import expanded
 
 
 def cache_folder() -> Path:

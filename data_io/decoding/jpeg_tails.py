@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from data_io.image_formats import open_unlimited
+from data_io.decoding.image_formats import open_unlimited
 
 END = b"\xff\xd9"
 # Pixels from which a file is compared at 1/8 of its size, to save memory.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_io.spelling import nfkc, shortened, visible
+from data_io.tables.spelling import nfkc, shortened, visible
 
 # Names of columns that mean the same; case, spaces, _ and - do not count.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {

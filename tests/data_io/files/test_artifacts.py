@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_io.artifacts import (
+from data_io.files.artifacts import (
     atomic_path,
     digest_of,
     load_record,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_io.image_errors import ImageError
+from data_io.decoding.image_errors import ImageError
 
 MAX_PIXELS = 100_000_000
 """Limit on the decoded pixels of one image, unless `set_max_pixels` changed it."""

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_io import archives
-from data_io.archive_names import encoding_of, unsafe_reason
-from data_io.archives import is_zip, unpacked
 from data_io.datasets import list_images, listed_gallery, load_dataset
+from data_io.files import archives
+from data_io.files.archive_names import encoding_of, unsafe_reason
+from data_io.files.archives import is_zip, unpacked
 
 
 @pytest.fixture(autouse=True)

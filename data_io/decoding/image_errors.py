@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
-from data_io.artifacts import one_line
+from data_io.files.artifacts import one_line
 
 
 class ImageError(ValueError):

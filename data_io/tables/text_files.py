@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.spelling import shortened
+from data_io.tables.spelling import shortened
 
 # UTF-32 first: its mark starts with that of UTF-16.
 MARKS = {

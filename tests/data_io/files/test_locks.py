@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from data_io.locks import in_turn, is_locked, only_writer
+from data_io.files.locks import in_turn, is_locked, only_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from data_io.locks import only_writer
+from data_io.files.locks import only_writer
 with only_writer(Path(sys.argv[1]), "training here"):
     print("locked", flush=True)
     time.sleep(60)

@@ -1,0 +1,1 @@
+"""Find, recognise, lock and write files."""

@@ -1,0 +1,1 @@
+"""Read tables and other text files in any usual spelling, and format CSV."""
