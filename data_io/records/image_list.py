@@ -104,7 +104,10 @@ class ImageList:
             ValueError: the images have no labels.
         """
         if self.labels is None:
-            raise ValueError(f"{purpose} needs labels; these images have none.")
+            raise ValueError(
+                f"{purpose} needs labels; these images have none. Give class folders, a table with "
+                "the column label, or (challenge tree) the file test/test_labels.csv."
+            )
         return self.labels
 
     def take(

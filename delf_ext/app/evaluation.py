@@ -14,6 +14,7 @@ from data_io.duplicates import NUM_SHOWN, Duplicates, find_duplicates
 from data_io.messages import shown_path, unlabelled_notes
 from data_io.progress import Log, quiet
 from data_io.records import GroundTruth, ImageList, Ranking
+from data_io.saved_again import saved_again_notes
 from delf_ext.app.evaluation_lists import evaluation_lists
 from delf_ext.app.reranking import (
     Chain,
@@ -212,13 +213,13 @@ def require_answers(
             "there is nothing to find. Pass --duplicates=count to count copies."
         )
     examples = [
-        repr(class_names[images.labels[images.has_label][0]])
-        for images in (query, gallery)
+        f"{what} has {class_names[images.labels[images.has_label][0]]!r}"
+        for what, images in (("a query", query), ("a gallery image", gallery))
         if images.labels is not None and images.has_label.any()
     ]
     raise ValueError(
-        f"no image in the gallery has the label of one of the {len(query)} queries, such as "
-        f"{' and '.join(examples)}: there is nothing to find. Check the labels of the data."
+        f"none of the {len(query)} queries has another photograph with its label in the gallery, "
+        f"so there is nothing to find ({', '.join(examples)}). Check the labels of the data."
     )
 
 
@@ -268,6 +269,9 @@ def measure(
     ranking = rank(retrieval, num_ranked(retrieval))
     found = find_duplicates(retrieval.query, retrieval.gallery, duplicates)
     truth = truth_of(retrieval, labelled, found.junk)
+    if not retrieval.warning and duplicates != "count":
+        for line in saved_again_notes(retrieval.query, retrieval.gallery, ranking, truth.junk):
+            log(line)
     is_complete = ranking.rows.shape[1] == len(retrieval.gallery)
     hits = hits_of(ranking, truth) if is_complete else score(retrieval, truth)
     evaluated = Evaluated(model.name, hits, len(retrieval.left_out.files), ranking)
