@@ -126,12 +126,26 @@ def choose_layout(root: Path, name: str = AUTO) -> tuple[Layout, Tree]:
     inner = data_sets_in(trees[0])
     if inner:
         raise ValueError(
-            f"{root}: its folders {', '.join(inner)} hold folders named like the parts of a data "
-            f"set. Pass one of them as the data, such as {root / inner[0]}, or "
+            f"{root}: each of these folders looks like a whole data set: {', '.join(inner)}. "
+            f"Pass one of them as the data, such as {root / inner[0]}, or "
             "--data_layout=class_folders if they are classes."
         )
     fitting = [layout for layout in LAYOUTS if layout.fits(trees[0])]
     return _only(fitting or [BY_NAME["class_folders"]], trees[0])
+
+
+def folder_of_archive(root: Path) -> Path:
+    """Return the folder to read of an unpacked archive; a folder that wraps all of it is no class.
+
+    Args:
+        root: the folder that the archive was unpacked into.
+
+    Returns:
+        The outermost folder that has a layout other than class folders, else the innermost one.
+    """
+    trees = trees_of(root)
+    others = [layout for layout in LAYOUTS if layout.name not in ("class_folders", "top_folders")]
+    return next((tree for tree in trees if any(o.fits(tree) for o in others)), trees[-1]).root
 
 
 def _only(layouts: list[Layout], tree: Tree) -> tuple[Layout, Tree]:

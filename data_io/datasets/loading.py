@@ -8,8 +8,7 @@ from pathlib import Path
 from data_io.datasets.csv_list import SUFFIXES, read_csv_list
 from data_io.datasets.data_set import ACCEPTED_FORMS, DataSet, left_out_details, with_skipped
 from data_io.datasets.layout import Reading
-from data_io.datasets.layouts import AUTO, choose_layout
-from data_io.datasets.tree import trees_of
+from data_io.datasets.layouts import AUTO, choose_layout, folder_of_archive
 from data_io.files.archives import is_zip, unpacked
 from data_io.files.output_files import expanded
 
@@ -62,8 +61,7 @@ def _read_folder(path: Path, reading: Reading, layout: str) -> DataSet:
 
 def _read_archive(path: Path, reading: Reading, layout: str) -> DataSet:
     archive = unpacked(path)
-    # A folder that holds the whole archive is no class.
-    root = trees_of(archive.folder)[-1].root
+    root = folder_of_archive(archive.folder)
     try:
         data = _read_folder(root, reading, layout)
     except ValueError as error:

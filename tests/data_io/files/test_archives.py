@@ -114,6 +114,22 @@ def test_an_archive_can_hold_any_layout(photos: Path, tmp_path: Path) -> None:
     assert load_dataset(zipped(tmp_path / "q.zip", photos)).layout == "splits"
 
 
+@pytest.mark.parametrize("prefix", ["", "photos/"])
+def test_a_table_beside_a_single_folder_of_an_archive_is_seen(
+    photos: Path, tmp_path: Path, prefix: str
+) -> None:
+    folder = tmp_path / "with_table"
+    folder.mkdir()
+    photos.rename(folder / "img")
+    rows = ["path,label,split", "img/a/1.jpg,x,query", "img/a/2.jpg,x,gallery"]
+    (folder / "list.csv").write_text("\n".join(rows))
+    archive = zipped(tmp_path / "p.zip", folder, prefix)
+    with pytest.raises(ValueError, match="--data_layout=csv"):
+        load_dataset(archive)
+    data = load_dataset(archive, layout="csv")
+    assert (len(data.query), len(data.gallery), data.class_names) == (1, 1, ("x",))
+
+
 def test_entries_that_leave_the_folder_are_not_written(photos: Path, tmp_path: Path) -> None:
     jpeg = (photos / "a/1.jpg").read_bytes()
     link = zipfile.ZipInfo("a/link.jpg")
