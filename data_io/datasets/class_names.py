@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_io.tables.spelling import nfc, nfkc, spelling_key, visible, without_space, without_zeros
+from data_io.tables.spelling import (
+    nfc,
+    nfkc,
+    spelling_key,
+    visible,
+    with_plain_signs,
+    without_space,
+    without_zeros,
+)
 
 NORMAL_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 NUM_SHOWN = 5
@@ -20,6 +28,7 @@ CAUSES: Mapping[str, Callable[[str], str]] = {
     "invisible characters": visible,
     "leading zeros or a final .0": without_zeros,
     "full and half width": nfkc,
+    "typographic dashes or quotes": with_plain_signs,
 }
 
 

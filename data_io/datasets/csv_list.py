@@ -58,6 +58,8 @@ def read_csv_list(
         raise ValueError(f"{path}: a file, but not a CSV. {ACCEPTED_FORMS}")
     required = COLUMNS[:1] if only_images else COLUMNS
     table = read_table(path, required, ("group", *COLUMNS[len(required) :]), is_row)
+    if not table.rows:
+        raise ValueError(f"{path}: no line below the header. Add a line for each photograph.")
     parts = [part_of(path, line, row.get("split", "train")) for line, row in table.rows]
     if only_images:
         roles = {part: part if part in SPLITS else "train" for part in parts}

@@ -10,10 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data_io.tables.spelling import nfc, nfkc, shortened, spelling_key, visible
+from data_io.tables.spelling import (
+    nfc,
+    shortened,
+    spelling_key,
+    visible,
+    with_plain_signs,
+)
 
-# Signs that word processors put in place of those on the keyboard.
-PLAIN_SIGNS = str.maketrans("‐‑‒–—−‘’“”", "------''\"\"")
 MAX_NAMES = 2000
 """Names of a table that are compared with the files."""
 NO_IMAGES = (".csv", ".tsv", ".tab", ".txt", ".json", ".md")
@@ -70,10 +74,6 @@ def _without_web_escapes(name: str) -> str:
     return html.unescape(urllib.parse.unquote(name))
 
 
-def _with_plain_signs(name: str) -> str:
-    return nfkc(name).translate(PLAIN_SIGNS)
-
-
 def _ungarbled(name: str) -> str:
     """Return a name that was read in a wrong encoding, if that can be undone."""
     contents = [os.fsencode(name)]
@@ -101,7 +101,7 @@ CAUSES: Mapping[str, Callable[[str], str]] = {
     "white space or invisible characters": _without_space,
     "file endings": _without_ending,
     "escapes of web addresses (%20, &amp;)": _without_web_escapes,
-    "typographic signs or full width": _with_plain_signs,
+    "typographic signs or full width": with_plain_signs,
     "letters that were read in a wrong encoding": _ungarbled,
     "leading zeros or a final .0": _with_plain_numbers,
     "a folder in front": _without_folder,

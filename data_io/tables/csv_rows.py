@@ -162,7 +162,7 @@ def _named(
     if missing:
         raise ValueError(
             f"{path}, line {record.line}: {_counted(len(cells))} for {len(header)} columns; "
-            f"{', '.join(missing)} is missing."
+            f"missing: {', '.join(missing)}."
         )
     names = dict(zip_longest(range(len(header)), cells, fillvalue=""))
     return {name: names[place] for name, place in place_of.items()}

@@ -12,6 +12,8 @@ INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
+# Signs that word processors put in place of those on the keyboard.
+PLAIN_SIGNS = str.maketrans("‐‑‒–—−‘’“”", "------''\"\"")
 SPACE_OUTSIDE_NUMBERS = re.compile(r"(?<!\d) | (?!\d)")
 WHOLE_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
 # As spreadsheets and float columns write large numbers. Without the plus sign it may be a code.
@@ -22,8 +24,8 @@ def spelling_key(name: str) -> str:
     r"""Return a key that is equal for class names that differ only in how they are written.
 
     Ignored are: upper and lower case, white space (except between digits), Unicode normal forms,
-    full and half width, invisible characters, and in whole numbers leading zeros and a final ".0".
-    The parts of a path are treated one by one.
+    full and half width, invisible characters, typographic dashes and quotes, and in whole numbers
+    leading zeros and a final ".0". The parts of a path are treated one by one.
 
     Args:
         name: of a class.
@@ -38,6 +40,7 @@ def spelling_key(name: str) -> str:
     """
     text = visible(unicodedata.normalize("NFKD", name))
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.casefold()).casefold())
+    text = text.translate(PLAIN_SIGNS)
     return "/".join(map(without_zeros, map(without_space, text.split("/"))))
 
 
@@ -77,6 +80,11 @@ def nfc(text: str) -> str:
 def nfkc(text: str) -> str:
     """Return a text in normal form KC, which writes full and half width alike."""
     return unicodedata.normalize("NFKC", text)
+
+
+def with_plain_signs(text: str) -> str:
+    """Return a text in normal form KC, with the dashes and quotes of the keyboard."""
+    return nfkc(text).translate(PLAIN_SIGNS)
 
 
 def shortened(text: str, limit: int = 100) -> str:

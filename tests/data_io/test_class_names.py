@@ -38,6 +38,9 @@ NFD = unicodedata.normalize("NFD", "사과")
         ("7", "007.00", "leading zeros or a final .0"),
         ("123456", "1.23456E+05", "leading zeros or a final .0"),
         ("-1", "-1.0", "leading zeros or a final .0"),
+        ("a-1", "a\u20131", "typographic dashes or quotes"),
+        ("a-1", "a\u20111", "typographic dashes or quotes"),
+        ("it's", "it\u2019s", "typographic dashes or quotes"),
         ("p 01", "Ｐ01\u200b", "several differences"),
     ],
 )

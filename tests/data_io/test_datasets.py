@@ -481,6 +481,10 @@ SPLITS = "must be train, query or gallery (or val, test beside them)"
         ("a.jpg,1,train\n", f"{NO_COLUMNS}; found a.jpg, 1, train. {KNOWN}"),
         ("", f"{NO_COLUMNS}; found nothing. {KNOWN}"),
         (
+            "path,label,split\n",
+            "no line below the header. Add a line for each photograph.",
+        ),
+        (
             "path,label,split\na.jpg,1,train\nb.jpg,1,shop\n",
             f", line 3: column split {SPLITS}. Received 'shop'.",
         ),
@@ -490,7 +494,7 @@ SPLITS = "must be train, query or gallery (or val, test beside them)"
         ),
         (
             "path,label,split\na.jpg,1\n",
-            ", line 2: 2 cells for 3 columns; split is missing.",
+            ", line 2: 2 cells for 3 columns; missing: split.",
         ),
         (
             "path,label,split\na.jpg,milk, fat,train\n",

@@ -253,9 +253,9 @@ def test_an_open_quote_in_another_column_is_refused(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("i/b.jpg", "line 3: 1 cell for 3 columns; label, split is missing."),
+        ("i/b.jpg", "line 3: 1 cell for 3 columns; missing: label, split."),
         ("i/b.jpg,oat, milk,query", "line 3: 4 cells for 3 columns; put a value with a comma in"),
-        ("i/b.jpg;tea;query", "line 3: 1 cell for 3 columns; label, split is missing."),
+        ("i/b.jpg;tea;query", "line 3: 1 cell for 3 columns; missing: label, split."),
     ],
 )
 def test_rows_of_another_length_are_refused(folder: Path, row: str, message: str) -> None:
