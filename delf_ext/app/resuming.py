@@ -108,6 +108,7 @@ def _apply(job: Job, changes: ResumeChanges) -> str:
             )
         if epochs != job.recipe.epochs:
             event += f", epochs {job.recipe.epochs} -> {epochs}"
+            job.log(f"epochs in all: {epochs} instead of {job.recipe.epochs} (--epochs)")
             job.recipe = with_epochs(job.recipe, epochs)
     validation = job.recipe.validation
     every_steps = changes.eval_every_steps

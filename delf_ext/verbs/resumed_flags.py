@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,19 @@ def _starts(run: Run, flags: Any) -> list[str]:
     differences = []
     if flags.pretrained_model:
         weights = str(find_checkpoint(str(Path(flags.pretrained_model).absolute()), quiet))
-        if weights != run.facts.weights:
+        if not _is_same_place(weights, run.facts.weights):
             stored = run.facts.weights or "random weights"
             differences.append(_difference("pretrained_model", flags.pretrained_model, stored))
     if flags.from_run:
         stored = run.facts.flags.get("from_run") or "no other run"
-        if Path(flags.from_run).absolute() != Path(stored).absolute():
+        if not _is_same_place(flags.from_run, stored):
             differences.append(_difference("from_run", flags.from_run, stored))
     return differences
+
+
+def _is_same_place(path: str, stored: str) -> bool:
+    """Return whether two paths are one place; links and `..` may spell it in several ways."""
+    return bool(stored) and os.path.realpath(path) == os.path.realpath(stored)
 
 
 def _recipe(run: Run, flags: Any) -> list[str]:

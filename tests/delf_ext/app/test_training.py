@@ -334,6 +334,7 @@ def test_finished_run_can_be_trained_for_more_epochs(trained: Any, tmp_path: Pat
     recipe = recipe_of(run)
     assert isinstance(recipe, Recipe) and recipe.epochs == 3
     assert step_of(run_dir) == 3 * done and f"continuing at step {done} of {3 * done}" in lines
+    assert "epochs in all: 3 instead of 1 (--epochs)" in lines
     assert run.facts.history == ("made with seed 3", "resumed, epochs 1 -> 3")
     before = read_run(trained.run_dir).facts
     assert dataclasses.replace(run.facts, history=before.history) == before
