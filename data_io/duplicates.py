@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_io.files.contents import same_files, same_images
+from data_io.files.names import shown
 from data_io.records import NO_LABEL, ImageList
 from data_io.records.ground_truth import rows_of_keys
 
@@ -64,7 +65,7 @@ class Duplicates:
             have = "query has" if one else "queries have"
             yield f"{self.num_queries} {have} a copy in the gallery: {self._treatment(one)}"
             yield from _shown(
-                [f"copy: {query} = {image}" for query, image in self.pairs], num_shown
+                [f"copy: {shown(query)} = {shown(image)}" for query, image in self.pairs], num_shown
             )
         if self.num_only_copies:
             are = "query is" if self.num_only_copies == 1 else "queries are"
@@ -76,7 +77,8 @@ class Duplicates:
             have = "photograph has" if len(self.conflicts) == 1 else "photographs have"
             yield f"{len(self.conflicts)} {have} several labels; check the labels of the data"
             yield from _shown(
-                [f"several labels: {' = '.join(paths)}" for paths in self.conflicts], num_shown
+                [f"several labels: {' = '.join(map(shown, paths))}" for paths in self.conflicts],
+                num_shown,
             )
 
     def _treatment(self, one: bool) -> str:
@@ -135,8 +137,9 @@ def find_duplicates(query: ImageList, gallery: ImageList, rule: str = "exclude")
     ]
     num_queries = sum(bool(len(found)) for found in others)
     if pairs and rule == "error":
+        first = " = ".join(map(shown, pairs[0]))
         raise ValueError(
-            f"{num_queries} queries have a copy in the gallery; the first: {' = '.join(pairs[0])}. "
+            f"{num_queries} queries have a copy in the gallery; the first: {first}. "
             "Remove the copies, or pass --duplicates=exclude or --duplicates=count."
         )
     excluded = own if rule == "count" else all_copies

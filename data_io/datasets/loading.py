@@ -43,6 +43,8 @@ def load_dataset(
     reading = Reading(query_split, merge_labels)
     if path.is_dir():
         return _read_folder(path, reading, layout)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: neither a folder nor a regular file. {ACCEPTED_FORMS}")
     if not path.is_file():
         raise ValueError(f"{path}: not found. {ACCEPTED_FORMS}")
     if is_zip(path):

@@ -105,8 +105,8 @@ class ImageList:
         """
         if self.labels is None:
             raise ValueError(
-                f"{purpose} needs labels; these images have none. Give class folders, a table with "
-                "the column label, or (challenge tree) the file test/test_labels.csv."
+                f"{purpose} needs labels; these images have none. Give class folders, a table "
+                "whose column label is filled in, or (challenge tree) the file test/test_labels.csv."
             )
         return self.labels
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_io.files.contents import contents_of
+from data_io.files.names import shown
 from data_io.records import ImageList
 from data_io.tables.spelling import spelling_key
 from delf_ext.features.embedder import AnyEmbedder, Ensemble, HeldBack
@@ -56,7 +57,7 @@ class TrainedQueries:
             "(--allow_trained_photographs)"
         )
         for path, name in self.photographs[:num_shown]:
-            yield f"trained on: {path}, as class {name}"
+            yield f"trained on: {shown(path)}, as class {shown(name)}"
         if len(self.photographs) > num_shown:
             yield f"... and {len(self.photographs) - num_shown} more"
 
@@ -134,8 +135,8 @@ def require_untrained(model: AnyEmbedder, found: TrainedQueries, allowed: bool) 
         path, name = found.photographs[0]
         raise TrainedPhotographs(
             f"{model.name}: {len(found.photographs)} of {found.num_queries} query photographs were "
-            f"trained on; the first: {path}, as class {name}. Measure on photographs that the "
-            "model has not seen, or pass --allow_trained_photographs to measure all the same."
+            f"trained on; the first: {shown(path)}, as class {shown(name)}. Measure on photographs "
+            "that the model has not seen, or pass --allow_trained_photographs to measure all the same."
         )
 
 

@@ -214,6 +214,9 @@ def test_errors_name_the_accepted_forms(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         load_dataset(tmp_path / "nowhere")
     assert "nowhere: not found." in one_line(error)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: neither a folder nor a regular file"):
+        load_dataset(tmp_path / "pipe")
     with pytest.raises(ValueError) as error:
         load_dataset(tmp_path)
     assert f"{tmp_path}: no image found. Give" in one_line(error)

@@ -118,3 +118,13 @@ def test_a_report_lists_the_first_copies_and_the_figures_all() -> None:
         "... and 6 more",
     ]
     assert len(found.figures()["copies"]) == 8
+
+
+def test_a_name_with_a_line_break_takes_one_line(folder: Path) -> None:
+    put("copy", "q0", "g\n0")
+    query = listed(["q0"], [0])
+    gallery = listed(["g\n0", "g1"], [1, 0])
+    lines = list(find_duplicates(query, gallery).notes())
+    assert r"copy: q0 = g\u000a0" in lines and r"several labels: q0 = g\u000a0" in lines
+    with pytest.raises(ValueError, match=r"the first: q0 = g\\u000a0\. Remove the copies"):
+        find_duplicates(query, gallery, "error")
