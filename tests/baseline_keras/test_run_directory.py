@@ -79,6 +79,7 @@ def test_damaged_recipe_is_an_error_with_its_path(
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
     (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "last-50.index").touch()
     with pytest.raises(ValueError, match=message):
         claimed(tmp_path, resume=True)
 

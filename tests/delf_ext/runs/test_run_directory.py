@@ -171,7 +171,9 @@ def test_error_for_wrong_recipe_names_file_and_place(path: Path) -> None:
     [
         ("recipe.json", True),
         ("config.json", True),
-        ("checkpoint", True),
+        ("checkpoint/last-50.index", True),
+        # The state before the first step, without a recipe: killed while it was made.
+        ("checkpoint/last-0.index", False),
         ("facts.json", False),
         ("photo.jpg", False),
         ("", False),
@@ -182,6 +184,7 @@ def test_is_run_recognises_finished_and_unfinished_runs(
 ) -> None:
     path.mkdir()
     if name:
+        (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text("")
     assert is_run(path) is expected
 
