@@ -106,7 +106,7 @@ class ImageList:
         if self.labels is None:
             raise ValueError(
                 f"{purpose} needs labels; these images have none. Give class folders, a table "
-                "whose column label is filled in, or (challenge tree) the file test/test_labels.csv."
+                "whose column label is filled in, or (challenge tree) test/test_labels.csv."
             )
         return self.labels
 

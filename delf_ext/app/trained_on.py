@@ -136,7 +136,8 @@ def require_untrained(model: AnyEmbedder, found: TrainedQueries, allowed: bool) 
         raise TrainedPhotographs(
             f"{model.name}: {len(found.photographs)} of {found.num_queries} query photographs were "
             f"trained on; the first: {shown(path)}, as class {shown(name)}. Measure on photographs "
-            "that the model has not seen, or pass --allow_trained_photographs to measure all the same."
+            "that the model has not seen, or pass --allow_trained_photographs to measure all the "
+            "same."
         )
 
 

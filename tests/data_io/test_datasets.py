@@ -217,6 +217,7 @@ def test_errors_name_the_accepted_forms(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: neither a folder nor a regular file"):
         load_dataset(tmp_path / "pipe")
+    (tmp_path / "pipe").unlink()
     with pytest.raises(ValueError) as error:
         load_dataset(tmp_path)
     assert f"{tmp_path}: no image found. Give" in one_line(error)
