@@ -50,8 +50,13 @@ def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
     )
     return [
-        f"{path}: {before.get(path, 'nothing')} -> {after.get(path, 'nothing')}" for path in paths
+        f"{path}: {_shown(before.get(path, ''))} -> {_shown(after.get(path, ''))}" for path in paths
     ]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text; an empty one would leave a gap in the line."""
+    return "nothing" if value in ("", None) else str(value)
 
 
 def _values_by_path(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

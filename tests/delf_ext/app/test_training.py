@@ -643,6 +643,9 @@ def test_changed_settings_are_listed_by_their_paths(tiny: Recipe) -> None:
         "validation.share: 0.34 -> nothing",
         "validation.type: ClassBlock -> nothing",
     ]
+    weights = with_settings(tiny, ["model.trunk.weights=a.ckpt"])
+    assert changed_settings(tiny, weights) == ["model.trunk.weights: nothing -> a.ckpt"]
+    assert changed_settings(weights, tiny) == ["model.trunk.weights: a.ckpt -> nothing"]
 
 
 @pytest.mark.parametrize(
