@@ -107,7 +107,8 @@ def _in_folder(folder: Path) -> tuple[Path, str]:
         raise ValueError(
             f"{folder}: is a SavedModel without its folder `variables`. Copy it again as a whole."
         )
-    raise ValueError(f"{folder}: no such checkpoint. {_what_is_there(folder / 'any')}")
+    holds = "several checkpoints; pass one of them" if prefixes else "no checkpoint"
+    raise ValueError(f"{folder}: this folder holds {holds}. {_what_is_there(folder / 'any')}")
 
 
 def _named_by_state_file(folder: Path) -> Path | None:

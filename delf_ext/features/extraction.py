@@ -193,7 +193,8 @@ def joined_features(
     if not len(embeddings):
         raise ValueError(
             f"the model's embedding of each of {len(used)} images is zero or not finite, "
-            f"the first: {used.paths[0]}. Check the weights."
+            f"the first: {used.paths[0]}. Check the weights: a training with too large a "
+            "learning rate (--lr) leaves such ones."
         )
     failed = np.array([reason == FAILED for reason in reasons if reason in ("", FAILED)], bool)
     rows = np.zeros((len(used), len(embeddings[0])), np.float32)

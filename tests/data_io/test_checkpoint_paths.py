@@ -80,7 +80,11 @@ def test_without_state_file_the_newest_is_taken_and_named(folder: Path):
 def test_several_checkpoints_of_other_names_are_listed(tmp_path: Path):
     write(tmp_path / "a.ckpt")
     (tmp_path / "b.ckpt").write_bytes(b"V1" + TABLE_END)
-    with pytest.raises(ValueError, match="no such checkpoint. In that folder: a.ckpt, b.ckpt."):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="none: this folder holds no checkpoint. `python -m"):
+        find_checkpoint(tmp_path / "none", print)
+    message = "holds several checkpoints; pass one of them. In that folder: a.ckpt, b.ckpt."
+    with pytest.raises(ValueError, match=message):
         find_checkpoint(tmp_path, print)
     (tmp_path / "a.ckpt.index").unlink()
     assert found(tmp_path)[0] == tmp_path / "b.ckpt"

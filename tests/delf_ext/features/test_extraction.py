@@ -131,7 +131,8 @@ def test_image_with_zero_or_nan_embedding_is_marked_as_failed(tmp_path: Path):
 def test_model_that_fails_on_every_image_is_an_error(tmp_path: Path):
     images = image_list(tmp_path, 3, {1: "text"})
     embedder = Embedder("broken", SIZE_PX, "", lambda batch: np.zeros((len(batch), 2), np.float32))
-    message = rf"embedding of each of 3 images is zero or not finite, the first: {images.paths[0]}"
+    message = rf"of each of 3 images is zero or not finite, the first: {images.paths[0]}\. "
+    message += "Check the weights: a training with too large a learning rate"
     with pytest.raises(ValueError, match=message):
         extract_global(embedder, images, batch_size=2)
 
