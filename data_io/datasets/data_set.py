@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from data_io.datasets.class_names import alike_notes, joined_names
+from data_io.files.names import shown
 from data_io.records import NO_LABEL, ImageList
 
 SPLITS = ("train", "query", "gallery")
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 ACCEPTED_FORMS = (
     "Give a folder with one sub-folder of images per class "
     "(or folders train/, query/ and gallery/, each with such sub-folders), "
@@ -284,7 +286,15 @@ def _require_images(path: Path, splits: dict[str, ImageRows]) -> None:
     if any(rows.found for rows in splits.values()):
         return
     skipped = [entry for rows in splits.values() for entry in rows.skipped]
-    raise ValueError(f"{path}: no image found{left_out_details(skipped)}. {ACCEPTED_FORMS}")
+    found = f"no image found{left_out_details(skipped)}"
+    raise ValueError(f"{path}: {found}{_archive_hint(path)}. {ACCEPTED_FORMS}")
+
+
+def _archive_hint(folder: Path) -> str:
+    """Return "; it holds the archive NAME: unpack that first", or "" if there is none."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    archives = [file.name for file in files if file.suffix.lower() in ARCHIVES and file.is_file()]
+    return f"; it holds the archive {shown(archives[0])}: unpack that first" if archives else ""
 
 
 def id_below(folder: Path, file: Path) -> str:

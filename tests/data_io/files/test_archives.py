@@ -130,6 +130,17 @@ def test_a_table_beside_a_single_folder_of_an_archive_is_seen(
     assert (len(data.query), len(data.gallery), data.class_names) == (1, 1, ("x",))
 
 
+def test_an_archive_in_a_folder_or_an_archive_is_named(photos: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    zipped(outer / "inner.zip", photos)
+    for path in (outer, zipped(tmp_path / "outer.zip", outer)):
+        with pytest.raises(
+            ValueError, match=r"outer.*: no image found; it holds the archive inner"
+        ):
+            load_dataset(path)
+
+
 def test_entries_that_leave_the_folder_are_not_written(photos: Path, tmp_path: Path) -> None:
     jpeg = (photos / "a/1.jpg").read_bytes()
     link = zipfile.ZipInfo("a/link.jpg")
