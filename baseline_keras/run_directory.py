@@ -153,22 +153,24 @@ def _check_same_run(run: Run, settings: Settings, seed: int, class_names: tuple[
         "image_size": (stored.image_size, settings.image_size),
         "batch_size": (stored.batch_size, settings.batch_size),
         "seed": (run.facts.seed, seed),
-        "class_names": (run.facts.class_names, class_names),
     }
-    changes = [
-        f"{key} {_short(old)} became {_short(new)}"
-        for key, (old, new) in pairs.items()
-        if old != new
-    ]
+    changes = [f"{key} {old} became {new}" for key, (old, new) in pairs.items() if old != new]
+    changes += _class_changes(run.facts.class_names, class_names)
     if changes:
         raise StaleArtifact(
-            f"{run.path}: holds a run with other settings ({', '.join(changes)}). Pass the "
-            "settings of that run, or another --run_dir."
+            f"{run.path}: holds a run with other settings or classes ({', '.join(changes)}). Pass "
+            "the settings and data of that run, or another --run_dir."
         )
 
 
-def _short(value: Any) -> str:
-    return f"of {len(value)} classes" if isinstance(value, tuple) else str(value)
+def _class_changes(old: tuple[str, ...], new: tuple[str, ...]) -> list[str]:
+    """Return what has changed in the classes, with the first names."""
+    lost = [name for name in old if name not in new]
+    added = [name for name in new if name not in old]
+    if old != new and not (lost or added):
+        return ["the classes come in another order"]
+    pairs = ((lost, "lost"), (added, "new"))
+    return [f"{len(names)} {kind} classes, the first: {names[0]}" for names, kind in pairs if names]
 
 
 def save_checkpoint(run_dir: Path, checkpoint: tf.train.Checkpoint, epochs_done: int) -> None:

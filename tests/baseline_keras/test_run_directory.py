@@ -54,9 +54,14 @@ def test_claim_refuses_another_run(tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         claimed(tmp_path)
     other = dataclasses.replace(SETTINGS, image_size=32)
-    changes = "image_size 64 became 32, class_names of 2 classes became of 3 classes"
+    changes = "image_size 64 became 32, 1 new classes, the first: jar"
     with pytest.raises(StaleArtifact, match=changes):
         claimed(tmp_path, other, class_names=("cup", "jar", "pen"), resume=True)
+    renamed = "1 lost classes, the first: cup, 1 new classes, the first: mug"
+    with pytest.raises(StaleArtifact, match=renamed):
+        claimed(tmp_path, class_names=("mug", "pen"), resume=True)
+    with pytest.raises(StaleArtifact, match="the classes come in another order"):
+        claimed(tmp_path, class_names=("pen", "cup"), resume=True)
     assert settings_of(read_run(tmp_path)) == SETTINGS
     claimed(tmp_path, dataclasses.replace(SETTINGS, epochs=9), resume=True)
     assert settings_of(read_run(tmp_path)).epochs == 9

@@ -179,7 +179,9 @@ def test_resume_in_an_empty_directory_starts_a_run(dataset: DataSet, tmp_path: P
 
 
 def test_resume_refuses_other_settings(trained: Path, dataset: DataSet):
-    with pytest.raises(ValueError, match="holds a run with other settings .seed 3 became 5"):
+    with pytest.raises(
+        ValueError, match="holds a run with other settings or classes .seed 3 became 5"
+    ):
         train(dataset, trained, epochs=4, seed=5, resume=True, **SMALL)
 
 
