@@ -140,6 +140,7 @@ def _train(args: argparse.Namespace, given: set[str]) -> int:
     # Imported here, because they import TensorFlow and --help must be fast.
     from baseline_keras.session import Session
     from baseline_keras.training import load_checked, num_skipped, train
+    from delf_ext.runs.run_directory import is_run
 
     session = Session(args.run_dir, args.epochs) if binding.IS_ON_NSML else None
     is_paused = session is not None and args.pause != 0
@@ -147,6 +148,8 @@ def _train(args: argparse.Namespace, given: set[str]) -> int:
         binding.paused(scope={"session": session})
     if args.mode == "test":
         return 0
+    if args.resume and not is_paused and not is_run(Path(args.run_dir)):
+        raise ValueError(f"{args.run_dir}: holds no run. Leave --resume out to start one.")
     dataset = load_checked(args.data, args.merge_labels, args.data_layout)
     print(f"data: {dataset.read_as}")
     for note in dataset.notes:

@@ -91,6 +91,13 @@ def test_data_errors_exit_1_with_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_resume_without_a_run_is_refused_before_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert main([f"--data={tmp_path}/none", f"--run_dir={tmp_path}/run", "--resume"]) == 1
+    assert "run: holds no run. Leave --resume out to start one." in capsys.readouterr().err
+
+
 def test_killed_run_is_resumed(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     flags = [f"--data={photos}", f"--run_dir={tmp_path}/run", "--image_size=16", "--batch_size=2"]
     command = [sys.executable, "-m", "baseline_keras", *flags, "--epochs=1000"]
