@@ -24,7 +24,7 @@ class _Cache(FunctionCache):
             return super().load_overload(sig, target_context)
         # A damaged file raises many types, from EOFError to UnpicklingError.
         except Exception:
-            # The index is written anew, so that the next process finds good files.
+            # The index is written again, so that the next process finds good files.
             with contextlib.suppress(Exception):
                 self.flush()
             return None

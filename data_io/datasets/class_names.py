@@ -43,7 +43,7 @@ def joined_names(
         merge: whether such names are joined; otherwise they are an error.
 
     Returns:
-        Class name -> spelling that stands for it, and lines that say what was joined.
+        Class name -> the spelling that is used, and lines that say what was joined.
 
     Raises:
         ValueError: there are such names and `merge` is False.

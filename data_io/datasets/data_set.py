@@ -322,7 +322,7 @@ def counted(number: int, one: str, several: str = "") -> str:
 
 
 def with_suffix(image_id: str, path: str) -> str:
-    """Return the path that an id stands for, with the suffix of the file.
+    """Return the path that belongs to an id, with the suffix of the file.
 
     Args:
         image_id: id of the image; it has its suffix already where several images have one stem.

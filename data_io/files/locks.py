@@ -1,4 +1,4 @@
-"""Lock files, so that only one process at a time does a piece of work. Works on every system."""
+"""Lock files, so that only one process at a time does a piece of work."""
 
 from __future__ import annotations
 
