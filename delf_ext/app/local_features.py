@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_io.checkpoint_paths import find_checkpoint, has_state_file
+from data_io.checkpoint_paths import has_state_file
 from data_io.progress import Log, quiet
 from data_io.records import ImageList, LocalFeatures
 from data_io.stores.local_features import is_store, load_local
@@ -15,9 +15,9 @@ from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.whitening import whitening_of
 from delf_ext.config import UsageError
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.recipe_run import load_model
 from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.weights import find_weights
 
 if TYPE_CHECKING:
     from delf_ext.features.local.delf import DelfExtractor
@@ -187,8 +187,8 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
         model, _ = load_model(read_run(path))
         network = trained_delf(model, layer, path)
     else:
-        path = str(find_checkpoint(path, log))
-        trunk = with_layout(settings.trunk, path, log)
+        trunk, file = find_weights(settings.trunk, path, log)
+        path = str(file)
         network, report = checkpoint_delf(path, f"{trunk.name}/{layer}", trunk.layout)
         log(str(report))
     attention = "length of the feature vectors" if network.attention is None else "trained"

@@ -28,6 +28,7 @@ from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource
 from delf_ext.runs.training_lock import only_training
+from pretrained.lite_names import is_state_dict
 
 if TYPE_CHECKING:
     from delf_ext.training.loop import Listener
@@ -105,7 +106,7 @@ def train(
             f"{run_dir}: holds a run already. "
             "Continue it with --resume, or choose another --run_dir."
         )
-    if weights and from_run is None:
+    if weights and from_run is None and not is_state_dict(weights):
         weights = str(find_checkpoint(weights, log))
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:

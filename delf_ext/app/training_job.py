@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_io.checkpoint_folder import CheckpointFolder
-from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet
 from data_io.duplicates import find_duplicates
 from data_io.files.artifacts import write_text
@@ -36,10 +35,10 @@ from delf_ext.app.training_batches import (
 from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import codec, schema
 from delf_ext.runs import run_directory
-from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.photographs import read_photographs, write_photographs
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import read_run, write_run
+from delf_ext.runs.weights import find_weights, with_layout
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
@@ -205,9 +204,11 @@ class Job:
             # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
         if weights:
-            weights = str(find_checkpoint(weights, self.log))
+            trunk, path = find_weights(trunk, weights, self.log)
+            weights = str(path)
+        else:
+            trunk = with_layout(trunk, "", self.log)
         trunk = dataclasses.replace(trunk, weights=weights)
-        trunk = with_layout(trunk, weights, self.log)
         model_config = dataclasses.replace(self.recipe.model, trunk=trunk)
         self.recipe = dataclasses.replace(self.recipe, model=model_config)
         model = self.build_model()

@@ -10,6 +10,7 @@ from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
 from delf_ext.recipes.original_flags import checked_values
 from delf_ext.recipes.schema import Head, LossTerm, Model, Recipe
+from delf_ext.recipes.trunk_names import trunk_named
 
 AUGMENTATIONS: dict[str, schema.Augmentation] = {
     "crop": schema.Crop(),
@@ -67,16 +68,14 @@ def from_flags(flags: Mapping[str, Any]) -> Recipe:
 
 
 def _trunk(values: SimpleNamespace) -> schema.Trunk:
-    name, _, end_point = values.resnet_type.partition("/")
-    return schema.Trunk(
-        name=name,
-        end_point=end_point,
+    settings = schema.Trunk(
         layout=values.layout,
         weight_decay=values.weight_decay,
         batch_norm="inference" if values.freeze_batch_norm else "training",
         batch_norm_decay=values.batch_norm_decay,
         frozen=("trunk",) if values.freeze_backbone else (),
     )
+    return trunk_named(values.resnet_type, settings)
 
 
 def _optimizer(values: SimpleNamespace) -> schema.Optimizer:

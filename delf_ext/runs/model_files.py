@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_io.checkpoint_paths import find_checkpoint
 from data_io.files.artifacts import digest_of
 from data_io.progress import Log
 from delf_ext.features.embedder import Embedder
@@ -13,10 +12,10 @@ from delf_ext.features.runtimes.networks import installed_runtime
 from delf_ext.features.runtimes.onnx_embedder import onnx_embedder
 from delf_ext.models.precision import uses_bfloat16
 from delf_ext.recipes import codec, schema
-from delf_ext.runs.layouts import with_layout
 from delf_ext.runs.run_directory import checkpoint_digest
 from delf_ext.runs.runtimes import mark_bfloat16
 from delf_ext.runs.sources import POOLINGS, CheckpointSource, OnnxSource, Runtime
+from delf_ext.runs.weights import find_weights
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
@@ -35,10 +34,10 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
     Raises:
         ValueError: there is no such checkpoint, or it is of another trunk or layout.
     """
-    path = find_checkpoint(source.path, log)
-    trunk = with_layout(source.trunk, str(path), log)
+    trunk, path = find_weights(source.trunk, source.path, log)
     config = schema.Model(trunk, (schema.Head("pooled", source.pool),), ("pooled",))
-    name = f"untrained {trunk.name}/{trunk.end_point} {_pool_name(source.pool)}"
+    end_point = f"/{trunk.end_point}" if trunk.end_point else ""
+    name = f"untrained {trunk.name}{end_point} {_pool_name(source.pool)}"
     weights = checkpoint_digest(path)
     digest = digest_of([weights, codec.to_json(config), source.size_px])
 

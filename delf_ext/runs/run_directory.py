@@ -23,6 +23,7 @@ from data_io.files.output_files import expanded
 from delf_ext.config import strict
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
+from pretrained.lite_names import is_state_dict
 
 NO_RUN = "Pass the directory of a trained run, or train it first."
 RESTORE = "Restore the file, or train again."
@@ -142,7 +143,8 @@ def checkpoint_digest(path: Path) -> str:
     Raises:
         ValueError: there is no such checkpoint.
     """
-    require_checkpoint(path)
+    if not is_state_dict(path):
+        require_checkpoint(path)
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
     files = [file for file in files if file.is_file() and file.suffix != ".json"]
     digest = hashlib.sha256()

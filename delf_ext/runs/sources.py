@@ -12,6 +12,7 @@ from data_io.checkpoint_paths import has_state_file
 from data_io.files.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
+from delf_ext.recipes.trunk_names import LITE, trunk_named
 
 POOLINGS: dict[str, schema.Pool] = {
     "avg": schema.Average(),
@@ -38,7 +39,8 @@ class CheckpointSource:
     """Pretrained trunk without further training.
 
     Attributes:
-        path: path prefix of a TensorFlow checkpoint, V1 or V2.
+        path: path prefix of a TensorFlow checkpoint, V1 or V2; or the name of weights in a package
+            of the extra `lite`, such as "lite2".
         trunk: network and end point.
         pool: from feature map to embedding.
         size_px: side of the input images in pixels.
@@ -116,7 +118,8 @@ def source_of(path: str | Path) -> ModelSource:
     A directory with the state file of `tf.train.Saver` is a folder of checkpoints.
 
     Args:
-        path: path of a directory or file, or path prefix of a checkpoint.
+        path: path of a directory or file, path prefix of a checkpoint, or the name of weights in
+            a package of the extra `lite`, such as "lite2".
 
     Returns:
         The source.
@@ -124,6 +127,8 @@ def source_of(path: str | Path) -> ModelSource:
     Raises:
         UsageError: the path does not exist.
     """
+    if str(path) in LITE:
+        return CheckpointSource(str(path), trunk_named(str(path)))
     path = expanded(path)
     if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))

@@ -13,6 +13,7 @@ from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
+from delf_ext.recipes.trunk_names import LITE, trunk_named
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import (
     POOLINGS,
@@ -65,8 +66,10 @@ def _checkpoint(flags: Any) -> CheckpointSource:
 
 def trunk_of(flags: Any) -> schema.Trunk:
     """Return the trunk that --resnet_type and --layout describe."""
-    name, _, end_point = flags.resnet_type.partition("/")
-    return schema.Trunk(name, end_point=end_point, layout=flags.layout)
+    # The name of weights in a package says which trunk they are of.
+    is_named = flags.pretrained_model in LITE and not flags["resnet_type"].present
+    name = flags.pretrained_model if is_named else flags.resnet_type
+    return trunk_named(name, schema.Trunk(layout=flags.layout))
 
 
 def open_models(flags: Any, log: Log = say) -> list[AnyEmbedder]:

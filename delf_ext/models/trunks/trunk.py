@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import LoadReport
-from delf_ext.models.trunks import slim
+from delf_ext.models.trunks import lite, slim
 from delf_ext.recipes import schema
 
 
@@ -42,7 +42,7 @@ class Trunk(Protocol):
         """Return the group of a variable, such as "block1"."""
 
 
-SOURCES: dict[str, Callable[[schema.Trunk], Trunk]] = {"slim": slim.build}
+SOURCES: dict[str, Callable[[schema.Trunk], Trunk]] = {"slim": slim.build, "lite": lite.build}
 """Source -> function that builds the trunk of a recipe."""
 
 

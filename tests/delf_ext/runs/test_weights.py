@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from delf_ext.recipes.schema import Trunk
-from delf_ext.runs.layouts import with_layout
+from delf_ext.runs.weights import with_layout
 
 SLIM = "somewhere/resnet_v1_50.ckpt"
 PQF = "somewhere/resnet_v1_50_pqf.ckpt"

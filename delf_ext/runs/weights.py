@@ -1,4 +1,4 @@
-"""Decide the stride layout of a trunk, and compare its weights with the recipe."""
+"""Find the weights of a trunk, decide its stride layout, and compare both with the recipe."""
 
 from __future__ import annotations
 
@@ -6,11 +6,41 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from data_io.checkpoint_paths import require_checkpoint
+from data_io.checkpoint_paths import find_checkpoint, require_checkpoint
+from delf_ext.config import UsageError
 from delf_ext.recipes.schema import Trunk
+from delf_ext.recipes.trunk_names import LITE
+from pretrained.lite_names import is_state_dict, package_file
 from pretrained.manifest import describe
 
 DEFAULT_LAYOUT = "slim"
+
+
+def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tuple[Trunk, Path]:
+    """Find the file of a trunk's weights, and the trunk's layout.
+
+    Args:
+        trunk: its layout may be "auto".
+        weights: path of a checkpoint; for a trunk of source "lite" also a key of LITE, or a file
+            of PyTorch.
+        log: called with each line of the result.
+
+    Returns:
+        The trunk with its layout, and the path.
+
+    Raises:
+        UsageError: the weights are of another trunk.
+        ValueError: there are no such weights, or they are of another trunk or layout.
+    """
+    if weights in LITE and LITE[weights] != trunk.name:
+        raise UsageError(
+            f"the weights {weights} are of {LITE[weights]}, not of {trunk.name}: "
+            f"pass --resnet_type={weights}."
+        )
+    if trunk.source == "lite" and is_state_dict(weights):
+        return trunk, package_file(weights) if weights in LITE else Path(weights)
+    path = find_checkpoint(weights, log)
+    return with_layout(trunk, str(path), log), path
 
 
 def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Trunk:
