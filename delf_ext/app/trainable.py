@@ -30,12 +30,27 @@ def require_trainable(recipe: schema.Recipe) -> None:
     require_built(recipe.test_time)
     parse_chain(recipe.ranking)
     require_no_reduction(recipe)
-    if recipe.limits.max_gmac:
-        raise UsageError("limits.max_gmac is not built yet: nothing counts multiply-accumulates.")
     # These constructors check their part of the recipe. The layers get no variables here.
     Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)
     schedule = learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
     build_optimizer(recipe.optimizer, schedule)
+    if recipe.limits.max_gmac:
+        _require_cheap(recipe)
+
+
+def _require_cheap(recipe: schema.Recipe) -> None:
+    """Raise UsageError if the model needs more multiply-accumulates than the recipe allows."""
+    from delf_ext.models.cost import model_cost
+    from delf_ext.models.embedding_model import EmbeddingModel
+
+    size_px = recipe.input.size_px
+    # 1,000 classes instead of two would add 0.002 GMac to a ResNet-50.
+    cost = model_cost(EmbeddingModel(recipe.model, num_classes=2), size_px)
+    if cost.gmac > recipe.limits.max_gmac:
+        raise UsageError(
+            f"limits.max_gmac={recipe.limits.max_gmac:g}: the model needs {cost} for an image of "
+            f"{size_px} px. Choose a smaller model.trunk or input.size_px, or raise the limit."
+        )
 
 
 def augmentations(config: schema.Input) -> Changes:

@@ -70,10 +70,7 @@ def loss_on_pooled(loss: str) -> list[str]:
         (["task=Classification"], "Classification is not built yet. Built: Retrieval."),
         (["task=LabelPaths"], "LabelPaths is not built yet. Built: Retrieval."),
         (["reduction=Lda"], "reduction Lda is not built yet. Built: none."),
-        (
-            ["limits.max_gmac=2"],
-            "limits.max_gmac is not built yet: nothing counts multiply-accumulates.",
-        ),
+        (["limits.max_gmac=1e-3"], "limits.max_gmac=0.001: the model needs "),
         (
             ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],
             "SelfAttention is not built yet. Built: ",
@@ -99,6 +96,10 @@ def test_unbuilt_part_is_refused_before_an_image_is_read(
     data = DataSet("d", nothing_there, nothing_there, nothing_there, ("x", "y"))
     found = refusal(lambda: train(recipe, data, tmp_path / "run"))
     assert found.startswith(message) and not (tmp_path / "run").exists()
+
+
+def test_model_within_the_limit_of_multiply_accumulates_is_accepted(tiny: Recipe) -> None:
+    require_trainable(with_settings(tiny, ["limits.max_gmac=1"]))
 
 
 def test_every_registered_recipe_can_be_trained() -> None:
