@@ -187,8 +187,7 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
         model, _ = load_model(read_run(path))
         network = trained_delf(model, layer, path)
     else:
-        trunk, file = find_weights(settings.trunk, path, log)
-        path = str(file)
+        trunk, path = find_weights(settings.trunk, path, log)
         network, report = checkpoint_delf(path, f"{trunk.name}/{layer}", trunk.layout)
         log(str(report))
     attention = "length of the feature vectors" if network.attention is None else "trained"

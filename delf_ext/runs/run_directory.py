@@ -21,9 +21,10 @@ from data_io.checkpoint_paths import require_checkpoint
 from data_io.files.artifacts import digest_of, read_json, write_json
 from data_io.files.output_files import expanded
 from delf_ext.config import strict
+from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
-from pretrained.lite_names import is_state_dict
+from pretrained.lite_names import is_state_dict, package_file
 
 NO_RUN = "Pass the directory of a trained run, or train it first."
 RESTORE = "Restore the file, or train again."
@@ -131,11 +132,12 @@ def commit() -> str:
         return ""
 
 
-def checkpoint_digest(path: Path) -> str:
+def checkpoint_digest(weights: str | Path) -> str:
     """Compute the digest of a checkpoint's files; the weights are not loaded.
 
     Args:
-        path: path prefix of a checkpoint, or a checkpoint of one file.
+        weights: path prefix of a checkpoint, a checkpoint of one file, or the name of weights in a
+            package.
 
     Returns:
         24 hex digits.
@@ -143,6 +145,7 @@ def checkpoint_digest(path: Path) -> str:
     Raises:
         ValueError: there is no such checkpoint.
     """
+    path = package_file(str(weights)) if weights in LITE else Path(weights)
     if not is_state_dict(path):
         require_checkpoint(path)
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))

@@ -10,14 +10,14 @@ from data_io.checkpoint_paths import find_checkpoint, require_checkpoint
 from delf_ext.config import UsageError
 from delf_ext.recipes.schema import Trunk
 from delf_ext.recipes.trunk_names import LITE
-from pretrained.lite_names import is_state_dict, package_file
+from pretrained.lite_names import is_state_dict
 from pretrained.manifest import describe
 
 DEFAULT_LAYOUT = "slim"
 
 
-def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tuple[Trunk, Path]:
-    """Find the file of a trunk's weights, and the trunk's layout.
+def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tuple[Trunk, str]:
+    """Find the weights of a trunk, and the trunk's layout.
 
     Args:
         trunk: its layout may be "auto".
@@ -26,7 +26,7 @@ def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tupl
         log: called with each line of the result.
 
     Returns:
-        The trunk with its layout, and the path.
+        The trunk with its layout, and the path or name of the weights.
 
     Raises:
         UsageError: the weights are of another trunk.
@@ -38,9 +38,9 @@ def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tupl
             f"pass --resnet_type={weights}."
         )
     if trunk.source == "lite" and is_state_dict(weights):
-        return trunk, package_file(weights) if weights in LITE else Path(weights)
-    path = find_checkpoint(weights, log)
-    return with_layout(trunk, str(path), log), path
+        return trunk, weights
+    path = str(find_checkpoint(weights, log))
+    return with_layout(trunk, path, log), path
 
 
 def with_layout(trunk: Trunk, checkpoint: str, log: Callable[[str], None]) -> Trunk:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from data_io.checkpoint_paths import find_checkpoint
@@ -16,9 +15,11 @@ from delf_ext.recipes.changes import changed_settings
 from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import find_recipe
+from delf_ext.recipes.trunk_names import absolute_weights
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.verbs.flags import FLAGS
+from pretrained.lite_names import is_state_dict
 
 # A resumed run may change these: they change how long it trains, what is written when and where,
 # and how it is measured, but not the training.
@@ -42,7 +43,7 @@ def training_flags(flags: Any) -> dict[str, Any]:
     values = {name: flags[name].value for name in STORED if flags[name].present}
     for name in STARTS:
         if values.get(name):
-            values[name] = str(Path(values[name]).absolute())
+            values[name] = absolute_weights(values[name])
     # Always there: so a run without flags differs from one that was made without the command line.
     return {"recipe": flags.recipe, **values}
 
@@ -101,7 +102,9 @@ def _settings(run: Run, flags: Any) -> list[str]:
 def _starts(run: Run, flags: Any) -> list[str]:
     differences = []
     if flags.pretrained_model:
-        weights = str(find_checkpoint(str(Path(flags.pretrained_model).absolute()), quiet))
+        weights = absolute_weights(flags.pretrained_model)
+        if not is_state_dict(weights):
+            weights = str(find_checkpoint(weights, quiet))
         if not _is_same_place(weights, run.facts.weights):
             stored = run.facts.weights or "random weights"
             differences.append(_difference("pretrained_model", flags.pretrained_model, stored))

@@ -25,6 +25,7 @@ from delf_ext.nsml.entry import RUN_DIR, Submission, TrainingSession, submission
 from delf_ext.recipes import schema
 from delf_ext.recipes.changes import changed_settings
 from delf_ext.recipes.codec import AnyRecipe
+from delf_ext.recipes.trunk_names import absolute_weights
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
@@ -70,7 +71,7 @@ def _train(flags: Any) -> None:
     default_dir = RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")
     run_dir = Path(flags.run_dir or default_dir)
     data = load_from(source, flags)
-    weights = str(Path(flags.pretrained_model).absolute()) if flags.pretrained_model else ""
+    weights = absolute_weights(flags.pretrained_model) if flags.pretrained_model else ""
     begin = partial(
         training.train,
         recipe,
