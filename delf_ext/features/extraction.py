@@ -128,13 +128,24 @@ def extract_global(
         folder = shown_path(store.folder)
         store.log(f"{description}: {num_stored} of {len(images)} are stored in {folder}")
     new_items = zip(missing, embedded(images.take(missing)), strict=True)
-    while part := dict(islice(new_items, STORED_TOGETHER)):
-        for row, item in part.items():
+    new: dict[str, np.ndarray] = {}
+    try:
+        for row, item in new_items:
             items[row] = item
-        rows = [row for row, item in part.items() if contents[row] and not isinstance(item, str)]
-        vectors = np.array([items[row] for row in rows], np.float32)
-        store.add([contents[row] for row in rows], vectors)
+            if contents[row] and not isinstance(item, str):
+                new[contents[row]] = item
+            if len(new) >= STORED_TOGETHER:
+                _store(store, new)
+    finally:
+        # After Ctrl-C too.
+        _store(store, new)
     return _collect(model.digest, images, items)
+
+
+def _store(store: EmbeddingStore, new: dict[str, np.ndarray]) -> None:
+    """Move new embeddings, content digest -> float32 [D], to the store."""
+    store.add(list(new), np.array(list(new.values()), np.float32))
+    new.clear()
 
 
 def _embedded(
