@@ -47,18 +47,28 @@ def in_runtime(
     bfloat16 = uses_bfloat16(precision)
     if runtime.name != "openvino":
         model = dataclasses.replace(model, embed=_with_precision(model.embed, precision))
-    elif find_spec("openvino") is None:
+        return mark_bfloat16(model) if bfloat16 else model
+    if find_spec("openvino") is None:
         raise ValueError(
             '--runtime=openvino needs OpenVINO: pip install -e ".[fast]" in the clone.'
         )
-    else:
-        model = in_openvino(model, graphs, bfloat16)
-    return mark_bfloat16(model) if bfloat16 else model
+    model = in_openvino(model, graphs, bfloat16)
+    return mark_bfloat16(model, "openvino") if bfloat16 else model
 
 
-def mark_bfloat16(model: Embedder) -> Embedder:
-    """Return the model with a digest that says that it computes in bfloat16."""
-    return dataclasses.replace(model, digest=f"{model.digest}-bf16")
+def mark_bfloat16(model: Embedder, runtime: str = "") -> Embedder:
+    """Return the model with a digest that says that it computes in bfloat16.
+
+    Args:
+        model: the model.
+        runtime: library that rounds in other places than TensorFlow; its embeddings are not mixed
+            with TensorFlow's. Measured with EfficientNet-Lite2: a distance of up to 0.06.
+
+    Returns:
+        The model with another digest.
+    """
+    mark = "-".join(filter(None, ("bf16", runtime)))
+    return dataclasses.replace(model, digest=f"{model.digest}-{mark}")
 
 
 def _with_precision(embed: Embed, choice: str) -> Embed:
