@@ -31,8 +31,7 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     values = new_flags()
     verb = next((word for word in arguments if word in VERBS), None)
     if any(argument in HELP for argument in arguments):
-        print(help_text(verb), flush=True)
-        sys.exit(0)
+        _print_help(verb)
     try:
         words = values(["dual_main.py", *arguments])[1:]
     except flags.Error as error:
@@ -51,6 +50,18 @@ def parse(arguments: list[str]) -> tuple[str, flags.FlagValues]:
     except UsageError as error:
         _exit_with_usage_error(str(error), verb)
     return verb, values
+
+
+def _print_help(verb: str | None) -> NoReturn:
+    try:
+        print(help_text(verb), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # A full disk.
+        _close_stdout()
+        _exit(f"error: {error_line(error)}", 1)
+    sys.exit(0)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -411,13 +411,22 @@ def test_an_error_of_a_pipe_exits_141_without_a_word(monkeypatch, capsys) -> Non
     assert ended.value.code == 141 and capsys.readouterr().err == ""
 
 
+def test_help_on_a_full_disk_is_an_error_of_one_line(monkeypatch, capsys) -> None:
+    def help_text(verb: str | None) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(dual_main, "help_text", help_text)
+    assert fails(capsys, 1, "--help").startswith("error: no space left on device")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--train_sim", "--run_dir=a b"], "To continue: mandoo --resume --run_dir='a b'."),
         (["--train_sim"], "To continue: mandoo --resume --run_dir=RUN (RUN: the newest folder"),
         (["extract"], "the same command continues."),
-        (["search"], "Nothing was written but stored embeddings. Start the command again."),
+        (["search"], "The embeddings so far are stored: the same command continues."),
+        (["search", "--nostore_features"], "Nothing was written. Start the command again."),
         (["export"], "Nothing was written. Start the command again."),
     ],
 )

@@ -70,6 +70,7 @@ def extractors_of(
     # SIFT comes first: a missing OpenCV is reported before DELF learns a whitening.
     if "sift" in settings.kinds:
         extractors["sift"] = _sift(settings)
+        log("local features: SIFT")
     if "delf" in settings.kinds:
         extractors["delf"] = _delf(settings, images, folder, has_time, log)
     return [extractors[kind] for kind in settings.kinds]

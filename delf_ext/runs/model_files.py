@@ -12,6 +12,7 @@ from delf_ext.features.runtimes.networks import installed_runtime
 from delf_ext.features.runtimes.onnx_embedder import onnx_embedder
 from delf_ext.models.precision import uses_bfloat16
 from delf_ext.recipes import codec, schema
+from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs.run_directory import checkpoint_digest
 from delf_ext.runs.runtimes import mark_bfloat16
 from delf_ext.runs.sources import POOLINGS, CheckpointSource, OnnxSource, Runtime
@@ -45,7 +46,10 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
         from delf_ext.models.embedding_model import EmbeddingModel
 
         model = EmbeddingModel(config, 0).build_variables()
-        log(str(model.trunk.load(str(path))))
+        report = model.trunk.load(str(path))
+        # Weights in a package fit, and always have a classifier that is unused.
+        if source.path not in LITE or report.missing or report.shape_mismatch:
+            log(str(report))
         return model
 
     return lazy_embedder(name, source.size_px, digest, load)

@@ -19,19 +19,21 @@ from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.runtimes import in_runtime
 from delf_ext.runs.sources import (
+    DEFAULT_MODEL,
     CheckpointSource,
     EnsembleSource,
     ModelSource,
     OnnxSource,
     RunSource,
     Runtime,
+    chosen_runtime,
     require_runtime,
     source_of,
 )
 
 
 def open_model(
-    source: ModelSource | str | Path,
+    source: ModelSource | str | Path = DEFAULT_MODEL,
     runtime: Runtime = Runtime(),  # noqa: B008 frozen
     *,
     store: bool = True,
@@ -46,7 +48,7 @@ def open_model(
 
     Args:
         source: a run directory, a checkpoint, FILE.onnx or an ensemble of these, or the path of
-            one.
+            one; or the name of weights in a package of the extra `lite`: "lite0" to "lite2".
         runtime: library and precision that compute the embeddings.
         store: store new embeddings, in the run directory or in the user's cache folder.
         features: folder that `extract` filled; embeddings found there are not computed again.
@@ -93,6 +95,7 @@ def open_model(
     if isinstance(source, OnnxSource):
         model = open_onnx(source, runtime)
     elif isinstance(source, CheckpointSource):
+        runtime = chosen_runtime(source, runtime)
         model = in_runtime(open_checkpoint(source, log), runtime, calibration)
     else:
         assert run is not None

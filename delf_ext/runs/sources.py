@@ -5,14 +5,15 @@ The records can be pickled, to send them to another process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from data_io.checkpoint_paths import has_state_file
 from data_io.files.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import LITE, trunk_named
+from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
 
 POOLINGS: dict[str, schema.Pool] = {
     "avg": schema.Average(),
@@ -21,6 +22,8 @@ POOLINGS: dict[str, schema.Pool] = {
 }
 """Value of --pooling -> pooling of a trunk that is used without training."""
 RUNTIMES = ("auto", "tensorflow", "openvino", "openvino-int8", "onnxruntime")
+DEFAULT_MODEL = "lite2"
+"""Name of the weights that are used if no model is named."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,25 @@ def require_runtime(source: ModelSource, runtime: Runtime) -> None:
     )
 
 
+def chosen_runtime(source: ModelSource, runtime: Runtime) -> Runtime:
+    """Return the runtime with "auto" replaced by OpenVINO for weights of the extra `lite`.
+
+    OpenVINO must be installed. A search with stored embeddings then needs no TensorFlow, whose
+    import alone takes seconds. Other models keep TensorFlow, which also uses a GPU.
+
+    Args:
+        source: the model.
+        runtime: what the user asked for.
+
+    Returns:
+        The runtime to use.
+    """
+    is_lite = isinstance(source, CheckpointSource) and source.path in LITE
+    if is_lite and runtime.name == "auto" and find_spec("openvino") is not None:
+        return replace(runtime, name="openvino")
+    return runtime
+
+
 def source_of(path: str | Path) -> ModelSource:
     """Return the source at a path: a directory is a run, FILE.onnx an ONNX network.
 
@@ -127,8 +149,9 @@ def source_of(path: str | Path) -> ModelSource:
     Raises:
         UsageError: the path does not exist.
     """
-    if str(path) in LITE:
-        return CheckpointSource(str(path), trunk_named(str(path)))
+    name = str(path)
+    if name in LITE:
+        return CheckpointSource(name, trunk_named(name), size_px=SIZE_PX[name])
     path = expanded(path)
     if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))

@@ -29,7 +29,7 @@ from delf_ext.recipes.part import (
     item_type,
     one_of,
 )
-from delf_ext.runs.sources import POOLINGS, RUNTIMES
+from delf_ext.runs.sources import DEFAULT_MODEL, POOLINGS, RUNTIMES
 
 
 class Flag(NamedTuple):
@@ -102,13 +102,15 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "run_dir",
             None,
-            "run directory of a trained model; or pass --pretrained_model or --onnx_model",
+            "run directory of a trained model; or pass --pretrained_model or --onnx_model "
+            f"(default: the model {DEFAULT_MODEL} of the extra `lite`)",
             kind=Path,
         ),
         Flag(
             "pretrained_model",
             None,
-            "TensorFlow checkpoint (V1 or V2) of a trunk that is used without training",
+            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), or a "
+            "TensorFlow checkpoint (V1 or V2)",
             kind=Path,
         ),
         Flag(
@@ -129,7 +131,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "runtime",
             "auto",
             "library that computes embeddings; openvino is faster, openvino-int8 is fastest and "
-            "calibrates on --data; auto: TensorFlow, or what is installed for --onnx_model",
+            "calibrates on --data; auto: TensorFlow; for lite0 to lite2 OpenVINO if it is "
+            "installed; for --onnx_model what is installed",
             RUNTIMES,
         ),
         Flag(
@@ -218,7 +221,13 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         ),
     ),
     "Local features and geometric verification": (
-        Flag("local_features", "delf", "kind of local features", ("delf", "sift", "both")),
+        Flag(
+            "local_features",
+            None,
+            "kind of local features (one of: delf, sift, both; default: delf with the trunk of "
+            "your model; sift if you name no model, or one of lite0 to lite2)",
+            ("delf", "sift", "both"),
+        ),
         Flag(
             "local_model",
             None,

@@ -19,8 +19,9 @@ VERB_GROUPS = {
 }
 SUBMISSION = "Settings for a later `nsml submit`"
 EXAMPLES = (
+    ("mandoo search --data=photos/ --image=phone.jpg", "find similar photographs"),
+    ("mandoo evaluate --data=products.csv", "measure how well that works on labelled ones"),
     ("mandoo demo", "try it on drawn products"),
-    ("mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg", "find similar images"),
 )
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -47,7 +48,7 @@ def _overview() -> list[str]:
             f"  {name:<10} {verb.summary}" for name, verb in VERBS.items() if verb.group == group
         ]
     lines += ["", "examples:"]
-    lines += [f"  {command:<68} # {purpose}" for command, purpose in EXAMPLES]
+    lines += [f"  {command:<48} # {purpose}" for command, purpose in EXAMPLES]
     return [*lines, "", "mandoo VERB --help lists the flags of a verb, with examples."]
 
 

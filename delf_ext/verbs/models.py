@@ -13,9 +13,10 @@ from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import LITE, trunk_named
+from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import (
+    DEFAULT_MODEL,
     POOLINGS,
     CheckpointSource,
     ModelSource,
@@ -25,12 +26,17 @@ from delf_ext.runs.sources import (
     require_runtime,
 )
 from delf_ext.verbs.data import resolve_data
+from pretrained.lite_names import package_file
 
 Data = TypeVar("Data")
+NO_MODEL = (
+    f"no model named: using {DEFAULT_MODEL}, trained on ImageNet. A model trained on your labels "
+    "finds more: mandoo train --help"
+)
 
 
 def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
-    """Return the models that the flags name, untrained ones first.
+    """Return the models that the flags name, untrained ones first; without any, the default one.
 
     Args:
         flags: the flags of a verb.
@@ -40,35 +46,70 @@ def sources_of(flags: Any, several: bool = False) -> list[ModelSource]:
         The sources.
 
     Raises:
-        UsageError: if no model is named, or the runtime cannot run one of them.
+        UsageError: if a flag does not fit the models, or no model is named and the default one is
+            not installed.
     """
     run_dirs = [*flags.runs, *([flags.run_dir] if flags.run_dir else [])]
-    if not (run_dirs or flags.pretrained_model or flags.onnx_model):
-        runs = "--runs=RUN,RUN, " if several else ""
-        raise UsageError(
-            f"no model given. Pass {runs}--run_dir=RUN, --onnx_model=FILE.onnx, or "
-            "--pretrained_model=CHECKPOINT for a trunk without training."
-        )
     sources: list[ModelSource] = [OnnxSource(flags.onnx_model)] if flags.onnx_model else []
     if flags.pretrained_model:
-        sources.append(_checkpoint(flags))
+        sources.append(_checkpoint(flags.pretrained_model, flags))
     sources += [RunSource(str(run_dir)) for run_dir in run_dirs]
+    if not sources:
+        _require_default_model(flags, several)
+        sources.append(_checkpoint(DEFAULT_MODEL, flags))
+    if not any(isinstance(source, CheckpointSource) for source in sources):
+        for name in ("pooling", "image_size"):
+            require(
+                not flags[name].present,
+                f"--{name} is for --pretrained_model; a run directory and an ONNX model have "
+                "their own: leave it out.",
+            )
     for source in sources:
         require_runtime(source, Runtime(flags.runtime))
     return sources
 
 
-def _checkpoint(flags: Any) -> CheckpointSource:
-    return CheckpointSource(
-        flags.pretrained_model, trunk_of(flags), POOLINGS[flags.pooling], flags.image_size
-    )
+def names_model(flags: Any) -> bool:
+    """Return whether the flags name a model; without one, DEFAULT_MODEL is used."""
+    return bool(flags.runs or flags.run_dir or flags.pretrained_model or flags.onnx_model)
 
 
-def trunk_of(flags: Any) -> schema.Trunk:
-    """Return the trunk that --resnet_type and --layout describe."""
-    # The name of weights in a package says which trunk they are of.
-    is_named = flags.pretrained_model in LITE and not flags["resnet_type"].present
-    name = flags.pretrained_model if is_named else flags.resnet_type
+def _require_default_model(flags: Any, several: bool) -> None:
+    """Raise UsageError unless the default model is installed and the flags fit it."""
+    for name in ("resnet_type", "layout"):
+        require(
+            not flags[name].present or bool(flags.local_model),
+            f"--{name} describes --pretrained_model=CHECKPOINT: pass both.",
+        )
+    try:
+        package_file(DEFAULT_MODEL)
+    except ValueError as error:
+        runs = "--runs=RUN,RUN, " if several else ""
+        raise UsageError(
+            f"no model named, and {error} Or pass {runs}--run_dir=RUN, --onnx_model=FILE.onnx "
+            "or --pretrained_model=CHECKPOINT."
+        ) from None
+
+
+def _checkpoint(weights: str, flags: Any) -> CheckpointSource:
+    size_px = flags.image_size
+    if not flags["image_size"].present:
+        size_px = SIZE_PX.get(weights, size_px)
+    return CheckpointSource(weights, trunk_of(flags, weights), POOLINGS[flags.pooling], size_px)
+
+
+def trunk_of(flags: Any, weights: str) -> schema.Trunk:
+    """Return the trunk that --resnet_type and --layout describe.
+
+    Args:
+        flags: the flags of a verb.
+        weights: a path; or the name of weights in a package, which says their trunk too.
+
+    Returns:
+        The trunk.
+    """
+    is_named = weights in LITE and not flags["resnet_type"].present
+    name = weights if is_named else flags.resnet_type
     return trunk_named(name, schema.Trunk(layout=flags.layout))
 
 
@@ -87,6 +128,8 @@ def open_models(flags: Any, log: Log = say) -> list[AnyEmbedder]:
         ValueError: if a model cannot be opened.
     """
     sources = sources_of(flags)
+    if not names_model(flags):
+        log(NO_MODEL)
     runtime = Runtime(flags.runtime, flags.mixed_precision)
     features = Path(flags.features) if flags.features else None
     if features is not None and len(sources) > 1:
@@ -120,7 +163,7 @@ def open_with(load: Callable[[Any], Data], flags: Any) -> tuple[Data, AnyEmbedde
         The data and the model.
 
     Raises:
-        UsageError: if the flags name several models, or none.
+        UsageError: if the flags name several models, or none and the default is not installed.
         ValueError: if the model or the data cannot be read.
     """
     log = HeldLog()
@@ -165,7 +208,7 @@ def open_one(flags: Any, log: Log = say) -> AnyEmbedder:
         The model.
 
     Raises:
-        UsageError: if the flags name several models, or none.
+        UsageError: if the flags name several models, or none and the default is not installed.
         ValueError: if the model cannot be opened.
     """
     require(

@@ -9,18 +9,22 @@ from delf_ext.app.reranking import Request
 from delf_ext.config import UsageError
 from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.recipes.schema import TestTime
+from delf_ext.recipes.trunk_names import LITE
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.verbs.models import trunk_of
 
 
-def request_of(flags: Any, default: str | None = None, several: bool = False) -> Request:
+def request_of(
+    flags: Any, default: str | None = None, several: bool = False, is_submission: bool = False
+) -> Request:
     """Return the re-ranking that the flags ask for. Its time budget starts with this call.
 
     Args:
         flags: the flags of a verb.
         default: value of --method if it is missing; None leaves the choice to the model's recipe.
         several: whether --method may hold several chains, separated by semicolons.
+        is_submission: a submission to NSML, whose model the platform names later.
 
     Returns:
         The request.
@@ -38,7 +42,7 @@ def request_of(flags: Any, default: str | None = None, several: bool = False) ->
     test_time = None
     if flags["query_copies"].present:
         test_time = TestTime(_query_copies(flags), queries_only=True)
-    return Request(deadline, chains, test_time, local_settings(flags))
+    return Request(deadline, chains, test_time, local_settings(flags, is_submission))
 
 
 def _query_copies(flags: Any) -> tuple[str, ...]:
@@ -48,12 +52,20 @@ def _query_copies(flags: Any) -> tuple[str, ...]:
     return tuple(flags.query_copies)
 
 
-def local_settings(flags: Any) -> LocalSettings:
+def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
     """Return the settings of local features that the flags ask for.
+
+    Args:
+        flags: the flags of a verb.
+        is_submission: a submission to NSML, whose model the platform names later.
+
+    Returns:
+        The settings.
 
     Raises:
         UsageError: naming the flag that does not fit.
     """
+    model = flags.local_model or flags.run_dir or flags.pretrained_model or ""
     delf = DelfConfig(
         layer=flags.local_layer,
         longer_side_px=flags.local_image_size,
@@ -62,9 +74,9 @@ def local_settings(flags: Any) -> LocalSettings:
         max_features=flags.max_features,
     )
     return LocalSettings(
-        kinds=("delf", "sift") if flags.local_features == "both" else (flags.local_features,),
-        model=flags.local_model or flags.run_dir or flags.pretrained_model or "",
-        trunk=trunk_of(flags),
+        kinds=_kinds(flags.local_features, model, is_submission),
+        model=model,
+        trunk=trunk_of(flags, model),
         delf=delf,
         descriptor_dim=flags.descriptor_dim if flags["descriptor_dim"].present else 0,
         descriptor_type=flags.descriptor_type,
@@ -76,3 +88,13 @@ def local_settings(flags: Any) -> LocalSettings:
         seed=flags.seed,
         mixed_precision=flags.mixed_precision,
     )
+
+
+def _kinds(named: str | None, model: str, is_submission: bool) -> tuple[str, ...]:
+    """Return the kinds of local features; without a model of the user's own, SIFT is better."""
+    if named == "both":
+        return "delf", "sift"
+    if named:
+        return (named,)
+    has_model = is_submission or model not in ("", *LITE)
+    return ("delf",) if has_model else ("sift",)

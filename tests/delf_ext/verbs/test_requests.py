@@ -20,7 +20,7 @@ def test_name_of_a_chain_shows_alpha_and_reserve_is_doubled() -> None:
 def test_missing_flags_leave_the_choice_to_the_recipe(flags_of) -> None:
     request = request_of(flags_of())
     assert request.chains is None and request.test_time is None
-    assert not request.deadline.is_limited and request.local.kinds == ("delf",)
+    assert not request.deadline.is_limited
     assert request_of(flags_of(), default="").chains == ((),)
 
 
@@ -82,3 +82,24 @@ def test_delf_takes_local_model_then_run_then_checkpoint(
     flags: list[str], model: str, flags_of
 ) -> None:
     assert local_settings(flags_of(*flags)).model == model
+
+
+@pytest.mark.parametrize(
+    ("flags", "kinds"),
+    [
+        ([], ("sift",)),
+        (["--pretrained_model=lite1"], ("sift",)),
+        (["--local_features=delf"], ("delf",)),
+        (["--run_dir=b"], ("delf",)),
+        (["--pretrained_model=c"], ("delf",)),
+        (["--local_model=a", "--pretrained_model=lite1"], ("delf",)),
+    ],
+)
+def test_local_features_are_sift_without_a_model_of_the_user(
+    flags: list[str], kinds: tuple[str, ...], flags_of
+) -> None:
+    assert local_settings(flags_of(*flags)).kinds == kinds
+
+
+def test_a_submission_keeps_delf_because_its_model_is_named_later(flags_of) -> None:
+    assert request_of(flags_of(), is_submission=True).local.kinds == ("delf",)
