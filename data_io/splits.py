@@ -98,6 +98,44 @@ def query_and_gallery(
     return images.take(is_query, skipped=()), gallery
 
 
+def few_of_each_class(
+    images: ImageList, max_images: int, max_per_class: int, seed: int = 0
+) -> ImageList:
+    """Draw images to search in each other: whole classes in random order, few images of each.
+
+    A class of one image is left out: there is nothing to find. Images keep their order.
+
+    Args:
+        images: labelled images.
+        max_images: no further class is taken if there would be more; the first two always are.
+        max_per_class: largest number of images of a class, at least 2; they are drawn.
+        seed: seed of the random choice.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: there are no labels, or fewer than two classes have two images.
+    """
+    labels = images.known_labels("a search by class")
+    rng = np.random.default_rng(seed)
+    chosen: list[np.ndarray] = []
+    for label in rng.permutation(np.unique(labels)):
+        rows = np.flatnonzero(labels == label)
+        rows = rng.permutation(rows)[:max_per_class]
+        if len(rows) < 2:
+            continue
+        if len(chosen) >= 2 and sum(map(len, chosen)) + len(rows) > max_images:
+            break
+        chosen.append(rows)
+    if len(chosen) < 2:
+        raise ValueError(
+            "a search by class needs at least 2 classes with two or more images each. "
+            f"Received {len(chosen)}. Check the labels of the data."
+        )
+    return images.take(np.sort(np.concatenate(chosen)), skipped=())
+
+
 def stratified_folds(
     images: ImageList, num_folds: int, seed: int
 ) -> list[tuple[ImageList, ImageList]]:

@@ -176,14 +176,14 @@ def table_cells(row: ComparisonRow) -> tuple[str, ...]:
         difference = (
             f"{gap.mean:+.4f}",
             f"{gap.low:+.4f} .. {gap.high:+.4f}",
-            _p_text(gap.p_value),
+            p_text(gap.p_value),
         )
     return (
         row.name,
         f"{row.mean_average_precision:.4f}",
-        _interval_text(row.map_interval),
+        interval_text(row.map_interval),
         f"{row.recall_at_1:.4f}",
-        _interval_text(row.recall_interval),
+        interval_text(row.recall_interval),
         f"{row.recall_at_5:.4f}",
         f"{row.recall_at_10:.4f}",
         f"{row.mean_last_rank:.1f}",
@@ -226,9 +226,11 @@ def notes(rows: Sequence[ComparisonRow]) -> list[str]:
     return lines
 
 
-def _interval_text(interval: Interval) -> str:
+def interval_text(interval: Interval) -> str:
+    """Return "low .. high"."""
     return f"{interval[0]:.4f} .. {interval[1]:.4f}"
 
 
-def _p_text(p_value: float) -> str:
+def p_text(p_value: float) -> str:
+    """Return a p-value with three digits, or "<0.001"."""
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"

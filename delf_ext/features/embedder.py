@@ -14,6 +14,7 @@ import numpy as np
 from data_io.files.artifacts import digest_of
 from data_io.photographs import Photographs
 from data_io.stores.embeddings import EmbeddingStore
+from data_io.stores.joined_embeddings import JoinedStore
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
 
@@ -86,7 +87,7 @@ class Embedder:
     digest: str
     embed: Embed
     graph: Callable[[], Any] | None = None
-    store: EmbeddingStore | None = field(default=None, repr=False)
+    store: EmbeddingStore | JoinedStore | None = field(default=None, repr=False)
     test_time: schema.TestTime = schema.TestTime()
     ranking: str = ""
     held_back: HeldBack = HeldBack()

@@ -17,6 +17,7 @@ from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embeddings import EmbeddingStore
+from data_io.stores.joined_embeddings import JoinedStore
 from delf_ext.features.embedder import EmbedsImages, Ensemble
 
 BATCH_SIZE = 32
@@ -117,7 +118,7 @@ def extract_global(
     embedded = partial(
         _embedded, model, description=description, batch_size=batch_size, has_time=has_time
     )
-    store: EmbeddingStore | None = getattr(model, "store", None)
+    store: EmbeddingStore | JoinedStore | None = getattr(model, "store", None)
     if store is None:
         return _collect(model.digest, images, list(embedded(images)))
     contents = contents_of(images.paths.tolist())
@@ -142,7 +143,7 @@ def extract_global(
     return _collect(model.digest, images, items)
 
 
-def _store(store: EmbeddingStore, new: dict[str, np.ndarray]) -> None:
+def _store(store: EmbeddingStore | JoinedStore, new: dict[str, np.ndarray]) -> None:
     """Move new embeddings, content digest -> float32 [D], to the store."""
     store.add(list(new), np.array(list(new.values()), np.float32))
     new.clear()

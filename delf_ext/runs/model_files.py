@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from data_io.files.artifacts import digest_of
@@ -35,10 +36,28 @@ def open_checkpoint(source: CheckpointSource, log: Log) -> Embedder:
     Raises:
         ValueError: there is no such checkpoint, or it is of another trunk or layout.
     """
+    return open_poolings(source, {"pooled": source.pool}, log)
+
+
+def open_poolings(source: CheckpointSource, pools: Mapping[str, schema.Pool], log: Log) -> Embedder:
+    """Open a pretrained trunk with one or several poolings of its feature map.
+
+    Args:
+        source: checkpoint, trunk and image size; its pooling is not used.
+        pools: name -> pooling; the embeddings are joined in this order.
+        log: called with the report of the loaded weights, and if the layout is assumed.
+
+    Returns:
+        The embedder; its weights are loaded at the first batch.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is of another trunk or layout.
+    """
     trunk, path = find_weights(source.trunk, source.path, log)
-    config = schema.Model(trunk, (schema.Head("pooled", source.pool),), ("pooled",))
+    heads = tuple(schema.Head(name, pool) for name, pool in pools.items())
+    config = schema.Model(trunk, heads, tuple(pools))
     end_point = f"/{trunk.end_point}" if trunk.end_point else ""
-    name = f"untrained {trunk.name}{end_point} {_pool_name(source.pool)}"
+    name = f"untrained {trunk.name}{end_point} {' and '.join(map(_pool_name, pools.values()))}"
     weights = checkpoint_digest(path)
     digest = digest_of([weights, codec.to_json(config), source.size_px])
 

@@ -119,6 +119,19 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "how to pool the feature map of --pretrained_model",
             tuple(POOLINGS),
         ),
+        Flag("trunks", False, "rank networks that are used without training"),
+        Flag(
+            "poolings",
+            ["avg", "gem"],
+            "poolings to rank, separated by commas: avg, gem, attention; the poolings of a trunk "
+            "share one pass through it",
+        ),
+        Flag(
+            "image_sizes",
+            ["224", "320"],
+            "sides of the square input to rank, in pixels, separated by commas",
+            kind=tuple[Annotated[float, Range(low=32, high=4096)], ...],
+        ),
         Flag(
             "onnx_model",
             None,

@@ -123,6 +123,34 @@ VERBS: dict[str, Verb] = {
             "out": "folder for the page and for local features (default: report)",
         },
     ),
+    "study": Verb(
+        "Measure",
+        "rank untrained trunks on your images, by mAP, speed and size",
+        (
+            *("trunks", *DATA, *TRUNK, "poolings", "image_sizes"),
+            *("runtime", "mixed_precision", "batch_size", "seed", "out", "json"),
+        ),
+        (
+            "mandoo study --trunks --data=photos/",
+            "mandoo study --trunks --data=photos/ --poolings=avg,gem --image_sizes=224",
+        ),
+        {
+            "batch_size": EMBEDDING_HELP["batch_size"],
+            "trunks": "rank lite0, lite1 and lite2 of the extra `lite`, and --pretrained_model, "
+            "each without training; required",
+            "data": "labelled images, in any form that `evaluate` takes; required",
+            "pretrained_model": "TensorFlow checkpoint (V1 or V2) to rank too, or several, "
+            "separated by commas",
+            "runtime": "library that computes embeddings; openvino is faster, openvino-int8 is "
+            "fastest and calibrates on the images that are searched in; auto: OpenVINO for lite0 "
+            "to lite2 if it is installed, TensorFlow for checkpoints (one of: auto, tensorflow, "
+            "openvino, openvino-int8; default: auto)",
+            "query_split": "measure on the queries and the gallery of the data, of a Grocery Store "
+            "tree or CSV file those of this split (default: a dev split of the training images)",
+            "out": "folder for the rows and a picture; a second call measures only what is new "
+            "(default: the rows are kept in the cache folder)",
+        },
+    ),
     "infer": Verb(
         "NSML",
         "write the answer of the challenge: all references for each query, best first",
@@ -284,6 +312,7 @@ AFTER_STOP = {
     "demo": "The same command continues.",
     "draw": "The same command draws the data set again.",
     "infer": "If --out exists, it holds the answer before re-ranking. Start the command again.",
+    "study": "The finished rows and embeddings are kept: the same command continues.",
     "rerank": "If --out holds a ranking, it is the one before re-ranking. Start the command again.",
 }
 """Verb -> what Ctrl-C leaves and how to continue."""

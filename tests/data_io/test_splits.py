@@ -6,7 +6,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_io.records import ImageList
-from data_io.splits import dense_labels, query_and_gallery, split_classes, stratified_folds
+from data_io.splits import (
+    dense_labels,
+    few_of_each_class,
+    query_and_gallery,
+    split_classes,
+    stratified_folds,
+)
 
 FEW = settings(max_examples=60, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -176,3 +182,32 @@ def test_dense_labels_run_from_0_and_give_back_the_originals(labels: list[int]) 
 def test_dense_labels_refuses_images_without_labels() -> None:
     with pytest.raises(ValueError, match="a classifier needs labels; these images have none"):
         dense_labels(ImageList(np.array(["a"]), np.array(["a"])))
+
+
+@FEW
+@given(LABELS, st.integers(1, 60), st.integers(2, 9), SEEDS)
+def test_few_of_each_class_keeps_the_limits_and_leaves_no_image_alone(
+    labels: list[int], max_images: int, max_per_class: int, seed: int
+) -> None:
+    sizes = np.bincount(labels)
+    assume(np.sum(sizes >= 2) >= 2)
+    images = labelled(labels)
+    few = few_of_each_class(images, max_images, max_per_class, seed)
+    counts = np.bincount(few.labels, minlength=len(sizes))
+    expected = np.minimum(sizes, max_per_class)
+    assert all(count in (0, size) for count, size in zip(counts, expected))
+    assert not np.any(counts == 1) and np.sum(counts > 0) >= 2
+    assert np.sum(counts > 0) == 2 or len(few) <= max_images
+    assert is_in_order(few) and few.skipped == ()
+    assert same(few, few_of_each_class(images, max_images, max_per_class, seed))
+
+
+def test_few_of_each_class_takes_all_that_fit() -> None:
+    labels = [0, 0, 0, 1, 1, 2, 3, 3]
+    assert few_of_each_class(labelled(labels), 8, 2).labels.tolist() == [0, 0, 1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 1, 2], [0, 1]])
+def test_few_of_each_class_needs_two_classes_with_two_images(labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least 2 classes with two or more images each"):
+        few_of_each_class(labelled(labels), 8, 2)

@@ -1,0 +1,344 @@
+"""Rank untrained trunks: measure each with several poolings and sizes, and keep the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_io.cores import num_cores
+from data_io.datasets import DataSet
+from data_io.duplicates import find_duplicates
+from data_io.files.artifacts import digest_of
+from data_io.files.caches import cache_folder
+from data_io.messages import skipped_lines
+from data_io.progress import Log, quiet
+from data_io.records import GlobalFeatures, ImageList
+from data_io.stores.joined_embeddings import split_embeddings
+from delf_ext.app.evaluation import load_named
+from delf_ext.app.study_data import StudyLists, study_lists
+from delf_ext.app.study_rows import FORMAT, StudyRows
+from delf_ext.config import UsageError, require
+from delf_ext.evaluation.metrics import average_precisions, recalls_at_k
+from delf_ext.evaluation.trunk_table import TrunkRow, TrunkTable, trunk_table
+from delf_ext.features.extraction import BATCH_SIZE
+from delf_ext.features.speed import images_per_second
+from delf_ext.models.precision import uses_bfloat16
+from delf_ext.pipeline import Retrieval, embed, score, truth_of
+from delf_ext.recipes import schema
+from delf_ext.recipes.part import BatchSize, Seed, SidePx, coerced, one_of
+from delf_ext.recipes.trunk_names import LITE
+from delf_ext.runs.shared_pass import SharedPass, open_shared_pass
+from delf_ext.runs.sources import (
+    POOLINGS,
+    CheckpointSource,
+    Runtime,
+    chosen_runtime,
+    require_runtime,
+)
+from delf_ext.runs.weights import find_weights
+from pretrained.lite_names import package_file
+
+if TYPE_CHECKING:
+    from delf_ext.models.cost import Cost
+
+ROWS_FILE = "trunks.json"
+DEFAULT_POOLINGS = ("avg", "gem")
+DEFAULT_SIZES = (224, 320)
+
+
+@dataclass(frozen=True, eq=False)
+class TrunkStudy:
+    """Result of `study_trunks`.
+
+    Attributes:
+        table: the rows, the best first.
+        sources: weights -> what opens them.
+        missing: name of weights that are not installed -> how to install them.
+        data_name: name or path of the data.
+        description: which images were measured.
+    """
+
+    table: TrunkTable
+    sources: dict[str, CheckpointSource]
+    missing: dict[str, str]
+    data_name: str
+    description: str
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures as `--json` writes them."""
+        return {
+            "data": self.data_name,
+            "images": self.description,
+            "seed": self.table.seed,
+            "rows": self.table.figures(),
+            "not_installed": self.missing,
+            "conclusion": self.table.conclusion(),
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One trunk at one size, with all poolings.
+
+    Attributes:
+        weights: name of the weights in the table.
+        source: trunk, weights and size.
+        shared: the opened trunk.
+        runtime: library and precision; not "auto".
+        keys: key of the row of each pooling.
+    """
+
+    weights: str
+    source: CheckpointSource
+    shared: SharedPass
+    runtime: Runtime
+    keys: tuple[str, ...]
+
+
+def study_trunks(
+    sources: Sequence[CheckpointSource],
+    data: DataSet | str | Path,
+    *,
+    poolings: Sequence[str] = DEFAULT_POOLINGS,
+    sizes_px: Sequence[int] = DEFAULT_SIZES,
+    runtime: Runtime = Runtime(),  # noqa: B008 frozen
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    own_queries: bool = False,
+    folder: Path | None = None,
+    data_name: str = "",
+    log: Log = quiet,
+) -> TrunkStudy:
+    """Rank trunks without training on labelled images.
+
+    The poolings of a trunk and size share one pass. Embeddings are kept in the user's cache, rows
+    in `folder`: a second call measures only what is new.
+
+    Args:
+        sources: trunks and weights; their pooling and size are not used. Weights of a package that
+            is not installed are left out.
+        data: a data set or its path.
+        poolings: keys of POOLINGS.
+        sizes_px: sides of the input.
+        runtime: library and precision that compute the embeddings.
+        batch_size: images per call of the network.
+        seed: seed of the choice of images and of the bootstrap.
+        own_queries: measure on the queries and the gallery of the data, not on a dev split of its
+            training images.
+        folder: where the rows are kept; None = the user's cache folder.
+        data_name: name of the data in the figures; "" = its path or own name.
+        log: called with each line of the result.
+
+    Returns:
+        The table.
+
+    Raises:
+        UsageError: a pooling, size or runtime is unknown or out of range.
+        ValueError: weights cannot be read or are of another trunk, or the data have nothing to
+            find.
+    """
+    require_settings(sources, poolings, sizes_px, runtime)
+    coerced(batch_size, BatchSize, "batch_size")
+    coerced(seed, Seed, "seed")
+    data, data_name = load_named(data, data_name, log)
+    found, missing = _installed(sources, log)
+    lists = study_lists(data, own_queries, seed)
+    log(f"measured on: {lists.description}")
+    rows = StudyRows((folder or cache_folder() / "study") / ROWS_FILE, log)
+    jobs = _jobs(found, poolings, sizes_px, runtime, batch_size, lists)
+    known = rows.read()
+    todo = [job for job in jobs if any(key not in known for key in job.keys)]
+    # Counting imports TensorFlow: stored rows are printed without it.
+    costs = _costs(todo, log) if todo else {}
+    for number, job in enumerate(todo, start=1):
+        cost = costs[job.weights, job.source.size_px]
+        log(f"{number} of {len(todo)}: {job.weights} at {job.source.size_px} px, {cost}")
+        new = dict(zip(job.keys, _measure(job, lists, batch_size, cost, log)))
+        rows.add(new)
+        known |= new
+    table = trunk_table([known[key] for job in jobs for key in job.keys], seed)
+    return TrunkStudy(table, found, missing, data_name, lists.description)
+
+
+def require_settings(
+    sources: Sequence[CheckpointSource],
+    poolings: Sequence[str],
+    sizes_px: Sequence[int],
+    runtime: Runtime,
+) -> None:
+    """Check the settings of a study without reading a file.
+
+    Args:
+        sources: trunks and weights.
+        poolings: keys of POOLINGS.
+        sizes_px: sides of the input.
+        runtime: library and precision that compute the embeddings.
+
+    Raises:
+        UsageError: a setting is unknown or out of range.
+    """
+    require(bool(sources), "a study needs at least one trunk.")
+    require(bool(poolings) and bool(sizes_px), "a study needs a pooling and a size.")
+    for pooling in poolings:
+        if pooling not in POOLINGS:
+            raise UsageError(f"--poolings takes {one_of(POOLINGS)}. Received {pooling!r}.")
+    for size_px in sizes_px:
+        coerced(size_px, SidePx, "--image_sizes")
+    for source in sources:
+        require_runtime(source, runtime)
+
+
+def _installed(
+    sources: Sequence[CheckpointSource], log: Log
+) -> tuple[dict[str, CheckpointSource], dict[str, str]]:
+    """Return name -> source with the layout of its weights, and name -> why it is missing."""
+    found: dict[str, CheckpointSource] = {}
+    missing = {}
+    for source in sources:
+        if source.path in LITE:
+            try:
+                package_file(source.path)
+            except ValueError as error:
+                missing[source.path] = str(error)
+                log(str(error))
+                continue
+        trunk, path = find_weights(source.trunk, source.path, log)
+        name = Path(path).name
+        name = path if name in found and found[name].path != source.path else name
+        found[name] = dataclasses.replace(source, trunk=trunk)
+    if not found:
+        raise ValueError(next(iter(missing.values())))
+    return found, missing
+
+
+def _jobs(
+    found: dict[str, CheckpointSource],
+    poolings: Sequence[str],
+    sizes_px: Sequence[int],
+    runtime: Runtime,
+    batch_size: int,
+    lists: StudyLists,
+) -> list[_Job]:
+    poolings = list(dict.fromkeys(poolings))
+    jobs = []
+    for weights, source in found.items():
+        # As every verb: the embeddings are those that a search with the same flags would store.
+        chosen = chosen_runtime(source, runtime)
+        name = "tensorflow" if chosen.name == "auto" else chosen.name
+        chosen = dataclasses.replace(chosen, name=name)
+        for size_px in dict.fromkeys(sizes_px):
+            sized = dataclasses.replace(source, size_px=size_px)
+            shared = open_shared_pass(sized, poolings, chosen, lambda: lists.gallery)
+            measured = [FORMAT, lists.digest, weights, name, batch_size, num_cores()]
+            keys = tuple(digest_of([digest, *measured]) for digest in shared.digests)
+            jobs.append(_Job(weights, sized, shared, chosen, keys))
+    return jobs
+
+
+def _costs(jobs: Sequence[_Job], log: Log) -> dict[tuple[str, int], Cost]:
+    """Load the weights of each trunk once, so that wrong ones fail before long work, and count."""
+    from delf_ext.models.cost import model_cost
+    from delf_ext.models.embedding_model import EmbeddingModel
+
+    costs = {}
+    models: dict[str, EmbeddingModel] = {}
+    for job in jobs:
+        source = job.source
+        if job.weights not in models:
+            head = schema.Head("pooled", schema.Average())
+            model = EmbeddingModel(schema.Model(source.trunk, (head,), ("pooled",)), 0)
+            model.build_variables()
+            _, path = find_weights(source.trunk, source.path, quiet)
+            report = model.trunk.load(path)
+            # Weights in a package fit, and always have a classifier that is unused.
+            if path not in LITE or report.missing or report.shape_mismatch:
+                log(str(report))
+            models[job.weights] = model
+        costs[job.weights, source.size_px] = model_cost(models[job.weights], source.size_px)
+    return costs
+
+
+def _measure(
+    job: _Job,
+    lists: StudyLists,
+    batch_size: int,
+    cost: Cost,
+    log: Log,
+) -> Iterator[TrunkRow]:
+    """Yield the row of each pooling."""
+    model = job.shared.model
+    retrieval = embed(model, lists.query, lists.gallery, batch_size)
+    images_per_s = images_per_second(model.embed, job.source.size_px, batch_size)
+    model.release()
+    for line in skipped_lines(retrieval.left_out.files):
+        log(line)
+    trunk = job.source.trunk
+    for pooling, alone in zip(job.shared.poolings, _of_each_pooling(retrieval, job.shared)):
+        if alone.warning:
+            log(f"{job.weights}, {pooling}: {alone.warning}")
+        precisions, recalls = _scores(alone, lists.query)
+        yield TrunkRow(
+            weights=job.weights,
+            trunk="/".join(filter(None, (trunk.name, trunk.end_point))),
+            pooling=pooling,
+            size_px=job.source.size_px,
+            average_precisions=precisions,
+            recalls_at_1=recalls,
+            images_per_s=images_per_s,
+            gmac=cost.gmac,
+            gmac_by_block={name: count / 1e9 for name, count in cost.macs.items()},
+            megabytes=cost.megabytes,
+            num_parameters=cost.num_parameters,
+            dimension=alone.gallery_features.embeddings.shape[1],
+            num_gallery=len(alone.gallery),
+            runtime=job.runtime.name,
+            precision=_precision(job.runtime),
+            batch_size=batch_size,
+            num_cores=num_cores(),
+        )
+
+
+def _precision(runtime: Runtime) -> str:
+    if runtime.name == "openvino-int8":
+        return "int8"
+    return "bfloat16" if uses_bfloat16(runtime.mixed_precision) else "float32"
+
+
+def _of_each_pooling(retrieval: Retrieval, shared: SharedPass) -> list[Retrieval]:
+    """Split joined embeddings into a retrieval of each pooling."""
+    query = _split(retrieval.query_features, shared)
+    is_one_list = retrieval.query_features is retrieval.gallery_features
+    gallery = query if is_one_list else _split(retrieval.gallery_features, shared)
+    return [
+        Retrieval(retrieval.query, retrieval.gallery, query_part, gallery_part)
+        for query_part, gallery_part in zip(query, gallery)
+    ]
+
+
+def _split(features: GlobalFeatures, shared: SharedPass) -> list[GlobalFeatures]:
+    parts = split_embeddings(features.embeddings, len(shared.poolings))
+    return [
+        GlobalFeatures(features.ids, part, digest, features.failed | ~part.any(axis=1))
+        for part, digest in zip(parts, shared.digests)
+    ]
+
+
+Scores = tuple[float | None, ...]
+
+
+def _scores(retrieval: Retrieval, query: ImageList) -> tuple[Scores, Scores]:
+    """Return average precision and Recall@1 of each query of the list; None if it has none."""
+    found = find_duplicates(retrieval.query, retrieval.gallery, "exclude")
+    hits = score(retrieval, truth_of(retrieval, junk=found.junk))
+
+    def per_query(values: np.ndarray) -> Scores:
+        of_id = dict(zip(hits.query_ids.tolist(), values.tolist()))
+        scores = (of_id.get(name, np.nan) for name in query.ids.tolist())
+        return tuple(None if np.isnan(value) else value for value in scores)
+
+    return per_query(average_precisions(hits)), per_query(recalls_at_k(hits, 1))
