@@ -1,4 +1,4 @@
-"""Measure the first two searches of a newcomer: `mandoo search` without a model, in child processes.
+"""Measure the first two searches of a newcomer: the command without a model, in child processes.
 
     python benchmarks/first_search.py [--images=1000] [--width=2048] [--rounds=3]
         [--runtimes openvino tensorflow] [--json=first_search.json]
