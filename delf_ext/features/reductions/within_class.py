@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from scipy import linalg
 
 from delf_ext.features.reductions.projection import Projection
@@ -26,5 +25,6 @@ def fit_within_class_whitening(config: schema.WithinClassWhitening, scatter: Sca
         The projection.
     """
     root = scatter.shrunk_root(config.shrinkage)
-    inverse = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+    # A quarter of the time of `solve_triangular` with the identity.
+    inverse, _ = linalg.lapack.dtrtri(root, lower=1)
     return Projection(scatter.mean, inverse.T)
