@@ -30,7 +30,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: setup.py | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e ".[geometry]"
+	$(BIN)/python -m pip install --quiet -e ".[geometry,lite]"
 	touch $@
 
 $(VENV)/.installed-dev: setup.py | $(BIN)/python

@@ -50,6 +50,7 @@ def compare(
     data: DataSet | str | Path,
     *,
     request: Request | None = None,
+    reranked: Sequence[str] | None = None,
     folder: Path | None = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
@@ -64,6 +65,7 @@ def compare(
         models: from `open_model`.
         data: a data set or its path, used as in `evaluate`.
         request: the chains of re-ranking steps.
+        reranked: names of the models that the chains are applied to; None = all.
         folder: where geometric steps store local features.
         batch_size: images per call of a model.
         seed: seed of the bootstrap.
@@ -106,7 +108,8 @@ def compare(
         # Otherwise the networks of all models would be in memory together.
         model.release()
         measured.append(plain)
-        measured += [measure_reranked(plain, reranker, chain) for chain in chains]
+        if reranked is None or model.name in reranked:
+            measured += [measure_reranked(plain, reranker, chain) for chain in chains]
     for line in measured[0].duplicates.notes():
         log(line)
     rows = comparison.compare([item.evaluated for item in measured], seed)

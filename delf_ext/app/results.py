@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def write_page(
     data_name: str,
     seed: int,
     draw_match: DrawMatch | None = None,
+    remarks: Sequence[str] = (),
 ) -> Path:
     """Write the report page on the queries and the gallery of the first measurement.
 
@@ -74,6 +76,7 @@ def write_page(
         data_name: name or path of the data on the page.
         seed: seed of the bootstrap.
         draw_match: draws the matches of a query and a gallery image; None = no such pictures.
+        remarks: lines below the table.
 
     Returns:
         The path of the page.
@@ -93,7 +96,7 @@ def write_page(
         data.class_names,
         seed=seed,
         facts=facts,
-        remarks=_remarks(measured),
+        remarks=[*remarks, *_remarks(measured)],
         draw_match=draw_match,
     )
 

@@ -205,6 +205,23 @@ def format_table(rows: Sequence[ComparisonRow]) -> str:
     return "\n".join([header, ruler, *lines, ruler, *notes(rows)])
 
 
+def difference_line(result: Evaluated, other: Evaluated, seed: int) -> str:
+    """Describe the paired test of two methods in one line.
+
+    Args:
+        result: a method.
+        other: the method that it is compared with.
+        seed: of the bootstrap.
+
+    Returns:
+        The difference of their mAP, its 95 % interval and p.
+    """
+    gap = compare([other, result], seed)[1].difference
+    assert gap is not None
+    interval = f"{gap.low:+.4f} .. {gap.high:+.4f}"
+    return f"{result.name} - {other.name}: {gap.mean:+.4f} ({interval}), p {p_text(gap.p_value)}"
+
+
 def notes(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return lines that count scored queries, left-out queries and skipped images."""
     first = rows[0]

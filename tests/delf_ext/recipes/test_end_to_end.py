@@ -22,7 +22,7 @@ from delf_ext.runs.sources import Runtime
 SIZE_PX = 64
 SETTINGS = Settings(mixed_precision="off")
 FIRST_UNIT = "block1/unit_1/bottleneck_v1"
-# The parameter groups of a ResNet that ends in its first unit.
+# The parameter groups of a trunk that ends in its first unit.
 GROUPS = ("trunk", "trunk/stem", "trunk/block1")
 DATA = DrawConfig(num_classes=6, num_train=24, num_queries=3, num_gallery=9, image_size_px=SIZE_PX)
 
@@ -49,6 +49,10 @@ def _small(recipe: schema.Recipe) -> schema.Recipe:
             "end_point": FIRST_UNIT,
             "frozen": _remaining(model.trunk.frozen),
         }
+        model = dataclasses.replace(model, trunk=dataclasses.replace(model.trunk, **first))
+    if model.trunk.source == "lite":
+        # Random weights: those of the recipe are in a package of the extra `lite`.
+        first = {"end_point": "block1", "frozen": _remaining(model.trunk.frozen), "weights": ""}
         model = dataclasses.replace(model, trunk=dataclasses.replace(model.trunk, **first))
     factors = tuple(factor for factor in optimizer.factors if _remaining((factor.group,)))
     return dataclasses.replace(

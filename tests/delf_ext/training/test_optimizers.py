@@ -156,7 +156,7 @@ def test_parameters_that_no_stage_trains_have_no_optimizer(parameters: list[Para
 def test_error_of_an_unknown_group_names_the_known_ones(parameters: list[Parameter]):
     names = "trunk/stem, trunk/block1, attention, main/neck, main/classifier"
     known = f"Known: {names}, and their parts."
-    valid = with_settings(RECIPES["demo"], ["model.trunk.batch_norm=inference"])
+    valid = with_settings(RECIPES["mandoo_dual"], ["model.trunk.batch_norm=inference"])
     valid = replace(valid, optimizer=Adam(factors=(RateFactor("classifier", 2),)))
     require_groups(valid, parameters)
     frozen = with_settings(valid, ["model.trunk.frozen=trunk/block9"])

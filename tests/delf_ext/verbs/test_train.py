@@ -31,7 +31,9 @@ from delf_ext.verbs.training_flags import recipe_from_flags, settings_from_flags
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 TINY = [f"--resnet_type={ENDPOINT}", "--image_size=32", "--batch_size=8", "--mixed_precision=off"]
 SETS = [
-    "model.trunk.end_point=block1/unit_1/bottleneck_v1",
+    "model.trunk.end_point=block1",
+    "model.trunk.weights=",
+    "model.trunk.frozen=[]",
     "input.size_px=32",
     "sampling.batch_size=8",
     "stages.0.epochs=1",

@@ -1,1 +1,0 @@
-"""Fit linear reductions of embeddings. Uses NumPy and SciPy only."""
