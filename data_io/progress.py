@@ -24,12 +24,13 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def progress(total: int, description: str) -> tqdm:
+def progress(total: int, description: str, unit: str = "image") -> tqdm:
     """Return a progress display; use it in a `with` block and call `update` on it.
 
     Args:
-        total: number of images.
+        total: number of images, or of other units.
         description: of the work.
+        unit: what is counted.
 
     Returns:
         The display; it also shows the rate and the remaining time.
@@ -37,7 +38,7 @@ def progress(total: int, description: str) -> tqdm:
     lines: dict[str, Any] = {}
     if not sys.stderr.isatty():
         lines = dict(file=_LinePrinter(), delay=QUIET_S, mininterval=QUIET_S, miniters=1, ncols=0)
-    return tqdm(total=total, desc=description, unit="image", disable=not total, **lines)
+    return tqdm(total=total, desc=description, unit=unit, disable=not total, **lines)
 
 
 class _LinePrinter(StringIO):

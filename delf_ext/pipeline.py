@@ -13,8 +13,8 @@ Each step takes the result of the one before:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,15 +23,14 @@ from data_io.messages import shown_path
 from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.collapse import collapse_warning
-from delf_ext.features.embedder import EmbedsImages, Ensemble
-from delf_ext.features.extraction import BATCH_SIZE, extract_global
-from delf_ext.features.query_copies import require_built, with_copy
+from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
+from delf_ext.features.extraction import BATCH_SIZE, average_with_copies, extract_global
+from delf_ext.features.query_copies import require_built
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.index.failed import usable
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import run_chain
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.reranking.query_expansion import average_copies
 from delf_ext.reranking.steps import Step
 from delf_ext.reranking.verifier import Verifier
 
@@ -117,7 +116,7 @@ def failed_notes(
 
 
 def embed(
-    model: EmbedsImages | Ensemble,
+    model: EmbedsImages | Ensemble | Adapted,
     query: ImageList,
     gallery: ImageList,
     batch_size: int = BATCH_SIZE,
@@ -127,7 +126,7 @@ def embed(
     """Embed queries and gallery. If both are the same list, it is embedded once.
 
     Args:
-        model: an embedder or an ensemble.
+        model: an embedder, an ensemble or a model with a head; a head is applied to the averages.
         query: images to search with.
         gallery: images to search in.
         batch_size: images per call of the model.
@@ -144,6 +143,9 @@ def embed(
         ValueError: `batch_size` is below 1, or no query or no gallery image can be read.
         TimeoutError: no query, or no gallery image, is embedded in time.
     """
+    if isinstance(model, Adapted):
+        base = embed(model.base, query, gallery, batch_size, test_time, deadline)
+        return _projected(model, base)
     require_built(test_time)
     has_time = (deadline or Deadline()).time_check()
     is_one_list = query is gallery
@@ -158,7 +160,9 @@ def embed(
 
     def with_copies(features: GlobalFeatures, images: ImageList, side: str) -> GlobalFeatures:
         names = test_time.copies
-        return _average_with_copies(model, features, images, names, batch_size, side, has_time)
+        return average_with_copies(
+            model, features, images, names, batch_size, f"embedding {side}", has_time
+        )
 
     if not is_one_list and not test_time.queries_only:
         gallery_features = with_copies(gallery_features, gallery, "gallery")
@@ -168,33 +172,11 @@ def embed(
     return Retrieval(query, gallery, query_features, gallery_features)
 
 
-def _average_with_copies(
-    model: EmbedsImages | Ensemble,
-    features: GlobalFeatures,
-    images: ImageList,
-    names: Sequence[str],
-    batch_size: int,
-    side: str,
-    has_time: Callable[[], bool],
-) -> GlobalFeatures:
-    """Return the mean of `features` and the embeddings of the copies that are ready in time."""
-    if not names:
-        return features
-    copies = [features]
-    for name in names:
-        if not has_time():
-            break
-        description = f"embedding {side}, {name}"
-        try:
-            copy, embedded = extract_global(
-                with_copy(model, name), images, batch_size, description, has_time
-            )
-        except TimeoutError:
-            # The images themselves are embedded: use them without this copy.
-            break
-        if len(embedded) == len(images):
-            copies.append(copy)
-    return average_copies(copies)
+def _projected(model: Adapted, base: Retrieval) -> Retrieval:
+    query = model.projected(base.query_features)
+    is_one_list = base.gallery_features is base.query_features
+    gallery = query if is_one_list else model.projected(base.gallery_features)
+    return replace(base, query_features=query, gallery_features=gallery)
 
 
 def rank(retrieval: Retrieval, top_k: int | None = KEPT_PER_QUERY) -> Ranking:

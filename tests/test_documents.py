@@ -28,13 +28,14 @@ from delf_ext.nsml import records, runner, store
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import find_recipe
+from delf_ext.recipes.trunk_names import LITE
 from delf_ext.verbs.verb_table import VERBS
 from pretrained.convert import write_checkpoint
 
-PAGES = ("README.md", "docs/photographs.md", "docs/training.md")
+PAGES = ("README.md", "docs/photographs.md", "docs/adapt.md", "docs/training.md")
 PAGES += ("docs/local_features.md", "docs/reranking.md", "docs/recipes.md")
 KOREAN = {"README.ko.md": "README.md", "docs/nsml.ko.md": "docs/nsml.md"}
-NOT_RUN_HERE = ("make", ".", ".ci/run", "nsml", ".venv/bin/python")
+NOT_RUN_HERE = ("make", ".", ".ci/run", "nsml", ".venv/bin/python", "python3", "pip")
 LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0"]
 TINY = [
     *("--image_size=32", "--batch_size=8", "--resnet_type=resnet_v1_50/block1", "--epochs=1"),
@@ -72,7 +73,12 @@ def made_small(words: list[str]) -> list[str]:
     verb, flags = dual_main.parse(words)
     if flags.resume or not ({"image_size", "local_image_size"} & set(VERBS[verb].flags)):
         return words
-    small = [flag for flag in TINY if flag[2:].partition("=")[0] in VERBS[verb].flags]
+    names = set(VERBS[verb].flags)
+    weights = flags.local_model or flags.pretrained_model
+    if verb != "train" and (weights is None or weights in LITE):
+        # A run has its own trunk and size, and weights of a package need their trunk.
+        names -= {"image_size", "resnet_type"}
+    small = [flag for flag in TINY if flag[2:].partition("=")[0] in names]
     if flags["recipe"].present:
         small = [flag for flag in small if flag[2:].partition("=")[0] not in ORIGINAL]
         small += [f"--set={one}" for one in fitting(find_recipe(flags.recipe))]

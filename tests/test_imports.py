@@ -25,7 +25,7 @@ GROUPS = {
     "ALL_PACKAGES": "data_io delf_ext baseline_keras pretrained numpy tqdm PIL",
     "CONFIG": "delf_ext.config delf_ext.recipes.part delf_ext.recipes.schema "
     "delf_ext.recipes.codec",
-    "RECORDS": "data_io.records data_io.files "
+    "RECORDS": "data_io.records data_io.files data_io.directions "
     "data_io.images delf_ext.config delf_ext.compiled numpy scipy numba PIL tqdm",
     "RETRIEVAL": "delf_ext.index delf_ext.geometry delf_ext.reranking delf_ext.evaluation",
     "BELOW_RUNS": "data_io pretrained CONFIG delf_ext.models delf_ext.features RETRIEVAL numpy PIL",
@@ -51,6 +51,7 @@ delf_ext.training            delf_ext.training delf_ext.models delf_ext.losses C
                              numpy tensorflow tqdm
 delf_ext.features            delf_ext.features delf_ext.models delf_ext.compiled CONFIG data_io \
                              numpy tensorflow tqdm PIL | cv2 openvino onnxruntime nncf
+delf_ext.features.reductions delf_ext.features.reductions CONFIG data_io numpy scipy
 delf_ext.index               delf_ext.index RECORDS | faiss pymilvus
 delf_ext.geometry            delf_ext.geometry delf_ext.index RECORDS | cv2
 delf_ext.reranking           delf_ext.reranking delf_ext.geometry delf_ext.index RECORDS | cv2
@@ -105,7 +106,7 @@ ONLY_IMPORTED_BY = {"delf_ext.models.slim_compat": "delf_ext.models.trunks.slim"
 WITHOUT_TENSORFLOW = """
 delf_ext.config delf_ext.recipes delf_ext.index delf_ext.geometry delf_ext.reranking
 delf_ext.evaluation delf_ext.pipeline delf_ext.runs delf_ext.app delf_ext.verbs delf_ext.nsml
-delf_ext.web dual_main pretrained delf_ext.features.embedder
+delf_ext.web dual_main pretrained delf_ext.features.embedder delf_ext.features.reductions
 delf_ext.features.network_embedders delf_ext.features.local.delf_config
 delf_ext.features.local.sift
 """

@@ -3,12 +3,13 @@
 A store has the embeddings of one model. It is a folder of .npz files, each with `digest`,
 `contents [n]` and `embeddings [n, D]`. The parts that `extract` writes have these columns too, so a
 store can also read those. Each `add` writes a new file, so several processes can share a folder.
+Embeddings of transformed copies of the images, such as mirror images, have stores of their own.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ from data_io.stores.embedding_parts import MODEL_FILE, made_by, stored_model
 
 # Folder in which `extract` writes parts.
 PARTS_FOLDER = "features.parts"
+
+
+def copy_digest(digest: str, name: str) -> str:
+    """Return the digest that embeddings of transformed copies are stored under."""
+    return f"{digest}-{name}"
+
+
+def copy_parts(folder: Path, name: str) -> Path:
+    """Return the folder in which `extract` writes parts of transformed copies."""
+    return folder / f"{PARTS_FOLDER}-{name}"
 
 
 class EmbeddingStore:
@@ -48,7 +59,10 @@ class EmbeddingStore:
             ValueError: `extra_folder` has no embeddings.
         """
         self.made_by = made_by(digest)
+        self.digest = digest
         self.folder = folder / f"{digest}-{DECODING_VERSION}"
+        self._extra_folder = extra_folder
+        self._of_copies: dict[str, EmbeddingStore] = {}
         self.log = log
         self.writes = writes
         self._blocks: list[np.ndarray] = []
@@ -56,8 +70,23 @@ class EmbeddingStore:
         files = list(self.folder.glob("*.npz")) if self.folder.is_dir() else []
         if extra_folder is not None:
             files += self._files_of(extra_folder)
-        for path in sorted(files):
-            self._read(path)
+        self._read_all(files)
+
+    def of_copy(self, name: str) -> EmbeddingStore:
+        """Return the store of a transformed copy of each image, beside this one.
+
+        It also reads what `extract` wrote of these copies into the folder that the user gave.
+
+        Args:
+            name: of the transformation, such as "mirror".
+        """
+        if name not in self._of_copies:
+            digest = copy_digest(self.digest, name)
+            store = EmbeddingStore(self.folder.parent, digest, self.log, writes=self.writes)
+            if self._extra_folder is not None:
+                store._read_all(copy_parts(self._extra_folder, name).rglob("*.npz"))
+            self._of_copies[name] = store
+        return self._of_copies[name]
 
     def _files_of(self, folder: Path) -> list[Path]:
         command = f"`mandoo extract --out={folder}`"
@@ -84,6 +113,10 @@ class EmbeddingStore:
         return StaleArtifact(
             f"{folder} was made by model {other_model}; this model is {model}. Extract again."
         )
+
+    def _read_all(self, files: Iterable[Path]) -> None:
+        for path in sorted(files):
+            self._read(path)
 
     def _read(self, path: Path) -> None:
         try:

@@ -44,6 +44,10 @@ class JoinedStore:
         self.folder = stores[0].folder
         self.log = stores[0].log
 
+    def of_copy(self, name: str) -> JoinedStore:
+        """Return the stores of a transformed copy of each image; see `EmbeddingStore.of_copy`."""
+        return JoinedStore([store.of_copy(name) for store in self.stores])
+
     def get(self, content: str) -> np.ndarray | None:
         """Return the joined embedding of an image.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ from data_io.files.artifacts import save_record, write_text
 from data_io.files.skipped_files import count_skipped, warn_if_mostly_skipped
 from data_io.messages import NUM_SHOWN, shown_path, skipped_lines
 from data_io.progress import Log, quiet
-from data_io.records import ImageList
-from data_io.stores.embeddings import PARTS_FOLDER
+from data_io.records import GlobalFeatures, ImageList
+from data_io.stores.embeddings import PARTS_FOLDER, copy_digest, copy_parts
 from data_io.stores.local_features import skipped_of
 from data_io.tables.csv_rows import csv_text
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError
 from delf_ext.features.collapse import collapse_warning
-from delf_ext.features.embedder import AnyEmbedder, Ensemble
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
+from delf_ext.features.query_copies import average_copies, with_copy
 from delf_ext.index.failed import usable
 from delf_ext.pipeline import failed_notes
 
@@ -42,7 +44,8 @@ def save_embeddings(
     Writes out/features.npz (GlobalFeatures), out/images.npz (ImageList) and out/skipped.csv.
 
     Args:
-        model: an embedder or an ensemble; an ensemble is embedded at once, without parts.
+        model: an embedder, an ensemble or a model with a head. An ensemble is embedded at once,
+            without parts; the parts of a model with a head are those of its base model.
         images: the images to embed.
         out: folder for the results.
         batch_size: images per call of the model.
@@ -55,19 +58,10 @@ def save_embeddings(
         StaleArtifact: if the parts in `out` were made by another model, unless `overwrite` is set.
         ValueError: if no image can be read, or another process works on this shard.
     """
-    from delf_ext.features.extraction_job import extract_in_parts
-
-    if isinstance(model, Ensemble):
-        if shard != WHOLE:
-            raise UsageError(
-                "an ensemble cannot be extracted with --shard: extract each member on its own."
-            )
-        features, kept = extract_global(model, images, batch_size)
-    else:
-        joined = extract_in_parts(model, images, out / PARTS_FOLDER, batch_size, shard, overwrite)
-        if joined is None:
-            return
-        features, kept = joined
+    embedded = _embedded(model, images, out, batch_size, shard, overwrite)
+    if embedded is None:
+        return
+    features, kept = embedded
     save_record(out / "images.npz", kept)
     save_record(out / "features.npz", features)
     paths = kept.paths.tolist()
@@ -88,6 +82,43 @@ def save_embeddings(
     if warning:
         log(warning)
     warn_if_mostly_skipped(kept.skipped, paths, log)
+
+
+def _embedded(
+    model: AnyEmbedder,
+    images: ImageList,
+    out: Path,
+    batch_size: int,
+    shard: tuple[int, int],
+    overwrite: bool,
+) -> tuple[GlobalFeatures, ImageList] | None:
+    """Embed in parts; None while parts of other shards are missing."""
+    from delf_ext.features.extraction_job import extract_in_parts
+
+    base = model.base if isinstance(model, Adapted) else model
+    if isinstance(base, Ensemble):
+        if shard != WHOLE:
+            raise UsageError(
+                "an ensemble cannot be extracted with --shard: extract each member on its own."
+            )
+        return extract_global(model, images, batch_size)
+    names = model.test_time.copies if isinstance(model, Adapted) else ()
+    folder = out / PARTS_FOLDER
+    embedded = [extract_in_parts(base, images, folder, batch_size, shard, overwrite)]
+    for name in names:
+        copying = with_copy(base, name)
+        assert isinstance(copying, Embedder)
+        copying = replace(copying, digest=copy_digest(base.digest, name))
+        folder = copy_parts(out, name)
+        embedded.append(extract_in_parts(copying, images, folder, batch_size, shard, overwrite))
+    complete = [part for part in embedded if part is not None]
+    if len(complete) < len(embedded):
+        return None
+    features, kept = complete[0]
+    if not isinstance(model, Adapted):
+        return features, kept
+    copies = [replace(copy, digest=base.digest) for copy, _ in complete]
+    return model.projected(average_copies(copies)), kept
 
 
 def save_local_features(

@@ -15,8 +15,11 @@ from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.whitening import whitening_of
 from delf_ext.config import UsageError
 from delf_ext.reranking.deadline import Deadline
+from delf_ext.runs.adapted_run import ADAPTED, adapted_recipe_of, base_source
 from delf_ext.runs.recipe_run import load_model
+from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.sources import CheckpointSource, RunSource
 from delf_ext.runs.weights import find_weights
 
 if TYPE_CHECKING:
@@ -185,7 +188,10 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
             "--local_features=sift needs none."
         )
     if Path(path).is_dir() and not has_state_file(Path(path)):
-        model, _ = load_model(read_run(path))
+        run = read_run(path)
+        if run.kind == ADAPTED:
+            return raw_delf(_of_base(settings, run), log)
+        model, _ = load_model(run)
         network = trained_delf(model, layer, path)
     else:
         trunk, path = find_weights(settings.trunk, path, log)
@@ -194,6 +200,19 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
     attention = "length of the feature vectors" if network.attention is None else "trained"
     log(f"DELF: {path}, {network.endpoint}; attention: {attention}")
     return DelfExtractor(network, replace(settings.delf, rotations_deg=(0.0,)))
+
+
+def _of_base(settings: LocalSettings, run: Run) -> LocalSettings:
+    """Return the settings with the base model of a head in place of the head's run."""
+    source = base_source(adapted_recipe_of(run).base, run.path)
+    if isinstance(source, CheckpointSource):
+        return replace(settings, model=source.path, trunk=source.trunk)
+    if isinstance(source, RunSource):
+        return replace(settings, model=source.path)
+    raise UsageError(
+        f"DELF needs one trunk, and {run.path} has another kind of base model: "
+        "pass --local_model, or --local_features=sift."
+    )
 
 
 def _delf(

@@ -12,7 +12,7 @@ from data_io.files.contents import contents_of
 from data_io.files.names import shown
 from data_io.records import ImageList
 from data_io.tables.spelling import spelling_key
-from delf_ext.features.embedder import AnyEmbedder, Ensemble, HeldBack
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Ensemble, HeldBack
 
 NUM_SHOWN = 5
 """Number of photographs that get a line each."""
@@ -73,7 +73,9 @@ class TrainedQueries:
 
 
 def trainings_of(model: AnyEmbedder) -> list[HeldBack]:
-    """Return how each network of a model was trained."""
+    """Return how each network of a model was trained, and what its head was fitted on."""
+    if isinstance(model, Adapted):
+        return [*trainings_of(model.base), model.held_back]
     models = model.members if isinstance(model, Ensemble) else (model,)
     return [member.held_back for member in models]
 

@@ -105,6 +105,37 @@ def hits_of(ranking: Ranking, truth: GroundTruth) -> Hits:
     return Hits(truth.query_ids, tuple(positions), num_relevant, depth, num_candidates)
 
 
+def hits_of_similarities(
+    query_ids: np.ndarray,
+    similarities: np.ndarray,
+    is_relevant: np.ndarray,
+    is_junk: np.ndarray | None = None,
+) -> Hits:
+    """Rank a gallery by similarity and find the relevant images, without a `Ranking`.
+
+    It is for trials with many models on few images: the similarities are in memory together. Equal
+    ones are ranked in the order of the gallery, as in a search.
+
+    Args:
+        query_ids: str [Q].
+        similarities: float [Q, G].
+        is_relevant: bool [Q, G].
+        is_junk: bool [Q, G], images that do not count; None = none. No image may be both.
+
+    Returns:
+        Hits of the queries.
+    """
+    depth = np.full(len(query_ids), similarities.shape[1])
+    if is_junk is not None:
+        similarities = np.where(is_junk, -np.inf, similarities)
+        depth = depth - is_junk.sum(axis=1)
+    order = np.argsort(-similarities, axis=1, kind="stable")
+    _, positions = np.nonzero(np.take_along_axis(is_relevant, order, axis=1))
+    num_relevant = is_relevant.sum(axis=1)
+    per_query = np.split(positions, np.cumsum(num_relevant)[:-1])
+    return Hits(query_ids, tuple(per_query), num_relevant, depth, depth)
+
+
 def concatenate(blocks: Sequence[Hits]) -> Hits:
     """Join the hits of several blocks of queries.
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from data_io.files.artifacts import digest_of
 from data_io.photographs import Photographs
+from data_io.records import GlobalFeatures
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
 from delf_ext.config import UsageError
+from delf_ext.features.reductions.projection import Projection
 from delf_ext.recipes import schema
 
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -184,7 +186,62 @@ class Ensemble:
         return joined / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
-AnyEmbedder = Embedder | Ensemble
+@dataclass(frozen=True)
+class Adapted:
+    """Model with a head: a projection of the embeddings of a base model.
+
+    The base stores its own embeddings, so all heads of one base share them. Copies of an image are
+    averaged before the projection, because the head was fitted on such averages.
+
+    Attributes:
+        name: shown to the user.
+        base: the model whose embeddings are projected.
+        projection: the head; None leaves the embeddings of the base.
+        test_time: copies of an image that are embedded as well.
+        ranking: chain of re-ranking steps.
+        held_back: what the head was fitted on.
+    """
+
+    name: str
+    base: Embedder | Ensemble
+    projection: Projection | None = field(repr=False)
+    test_time: schema.TestTime = schema.TestTime()
+    ranking: str = ""
+    held_back: HeldBack = HeldBack()
+
+    @property
+    def digest(self) -> str:
+        """Digest of the base model and the projection; copies do not count, as for an Embedder."""
+        if self.projection is None:
+            return self.base.digest
+        return digest_of([self.base.digest, self.projection.digest])
+
+    def release(self) -> None:
+        """Free the memory of the base model; the next batch opens it again."""
+        self.base.release()
+
+    def projected(self, features: GlobalFeatures) -> GlobalFeatures:
+        """Project embeddings of the base model.
+
+        Args:
+            features: embeddings [N, D] of the base.
+
+        Returns:
+            Embeddings [N, d] with this model's digest; those that failed stay failed, and one
+            that is projected to zero fails too.
+
+        Raises:
+            ValueError: D is not that of the projection.
+        """
+        if self.projection is None:
+            return features
+        embeddings = self.projection(features.embeddings)
+        failed = features.failed | ~embeddings.any(axis=1)
+        embeddings[failed] = 0
+        return GlobalFeatures(features.ids, embeddings, self.digest, failed)
+
+
+AnyEmbedder = Embedder | Ensemble | Adapted
 
 
 def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:

@@ -18,7 +18,8 @@ from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
-from delf_ext.features.embedder import EmbedsImages, Ensemble
+from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
+from delf_ext.features.query_copies import average_copies, with_copy
 
 BATCH_SIZE = 32
 NUM_THREADS = num_cores()
@@ -87,7 +88,7 @@ def _load_or_reason(load: Callable[[str], np.ndarray], path: str) -> np.ndarray 
 
 
 def extract_global(
-    model: EmbedsImages | Ensemble,
+    model: EmbedsImages | Ensemble | Adapted,
     images: ImageList,
     batch_size: int = BATCH_SIZE,
     description: str = "embedding",
@@ -96,7 +97,7 @@ def extract_global(
     """Embed a list of images; embeddings that the model's store has are not computed again.
 
     Args:
-        model: an embedder, an ensemble of embedders, or a class of the user.
+        model: an embedder, an ensemble of embedders, a model with a head, or a class of the user.
         images: N images.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
@@ -115,6 +116,11 @@ def extract_global(
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
     if isinstance(model, Ensemble):
         return _extract_ensemble(model, images, batch_size, description, has_time)
+    if isinstance(model, Adapted):
+        base = extract_global(model.base, images, batch_size, description, has_time)
+        copies = model.test_time.copies
+        averaged = average_with_copies(model.base, *base, copies, batch_size, description, has_time)
+        return model.projected(averaged), base[1]
     embedded = partial(
         _embedded, model, description=description, batch_size=batch_size, has_time=has_time
     )
@@ -147,6 +153,50 @@ def _store(store: EmbeddingStore | JoinedStore, new: dict[str, np.ndarray]) -> N
     """Move new embeddings, content digest -> float32 [D], to the store."""
     store.add(list(new), np.array(list(new.values()), np.float32))
     new.clear()
+
+
+def average_with_copies(
+    model: EmbedsImages | Ensemble,
+    features: GlobalFeatures,
+    images: ImageList,
+    names: Sequence[str],
+    batch_size: int,
+    description: str,
+    has_time: Callable[[], bool] = always_has_time,
+) -> GlobalFeatures:
+    """Average embeddings with those of transformed copies of the images.
+
+    Args:
+        model: made the embeddings.
+        features: embeddings of the N images.
+        images: these N images.
+        names: of the copies: keys of `query_copies.COPIES`.
+        batch_size: images per call of the model.
+        description: shown beside the progress bar.
+        has_time: called before each batch; a copy that is not complete in time is not used.
+
+    Returns:
+        The mean of the embeddings and of all complete copies.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
+    """
+    if not names:
+        return features
+    copies = [features]
+    for name in names:
+        if not has_time():
+            break
+        try:
+            copy, embedded = extract_global(
+                with_copy(model, name), images, batch_size, f"{description}, {name}", has_time
+            )
+        except TimeoutError:
+            # The images themselves are embedded: use them without this copy.
+            break
+        if len(embedded) == len(images):
+            copies.append(copy)
+    return average_copies(copies)
 
 
 def _embedded(

@@ -7,12 +7,14 @@ random.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from data_io.augmentation import GRAY
+from data_io.directions import directions
+from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embed, Embedder, EmbedsImages, Ensemble
 from delf_ext.recipes import schema
@@ -67,19 +69,67 @@ def require_built(test_time: schema.TestTime) -> None:
         )
 
 
-def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensemble:
-    """Return the model that embeds a transformed copy of each image, without storing embeddings.
+def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
+    """Average the embeddings of several copies of the same images (original, mirrored, ...).
 
-    Stores know images by the content of their files, so an embedding of a copy would be taken
-    for the embedding of the image itself.
+    A mean without direction leaves the embedding of the first copy. A copy whose embedding failed
+    does not count; an image whose first copy failed stays failed.
+    Source: the 2018 original's query expansion with augmented copies of the query.
+
+    Args:
+        copies: at least one, each with embeddings [N, D] of the same images in the same order.
+
+    Returns:
+        Embeddings [N, D] of unit length, with the ids of the first copy.
+
+    Raises:
+        ValueError: the copies are of other images, or other models made them.
+    """
+    if not copies:
+        raise ValueError("average_copies needs at least one copy. Received none.")
+    first = copies[0]
+    for copy in copies[1:]:
+        if (
+            copy.embeddings.shape != first.embeddings.shape
+            or copy.digest != first.digest
+            or (copy.ids != first.ids).any()
+        ):
+            raise ValueError(
+                "copies must hold the same images in one order, embedded by one model."
+            )
+    total = np.sum([copy.embeddings for copy in copies], axis=0, dtype=np.float64)
+    total[first.failed] = 0
+    embeddings = directions(total, first.embeddings)
+    return GlobalFeatures.trusted(
+        ids=first.ids, embeddings=embeddings, digest=first.digest, failed=first.failed
+    )
+
+
+def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensemble:
+    """Return the model that embeds a transformed copy of each image.
+
+    A store knows an image by the content of its file, so embeddings of copies have stores of
+    their own. The digest stays that of the model: embeddings of its copies can be averaged.
+
+    Args:
+        model: an embedder, an ensemble, or a class of the user.
+        name: key of `COPIES`.
+
+    Returns:
+        An Embedder or an Ensemble.
     """
     if isinstance(model, Ensemble):
-        members = tuple(
-            dataclasses.replace(member, embed=_transformed(member.embed, name), store=None)
-            for member in model.members
-        )
+        members = tuple(_copying(member, name) for member in model.members)
         return dataclasses.replace(model, members=members)
+    if isinstance(model, Embedder):
+        return _copying(model, name)
     return Embedder(name, model.image_size, model.digest, _transformed(model.embed, name))
+
+
+def _copying(model: Embedder, name: str) -> Embedder:
+    store = None if model.store is None else model.store.of_copy(name)
+    embed = _transformed(model.embed, name)
+    return dataclasses.replace(model, embed=embed, graph=None, store=store)
 
 
 def _transformed(embed: Embed, name: str) -> Embed:

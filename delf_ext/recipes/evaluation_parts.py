@@ -185,9 +185,11 @@ class PcaWhitening(Part):
 
     Attributes:
         dims: dimension after the reduction.
+        shrinkage: share of the identity that is mixed into the covariance before the scaling.
     """
 
     dims: AtLeast1 = 128
+    shrinkage: Below1 = 0.0
 
 
 @dataclass(frozen=True)

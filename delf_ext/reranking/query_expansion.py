@@ -9,52 +9,13 @@ Sources: average, Chum et al. 2007 (ICCV); weights similarity**alpha, Radenovic 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from data_io.records import GlobalFeatures
+from data_io.directions import directions
 from delf_ext.config import UsageError
 
 ROWS_PER_BLOCK = 256  # 50 MB of gathered vectors at 25 images and D = 2048
-# A sum of unit vectors that is shorter is rounding error and has no direction.
-MIN_LENGTH = 1e-6
-
-
-def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
-    """Average the embeddings of several copies of the same images (original, mirrored, ...).
-
-    A mean without direction leaves the embedding of the first copy. A copy whose embedding failed
-    does not count; an image whose first copy failed stays failed.
-    Source: the 2018 original's query expansion with augmented copies of the query.
-
-    Args:
-        copies: at least one, each with embeddings [N, D] of the same images in the same order.
-
-    Returns:
-        Embeddings [N, D] of unit length, with the ids of the first copy.
-
-    Raises:
-        ValueError: the copies are of other images, or other models made them.
-    """
-    if not copies:
-        raise ValueError("average_copies needs at least one copy. Received none.")
-    first = copies[0]
-    for copy in copies[1:]:
-        if (
-            copy.embeddings.shape != first.embeddings.shape
-            or copy.digest != first.digest
-            or (copy.ids != first.ids).any()
-        ):
-            raise ValueError(
-                "copies must hold the same images in one order, embedded by one model."
-            )
-    total = np.sum([copy.embeddings for copy in copies], axis=0, dtype=np.float64)
-    total[first.failed] = 0
-    embeddings = directions(total, first.embeddings)
-    return GlobalFeatures.trusted(
-        ids=first.ids, embeddings=embeddings, digest=first.digest, failed=first.failed
-    )
 
 
 def expanded_embeddings(
@@ -83,21 +44,6 @@ def expanded_embeddings(
         sums = own[block] + np.matmul(weights[:, np.newaxis], gathered)[:, 0]
         result[block] = directions(sums, own[block])
     return result
-
-
-def directions(vectors: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Scale vectors to unit length.
-
-    Args:
-        vectors: float [N, D].
-        otherwise: float32 [N, D], replaces vectors without direction.
-
-    Returns:
-        float32 [N, D].
-    """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.where(lengths > MIN_LENGTH, vectors / np.maximum(lengths, MIN_LENGTH), otherwise)
-    return unit.astype(np.float32)
 
 
 def check_weights(name: str, number: int, alpha: float) -> None:

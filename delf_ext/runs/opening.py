@@ -12,7 +12,8 @@ from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import AnyEmbedder, Embedder, Ensemble
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
+from delf_ext.runs.adapted_run import ADAPTED, adapted_recipe_of, base_source, with_head
 from delf_ext.runs.model_files import open_checkpoint, open_onnx
 from delf_ext.runs.recipe_run import members_of, open_recipe_run
 from delf_ext.runs.records import Run
@@ -56,7 +57,7 @@ def open_model(
         log: called with each line of the log.
 
     Returns:
-        An Embedder, or an Ensemble of them.
+        An Embedder, an Ensemble of them, or a model with a head (Adapted).
 
     Raises:
         UsageError: the source does not exist or has a wrong type, the runtime does not fit it, or
@@ -76,6 +77,13 @@ def open_model(
         raise UsageError(f"a model is opened from a path or a ModelSource. Received {source!r}.")
     require_runtime(source, runtime)
     run = read_run(source.path) if isinstance(source, RunSource) else None
+    if run is not None and run.kind == ADAPTED:
+        return _open_adapted(
+            run,
+            lambda base: open_model(
+                base, runtime, store=store, features=features, calibration=calibration, log=log
+            ),
+        )
     if run is not None and run.kind == "ensemble":
         source = members_of(run)
     if isinstance(source, EnsembleSource):
@@ -88,6 +96,11 @@ def open_model(
             member = open_model(
                 member_source, runtime, store=store, calibration=calibration, log=log
             )
+            if isinstance(member, Adapted):
+                raise ValueError(
+                    f"{member.name}: a model with a head inside an ensemble is not built yet. Join "
+                    "the models without heads, and run `mandoo adapt` on the ensemble."
+                )
             if not isinstance(member, Embedder):
                 raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
             members.append(member)
@@ -107,13 +120,46 @@ def open_model(
     return dataclasses.replace(model, store=embeddings)
 
 
+def plain_digest(source: ModelSource) -> str:
+    """Return the digest of a model that does not depend on runtime and precision.
+
+    Args:
+        source: the model.
+
+    Returns:
+        The digest of its weights and preprocessing.
+
+    Raises:
+        ValueError: the model cannot be opened.
+    """
+    return open_model(source, Runtime(mixed_precision="off"), store=False).digest
+
+
+def _open_adapted(run: Run, open_base: Callable[[ModelSource], AnyEmbedder]) -> Adapted:
+    """Open a base model and put the head of a run on it."""
+    recipe = adapted_recipe_of(run)
+    source = base_source(recipe.base, run.path)
+    try:
+        digest = plain_digest(source)
+    except ValueError as error:
+        raise ValueError(f"{run.path}: its base model cannot be opened: {error}") from None
+    if digest != recipe.base_digest:
+        raise ValueError(
+            f"{run.path}: its base model has changed since the head was fitted (digest {digest}, "
+            f"then {recipe.base_digest}). Restore the base model, or run `mandoo adapt` again."
+        )
+    base = open_base(source)
+    assert isinstance(base, Embedder | Ensemble)
+    return with_head(run, base)
+
+
 def _open_run(run: Run) -> Embedder:
     if run.kind == "recipe":
         return open_recipe_run(run)
     if run.kind != "keras_baseline":
         raise ValueError(
             f"{run.path}: holds a run of kind {run.kind!r}. "
-            "Known: recipe, keras_baseline, ensemble."
+            "Known: recipe, keras_baseline, ensemble, adapted."
         )
     # Loaded by name: baseline_keras imports this package.
     baseline: Embedder = importlib.import_module("baseline_keras.features").open_run(run)

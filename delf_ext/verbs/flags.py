@@ -166,6 +166,22 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "keep embeddings for the next call, in the run directory or the cache folder",
         ),
     ),
+    "Head": (
+        Flag(
+            "for",
+            None,
+            "what is searched later. seen_classes: new photographs of the labelled products; "
+            "unseen_classes: products that have no label yet (one of: seen_classes, "
+            "unseen_classes; required)",
+        ),
+        Flag(
+            "copies",
+            [],
+            "copies of each photograph that are averaged with it, now and in each later search, "
+            "such as mirror; each one takes as long as the photograph (default: those of the "
+            "model's recipe, or none)",
+        ),
+    ),
     "Recipe": (
         Flag(
             "recipe",

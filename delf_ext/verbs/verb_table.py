@@ -206,6 +206,26 @@ VERBS: dict[str, Verb] = {
             "out": "folder for ranking, figures, page and local features; required",
         },
     ),
+    "adapt": Verb(
+        "Train",
+        "fit a head on the embeddings of your labelled photographs, in seconds",
+        (*DATA, *MODEL, *STORED, "runs", "for", "copies", "out", "seed"),
+        (
+            "mandoo adapt --data=photos/ --pretrained_model=lite2 --for=seen_classes "
+            "--out=runs/head",
+            "mandoo adapt --data=photos/ --run_dir=runs/first --for=unseen_classes --out=runs/head",
+            "mandoo adapt --data=photos/ --runs=runs/a,runs/b --for=seen_classes --copies=mirror "
+            "--out=ab",
+        ),
+        {
+            **EMBEDDING_HELP,
+            "data": FLAGS["data"].help.split(" (default")[0] + "; its training images, or all "
+            "images if it has no queries, need labels; required",
+            "out": "new run directory for the model with its head; required",
+            "runs": "several run directories, separated by commas; their embeddings are "
+            "concatenated",
+        },
+    ),
     "match": Verb(
         "Use",
         "draw the matching local features of two images",
@@ -309,6 +329,7 @@ DEFAULT_OUT = {"compare": "report", "demo": ".demo", "infer": "answer.json"}
 
 AFTER_STOP = {
     "extract": "The finished parts are kept: the same command continues.",
+    "adapt": "Embeddings are stored: the same command continues.",
     "demo": "The same command continues.",
     "draw": "The same command draws the data set again.",
     "infer": "If --out exists, it holds the answer before re-ranking. Start the command again.",

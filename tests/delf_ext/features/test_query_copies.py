@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -108,12 +110,19 @@ def test_copy_of_an_ensemble_transforms_each_member() -> None:
     assert members[0].embed(IMAGE)[0, ::3].tolist() == list(range(9))
 
 
-def test_embeddings_of_copies_are_not_stored(tmp_path) -> None:
+def test_embeddings_of_copies_have_stores_of_their_own(tmp_path: Path) -> None:
     stored = embedder("a", store=EmbeddingStore(tmp_path, "digest a", print))
-    assert getattr(with_copy(stored, "mirror"), "store", None) is None
-    ensemble = with_copy(Ensemble("both", (stored, stored), Concatenate()), "mirror")
+    copied = with_copy(stored, "mirror")
+    assert isinstance(copied, Embedder) and copied.store is not None and stored.store is not None
+    copied.store.add(["content"], np.ones((1, 2), np.float32))
+    assert len(stored.store) == 0 and len(copied.store) == 1
+    # The same object again, and the same folder for the next process.
+    assert with_copy(stored, "mirror").store is copied.store  # type: ignore[union-attr]
+    assert len(EmbeddingStore(tmp_path, "digest a", print).of_copy("mirror")) == 1
+    assert len(EmbeddingStore(tmp_path, "digest a", print).of_copy("flip")) == 0
+    ensemble = with_copy(Ensemble("both", (stored, embedder("b")), Concatenate()), "mirror")
     assert isinstance(ensemble, Ensemble)
-    assert [member.store for member in ensemble.members] == [None, None]
+    assert [member.store for member in ensemble.members] == [copied.store, None]
 
 
 def test_unknown_copy_raises_usage_error_listing_known_copies() -> None:

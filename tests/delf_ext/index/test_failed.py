@@ -8,12 +8,12 @@ import pytest
 from data_io.records import GlobalFeatures, GroundTruth, Ranking
 from delf_ext.evaluation.hits import concatenate, hits_of
 from delf_ext.evaluation.metrics import average_precisions, recalls_at_k
+from delf_ext.features.query_copies import average_copies
 from delf_ext.index.compact import compact_gallery, search_compact
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.index.failed import FAILED_SCORE, usable, with_failed, without_failed
 from delf_ext.reranking.chain import parse_chain, run_chain
 from delf_ext.reranking.deadline import Deadline
-from delf_ext.reranking.query_expansion import average_copies
 
 FAILED_QUERIES = [1, 4]
 FAILED_GALLERY = [0, 7, 8]

@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 
 from data_io.records import GlobalFeatures, Ranking
 from delf_ext.config import UsageError
+from delf_ext.features.query_copies import average_copies
 from delf_ext.index.exact import search
 from delf_ext.reranking import query_expansion
-from delf_ext.reranking.query_expansion import (
-    average_copies,
-    check_weights,
-    expanded_embeddings,
-)
+from delf_ext.reranking.query_expansion import check_weights, expanded_embeddings
 from delf_ext.reranking.rankings import check_same_images
 
 

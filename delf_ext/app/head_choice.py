@@ -1,0 +1,183 @@
+"""Choose the kind of a head and its settings by cross-validation on stored embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_io.directions import directions
+from delf_ext.app.head_folds import Fold
+from delf_ext.evaluation.comparison import ComparisonRow, Evaluated, compare
+from delf_ext.evaluation.hits import Hits, concatenate, hits_of_similarities
+from delf_ext.evaluation.metrics import average_precisions
+from delf_ext.features.reductions.build import fit
+from delf_ext.features.reductions.scatter import Scatter
+from delf_ext.recipes import schema
+from delf_ext.recipes.adapted_parts import LinearReduction
+
+DIMS = (64, 128, 256)
+NO_HEAD = "no head"
+KINDS: Mapping[str, tuple[LinearReduction, ...]] = {
+    "PCA": tuple(schema.Pca(dims) for dims in DIMS),
+    "PCA-whitening": (
+        *(schema.PcaWhitening(dims, 0.0) for dims in DIMS[:2]),
+        *(schema.PcaWhitening(dims, 0.3) for dims in DIMS),
+    ),
+    # It takes longest: it does not reduce the dimension.
+    "within-class whitening": tuple(map(schema.WithinClassWhitening, (0.03, 0.1, 0.3, 0.6))),
+    "LDA": tuple(map(schema.Lda, (0.01, 0.03, 0.1, 0.3, 0.6, 0.9))),
+}
+"""Kind -> the settings that are tried."""
+SIGNIFICANT = 0.05
+"""Largest p of a head that is better than none; divided by the number of kinds that are tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Result of a cross-validation.
+
+    Attributes:
+        reduction: what to fit; None if no head is better than none beyond noise.
+        kind: its kind; "no head" for None.
+        rows: table: no head, then each kind. In each fold, a kind has the settings that are best
+            in the other folds, so its figures are not of queries that chose them.
+        settings: kind -> the settings that are best in all folds.
+        tried: (kind, settings, mAP over all folds) of each candidate.
+    """
+
+    reduction: LinearReduction | None
+    kind: str
+    rows: list[ComparisonRow]
+    settings: Mapping[str, LinearReduction]
+    tried: tuple[tuple[str, LinearReduction, float], ...]
+
+    def row(self, kind: str) -> ComparisonRow:
+        """Return the row of a kind."""
+        return next(row for row in self.rows if row.name == self.title(kind))
+
+    def title(self, kind: str) -> str:
+        """Return how the table names a kind: with its settings."""
+        return kind if kind == NO_HEAD else f"{kind} ({shown_settings(self.settings[kind])})"
+
+
+def shown_settings(reduction: LinearReduction) -> str:
+    """Return the settings of a reduction: "dims 128, shrinkage 0.1"."""
+    names = ("dims", "shrinkage")
+    values = [(name, getattr(reduction, name, 0)) for name in names]
+    return ", ".join(f"{name} {value:g}" for name, value in values if value) or "shrinkage 0"
+
+
+def choose_head(
+    ids: np.ndarray,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[Fold],
+    seed: int,
+    step: Callable[[], object] = lambda: None,
+) -> Choice:
+    """Judge all candidates on the same queries, and compare the best of each kind with no head.
+
+    Args:
+        ids: str [N].
+        embeddings: float32 [N, D], unit length.
+        labels: int [N].
+        folds: from `folds_for`.
+        seed: seed of the bootstrap.
+        step: called after each fold.
+
+    Returns:
+        The choice.
+
+    Raises:
+        ValueError: no query has another photograph of its class to find.
+    """
+    largest = min(min(len(fold.fit) for fold in folds) - 1, embeddings.shape[1])
+    kinds = {
+        kind: [one for one in candidates if getattr(one, "dims", 0) <= max(largest, DIMS[0])]
+        for kind, candidates in KINDS.items()
+    }
+    hits: dict[LinearReduction | None, list[Hits]] = {None: []}
+    for fold in folds:
+        judge = _Judge(ids, embeddings, labels, fold)
+        hits[None].append(judge.hits(None))
+        for candidates in kinds.values():
+            for candidate in candidates:
+                hits.setdefault(candidate, []).append(judge.hits(candidate))
+        step()
+    return _chosen(kinds, hits, seed)
+
+
+class _Judge:
+    """Measure reductions on one fold; they share the covariances."""
+
+    def __init__(
+        self, ids: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fold: Fold
+    ) -> None:
+        self.query_ids = ids[fold.query]
+        self.query = embeddings[fold.query]
+        self.gallery = embeddings[fold.gallery]
+        self.is_same = fold.query[:, np.newaxis] == fold.gallery
+        same_class = labels[fold.query][:, np.newaxis] == labels[fold.gallery]
+        self.is_relevant = same_class & ~self.is_same
+        self.scatter = Scatter(embeddings[fold.fit], labels[fold.fit])
+
+    def hits(self, reduction: LinearReduction | None) -> Hits:
+        query, gallery = directions(self.query), directions(self.gallery)
+        if reduction is not None:
+            projection = fit(reduction, self.scatter)
+            query, gallery = projection(query), projection(gallery)
+        similarities = query @ gallery.T
+        return hits_of_similarities(self.query_ids, similarities, self.is_relevant, self.is_same)
+
+
+def _chosen(
+    kinds: Mapping[str, Sequence[LinearReduction]],
+    hits: Mapping[LinearReduction | None, list[Hits]],
+    seed: int,
+) -> Choice:
+    precisions = {one: [average_precisions(part) for part in parts] for one, parts in hits.items()}
+    if np.isnan(np.concatenate(precisions[None])).all():
+        raise ValueError(
+            "no query has another photograph of its class to find: adapt needs more photographs "
+            "of each class."
+        )
+    settings: dict[str, LinearReduction] = {}
+    results = [Evaluated(NO_HEAD, concatenate(hits[None]))]
+    for kind, candidates in kinds.items():
+        settings[kind] = _best(candidates, precisions)
+        parts = []
+        for number in range(len(hits[None])):
+            # Settings that these queries have not chosen.
+            best = _best(candidates, precisions, without=number)
+            parts.append(hits[best][number])
+        title = f"{kind} ({shown_settings(settings[kind])})"
+        results.append(Evaluated(title, concatenate(parts)))
+    rows = compare(results, seed)
+    best_row = max(range(1, len(rows)), key=lambda row: rows[row].mean_average_precision)
+    gap = rows[best_row].difference
+    is_better = gap is not None and gap.mean > 0 and gap.p_value < SIGNIFICANT / len(kinds)
+    kind = list(kinds)[best_row - 1] if is_better else NO_HEAD
+    tried = tuple(
+        (name, one, float(np.nanmean(np.concatenate(precisions[one]))))
+        for name, candidates in kinds.items()
+        for one in candidates
+    )
+    return Choice(settings[kind] if is_better else None, kind, rows, settings, tried)
+
+
+def _best(
+    candidates: Sequence[LinearReduction],
+    precisions: Mapping[LinearReduction | None, list[np.ndarray]],
+    without: int | None = None,
+) -> LinearReduction:
+    """Return the candidate of highest mAP over the folds but one; of equal ones, the first."""
+
+    def score(candidate: LinearReduction) -> float:
+        parts = precisions[candidate]
+        others = [part for number, part in enumerate(parts) if number != without] or parts
+        values = np.concatenate(others)
+        return float(np.nanmean(values)) if not np.isnan(values).all() else 0.0
+
+    return max(candidates, key=score)

@@ -1,0 +1,1 @@
+"""Fit linear reductions of embeddings. Uses NumPy and SciPy only."""
