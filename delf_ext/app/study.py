@@ -158,7 +158,9 @@ def study_trunks(
     for number, job in enumerate(todo, start=1):
         cost = costs[job.weights, job.source.size_px]
         log(f"{number} of {len(todo)}: {job.weights} at {job.source.size_px} px, {cost}")
-        new = dict(zip(job.keys, _measure(job, lists, batch_size, cost, log)))
+        # The same files are skipped each time.
+        skipped_log = log if number == 1 else quiet
+        new = dict(zip(job.keys, _measure(job, lists, batch_size, cost, log, skipped_log)))
         rows.add(new)
         known |= new
     table = trunk_table([known[key] for job in jobs for key in job.keys], seed)
@@ -269,6 +271,7 @@ def _measure(
     batch_size: int,
     cost: Cost,
     log: Log,
+    skipped_log: Log,
 ) -> Iterator[TrunkRow]:
     """Yield the row of each pooling."""
     model = job.shared.model
@@ -276,7 +279,7 @@ def _measure(
     images_per_s = images_per_second(model.embed, job.source.size_px, batch_size)
     model.release()
     for line in skipped_lines(retrieval.left_out.files):
-        log(line)
+        skipped_log(line)
     trunk = job.source.trunk
     for pooling, alone in zip(job.shared.poolings, _of_each_pooling(retrieval, job.shared)):
         if alone.warning:
