@@ -14,6 +14,9 @@ from delf_ext.models.heads import Heads, Output
 from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 
+# Inception-v3 needs at least 75 pixels.
+BLANK_PX = 96
+
 
 class Parameter(NamedTuple):
     """Variable of a model.
@@ -60,7 +63,7 @@ class EmbeddingModel(tf.keras.Model):
 
     def build_variables(self) -> EmbeddingModel:
         """Create all variables by a call on a blank image, so that weights can be loaded."""
-        self(tf.zeros([1, 64, 64, 3]), training=False)
+        self(tf.zeros([1, BLANK_PX, BLANK_PX, 3]), training=False)
         return self
 
     def parameters(self) -> list[Parameter]:

@@ -261,3 +261,9 @@ def test_misfit_or_damaged_weights_raise_value_error(tmp_path: Path):
         read_weights(tiny().build_variables(), path)
     with pytest.raises(ValueError, match=rf"^{tmp_path}/none: damaged, or of another network"):
         read_weights(tiny().build_variables(), tmp_path / "none")
+
+
+def test_trunk_that_needs_larger_images_can_be_built():
+    # Inception-v3 cannot pool an image of 64 pixels.
+    trunk = schema.Trunk("inception_v3", end_point="Mixed_7c")
+    assert len(tiny(trunk=trunk).build_variables().trunk.variables) == 376
