@@ -14,6 +14,7 @@ from typing import Any
 from data_io.datasets import DataSet, load_dataset
 from data_io.progress import Log, quiet
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
+from delf_ext.app.adaptation import adapt
 from delf_ext.app.comparison import Comparison, compare
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
@@ -23,17 +24,21 @@ from delf_ext.app.training_settings import Settings
 from delf_ext.evaluation.comparison import difference_line
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.recipes import demo, schema
+from delf_ext.recipes.trunk_names import trunk_named
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.run_directory import is_run
-from delf_ext.runs.sources import CheckpointSource, ModelSource, RunSource
+from delf_ext.runs.sources import CheckpointSource, ModelSource, RunSource, Runtime
 from pretrained.lite_names import package_file
 
 DATA_NAME = "drawn products"
 BASELINE = "baseline"
 ZERO_SHOT = "zero-shot"
+HEAD = "zero-shot + adapt"
 DUAL = "dual head"
-NUM_STEPS = 4
+NUM_STEPS = 5
+# The figures should not depend on the extras that are installed.
+RUNTIME = Runtime("tensorflow")
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,8 @@ class Setup:
 
     Attributes:
         products: the drawing. The products of queries and gallery are not in the training images.
-        recipe: of the dual head; its trunk, with `pool`, is also the zero-shot system.
-        end_point: of the zero-shot trunk.
-        pool: of the zero-shot trunk.
+        recipe: of the dual head.
+        zero_shot: a trunk as it is published, without training.
         baseline: arguments of the baseline's training.
         chains: re-ranking of the dual head.
         verification: geometric re-ranking of the dual head, which needs OpenCV.
@@ -54,20 +58,14 @@ class Setup:
         num_classes=80, num_train=640, num_queries=80, num_gallery=400, image_size_px=128
     )
     recipe: schema.Recipe = demo.RECIPE
-    end_point: str = "block7"
-    pool: schema.Pool = schema.Average()
+    zero_shot: CheckpointSource = CheckpointSource(
+        "lite0", trunk_named("lite0/block7"), schema.Average(), size_px=128
+    )
     baseline: Mapping[str, Any] = field(
         default_factory=lambda: {"epochs": 16, "batch_size": 32, "image_size": 64}
     )
     chains: tuple[str, ...] = ("aqe:3@3", "k_reciprocal:8,3,0.6")
     verification: str = "geometric:50"
-
-    @property
-    def zero_shot(self) -> CheckpointSource:
-        """The trunk of the recipe as it is published, without training."""
-        trunk = self.recipe.model.trunk
-        published = schema.Trunk(trunk.name, trunk.source, self.end_point)
-        return CheckpointSource(trunk.weights, published, self.pool, self.recipe.input.size_px)
 
 
 SETUP = Setup()
@@ -118,18 +116,21 @@ def run_demo(out: Path, seed: int, setup: Setup, log: Log = quiet) -> Demo:
     images = f"{len(data.train)} images of {setup.products.num_classes} products"
     with _step(2, f"training the challenge's Keras baseline on {images}", log):
         _train_baseline(data, folder / "baseline", seed, setup.baseline)
-    with _step(3, f"training the dual head on {images}", log):
+    with _step(3, "fitting a head on the trunk with its ImageNet weights", log):
+        _fit_head(setup.zero_shot, data, folder / "head", seed, log)
+    with _step(4, f"training the dual head on {images}", log):
         _train_dual_head(setup.recipe, data, folder / "dual", seed, log)
     sources: dict[str, ModelSource] = {
         BASELINE: RunSource(str(folder / "baseline")),
         ZERO_SHOT: setup.zero_shot,
+        HEAD: RunSource(str(folder / "head")),
         DUAL: RunSource(str(folder / "dual")),
     }
     searching = (
         f"searching {len(data.gallery)} images for {len(data.query)} queries; "
         "their products are not in the training images"
     )
-    with _step(4, searching, log):
+    with _step(5, searching, log):
         return _compare(sources, data, setup, folder, seed, log)
 
 
@@ -151,6 +152,23 @@ def _train_baseline(data: DataSet, run_dir: Path, seed: int, settings: Mapping[s
     train_baseline(data, run_dir, seed=seed, resume=is_run(run_dir), **settings)
 
 
+def _fit_head(source: ModelSource, data: DataSet, run_dir: Path, seed: int, log: Log) -> None:
+    if is_run(run_dir):
+        log("the head is fitted already")
+        return
+    fitted = adapt(
+        source,
+        data,
+        "unseen_classes",
+        run_dir,
+        runtime=RUNTIME,
+        store=False,
+        seed=seed,
+        log=log,
+    )
+    log(fitted.verdict)
+
+
 def _train_dual_head(
     recipe: schema.Recipe, data: DataSet, run_dir: Path, seed: int, log: Log
 ) -> None:
@@ -169,7 +187,7 @@ def _compare(
     log: Log,
 ) -> Demo:
     models = [
-        _renamed(open_model(source, store=isinstance(source, RunSource), log=log), name)
+        _renamed(open_model(source, RUNTIME, store=isinstance(source, RunSource), log=log), name)
         for name, source in sources.items()
     ]
     comparison = compare(
@@ -214,7 +232,7 @@ def _request(setup: Setup, log: Log) -> Request:
 def _differences(comparison: Comparison, seed: int) -> Iterator[str]:
     """Yield a paired test of each system and the one before, and of each chain and none."""
     results = [measured.evaluated for measured in comparison.measured]
-    systems = [result for result in results if result.name in (ZERO_SHOT, DUAL)]
+    systems = [result for result in results if result.name in (ZERO_SHOT, HEAD, DUAL)]
     for before, after in zip(systems, systems[1:], strict=False):
         yield difference_line(after, before, seed)
     for reranked in results[results.index(systems[-1]) + 1 :]:

@@ -12,6 +12,8 @@ from data_io.synthetic.dataset import DrawConfig
 from delf_ext.app.demo import Setup
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.demo import RECIPE
+from delf_ext.recipes.trunk_names import trunk_named
+from delf_ext.runs.sources import CheckpointSource
 from delf_ext.verbs import demo
 from pretrained import lite_names
 
@@ -25,7 +27,7 @@ SETTINGS = [
 TINY = Setup(
     DrawConfig(num_classes=8, num_train=32, num_queries=3, num_gallery=6, image_size_px=48),
     with_settings(RECIPE, SETTINGS),
-    end_point="block2",
+    CheckpointSource("lite0", trunk_named("lite0/block2"), size_px=32),
     baseline={"epochs": 1, "batch_size": 16, "image_size": 32},
     chains=("aqe:1",),
 )
@@ -48,11 +50,12 @@ def test_demo_writes_table_and_page_and_a_second_call_gives_the_same_table(
     assert f"picture: {sheet}" in first and sheet.is_file()
     table = first[first.index("mAP - first") :]
     rows = [line.split("  ")[0] for line in table.splitlines()[2:]]
-    assert rows[:4] == ["baseline", "zero-shot", "dual head", "dual head + aqe:1@0"]
-    assert rows[4] == "dual head + geometric:50"
-    assert "\ndual head - zero-shot: " in table
+    assert rows[:4] == ["baseline", "zero-shot", "zero-shot + adapt", "dual head"]
+    assert rows[4:6] == ["dual head + aqe:1@0", "dual head + geometric:50"]
+    assert "\nzero-shot + adapt - zero-shot: " in table
+    assert "\ndual head - zero-shot + adapt: " in table
     assert "\ndual head + aqe:1@0 - dual head: " in table
-    assert "dual head - zero-shot: " in page.read_text()
+    assert "dual head - zero-shot + adapt: " in page.read_text()
 
     dual_main.main(["demo", f"--out={tmp_path}"])
     again = capsys.readouterr().out
