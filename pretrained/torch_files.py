@@ -6,7 +6,10 @@ dictionaries and plain values, and refuses a file that names anything else.
 
 from __future__ import annotations
 
+import math
+import os
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -39,7 +42,8 @@ AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 STATE_DICTS = (*AVERAGES, "state_dict", "model_state_dict", "model", "net", "network", "weights")
 DAMAGED = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError),
-    *(IndexError, TypeError, AttributeError, AssertionError, OverflowError),
+    *(IndexError, TypeError, AttributeError, AssertionError, OverflowError, struct.error),
+    *(MemoryError, RuntimeError, UnicodeError),
 )
 SAVE_HINT = (
     "Save the state dict alone: torch.save(model.state_dict(), path), or "
@@ -82,7 +86,8 @@ ALLOWED: dict[tuple[str, str], Any] = {
 """Module and name in a pickle -> what is used for it. Everything else is refused."""
 
 
-class _TensorsOnly(pickle.Unpickler):
+# The unpickler of C fills memory up to any index that a damaged file names; this one does not.
+class _TensorsOnly(pickle._Unpickler):  # type: ignore[name-defined]
     """The only reader of pickles of this project."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -94,7 +99,7 @@ class _TensorsOnly(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise ValueError("its storages are of an unknown form")
+            raise pickle.UnpicklingError("its storages are of an unknown form")
         return _Storage(str(pid[1]), str(pid[2]))
 
 
@@ -163,10 +168,11 @@ def _storages(content: Any) -> list[_Storage]:
 
 def _read_numbers(file: IO[bytes], dtype: str) -> np.ndarray:
     count = int.from_bytes(file.read(8), "little")
-    size = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    content = file.read(count * size)
-    if len(content) != count * size:
+    num_bytes = count * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+    # Compare first: a damaged file may ask for more than the memory has.
+    if num_bytes > os.fstat(file.fileno()).st_size - file.tell():
         raise EOFError("the file ends too early")
+    content = file.read(num_bytes)
     return _numbers(content, dtype)
 
 
@@ -185,6 +191,7 @@ def _array(tensor: _Tensor, read: Read) -> np.ndarray:
         raise ValueError(f"not a whole .pth file ({error}); fetch or copy it again") from error
     lengths = [(size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides)]
     is_inside = min(tensor.strides, default=0) >= 0 and tensor.offset >= 0
+    is_inside = is_inside and math.prod(tensor.shape) <= len(numbers)
     if not is_inside or tensor.offset + sum(lengths) >= max(len(numbers), 1):
         if 0 not in tensor.shape:
             raise ValueError("a tensor is larger than its storage: the file is damaged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,29 @@ def read_state_dict(path: Path) -> tuple[Tensors, str]:
     return _read_npz(path), ""
 
 
+def find_prefix(names: Iterable[str], anchor: str) -> str | None:
+    """Return what a trainer put in front of all names of a network, such as "module.".
+
+    Args:
+        names: names of tensors.
+        anchor: a name that the network has once.
+
+    Returns:
+        The prefix; None if no tensor has the name.
+
+    Raises:
+        ValueError: there are several such networks.
+    """
+    prefixes = sorted(
+        name.removesuffix(anchor) for name in names if name == anchor or name.endswith(f".{anchor}")
+    )
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"holds several networks, {' and '.join(prefixes)}. Save the one that you need."
+        )
+    return prefixes[0] if prefixes else None
+
+
 def _read_npz(path: Path) -> Tensors:
     try:
         # np.load would also read a single array, which is not a zip file.
@@ -54,4 +78,6 @@ def _read_safetensors(path: Path) -> Tensors:
     try:
         return load_file(path)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"not readable as .safetensors ({error})") from error
+        raise ValueError(
+            f"not a whole .safetensors file ({error}); fetch or copy it again"
+        ) from error

@@ -41,7 +41,7 @@ from delf_ext.runs.sources import (
     require_runtime,
 )
 from delf_ext.runs.weights import find_weights
-from pretrained.lite_names import package_file
+from pretrained.lite_weights import package_file
 
 if TYPE_CHECKING:
     from delf_ext.models.cost import Cost

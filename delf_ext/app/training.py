@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_io.checkpoint_paths import find_checkpoint
 from data_io.datasets import DataSet, load_dataset
 from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
@@ -28,7 +27,7 @@ from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource
 from delf_ext.runs.training_lock import only_training
-from pretrained.lite_names import is_state_dict
+from delf_ext.runs.weights import locate_weights
 
 if TYPE_CHECKING:
     from delf_ext.training.loop import Listener
@@ -106,8 +105,8 @@ def train(
             f"{run_dir}: holds a run already. "
             "Continue it with --resume, or choose another --run_dir."
         )
-    if weights and from_run is None and not is_state_dict(weights):
-        weights = str(find_checkpoint(weights, log))
+    if weights and from_run is None:
+        weights = locate_weights(weights, log)
     if isinstance(recipe, schema.EnsembleRecipe):
         if from_run is not None:
             raise UsageError(

@@ -38,7 +38,7 @@ from delf_ext.runs import run_directory
 from delf_ext.runs.photographs import read_photographs, write_photographs
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import read_run, write_run
-from delf_ext.runs.weights import find_weights, with_layout
+from delf_ext.runs.weights import find_weights
 
 if TYPE_CHECKING:
     from delf_ext.models.embedding_model import EmbeddingModel
@@ -200,13 +200,10 @@ class Job:
         """
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
-        if from_run is not None and trunk.layout == "auto":
+        if from_run is not None and trunk.source == "slim" and trunk.layout == "auto":
             # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
-        if weights:
-            trunk, weights = find_weights(trunk, weights, self.log)
-        else:
-            trunk = with_layout(trunk, "", self.log)
+        trunk, weights = find_weights(trunk, weights, self.log)
         trunk = dataclasses.replace(trunk, weights=weights)
         model_config = dataclasses.replace(self.recipe.model, trunk=trunk)
         self.recipe = dataclasses.replace(self.recipe, model=model_config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -153,46 +153,6 @@ def load_by_name(
     require_finite(path, ((names.keys[name], one) for name, one in values.items()))
     for name, one in values.items():
         wanted[name].assign(tf.cast(one, wanted[name].dtype))
-    return report
-
-
-def load_tensors(
-    variables: Sequence[tf.Variable],
-    path: Path,
-    tensors: Mapping[str, np.ndarray],
-    unused: Sequence[str],
-    network: str,
-) -> LoadReport:
-    """Copy weights that were read by name into variables.
-
-    Args:
-        variables: of a built trunk.
-        path: of the file, for messages.
-        tensors: name of a variable -> its value; without those that the file lacks.
-        unused: names in the file that no variable uses.
-        network: the trunk's name, for messages.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: a variable is missing or has another shape. Then no variable is changed.
-    """
-    wanted = {variable.name.split(":")[0]: variable for variable in variables}
-    mismatched = {
-        name for name, value in tensors.items() if list(wanted[name].shape) != list(value.shape)
-    }
-    report = LoadReport(
-        str(path),
-        matched=tuple(sorted(set(tensors) - mismatched)),
-        missing=tuple(sorted(set(wanted) - set(tensors))),
-        unused=tuple(unused),
-        shape_mismatch=tuple(sorted(mismatched)),
-    )
-    if report.missing or report.shape_mismatch:
-        raise ValueError(f"{path} does not hold {network}.\n{report}")
-    for name, value in tensors.items():
-        wanted[name].assign(value)
     return report
 
 

@@ -44,6 +44,11 @@ class Trunk(Part):
     frozen: tuple[str, ...] = ()
 
     def _check(self) -> None:
+        require(
+            self.layout == "auto" or self.source == "slim",
+            "only a ResNet v1 of TF-Slim has a stride layout: leave --layout (Trunk.layout) out. "
+            f"Received {self.layout!r} with the trunk {self.name!r}.",
+        )
         partly = bool(self.frozen) and not self.is_frozen
         require(
             not partly or self.batch_norm == "inference",

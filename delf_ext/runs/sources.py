@@ -13,7 +13,8 @@ from data_io.checkpoint_paths import has_state_file
 from data_io.files.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
+from delf_ext.recipes.trunk_names import SIZE_PX, trunk_named
+from delf_ext.runs.weights import lite_network
 
 POOLINGS: dict[str, schema.Pool] = {
     "avg": schema.Average(),
@@ -128,7 +129,7 @@ def chosen_runtime(source: ModelSource, runtime: Runtime) -> Runtime:
     Returns:
         The runtime to use.
     """
-    is_lite = isinstance(source, CheckpointSource) and source.path in LITE
+    is_lite = isinstance(source, CheckpointSource) and source.trunk.source == "lite"
     if is_lite and runtime.name == "auto" and find_spec("openvino") is not None:
         return replace(runtime, name="openvino")
     return runtime
@@ -149,10 +150,10 @@ def source_of(path: str | Path) -> ModelSource:
     Raises:
         UsageError: the path does not exist.
     """
-    name = str(path)
-    if name in LITE:
-        return CheckpointSource(name, trunk_named(name), size_px=SIZE_PX[name])
     path = expanded(path)
+    if network := lite_network(str(path)):
+        size_px = SIZE_PX.get(network, CheckpointSource.size_px)
+        return CheckpointSource(str(path), trunk_named(network), size_px=size_px)
     if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))
     if path.suffix == ".onnx":

@@ -12,6 +12,7 @@ from typing import Any
 from delf_ext.config import UsageError
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
+from delf_ext.recipes.trunk_names import trunk_named
 
 RECIPE_VALUES: dict[str, dict[Any, str]] = {
     "freeze_backbone": {True: "trunk", False: "[]"},
@@ -40,8 +41,9 @@ def settings_for(name: str, value: Any) -> list[str]:
     if path in LISTS or name in WITHOUT_SETTING:
         return []
     if name == "resnet_type":
-        trunk, _, end_point = value.partition("/")
-        return [f"model.trunk.name={trunk}", f"model.trunk.end_point={end_point}"]
+        trunk = trunk_named(value)
+        names = ("name", "end_point") if trunk.source == "slim" else ("source", "name", "end_point")
+        return [f"model.trunk.{name}={getattr(trunk, name)}" for name in names]
     if name == "classifier_lr_factor":
         groups = ("attention", "classifier")
         return [f"optimizer.factors.{group}.factor={value}" for group in groups]

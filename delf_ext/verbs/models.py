@@ -13,7 +13,7 @@ from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
+from delf_ext.recipes.trunk_names import SIZE_PX, trunk_named
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import (
     DEFAULT_MODEL,
@@ -25,8 +25,9 @@ from delf_ext.runs.sources import (
     Runtime,
     require_runtime,
 )
+from delf_ext.runs.weights import lite_network
 from delf_ext.verbs.data import resolve_data
-from pretrained.lite_names import package_file
+from pretrained.lite_weights import package_file
 
 Data = TypeVar("Data")
 NO_MODEL = (
@@ -92,10 +93,11 @@ def _require_default_model(flags: Any, several: bool) -> None:
 
 
 def _checkpoint(weights: str, flags: Any) -> CheckpointSource:
+    trunk = trunk_of(flags, weights)
     size_px = flags.image_size
     if not flags["image_size"].present:
-        size_px = SIZE_PX.get(weights, size_px)
-    return CheckpointSource(weights, trunk_of(flags, weights), POOLINGS[flags.pooling], size_px)
+        size_px = SIZE_PX.get(trunk.name, size_px)
+    return CheckpointSource(weights, trunk, POOLINGS[flags.pooling], size_px)
 
 
 def trunk_of(flags: Any, weights: str) -> schema.Trunk:
@@ -103,14 +105,19 @@ def trunk_of(flags: Any, weights: str) -> schema.Trunk:
 
     Args:
         flags: the flags of a verb.
-        weights: a path; or the name of weights in a package, which says their trunk too.
+        weights: name or path of weights; if they are of an EfficientNet-Lite, they say the trunk,
+            unless --resnet_type is passed to describe --pretrained_model.
 
     Returns:
         The trunk.
+
+    Raises:
+        UsageError: the trunk has no layouts.
+        ValueError: the weights cannot be read.
     """
-    is_named = weights in LITE and not flags["resnet_type"].present
-    name = weights if is_named else flags.resnet_type
-    return trunk_named(name, schema.Trunk(layout=flags.layout))
+    is_described = flags["resnet_type"].present and weights == flags.pretrained_model
+    network = "" if is_described else lite_network(weights)
+    return trunk_named(network or flags.resnet_type, schema.Trunk(layout=flags.layout))
 
 
 def open_models(flags: Any, log: Log = say) -> list[AnyEmbedder]:

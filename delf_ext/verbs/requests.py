@@ -73,6 +73,7 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
         rotations_deg=tuple(map(float, flags.local_rotations)),
         max_features=flags.max_features,
     )
+    model = flags.local_model or flags.run_dir or flags.pretrained_model or ""
     return LocalSettings(
         kinds=_kinds(flags.local_features, model, is_submission),
         model=model,

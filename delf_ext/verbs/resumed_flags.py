@@ -6,7 +6,6 @@ import os
 import re
 from typing import Any
 
-from data_io.checkpoint_paths import find_checkpoint
 from data_io.progress import quiet
 from delf_ext.app.training_settings import settings_of
 from delf_ext.config import UsageError
@@ -18,8 +17,8 @@ from delf_ext.recipes.registry import find_recipe
 from delf_ext.recipes.trunk_names import absolute_weights
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
+from delf_ext.runs.weights import locate_weights
 from delf_ext.verbs.flags import FLAGS
-from pretrained.lite_names import is_state_dict
 
 # A resumed run may change these: they change how long it trains, what is written when and where,
 # and how it is measured, but not the training.
@@ -102,9 +101,7 @@ def _settings(run: Run, flags: Any) -> list[str]:
 def _starts(run: Run, flags: Any) -> list[str]:
     differences = []
     if flags.pretrained_model:
-        weights = absolute_weights(flags.pretrained_model)
-        if not is_state_dict(weights):
-            weights = str(find_checkpoint(weights, quiet))
+        weights = locate_weights(absolute_weights(flags.pretrained_model), quiet)
         if not _is_same_place(weights, run.facts.weights):
             stored = run.facts.weights or "random weights"
             differences.append(_difference("pretrained_model", flags.pretrained_model, stored))

@@ -30,6 +30,7 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
+from delf_ext.runs.weights import lite_network
 from delf_ext.verbs.data import Source, load_from, resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import keep_in_run, show_figures
@@ -60,6 +61,7 @@ def run(flags: Any) -> None:
 
 
 def _train(flags: Any) -> None:
+    name_trunk(flags)
     if flags.accept_changed_data:
         raise UsageError("--accept_changed_data continues a run: pass --resume as well.")
     recipe = recipe_from_flags(flags)
@@ -96,6 +98,17 @@ def _train(flags: Any) -> None:
     _measure(trained, data, data_path, flags)
     if trained.warning:
         say(trained.warning)
+
+
+def name_trunk(flags: Any) -> None:
+    """Pass --resnet_type for the user if --pretrained_model is an EfficientNet-Lite.
+
+    A run stores the flags that were passed, so one that is resumed has the same trunk.
+    """
+    if flags.pretrained_model and not (flags.recipe or flags["resnet_type"].present):
+        network = lite_network(flags.pretrained_model)
+        if network:
+            flags["resnet_type"].parse(network)
 
 
 def _submission_flags(flags: Any) -> dict[str, Any]:

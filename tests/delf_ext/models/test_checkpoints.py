@@ -230,7 +230,7 @@ def test_missing_checkpoint_error_names_those_in_the_folder(tmp_path: Path):
     assert str(caught.value).endswith(
         f"There is no folder {tmp_path / 'absent'}. "
         "`python -m pretrained.fetch --list` lists the weights that can be "
-        "downloaded."
+        "downloaded; lite0, lite1 and lite2 name those of the extra [lite]."
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from delf_ext.recipes.schema import Trunk
-from delf_ext.runs.weights import with_layout
+from delf_ext.recipes.trunk_names import trunk_named
+from delf_ext.runs.weights import find_weights, lite_network, locate_weights, with_layout
+from pretrained.lite_names import SCHEMES, torch_tensors
 
 SLIM = "somewhere/resnet_v1_50.ckpt"
 PQF = "somewhere/resnet_v1_50_pqf.ckpt"
@@ -76,3 +79,51 @@ def test_json_file_beside_the_checkpoint_is_read(tmp_path: Path) -> None:
     Path(f"{checkpoint}.json").write_text("{")
     with pytest.raises(ValueError, match="mine.ckpt.json"):
         decided(str(checkpoint))
+
+
+# --- weights of EfficientNet-Lite
+
+
+@pytest.fixture
+def lite1(tmp_path: Path) -> str:
+    """Return the path of weights of EfficientNet-Lite1, with timm's names."""
+    shapes = torch_tensors("efficientnet_lite1", SCHEMES["conv_stem.weight"])
+    path = tmp_path / "lite1.npz"
+    np.savez(path, **{name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+    return str(path)
+
+
+def test_lite_weights_are_known_by_their_tensors(lite1: str) -> None:
+    assert lite_network(lite1) == "efficientnet_lite1"
+    assert locate_weights(lite1, print) == lite1
+    trunk = trunk_named("lite1/block5")
+    assert find_weights(trunk, lite1, print) == (trunk, lite1)
+    assert find_weights(trunk, "", print) == (trunk, "")
+
+
+@pytest.mark.parametrize("name", ["lite0", "resnet_v1_50/block4"])
+def test_lite_weights_of_another_trunk_are_refused(lite1: str, name: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        find_weights(trunk_named(name), lite1, print)
+    assert str(caught.value) == (
+        f"{lite1}: holds efficientnet_lite1, not {trunk_named(name).name}. "
+        "Pass --resnet_type=efficientnet_lite1; with --recipe instead "
+        "--set model.trunk.source=lite --set model.trunk.name=efficientnet_lite1 "
+        "--set model.trunk.end_point=head."
+    )
+
+
+def test_other_weights_for_a_lite_trunk_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", weight=np.zeros(3))
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "mine.ckpt.index").touch()
+    (tmp_path / "mine.ckpt.data-00000-of-00001").touch()
+    for name, reason in {
+        "other.npz": "holds another network: it has no tensor _conv_stem.weight or conv_stem.",
+        "text.pth": "is a text file, not weights.",
+        "mine.ckpt": "is a TensorFlow checkpoint, which holds no EfficientNet-Lite. Pass lite0,",
+        "none": "no such checkpoint.",
+    }.items():
+        with pytest.raises(ValueError) as caught:
+            find_weights(trunk_named("lite0"), f"{tmp_path}/{name}", print)
+        assert str(caught.value).startswith(f"{tmp_path}/{name}: {reason}"), name

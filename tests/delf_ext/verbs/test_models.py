@@ -26,7 +26,7 @@ from delf_ext.verbs.models import (
     open_one,
     sources_of,
 )
-from pretrained import lite_names
+from pretrained import lite_weights
 
 ENDPOINT = "resnet_v1_50/block1/unit_1/bottleneck_v1"
 SIZE_PX = 32
@@ -188,7 +188,7 @@ def test_batch_size_is_32_for_embedding_unless_it_is_passed(flags_of):
 @pytest.fixture
 def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the packages of the extra `lite`."""
-    monkeypatch.setattr(lite_names, "find_spec", lambda name: None)
+    monkeypatch.setattr(lite_weights, "find_spec", lambda name: None)
 
 
 @pytest.mark.parametrize("verb", ["search", "evaluate", "infer"])
