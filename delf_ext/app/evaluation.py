@@ -190,7 +190,11 @@ def common_lists(
 
 
 def require_answers(
-    query: ImageList, gallery: ImageList, duplicates: str, class_names: Sequence[str]
+    query: ImageList,
+    gallery: ImageList,
+    duplicates: str,
+    class_names: Sequence[str],
+    remedy: str = "Pass --duplicates=count to count copies.",
 ) -> None:
     """Raise ValueError, before the long work, if copies are an error or nothing can be found.
 
@@ -199,6 +203,7 @@ def require_answers(
         gallery: images to search in.
         duplicates: see `find_duplicates`.
         class_names: name of label i, for the message.
+        remedy: what to do if only copies can be found, for the message.
 
     Raises:
         ValueError: a list has no labels, copies are refused, or no query has a relevant image.
@@ -210,7 +215,7 @@ def require_answers(
     if found.num_only_copies:
         raise ValueError(
             f"all relevant images of the {found.num_only_copies} queries are copies of them, so "
-            "there is nothing to find. Pass --duplicates=count to count copies."
+            f"there is nothing to find. {remedy}"
         )
     examples = [
         f"{what} has {class_names[images.labels[images.has_label][0]]!r}"

@@ -65,7 +65,8 @@ def study_lists(data: DataSet, own_queries: bool, seed: int) -> StudyLists:
             f"dev split of the training images, {len(query)} of {len(data.train)}: {num_classes} "
             f"classes, at most {MAX_PER_CLASS} images of each; each image is searched in all others"
         )
-    require_answers(query, gallery, "exclude", data.class_names)
+    remedy = "Add other photographs of each class."
+    require_answers(query, gallery, "exclude", data.class_names, remedy)
     digest = digest_of([content_of(query), content_of(gallery), query is gallery])
     return StudyLists(query, gallery, description, digest)
 

@@ -13,6 +13,7 @@ import pytest
 
 from data_io.datasets import DataSet
 from data_io.progress import quiet
+from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
 from delf_ext.app import study, study_data
@@ -211,6 +212,12 @@ def test_wrong_setting_is_refused(
         run(**changes)
 
 
+def twice(images: ImageList) -> ImageList:
+    """Return two images, each of its own class, that are listed twice."""
+    rows = [0, int(np.argmax(images.labels != images.labels[0]))] * 2
+    return ImageList(["a", "b", "c", "d"], images.paths[rows], images.labels[rows])
+
+
 def test_data_without_anything_to_find_is_refused(
     networks: Networks, run: Callable[..., TrunkStudy], data: DataSet
 ) -> None:
@@ -218,6 +225,9 @@ def test_data_without_anything_to_find_is_refused(
     one_class = train.take(train.labels == train.labels[0])
     cases = {
         "all images are of one class, ": dataclasses.replace(data, train=one_class),
+        "copies of them, so there is nothing to find. Add other photographs": (
+            dataclasses.replace(data, train=twice(train))
+        ),
         "a study needs labels": dataclasses.replace(
             data, train=dataclasses.replace(train, labels=None)
         ),
