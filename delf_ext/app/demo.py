@@ -29,7 +29,7 @@ from delf_ext.reranking.chain import parse_chain
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.run_directory import is_run
 from delf_ext.runs.sources import CheckpointSource, ModelSource, RunSource, Runtime
-from pretrained.lite_names import package_file
+from pretrained.lite_weights import package_file
 
 DATA_NAME = "drawn products"
 BASELINE = "baseline"
