@@ -21,11 +21,16 @@ _DUAL = from_flags(
         "resnet_type": "lite0/block5",
         "freeze_batch_norm": True,
         "image_size": 96,
-        "epochs": 8,
+        "epochs": 10,
         "batch_size": 32,
         "lr": 3e-4,
         "lr_schedule": "cosine",
+        # Queries are more turned, blurred and noisy than the training images.
         "augmentation": True,
+        "crop": True,
+        "rotate": True,
+        "gausian": True,
+        "noise": True,
         "dev_percent": 0.0,
     }
 )
