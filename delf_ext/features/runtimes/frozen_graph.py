@@ -21,7 +21,8 @@ from delf_ext.models.precision import computes_in_bfloat16
 LARGE_BYTES = 1024
 # Biases up to this many bytes are constants of a TensorFlow function: it is faster with them.
 SMALL_BYTES = 2**14
-MULTIPLY = ("Conv2D", "MatMul")
+CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+MULTIPLY = (*CONVOLUTIONS, "MatMul")
 
 
 class Frozen(NamedTuple):
@@ -153,15 +154,18 @@ class _Folding:
     def fold(self, norm: NodeDef) -> None:
         """Fold a batch norm into the convolution before it, if no other node reads it."""
         convolution = self._source(norm.input[0])
-        if convolution.op != "Conv2D" or self._num_readers[convolution.name] != 1:
+        if convolution.op not in CONVOLUTIONS or self._num_readers[convolution.name] != 1:
             return
         kernel = self._constant(convolution.input[1])
         scale, offset, mean, variance = (self._constant(name) for name in norm.input[1:5])
         if kernel is None or scale is None or offset is None or mean is None or variance is None:
             return
         factor = scale / np.sqrt(variance + norm.attr["epsilon"].f)
+        # The output channels are the last axis; of a depthwise kernel, the last two.
+        is_depthwise = convolution.op == "DepthwiseConv2dNative"
+        factors = factor.reshape(kernel.shape[2:]) if is_depthwise else factor
         convolution.input[1] = self._add_constant(
-            f"{convolution.name}/folded_kernel", kernel * factor
+            f"{convolution.name}/folded_kernel", kernel * factors
         )
         bias = self._add_constant(f"{norm.name}/folded_bias", offset - mean * factor)
         folded = NodeDef(name=norm.name, op="BiasAdd", input=[norm.input[0], bias])

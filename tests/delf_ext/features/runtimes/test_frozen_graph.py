@@ -15,9 +15,10 @@ from delf_ext.features.network_embedders import in_openvino, lazy_embedder, live
 from delf_ext.features.runtimes.frozen_graph import freeze, frozen_graph, tensorflow_function
 from delf_ext.features.runtimes.networks import TOLERANCE
 from delf_ext.models.embedding_model import EmbeddingModel
-from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.trunk_names import trunk_named
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import CheckpointSource, Runtime
 
@@ -38,10 +39,16 @@ def randomize(layer: tf.keras.layers.Layer) -> None:
 @pytest.mark.parametrize(
     # ResNet v2 has a batch norm in front of each of its three units.
     ("endpoint", "num_norms"),
-    [("resnet_v1_50/block1", 0), ("resnet_v2_50/block1", 3), ("vgg_16/conv1", 0)],
+    [
+        ("resnet_v1_50/block1", 0),
+        ("resnet_v2_50/block1", 3),
+        ("vgg_16/conv1", 0),
+        ("lite0/block2", 0),
+    ],
 )
 def test_folded_trunk_computes_the_same_features(endpoint: str, num_norms: int):
-    trunk = SlimTrunk(endpoint)
+    trunk = build_trunk(trunk_named(endpoint))
+    endpoint = trunk.endpoint
     trunk(PIXELS)
     randomize(trunk)
     function = tf.function(
@@ -60,6 +67,20 @@ def test_folded_trunk_computes_the_same_features(endpoint: str, num_norms: int):
         rtol=1e-4,
         atol=1e-5 * np.abs(expected).max(),
     )
+
+
+def test_depthwise_convolution_with_several_outputs_for_a_channel_is_folded():
+    depthwise = tf.keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)
+    norm = tf.keras.layers.BatchNormalization()
+    images = tf.constant(PIXELS, tf.float32)
+    norm(depthwise(images))
+    randomize(norm)
+    signature = [tf.TensorSpec([None, SIZE_PX, SIZE_PX, 3], tf.float32)]
+    function = tf.function(lambda images: norm(depthwise(images)), signature)
+    frozen = freeze(function)
+    assert "FusedBatchNormV3" not in {node.op for node in frozen.graph.node}
+    folded = tensorflow_function(frozen)(images)
+    np.testing.assert_allclose(folded, function(images), rtol=1e-4, atol=1e-3)
 
 
 def test_weights_are_beside_the_graph_and_taken_by_the_function():
