@@ -14,7 +14,7 @@ from delf_ext.features.query_copies import require_known_copies
 from delf_ext.runs.opening import plain_digest
 from delf_ext.runs.sources import EnsembleSource, ModelSource, Runtime
 from delf_ext.verbs.data import load
-from delf_ext.verbs.models import batch_size_of, sources_of
+from delf_ext.verbs.models import NO_MODEL, batch_size_of, names_model, sources_of
 
 
 def run(flags: Any) -> None:
@@ -29,6 +29,8 @@ def run(flags: Any) -> None:
     require_no_run(Path(flags.out))
     require_known_copies(flags.copies)
     source = base_of(flags)
+    if not names_model(flags):
+        say(NO_MODEL)
     if flags.features and isinstance(source, EnsembleSource):
         raise UsageError("--features belongs to one model: leave it out for several.")
     # A missing model is refused before the data are read.
@@ -56,7 +58,7 @@ def base_of(flags: Any) -> ModelSource:
     """Return the model that the flags name; several are concatenated.
 
     Raises:
-        UsageError: if no model is named.
+        UsageError: if no model is named, and the default one is not installed.
     """
     sources = sources_of(flags, several=True)
     return sources[0] if len(sources) == 1 else EnsembleSource(tuple(sources))

@@ -20,7 +20,11 @@ VERB_GROUPS = {
 SUBMISSION = "Settings for a later `nsml submit`"
 EXAMPLES = (
     ("mandoo search --data=photos/ --image=phone.jpg", "find similar photographs"),
-    ("mandoo evaluate --data=products.csv", "measure how well that works on labelled ones"),
+    ("mandoo evaluate --data=products.csv", "measure it, with labels"),
+    (
+        "mandoo adapt --data=photos/ --for=unseen_classes --out=runs/head",
+        "fit a head to your labels",
+    ),
     ("mandoo demo", "try it on drawn products"),
 )
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -42,13 +46,13 @@ def _overview() -> list[str]:
         "",
         "Find the same product in a large collection of images.",
     ]
+    lines += ["", "start here:"]
+    lines += [f"  {command:<65}# {purpose}" for command, purpose in EXAMPLES]
     for group, title in VERB_GROUPS.items():
         lines += ["", f"{title}:"]
         lines += [
             f"  {name:<10} {verb.summary}" for name, verb in VERBS.items() if verb.group == group
         ]
-    lines += ["", "examples:"]
-    lines += [f"  {command:<48} # {purpose}" for command, purpose in EXAMPLES]
     return [*lines, "", "mandoo VERB --help lists the flags of a verb, with examples."]
 
 

@@ -165,6 +165,17 @@ VERBS: dict[str, Verb] = {
             "same answer as a Python literal is in the .txt file beside it",
         },
     ),
+    "search": Verb(
+        "Use",
+        "find the images in a folder that are most similar to your photo",
+        ("data", "data_layout", "max_pixels", "image", "top_k", *MODEL, *STORED),
+        (
+            "mandoo search --data=photos/ --image=phone.jpg",
+            "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
+            f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
+        ),
+        {**FOLDER_HELP, "image": "your photo, or a folder of photos; required"},
+    ),
     "extract": Verb(
         "Use",
         "write the embeddings, or the local features, of a folder of images",
@@ -180,17 +191,6 @@ VERBS: dict[str, Verb] = {
             "local_features": "write local features of this kind instead of embeddings "
             "(one of: delf, sift, both)",
         },
-    ),
-    "search": Verb(
-        "Use",
-        "find the images in a folder that are most similar to your photo",
-        ("data", "data_layout", "max_pixels", "image", "top_k", *MODEL, *STORED),
-        (
-            "mandoo search --data=photos/ --image=phone.jpg",
-            "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
-            f"mandoo search --data=photos/ {PRETRAINED} --image=phone.jpg",
-        ),
-        {**FOLDER_HELP, "image": "your photo, or a folder of photos; required"},
     ),
     "rerank": Verb(
         "Use",
@@ -211,8 +211,7 @@ VERBS: dict[str, Verb] = {
         "fit a head on the embeddings of your labelled photographs, in seconds",
         (*DATA, *MODEL, *STORED, "runs", "for", "copies", "out", "seed"),
         (
-            "mandoo adapt --data=photos/ --pretrained_model=lite2 --for=seen_classes "
-            "--out=runs/head",
+            "mandoo adapt --data=photos/ --for=seen_classes --out=runs/head",
             "mandoo adapt --data=photos/ --run_dir=runs/first --for=unseen_classes --out=runs/head",
             "mandoo adapt --data=photos/ --runs=runs/a,runs/b --for=seen_classes --copies=mirror "
             "--out=ab",
