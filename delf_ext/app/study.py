@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from data_io.cores import num_cores
 from data_io.datasets import DataSet
-from data_io.duplicates import find_duplicates
 from data_io.files.artifacts import digest_of
 from data_io.files.caches import cache_folder
-from data_io.messages import skipped_lines
 from data_io.progress import Log, quiet
-from data_io.records import GlobalFeatures, ImageList
-from data_io.stores.joined_embeddings import split_embeddings
 from delf_ext.app.evaluation import load_named
 from delf_ext.app.study_data import StudyLists, study_lists
+from delf_ext.app.study_measurement import Job, costs_of, measured_rows
 from delf_ext.app.study_rows import FORMAT, StudyRows
 from delf_ext.config import UsageError, require
-from delf_ext.evaluation.metrics import average_precisions, recalls_at_k
-from delf_ext.evaluation.trunk_table import TrunkRow, TrunkTable, trunk_table
+from delf_ext.evaluation.trunk_table import TrunkTable, trunk_table
 from delf_ext.features.extraction import BATCH_SIZE
-from delf_ext.features.speed import images_per_second
-from delf_ext.models.precision import uses_bfloat16
-from delf_ext.pipeline import Retrieval, embed, score, truth_of
-from delf_ext.recipes import schema
 from delf_ext.recipes.part import BatchSize, Seed, SidePx, coerced, one_of
 from delf_ext.recipes.trunk_names import LITE
-from delf_ext.runs.shared_pass import SharedPass, open_shared_pass
+from delf_ext.runs.shared_pass import open_shared_pass
 from delf_ext.runs.sources import (
     POOLINGS,
     CheckpointSource,
@@ -42,9 +32,6 @@ from delf_ext.runs.sources import (
 )
 from delf_ext.runs.weights import find_weights
 from pretrained.lite_weights import package_file
-
-if TYPE_CHECKING:
-    from delf_ext.models.cost import Cost
 
 ROWS_FILE = "trunks.json"
 DEFAULT_POOLINGS = ("avg", "gem")
@@ -79,25 +66,6 @@ class TrunkStudy:
             "not_installed": self.missing,
             "conclusion": self.table.conclusion(),
         }
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One trunk at one size, with all poolings.
-
-    Attributes:
-        weights: name of the weights in the table.
-        source: trunk, weights and size.
-        shared: the opened trunk.
-        runtime: library and precision; not "auto".
-        keys: key of the row of each pooling.
-    """
-
-    weights: str
-    source: CheckpointSource
-    shared: SharedPass
-    runtime: Runtime
-    keys: tuple[str, ...]
 
 
 def study_trunks(
@@ -154,13 +122,13 @@ def study_trunks(
     known = rows.read()
     todo = [job for job in jobs if any(key not in known for key in job.keys)]
     # Counting imports TensorFlow: stored rows are printed without it.
-    costs = _costs(todo, log) if todo else {}
+    costs = costs_of(todo, log) if todo else {}
     for number, job in enumerate(todo, start=1):
         cost = costs[job.weights, job.source.size_px]
         log(f"{number} of {len(todo)}: {job.weights} at {job.source.size_px} px, {cost}")
         # The same files are skipped each time.
         skipped_log = log if number == 1 else quiet
-        new = dict(zip(job.keys, _measure(job, lists, batch_size, cost, log, skipped_log)))
+        new = dict(zip(job.keys, measured_rows(job, lists, batch_size, cost, log, skipped_log)))
         rows.add(new)
         known |= new
     table = trunk_table([known[key] for job in jobs for key in job.keys], seed)
@@ -225,7 +193,7 @@ def _jobs(
     runtime: Runtime,
     batch_size: int,
     lists: StudyLists,
-) -> list[_Job]:
+) -> list[Job]:
     poolings = list(dict.fromkeys(poolings))
     jobs = []
     for weights, source in found.items():
@@ -238,110 +206,5 @@ def _jobs(
             shared = open_shared_pass(sized, poolings, chosen, lambda: lists.gallery)
             measured = [FORMAT, lists.digest, weights, name, batch_size, num_cores()]
             keys = tuple(digest_of([digest, *measured]) for digest in shared.digests)
-            jobs.append(_Job(weights, sized, shared, chosen, keys))
+            jobs.append(Job(weights, sized, shared, chosen, keys))
     return jobs
-
-
-def _costs(jobs: Sequence[_Job], log: Log) -> dict[tuple[str, int], Cost]:
-    """Load the weights of each trunk once, so that wrong ones fail before long work, and count."""
-    from delf_ext.models.cost import model_cost
-    from delf_ext.models.embedding_model import EmbeddingModel
-
-    costs = {}
-    models: dict[str, EmbeddingModel] = {}
-    for job in jobs:
-        source = job.source
-        if job.weights not in models:
-            head = schema.Head("pooled", schema.Average())
-            model = EmbeddingModel(schema.Model(source.trunk, (head,), ("pooled",)), 0)
-            model.build_variables()
-            _, path = find_weights(source.trunk, source.path, quiet)
-            report = model.trunk.load(path)
-            # Weights in a package fit, and always have a classifier that is unused.
-            if path not in LITE or report.missing or report.shape_mismatch:
-                log(str(report))
-            models[job.weights] = model
-        costs[job.weights, source.size_px] = model_cost(models[job.weights], source.size_px)
-    return costs
-
-
-def _measure(
-    job: _Job,
-    lists: StudyLists,
-    batch_size: int,
-    cost: Cost,
-    log: Log,
-    skipped_log: Log,
-) -> Iterator[TrunkRow]:
-    """Yield the row of each pooling."""
-    model = job.shared.model
-    retrieval = embed(model, lists.query, lists.gallery, batch_size)
-    images_per_s = images_per_second(model.embed, job.source.size_px, batch_size)
-    model.release()
-    for line in skipped_lines(retrieval.left_out.files):
-        skipped_log(line)
-    trunk = job.source.trunk
-    for pooling, alone in zip(job.shared.poolings, _of_each_pooling(retrieval, job.shared)):
-        if alone.warning:
-            log(f"{job.weights}, {pooling}: {alone.warning}")
-        precisions, recalls = _scores(alone, lists.query)
-        yield TrunkRow(
-            weights=job.weights,
-            trunk="/".join(filter(None, (trunk.name, trunk.end_point))),
-            pooling=pooling,
-            size_px=job.source.size_px,
-            average_precisions=precisions,
-            recalls_at_1=recalls,
-            images_per_s=images_per_s,
-            gmac=cost.gmac,
-            gmac_by_block={name: count / 1e9 for name, count in cost.macs.items()},
-            megabytes=cost.megabytes,
-            num_parameters=cost.num_parameters,
-            dimension=alone.gallery_features.embeddings.shape[1],
-            num_gallery=len(alone.gallery),
-            runtime=job.runtime.name,
-            precision=_precision(job.runtime),
-            batch_size=batch_size,
-            num_cores=num_cores(),
-        )
-
-
-def _precision(runtime: Runtime) -> str:
-    if runtime.name == "openvino-int8":
-        return "int8"
-    return "bfloat16" if uses_bfloat16(runtime.mixed_precision) else "float32"
-
-
-def _of_each_pooling(retrieval: Retrieval, shared: SharedPass) -> list[Retrieval]:
-    """Split joined embeddings into a retrieval of each pooling."""
-    query = _split(retrieval.query_features, shared)
-    is_one_list = retrieval.query_features is retrieval.gallery_features
-    gallery = query if is_one_list else _split(retrieval.gallery_features, shared)
-    return [
-        Retrieval(retrieval.query, retrieval.gallery, query_part, gallery_part)
-        for query_part, gallery_part in zip(query, gallery)
-    ]
-
-
-def _split(features: GlobalFeatures, shared: SharedPass) -> list[GlobalFeatures]:
-    parts = split_embeddings(features.embeddings, len(shared.poolings))
-    return [
-        GlobalFeatures(features.ids, part, digest, features.failed | ~part.any(axis=1))
-        for part, digest in zip(parts, shared.digests)
-    ]
-
-
-Scores = tuple[float | None, ...]
-
-
-def _scores(retrieval: Retrieval, query: ImageList) -> tuple[Scores, Scores]:
-    """Return average precision and Recall@1 of each query of the list; None if it has none."""
-    found = find_duplicates(retrieval.query, retrieval.gallery, "exclude")
-    hits = score(retrieval, truth_of(retrieval, junk=found.junk))
-
-    def per_query(values: np.ndarray) -> Scores:
-        of_id = dict(zip(hits.query_ids.tolist(), values.tolist()))
-        scores = (of_id.get(name, np.nan) for name in query.ids.tolist())
-        return tuple(None if np.isnan(value) else value for value in scores)
-
-    return per_query(average_precisions(hits)), per_query(recalls_at_k(hits, 1))

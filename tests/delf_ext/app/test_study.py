@@ -16,7 +16,7 @@ from data_io.progress import quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
-from delf_ext.app import study, study_data
+from delf_ext.app import study, study_data, study_measurement
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.study import TrunkStudy, study_trunks
 from delf_ext.config import UsageError
@@ -66,7 +66,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Networks:
     networks = Networks()
     monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(study, "open_shared_pass", networks.open)
-    monkeypatch.setattr(study, "images_per_second", lambda *_: 7.0)
+    monkeypatch.setattr(study_measurement, "images_per_second", lambda *_: 7.0)
     monkeypatch.setattr(study, "package_file", Path)
 
     def costs(jobs: list[Any], log: object) -> dict[tuple[str, int], Any]:
@@ -74,7 +74,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Networks:
 
         return {(job.weights, job.source.size_px): Cost({"stem": 10**9}, 5, 20) for job in jobs}
 
-    monkeypatch.setattr(study, "_costs", costs)
+    monkeypatch.setattr(study, "costs_of", costs)
     return networks
 
 
@@ -249,7 +249,7 @@ def test_real_trunk_stores_what_each_pooling_alone_would_store(
     from delf_ext.runs.opening import open_model
 
     monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(study, "images_per_second", lambda *_: 7.0)
+    monkeypatch.setattr(study_measurement, "images_per_second", lambda *_: 7.0)
     result = study_trunks(SOURCES[:1], only_train, sizes_px=[32], batch_size=8, runtime=FLOAT32)
     assert result.table.best.dimension == 1280
     assert 3.3e6 < result.table.best.num_parameters < 3.5e6
