@@ -23,7 +23,7 @@ from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs.photographs import write_photographs
 from delf_ext.runs.recipe_run import training_of
 from delf_ext.runs.records import RECIPE, Facts, Run
-from delf_ext.runs.run_directory import write_run
+from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.sources import (
     CheckpointSource,
     EnsembleSource,
@@ -165,6 +165,27 @@ def base_source(base: Base, run_dir: Path) -> ModelSource:
     if isinstance(base, OnnxBase):
         return OnnxSource(path)
     return CheckpointSource(path, base.trunk, base.pool, base.size_px)
+
+
+def trunk_model(path: str) -> str:
+    """Return the model whose trunk can serve for local features.
+
+    Args:
+        path: a run directory, a checkpoint or the name of known weights.
+
+    Returns:
+        The path; of a head, that of its base model: "" if that has no single trunk.
+
+    Raises:
+        ValueError: the run of a head is damaged.
+    """
+    if not (Path(path) / RECIPE).is_file():
+        return path
+    run = read_run(path)
+    if run.kind != ADAPTED:
+        return path
+    base = adapted_recipe_of(run).base
+    return base.path if isinstance(base, RunBase | CheckpointBase) else ""
 
 
 def _places(path: str, run_dir: Path) -> tuple[str, str]:

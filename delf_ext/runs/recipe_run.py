@@ -41,10 +41,13 @@ def recipe_of(run: Run) -> codec.AnyRecipe:
 
 
 def require_no_reduction(recipe: schema.Recipe, where: str = "") -> None:
-    """Raise `UsageError` if the recipe has a reduction: none is built yet."""
+    """Raise `UsageError` if the recipe has a reduction: training fits none yet."""
     if recipe.reduction is not None:
         kind = type(recipe.reduction).__name__
-        raise UsageError(f"{where}reduction {kind} is not built yet. Built: none.")
+        raise UsageError(
+            f"{where}training does not fit the reduction {kind} yet: train without it "
+            "(--set reduction=None), then fit it with `mandoo adapt`."
+        )
 
 
 def best_weights(run: Run) -> Path:

@@ -12,6 +12,7 @@ from delf_ext.recipes.schema import TestTime
 from delf_ext.recipes.trunk_names import LITE
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
+from delf_ext.runs.adapted_run import trunk_model
 from delf_ext.verbs.models import trunk_of
 
 
@@ -97,5 +98,5 @@ def _kinds(named: str | None, model: str, is_submission: bool) -> tuple[str, ...
         return "delf", "sift"
     if named:
         return (named,)
-    has_model = is_submission or model not in ("", *LITE)
+    has_model = is_submission or trunk_model(model) not in ("", *LITE)
     return ("delf",) if has_model else ("sift",)

@@ -69,7 +69,7 @@ def loss_on_pooled(loss: str) -> list[str]:
     [
         (["task=Classification"], "Classification is not built yet. Built: Retrieval."),
         (["task=LabelPaths"], "LabelPaths is not built yet. Built: Retrieval."),
-        (["reduction=Lda"], "reduction Lda is not built yet. Built: none."),
+        (["reduction=Lda"], "training does not fit the reduction Lda yet: train without it"),
         (["limits.max_gmac=1e-3"], "limits.max_gmac=0.001: the model needs "),
         (
             ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from data_io.photographs import Photographs
 from delf_ext.app.reranking import chain_name, reserve
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
+from delf_ext.recipes.adapted_parts import AdaptedRecipe, Base, CheckpointBase, OnnxBase, RunBase
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
+from delf_ext.runs.adapted_run import Head, write_adapted
+from delf_ext.runs.records import Facts
 from delf_ext.verbs.requests import local_settings, request_of
 
 
@@ -99,6 +105,23 @@ def test_local_features_are_sift_without_a_model_of_the_user(
     flags: list[str], kinds: tuple[str, ...], flags_of
 ) -> None:
     assert local_settings(flags_of(*flags)).kinds == kinds
+
+
+@pytest.mark.parametrize(
+    ("base", "kinds"),
+    [
+        (CheckpointBase("lite2", schema.Trunk(), schema.Average(), 64), ("sift",)),
+        (OnnxBase("/net.onnx"), ("sift",)),
+        (RunBase("/runs/first"), ("delf",)),
+    ],
+)
+def test_local_features_of_a_head_are_those_of_its_base(
+    base: Base, kinds: tuple[str, ...], flags_of, tmp_path: Path
+) -> None:
+    recipe = AdaptedRecipe("head", base, "digest", None, "seen_classes")  # type: ignore[arg-type]
+    write_adapted(tmp_path, Head(recipe, None, Facts(), Photographs()))
+    settings = local_settings(flags_of(f"--run_dir={tmp_path}"))
+    assert settings.kinds == kinds and settings.model == str(tmp_path)
 
 
 def test_a_submission_keeps_delf_because_its_model_is_named_later(flags_of) -> None:
