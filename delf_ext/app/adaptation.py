@@ -20,7 +20,7 @@ from data_io.records import ImageList
 from delf_ext.app.data import content_of
 from delf_ext.app.evaluation import load_named
 from delf_ext.app.head_choice import NO_HEAD, Choice, choose_head
-from delf_ext.app.head_folds import folds_for
+from delf_ext.app.head_folds import folds_for, held_out_side
 from delf_ext.app.trained_on import trained_queries
 from delf_ext.config import UsageError, require
 from delf_ext.evaluation.comparison import format_table
@@ -277,7 +277,13 @@ def _choose(labelled: _Labelled, question: str, seed: int, log: Log) -> Choice:
         )
     if not is_query.any():
         is_query = np.ones(len(images), bool)
-    folds = folds_for(question, images, is_query, seed)
+    side = held_out_side(question, images)
+    if side == "classes" and question == "seen_classes":
+        log(
+            "a typical product has fewer than 3 photographs, too few to hold one back: products "
+            "are held back instead"
+        )
+    folds = folds_for(side, images, is_query, seed)
     labels = images.known_labels("mandoo adapt")
     num_classes = len(np.unique(labels))
     if question == "unseen_classes" and num_classes < FEW_CLASSES:

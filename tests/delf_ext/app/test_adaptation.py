@@ -230,6 +230,16 @@ def test_stored_embeddings_of_the_base_serve_its_heads(
     assert len(features) == 2 * NUM_CLASSES
 
 
+def test_few_photographs_of_each_product_hold_products_back(
+    onnx_model: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    photos = draw(tmp_path / "photos", 2, 1, num_classes=12)
+    adapt(onnx_model, photos, "seen_classes", tmp_path / "head", log=lines.append)
+    assert any(line.endswith("products are held back instead") for line in lines)
+    assert any("24 photographs of 12 classes, 2 folds" in line for line in lines)
+
+
 @pytest.mark.parametrize("num_trained", [60, 80])
 def test_a_trained_base_is_judged_on_the_photographs_it_has_not_seen(
     num_trained: int,
