@@ -149,7 +149,7 @@ def test_error_for_unknown_kind_lists_known_kinds(path: Path) -> None:
     write_run(path, "my_system", {}, Facts())
     with pytest.raises(ValueError) as caught:
         open_model(path)
-    known = "Known: recipe, keras_baseline, ensemble."
+    known = "Known: recipe, keras_baseline, ensemble, adapted."
     assert str(caught.value) == f"{path}: holds a run of kind 'my_system'. {known}"
 
 
