@@ -2,7 +2,7 @@
 
 Start here. `import delf_ext as mandoo` gives the whole Python API:
 
-    open_model      open a run directory, a checkpoint or an ONNX file
+    open_model      open a run directory, a checkpoint or an ONNX file; without one, `lite2`
     load_dataset    read a folder, a CSV file or the challenge's folders
     search          rank the images of a gallery for each query
     rerank          improve a ranking with a chain of steps

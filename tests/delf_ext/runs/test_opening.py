@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,10 @@ def test_bfloat16_has_another_digest(tmp_path: Path, write_tiny_run: WriteRun) -
     write_tiny_run(tmp_path)
     plain = open_model(tmp_path, FLOAT32).digest
     assert open_model(tmp_path, Runtime(mixed_precision="bfloat16")).digest == f"{plain}-bf16"
+    if find_spec("openvino"):
+        # It rounds in other places than TensorFlow.
+        other = open_model(tmp_path, Runtime("openvino", "bfloat16"))
+        assert other.digest == f"{plain}-bf16-openvino"
 
 
 def test_openvino_gives_equal_embeddings_and_digest(

