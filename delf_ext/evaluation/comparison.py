@@ -219,7 +219,7 @@ def difference_line(result: Evaluated, other: Evaluated, seed: int) -> str:
     gap = compare([other, result], seed)[1].difference
     assert gap is not None
     gain = f"mAP {gap.mean:+.4f} ({gap.low:+.4f} .. {gap.high:+.4f})"
-    return f"{result.name} - {other.name}: {gain}, p {p_text(gap.p_value)}"
+    return f"{result.name} against {other.name}: {gain}, p {p_text(gap.p_value)}"
 
 
 def notes(rows: Sequence[ComparisonRow]) -> list[str]:
