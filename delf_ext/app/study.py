@@ -125,7 +125,8 @@ def study_trunks(
     costs = costs_of(todo, log) if todo else {}
     for number, job in enumerate(todo, start=1):
         cost = costs[job.weights, job.source.size_px]
-        log(f"{number} of {len(todo)}: {job.weights} at {job.source.size_px} px, {cost}")
+        at = f"{job.weights} at {job.source.size_px} px"
+        log(f"{number} of {len(todo)}: {at}, {cost.gmac:.2f} GMac")
         # The same files are skipped each time.
         skipped_log = log if number == 1 else quiet
         new = dict(zip(job.keys, measured_rows(job, lists, batch_size, cost, log, skipped_log)))
