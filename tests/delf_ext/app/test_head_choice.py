@@ -1,0 +1,68 @@
+"""Test which head is chosen from the average precisions of all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from delf_ext.app.head_choice import LDA, NO_HEAD, WITHIN, Choice, _chosen, shown_settings
+from delf_ext.evaluation.hits import Hits
+from delf_ext.recipes import schema
+from delf_ext.recipes.adapted_parts import LinearReduction
+
+NUM_FOLDS = 2
+NUM_QUERIES = 20
+FIRST, SECOND = schema.WithinClassWhitening(0.1), schema.WithinClassWhitening(0.3)
+
+
+def hits(fold: int, place: int, others: int = 0) -> Hits:
+    """Return hits with the one relevant image at `place`; every fifth query has it at `others`."""
+    ids = np.array([f"fold{fold}-{row}" for row in range(NUM_QUERIES)])
+    places = [others if row % 5 == 0 else place for row in range(NUM_QUERIES)]
+    ones = np.ones(NUM_QUERIES, np.int64)
+    positions = tuple(np.array([one]) for one in places)
+    return Hits(ids, positions, ones, 50 * ones, 50 * ones)
+
+
+def chosen(places: Mapping[LinearReduction | None, tuple[tuple[int, int], ...]]) -> Choice:
+    """Choose from (place, place of every fifth query) in each fold."""
+    both: dict[str, list[LinearReduction]] = {WITHIN: [], LDA: []}
+    for one in places:
+        if one is not None:
+            both[LDA if isinstance(one, schema.Lda) else WITHIN].append(one)
+    kinds = {kind: candidates for kind, candidates in both.items() if candidates}
+    every = {one: [hits(f, *p) for f, p in enumerate(parts)] for one, parts in places.items()}
+    return _chosen(kinds, every, seed=0)
+
+
+def test_figures_of_a_kind_are_of_settings_that_the_queries_have_not_chosen() -> None:
+    # Each setting is perfect in one fold only, so each fold is given the other's failure.
+    choice = chosen({None: ((1, 1), (1, 1)), FIRST: ((0, 0), (9, 9)), SECOND: ((9, 9), (0, 0))})
+    assert choice.rows[1].mean_average_precision == pytest.approx(0.1)
+    assert choice.kind == NO_HEAD and choice.reduction is None
+    assert choice.title(NO_HEAD) == "no head"
+
+
+@pytest.mark.parametrize(
+    ("within", "lda", "kind"),
+    [
+        (((0, 0), (0, 0)), ((4, 4), (4, 4)), WITHIN),
+        # As good as LDA but for a few queries: a paired test does not tell them apart.
+        (((1, 0), (1, 1)), ((1, 1), (1, 1)), LDA),
+        # LDA is not better than no head.
+        (((1, 0), (1, 1)), ((3, 3), (3, 3)), WITHIN),
+        (((3, 3), (3, 3)), ((3, 3), (3, 3)), NO_HEAD),
+    ],
+)
+def test_lda_is_chosen_if_it_is_as_good_as_whitening(
+    within: tuple[tuple[int, int], ...], lda: tuple[tuple[int, int], ...], kind: str
+) -> None:
+    choice = chosen({None: ((3, 3), (3, 3)), FIRST: within, schema.Lda(0.1): lda})
+    assert choice.kind == kind
+
+
+def test_settings_are_shown_with_their_names() -> None:
+    assert shown_settings(schema.PcaWhitening(64, 0.3)) == "dims 64, shrinkage 0.3"
+    assert shown_settings(schema.Lda(0.0)) == "shrinkage 0"
