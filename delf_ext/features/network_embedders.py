@@ -49,8 +49,11 @@ def embedding_graph(model: EmbeddingModel, size_px: int) -> tf.types.experimenta
     import tensorflow as tf
 
     signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.uint8)]
+    # No model branches on the value of a tensor, and AutoGraph takes longer than the tracing.
     return tf.function(
-        lambda images: model(images, training=False).embedding, input_signature=signature
+        lambda images: model(images, training=False).embedding,
+        input_signature=signature,
+        autograph=False,
     )
 
 
