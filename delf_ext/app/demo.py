@@ -187,7 +187,8 @@ def _compare(
     log: Log,
 ) -> Demo:
     models = [
-        _renamed(open_model(source, RUNTIME, store=isinstance(source, RunSource), log=log), name)
+        # The others would store embeddings outside of the folder.
+        _renamed(open_model(source, RUNTIME, store=name in (BASELINE, DUAL), log=log), name)
         for name, source in sources.items()
     ]
     comparison = compare(

@@ -25,7 +25,7 @@ SETTINGS = [
     "sampling.batch_size=16",
 ]
 TINY = Setup(
-    DrawConfig(num_classes=8, num_train=32, num_queries=3, num_gallery=6, image_size_px=48),
+    DrawConfig(num_classes=8, num_train=32, num_queries=3, num_gallery=15, image_size_px=48),
     with_settings(RECIPE, SETTINGS),
     CheckpointSource("lite0", trunk_named("lite0/block2"), size_px=32),
     baseline={"epochs": 1, "batch_size": 16, "image_size": 32},
