@@ -176,7 +176,7 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
         UsageError: no model is named.
         ValueError: the model cannot be read, or has no such layer.
     """
-    from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
+    from delf_ext.features.local.delf import DelfExtractor, pretrained_delf, trained_delf
     from delf_ext.models.precision import set_mixed_precision
 
     set_mixed_precision(settings.mixed_precision)
@@ -195,7 +195,7 @@ def raw_delf(settings: LocalSettings, log: Log) -> DelfExtractor:
         network = trained_delf(model, layer, path)
     else:
         trunk, path = find_weights(settings.trunk, path, log)
-        network, report = checkpoint_delf(path, f"{trunk.name}/{layer}", trunk.layout)
+        network, report = pretrained_delf(path, trunk, layer)
         log(str(report))
     attention = "length of the feature vectors" if network.attention is None else "trained"
     log(f"DELF: {path}, {network.endpoint}; attention: {attention}")

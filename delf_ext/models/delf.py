@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from delf_ext.models.attention import Attention
 from delf_ext.models.pooling import norm_attention
-from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.models.trunks.trunk import Trunk
 
 
 class Delf(tf.keras.layers.Layer):
@@ -15,9 +15,7 @@ class Delf(tf.keras.layers.Layer):
     Source: Noh et al. 2017, arXiv:1612.06321, sections 4.1 to 4.3.
     """
 
-    def __init__(
-        self, backbone: SlimTrunk, endpoint: str, attention: Attention | None = None
-    ) -> None:
+    def __init__(self, backbone: Trunk, endpoint: str, attention: Attention | None = None) -> None:
         """Build the layer.
 
         Args:

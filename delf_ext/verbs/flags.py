@@ -266,9 +266,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         ),
         Flag(
             "local_layer",
-            "block3",
+            None,
             "DELF: end point of the trunk; if the run was trained at this end point, its attention "
-            "layer is used",
+            "layer is used (default: block3 of a ResNet, block5 of an EfficientNet-Lite)",
         ),
         Flag(
             "local_image_size",

@@ -68,7 +68,7 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
     """
     model = flags.local_model or flags.run_dir or flags.pretrained_model or ""
     delf = DelfConfig(
-        layer=flags.local_layer,
+        layer=flags.local_layer or "",
         longer_side_px=flags.local_image_size,
         scales=tuple(map(float, flags.local_scales)),
         rotations_deg=tuple(map(float, flags.local_rotations)),

@@ -26,7 +26,8 @@ from delf_ext.models.checkpoints import LoadReport
 from delf_ext.models.delf import Delf
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.receptive_field import receptive_field_of
-from delf_ext.models.trunks.slim import SlimTrunk, split_endpoint
+from delf_ext.models.trunks.trunk import Trunk, build_trunk
+from delf_ext.recipes import schema
 
 # Pixels in one run of the network: small levels of several images run together. More pixels do not
 # fit into the processor's cache.
@@ -40,13 +41,13 @@ MIDDLE = 1 / 8
 GRAY = (124, 116, 104)
 
 
-def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, LoadReport]:
+def pretrained_delf(weights: str, config: schema.Trunk, layer: str) -> tuple[Delf, LoadReport]:
     """Build DELF on a pretrained trunk; attention is the length of the feature vectors.
 
     Args:
-        checkpoint: path of the weights.
-        endpoint: such as "resnet_v1_50/block3".
-        layout: of the trunk, a key of `slim.LAYOUTS`.
+        weights: path of the weights, or their name.
+        config: the trunk; its end point is not used.
+        layer: end point of the trunk, such as "block3"; "" = the default one of the trunk.
 
     Returns:
         The network, and the report of loading.
@@ -54,9 +55,15 @@ def checkpoint_delf(checkpoint: str, endpoint: str, layout: str) -> tuple[Delf, 
     Raises:
         ValueError: the weights do not fit.
     """
-    trunk = SlimTrunk(endpoint, layout)
+    trunk = _trunk_up_to(config, layer)
     trunk(BLANK)
-    return Delf(trunk, trunk.endpoint), trunk.load(checkpoint)
+    return Delf(trunk, trunk.endpoint), trunk.load(weights)
+
+
+def _trunk_up_to(config: schema.Trunk, layer: str) -> Trunk:
+    """Return a trunk without variables that ends at a layer, "" = its default one."""
+    layer = layer or build_trunk(dataclasses.replace(config, end_point="")).local_layer
+    return build_trunk(dataclasses.replace(config, end_point=layer))
 
 
 def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
@@ -64,22 +71,19 @@ def trained_delf(model: EmbeddingModel, layer: str, name: str) -> Delf:
 
     Args:
         model: built, with its weights.
-        layer: the end point, such as "block3".
+        layer: the end point, such as "block3"; "" = the default one of the trunk.
         name: of the model, for messages.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: the trunk ends before the layer, or is not a TF-Slim trunk.
+        ValueError: the trunk has no such layer, or ends before it.
     """
     trunk = model.trunk
-    if not isinstance(trunk, SlimTrunk):
-        raise ValueError(
-            f"{name}: local features of a trunk other than TF-Slim's are not built yet."
-        )
-    endpoint = "/".join(split_endpoint(f"{trunk.backbone}/{layer}"))
+    endpoint = _trunk_up_to(model.config.trunk, layer).endpoint
     if endpoint not in trunk(BLANK):
+        layer = endpoint.partition("/")[2]
         raise ValueError(
             f"{name}: its trunk ends at {trunk.endpoint}, before {layer} (--local_layer)."
         )
@@ -96,7 +100,7 @@ class DelfExtractor:
 
         Args:
             network: with its weights.
-            config: settings of the pyramid.
+            config: settings of the pyramid; its layer is replaced by the one of the network.
             whitening: of the descriptors; None keeps the trunk's own descriptors of unit length,
                 from which a whitening is learned.
 
@@ -104,10 +108,10 @@ class DelfExtractor:
             ValueError: the whitening was learned for another network or layer.
         """
         self.network = network
-        self.config = config
+        self.config = dataclasses.replace(config, layer=network.endpoint.partition("/")[2])
         self.whitening = whitening
-        layout = dataclasses.asdict(network.backbone.layout)
-        self.model_digest = digest_of([variables_digest(network), network.endpoint, layout])
+        structure = network.backbone.structure
+        self.model_digest = digest_of([variables_digest(network), network.endpoint, structure])
         if whitening is not None:
             if whitening.made_for != self.model_digest:
                 raise ValueError(

@@ -12,7 +12,7 @@ class DelfConfig:
     """Settings of DELF local features: which cells of which image pyramid become keypoints.
 
     Attributes:
-        layer: end point of the trunk, such as "block3".
+        layer: end point of the trunk, such as "block3"; "" = the default one of the trunk.
         longer_side_px: longer side of an image at scale 1; a smaller image keeps its own size.
         scales: sizes of the pyramid's levels relative to scale 1.
         rotations_deg: counter-clockwise rotations of the image; features are extracted from each.
@@ -23,7 +23,7 @@ class DelfConfig:
             their descriptors depend on the distance to the border.
     """
 
-    layer: str = "block3"
+    layer: str = ""
     longer_side_px: int = 640
     scales: tuple[float, ...] = (0.3536, 0.5, 0.7071, 1.0, 1.4142)
     rotations_deg: tuple[float, ...] = (0.0,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from delf_ext.config import UsageError
@@ -15,6 +17,8 @@ from pretrained.lite_weights import read_lite
 MEAN = 127.0
 DEVIATION = 128.0
 EPSILON = 1e-3
+# The last one of stride 16.
+LOCAL_LAYER = "block5"
 
 
 class ConvNorm(tf.keras.layers.Layer):
@@ -84,6 +88,7 @@ class LiteTrunk(tf.keras.layers.Layer):
             )
         self.network = network
         self.endpoint = f"{network}/{layer}"
+        self.local_layer = LOCAL_LAYER
         self._learns_statistics = config.batch_norm == "training"
         layers = layers_of(network)
         self.layers = list(layers)[: list(layers).index(layer) + 1]
@@ -116,6 +121,11 @@ class LiteTrunk(tf.keras.layers.Layer):
                     net += start
             endpoints[f"{self.network}/{name}"] = net
         return endpoints
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """Nothing: there is one layout."""
+        return {}
 
     def load(self, weights: str) -> LoadReport:
         """Copy weights of PyTorch into the built trunk.

@@ -5,6 +5,7 @@ Only this file and `slim_compat` use TF-Slim. Source of the networks: tf_slim.ne
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +174,8 @@ class Architecture(NamedTuple):
         layers: its end points, from the image on.
         default: the end point that is used if a recipe names only the network.
         subtracts_means: the input is pixels minus channel means; otherwise pixels in -1..1.
+        local: the end point for local features if none is named: the last one of stride 16, or 32
+            in TF-Slim's layout of a ResNet.
     """
 
     build: Callable[[tf.Tensor, str, Layout], Endpoints]
@@ -181,6 +184,7 @@ class Architecture(NamedTuple):
     layers: tuple[str, ...]
     default: str
     subtracts_means: bool
+    local: str = "block3"
 
 
 def _resnet(name: str, *units: int) -> Architecture:
@@ -224,9 +228,19 @@ ARCHITECTURES = {
     "resnet_v1_152": _resnet("resnet_v1_152", 3, 8, 36, 3),
     "resnet_v2_50": _resnet("resnet_v2_50", 3, 4, 6, 3),
     "inception_v3": Architecture(
-        _inception_v3, _inception_arg_scope, "InceptionV3", INCEPTION_LAYERS, "Mixed_7c", False
+        _inception_v3,
+        _inception_arg_scope,
+        "InceptionV3",
+        INCEPTION_LAYERS,
+        "Mixed_7c",
+        subtracts_means=False,
+        local="Mixed_6e",
     ),
-    "vgg_16": Architecture(_vgg_16, _vgg_arg_scope, "vgg_16", VGG_LAYERS, "conv5", True),
+    "vgg_16": Architecture(
+        *(_vgg_16, _vgg_arg_scope, "vgg_16", VGG_LAYERS, "conv5"),
+        subtracts_means=True,
+        local="conv5",
+    ),
 }
 
 
@@ -284,6 +298,7 @@ class SlimTrunk(tf.keras.layers.Layer):
         """
         super().__init__(name="trunk")
         self.backbone, self.layer = split_endpoint(endpoint)
+        network = ARCHITECTURES[self.backbone]
         self.endpoint = f"{self.backbone}/{self.layer}"
         if layout not in LAYOUTS:
             raise UsageError(f"unknown layout {layout!r}. Known: {', '.join(LAYOUTS)}.")
@@ -293,6 +308,7 @@ class SlimTrunk(tf.keras.layers.Layer):
                 "leave --layout out."
             )
         self.layout = LAYOUTS[layout]
+        self.local_layer = network.local
         self.freeze_batch_norm = freeze_batch_norm
         self.weight_decay = weight_decay
         self.batch_norm_decay = batch_norm_decay
@@ -322,6 +338,11 @@ class SlimTrunk(tf.keras.layers.Layer):
         ):
             layers = network.build(normalized, self.layer, self.layout)
         return {f"{self.backbone}/{name}": features for name, features in layers.items()}
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """The layout, as plain JSON data."""
+        return dataclasses.asdict(self.layout)
 
     def load(self, weights: str) -> LoadReport:
         """Copy the weights of a checkpoint into the built trunk; see `checkpoints.load_by_name`."""

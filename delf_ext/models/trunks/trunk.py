@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -18,10 +18,12 @@ class Trunk(Protocol):
 
     Attributes:
         endpoint: name of its last feature map, such as "resnet_v1_50/block3".
+        local_layer: end point for local features if none is named, such as "block3".
         variables: all its variables, once it is built.
     """
 
     endpoint: str
+    local_layer: str
     variables: list[tf.Variable]
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
@@ -34,6 +36,10 @@ class Trunk(Protocol):
         Returns:
             Feature maps [B, h, w, C] by name, up to `endpoint`.
         """
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """What its outputs depend on beside weights and end point, as plain JSON data."""
 
     def load(self, weights: str) -> LoadReport:
         """Copy pretrained weights into the built trunk; ValueError if they do not fit."""

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from data_io.records import ImageKeypoints
-from delf_ext.features.local.delf import DelfExtractor, checkpoint_delf, trained_delf
+from delf_ext.features.local.delf import DelfExtractor, pretrained_delf, trained_delf
 from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.features.local.whitening import Whitening, learn_whitening
 from delf_ext.models.delf import Delf
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.trunks.slim import SlimTrunk
 from delf_ext.recipes import schema
+from delf_ext.recipes.trunk_names import trunk_named
 from pretrained.convert import write_checkpoint
 
 CONFIG = DelfConfig(layer="pool2", longer_side_px=96, scales=(0.7071, 1.0, 1.4142), max_features=60)
@@ -182,13 +183,13 @@ def test_checkpoint_delf_has_the_weights_and_no_attention_layer(
 ) -> None:
     path, trunk = tmp_path / "vgg.ckpt", extractor.network.backbone
     write_checkpoint(path, {one.name.removesuffix(":0"): one.numpy() for one in trunk.variables})
-    found, report = checkpoint_delf(str(path), "vgg_16/pool2", "slim")
+    found, report = pretrained_delf(str(path), schema.Trunk("vgg_16"), "pool2")
     assert found.attention is None and len(report.matched) == len(trunk.variables)
     pixels = PHOTOS[0][None].astype(np.float32)
     for one, other in zip(found(pixels), extractor.network(pixels), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="vgg.ckpt does not fit the trunk vgg_16"):
-        checkpoint_delf(str(path), "vgg_16/pool3", "slim")
+        pretrained_delf(str(path), schema.Trunk("vgg_16"), "pool3")
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +222,23 @@ def test_layer_beyond_the_trunk_raises_value_error(trained: EmbeddingModel) -> N
         trained_delf(trained, "block3", "mine")
 
 
-def test_trunk_of_another_kind_raises_value_error(trained: EmbeddingModel) -> None:
-    class Other:
-        trunk = object()
-
-    message = r"^mine: local features of a trunk other than TF-Slim's are not built yet\.$"
-    with pytest.raises(ValueError, match=message):
-        trained_delf(Other(), "block3", "mine")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "layer", "endpoint"),
+    [
+        ("resnet_v1_50/block4", "", "resnet_v1_50/block3"),
+        ("vgg_16", "", "vgg_16/conv5"),
+        ("lite0", "", "efficientnet_lite0/block5"),
+        ("lite0", "block3", "efficientnet_lite0/block3"),
+    ],
+)
+def test_trunk_names_its_layer_for_local_features(name: str, layer: str, endpoint: str) -> None:
+    model = EmbeddingModel(schema.Model(trunk_named(name)), 2).build_variables()
+    for variable in model.trunk.variables:
+        if "gamma" in variable.name and name == "lite0":
+            # Its random weights shrink all features to nearly nothing.
+            variable.assign(4 * variable)
+    network = trained_delf(model, layer, "mine")
+    assert network.endpoint == endpoint and network.attention is None
+    extractor = DelfExtractor(network, dataclasses.replace(CONFIG, layer=layer))
+    assert extractor.config.layer == endpoint.partition("/")[2]
+    assert len(extractor.extract(PHOTOS[:1])[0].keypoints_px) > 0

@@ -16,6 +16,8 @@ from delf_ext.models.trunks.receptive_field import (
     receptive_field_of,
 )
 from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.models.trunks.trunk import Trunk, build_trunk
+from delf_ext.recipes.trunk_names import trunk_named
 
 Fields = tuple[ReceptiveField, ReceptiveField]
 
@@ -26,7 +28,7 @@ ODD_PX = 353
 EVEN_PX = 352
 
 
-def make_positive(backbone: SlimTrunk) -> None:
+def make_positive(backbone: Trunk) -> None:
     """Set positive random kernels, so that no ReLU is zero and no terms cancel out."""
     rng = np.random.default_rng(5)
     for variable in backbone.variables:
@@ -34,9 +36,7 @@ def make_positive(backbone: SlimTrunk) -> None:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape) / np.prod(variable.shape[:3]))
 
 
-def seen_pixels(
-    backbone: SlimTrunk, cell: int, size_px: int, axis: int, breadth_px: int
-) -> np.ndarray:
+def seen_pixels(backbone: Trunk, cell: int, size_px: int, axis: int, breadth_px: int) -> np.ndarray:
     """Return the lines of pixels along `axis` (0: y, 1: x) that `cell` depends on.
 
     Uses narrow strips of an image, which is fast. A max-pool passes gradients to one input only: to
@@ -57,14 +57,14 @@ def predicted_pixels(field: ReceptiveField, cell: int) -> np.ndarray:
     return cell * field.stride_px - field.padding_px + np.arange(field.size_px)
 
 
-def fields_of_backbone(backbone: SlimTrunk, height_px: int, width_px: int) -> Fields:
+def fields_of_backbone(backbone: Trunk, height_px: int, width_px: int) -> Fields:
     graph = tf.function(lambda images: backbone(images, training=False)[backbone.endpoint])
     concrete = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
     return receptive_field_of(concrete.outputs[0], concrete.inputs[0], height_px, width_px)
 
 
 def check_by_gradient(
-    backbone: SlimTrunk, cell: int, size_px: tuple[int, int], breadth_px: int = 8
+    backbone: Trunk, cell: int, size_px: tuple[int, int], breadth_px: int = 8
 ) -> Fields:
     fields = fields_of_backbone(backbone, *size_px)
     make_positive(backbone)
@@ -99,12 +99,15 @@ def test_field_of_block3_equals_the_pixels_that_its_gradient_reaches(
         ("resnet_v2_50/block2", 6, (202, 204), 8),
         ("vgg_16/pool4", 5, (184, 201), 16),
         ("inception_v3/Mixed_6a", 7, (230, 231), 96),
+        ("lite0/block3", 8, (131, 132), 32),
     ],
 )
 def test_fields_of_other_end_points_equal_what_their_gradients_reach(
     endpoint: str, cell: int, size_px: tuple[int, int], breadth_px: int
 ):
-    check_by_gradient(SlimTrunk(endpoint), cell, size_px, breadth_px)
+    trunk = build_trunk(trunk_named(endpoint))
+    trunk(np.zeros([1, 96, 96, 3], np.float32))
+    check_by_gradient(trunk, cell, size_px, breadth_px)
 
 
 def test_published_padding_holds_for_sides_of_1_or_2_modulo_4():
