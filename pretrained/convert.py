@@ -25,6 +25,7 @@ from data_io.finite import require_finite
 from data_io.messages import error_line
 from data_io.weight_kinds import CONVERTED, weight_kind, why_no_checkpoint
 from pretrained.keras_files import read_keras
+from pretrained.lite_names import find_lite
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
 from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
 from pretrained.torch_files import AVERAGES, Tensors
@@ -153,6 +154,10 @@ def _torch_tensors(source: Path, log: Callable[[str], None]) -> Tensors:
     state, key = read_state_dict(source)
     if key in AVERAGES:
         log(f"the moving averages of the weights are used ({key})")
+    if find_lite(state) is not None:
+        raise ValueError(
+            "an EfficientNet-Lite needs no conversion. Pass it with --pretrained_model."
+        )
     prefix, network, left_out = split_state_dict(state)
     if prefix:
         log(f"the names in the file begin with {prefix}")

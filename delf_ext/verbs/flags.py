@@ -109,8 +109,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "pretrained_model",
             None,
-            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), or a "
-            "TensorFlow checkpoint (V1 or V2)",
+            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), a file of "
+            "such a network of PyTorch, or a TensorFlow checkpoint (V1 or V2)",
             kind=Path,
         ),
         Flag(

@@ -90,8 +90,8 @@ VERBS: dict[str, Verb] = {
         {
             "run_dir": "new directory for the run (default: runs/ and the time)",
             "batch_size": "images per training step (default: 64)",
-            "pretrained_model": "TensorFlow checkpoint (V1 or V2) that the trunk starts from "
-            "(default: random weights)",
+            "pretrained_model": "what the trunk starts from: lite0, lite1 or lite2 (extra `lite`), "
+            "or a checkpoint, see docs/weights.md (default: random weights)",
             "runtime": "library that computes embeddings; openvino is faster, openvino-int8 is "
             "fastest and calibrates on --data; auto: TensorFlow (one of: auto, tensorflow, "
             "openvino, openvino-int8; default: auto)",

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pretrained.convert import convert, from_keras, from_torchvision, main, write_checkpoint
 from pretrained.keras_files import read_keras
+from pretrained.lite_names import SCHEMES, torch_tensors
 from pretrained.manifest import describe, verify
 from pretrained.resnet50_names import conv_scopes, keras_layers, kernel_shape
 
@@ -475,3 +476,11 @@ def test_names_and_shapes_equal_those_of_a_real_checkpoint(shared: Path):
     stored["resnet_v1_50/logits/biases"][-1] = NUM_CLASSES
     tensors = from_torchvision(random_state_dict())
     assert {name: list(array.shape) for name, array in tensors.items()} == stored
+
+
+def test_efficientnet_lite_needs_no_conversion(tmp_path: Path) -> None:
+    shapes = torch_tensors("efficientnet_lite0", SCHEMES["conv_stem.weight"])
+    state = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    np.savez(tmp_path / "a.npz", **state)
+    with pytest.raises(ValueError, match=r"a\.npz: an EfficientNet-Lite needs no conversion\. "):
+        convert(tmp_path / "a.npz", tmp_path / "a.ckpt")
