@@ -12,14 +12,21 @@ import pytest
 from PIL import Image
 
 from data_io.datasets import DataSet, load_dataset
+from data_io.photographs import Photographs
 from delf_ext.app.adaptation import Adaptation, adapt
 from delf_ext.app.comparison import compare
 from delf_ext.app.evaluation import evaluate
+from delf_ext.app.local_features import _of_base
+from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.trained_on import TrainedPhotographs, TrainedQueries
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted
 from delf_ext.features.extraction import extract_global
+from delf_ext.recipes import schema
+from delf_ext.recipes.adapted_parts import AdaptedRecipe, Base, CheckpointBase, OnnxBase, RunBase
+from delf_ext.runs.adapted_run import Head, write_adapted
 from delf_ext.runs.opening import open_model
+from delf_ext.runs.records import Facts
 from delf_ext.runs.sources import EnsembleSource, OnnxSource, RunSource
 
 NUM_CLASSES = 8
@@ -228,6 +235,21 @@ def test_stored_embeddings_of_the_base_serve_its_heads(
     monkeypatch.setattr("delf_ext.features.extraction.embed_readable", no_embedding)
     features, _ = extract_global(open_model(adapted.source), data.query)
     assert len(features) == 2 * NUM_CLASSES
+
+
+def test_local_features_of_a_head_come_from_its_base(tmp_path: Path) -> None:
+    trunk = schema.Trunk("vgg_16", end_point="conv5")
+
+    def settings_for(base: Base, name: str) -> LocalSettings:
+        recipe = AdaptedRecipe("head", base, "digest", None, "seen_classes")  # type: ignore[arg-type]
+        run = write_adapted(tmp_path / name, Head(recipe, None, Facts(), Photographs()))
+        return _of_base(LocalSettings(model=str(run.path)), run)
+
+    checkpoint = settings_for(CheckpointBase("lite2", trunk, schema.Gem(), 64), "checkpoint")
+    assert (checkpoint.model, checkpoint.trunk) == ("lite2", trunk)
+    assert settings_for(RunBase("/runs/first"), "run").model == "/runs/first"
+    with pytest.raises(UsageError, match="DELF needs one trunk, .* or --local_features=sift"):
+        settings_for(OnnxBase("/net.onnx"), "onnx")
 
 
 def test_few_photographs_of_each_product_hold_products_back(
