@@ -78,7 +78,7 @@ def whitening_of(
     if folder is None:
         raise UsageError(
             "DELF needs a whitening: pass --whitening=FILE. `whiten` learns one on any "
-            "images. --local_features=sift needs none."
+            "images. --local_features=sift (extra `geometry`) needs none."
         )
     # The features in the folder were computed with the whitening that is there.
     if path.exists() and folder != Path(settings.model) and not settings.overwrite:

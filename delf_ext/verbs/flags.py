@@ -254,7 +254,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "local_features",
             None,
             "kind of local features (one of: delf, sift, both; default: delf with the trunk of "
-            "your model; sift if you name no model, or one of lite0 to lite2)",
+            "your model; sift if you name no model, or one of lite0 to lite2, and OpenCV is "
+            "installed)",
             ("delf", "sift", "both"),
         ),
         Flag(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from delf_ext.app.local_settings import LocalSettings
@@ -13,6 +14,7 @@ from delf_ext.recipes.trunk_names import LITE
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.adapted_run import trunk_model
+from delf_ext.runs.sources import DEFAULT_MODEL
 from delf_ext.verbs.models import trunk_of
 
 
@@ -66,7 +68,9 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
     Raises:
         UsageError: naming the flag that does not fit.
     """
-    model = flags.local_model or flags.run_dir or flags.pretrained_model or ""
+    model = flags.local_model or flags.run_dir or flags.pretrained_model
+    if not model:
+        model = "" if is_submission else DEFAULT_MODEL
     delf = DelfConfig(
         layer=flags.local_layer or "",
         longer_side_px=flags.local_image_size,
@@ -74,7 +78,6 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
         rotations_deg=tuple(map(float, flags.local_rotations)),
         max_features=flags.max_features,
     )
-    model = flags.local_model or flags.run_dir or flags.pretrained_model or ""
     return LocalSettings(
         kinds=_kinds(flags.local_features, model, is_submission),
         model=model,
@@ -93,10 +96,12 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
 
 
 def _kinds(named: str | None, model: str, is_submission: bool) -> tuple[str, ...]:
-    """Return the kinds of local features; without a model of the user's own, SIFT is better."""
+    """Return the kinds of local features; SIFT needs no model that knows the user's products."""
     if named == "both":
         return "delf", "sift"
     if named:
         return (named,)
-    has_model = is_submission or trunk_model(model) not in ("", *LITE)
-    return ("delf",) if has_model else ("sift",)
+    trunk = "" if is_submission else trunk_model(model)
+    if is_submission or trunk not in ("", *LITE):
+        return ("delf",)
+    return ("sift",) if find_spec("cv2") or not trunk else ("delf",)

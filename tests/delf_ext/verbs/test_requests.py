@@ -15,6 +15,7 @@ from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
 from delf_ext.runs.adapted_run import Head, write_adapted
 from delf_ext.runs.records import Facts
+from delf_ext.verbs import requests
 from delf_ext.verbs.requests import local_settings, request_of
 
 
@@ -81,7 +82,7 @@ def test_min_inliers_defaults_to_23_for_delf_and_12_for_sift(flags_of) -> None:
         (["--local_model=a", "--run_dir=b", "--pretrained_model=c"], "a"),
         (["--run_dir=b", "--pretrained_model=c"], "b"),
         (["--pretrained_model=c"], "c"),
-        ([], ""),
+        ([], "lite2"),
     ],
 )
 def test_delf_takes_local_model_then_run_then_checkpoint(
@@ -102,9 +103,12 @@ def test_delf_takes_local_model_then_run_then_checkpoint(
     ],
 )
 def test_local_features_are_sift_without_a_model_of_the_user(
-    flags: list[str], kinds: tuple[str, ...], flags_of
+    flags: list[str], kinds: tuple[str, ...], flags_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(requests, "find_spec", lambda name: name)
     assert local_settings(flags_of(*flags)).kinds == kinds
+    monkeypatch.setattr(requests, "find_spec", lambda name: None)
+    assert local_settings(flags_of(*flags)).kinds == ("delf",)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +129,5 @@ def test_local_features_of_a_head_are_those_of_its_base(
 
 
 def test_a_submission_keeps_delf_because_its_model_is_named_later(flags_of) -> None:
-    assert request_of(flags_of(), is_submission=True).local.kinds == ("delf",)
+    local = request_of(flags_of(), is_submission=True).local
+    assert (local.kinds, local.model) == (("delf",), "")
