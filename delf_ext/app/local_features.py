@@ -228,10 +228,11 @@ def _delf(
     rotations_deg = settings.delf.rotations_deg
     # Refuses bad rotations before a whitening is learned.
     raw.turned(rotations_deg)
-    if not 1 <= settings.dim <= raw.dimension:
+    dim = settings.dim_of(raw.dimension)
+    if not 1 <= dim <= raw.dimension:
         raise UsageError(
             f"--descriptor_dim must be in 1..{raw.dimension}, the width of the layer. "
-            f"Received {settings.dim}."
+            f"Received {dim}."
         )
     whitening = whitening_of(settings, raw, images, folder, has_time, log)
     whitened = DelfExtractor(raw.network, raw.config, whitening)

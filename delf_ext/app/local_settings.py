@@ -14,7 +14,7 @@ from delf_ext.recipes import schema
 from delf_ext.reranking.geometric import GeometricConfig
 
 DEFAULT_DIM = 128
-"""Dimensions of DELF descriptors after PCA and whitening."""
+"""Dimensions of DELF descriptors after PCA and whitening, if the layer has as many."""
 
 # DELF has no ratio test: its cells overlap, so the two nearest descriptors often show the same part
 # of the same object. Its keypoints are coarse, so the allowed error is larger.
@@ -33,7 +33,8 @@ class LocalSettings:
         model: trunk of DELF: a run directory or a checkpoint.
         trunk: name and layout of the trunk, if `model` is a checkpoint.
         delf: layer, image pyramid and number of features; its `rotations_deg` are for queries.
-        descriptor_dim: dimensions kept by PCA; 0 = 128, or those of the file `whitening`.
+        descriptor_dim: dimensions kept by PCA; 0 = 128, or the width of the layer if it is less, or
+            those of the file `whitening`.
         descriptor_type: "float16" or "int8".
         whitening: file made by `whiten`; "" = the one of the model, else one is learned.
         overwrite: replace files that were made with other settings.
@@ -62,10 +63,9 @@ class LocalSettings:
         if self.min_inliers < 0:
             raise UsageError(f"min_inliers must not be negative. Received {self.min_inliers}.")
 
-    @property
-    def dim(self) -> int:
-        """Dimensions of a descriptor after PCA."""
-        return self.descriptor_dim or DEFAULT_DIM
+    def dim_of(self, width: int) -> int:
+        """Return the dimensions of a descriptor after PCA, of a layer with `width` channels."""
+        return self.descriptor_dim or min(DEFAULT_DIM, width)
 
     @property
     def geometric(self) -> GeometricConfig:

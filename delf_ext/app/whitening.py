@@ -71,7 +71,7 @@ def whitening_of(
         if (
             whitening is not None
             and whitening.made_for == raw.model_digest
-            and whitening.dimension == settings.dim
+            and whitening.dimension == settings.dim_of(raw.dimension)
         ):
             log(f"whitening: {shown_path(path)}")
             return whitening
@@ -122,7 +122,7 @@ def learn_whitening(
     )
     for line in skipped_lines(bad):
         log(line)
-    learned = whitening.learn_whitening(sample, settings.dim, raw.model_digest)
+    learned = whitening.learn_whitening(sample, settings.dim_of(raw.dimension), raw.model_digest)
     whitening.save_whitening(path, learned)
     num_images = min(len(images), NUM_IMAGES) - len(bad)
     log(

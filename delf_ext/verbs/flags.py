@@ -299,7 +299,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "descriptor_dim",
             128,
-            "DELF: dimensions kept by PCA; the paper uses 40",
+            "DELF: dimensions kept by PCA, by default at most as many as the layer has; the "
+            "paper uses 40",
             kind=Annotated[int, Range(low=1, high=2048)],
         ),
         Flag(
