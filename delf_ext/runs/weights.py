@@ -10,8 +10,9 @@ from data_io.checkpoint_paths import find_checkpoint, require_checkpoint
 from data_io.progress import quiet
 from data_io.weight_kinds import STATE_DICT, weight_kind
 from delf_ext.recipes.schema import Trunk
+from delf_ext.recipes.trunk_names import LITE
 from pretrained.lite_names import KNOWN, SCHEMES
-from pretrained.lite_weights import read_lite
+from pretrained.lite_weights import package_file, read_lite
 from pretrained.manifest import describe
 
 DEFAULT_LAYOUT = "slim"
@@ -45,6 +46,9 @@ def lite_network(weights: str) -> str:
     Raises:
         ValueError: a file of PyTorch is damaged, or a package is missing.
     """
+    if weights in LITE:
+        package_file(weights)
+        return LITE[weights]
     stored = read_lite(weights)
     return "" if stored is None else stored.network
 

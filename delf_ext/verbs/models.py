@@ -13,7 +13,7 @@ from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import SIZE_PX, trunk_named
+from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.sources import (
     DEFAULT_MODEL,
@@ -114,7 +114,8 @@ def trunk_of(flags: Any, weights: str) -> schema.Trunk:
         ValueError: the weights cannot be read.
     """
     is_described = flags["resnet_type"].present and weights == flags.pretrained_model
-    network = "" if is_described else lite_network(weights)
+    # The package of the default model may be missing where another model is used.
+    network = "" if is_described else LITE.get(weights) or lite_network(weights)
     return trunk_named(network or flags.resnet_type, schema.Trunk(layout=flags.layout))
 
 

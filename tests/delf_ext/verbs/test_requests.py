@@ -17,6 +17,7 @@ from delf_ext.runs.adapted_run import Head, write_adapted
 from delf_ext.runs.records import Facts
 from delf_ext.verbs import requests
 from delf_ext.verbs.requests import local_settings, request_of
+from pretrained import lite_weights
 
 
 def test_name_of_a_chain_shows_alpha_and_reserve_is_doubled() -> None:
@@ -106,6 +107,7 @@ def test_local_features_are_sift_without_a_model_of_the_user(
     flags: list[str], kinds: tuple[str, ...], flags_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "find_spec", lambda name: name)
+    monkeypatch.setattr(lite_weights, "find_spec", lambda name: None)
     assert local_settings(flags_of(*flags)).kinds == kinds
     monkeypatch.setattr(requests, "find_spec", lambda name: None)
     assert local_settings(flags_of(*flags)).kinds == ("delf",)
