@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_io.datasets import DataSet
 from data_io.files.artifacts import write_json
-from data_io.files.contents import contents_of
 from data_io.files.output_files import expanded
 from data_io.photographs import Photographs, digests_of
 from data_io.progress import Log, progress, quiet
-from data_io.records import ImageList
+from delf_ext.app.adaptation_result import Adaptation, figures_of
 from delf_ext.app.data import content_of
 from delf_ext.app.evaluation import load_named
-from delf_ext.app.head_choice import NO_HEAD, Choice, choose_head
+from delf_ext.app.head_choice import Choice, choose_head
 from delf_ext.app.head_folds import folds_for, held_out_side
-from delf_ext.app.trained_on import trained_queries
+from delf_ext.app.labelled_embeddings import Labelled, embed_labelled, labelled_images
 from delf_ext.config import UsageError, require
-from delf_ext.evaluation.comparison import format_table
 from delf_ext.features.embedder import Adapted, Embedder, Ensemble
-from delf_ext.features.extraction import BATCH_SIZE, average_with_copies, extract_global
+from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.features.query_copies import require_known_copies
 from delf_ext.features.reductions.build import fit_reduction
-from delf_ext.index.failed import usable
-from delf_ext.recipes import codec
 from delf_ext.recipes.adapted_parts import AdaptedRecipe
 from delf_ext.recipes.part import BatchSize, Seed, coerced
 from delf_ext.recipes.schema import TestTime
 from delf_ext.runs.adapted_run import Head, base_of, write_adapted
 from delf_ext.runs.opening import open_model, plain_digest
-from delf_ext.runs.records import Facts, Run
-from delf_ext.runs.run_directory import commit, is_run, jsonable, versions
-from delf_ext.runs.sources import ModelSource, RunSource, Runtime, source_of
+from delf_ext.runs.records import Facts
+from delf_ext.runs.run_directory import commit, is_run, versions
+from delf_ext.runs.sources import ModelSource, Runtime, source_of
 
 QUESTIONS = {
     "seen_classes": "new photographs of the labelled products",
@@ -46,67 +40,6 @@ QUESTIONS = {
 """Value of --for -> what the head is chosen for."""
 FIGURES = "adapt.json"
 FEW_CLASSES = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Adaptation:
-    """Result of `adapt`.
-
-    Attributes:
-        run: the new run directory.
-        choice: the cross-validation, and what was chosen.
-        num_images: photographs that were used.
-        seconds: time of cross-validation and fit, without embedding.
-    """
-
-    run: Run
-    choice: Choice
-    num_images: int
-    seconds: float
-
-    @property
-    def source(self) -> RunSource:
-        """Argument for `open_model`."""
-        return RunSource(str(self.run.path))
-
-    def __str__(self) -> str:
-        """Return the table, and below it what was chosen and why."""
-        return f"{format_table(self.choice.rows)}\n{self.verdict}"
-
-    @property
-    def verdict(self) -> str:
-        """A line that says what was chosen and why."""
-        choice = self.choice
-        if choice.reduction is not None:
-            gap = choice.row(choice.kind).difference
-            assert gap is not None
-            return (
-                f"chosen: {choice.title(choice.kind)}, mAP {gap.mean:+.4f} "
-                f"(p = {gap.p_value:.3f}); fitted on all {self.num_images} photographs"
-            )
-        best = max(choice.rows[1:], key=lambda row: row.mean_average_precision)
-        gap = best.difference
-        assert gap is not None
-        reason = "which may be chance" if gap.mean > 0 else "which is no better"
-        return (
-            f"chosen: no head. The best one, {best.name}, changes the mAP by {gap.mean:+.4f} "
-            f"(p = {gap.p_value:.3f}), {reason}: the run embeds like its base model"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Labelled:
-    """Labelled images with their embeddings, before the projection.
-
-    Attributes:
-        images: N labelled images.
-        embeddings: float32 [N, D].
-        is_new: bool [N], the base model was not trained on the image.
-    """
-
-    images: ImageList
-    embeddings: np.ndarray
-    is_new: np.ndarray
 
 
 def adapt(
@@ -166,7 +99,7 @@ def adapt(
     )
     base = without_head(model)
     test_time = TestTime(base.test_time.copies if copies is None else tuple(copies))
-    labelled = _embedded(base, images, data, test_time, batch_size, log)
+    labelled = embed_labelled(base, images, data, test_time, batch_size, log)
     base.release()
     started_s = time.monotonic()
     choice = _choose(labelled, question, seed, log)
@@ -199,21 +132,6 @@ def require_no_run(out: Path) -> None:
     )
 
 
-def labelled_images(data: DataSet) -> ImageList:
-    """Return the labelled training images of a data set.
-
-    Raises:
-        ValueError: there is none.
-    """
-    images = data.train.labelled() if data.train.labels is not None else data.train.take([])
-    if not len(images):
-        raise ValueError(
-            f"{data.name}: no labelled training image, so there is nothing to fit a head on. Pass "
-            "data with a folder per product, or a CSV file path,label,split with split train."
-        )
-    return images
-
-
 def without_head(model: Embedder | Ensemble | Adapted) -> Embedder | Ensemble:
     """Return the model.
 
@@ -228,41 +146,7 @@ def without_head(model: Embedder | Ensemble | Adapted) -> Embedder | Ensemble:
     return model
 
 
-def _embedded(
-    base: Embedder | Ensemble,
-    images: ImageList,
-    data: DataSet,
-    test_time: TestTime,
-    batch_size: int,
-    log: Log,
-) -> _Labelled:
-    """Embed labelled images; leave out those that failed, and further copies of one file."""
-    features, images = extract_global(base, images, batch_size, "embedding")
-    features = average_with_copies(
-        base, features, images, test_time.copies, batch_size, "embedding"
-    )
-    contents = contents_of(images.paths.tolist())
-    first_of = {content: row for row, content in reversed(list(enumerate(contents)))}
-    is_first = np.array([first_of[content] == row for row, content in enumerate(contents)])
-    is_used = is_first & ~features.failed
-    for number, what in (
-        (int(np.sum(features.failed)), "images: the model's embedding is zero or not finite"),
-        (int(np.sum(~is_first)), "images are copies of another one"),
-        (len(images.skipped), "files cannot be read"),
-    ):
-        if number:
-            log(f"left out: {number} {what}")
-    images = images.take(is_used)
-    features = usable(features.take(is_first))
-    found = trained_queries(base, images, data.class_names)
-    trained = {path for path, _ in found.photographs}
-    is_new = np.array([path not in trained for path in images.paths.tolist()], bool)
-    if not found.is_known:
-        log("the base model does not list the photographs that it was trained on")
-    return _Labelled(images, features.embeddings, is_new)
-
-
-def _choose(labelled: _Labelled, question: str, seed: int, log: Log) -> Choice:
+def _choose(labelled: Labelled, question: str, seed: int, log: Log) -> Choice:
     images = labelled.images
     is_query = labelled.is_new
     num_trained = int(np.sum(~is_query))
@@ -299,7 +183,7 @@ def _choose(labelled: _Labelled, question: str, seed: int, log: Log) -> Choice:
 
 
 def _head(
-    recipe: AdaptedRecipe, labelled: _Labelled, data: DataSet, data_name: str, seed: int
+    recipe: AdaptedRecipe, labelled: Labelled, data: DataSet, data_name: str, seed: int
 ) -> Head:
     """Fit the chosen reduction on all images."""
     images = labelled.images
@@ -319,30 +203,3 @@ def _head(
     )
     projection = fit_reduction(recipe.reduction, labelled.embeddings, labels)
     return Head(recipe, projection, facts, Photographs(digests_of(images, data.class_names)))
-
-
-def figures_of(choice: Choice, question: str, data_name: str, seed: int) -> dict[str, Any]:
-    """Return the cross-validation as JSON data.
-
-    Args:
-        choice: what was tried and chosen.
-        question: what the head was chosen for.
-        data_name: name or path of the data.
-        seed: seed of folds and bootstrap.
-
-    Returns:
-        The rows of the table, and the mAP of each candidate.
-    """
-    return {
-        "question": question,
-        "data": data_name,
-        "seed": seed,
-        "chosen": choice.kind,
-        "reduction": codec.to_json(choice.reduction),
-        "no_head": NO_HEAD,
-        "rows": jsonable([dataclasses.asdict(row) for row in choice.rows]),
-        "candidates": [
-            {"kind": kind, "reduction": codec.to_json(reduction), "mAP": score}
-            for kind, reduction, score in choice.tried
-        ],
-    }

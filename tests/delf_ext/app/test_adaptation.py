@@ -272,7 +272,7 @@ def test_a_trained_base_is_judged_on_the_photographs_it_has_not_seen(
 ) -> None:
     paths = load_dataset(photos).train.paths[:num_trained].tolist()
     found = TrainedQueries(photographs=tuple((path, "") for path in paths))
-    monkeypatch.setattr("delf_ext.app.adaptation.trained_queries", lambda *_: found)
+    monkeypatch.setattr("delf_ext.app.labelled_embeddings.trained_queries", lambda *_: found)
     lines: list[str] = []
     result = adapt(onnx_model, photos, "seen_classes", tmp_path / "head", log=lines.append)
     what = "only the others are queries" if num_trained < 80 else "the figures below flatter it"
