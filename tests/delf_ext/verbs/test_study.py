@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import dual_main
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.config import UsageError
+from delf_ext.features.speed import images_per_second
 from delf_ext.verbs import study
 from delf_ext.verbs.study import paths_of, sizes_of, sources_of
 
@@ -67,7 +69,8 @@ def test_tiny_trunk_is_ranked_and_the_command_uses_it(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(study, "LITE", {})
-    monkeypatch.setattr("delf_ext.features.speed.MIN_SECONDS", 0)
+    at_once = partial(images_per_second, min_seconds=0)
+    monkeypatch.setattr("delf_ext.app.study_measurement.images_per_second", at_once)
     place = make_place(DRAWN)
     data = f"--data={place}/products"
     trunk = [f"--pretrained_model={place}/trunk.ckpt", "--resnet_type=resnet_v1_50/block1"]
