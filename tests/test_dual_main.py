@@ -427,6 +427,8 @@ def test_help_on_a_full_disk_is_an_error_of_one_line(monkeypatch, capsys) -> Non
         (["extract"], "the same command continues."),
         (["search"], "The embeddings so far are stored: the same command continues."),
         (["search", "--nostore_features"], "Nothing was written. Start the command again."),
+        (["adapt"], "The embeddings so far are stored: the same command continues."),
+        (["adapt", "--nostore_features"], "Nothing was written. Start the command again."),
         (["export"], "Nothing was written. Start the command again."),
     ],
 )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_io.directions import directions
 from data_io.stores.embeddings import EmbeddingStore
 
 
@@ -24,11 +25,7 @@ def split_embeddings(joined: np.ndarray, count: int) -> list[np.ndarray]:
     Returns:
         For each pooling float32 [N, D], unit length; a part that is zero stays zero.
     """
-    parts = []
-    for part in np.split(joined, count, axis=1):
-        lengths = np.linalg.norm(part, axis=1, keepdims=True)
-        parts.append((part / np.where(lengths > 0, lengths, 1)).astype(np.float32))
-    return parts
+    return [directions(part) for part in np.split(joined, count, axis=1)]
 
 
 class JoinedStore:

@@ -171,8 +171,8 @@ def _best_kind(
 ) -> str:
     """Return the kind of highest mAP; NO_HEAD if it may be no better than none.
 
-    If it is within-class whitening, and LDA is better than none and a paired test does not tell
-    the two apart, it is LDA, whose embeddings are shorter. It is also better in a gallery of
+    LDA replaces within-class whitening if it is better than none and a paired test finds no
+    difference between the two: its embeddings are shorter. It is also better in a gallery of
     photographs without labels, which a cross-validation does not show (seen: five photographs of
     each product, mAP .57 and .48).
     """

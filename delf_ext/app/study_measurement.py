@@ -100,7 +100,7 @@ def measured_rows(
         lists: queries and gallery.
         batch_size: images per call of the network.
         cost: of the trunk at this size.
-        log: called with a warning if a pooling does not tell images apart.
+        log: called with a warning if a pooling gives all images nearly one embedding.
         skipped_log: called with a line for each of the first files that cannot be read.
 
     Yields:

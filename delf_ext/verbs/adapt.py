@@ -28,7 +28,7 @@ def run(flags: Any) -> None:
         raise UsageError("adapt reads --data and writes the new run to --out=DIR: pass both.")
     require_no_run(Path(flags.out))
     require_known_copies(flags.copies)
-    source = base_of(flags)
+    source = base_source(flags)
     if not names_model(flags):
         say(NO_MODEL)
     if flags.features and isinstance(source, EnsembleSource):
@@ -54,7 +54,7 @@ def run(flags: Any) -> None:
     say(f"next: mandoo search --data=PHOTOS --run_dir={out} --image=PHOTO")
 
 
-def base_of(flags: Any) -> ModelSource:
+def base_source(flags: Any) -> ModelSource:
     """Return the model that the flags name; several are concatenated.
 
     Raises:

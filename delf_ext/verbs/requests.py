@@ -96,7 +96,7 @@ def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:
 
 
 def _kinds(named: str | None, model: str, is_submission: bool) -> tuple[str, ...]:
-    """Return the kinds of local features; SIFT needs no model that knows the user's products."""
+    """Return the kinds of local features; SIFT needs no trained model."""
     if named == "both":
         return "delf", "sift"
     if named:

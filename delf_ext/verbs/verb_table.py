@@ -328,7 +328,6 @@ DEFAULT_OUT = {"compare": "report", "demo": ".demo", "infer": "answer.json"}
 
 AFTER_STOP = {
     "extract": "The finished parts are kept: the same command continues.",
-    "adapt": "Embeddings are stored: the same command continues.",
     "demo": "The same command continues.",
     "draw": "The same command draws the data set again.",
     "infer": "If --out exists, it holds the answer before re-ranking. Start the command again.",

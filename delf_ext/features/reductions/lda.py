@@ -1,4 +1,4 @@
-"""Linear discriminant analysis: keep the directions that tell classes apart."""
+"""Fit linear discriminant analysis: keep the directions in which classes differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg
 
 from delf_ext.features.reductions.projection import Projection
-from delf_ext.features.reductions.scatter import SMALLEST, Scatter
+from delf_ext.features.reductions.scatter import SMALLEST, Scatter, with_fixed_signs
 from delf_ext.recipes import schema
 
 
@@ -30,8 +30,5 @@ def fit_lda(config: schema.Lda, scatter: Scatter) -> Projection:
     vectors, ratios, _ = linalg.svd(whitened, full_matrices=False)
     num_dims = int(np.sum(ratios > SMALLEST * max(ratios[0], np.finfo(np.float64).tiny)))
     num_dims = min(num_dims, config.dims or scatter.num_classes - 1)
-    kept = vectors[:, : max(1, num_dims)]
-    largest = np.abs(kept).argmax(axis=0)
-    # The sign is fixed, so that the same embeddings give the same digest.
-    kept = kept * np.sign(kept[largest, np.arange(kept.shape[1])])
+    kept = with_fixed_signs(vectors[:, : max(1, num_dims)])
     return Projection(scatter.mean, linalg.solve_triangular(root, kept, lower=True, trans="T"))

@@ -108,9 +108,7 @@ def load_projection(path: Path) -> Projection:
         if str(stored["digest"]) != projection.digest:
             raise ValueError("its digest does not fit")
     except FileNotFoundError:
-        raise ValueError(
-            f"{path}: not found. Restore the file, or run `mandoo adapt` again."
-        ) from None
+        raise ValueError(f"{path}: not found. {RESTORE}") from None
     # A damaged archive raises many types, from KeyError to NotImplementedError.
     except Exception as error:
         raise ValueError(f"{path}: not a projection ({one_line(error)}). {RESTORE}") from None

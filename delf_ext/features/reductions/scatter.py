@@ -26,6 +26,19 @@ class Components(NamedTuple):
     vectors: np.ndarray
 
 
+def with_fixed_signs(vectors: np.ndarray) -> np.ndarray:
+    """Make the largest number of each vector positive, so that equal embeddings have one digest.
+
+    Args:
+        vectors: float [D, r], columns whose sign is arbitrary.
+
+    Returns:
+        float [D, r].
+    """
+    largest = np.abs(vectors).argmax(axis=0)
+    return vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
+
+
 class Scatter:
     """Mean and covariances of labelled embeddings, in float64. Each is computed when it is used.
 
@@ -88,10 +101,7 @@ class Scatter:
         if not keep.any():
             # All embeddings are equal: any direction will do.
             return Components(np.ones(1), np.eye(width, 1))
-        # The sign is fixed, so that the same embeddings give the same digest.
-        largest = np.abs(vectors).argmax(axis=0)
-        vectors = vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
-        return Components(values[keep][::-1], vectors[:, ::-1])
+        return Components(values[keep][::-1], with_fixed_signs(vectors)[:, ::-1])
 
     @property
     def total_variance(self) -> float:
