@@ -6,7 +6,7 @@ import math
 import textwrap
 
 from delf_ext.recipes.original_flags import FLAG_GROUPS
-from delf_ext.verbs.flags import GROUPS, AnyFlag
+from delf_ext.verbs.flag_table import GROUPS, AnyFlag
 from delf_ext.verbs.verb_table import TRAIN, VERBS, Verb
 
 WIDTH = 100

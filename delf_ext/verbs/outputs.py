@@ -16,7 +16,7 @@ from data_io.files.output_files import is_stdout, is_stream
 from data_io.files.system_files import FOLDER_MARK
 from data_io.messages import error_line
 from delf_ext.config import UsageError, require
-from delf_ext.verbs.flags import PATH_FLAGS
+from delf_ext.verbs.flag_table import PATH_FLAGS
 from delf_ext.verbs.verb_table import DEFAULT_OUT, OUT_FILES, VERBS
 
 # A verb writes into a run directory too, but it must hold a run, which the verb checks itself.

@@ -18,7 +18,7 @@ from delf_ext.recipes.trunk_names import absolute_weights
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.weights import locate_weights
-from delf_ext.verbs.flags import FLAGS
+from delf_ext.verbs.flag_table import FLAGS
 
 # A resumed run may change these: they change how long it trains, what is written when and where,
 # and how it is measured, but not the training.

@@ -11,7 +11,7 @@ from absl import flags
 
 from delf_ext.config import UsageError
 from delf_ext.recipes.original_flags import FLAG_GROUPS
-from delf_ext.verbs.flags import FLAGS, GROUPS
+from delf_ext.verbs.flag_table import FLAGS, GROUPS
 
 DATA = ("data", "data_layout", "query_split", "merge_labels", "max_pixels")
 TRUNK = ("pretrained_model", "resnet_type", "layout")

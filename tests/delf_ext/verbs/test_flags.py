@@ -17,7 +17,8 @@ from delf_ext.config import UsageError
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS as ORIGINAL
 from delf_ext.recipes.registry import overview
-from delf_ext.verbs.flags import FLAGS, GROUPS, new_flags
+from delf_ext.verbs.flag_table import FLAGS, GROUPS
+from delf_ext.verbs.flags import new_flags
 from delf_ext.verbs.help import EXAMPLES as HELP_EXAMPLES
 from delf_ext.verbs.help import VERB_GROUPS
 from delf_ext.verbs.training_flags import recipe_from_flags

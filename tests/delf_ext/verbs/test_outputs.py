@@ -21,7 +21,7 @@ from data_io.files.marks import KEY, MARK, is_ours, mark_beside, marked, png_mar
 from data_io.synthetic.dataset import DrawConfig
 from delf_ext.config import UsageError
 from delf_ext.verbs import printing
-from delf_ext.verbs.flags import FLAGS, PATH_FLAGS
+from delf_ext.verbs.flag_table import FLAGS, PATH_FLAGS
 from delf_ext.verbs.outputs import checked_outputs
 from delf_ext.verbs.verb_table import VERBS
 
