@@ -14,8 +14,7 @@ from data_io.files.output_files import expanded
 from data_io.photographs import Photographs, digests_of
 from data_io.progress import Log, progress, quiet
 from delf_ext.app.adaptation_result import Adaptation, figures_of
-from delf_ext.app.data import content_of
-from delf_ext.app.evaluation import load_named
+from delf_ext.app.data import content_of, load_named
 from delf_ext.app.head_choice import Choice, choose_head
 from delf_ext.app.head_folds import folds_for, held_out_side
 from delf_ext.app.labelled_embeddings import Labelled, embed_labelled, labelled_images

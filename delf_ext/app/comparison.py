@@ -9,14 +9,10 @@ from typing import Any
 
 from data_io.datasets import DataSet
 from data_io.progress import Log, quiet
-from delf_ext.app.evaluation import (
-    Measured,
-    common_lists,
-    load_named,
-    measure,
-    measure_reranked,
-    require_answers,
-)
+from delf_ext.app.data import load_named
+from delf_ext.app.evaluation import measure, measure_reranked
+from delf_ext.app.evaluation_lists import common_lists, require_answers
+from delf_ext.app.measured import Measured
 from delf_ext.app.reranking import Chain, Request, Reranker
 from delf_ext.config import UsageError
 from delf_ext.evaluation import comparison

@@ -1,4 +1,4 @@
-"""Choose the images to work on: drawn data sets, validation splits, queries and gallery."""
+"""Choose the images to work on: data sets, drawn ones, validation splits, queries and gallery."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_io.datasets import DataSet
+from data_io.datasets import DataSet, load_dataset
 from data_io.files.artifacts import digest_of
 from data_io.files.caches import cache_folder
 from data_io.files.contents import contents_of
+from data_io.messages import shown_path
+from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.splits import divide, query_and_gallery, split_classes, stratified_folds
 from delf_ext.recipes import schema
@@ -22,6 +24,26 @@ TRAIN_PER_CLASS = 7.104
 QUERIES_PER_CLASS = 0.195
 GALLERY_PER_CLASS = 1.127
 NO_IMAGES = ImageList(np.array([]), np.array([]))
+
+
+def load_named(data: DataSet | str | Path, name: str, log: Log = quiet) -> tuple[DataSet, str]:
+    """Load a data set and choose its name in the figures.
+
+    Args:
+        data: a data set, or its path.
+        name: the name; "" = the path, else the name of the data set.
+        log: called with each line about how the data were read.
+
+    Returns:
+        The data set and the name.
+    """
+    if isinstance(data, DataSet):
+        return data, name or data.name
+    loaded = load_dataset(data)
+    log(f"data: {loaded.read_as}")
+    for note in loaded.notes:
+        log(note)
+    return loaded, name or shown_path(data)
 
 
 def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: int = 256) -> Path:

@@ -12,7 +12,7 @@ from data_io.datasets import DataSet
 from data_io.files.artifacts import save_record, write_json
 from data_io.files.contents import contents_of
 from data_io.messages import unlabelled_notes
-from delf_ext.app.evaluation import Measured
+from delf_ext.app.measured import Measured
 from delf_ext.app.trained_on import TrainedQueries
 from delf_ext.evaluation.pictures import DrawMatch
 from delf_ext.evaluation.report import write_report

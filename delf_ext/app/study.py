@@ -13,7 +13,7 @@ from data_io.datasets import DataSet
 from data_io.files.artifacts import digest_of
 from data_io.files.caches import cache_folder
 from data_io.progress import Log, quiet
-from delf_ext.app.evaluation import load_named
+from delf_ext.app.data import load_named
 from delf_ext.app.study_data import StudyLists, study_lists
 from delf_ext.app.study_measurement import Job, costs_of, measured_rows
 from delf_ext.app.study_rows import FORMAT, StudyRows

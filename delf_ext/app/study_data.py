@@ -11,8 +11,7 @@ from data_io.files.artifacts import digest_of
 from data_io.records import ImageList
 from data_io.splits import few_of_each_class
 from delf_ext.app.data import content_of
-from delf_ext.app.evaluation import require_answers
-from delf_ext.app.evaluation_lists import evaluation_lists
+from delf_ext.app.evaluation_lists import evaluation_lists, require_answers
 from delf_ext.features.embedder import HeldBack
 
 MAX_IMAGES = 2000

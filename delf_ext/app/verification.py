@@ -11,9 +11,9 @@ from PIL import Image
 from data_io.images import ImageError, decode_image
 from data_io.progress import Log, quiet
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
-from delf_ext.app.evaluation import Measured
 from delf_ext.app.local_features import extractors_of
 from delf_ext.app.local_settings import LocalSettings
+from delf_ext.app.measured import Measured
 from delf_ext.evaluation.match_histogram import choose_threshold
 from delf_ext.evaluation.match_pictures import draw_match, stack
 from delf_ext.geometry.verification import Verification, verify

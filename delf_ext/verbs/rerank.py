@@ -9,13 +9,9 @@ from data_io.datasets import DataSet
 from data_io.files.artifacts import save_record
 from data_io.messages import shown_path, skipped_lines
 from data_io.progress import say
-from delf_ext.app.evaluation import (
-    Measured,
-    common_lists,
-    measure,
-    measure_reranked,
-    require_answers,
-)
+from delf_ext.app.evaluation import measure, measure_reranked
+from delf_ext.app.evaluation_lists import common_lists, require_answers
+from delf_ext.app.measured import Measured
 from delf_ext.app.reranking import (
     Request,
     Reranker,

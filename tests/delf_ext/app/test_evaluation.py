@@ -18,7 +18,8 @@ from data_io.records import NO_LABEL, ImageList
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.comparison import compare
 from delf_ext.app.data import split
-from delf_ext.app.evaluation import common_lists, evaluate, measure, measure_reranked
+from delf_ext.app.evaluation import evaluate, measure, measure_reranked
+from delf_ext.app.evaluation_lists import common_lists
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.app.training import train
 from delf_ext.app.training_settings import Settings
