@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# NumPy before version 2 crashes at 33 or more.
+MAX_DIMENSIONS = 32
 # Where trainers put the state dict; moving averages first.
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 STATE_DICTS = (*AVERAGES, "state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -68,7 +70,12 @@ class _Tensor:
 def _rebuild_tensor(
     storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
 ) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+    shape, strides = tuple(shape), tuple(strides)
+    numbers = (offset, *shape, *strides)
+    is_known = isinstance(storage, _Storage) and len(shape) == len(strides) <= MAX_DIMENSIONS
+    if not is_known or any(type(number) is not int or number < 0 for number in numbers):
+        raise pickle.UnpicklingError("a tensor is of an unknown form")
+    return _Tensor(storage, offset, shape, strides)
 
 
 def _rebuild_parameter(tensor: _Tensor, *_: object) -> _Tensor:
@@ -84,11 +91,24 @@ ALLOWED: dict[tuple[str, str], Any] = {
     **{("torch", name): dtype for name, dtype in STORAGES.items()},
 }
 """Module and name in a pickle -> what is used for it. Everything else is refused."""
+OPERATIONS: dict[int, Any] = pickle._Unpickler.dispatch  # type: ignore[attr-defined]
+"""Code in a pickle -> what Python's unpickler does."""
 
 
 # The unpickler of C fills memory up to any index that a damaged file names; this one does not.
 class _TensorsOnly(pickle._Unpickler):  # type: ignore[name-defined]
     """The only reader of pickles of this project."""
+
+    stack: list[Any]
+
+    def load_build(self) -> None:
+        """Set attributes of an OrderedDict, as PyTorch does; never of an allowed function."""
+        if type(self.stack[-2]) is not OrderedDict or type(self.stack[-1]) is not dict:
+            raise pickle.UnpicklingError("it sets attributes of something else than a dictionary")
+        # Attributes such as the versions of modules are not needed.
+        self.stack.pop()
+
+    dispatch: ClassVar[dict[int, Any]] = {**OPERATIONS, pickle.BUILD[0]: load_build}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
@@ -100,6 +120,8 @@ class _TensorsOnly(pickle._Unpickler):  # type: ignore[name-defined]
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             raise pickle.UnpicklingError("its storages are of an unknown form")
+        if len(pid) > 5 and pid[5] is not None:
+            raise ValueError(f"it shares storages as PyTorch before 0.4 did. {SAVE_HINT}")
         return _Storage(str(pid[1]), str(pid[2]))
 
 
@@ -138,7 +160,9 @@ def _open_zip(path: Path) -> tuple[Any, Read]:
     with archive.open(pickled) as file:
         content = _TensorsOnly(file).load()
     folder = pickled.removesuffix("data.pkl")
-    return content, lambda storage: _numbers(
+    order = f"{folder}byteorder"
+    _require_little_endian(order not in archive.namelist() or archive.read(order) != b"big")
+    return content, lambda storage: numbers_of(
         archive.read(f"{folder}data/{storage.key}"), storage.dtype
     )
 
@@ -147,23 +171,31 @@ def _open_old(path: Path) -> tuple[Any, Read]:
     with open(path, "rb") as file:
         if _TensorsOnly(file).load() != MAGIC_NUMBER:
             raise ValueError(f"it is a pickle, but not of PyTorch. {SAVE_HINT}")
-        for _ in ("protocol version", "system"):
-            _TensorsOnly(file).load()
+        _TensorsOnly(file).load()  # The version of the format.
+        _require_little_endian(dict(_TensorsOnly(file).load()).get("little_endian", True))
         reader = _TensorsOnly(file)
         content = reader.load()
         keys = _TensorsOnly(file).load()
-        dtypes = {storage.key: storage.dtype for storage in _storages(content)}
+        dtypes = {storage.key: storage.dtype for storage in _storages(content, set())}
         stored = {str(key): _read_numbers(file, dtypes.get(str(key), "u1")) for key in keys}
     return content, lambda storage: stored[storage.key]
 
 
-def _storages(content: Any) -> list[_Storage]:
+def _require_little_endian(is_little: bool) -> None:
+    if not is_little:
+        raise ValueError(f"its numbers are in big-endian order, which is not read. {SAVE_HINT}")
+
+
+def _storages(content: Any, seen: set[int]) -> list[_Storage]:
+    """Return the storages of all tensors; `seen` has the containers that were looked into."""
     if isinstance(content, _Tensor):
         return [content.storage]
-    parts = content.values() if isinstance(content, Mapping) else content
-    if not isinstance(content, (Mapping, list, tuple)):
+    # A small file can hold the same container a billion times.
+    if not isinstance(content, (Mapping, list, tuple)) or id(content) in seen:
         return []
-    return [storage for part in parts for storage in _storages(part)]
+    seen.add(id(content))
+    parts = content.values() if isinstance(content, Mapping) else content
+    return [storage for part in parts for storage in _storages(part, seen)]
 
 
 def _read_numbers(file: IO[bytes], dtype: str) -> np.ndarray:
@@ -173,10 +205,22 @@ def _read_numbers(file: IO[bytes], dtype: str) -> np.ndarray:
     if num_bytes > os.fstat(file.fileno()).st_size - file.tell():
         raise EOFError("the file ends too early")
     content = file.read(num_bytes)
-    return _numbers(content, dtype)
+    return numbers_of(content, dtype)
 
 
-def _numbers(content: bytes, dtype: str) -> np.ndarray:
+def numbers_of(content: bytes, dtype: str) -> np.ndarray:
+    """Return the numbers in a storage.
+
+    Args:
+        content: its bytes.
+        dtype: a value of STORAGES.
+
+    Returns:
+        Array [n]; of float32 for bfloat16.
+
+    Raises:
+        ValueError: the type is unknown.
+    """
     if dtype not in STORAGES.values():
         raise ValueError(f"its numbers are of an unknown type ({dtype})")
     if dtype == "bfloat16":
@@ -189,14 +233,14 @@ def _array(tensor: _Tensor, read: Read) -> np.ndarray:
         numbers = read(tensor.storage)
     except DAMAGED as error:
         raise ValueError(f"not a whole .pth file ({error}); fetch or copy it again") from error
-    lengths = [(size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides)]
-    is_inside = min(tensor.strides, default=0) >= 0 and tensor.offset >= 0
-    is_inside = is_inside and math.prod(tensor.shape) <= len(numbers)
-    if not is_inside or tensor.offset + sum(lengths) >= max(len(numbers), 1):
-        if 0 not in tensor.shape:
-            raise ValueError("a tensor is larger than its storage: the file is damaged")
+    if 0 in tensor.shape:
         return np.zeros(tensor.shape, numbers.dtype)
-    strides = [stride * numbers.itemsize for stride in tensor.strides]
+    # The step along a single row does not matter, and may be of any size.
+    steps = [stride if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.strides)]
+    last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, steps))
+    if math.prod(tensor.shape) > len(numbers) or last >= len(numbers):
+        raise ValueError("a tensor is larger than its storage: the file is damaged")
+    strides = [step * numbers.itemsize for step in steps]
     view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides)
     return view.copy()
 

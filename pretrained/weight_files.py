@@ -10,7 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from data_io.weight_kinds import weight_kind
-from pretrained.torch_files import Tensors, read_torch
+from pretrained.torch_files import Tensors, numbers_of, read_torch
+
+# Source: safetensors, README, "Format".
+SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "bfloat16",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+"""Type of a tensor in a .safetensors file -> numpy's dtype."""
 
 
 def read_state_dict(path: Path) -> tuple[Tensors, str]:
@@ -69,15 +84,25 @@ def _read_npz(path: Path) -> Tensors:
 
 def _read_safetensors(path: Path) -> Tensors:
     try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors import SafetensorError, deserialize
     except ImportError:
         raise ValueError(
             "reading .safetensors needs the safetensors package: pip install safetensors"
         ) from None
     try:
-        return load_file(path)
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        # Its own reader for NumPy refuses bfloat16.
+        stored = deserialize(path.read_bytes())
+    except (OSError, SafetensorError) as error:
         raise ValueError(
             f"not a whole .safetensors file ({error}); fetch or copy it again"
         ) from error
+    tensors = {}
+    for name, tensor in stored:
+        if tensor["dtype"] not in SAFETENSORS:
+            raise ValueError(
+                f"its tensor {name} is of type {tensor['dtype']}, which is not read. Save it as "
+                "float32"
+            )
+        numbers = numbers_of(bytes(tensor["data"]), SAFETENSORS[tensor["dtype"]])
+        tensors[name] = numbers.reshape(tensor["shape"])
+    return tensors

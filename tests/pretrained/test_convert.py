@@ -16,6 +16,7 @@ from pretrained.keras_files import read_keras
 from pretrained.lite_names import SCHEMES, torch_tensors
 from pretrained.manifest import describe, verify
 from pretrained.resnet50_names import conv_scopes, keras_layers, kernel_shape
+from pretrained.weight_files import read_state_dict
 
 UNITS = (3, 4, 6, 3)
 SIZE_PX = 64
@@ -351,6 +352,28 @@ def test_damaged_source_is_an_error_and_writes_nothing(
         assert error.startswith(f"error: {tmp_path / name}: ") and error.count("\n") == 1
         assert reason in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_types_of_safetensors(tmp_path: Path):
+    """NumPy has no bfloat16: 1.5 is the upper half of its float32, 0x3FC00000."""
+    pytest.importorskip("safetensors", reason="safetensors is optional")
+    for kind, content, expected in (
+        ("BF16", bytes.fromhex("c03f"), 1.5),
+        ("F16", bytes.fromhex("003e"), 1.5),
+        ("I64", (7).to_bytes(8, "little"), 7),
+    ):
+        _write_safetensors(tmp_path / "a.safetensors", kind, content)
+        tensors, _ = read_state_dict(tmp_path / "a.safetensors")
+        assert tensors["a"].tolist() == [expected]
+    _write_safetensors(tmp_path / "a.safetensors", "F8_E4M3", b"1")
+    with pytest.raises(ValueError, match="its tensor a is of type F8_E4M3, which is not read"):
+        read_state_dict(tmp_path / "a.safetensors")
+
+
+def _write_safetensors(path: Path, kind: str, content: bytes) -> None:
+    tensor = {"dtype": kind, "shape": [1], "data_offsets": [0, len(content)]}
+    header = json.dumps({"a": tensor}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
 
 
 def test_missing_safetensors_is_an_error_with_the_remedy(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretrained.torch_files import MAGIC_NUMBER, read_torch
+from pretrained.torch_files import ALLOWED, MAGIC_NUMBER, read_torch
 
 STORAGE_OF = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
 
@@ -147,6 +147,62 @@ def test_damaged_files_are_refused(tmp_path: Path, write: Any):
         path.write_bytes(content[:keep])
         with pytest.raises(ValueError, match=r"not a whole \.pth file|not of PyTorch"):
             read_torch(path)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_old])
+@pytest.mark.parametrize(
+    "view",
+    [
+        *[(0, ("x",), (1,)), ("x", (1,), (1,)), (0, (2.0,), (1,)), (0, (True,), (1,))],
+        *[(0, (-1, -4), (4, 1)), (0, (2, 2), (1,)), (0, (1,) * 100, (1,) * 100), (0, None, ())],
+    ],
+    ids=["text", "offset", "fraction", "bool", "negative", "lengths", "crashes NumPy", "none"],
+)
+def test_tensors_of_an_odd_form_are_refused(tmp_path: Path, write: Any, view: tuple):
+    odd = FakeTensor(np.zeros(4, np.float32), "0", view)
+    write(tmp_path / "a.pth", {"a": odd}, [odd])
+    with pytest.raises(ValueError, match=r"not a whole \.pth file"):
+        read_torch(tmp_path / "a.pth")
+
+
+def test_step_along_a_single_row_may_be_of_any_size(tmp_path: Path):
+    row = FakeTensor(np.arange(4, dtype=np.float32), "0", (0, (1, 4), (10**20, 1)))
+    write_zip(tmp_path / "a.pth", {"a": row}, [row])
+    assert read_torch(tmp_path / "a.pth")[0]["a"].tolist() == [[0, 1, 2, 3]]
+
+
+def test_list_that_holds_itself_a_billion_times_is_read_once(tmp_path: Path):
+    one = example()[0]
+    lists: list = []
+    for _ in range(60):
+        lists = [lists, lists]
+    write_old(tmp_path / "a.pth", {"a": one, "lists": lists}, [one])
+    assert list(read_torch(tmp_path / "a.pth")[0]) == ["a"]
+
+
+def test_numbers_of_another_byte_order_are_refused(tmp_path: Path):
+    one = example()[0]
+    write_zip(tmp_path / "zip.pth", {"a": one}, [one])
+    with zipfile.ZipFile(tmp_path / "zip.pth", "a") as archive:
+        archive.writestr("archive/byteorder", "big")
+    write_old(tmp_path / "old.pth", {"a": one}, [one])
+    little, big = (pickled({"little_endian": is_little}) for is_little in (True, False))
+    content = (tmp_path / "old.pth").read_bytes()
+    (tmp_path / "old.pth").write_bytes(content.replace(little, big))
+    for name in ("zip.pth", "old.pth"):
+        with pytest.raises(ValueError, match="big-endian"):
+            read_torch(tmp_path / name)
+
+
+def test_file_cannot_change_an_allowed_function(tmp_path: Path):
+    state = pickle.dumps((None, {"__defaults__": (1, 2, 3, 4)}), protocol=2)[2:-1]
+    content = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + state + b"b."
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    with pytest.raises(ValueError, match="sets attributes of something else"):
+        read_torch(tmp_path / "a.pth")
+    function = ALLOWED["torch._utils", "_rebuild_tensor_v2"]
+    assert function.__defaults__ is None
 
 
 def test_file_without_tensors_by_name_is_refused(tmp_path: Path):
