@@ -118,15 +118,15 @@ class _Judge:
         self, ids: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fold: Fold
     ) -> None:
         self.query_ids = ids[fold.query]
-        self.query = embeddings[fold.query]
-        self.gallery = embeddings[fold.gallery]
+        self.query = directions(embeddings[fold.query])
+        self.gallery = directions(embeddings[fold.gallery])
         self.is_same = fold.query[:, np.newaxis] == fold.gallery
         same_class = labels[fold.query][:, np.newaxis] == labels[fold.gallery]
         self.is_relevant = same_class & ~self.is_same
         self.scatter = Scatter(embeddings[fold.fit], labels[fold.fit])
 
     def hits(self, reduction: LinearReduction | None) -> Hits:
-        query, gallery = directions(self.query), directions(self.gallery)
+        query, gallery = self.query, self.gallery
         if reduction is not None:
             projection = fit(reduction, self.scatter)
             query, gallery = projection(query), projection(gallery)

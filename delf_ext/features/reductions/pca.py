@@ -19,4 +19,4 @@ def fit_pca(config: schema.Pca, scatter: Scatter) -> Projection:
     Returns:
         The projection.
     """
-    return Projection(scatter.mean, scatter.components.vectors[:, : config.dims])
+    return Projection(scatter.mean, scatter.components(config.dims).vectors[:, : config.dims])

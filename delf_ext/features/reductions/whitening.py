@@ -23,7 +23,7 @@ def fit_pca_whitening(config: schema.PcaWhitening, scatter: Scatter) -> Projecti
     Returns:
         The projection.
     """
-    variances, vectors = scatter.components
+    variances, vectors = scatter.components(config.dims)
     mean_variance = scatter.total_variance / len(scatter.mean)
     mixed = (1 - config.shrinkage) * variances + config.shrinkage * mean_variance
     scaled = vectors / np.sqrt(mixed)

@@ -10,6 +10,7 @@ import pytest
 from scipy import linalg
 
 from delf_ext.features.local.whitening import learn_whitening
+from delf_ext.features.reductions import scatter
 from delf_ext.features.reductions.build import fit_reduction
 from delf_ext.features.reductions.projection import Projection, load_projection, save_projection
 from delf_ext.recipes import schema
@@ -107,6 +108,22 @@ def test_pca_keeps_the_directions_of_largest_variance(per_class: int) -> None:
     fitted = fit_reduction(schema.Pca(4), vectors, labels)
     assert fitted.dims == 4
     np.testing.assert_allclose(fitted.matrix @ fitted.matrix.T, rows[:4].T @ rows[:4], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [320, 290])
+def test_the_largest_components_are_those_of_all(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((count, 300)) * np.linspace(1, 3, 300)
+    labels = np.arange(count) % 7
+    monkeypatch.setattr(scatter, "AT_LEAST", 4)
+    values, _ = scatter.Scatter(vectors, labels).components(3)
+    expected = np.linalg.eigvalsh(np.cov(vectors.T, bias=True))[::-1]
+    np.testing.assert_allclose(values, expected[:4])
+    pca = fit_reduction(schema.Pca(6), vectors, labels)
+    covariance = np.cov((vectors @ pca.matrix).T, bias=True)
+    np.testing.assert_allclose(covariance, np.diag(expected[:6]), atol=1e-4)
 
 
 def test_pca_whitening_equals_the_whitening_of_local_features() -> None:
