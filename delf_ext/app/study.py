@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from delf_ext.app.study_data import StudyLists, study_lists
 from delf_ext.app.study_measurement import Job, costs_of, measured_rows
 from delf_ext.app.study_rows import FORMAT, StudyRows
 from delf_ext.config import UsageError, require
-from delf_ext.evaluation.trunk_table import TrunkTable, trunk_table
+from delf_ext.evaluation.trunk_table import TrunkRow, TrunkTable, trunk_table
 from delf_ext.features.extraction import BATCH_SIZE
 from delf_ext.recipes.part import BatchSize, Seed, SidePx, coerced, one_of
 from delf_ext.recipes.trunk_names import LITE
@@ -121,19 +121,26 @@ def study_trunks(
     jobs = _jobs(found, poolings, sizes_px, runtime, batch_size, lists)
     known = rows.read()
     todo = [job for job in jobs if any(key not in known for key in job.keys)]
-    # Counting imports TensorFlow: stored rows are printed without it.
-    costs = costs_of(todo, log) if todo else {}
-    for number, job in enumerate(todo, start=1):
-        cost = costs[job.weights, job.source.size_px]
-        at = f"{job.weights} at {job.source.size_px} px"
-        log(f"{number} of {len(todo)}: {at}, {cost.gmac:.2f} GMac")
-        # The same files are skipped each time.
-        skipped_log = log if number == 1 else quiet
-        new = dict(zip(job.keys, measured_rows(job, lists, batch_size, cost, log, skipped_log)))
+    for new in _measured(todo, lists, batch_size, log):
         rows.add(new)
         known |= new
     table = trunk_table([known[key] for job in jobs for key in job.keys], seed)
     return TrunkStudy(table, found, missing, data_name, lists.description)
+
+
+def _measured(
+    jobs: Sequence[Job], lists: StudyLists, batch_size: int, log: Log
+) -> Iterator[dict[str, TrunkRow]]:
+    """Measure trunks, and yield the rows of each by their keys."""
+    # Counting imports TensorFlow: stored rows are printed without it.
+    costs = costs_of(jobs, log) if jobs else {}
+    for number, job in enumerate(jobs, start=1):
+        cost = costs[job.weights, job.source.size_px]
+        at = f"{job.weights} at {job.source.size_px} px"
+        log(f"{number} of {len(jobs)}: {at}, {cost.gmac:.2f} GMac")
+        # The same files are skipped each time.
+        skipped_log = log if number == 1 else quiet
+        yield dict(zip(job.keys, measured_rows(job, lists, batch_size, cost, log, skipped_log)))
 
 
 def require_settings(
