@@ -13,7 +13,7 @@ from data_io.checkpoint_paths import has_state_file
 from data_io.files.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import SIZE_PX, trunk_named
+from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
 from delf_ext.runs.weights import lite_network
 
 POOLINGS: dict[str, schema.Pool] = {
@@ -142,7 +142,8 @@ def source_of(path: str | Path) -> ModelSource:
 
     Args:
         path: path of a directory or file, path prefix of a checkpoint, or the name of weights in
-            a package of the extra `lite`, such as "lite2".
+            a package of the extra `lite`, such as "lite2". A file or folder of that name is passed
+            as "./lite2".
 
     Returns:
         The source.
@@ -150,7 +151,11 @@ def source_of(path: str | Path) -> ModelSource:
     Raises:
         UsageError: the path does not exist.
     """
+    is_name = path in LITE
     path = expanded(path)
+    # A Path, or "./lite2", means what the user has there, which str(path) would hide.
+    if not is_name and str(path) in LITE:
+        path = path.absolute()
     if network := lite_network(str(path)):
         size_px = SIZE_PX.get(network, CheckpointSource.size_px)
         return CheckpointSource(str(path), trunk_named(network), size_px=size_px)

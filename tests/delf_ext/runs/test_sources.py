@@ -9,6 +9,7 @@ import pytest
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
+from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs import sources
 from delf_ext.runs.sources import (
     CheckpointSource,
@@ -41,6 +42,20 @@ def test_other_file_is_a_checkpoint_with_or_without_index_suffix(
     assert source_of(tmp_path / name) == source_of(f"{tmp_path / name}.index") == expected
     (tmp_path / "v1.ckpt").touch()
     assert source_of(str(tmp_path / "v1.ckpt")) == CheckpointSource(str(tmp_path / "v1.ckpt"))
+
+
+def test_name_of_weights_is_no_path_and_a_path_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "lite_network", LITE.get)
+    Path("lite1").mkdir()
+    opened = source_of("lite1")
+    assert isinstance(opened, CheckpointSource) and opened.path == "lite1"
+    for path in ("./lite1", Path("lite1")):
+        assert source_of(path) == RunSource(str(tmp_path / "lite1"))
+    with pytest.raises(UsageError, match="no run directory"):
+        source_of("./lite2")
 
 
 def test_missing_path_is_an_error(tmp_path: Path) -> None:
