@@ -155,7 +155,7 @@ def _choose(labelled: Labelled, question: str, seed: int, log: Log) -> Choice:
             + (
                 "only the others are queries"
                 if is_query.any()
-                else "the figures below flatter it, and the choice is less certain"
+                else "the figures below are too high, and the choice is less certain"
             )
         )
     if not is_query.any():

@@ -59,7 +59,7 @@ NETWORK = (
         "model.trunk.end_point",
         "trunk and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, "
         "inception_v3/Mixed_7c, vgg_16/conv5, lite0|1|2/block1|2|3|5|7|head (weights of an "
-        "EfficientNet-Lite name it themselves)",
+        "EfficientNet-Lite need no --resnet_type)",
     ),
     OriginalFlag(
         "layout",

@@ -85,15 +85,15 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "run_dir",
             None,
-            "run directory of a trained model; or pass --pretrained_model or --onnx_model "
-            f"(default: the model {DEFAULT_MODEL} of the extra `lite`)",
+            "run directory that `train` or `adapt` wrote; or pass --pretrained_model or "
+            f"--onnx_model (default: the model {DEFAULT_MODEL} of the extra `lite`)",
             kind=Path,
         ),
         Flag(
             "pretrained_model",
             None,
-            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), a file of "
-            "such a network of PyTorch, or a TensorFlow checkpoint (V1 or V2)",
+            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), a PyTorch "
+            "file of such a network, or a TensorFlow checkpoint (V1 or V2)",
             kind=Path,
         ),
         Flag(
@@ -160,9 +160,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "copies",
             [],
-            "copies of each photograph that are averaged with it, now and in each later search, "
-            "such as mirror; each one takes as long as the photograph (default: those of the "
-            "model's recipe, or none)",
+            "copies of each photograph that are averaged with it, now and in each later search: "
+            "mirror, flip, turn45, turn90, turn180, turn270, turn315; each one takes as long as "
+            "the photograph (default: those of the model's recipe, or none)",
         ),
     ),
     "Recipe": (
@@ -244,8 +244,8 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "local_model",
             None,
-            "DELF: run directory or checkpoint of its trunk (default: --run_dir, else "
-            "--pretrained_model)",
+            "DELF: run directory, checkpoint or name of the weights of its trunk (default: the "
+            "model that embeds)",
             kind=Path,
         ),
         Flag(

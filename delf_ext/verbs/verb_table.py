@@ -146,7 +146,8 @@ VERBS: dict[str, Verb] = {
             "to lite2 if it is installed, TensorFlow for checkpoints (one of: auto, tensorflow, "
             "openvino, openvino-int8; default: auto)",
             "query_split": "measure on the queries and the gallery of the data, of a Grocery Store "
-            "tree or CSV file those of this split (default: a dev split of the training images)",
+            "tree or CSV file those of this split (one of: val, test; default: a dev split of the "
+            "training images)",
             "out": "folder for the rows and a picture; a second call measures only what is new "
             "(default: the rows are kept in the cache folder)",
         },

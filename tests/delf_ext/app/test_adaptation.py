@@ -275,7 +275,7 @@ def test_a_trained_base_is_judged_on_the_photographs_it_has_not_seen(
     monkeypatch.setattr("delf_ext.app.labelled_embeddings.trained_queries", lambda *_: found)
     lines: list[str] = []
     result = adapt(onnx_model, photos, "seen_classes", tmp_path / "head", log=lines.append)
-    what = "only the others are queries" if num_trained < 80 else "the figures below flatter it"
+    what = "only the others are queries" if num_trained < 80 else "the figures below are too high"
     start = f"the base model was trained on {num_trained} of these 80 photographs: {what}"
     assert any(line.startswith(start) for line in lines)
     assert result.choice.rows[0].num_queries == (80 - num_trained or 80)
