@@ -27,6 +27,7 @@ from delf_ext.runs.sources import (
 )
 from delf_ext.runs.weights import lite_network
 from delf_ext.verbs.data import resolve_data
+from delf_ext.verbs.printing import HeldLog
 from pretrained.lite_weights import package_file
 
 Data = TypeVar("Data")
@@ -177,30 +178,6 @@ def open_with(load: Callable[[Any], Data], flags: Any) -> tuple[Data, AnyEmbedde
     data = load(flags)
     log.release()
     return data, model
-
-
-class HeldLog:
-    """A log that prints nothing before `release`, and then each line as it comes.
-
-    A model keeps its log for later lines.
-    """
-
-    def __init__(self) -> None:
-        self._held: list[str] | None = []
-
-    def __call__(self, line: str) -> None:
-        """Print a line, or hold it back."""
-        if self._held is None:
-            say(line)
-        else:
-            self._held.append(line)
-
-    def release(self) -> None:
-        """Print the lines that were held back, and all later ones."""
-        held = self._held or []
-        self._held = None
-        for line in held:
-            say(line)
 
 
 def open_one(flags: Any, log: Log = say) -> AnyEmbedder:

@@ -1,4 +1,4 @@
-"""Print and write figures."""
+"""Print lines and figures, and write figures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,30 @@ from delf_ext.pipeline import Retrieval
 from delf_ext.runs.records import Run
 
 MAIN_METRICS = {"mAP": "mAP", "recall_at_1": "R@1"}
+
+
+class HeldLog:
+    """A log that prints nothing before `release`, and then each line as it comes.
+
+    A model keeps its log for later lines.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str] | None = []
+
+    def __call__(self, line: str) -> None:
+        """Print a line, or hold it back."""
+        if self._held is None:
+            say(line)
+        else:
+            self._held.append(line)
+
+    def release(self) -> None:
+        """Print the lines that were held back, and all later ones."""
+        held = self._held or []
+        self._held = None
+        for line in held:
+            say(line)
 
 
 def show_figures(result: dict[str, Any]) -> None:
