@@ -54,6 +54,8 @@ class Adaptation:
         gap = best.difference
         assert gap is not None
         reason = "which may be chance" if gap.mean > 0 else "which is no better"
+        if best.name not in map(choice.title, choice.near):
+            reason = "but photographs that it has not seen are not clearly nearer to their product"
         return (
             f"chosen: no head. The best one, {best.name}, changes the mAP by {gap.mean:+.4f} "
             f"(p {p_text(gap.p_value)}), {reason}: the run embeds like its base model"

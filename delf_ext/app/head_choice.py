@@ -11,7 +11,8 @@ from data_io.directions import directions
 from delf_ext.app.head_folds import Fold
 from delf_ext.evaluation.comparison import ComparisonRow, Evaluated, compare
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of_similarities
-from delf_ext.evaluation.metrics import average_precisions
+from delf_ext.evaluation.intervals import paired_bootstrap
+from delf_ext.evaluation.metrics import average_precisions, separations
 from delf_ext.features.reductions.build import fit
 from delf_ext.features.reductions.scatter import Scatter
 from delf_ext.recipes import schema
@@ -32,6 +33,8 @@ KINDS: Mapping[str, tuple[LinearReduction, ...]] = {
     LDA: tuple(map(schema.Lda, (0.01, 0.03, 0.1, 0.3, 0.6, 0.9))),
 }
 """Kind -> the settings that are tried."""
+WITH_LABELS = (WITHIN, LDA)
+"""Kinds that pull together, class by class, what they are fitted on."""
 SIGNIFICANT = 0.05
 """Largest p of a head that is better than none; divided by the number of kinds that are tried."""
 
@@ -47,6 +50,7 @@ class Choice:
             in the other folds, so its figures are not of queries that chose them.
         settings: kind -> the settings that are best in all folds.
         tried: (kind, settings, mAP over all folds) of each candidate.
+        near: kinds that may be chosen: they do more than pull the gallery together.
     """
 
     reduction: LinearReduction | None
@@ -54,6 +58,7 @@ class Choice:
     rows: list[ComparisonRow]
     settings: Mapping[str, LinearReduction]
     tried: tuple[tuple[str, LinearReduction, float], ...]
+    near: tuple[str, ...] = tuple(KINDS)
 
     def row(self, kind: str) -> ComparisonRow:
         """Return the row of a kind."""
@@ -95,6 +100,7 @@ def choose_head(
     Raises:
         ValueError: no query has another photograph of its class to find.
     """
+    gallery_is_fitted = any(np.isin(fold.gallery, fold.fit).any() for fold in folds)
     largest = min(min(len(fold.fit) for fold in folds) - 1, embeddings.shape[1])
     kinds = {
         kind: [one for one in candidates if getattr(one, "dims", 0) <= max(largest, DIMS[0])]
@@ -108,7 +114,7 @@ def choose_head(
             for candidate in candidates:
                 hits.setdefault(candidate, []).append(judge.hits(candidate))
         step()
-    return _chosen(kinds, hits, seed)
+    return _chosen(kinds, hits, seed, gallery_is_fitted)
 
 
 class _Judge:
@@ -138,6 +144,7 @@ def _chosen(
     kinds: Mapping[str, Sequence[LinearReduction]],
     hits: Mapping[LinearReduction | None, list[Hits]],
     seed: int,
+    gallery_is_fitted: bool,
 ) -> Choice:
     precisions = {one: [average_precisions(part) for part in parts] for one, parts in hits.items()}
     if np.isnan(np.concatenate(precisions[None])).all():
@@ -157,19 +164,40 @@ def _chosen(
         title = f"{kind} ({shown_settings(settings[kind])})"
         results.append(Evaluated(title, concatenate(parts)))
     rows = compare(results, seed)
-    kind = _best_kind(list(kinds), results, rows, seed)
+    near = [
+        kind
+        for kind, result in zip(kinds, results[1:], strict=True)
+        if not gallery_is_fitted or kind not in WITH_LABELS or _separates(result, results[0], seed)
+    ]
+    kind = _best_kind(list(kinds), results, rows, near, seed)
     tried = tuple(
         (name, one, float(np.nanmean(np.concatenate(precisions[one]))))
         for name, candidates in kinds.items()
         for one in candidates
     )
-    return Choice(settings.get(kind), kind, rows, settings, tried)
+    return Choice(settings.get(kind), kind, rows, settings, tried, tuple(near))
+
+
+def _separates(result: Evaluated, no_head: Evaluated, seed: int) -> bool:
+    """Return whether queries are clearly nearer to their class than without a head.
+
+    A head that is fitted on the labels of the gallery puts the photographs of a class at one
+    place, whatever the labels mean. Even a query at random then has a higher average precision,
+    because they are found together, early or late (seen: LDA is clearly better for labels at
+    random, in 5 of 16 draws). Their mean place does not change by that.
+    """
+    gap = paired_bootstrap(separations(result.hits), separations(no_head.hits), seed)
+    return gap.mean > 0 and gap.p_value < SIGNIFICANT / len(KINDS)
 
 
 def _best_kind(
-    kinds: Sequence[str], results: Sequence[Evaluated], rows: Sequence[ComparisonRow], seed: int
+    kinds: Sequence[str],
+    results: Sequence[Evaluated],
+    rows: Sequence[ComparisonRow],
+    near: Sequence[str],
+    seed: int,
 ) -> str:
-    """Return the kind of highest mAP; NO_HEAD if it may be no better than none.
+    """Return the kind of highest mAP among `near`; NO_HEAD if it may be no better than none.
 
     LDA replaces within-class whitening if it is better than none and a paired test finds no
     difference between the two: its embeddings are shorter. It is also better in a gallery of
@@ -182,13 +210,13 @@ def _best_kind(
         gap = row_of[kind].difference
         return gap is not None and gap.mean > 0 and gap.p_value < SIGNIFICANT / len(kinds)
 
-    kind = max(kinds, key=lambda kind: row_of[kind].mean_average_precision)
-    if kind == WITHIN and LDA in kinds and is_better(LDA):
+    kind = max(near, key=lambda kind: row_of[kind].mean_average_precision, default=NO_HEAD)
+    if kind == WITHIN and LDA in near and is_better(LDA):
         pair = [results[1 + kinds.index(name)] for name in (LDA, WITHIN)]
         gap = compare(pair, seed)[1].difference
         if gap is not None and gap.p_value >= SIGNIFICANT:
             kind = LDA
-    return kind if is_better(kind) else NO_HEAD
+    return kind if kind in near and is_better(kind) else NO_HEAD
 
 
 def _best(

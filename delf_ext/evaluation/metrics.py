@@ -181,6 +181,27 @@ def last_relevant_ranks(hits: Hits) -> np.ndarray:
     return _ratio(ranks, np.ones(len(hits)), hits)
 
 
+def separations(hits: Hits) -> np.ndarray:
+    """Compute how well relevant images are separated from the others, per query.
+
+    It is the share of pairs of a relevant and another image of which the relevant one ranks first:
+    the area under the ROC curve. It is .5 by chance, also if relevant images are near each other
+    (the average precision by chance is then higher). Source: Hanley and McNeil 1982, "The meaning
+    and use of the area under a receiver operating characteristic (ROC) curve".
+
+    Args:
+        hits: of whole rankings.
+
+    Returns:
+        float64 [Q]; NaN if no image or every image is relevant.
+    """
+    places = np.array([float(np.sum(row)) for row in hits.positions])
+    least = hits.num_relevant * (hits.num_relevant - 1) / 2
+    num_pairs = hits.num_relevant * (hits.num_candidates - hits.num_relevant)
+    wrong = places - least
+    return np.where(num_pairs > 0, 1 - wrong / np.maximum(num_pairs, 1), np.nan)
+
+
 def summarize(hits: Hits, ks: Sequence[int] = (1, 5, 10)) -> Iterator[tuple[str, float]]:
     """Average each metric over the queries that have a relevant image.
 

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from delf_ext.app.head_choice import LDA, NO_HEAD, WITHIN, Choice, _chosen, shown_settings
+from data_io.directions import directions
+from data_io.records import ImageList
+from delf_ext.app.head_choice import (
+    LDA,
+    NO_HEAD,
+    WITHIN,
+    Choice,
+    _chosen,
+    choose_head,
+    shown_settings,
+)
+from delf_ext.app.head_folds import folds_for
 from delf_ext.evaluation.hits import Hits
 from delf_ext.recipes import schema
 from delf_ext.recipes.adapted_parts import LinearReduction
@@ -26,7 +37,10 @@ def hits(fold: int, place: int, others: int = 0) -> Hits:
     return Hits(ids, positions, ones, 50 * ones, 50 * ones)
 
 
-def chosen(places: Mapping[LinearReduction | None, tuple[tuple[int, int], ...]]) -> Choice:
+def chosen(
+    places: Mapping[LinearReduction | None, tuple[tuple[int, int], ...]],
+    gallery_is_fitted: bool = False,
+) -> Choice:
     """Choose from (place, place of every fifth query) in each fold."""
     both: dict[str, list[LinearReduction]] = {WITHIN: [], LDA: []}
     for one in places:
@@ -34,7 +48,7 @@ def chosen(places: Mapping[LinearReduction | None, tuple[tuple[int, int], ...]])
             both[LDA if isinstance(one, schema.Lda) else WITHIN].append(one)
     kinds = {kind: candidates for kind, candidates in both.items() if candidates}
     every = {one: [hits(f, *p) for f, p in enumerate(parts)] for one, parts in places.items()}
-    return _chosen(kinds, every, seed=0)
+    return _chosen(kinds, every, 0, gallery_is_fitted)
 
 
 def test_figures_of_a_kind_are_of_settings_that_the_queries_have_not_chosen() -> None:
@@ -61,6 +75,27 @@ def test_lda_is_chosen_if_it_is_as_good_as_whitening(
 ) -> None:
     choice = chosen({None: ((3, 3), (3, 3)), FIRST: within, schema.Lda(0.1): lda})
     assert choice.kind == kind
+
+
+def test_no_head_is_chosen_that_only_pulls_the_gallery_together_by_labels_at_random() -> None:
+    rng = np.random.default_rng(8)
+    vectors = directions(rng.standard_normal((200, 48)))
+    images = ImageList(np.arange(200).astype(str), np.arange(200).astype(str), np.arange(200) % 20)
+    folds = folds_for("photographs", images, np.ones(200, bool), 0)
+    choice = choose_head(images.ids, vectors, images.known_labels("a test"), folds, 0)
+    gap = choice.row(LDA).difference
+    # The average precision alone would choose LDA.
+    assert gap is not None and gap.mean > 0 and gap.p_value < 0.0125
+    assert LDA not in choice.near and choice.kind == NO_HEAD
+
+
+@pytest.mark.parametrize(("gallery_is_fitted", "kind"), [(False, WITHIN), (True, NO_HEAD)])
+def test_a_head_on_a_fitted_gallery_must_move_the_mean_place(
+    gallery_is_fitted: bool, kind: str
+) -> None:
+    # Four of five queries gain three places, the fifth loses twelve: the mean stays.
+    places = {None: ((3, 3), (3, 3)), FIRST: ((0, 15), (0, 15))}
+    assert chosen(places, gallery_is_fitted).kind == kind
 
 
 def test_settings_are_shown_with_their_names() -> None:

@@ -308,3 +308,13 @@ def test_refusals_show_the_received_values() -> None:
 def test_docstring_examples_run() -> None:
     result = doctest.testmod(metrics)
     assert result.attempted >= 6 and result.failed == 0
+
+
+def test_separation_is_the_share_of_pairs_in_order() -> None:
+    rng = np.random.default_rng(0)
+    flags = [row.tolist() for row in rng.random((6, 9)) < 0.4] + [[0] * 9, [1] * 9]
+    expected = []
+    for line in flags:
+        pairs = [a < b for a in range(9) for b in range(9) if line[a] and not line[b]]
+        expected.append(np.mean(pairs) if pairs else np.nan)
+    np.testing.assert_allclose(metrics.separations(hits_from(*flags)), expected)
