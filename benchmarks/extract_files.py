@@ -29,8 +29,8 @@ from measuring import Work, build_parser, interleaved, write_results
 from data_io.datasets import list_images
 from data_io.files.contents import content_digest
 from data_io.records import ImageList
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Embedder
-from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.extraction_job import extract_in_parts
 from delf_ext.features.network_embedders import in_openvino
 from delf_ext.features.runtimes.int8 import in_openvino_int8, spread

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
 
 import numpy as np
 
-from data_io.cores import num_cores
 from data_io.files.contents import contents_of
-from data_io.images import ImageError, load_image
 from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
 from delf_ext.features.query_copies import average_copies, with_copy
 
 BATCH_SIZE = 32
-NUM_THREADS = num_cores()
 NO_TIME_LEFT = "no time left"
 FAILED = "the model's embedding is zero or not finite"
 # A killed process loses at most this many new embeddings.
@@ -32,59 +28,6 @@ STORED_TOGETHER = 256
 def always_has_time() -> bool:
     """Return True; the `has_time` of work without a deadline."""
     return True
-
-
-def decoded_batches(
-    images: ImageList, size_px: int, batch_size: int
-) -> Iterator[list[np.ndarray | str]]:
-    """Decode images in batches, one batch ahead of the consumer.
-
-    Args:
-        images: the list.
-        size_px: side of the decoded images.
-        batch_size: images in a batch; the last batch may have fewer.
-
-    Yields:
-        For each image of a batch its pixels, uint8 [size_px, size_px, 3], or the reason why it
-        cannot be read.
-    """
-    decoded = decoded_ahead(partial(load_image, size_px=size_px), images, batch_size)
-    while batch := list(islice(decoded, batch_size)):
-        yield batch
-
-
-def decoded_ahead(
-    load: Callable[[str], np.ndarray], images: ImageList, num_ahead: int
-) -> Iterator[np.ndarray | str]:
-    """Load images in threads, some of them ahead of the consumer.
-
-    A consumer that stops early waits only for the images that are being loaded.
-
-    Args:
-        load: returns the pixels of a file, uint8 [H, W, 3].
-        images: the list.
-        num_ahead: number of images ahead.
-
-    Yields:
-        For each image its pixels, or the reason why it cannot be read.
-    """
-    pool = ThreadPoolExecutor(NUM_THREADS)
-    try:
-        futures = (pool.submit(_load_or_reason, load, path) for path in images.paths.tolist())
-        pending = deque(islice(futures, num_ahead))
-        while pending:
-            first = pending.popleft()
-            pending += islice(futures, 1)
-            yield first.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _load_or_reason(load: Callable[[str], np.ndarray], path: str) -> np.ndarray | str:
-    try:
-        return load(path)
-    except ImageError as error:
-        return error.reason
 
 
 def extract_global(

@@ -25,8 +25,9 @@ from data_io.messages import shown_path
 from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embedding_parts import FeaturePart, FeatureParts, made_by
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import EmbedsImages
-from delf_ext.features.extraction import decoded_batches, embed_readable, joined_features
+from delf_ext.features.extraction import embed_readable, joined_features
 
 # Images in a part, rounded up to whole batches. A killed process loses at most one part.
 PART_IMAGES = 256

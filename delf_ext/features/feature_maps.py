@@ -15,7 +15,7 @@ from data_io.files.contents import contents_of
 from data_io.images import DECODING_VERSION
 from data_io.progress import progress
 from data_io.records import ImageList
-from delf_ext.features.extraction import decoded_batches
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.network_embedders import variables_digest
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import codec

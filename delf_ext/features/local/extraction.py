@@ -17,7 +17,8 @@ from data_io.images import decode_image
 from data_io.progress import progress
 from data_io.records import ImageKeypoints, ImageList, LocalFeatures
 from data_io.stores.local_features import LocalStoreWriter, load_local
-from delf_ext.features.extraction import always_has_time, decoded_ahead
+from delf_ext.features.decoding import decoded_ahead
+from delf_ext.features.extraction import always_has_time
 
 BATCH_IMAGES = 8
 # Decoded images that may wait for others of the same shape class.

@@ -19,8 +19,8 @@ from data_io.files.artifacts import digest_of
 from data_io.files.contents import content_digest
 from data_io.messages import shown_path
 from data_io.records import ImageList
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Embed, Embedder
-from delf_ext.features.extraction import decoded_batches
 from delf_ext.features.network_embedders import OpenedLater, graph_file
 from delf_ext.features.runtimes.networks import open_network
 

@@ -17,9 +17,10 @@ from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.evaluation.metrics import summarize
-from delf_ext.features import extraction
+from delf_ext.features import decoding, extraction
+from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Embedder, Ensemble
-from delf_ext.features.extraction import decoded_batches, extract_global
+from delf_ext.features.extraction import extract_global
 from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
@@ -175,8 +176,8 @@ def test_stopping_early_does_not_wait_for_the_batch_ahead(
             closing.wait(10)
         return load_image(path, size_px)
 
-    monkeypatch.setattr(extraction, "load_image", slow)
-    monkeypatch.setattr(extraction, "NUM_THREADS", 1)
+    monkeypatch.setattr(decoding, "load_image", slow)
+    monkeypatch.setattr(decoding, "NUM_THREADS", 1)
     images = image_list(tmp_path, 4, {})
     batches = decoded_batches(images, SIZE_PX, batch_size=2)
     next(batches)
@@ -463,7 +464,7 @@ def test_reduced_decoding_changes_neither_embeddings_nor_average_precision(
     ).train
     assert sufficient_px(32) <= 256 // 2
     fast = embed(convolutions(32), images, images)
-    monkeypatch.setattr(extraction, "load_image", functools.partial(load_image, reduced=False))
+    monkeypatch.setattr(decoding, "load_image", functools.partial(load_image, reduced=False))
     plain = embed(convolutions(32), images, images)
     pairs = fast.query_features.embeddings, plain.query_features.embeddings
     assert np.multiply(*pairs).sum(1).min() >= 0.999 and not np.array_equal(*pairs)
