@@ -78,7 +78,7 @@ class Retrieval:
 
     @property
     def warning(self) -> str:
-        """A line if the model does not tell images apart, else ""; see `collapse_warning`."""
+        """A line if all images have nearly one embedding, else ""; see `collapse_warning`."""
         return collapse_warning(usable(self.gallery_features).embeddings)
 
     @property

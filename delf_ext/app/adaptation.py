@@ -120,7 +120,9 @@ def adapt(
 def require_question(question: str | None) -> None:
     """Raise UsageError that explains both questions unless `question` is one of them."""
     choices = " or ".join(f"--for={name} ({about})" for name, about in QUESTIONS.items())
-    require(question in QUESTIONS, f"adapt needs to know what is searched later: pass {choices}.")
+    require(
+        question in QUESTIONS, f"adapt chooses a head for what is searched later: pass {choices}."
+    )
 
 
 def require_no_run(out: Path) -> None:

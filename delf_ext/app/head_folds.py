@@ -111,7 +111,7 @@ def _of_photographs(
 def _of_classes(
     labels: np.ndarray, counts: np.ndarray, seed: int, num_folds: int
 ) -> list[np.ndarray]:
-    # Each fold needs two classes to tell apart, and others to fit on.
+    # Each fold searches in at least two classes, and is fitted on others.
     if np.sum(counts >= 2) < MIN_CLASSES:
         raise ValueError(
             "adapt --for=unseen_classes holds back some products and fits on the others: it needs "
@@ -122,7 +122,7 @@ def _of_classes(
     # Classes of one photograph are dealt last: each fold gets classes that can be found.
     order = rng.permutation(len(counts))
     order = np.concatenate([order[counts[order] >= 2], order[counts[order] < 2]])
-    # Few classes are easy to tell apart: hold out at least five at a time, if there are ten.
+    # A search in few classes is easy: hold out at least five at a time, if there are ten.
     num_folds = int(np.clip(np.sum(counts >= 2) // 5, 2, num_folds))
     classes = np.unique(labels)
     return [np.isin(labels, classes[order[fold::num_folds]]) for fold in range(num_folds)]

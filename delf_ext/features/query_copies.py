@@ -108,7 +108,7 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
 def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensemble:
     """Return the model that embeds a transformed copy of each image.
 
-    A store knows an image by the content of its file, so embeddings of copies have stores of
+    A store finds an image by the content of its file, so embeddings of copies have stores of
     their own. The digest stays that of the model: embeddings of its copies can be averaged.
 
     Args:

@@ -1,6 +1,6 @@
 """Fit the reduction that a record of a recipe names.
 
-A new reduction is one function in a file of its own, and one `register` line here.
+A new reduction is one function in a new file, and one `register` line here.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def build_trunk(config: schema.Trunk) -> Trunk:
         The trunk.
 
     Raises:
-        UsageError: the source is not built yet, or does not know the name or the end point.
+        UsageError: the source is not built yet, or has no such name or end point.
     """
     if config.source not in SOURCES:
         raise UsageError(

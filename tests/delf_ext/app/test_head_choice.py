@@ -63,7 +63,7 @@ def test_figures_of_a_kind_are_of_settings_that_the_queries_have_not_chosen() ->
     ("within", "lda", "kind"),
     [
         (((0, 0), (0, 0)), ((4, 4), (4, 4)), WITHIN),
-        # As good as LDA but for a few queries: a paired test does not tell them apart.
+        # As good as LDA but for a few queries: a paired test finds no difference.
         (((1, 0), (1, 1)), ((1, 1), (1, 1)), LDA),
         # LDA is not better than no head.
         (((1, 0), (1, 1)), ((3, 3), (3, 3)), WITHIN),
