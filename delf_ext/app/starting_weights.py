@@ -90,9 +90,12 @@ def copy_weights(
         parameter.name for parameter in model.parameters() if parameter.group.startswith("trunk/")
     }
     if trunk_names.isdisjoint(fitting):
+        old = old_model.config.trunk
+        end_point = f"/{old.end_point}" if old.end_point else ""
         raise ValueError(
-            f"{run.path}: no weight of its trunk fits the trunk of {recipe.name}: "
-            "they are different networks. Choose another run to start from."
+            f"{run.path}: no weight of its trunk {old.name} fits the trunk "
+            f"{recipe.model.trunk.name} of {recipe.name}. Pass "
+            f"--resnet_type={old.name}{end_point}, or choose another run to start from."
         )
     lines = [
         f"starts from {run.path} ({checkpoint_name}): {len(fitting)} of {len(variables)} variables"

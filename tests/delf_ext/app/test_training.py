@@ -610,8 +610,9 @@ def test_from_run_with_another_trunk_is_refused(
         lambda: train(other, data, tmp_path / "run", settings=SETTINGS, from_run=trained.run_dir)
     )
     assert found == (
-        f"{trained.run_dir}: no weight of its trunk fits the trunk of mandoo_dual: "
-        "they are different networks. Choose another run to start from."
+        f"{trained.run_dir}: no weight of its trunk resnet_v1_50 fits the trunk vgg_16 of "
+        "mandoo_dual. Pass --resnet_type=resnet_v1_50/block1/unit_1/bottleneck_v1, or choose "
+        "another run to start from."
     )
     assert not is_run(tmp_path / "run")
 
