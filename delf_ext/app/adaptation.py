@@ -93,6 +93,8 @@ def adapt(
         source = source_of(source)
     data, data_name = load_named(data, "", log)
     images = labelled_images(data)
+    # Too few photographs are named before the long work; some may be left out later.
+    folds_for(held_out_side(question, images), images, np.ones(len(images), bool), seed)
     model = open_model(
         source, runtime, store=store, features=features, calibration=lambda: images, log=log
     )
@@ -111,6 +113,8 @@ def adapt(
         test_time=test_time,
         ranking=base.ranking,
     )
+    # Another process may have written its run in the meantime.
+    require_no_run(out)
     run = write_adapted(out, _head(recipe, labelled, data, data_name, seed))
     seconds = time.monotonic() - started_s
     write_json(out / "metrics" / FIGURES, figures_of(choice, question, data_name, seed))
@@ -179,7 +183,13 @@ def _choose(labelled: Labelled, question: str, seed: int, log: Log) -> Choice:
     )
     with progress(len(folds), "cross-validation", "fold") as bar:
         return choose_head(
-            images.ids, labelled.embeddings, labels, folds, seed, lambda: bar.update(1)
+            images.ids,
+            labelled.embeddings,
+            labels,
+            folds,
+            seed,
+            lambda: bar.update(1),
+            images.groups if images.same_group_is_junk else None,
         )
 
 

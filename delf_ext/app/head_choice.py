@@ -83,6 +83,7 @@ def choose_head(
     folds: Sequence[Fold],
     seed: int,
     step: Callable[[], object] = lambda: None,
+    junk_groups: np.ndarray | None = None,
 ) -> Choice:
     """Judge all candidates on the same queries, and compare the best of each kind with no head.
 
@@ -93,6 +94,8 @@ def choose_head(
         folds: from `folds_for`.
         seed: seed of the bootstrap.
         step: called after each fold.
+        junk_groups: str [N], such as cameras: photographs of the query's class and group do not
+            count. None = all count.
 
     Returns:
         The choice.
@@ -108,7 +111,7 @@ def choose_head(
     }
     hits: dict[LinearReduction | None, list[Hits]] = {None: []}
     for fold in folds:
-        judge = _Judge(ids, embeddings, labels, fold)
+        judge = _Judge(ids, embeddings, labels, fold, junk_groups)
         hits[None].append(judge.hits(None))
         for candidates in kinds.values():
             for candidate in candidates:
@@ -121,14 +124,22 @@ class _Judge:
     """Measure reductions on one fold; they share the covariances."""
 
     def __init__(
-        self, ids: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fold: Fold
+        self,
+        ids: np.ndarray,
+        embeddings: np.ndarray,
+        labels: np.ndarray,
+        fold: Fold,
+        junk_groups: np.ndarray | None,
     ) -> None:
         self.query_ids = ids[fold.query]
         self.query = directions(embeddings[fold.query])
         self.gallery = directions(embeddings[fold.gallery])
-        self.is_same = fold.query[:, np.newaxis] == fold.gallery
+        self.is_junk = fold.query[:, np.newaxis] == fold.gallery
         same_class = labels[fold.query][:, np.newaxis] == labels[fold.gallery]
-        self.is_relevant = same_class & ~self.is_same
+        if junk_groups is not None:
+            same_group = junk_groups[fold.query][:, np.newaxis] == junk_groups[fold.gallery]
+            self.is_junk |= same_class & same_group
+        self.is_relevant = same_class & ~self.is_junk
         self.scatter = Scatter(embeddings[fold.fit], labels[fold.fit])
 
     def hits(self, reduction: LinearReduction | None) -> Hits:
@@ -137,7 +148,7 @@ class _Judge:
             projection = fit(reduction, self.scatter)
             query, gallery = projection(query), projection(gallery)
         similarities = query @ gallery.T
-        return hits_of_similarities(self.query_ids, similarities, self.is_relevant, self.is_same)
+        return hits_of_similarities(self.query_ids, similarities, self.is_relevant, self.is_junk)
 
 
 def _chosen(

@@ -161,7 +161,8 @@ def require_settings(
         UsageError: a setting is unknown or out of range.
     """
     require(bool(sources), "a study needs at least one trunk.")
-    require(bool(poolings) and bool(sizes_px), "a study needs a pooling and a size.")
+    require(bool(poolings), "--poolings needs at least one pooling.")
+    require(bool(sizes_px), "--image_sizes needs at least one size.")
     for pooling in poolings:
         if pooling not in POOLINGS:
             raise UsageError(f"--poolings takes {one_of(POOLINGS)}. Received {pooling!r}.")

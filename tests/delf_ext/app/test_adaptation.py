@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.photographs import Photographs
+from delf_ext.app import adaptation
 from delf_ext.app.adaptation import Adaptation, adapt
 from delf_ext.app.comparison import compare
 from delf_ext.app.evaluation import evaluate
@@ -193,9 +194,17 @@ def only_train(data: DataSet, labels: list[int]) -> DataSet:
     ],
 )
 def test_too_little_data_is_one_clear_line(
-    labels: list[int], question: str, message: str, onnx_model: Path, photos: Path, tmp_path: Path
+    labels: list[int],
+    question: str,
+    message: str,
+    onnx_model: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = only_train(load_dataset(photos), labels)
+    # It comes before the model is opened.
+    monkeypatch.setattr(adaptation, "open_model", None)
     with pytest.raises(ValueError, match=message) as caught:
         adapt(onnx_model, data, question, tmp_path / "head")
     assert "\n" not in str(caught.value)

@@ -98,6 +98,22 @@ def test_a_head_on_a_fitted_gallery_must_move_the_mean_place(
     assert chosen(places, gallery_is_fitted).kind == kind
 
 
+def test_photographs_of_the_class_and_camera_of_the_query_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 8)
+    cameras = np.tile(["a", "a", "a", "a", "b", "b", "b", "b"], 5)
+    # A photograph looks like those of its camera and class, and like nothing else.
+    views = rng.standard_normal((10, 16))[np.arange(40) // 4]
+    vectors = directions(views + 0.1 * rng.standard_normal((40, 16)))
+    images = ImageList(np.arange(40).astype(str), np.arange(40).astype(str), labels)
+    folds = folds_for("classes", images, np.ones(40, bool), 0)
+    every = choose_head(images.ids, vectors, labels, folds, 0)
+    others = choose_head(images.ids, vectors, labels, folds, 0, junk_groups=cameras)
+    assert every.rows[0].recall_at_1 == 1
+    query = vectors[(labels == 0) & (cameras == "a")]
+    assert len(query) == 4 and others.rows[0].recall_at_1 < 0.7
+
+
 def test_settings_are_shown_with_their_names() -> None:
     assert shown_settings(schema.PcaWhitening(64, 0.3)) == "dims 64, shrinkage 0.3"
     assert shown_settings(schema.Lda(0.0)) == "shrinkage 0"

@@ -199,7 +199,7 @@ def test_unreadable_image_has_no_score(
     ("changes", "message"),
     [
         ({"poolings": ["foo"]}, "--poolings takes avg, gem or attention. Received 'foo'."),
-        ({"poolings": []}, "a study needs a pooling and a size."),
+        ({"poolings": []}, "--poolings needs at least one pooling."),
         ({"sizes_px": [31]}, "--image_sizes must be at least 32"),
         ({"runtime": Runtime("onnxruntime")}, "--runtime=onnxruntime runs --onnx_model"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
