@@ -33,7 +33,7 @@ class Labelled:
 
 
 def labelled_images(data: DataSet) -> ImageList:
-    """Return the labelled training images of a data set.
+    """Return the labelled training images of a data set, by id: the order of a CSV does not matter.
 
     Raises:
         ValueError: there is none.
@@ -44,7 +44,7 @@ def labelled_images(data: DataSet) -> ImageList:
             f"{data.name}: no labelled training image, so there is nothing to fit a head on. Pass "
             "data with a folder per product, or a CSV file path,label,split with split train."
         )
-    return images
+    return images.take(np.argsort(images.ids, kind="stable"))
 
 
 def embed_labelled(

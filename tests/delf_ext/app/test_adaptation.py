@@ -17,6 +17,7 @@ from delf_ext.app import adaptation
 from delf_ext.app.adaptation import Adaptation, adapt
 from delf_ext.app.comparison import compare
 from delf_ext.app.evaluation import evaluate
+from delf_ext.app.labelled_embeddings import labelled_images
 from delf_ext.app.local_features import _of_base
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.trained_on import TrainedPhotographs, TrainedQueries
@@ -209,6 +210,14 @@ def test_too_little_data_is_one_clear_line(
         adapt(onnx_model, data, question, tmp_path / "head")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "head").exists()
+
+
+def test_the_order_of_the_images_does_not_matter(photos: Path) -> None:
+    data = load_dataset(photos)
+    turned = dataclasses.replace(data, train=data.train.take(np.arange(len(data.train))[::-1]))
+    images, others = labelled_images(data), labelled_images(turned)
+    np.testing.assert_array_equal(images.ids, others.ids)
+    np.testing.assert_array_equal(images.labels, others.labels)
 
 
 @pytest.mark.filterwarnings("error")
