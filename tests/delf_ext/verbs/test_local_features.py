@@ -82,7 +82,6 @@ def test_match_accepts_an_image_with_itself_and_draws_a_picture(
         (["match", "--image=a.jpg"], "--candidate=FILE"),
         (["whiten", "--data=x"], "--out=FILE"),
         (["export", "--out=x.h5"], "--local_store=FOLDER"),
-        (["extract", "--data=.", "--out=y", "--local_features=delf"], "DELF needs a trunk"),
         (
             ["rerank", "--data=.", "--out=y", "--local_rotations=0,inf"],
             "--local_rotations.1 must be a number. Received inf.",
