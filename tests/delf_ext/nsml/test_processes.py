@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,38 +111,37 @@ def test_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     assert outcome.reason == "done"
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Make SIGINT raise KeyboardInterrupt; background processes of a script ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("on_term", "printed"), [("raise SystemExit(print('saved'))", "saved\n"), ("None", "")]
 )
 def test_interrupted_command_gets_time_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_term: str, printed: str
+    root: Path, tmp_path: Path, on_term: str, printed: str
 ) -> None:
-    def interrupt() -> None:
-        while "pid" not in (tmp_path / "log").read_text():
-            time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    monkeypatch.setattr(processes, "GRACE_S", 5.0 if printed else 0.3)
-    (tmp_path / "log").touch()
+    log = tmp_path / "log"
+    log.touch()
     (tmp_path / "entry.py").write_text(
         f"import os, signal, time\ndef end(*_):\n    {on_term}\n"
         "signal.signal(15, end)\nprint('pid', os.getpid(), flush=True)\n"
         "while True: time.sleep(60)"
     )
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        watch([sys.executable, "-u", "entry.py"], tmp_path, os.environ, tmp_path / "log")
-    thread.join()
+    # In a process of its own: an interrupt that comes too late would end the tests. Background
+    # processes of a script ignore SIGINT.
+    code = (
+        "import os, signal, sys\nfrom delf_ext.nsml import processes\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"processes.GRACE_S = {5.0 if printed else 0.3}\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        "processes.watch([sys.executable, '-u', 'entry.py'], '.', os.environ, 'log')"
+    )
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True
+    )
+    give_up = time.monotonic() + 60
+    while "\n" not in log.read_text() and time.monotonic() < give_up:
+        time.sleep(0.02)
+    watcher.send_signal(signal.SIGINT)
+    _, errors = watcher.communicate(timeout=60)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
     _, pid, rest = (tmp_path / "log").read_text().replace("\n", " ", 1).split(" ", 2)
     assert rest == printed
     with pytest.raises(ProcessLookupError):
