@@ -55,6 +55,7 @@ def build_neck(config: Part, name: str) -> tf.keras.layers.Layer:
 
 build_neck.register(schema.Dense, necks.DenseNeck)
 build_neck.register(schema.LayerNorm, necks.layer_norm)
+build_neck.register(schema.Dropout, necks.dropout)
 
 
 @singledispatch

@@ -25,8 +25,8 @@ ACTIVATIONS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
 class Dropout(tf.keras.layers.Layer):
     """Dropout whose random numbers can be set before each step, so that a resumed run has them."""
 
-    def __init__(self, rate: float) -> None:
-        super().__init__(name="dropout")
+    def __init__(self, rate: float, name: str = "dropout") -> None:
+        super().__init__(name=name)
         self.rate = rate
         self.generator = tf.random.Generator.from_seed(0)
 
@@ -78,3 +78,8 @@ def layer_norm(config: schema.LayerNorm, name: str) -> tf.keras.layers.Layer:
     """Return a layer normalization [B, d] -> [B, d]. Source: Ba et al., arXiv:1607.06450."""
     affine = config.affine
     return tf.keras.layers.LayerNormalization(epsilon=1e-5, center=affine, scale=affine, name=name)
+
+
+def dropout(config: schema.Dropout, name: str) -> tf.keras.layers.Layer:
+    """Return a dropout layer [B, d] -> [B, d]. Source: Srivastava et al., JMLR 15, 2014."""
+    return Dropout(config.share, name)

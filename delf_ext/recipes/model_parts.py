@@ -184,7 +184,18 @@ class LayerNorm(Part):
     affine: bool = False
 
 
-NeckLayer = Dense | LayerNorm
+@dataclass(frozen=True)
+class Dropout(Part):
+    """In training, set a share of the values to 0 and scale the others up (Srivastava et al. 2014).
+
+    Attributes:
+        share: share of values that are set to 0, 0 to below 1.
+    """
+
+    share: Below1 = 0.3
+
+
+NeckLayer = Dense | LayerNorm | Dropout
 
 # --- from vector to logits
 

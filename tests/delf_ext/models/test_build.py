@@ -87,6 +87,7 @@ NECKS: dict[Part, Twin] = {
     schema.Dense(3, "prelu", "layer", 0.5): layer_prelu,
     schema.LayerNorm(): normalized,
     schema.LayerNorm(affine=True): normalized,
+    schema.Dropout(0.5): lambda x, one: x,
 }
 CLASSIFIERS: dict[Part, Twin] = {
     schema.Linear(): dense,

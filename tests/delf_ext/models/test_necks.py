@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from delf_ext.models.build import build_neck
 from delf_ext.models.necks import DenseNeck, layer_norm
-from delf_ext.recipes.schema import Dense, LayerNorm
+from delf_ext.recipes.schema import Dense, Dropout, LayerNorm
 
 VECTORS = tf.constant(np.random.default_rng(0).normal(1, 2, (64, 5)), tf.float32)
 
@@ -71,6 +72,16 @@ def test_dropout_in_training_drops_its_share_and_scales_the_rest():
     dropped = found == 0
     assert dropped.mean() == pytest.approx(0.25, abs=0.01)
     np.testing.assert_allclose(found[~dropped], plain[~dropped] / 0.75, rtol=1e-5)
+
+
+def test_dropout_neck_drops_its_share_in_training_only_and_has_no_parameters():
+    neck = build_neck(Dropout(0.25), "dropout1")
+    vectors = tf.ones([64, 400])
+    np.testing.assert_array_equal(neck(vectors, training=False), vectors)
+    found = neck(vectors, training=True).numpy()
+    assert (found == 0).mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_allclose(found[found != 0], 1 / 0.75, rtol=1e-6)
+    assert neck.variables == []
 
 
 def test_neck_applies_normalization_then_activation_then_dropout():

@@ -503,7 +503,7 @@ def test_dropout_is_equal_after_a_resume(images: np.ndarray, tmp_path: Path):
         RECIPE.model.heads[0],
         dataclasses.replace(
             RECIPE.model.heads[1],
-            neck=(schema.Dense(16, "relu", dropout=0.5), schema.Dense(8, dropout=0.3)),
+            neck=(schema.Dense(16, "relu", dropout=0.5), schema.Dropout(0.3), schema.Dense(8)),
         ),
     )
     recipe = with_epochs(1, model=dataclasses.replace(RECIPE.model, heads=heads))
