@@ -43,7 +43,7 @@ def _require_cheap(recipe: schema.Recipe) -> None:
     from delf_ext.models.cost import model_cost
     from delf_ext.models.embedding_model import EmbeddingModel
 
-    size_px = recipe.input.size_px
+    size_px = max(recipe.sizes_px)
     # 1,000 classes instead of two would add 0.002 GMac to a ResNet-50.
     cost = model_cost(EmbeddingModel(recipe.model, num_classes=2), size_px)
     if cost.gmac > recipe.limits.max_gmac:

@@ -59,7 +59,7 @@ def batches_of_images(
         images: the training images.
         plan: rows of each epoch.
         settings: seed and cache of decoded images.
-        log: called with one line about the cache.
+        log: called with a line about the cache for each image size.
 
     Returns:
         A function from epoch and first step to tf.data.
@@ -71,8 +71,9 @@ def batches_of_images(
     changes = augmentations(recipe.input)
     cache = settings.pixel_cache or None
     if cache:
-        pixel_cache = PixelCache(cache, side_before(recipe.input.size_px, changes))
-        log(pixel_cache.statement(len(images)))
+        for size_px in dict.fromkeys(recipe.sizes_px):
+            pixel_cache = PixelCache(cache, side_before(size_px, changes))
+            log(pixel_cache.statement(len(images)))
 
     def batches(epoch: int, first_step: int) -> Any:
         size_px = stage_of(recipe.stages, epoch).size_px or recipe.input.size_px

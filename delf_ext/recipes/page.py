@@ -58,7 +58,10 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     trunk = recipe.model.trunk
     heads = [f"{head.name} ({_kind(head.pool)})" for head in recipe.model.heads]
     losses = [f"{_kind(term.loss)} on {term.head}" for term in recipe.losses]
-    stages = [f"{stage.epochs} epochs, {_kind(stage.schedule)}" for stage in recipe.stages]
+    stages = [
+        f"{stage.epochs} epochs, {_kind(stage.schedule) if stage.schedule else 'the same schedule'}"
+        for stage in recipe.stages
+    ]
     augmentations = [_kind(augmentation) for augmentation in recipe.input.augment]
     return [
         ("trunk", f"{trunk.name}/{trunk.end_point} ({trunk.source}), {recipe.input.size_px} px"),

@@ -92,6 +92,11 @@ class Recipe(Part):
 
     def _check_stages(self) -> None:
         trunk = self.model.trunk
+        require(
+            self.stages[0].schedule is not None,
+            "stage 1: schedule is None, which means the schedule of the stage before, and there is "
+            "none. Give the first stage a schedule.",
+        )
         statistics_change = trunk.batch_norm == "training" and not trunk.is_frozen
         for number, stage in enumerate(self.stages, start=1):
             trains_trunk = not stage.trains or "trunk" in stage.trains
@@ -153,9 +158,14 @@ class Recipe(Part):
         return self.sampling.batch_size
 
     @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """Side of the images in each stage, in pixels."""
+        return tuple(stage.size_px or self.input.size_px for stage in self.stages)
+
+    @property
     def final_size_px(self) -> int:
         """Side of the images in the last stage and after training, in pixels."""
-        return self.stages[-1].size_px or self.input.size_px
+        return self.sizes_px[-1]
 
     @property
     def epochs(self) -> int:

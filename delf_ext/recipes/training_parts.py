@@ -148,17 +148,18 @@ Schedule = Constant | CosineDecay | StepDecay | Plateau
 
 @dataclass(frozen=True)
 class Stage(Part):
-    """A number of epochs with one schedule.
+    """A number of epochs with the same trained parameters and image size.
 
     Attributes:
         epochs: passes over the training images.
-        schedule: learning rate within the stage.
+        schedule: learning rate within the stage; None: the schedule of the stage before runs on,
+            over both stages together.
         trains: parameter groups that are trained; () means all that are not frozen.
         size_px: side of the input images in pixels; 0 means `Input.size_px`.
     """
 
     epochs: AtLeast1 = 20
-    schedule: Schedule = Constant()
+    schedule: Schedule | None = Constant()
     trains: tuple[str, ...] = ()
     size_px: Annotated[int, Range(low=0, high=4096)] = 0
 

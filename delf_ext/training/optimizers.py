@@ -90,16 +90,18 @@ def build_groups(
     """
     # An optimizer counts its own steps. So parameters that are not trained in all stages get one
     # that counts only the steps of their stages.
-    by_rate: dict[tuple[float, tuple[schema.Stage, ...]], list[Parameter]] = {}
+    by_rate: dict[tuple[float, tuple[int, ...]], list[Parameter]] = {}
     for parameter in parameters:
-        own_stages = tuple(stage for stage in stages if is_trained(parameter, stage.trains))
+        own_stages = tuple(
+            number for number, stage in enumerate(stages) if is_trained(parameter, stage.trains)
+        )
         if parameter.variable.trainable and own_stages and not _is_in_any(parameter, frozen):
             key = (_factor_of(config, parameter), own_stages)
             by_rate.setdefault(key, []).append(parameter)
     groups = []
     for factor, own_stages in sorted(by_rate, key=lambda key: key[0]):
         own_parameters = by_rate[factor, own_stages]
-        rate = learning_rate(config.lr * factor, own_stages, steps_per_epoch)
+        rate = learning_rate(config.lr * factor, stages, steps_per_epoch, own_stages)
         optimizer = build_optimizer(config, rate)
         optimizer.build([parameter.variable for parameter in own_parameters])
         groups.append(Group(optimizer, own_parameters))

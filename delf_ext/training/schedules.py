@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
-from itertools import accumulate
-from typing import TypeAlias
+from itertools import accumulate, pairwise
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -57,21 +57,35 @@ def _(config: schema.StepDecay, base: float, epochs: int, steps_per_epoch: int) 
     )
 
 
-class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """Schedules of several stages in sequence; each counts its steps from 0."""
+class Piece(NamedTuple):
+    """Learning rate of one stage.
 
-    def __init__(self, rates: Sequence[Rate], starts: Sequence[int]) -> None:
-        """Join the schedules of the stages.
+    Attributes:
+        rate: learning rate of the stages that share a schedule, whose steps count from the first.
+        offset: step of `rate` at which the stage starts.
+        num_steps: length of the stage in steps.
+    """
+
+    rate: Rate
+    offset: int
+    num_steps: int
+
+
+class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rates of several stages in sequence."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        """Join the stages.
 
         Args:
-            rates: learning rate of each stage.
-            starts: first step of each stage, ascending.
+            pieces: learning rate of each stage.
         """
-        self.rates = rates
-        self.starts = starts
+        self.pieces = tuple(pieces)
+        lengths = (piece.num_steps for piece in pieces[:-1])
+        self.starts = list(accumulate(lengths, initial=0))
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Return the learning rate of a step of the run.
+        """Return the learning rate of a step of these stages.
 
         Args:
             step: int scalar.
@@ -81,15 +95,15 @@ class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         """
         step = tf.cast(step, tf.float32)
         value = tf.zeros([])
-        for rate, start in zip(self.rates, self.starts, strict=True):
-            stage_step = tf.maximum(step - start, 0.0)
+        for (rate, offset, _), start in zip(self.pieces, self.starts, strict=True):
+            stage_step = tf.maximum(step - start, 0.0) + offset
             stage_rate = rate(stage_step) if callable(rate) else rate
             value = tf.where(step >= start, tf.cast(stage_rate, tf.float32), value)
         return value
 
 
-def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> Rate:
-    """Build the learning rate of a run.
+def stage_pieces(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> list[Piece]:
+    """Build the learning rate of each stage; a stage without a schedule shares the one before.
 
     Args:
         base: the highest learning rate.
@@ -97,12 +111,50 @@ def learning_rate(base: float, stages: Sequence[schema.Stage], steps_per_epoch: 
         steps_per_epoch: batches in an epoch.
 
     Returns:
-        A number, or a function of the step.
+        A piece for each stage.
     """
-    rates = [
-        build_schedule(stage.schedule, base, stage.epochs, steps_per_epoch) for stage in stages
-    ]
-    if len(rates) == 1:
-        return rates[0]
-    lengths = (stage.epochs * steps_per_epoch for stage in stages[:-1])
-    return StagedSchedule(rates, list(accumulate(lengths, initial=0)))
+    spans: list[list[schema.Stage]] = []
+    for stage in stages:
+        if stage.schedule is None:
+            spans[-1].append(stage)
+        else:
+            spans.append([stage])
+    pieces = []
+    for span in spans:
+        assert span[0].schedule is not None
+        num_epochs = sum(stage.epochs for stage in span)
+        rate = build_schedule(span[0].schedule, base, num_epochs, steps_per_epoch)
+        offset = 0
+        for stage in span:
+            pieces.append(Piece(rate, offset, stage.epochs * steps_per_epoch))
+            offset += pieces[-1].num_steps
+    return pieces
+
+
+def learning_rate(
+    base: float,
+    stages: Sequence[schema.Stage],
+    steps_per_epoch: int,
+    own: Sequence[int] | None = None,
+) -> Rate:
+    """Build the learning rate of parameters that some stages train.
+
+    Args:
+        base: the highest learning rate.
+        stages: all stages of the recipe.
+        steps_per_epoch: batches in an epoch.
+        own: numbers of the stages that train the parameters, from 0; None means all.
+
+    Returns:
+        A number, or a function of the step; it counts the steps of these stages only.
+    """
+    pieces = stage_pieces(base, stages, steps_per_epoch)
+    if own is not None:
+        pieces = [pieces[number] for number in own]
+    follow = all(
+        before.rate is after.rate and before.offset + before.num_steps == after.offset
+        for before, after in pairwise(pieces)
+    )
+    if follow and not pieces[0].offset:
+        return pieces[0].rate
+    return StagedSchedule(pieces)

@@ -102,6 +102,14 @@ def test_model_within_the_limit_of_multiply_accumulates_is_accepted(tiny: Recipe
     require_trainable(with_settings(tiny, ["limits.max_gmac=1"]))
 
 
+def test_limit_of_multiply_accumulates_counts_the_largest_stage(tiny: Recipe) -> None:
+    stage = {"type": "Stage", "epochs": 1}
+    stages = [stage, {**stage, "schedule": None, "size_px": 320}, {**stage, "size_px": 64}]
+    settings = ["limits.max_gmac=1", f"stages={json.dumps(stages)}"]
+    message = refusal(lambda: require_trainable(with_settings(tiny, settings)))
+    assert "for an image of 320 px." in message
+
+
 def test_every_registered_recipe_can_be_trained() -> None:
     for recipe in RECIPES.values():
         if isinstance(recipe, Recipe):

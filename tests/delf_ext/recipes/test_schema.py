@@ -329,6 +329,13 @@ def test_margin_loss_needs_cosines_as_logits() -> None:
     ).losses == (term,)
 
 
+def test_first_stage_needs_a_schedule() -> None:
+    with pytest.raises(UsageError, match=r"^stage 1: schedule is None, .* Give the first stage"):
+        recipe(stages=(Stage(1, None),))
+    staged = recipe(stages=(Stage(1), Stage(1, None, size_px=288), Stage(2, None, size_px=160)))
+    assert (staged.sizes_px, staged.final_size_px, staged.epochs) == ((224, 288, 160), 160, 4)
+
+
 @pytest.mark.parametrize(("frozen", "size_px"), [((), 16), (("trunk",), 64)])
 def test_stage_size_that_cannot_work_is_an_error(frozen: tuple[str, ...], size_px: int) -> None:
     rule = "size_px must be 0, or at least 32 with a trunk that is trained"

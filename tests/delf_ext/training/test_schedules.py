@@ -74,6 +74,33 @@ def test_rates_of_two_stages_equal_golden_values():
     np.testing.assert_allclose(values(stages, [0, 19, 20, 35, 50]), expected, atol=1e-8)
 
 
+def test_stages_without_a_schedule_share_the_one_before():
+    """One cosine over three stages of growing image size, then a stage of its own."""
+    stages = [
+        Stage(1, CosineDecay(1), size_px=160),
+        Stage(2, None, size_px=224),
+        Stage(1, None, size_px=288),
+    ]
+    steps = list(range(60))
+    whole = values([Stage(4, CosineDecay(1))], steps)
+    np.testing.assert_array_equal(values(stages, steps), whole)
+    last = Stage(2, StepDecay(1, 0.5))
+    np.testing.assert_allclose(
+        values([*stages, last], steps), whole[:40] + [0.1] * 10 + [0.05] * 10, atol=1e-8
+    )
+
+
+def test_parameters_follow_a_shared_schedule_only_in_their_stages():
+    """A cosine over stages 1 and 2; its second half for parameters that stage 2 alone trains."""
+    stages = [Stage(2, CosineDecay()), Stage(2, None), Stage(1, None)]
+    whole = learning_rate(0.1, stages, STEPS_PER_EPOCH)
+    for own, run_steps in (([1], range(20, 40)), ([0, 2], [*range(20), *range(40, 50)])):
+        rate = learning_rate(0.1, stages, STEPS_PER_EPOCH, own)
+        expected = [float(whole(step)) for step in run_steps]
+        found = [float(rate(step)) for step in range(len(expected))]
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
 def test_last_stage_continues_after_its_end():
     stages = [Stage(1, CosineDecay()), Stage(1, Constant())]
     np.testing.assert_allclose(values(stages, [5, 10, 20, 999]), [0.05, 0.1, 0.1, 0.1], atol=1e-8)
