@@ -10,8 +10,12 @@ import tensorflow as tf
 
 from data_io.augmentation import BEFORE_RESIZE, Changes, augment, side_before
 from data_io.images import decode_image, sufficient_px
+from data_io.mixing import MIXINGS, mix_batch
 from data_io.records import ImageList
 from data_io.stores.pixels import image_loader
+
+# Distinguishes the random numbers of a batch from those of an image.
+OF_A_BATCH = 1
 
 
 def image_batches(
@@ -26,8 +30,9 @@ def image_batches(
 ) -> tf.data.Dataset:
     """Load and augment the images of one epoch, in parallel and before the model needs them.
 
-    The augmentation of an image depends only on seed, epoch and its place in the epoch, so a
-    resumed run gets the same batches as one that was not interrupted.
+    The augmentation of an image depends only on seed, epoch and its place in the epoch, and the
+    mixing of a batch on seed, epoch and step. So a resumed run gets the same batches as one that
+    was not interrupted.
 
     Args:
         images: N labelled images.
@@ -42,8 +47,9 @@ def image_batches(
             is rotated after it is resized.
 
     Returns:
-        Batches of (uint8 [B, size_px, size_px, 3], int32 labels [B]). An image that cannot be read
-        ends the iteration with a tf.errors.OpError that names it.
+        Batches of (uint8 [B, size_px, size_px, 3], int32 labels [B]); if images are mixed, of
+        (images, (labels, other labels [B], float32 shares [B])), as in `MixedBatch`. An image that
+        cannot be read ends the iteration with a tf.errors.OpError that names it.
 
     Raises:
         ValueError: the images have no labels.
@@ -64,7 +70,30 @@ def image_batches(
     rows_and_places = (batches[start_step:].ravel(), places[start_step:].ravel())
     dataset = tf.data.Dataset.from_tensor_slices(rows_and_places)
     dataset = dataset.map(load_tensor, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    if set(augmentation) & set(MIXINGS):
+        dataset = _mixed(dataset, augmentation, seed, epoch, start_step)
+    return dataset.prefetch(2)
+
+
+def _mixed(
+    dataset: tf.data.Dataset, changes: Changes, seed: int, epoch: int, start_step: int
+) -> tf.data.Dataset:
+    """Mix the images of each batch."""
+
+    def mix(step: np.int64, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng([seed, epoch, int(step), OF_A_BATCH])
+        return tuple(mix_batch(images, labels, changes, rng))
+
+    def mix_tensors(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple:
+        kinds = (tf.uint8, tf.int32, tf.int32, tf.float32)
+        images, *targets = tf.numpy_function(mix, [step, *batch], kinds)
+        shape = batch[1].shape
+        images = tf.ensure_shape(images, batch[0].shape)
+        return images, tuple(tf.ensure_shape(target, shape) for target in targets)
+
+    dataset = dataset.enumerate(start_step)
+    return dataset.map(mix_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _pixel_loader(

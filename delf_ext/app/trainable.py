@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from data_io.augmentation import AUGMENTATIONS, Changes
+from data_io.mixing import MIXINGS
 from delf_ext.app.evaluators import require_evaluator
 from delf_ext.config import UsageError
 from delf_ext.features.query_copies import require_built
@@ -22,11 +23,10 @@ def require_trainable(recipe: schema.Recipe) -> None:
     from delf_ext.training.schedules import learning_rate
 
     require_evaluator(recipe.task)
-    unknown = [name for name in augmentations(recipe.input) if name not in AUGMENTATIONS]
+    built = (*AUGMENTATIONS, *MIXINGS)
+    unknown = [name for name in augmentations(recipe.input) if name not in built]
     if unknown:
-        raise UsageError(
-            f"augmentation {unknown[0]} is not built yet. Built: {', '.join(AUGMENTATIONS)}."
-        )
+        raise UsageError(f"augmentation {unknown[0]} is not built yet. Built: {', '.join(built)}.")
     require_built(recipe.test_time)
     parse_chain(recipe.ranking)
     require_no_reduction(recipe)
@@ -54,7 +54,7 @@ def _require_cheap(recipe: schema.Recipe) -> None:
 
 
 def augmentations(config: schema.Input) -> Changes:
-    """Return the augmentations of a recipe as name -> parameters of `data_io.augmentation`."""
+    """Return the augmentations as name -> parameters of `data_io.augmentation` and `mixing`."""
     return {
         snake_case(type(part).__name__): {
             field.name: getattr(part, field.name) for field in dataclasses.fields(part)

@@ -316,6 +316,8 @@ class Job:
 
     def _batches(self, model: EmbeddingModel) -> Batches:
         if self.recipe.model.trunk.is_frozen:
+            if self.recipe.input.augment:
+                self.log("the trunk is frozen and sees each image once: no augmentation")
             folder = self.run_dir / "features"
             return batches_of_feature_maps(self.recipe, self.images, self.plan, model, folder)
         return batches_of_images(self.recipe, self.images, self.plan, self.settings, self.log)

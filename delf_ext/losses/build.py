@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from delf_ext.losses.hardest_negatives import hardest_negatives
-from delf_ext.losses.loss import Loss, on_head
+from delf_ext.losses.loss import Loss, on_head, on_logits
 from delf_ext.losses.norm_softmax import norm_softmax
 from delf_ext.losses.pairs import pair_similarity, pair_squared_error
 from delf_ext.losses.softmax import softmax_cross_entropy
@@ -31,9 +31,9 @@ def build_loss(config: Part, head: str) -> Loss:
     raise NotBuilt(config, build_loss)
 
 
-build_loss.register(schema.SoftmaxCrossEntropy, on_head(softmax_cross_entropy))
+build_loss.register(schema.SoftmaxCrossEntropy, on_logits(softmax_cross_entropy))
 build_loss.register(schema.PairSimilarity, on_head(pair_similarity))
 build_loss.register(schema.PairSquaredError, on_head(pair_squared_error))
 build_loss.register(schema.HardestNegatives, on_head(hardest_negatives))
 build_loss.register(schema.Triplet, build_triplet)
-build_loss.register(schema.NormSoftmax, on_head(norm_softmax))
+build_loss.register(schema.NormSoftmax, on_logits(norm_softmax))

@@ -15,9 +15,20 @@ class Targets(NamedTuple):
 
     Attributes:
         labels: int [B].
+        other_labels: int [B], second label of images that were mixed; None without mixing.
+        shares: float32 [B], share of `labels` in each image, 0..1; None without mixing.
     """
 
     labels: tf.Tensor
+    other_labels: tf.Tensor | None = None
+    shares: tf.Tensor | None = None
+
+    @property
+    def larger(self) -> tf.Tensor:
+        """Label with the larger share of each image, int [B]."""
+        if self.shares is None:
+            return self.labels
+        return tf.where(self.shares >= 0.5, self.labels, self.other_labels)
 
 
 Loss: TypeAlias = Callable[[Any, Targets], tf.Tensor]
@@ -37,7 +48,37 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
 
     def build(config: schema.Loss, head: str) -> Loss:
         def loss(output: Any, targets: Targets) -> tf.Tensor:
+            if targets.shares is not None:
+                raise ValueError(f"{type(config).__name__} is not defined for mixed images.")
             return function(_read(output.heads[head], config.reads), targets.labels, config)
+
+        return loss
+
+    return build
+
+
+def on_logits(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], Loss]:
+    """Make a builder of losses from a function of the logits that judges each image by itself.
+
+    A mixed image has the mean of the losses for its two labels, weighted by their shares (Zhang et
+    al., arXiv:1710.09412, section 2).
+
+    Args:
+        function: takes logits float32 [B, C], the labels and the config; returns a loss for each
+            image, float32 [B].
+
+    Returns:
+        A function of the config and the name of a head that returns the loss.
+    """
+
+    def build(config: schema.Loss, head: str) -> Loss:
+        def loss(output: Any, targets: Targets) -> tf.Tensor:
+            logits = _read(output.heads[head], config.reads)
+            losses = function(logits, targets.labels, config)
+            if targets.shares is not None:
+                other_losses = function(logits, targets.other_labels, config)
+                losses = targets.shares * losses + (1 - targets.shares) * other_losses
+            return tf.reduce_mean(losses)
 
         return loss
 

@@ -8,7 +8,7 @@ from delf_ext.recipes.schema import NormSoftmax
 
 
 def norm_softmax(logits: tf.Tensor, labels: tf.Tensor, config: NormSoftmax) -> tf.Tensor:
-    """Compute the mean of -log(exp(cos_y / T) / sum_z exp(cos_z / T)).
+    """Compute -log(exp(cos_y / T) / sum_z exp(cos_z / T)) of each image.
 
     Source: Zhai and Wu, arXiv:1811.12649, eq. 2.
 
@@ -18,9 +18,8 @@ def norm_softmax(logits: tf.Tensor, labels: tf.Tensor, config: NormSoftmax) -> t
         config: its temperature is T.
 
     Returns:
-        float32 scalar.
+        float32 [B].
     """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits / config.temperature
     )
-    return tf.reduce_mean(losses)

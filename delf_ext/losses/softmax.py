@@ -10,7 +10,7 @@ from delf_ext.recipes.schema import SoftmaxCrossEntropy
 def softmax_cross_entropy(
     logits: tf.Tensor, labels: tf.Tensor, config: SoftmaxCrossEntropy
 ) -> tf.Tensor:
-    """Compute the mean cross-entropy, plus the mean squared error of the softmax on request.
+    """Compute the cross-entropy of each image, plus the squared error of the softmax on request.
 
     Args:
         logits: float32 [B, C].
@@ -19,7 +19,7 @@ def softmax_cross_entropy(
             et al. 2016); squared_error adds the squared error, against unsmoothed targets.
 
     Returns:
-        float32 scalar.
+        float32 [B].
     """
     targets = tf.one_hot(labels, tf.shape(logits)[1])
     if config.label_smoothing:
@@ -30,4 +30,4 @@ def softmax_cross_entropy(
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     if config.squared_error:
         losses += tf.reduce_sum(tf.square(tf.nn.softmax(logits) - targets), axis=1)
-    return tf.reduce_mean(losses)
+    return losses

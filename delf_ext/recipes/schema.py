@@ -136,7 +136,16 @@ class Recipe(Part):
             term.loss.reads != "parts" or any(isinstance(m, AttentionMasks) for m in head.maps),
             f"{kind} needs several embeddings of head {head.name!r}: give it AttentionMasks.",
         )
+        self._check_mixing(term.loss)
         self._check_sampling(term.loss)
+
+    def _check_mixing(self, loss: Loss) -> None:
+        mixing = [type(part).__name__ for part in self.input.augment if part.mixes]
+        require(
+            not mixing or loss.reads == "logits",
+            f"{type(loss).__name__} needs images of one class, but {' and '.join(mixing)} "
+            f"{'mix' if len(mixing) > 1 else 'mixes'} the classes: remove one or the other.",
+        )
 
     def _check_sampling(self, loss: Loss) -> None:
         kind = type(loss).__name__

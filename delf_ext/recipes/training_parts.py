@@ -172,10 +172,14 @@ class Augmentation(Part):
     """Base of the random changes of training images.
 
     `data_io.augmentation` has a function of the same name, in snake case, for each one that is
-    built.
+    built; those that mix images are in `data_io.mixing`. Its class variable is not a setting.
+
+    Attributes:
+        mixes: True if images with different labels are mixed.
     """
 
     is_base: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,28 @@ class Crop(Augmentation):
     """
 
     min_side_share: Share = 0.7
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Augmentation):
+    """Use a part of random area and aspect ratio, resized to a square (Szegedy, arXiv:1409.4842).
+
+    Attributes:
+        min_area_share: smallest share of the area that is kept.
+        max_area_share: largest share of the area that is kept.
+        max_aspect: largest ratio of the longer to the shorter side of the part.
+    """
+
+    min_area_share: Share = 0.35
+    max_area_share: Share = 1.0
+    max_aspect: Annotated[float, Range(low=1, high=100)] = 4 / 3
+
+    def _check(self) -> None:
+        require(
+            self.min_area_share <= self.max_area_share,
+            "RandomResizedCrop.min_area_share must not be above max_area_share. Received "
+            f"{self.min_area_share:g} and {self.max_area_share:g}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -281,16 +307,59 @@ class ShiftScaleRotate(Augmentation):
 
 
 @dataclass(frozen=True)
+class CutMix(Augmentation):
+    """Replace a rectangle of the image by that of another one (Yun et al., arXiv:1905.04899).
+
+    The loss is the mean of the losses for both labels, weighted by their shares of the area.
+
+    Attributes:
+        alpha: the share of the image follows the distribution Beta(alpha, alpha).
+        probability: of an image to be mixed.
+    """
+
+    mixes: ClassVar[bool] = True
+    alpha: Positive = 1.0
+    probability: Share = 0.5
+
+
+@dataclass(frozen=True)
+class Mixup(Augmentation):
+    """Replace the image by a weighted mean with another one (Zhang et al., arXiv:1710.09412).
+
+    The loss is the mean of the losses for both labels, with the same weights.
+
+    Attributes:
+        alpha: the weight of the image follows the distribution Beta(alpha, alpha).
+        probability: of an image to be mixed.
+    """
+
+    mixes: ClassVar[bool] = True
+    alpha: Positive = 0.2
+    probability: Share = 0.5
+
+
+@dataclass(frozen=True)
 class Input(Part):
     """Size and augmentation of the training images.
 
     Attributes:
         size_px: side of the square that an image is resized to, 32 to 4096 pixels.
-        augment: random changes in training.
+        augment: random changes in training; their order does not matter.
     """
 
     size_px: SidePx = 224
     augment: tuple[Augmentation, ...] = ()
+
+    def _check(self) -> None:
+        names = [type(part).__name__ for part in self.augment]
+        repeated = [name for name in names if names.count(name) > 1]
+        require(not repeated, f"input.augment has {(repeated or [''])[0]} twice: remove one.")
+        total = sum(part.probability for part in self.augment if isinstance(part, CutMix | Mixup))
+        require(
+            total <= 1,
+            "CutMix and Mixup never mix the same image, so their probabilities must not add up to "
+            f"more than 1. Received {total:g}.",
+        )
 
 
 # --- sampling

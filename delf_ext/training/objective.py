@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,7 +18,8 @@ class Objective(tf.keras.Model):
     """A network with the losses of a recipe.
 
     `fit` takes (images, labels): images float32 [B, H, W, 3], or feature maps [B, h, w, C] if the
-    network is only heads; labels int [B]. It shows each loss by its name, without its weight.
+    network is only heads; labels int [B], or (labels, other labels, shares) of mixed images as in
+    `Targets`. It shows each loss by its name, without its weight.
     """
 
     def __init__(self, network: tf.keras.layers.Layer, terms: Sequence[schema.LossTerm]) -> None:
@@ -64,7 +66,7 @@ class Objective(tf.keras.Model):
         """Metrics that Keras resets at the start of an epoch."""
         return list(self.means.values())
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def train_step(self, data: tuple[tf.Tensor, Any]) -> dict[str, tf.Tensor]:
         """Train on one batch.
 
         Args:
@@ -74,7 +76,7 @@ class Objective(tf.keras.Model):
             Means over the epoch so far, by name.
         """
         images, labels = data
-        targets = Targets(labels)
+        targets = Targets(*labels) if isinstance(labels, tuple) else Targets(labels)
         with tf.GradientTape() as tape:
             output = self.network(images, training=True)
             losses = [loss(output, targets) for loss in self.term_losses]
@@ -87,7 +89,7 @@ class Objective(tf.keras.Model):
         values = {"loss": total}
         for term, loss in zip(self.terms, losses, strict=True):
             values[term.shown_name] = loss
-        values.update(self._accuracies(output, labels))
+        values.update(self._accuracies(output, targets.larger))
         for name, value in values.items():
             self.means[name].update_state(value)
         return {name: mean.result() for name, mean in self.means.items()}

@@ -13,10 +13,12 @@ from data_io.augmentation import (
     augment,
     black_pixels,
     blur,
+    colour_jitter,
     crop,
     mirror_left_right,
     mirror_top_bottom,
     noise,
+    random_resized_crop,
     rotate,
     side_before,
 )
@@ -59,19 +61,6 @@ def changed(change: Callable, pixels: np.ndarray, seed: int, **parameters: float
 def with_defaults(names: Iterable[str]) -> dict[str, dict[str, float]]:
     """Return the augmentations with default parameters."""
     return {name: {} for name in names}
-
-
-def test_augmentations_are_the_flags_of_the_original() -> None:
-    """The 2018 original calls four of them fliplr, flipud, gausian and dropout."""
-    assert sorted(AUGMENTATIONS) == [
-        "black_pixels",
-        "blur",
-        "crop",
-        "mirror_left_right",
-        "mirror_top_bottom",
-        "noise",
-        "rotate",
-    ]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -213,8 +202,86 @@ def test_parameters_reach_augmentations_before_and_after_the_resizing() -> None:
         ({"crop": {}}, 320),
         ({"crop": {"min_side_share": 0.5}}, 448),
         ({"crop": {"min_side_share": 0.3}}, 747),
+        ({"random_resized_crop": {}}, 379),
+        ({"random_resized_crop": {"min_area_share": 0.08}}, 448),
     ],
 )
 def test_a_crop_needs_a_larger_image(changes: dict, side: int) -> None:
-    """A crop of the smallest share keeps 224 px of 224 / share, rounded up."""
+    """A crop of the smallest share keeps 224 px of 224 / share, rounded up; by area, at most 2x."""
     assert side_before(224, changes) == side
+
+
+def parts_of(changes: dict, height: int, width: int, num: int) -> np.ndarray:
+    """Return top, left, height and width of random parts, int [num, 4]."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    places = np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8)
+    parts = [changed(random_resized_crop, places, seed, **changes) for seed in range(num)]
+    return np.array([[*part[0, 0, :2], *part.shape[:2]] for part in parts])
+
+
+def test_a_random_resized_crop_has_the_published_distribution() -> None:
+    """Area uniform, logarithm of the aspect ratio uniform and symmetric, every place possible."""
+    top, left, height, width = parts_of({"max_area_share": 0.5}, 200, 200, 600).T
+    areas = height * width / 200**2
+    assert 0.34 < areas.min() < 0.36
+    assert 0.49 < areas.max() < 0.51
+    assert np.mean(areas) == pytest.approx(0.425, abs=0.01)
+    logs = np.log(width / height)
+    assert np.abs(logs).max() == pytest.approx(np.log(4 / 3), abs=0.02)
+    assert np.mean(logs) == pytest.approx(0, abs=0.03)
+    # Standard deviation of a uniform distribution: its width / sqrt(12).
+    assert np.std(logs) == pytest.approx(2 * np.log(4 / 3) / np.sqrt(12), abs=0.015)
+    for place, side in ((top, height), (left, width)):
+        shares = place / np.maximum(1, 200 - side)
+        assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
+        assert shares.min() < 0.02
+        assert shares.max() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(20, 200, [0, 86, 20, 27]), (200, 20, [86, 0, 27, 20]), (30, 30, [0, 0, 30, 30])],
+)
+def test_a_crop_that_never_fits_is_central(height: int, width: int, expected: list[int]) -> None:
+    """By hand: 20 * 4 / 3 = 26.7 px of the longer side."""
+    changes = {"min_area_share": 1.0}
+    found = parts_of(changes, height, width, 5)
+    is_expected = (np.abs(found - expected) <= 1).all(axis=1)
+    # A square fits only with an aspect ratio near 1.
+    assert is_expected.all()
+
+
+@given(SIDES, SIDES, SEEDS, st.floats(0.01, 1), st.floats(1, 4))
+def test_a_random_resized_crop_is_inside_the_image(
+    height: int, width: int, seed: int, min_area_share: float, max_aspect: float
+) -> None:
+    pixels = photograph(height, width)
+    part = changed(
+        random_resized_crop, pixels, seed, min_area_share=min_area_share, max_aspect=max_aspect
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, part.shape)
+    assert (windows == part).all(axis=(-3, -2, -1)).any()
+
+
+def slow_jitter(pixels: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    """Change brightness, contrast and saturation one after the other, in float64."""
+    rng = np.random.default_rng(seed)
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    weights = [0.299, 0.587, 0.114]
+    result = pixels * brightness
+    mean_gray = (result @ weights).mean()
+    result = mean_gray + contrast * (result - mean_gray)
+    gray = (result @ weights)[..., None]
+    return np.clip(gray + saturation * (result - gray), 0, 255)
+
+
+@given(st.floats(0, 1), SEEDS)
+def test_colour_jitter_equals_its_three_steps(strength: float, seed: int) -> None:
+    pixels = photograph(9, 7)
+    found = changed(colour_jitter, pixels, seed, strength=strength)
+    assert np.abs(found - slow_jitter(pixels, strength, seed)).max() <= 0.51
+
+
+def test_colour_jitter_of_strength_zero_changes_nothing() -> None:
+    pixels = photograph(16, 16)
+    np.testing.assert_array_equal(changed(colour_jitter, pixels, 0, strength=0.0), pixels)

@@ -10,6 +10,7 @@ from PIL import Image
 from data_io.augmentation import AUGMENTATIONS, Changes, augment, side_before
 from data_io.batches import feature_batches, image_batches
 from data_io.images import decode_image, load_image, sufficient_px
+from data_io.mixing import mix_batch
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.stores import pixels as pixel_cache
@@ -86,6 +87,31 @@ def test_a_resumed_epoch_has_the_remaining_batches(images: ImageList) -> None:
         resumed = image_batches(images, batches, SIZE_PX, ALL, 0, 0, start_step)
         assert_equal(as_arrays(resumed), full_epoch[start_step:])
     assert as_arrays(image_batches(images, batches, SIZE_PX, ALL, 0, 0, len(batches))) == []
+
+
+MIXED: Changes = {
+    "mirror_left_right": {},
+    "cut_mix": {"alpha": 1.0, "probability": 0.5},
+    "mixup": {"alpha": 1.0, "probability": 0.5},
+}
+
+
+def test_mixed_batches_equal_a_plain_loop_also_after_a_resume(images: ImageList) -> None:
+    batches = epoch_batches(images.labels, BATCH_SIZE, 5, 2, "shuffled")
+    expected = []
+    for step, (pixels, labels) in enumerate(slow_twin(images, batches, MIXED, 5, 2)):
+        rng = np.random.default_rng([5, 2, step, 1])
+        expected.append(mix_batch(pixels, labels.astype(np.int32), MIXED, rng))
+    for start_step in (0, 1):
+        dataset = image_batches(images, batches, SIZE_PX, MIXED, 5, 2, start_step)
+        found = [(pixels, *targets) for pixels, targets in dataset.as_numpy_iterator()]
+        for batch, expected_batch in zip(found, expected[start_step:], strict=True):
+            for part, expected_part in zip(batch, expected_batch, strict=True):
+                np.testing.assert_array_equal(part, expected_part)
+    pixels, targets = dataset.element_spec
+    assert pixels == tf.TensorSpec((BATCH_SIZE, SIZE_PX, SIZE_PX, 3), tf.uint8)
+    assert [target.dtype for target in targets] == [tf.int32, tf.int32, tf.float32]
+    assert all(target.shape == (BATCH_SIZE,) for target in targets)
 
 
 def test_the_same_image_is_augmented_differently_at_each_place_epoch_and_seed(

@@ -209,8 +209,11 @@ def test_frozen_trunk_keeps_its_weights_and_stores_feature_maps(
     trained: Any,
     tmp_path: Path,
 ) -> None:
-    recipe = with_settings(tiny, ["model.trunk.frozen=trunk"])
-    train(recipe, data, tmp_path / "run", settings=SETTINGS)
+    mirrored = ['input.augment=[{"type": "MirrorLeftRight"}]']
+    recipe = with_settings(tiny, ["model.trunk.frozen=trunk", *mirrored])
+    lines: list[str] = []
+    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    assert "the trunk is frozen and sees each image once: no augmentation" in lines
     assert any((tmp_path / "run" / "features").iterdir())
     fresh = weights_of(tmp_path / "run")
     moved = weights_of(trained.run_dir)
@@ -972,3 +975,25 @@ def test_sampling_that_does_not_fit_the_classes_is_refused_before_building(
     )
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_mixed_images_can_be_resumed(
+    tiny: Recipe, data: DataSet, products: Path, tmp_path: Path
+) -> None:
+    """A run that was killed continues with the same mixed batches."""
+    parts = '[{"type": "RandomResizedCrop"}, {"type": "CutMix"}, {"type": "Mixup"}]'
+    recipe = with_settings(tiny, [f"input.augment={parts}", "stages.0.epochs=2"])
+    train(recipe, data, tmp_path / "whole", data_path=str(products), settings=SETTINGS)
+    with pytest.raises(Killed):
+        train(
+            recipe,
+            data,
+            tmp_path / "killed",
+            data_path=str(products),
+            settings=SETTINGS,
+            listener=KilledAfter(1),
+        )
+    resume(tmp_path / "killed")
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, atol=1e-6, err_msg=name)

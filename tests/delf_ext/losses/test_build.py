@@ -43,7 +43,7 @@ def test_loss_reads_unit_vectors_or_logits_of_its_head(config: schema.Loss, labe
     vector, logits = (tf.constant(rng.normal(0, 3, (8, n)), tf.float32) for n in (5, 3))
     loss = build_loss(config, "main")(output_of(vector, logits), Targets(tf.constant(labels)))
     read = tf.math.l2_normalize(vector, axis=1) if config.reads == "embedding" else logits
-    assert float(loss) == float(BUILT[config](read, tf.constant(labels), config))
+    assert float(loss) == float(tf.reduce_mean(BUILT[config](read, tf.constant(labels), config)))
     assert loss.dtype == tf.float32 and loss.shape == ()
 
 
@@ -128,3 +128,37 @@ def test_flags_of_the_original_set_names_weights_and_heads_of_losses():
     }
     heads = {name: "logits" if name == "logits" else "similarity" for name in losses}
     assert found == {name: (loss, heads[name], weights[name]) for name, loss in losses.items()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [config for config in BUILT if config.reads == "logits"],
+    ids=lambda c: type(c).__name__,
+)
+def test_loss_of_mixed_images_is_the_weighted_mean_for_both_labels(config: schema.Loss):
+    """Compute each image by itself, once for each label."""
+    rng = np.random.default_rng(0)
+    logits = tf.constant(rng.normal(0, 1, (4, 3)), tf.float32)
+    first, second = rng.integers(0, 3, (2, 4))
+    shares = np.array([1.0, 0.75, 0.25, 0.0], np.float32)
+    loss = build_loss(config, "main")
+    found = loss(output_of(logits, logits), Targets(first, second, shares))
+    expected = 0.0
+    for row, share in enumerate(shares):
+        output = output_of(logits[row : row + 1], logits[row : row + 1])
+        for labels, weight in ((first, share), (second, 1 - share)):
+            expected += weight * float(loss(output, Targets(labels[row : row + 1]))) / len(shares)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_with_the_larger_share_counts():
+    shares = tf.constant([1.0, 0.5, 0.25])
+    targets = Targets(tf.constant([0, 1, 2]), tf.constant([3, 4, 5]), shares)
+    assert targets.larger.numpy().tolist() == [0, 1, 5]
+
+
+def test_loss_on_embeddings_refuses_mixed_images():
+    loss = build_loss(schema.PairSimilarity(), "main")
+    vector = tf.ones([2, 3])
+    with pytest.raises(ValueError, match="PairSimilarity is not defined for mixed images."):
+        loss(output_of(vector, vector), Targets(tf.zeros(2), tf.zeros(2), tf.ones(2)))

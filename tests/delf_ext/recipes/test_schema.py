@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data_io import augmentation
+from data_io import augmentation, mixing
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import NotBuilt, Part, snake_case
@@ -267,7 +267,8 @@ def test_not_built_lists_the_parts_that_are_built() -> None:
 # --- augmentations
 
 
-NOT_BUILT = {"colour_jitter", "cutout", "shift_scale_rotate"}
+NOT_BUILT = {"cutout", "shift_scale_rotate"}
+KINDS = schema.Augmentation.__subclasses__()
 
 
 def name_of(kind: type) -> str:
@@ -276,7 +277,7 @@ def name_of(kind: type) -> str:
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in schema.Augmentation.__subclasses__() if name_of(kind) not in NOT_BUILT],
+    [kind for kind in KINDS if not kind.mixes and name_of(kind) not in NOT_BUILT],
     ids=name_of,
 )
 def test_augmentation_fields_are_the_parameters_of_its_function(kind: type) -> None:
@@ -287,8 +288,9 @@ def test_augmentation_fields_are_the_parameters_of_its_function(kind: type) -> N
 
 
 def test_every_augmentation_function_has_a_record() -> None:
-    records = {name_of(kind) for kind in schema.Augmentation.__subclasses__()}
+    records = {name_of(kind) for kind in KINDS if not kind.mixes}
     assert records == set(augmentation.AUGMENTATIONS) | NOT_BUILT
+    assert {name_of(kind) for kind in KINDS if kind.mixes} == set(mixing.MIXINGS)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,29 @@ def test_every_augmentation_function_has_a_record() -> None:
         ),
         (lambda: schema.Noise(1.5), "Noise.max_share must be above 0 and at most 1. Received 1.5."),
         (lambda: schema.Rotate(-1.0), "Rotate.max_deg must be above 0. Received -1.0."),
+        (
+            lambda: schema.RandomResizedCrop(0.5, 0.25),
+            "RandomResizedCrop.min_area_share must not be above max_area_share. "
+            "Received 0.5 and 0.25.",
+        ),
+        (
+            lambda: schema.Input(augment=(schema.Crop(), schema.Crop(0.5))),
+            "input.augment has Crop twice: remove one.",
+        ),
+        (
+            lambda: schema.Input(augment=(schema.CutMix(), schema.Mixup(probability=0.75))),
+            "CutMix and Mixup never mix the same image, so their probabilities must not add up to "
+            "more than 1. Received 1.25.",
+        ),
+        (
+            lambda: recipe(
+                losses=(SOFTMAX, LossTerm(schema.PairSimilarity())),
+                sampling=schema.Pairs(4),
+                input=schema.Input(augment=(schema.CutMix(), schema.Mixup())),
+            ),
+            "PairSimilarity needs images of one class, but CutMix and Mixup mix the classes: "
+            "remove one or the other.",
+        ),
     ],
 )
 def test_augmentation_out_of_range_is_an_error(make: Callable[[], object], message: str) -> None:

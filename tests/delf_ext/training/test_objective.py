@@ -67,6 +67,21 @@ def test_losses_are_shown_without_weights_and_their_sum_with_weights(model: Embe
     assert shown["loss"][0] == pytest.approx(total, rel=1e-5)
 
 
+def test_accuracy_of_mixed_images_counts_the_label_with_the_larger_share(model: EmbeddingModel):
+    objective = prepared_objective(model, LOGITS_1)
+    logits = model.heads(MAPS, training=True).heads["first"].logits.numpy()
+    right, wrong = logits.argmax(1), logits.argmin(1)
+    shares = np.array([1.0, 0.6, 0.4, 0.0], np.float32)
+    data = tf.data.Dataset.from_tensors((MAPS, (right, wrong, shares)))
+    shown = objective.fit(data, verbose=0).history
+    assert shown["accuracy"] == [0.5]
+    log_probabilities = tf.nn.log_softmax(logits).numpy()
+    rows = np.arange(4)
+    expected = -shares * log_probabilities[rows, right]
+    expected -= (1 - shares) * log_probabilities[rows, wrong]
+    assert shown["logits"][0] == pytest.approx(expected.mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("terms", "names"),
     [
