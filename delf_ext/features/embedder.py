@@ -16,6 +16,7 @@ from data_io.photographs import Photographs
 from data_io.records import GlobalFeatures
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
+from data_io.stores.logits import LogitStore
 from delf_ext.config import UsageError
 from delf_ext.features.reductions.projection import Projection
 from delf_ext.recipes import schema
@@ -82,6 +83,10 @@ class Embedder:
         held_back: images that training did not see.
         float32: whether the recipe forbids lower precision.
         release: frees the memory of the network; the next batch opens it again.
+        logit_names: names of the classes whose logits follow the embedding in each row of `embed`;
+            empty for a model that returns the embedding alone.
+        with_logits: the same network with a longer output, see `logit_names`; None without a
+            classifier.
     """
 
     name: str
@@ -89,12 +94,14 @@ class Embedder:
     digest: str
     embed: Embed
     graph: Callable[[], Any] | None = None
-    store: EmbeddingStore | JoinedStore | None = field(default=None, repr=False)
+    store: EmbeddingStore | JoinedStore | LogitStore | None = field(default=None, repr=False)
     test_time: schema.TestTime = schema.TestTime()
     ranking: str = ""
     held_back: HeldBack = HeldBack()
     float32: bool = False
     release: Callable[[], None] = field(default=lambda: None, repr=False)
+    logit_names: tuple[str, ...] = ()
+    with_logits: Embedder | None = field(default=None, repr=False)
 
 
 def require_built_join(join: schema.Join) -> None:

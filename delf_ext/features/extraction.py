@@ -14,6 +14,7 @@ from data_io.progress import progress
 from data_io.records import GlobalFeatures, ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
+from data_io.stores.logits import LogitStore
 from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
 from delf_ext.features.query_copies import average_copies, with_copy
@@ -64,12 +65,35 @@ def extract_global(
         copies = model.test_time.copies
         averaged = average_with_copies(model.base, *base, copies, batch_size, description, has_time)
         return model.projected(averaged), base[1]
+    items = embedded_rows(model, images, batch_size, description, has_time)
+    return _collect(model.digest, images, items)
+
+
+def embedded_rows(
+    model: EmbedsImages,
+    images: ImageList,
+    batch_size: int,
+    description: str,
+    has_time: Callable[[], bool] = always_has_time,
+) -> list[np.ndarray | str]:
+    """Return the row of each image in the output of a network, from its store if it is there.
+
+    Args:
+        model: an embedder; with `logit_names`, logits follow the embedding in each row.
+        images: N images.
+        batch_size: images per call of the model.
+        description: shown beside the progress bar.
+        has_time: called before each batch; after the first False the other images are skipped.
+
+    Returns:
+        For each image its row, float32 [D] or [D + C], or the reason why it has none.
+    """
     embedded = partial(
         _embedded, model, description=description, batch_size=batch_size, has_time=has_time
     )
-    store: EmbeddingStore | JoinedStore | None = getattr(model, "store", None)
+    store: EmbeddingStore | JoinedStore | LogitStore | None = getattr(model, "store", None)
     if store is None:
-        return _collect(model.digest, images, list(embedded(images)))
+        return list(embedded(images))
     contents = contents_of(images.paths.tolist())
     items: list = [store.get(content) for content in contents]
     missing = [row for row, item in enumerate(items) if item is None]
@@ -89,10 +113,10 @@ def extract_global(
     finally:
         # After Ctrl-C too.
         _store(store, new)
-    return _collect(model.digest, images, items)
+    return items
 
 
-def _store(store: EmbeddingStore | JoinedStore, new: dict[str, np.ndarray]) -> None:
+def _store(store: EmbeddingStore | JoinedStore | LogitStore, new: dict[str, np.ndarray]) -> None:
     """Move new embeddings, content digest -> float32 [D], to the store."""
     store.add(list(new), np.array(list(new.values()), np.float32))
     new.clear()
@@ -265,17 +289,23 @@ def embed_readable(
 
     Returns:
         For each image its embedding, float32 [D] of unit length, or the reason why it has none.
+        Logits that follow the embedding are returned as they are.
     """
+    num_logits = len(getattr(model, "logit_names", ()))
     readable = [item for item in batch if not isinstance(item, str)]
     if not readable:
         return list(batch)
     black = [np.zeros_like(readable[0])] * (batch_size - len(readable))
     vectors = iter(np.asarray(model.embed(np.stack(readable + black)), np.float32))
-    return [item if isinstance(item, str) else _unit_or_reason(next(vectors)) for item in batch]
+    return [
+        item if isinstance(item, str) else _unit_or_reason(next(vectors), num_logits)
+        for item in batch
+    ]
 
 
-def _unit_or_reason(vector: np.ndarray) -> np.ndarray | str:
-    length = np.linalg.norm(vector)
-    if np.isfinite(length) and length > 0:
-        return vector / length
+def _unit_or_reason(vector: np.ndarray, num_logits: int = 0) -> np.ndarray | str:
+    embedding, logits = np.split(vector, [len(vector) - num_logits])
+    length = np.linalg.norm(embedding)
+    if np.isfinite(length) and length > 0 and np.isfinite(logits).all():
+        return np.concatenate([embedding / length, logits])
     return FAILED

@@ -10,15 +10,18 @@ import gc
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from data_io.files.artifacts import atomic_path
 from data_io.messages import shown_path
 from data_io.progress import say
+from data_io.stores.embeddings import copy_digest
+from data_io.stores.logits import LOGITS
 from delf_ext.features.embedder import Embed, Embedder
 from delf_ext.features.runtimes.networks import open_network
 
@@ -36,41 +39,78 @@ def variables_digest(layer: tf.keras.layers.Layer) -> str:
     return summary.hexdigest()[:12]
 
 
-def embedding_graph(model: EmbeddingModel, size_px: int) -> tf.types.experimental.GenericFunction:
+class LogitsOf(NamedTuple):
+    """Which logits of a network belong to its classes.
+
+    Attributes:
+        head: name of the head with the classifier.
+        scale: factor of the logits in the loss: cosines are trained with a factor.
+        class_names: names of the classes in the order of the logits.
+    """
+
+    head: str
+    scale: float
+    class_names: tuple[str, ...]
+
+
+def embedding_graph(
+    model: EmbeddingModel, size_px: int, logits_of: LogitsOf | None = None
+) -> tf.types.experimental.GenericFunction:
     """Return the embedding of a built model as a graph; each call uses the weights of that moment.
 
     Args:
         model: built, with its weights.
         size_px: side S of the input.
+        logits_of: logits that follow the embedding; None = the embedding alone.
 
     Returns:
-        Function of uint8 images [B, S, S, 3] to float32 embeddings [B, D].
+        Function of uint8 images [B, S, S, 3] to float32 embeddings [B, D], or to rows [B, D + C].
     """
     import tensorflow as tf
 
+    def rows(images: tf.Tensor) -> tf.Tensor:
+        output = model(images, training=False)
+        if logits_of is None:
+            return output.embedding
+        logits = tf.cast(output.heads[logits_of.head].logits, tf.float32) * logits_of.scale
+        return tf.concat([output.embedding, logits], axis=-1)
+
     signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.uint8)]
     # No model branches on the value of a tensor, and AutoGraph takes longer than the tracing.
-    return tf.function(
-        lambda images: model(images, training=False).embedding,
-        input_signature=signature,
-        autograph=False,
-    )
+    return tf.function(rows, input_signature=signature, autograph=False)
 
 
-def live_embedder(model: EmbeddingModel, size_px: int, name: str) -> Embedder:
+def live_embedder(
+    model: EmbeddingModel, size_px: int, name: str, logits_of: LogitsOf | None = None
+) -> Embedder:
     """Return an embedder of a model in training, without digest and store.
 
     Args:
         model: built; each batch uses the weights of that moment.
         size_px: side of the input.
         name: shown to the user.
+        logits_of: the logits of `with_logits`; None = no classifier.
     """
     graph = embedding_graph(model, size_px)
-    return Embedder(name, size_px, "", _with_numpy(graph), lambda: graph)
+    embedder = Embedder(name, size_px, "", _with_numpy(graph), lambda: graph)
+    if logits_of is None:
+        return embedder
+    longer = embedding_graph(model, size_px, logits_of)
+    with_logits = dataclasses.replace(
+        embedder,
+        embed=_with_numpy(longer),
+        graph=lambda: longer,
+        logit_names=logits_of.class_names,
+    )
+    return dataclasses.replace(embedder, with_logits=with_logits)
 
 
 def lazy_embedder(
-    name: str, size_px: int, digest: str, load: Callable[[], EmbeddingModel]
+    name: str,
+    size_px: int,
+    digest: str,
+    load: Callable[[], EmbeddingModel],
+    logits_of: LogitsOf | None = None,
 ) -> Embedder:
     """Return an embedder that loads its model, and folds the batch norms, at the first batch.
 
@@ -80,25 +120,36 @@ def lazy_embedder(
         digest: known before the model is loaded.
         load: returns the built model with its weights; called at the first batch, and again for
             each graph and after a release.
+        logits_of: the logits of `with_logits`; None = no classifier.
     """
+    embedder = _lazy(name, size_px, digest, partial(_loaded_graph, load, size_px, None))
+    if logits_of is None:
+        return embedder
+    graph = partial(_loaded_graph, load, size_px, logits_of)
+    longer = _lazy(name, size_px, copy_digest(digest, LOGITS), graph)
+    with_logits = dataclasses.replace(longer, logit_names=logits_of.class_names)
+    return dataclasses.replace(embedder, with_logits=with_logits)
 
+
+def _loaded_graph(
+    load: Callable[[], EmbeddingModel], size_px: int, logits_of: LogitsOf | None
+) -> tf.types.experimental.GenericFunction:
+    return embedding_graph(load(), size_px, logits_of)
+
+
+def _lazy(
+    name: str, size_px: int, digest: str, graph: Callable[[], tf.types.experimental.GenericFunction]
+) -> Embedder:
     def folded() -> Embed:
         from delf_ext.features.runtimes.frozen_graph import freeze, tensorflow_function
 
-        frozen = freeze(embedding_graph(load(), size_px))
+        frozen = freeze(graph())
         # The model is not needed any more, and Keras' layers refer to each other.
         gc.collect()
         return _with_numpy(tensorflow_function(frozen))
 
     network = OpenedLater(folded)
-    return Embedder(
-        name,
-        size_px,
-        digest,
-        network,
-        lambda: embedding_graph(load(), size_px),
-        release=network.release,
-    )
+    return Embedder(name, size_px, digest, network, graph, release=network.release)
 
 
 class OpenedLater:

@@ -129,7 +129,7 @@ def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensem
 def _copying(model: Embedder, name: str) -> Embedder:
     store = None if model.store is None else model.store.of_copy(name)
     embed = _transformed(model.embed, name)
-    return dataclasses.replace(model, embed=embed, graph=None, store=store)
+    return dataclasses.replace(model, embed=embed, graph=None, store=store, with_logits=None)
 
 
 def _transformed(embed: Embed, name: str) -> Embed:

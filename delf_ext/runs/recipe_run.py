@@ -10,7 +10,7 @@ from data_io.checkpoint_folder import CheckpointFolder, classes_of
 from data_io.files.artifacts import digest_of
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
-from delf_ext.features.network_embedders import lazy_embedder
+from delf_ext.features.network_embedders import LogitsOf, lazy_embedder
 from delf_ext.recipes import codec, schema
 from delf_ext.runs.photographs import read_photographs
 from delf_ext.runs.records import RECIPE, Run
@@ -140,6 +140,7 @@ def open_recipe_run(run: Run) -> Embedder:
         size_px=size_px,
         digest=digest_of([checkpoint_digest(checkpoint), codec.to_json(config), size_px]),
         load=lambda: load_model(run, checkpoint)[0],
+        logits_of=logits_of(recipe, run.facts.class_names),
     )
     return dataclasses.replace(
         opened,
@@ -148,6 +149,25 @@ def open_recipe_run(run: Run) -> Embedder:
         held_back=training_of(run, recipe.validation),
         float32=recipe.limits.float32,
     )
+
+
+def logits_of(recipe: schema.Recipe, class_names: tuple[str, ...]) -> LogitsOf | None:
+    """Return which logits of a recipe's model say the class of an image.
+
+    Args:
+        recipe: the recipe.
+        class_names: names of the trained classes, in the order of the logits.
+
+    Returns:
+        The head of the first loss that trains a classifier, with the factor of its logits in the
+        loss; None if no loss does.
+    """
+    for term in recipe.losses:
+        if term.loss.reads == "logits" and not isinstance(term.loss, schema.TreeConsistency):
+            temperature = getattr(term.loss, "temperature", 1.0)
+            scale = getattr(term.loss, "scale", 1.0) / temperature
+            return LogitsOf(term.head, scale, class_names)
+    return None
 
 
 def training_of(run: Run, validation: schema.Validation | None = None) -> HeldBack:

@@ -35,6 +35,12 @@ def in_runtime(
         UsageError: the 8-bit runtime has no images to calibrate on.
         ValueError: OpenVINO is not installed.
     """
+    if model.with_logits is not None:
+        # Calibrated together with the logits, the 8-bit network would have other embeddings.
+        is_int8 = runtime.name == "openvino-int8"
+        longer = None if is_int8 else in_runtime(model.with_logits, runtime, calibration)
+        plain = in_runtime(dataclasses.replace(model, with_logits=None), runtime, calibration)
+        return dataclasses.replace(plain, with_logits=longer)
     # The official baseline has no graph: it always runs in TensorFlow, in float32.
     if model.graph is None:
         return dataclasses.replace(model, embed=_with_precision(model.embed, "off"))

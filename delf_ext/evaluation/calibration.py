@@ -1,0 +1,79 @@
+"""Turn scores of classes into probabilities that are right as often as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delf_ext.evaluation.classification import Predicted
+
+LOG_TEMPERATURES = (np.log(1e-3), np.log(1e3))
+"""Bounds of the search."""
+
+
+def normalized(log_scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return logarithms of probabilities.
+
+    Args:
+        log_scores: float [Q, C].
+        temperature: the scores are divided by it; above 1 the probabilities become more equal.
+
+    Returns:
+        float [Q, C]; the exponentials of a row have the sum 1.
+    """
+    scaled = log_scores / temperature
+    shifted = scaled - scaled.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def fit_temperature(log_scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature of the highest likelihood.
+
+    Source: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2.
+
+    Args:
+        log_scores: float [Q, C].
+        labels: int [Q], the true class of each query.
+
+    Returns:
+        The temperature, 0.001 to 1000; 1 without queries.
+    """
+    from scipy.optimize import minimize_scalar  # takes a moment to import
+
+    if not len(labels):
+        return 1.0
+    scores = np.asarray(log_scores, np.float64)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    of_true = scores[np.arange(len(labels)), labels]
+
+    def loss(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        return float(np.mean(np.log(np.exp(scores * inverse).sum(axis=1)) - of_true * inverse))
+
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(found.x))
+
+
+def threshold_for(predicted: Predicted, precision: float) -> float:
+    """Return from which confidence on predictions are right often enough.
+
+    Args:
+        predicted: Q predictions.
+        precision: smallest share of right ones among those that are answered.
+
+    Returns:
+        The lowest confidence with which the share is reached: predictions of at least this
+        confidence are answered. Infinity if no confidence reaches it.
+
+    >>> right = Predicted(np.array([0, 1, 2]), np.array([0, 0, 2]), np.array([0.9, 0.8, 0.7]))
+    >>> threshold_for(right, 0.95), threshold_for(right, 0.6)
+    (0.9, 0.7)
+    """
+    if not len(predicted.true):
+        return float("inf")
+    order = np.argsort(-predicted.confidence, kind="stable")
+    confidence = predicted.confidence[order]
+    # Predictions of equal confidence are all answered, or none of them.
+    ends = np.append(np.flatnonzero(confidence[1:] != confidence[:-1]), len(confidence) - 1)
+    shares = np.cumsum(predicted.is_right[order])[ends] / (ends + 1)
+    enough = np.flatnonzero(shares >= precision)
+    return float(confidence[ends[enough[-1]]]) if len(enough) else float("inf")
