@@ -16,6 +16,7 @@ from data_io.datasets.class_folders import (
 from data_io.datasets.grocery_store import has_grocery_tree, read_grocery
 from data_io.datasets.in_shop import is_in_shop, read_in_shop
 from data_io.datasets.layout import Layout
+from data_io.datasets.lotte import is_lotte, read_lotte
 from data_io.datasets.online_products import is_online_products, read_online_products
 from data_io.datasets.photographs import is_never_assumed, read_photographs
 from data_io.datasets.reid import is_reid_tree, read_reid_tree
@@ -59,6 +60,7 @@ LAYOUTS = (
     ),
     Layout("birds", "CUB-200-2011", is_birds, read_birds, is_sure=True),
     Layout("in_shop", "In-shop Clothes Retrieval", is_in_shop, read_in_shop, is_sure=True),
+    Layout("lotte", "Lotte competition tree", is_lotte, read_lotte, is_sure=True),
     Layout("csv", "the CSV file in the folder", has_table, read_table_in_folder),
     Layout(
         "class_folders",

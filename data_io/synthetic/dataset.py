@@ -1,8 +1,10 @@
-"""Draw a product data set in the challenge's tree, with known geometry and without a download.
+"""Draw a product data set, with known geometry and without a download.
 
-Test products come from the same distribution as training products, but from other classes: the task
-is to find products that the model was never trained on. `data_io.synthetic.products` draws a
-product, `data_io.synthetic.photographs` photographs it.
+A config plans the photographs and tables of a tree. `DrawConfig` is the challenge: its test
+products come from the same distribution as the training products, but from other classes.
+`LotteConfig` is the Lotte competition: test and training photographs show the same products, but
+are taken in another way. `data_io.synthetic.products` draws a product,
+`data_io.synthetic.photographs` photographs it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import dataclasses
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -22,9 +24,10 @@ from tqdm import tqdm
 
 from data_io.cores import num_cores
 from data_io.files.artifacts import atomic_path, read_json, write_json, write_text
+from data_io.synthetic.lotte import LotteConfig
 from data_io.synthetic.photographs import render_photograph
 from data_io.synthetic.products import draw_product
-from data_io.synthetic.shots import DrawConfig, Shot, plan
+from data_io.synthetic.shots import DrawConfig, Shot
 from data_io.tables.csv_rows import csv_text
 
 # Increase it when the same config draws other pictures.
@@ -32,25 +35,24 @@ DRAWING_VERSION = 1
 # With fewer images a new process costs more time than it saves.
 MIN_IMAGES_PER_WORKER = 200
 CONFIG_FILE = "drawn.json"
-GEOMETRY_FILE = "geometry.csv"
-LABEL_FILE = "test/test_labels.csv"
-GEOMETRY_COLUMNS = ["id", "label", *(f"h{row}{column}" for row in range(3) for column in range(3))]
+AnyConfig = DrawConfig | LotteConfig
 
 
 def draw_dataset(
-    out: str | Path, config: DrawConfig, progress: bool = True, workers: int | None = None
+    out: str | Path, config: AnyConfig, progress: bool = True, workers: int | None = None
 ) -> Path:
     """Draw the data set, unless the folder already contains it.
 
-    Writes train/train_data/<class>/<class>_<view>.jpg,
+    A `DrawConfig` writes train/train_data/<class>/<class>_<view>.jpg,
     test/test_data/{query/query_<i>,reference/refer_<i>}.jpg, test/test_labels.csv (id and label of
     queries and references), geometry.csv (id, label and the nine numbers of image_from_product, row
-    by row) and, last, drawn.json. A folder without drawn.json is incomplete and is drawn again. The
-    same config gives the same bytes for any number of workers, with the same version of Pillow.
+    by row); a `LotteConfig` writes the tree in `data_io.synthetic.lotte`. drawn.json is written
+    last: a folder without it is incomplete and is drawn again. The same config gives the same bytes
+    for any number of workers, with the same version of Pillow.
 
     Args:
         out: the folder.
-        config: the sizes.
+        config: the tree and its sizes.
         progress: show a progress bar on a terminal.
         workers: number of processes; None takes one per core, and one for a small data set.
 
@@ -61,7 +63,7 @@ def draw_dataset(
         ValueError: the folder contains another data set or other files, or cannot be written.
     """
     out = Path(out)
-    shots = plan(config)
+    shots = config.shots()
     header = {
         "version": DRAWING_VERSION,
         "config": dataclasses.asdict(config),
@@ -70,14 +72,12 @@ def draw_dataset(
     try:
         if _is_complete(out, header):
             return out
-        _refuse_other_files(out, shots)
+        _refuse_other_files(out, {shot.path for shot in shots} | set(config.TABLES))
         for folder in {(out / shot.path).parent for shot in shots}:
             folder.mkdir(parents=True, exist_ok=True)
         homographies = _take_all(out, config, shots, progress, workers or _num_workers(len(shots)))
-        geometry = [[shot.id, shot.label, *map(repr, homographies[shot.path])] for shot in shots]
-        labels = [[shot.id, shot.label] for shot in shots if shot.path.startswith("test/")]
-        write_text(out / GEOMETRY_FILE, csv_text([GEOMETRY_COLUMNS, *geometry]))
-        write_text(out / LABEL_FILE, csv_text([["id", "label"], *sorted(labels)]))
+        for name, rows in config.tables(homographies).items():
+            write_text(out / name, csv_text(rows))
         write_json(out / CONFIG_FILE, header)
     except OSError as error:
         raise ValueError(
@@ -99,9 +99,8 @@ def _is_complete(out: Path, header: dict[str, object]) -> bool:
     return True
 
 
-def _refuse_other_files(out: Path, shots: Iterable[Shot]) -> None:
+def _refuse_other_files(out: Path, expected: Collection[str]) -> None:
     """Raise an error if the folder has other files: they would become part of the data set."""
-    expected = {shot.path for shot in shots} | {GEOMETRY_FILE, LABEL_FILE}
     for folder, _, names in os.walk(out):
         for name in names:
             path = (Path(folder) / name).relative_to(out).as_posix()
@@ -117,7 +116,7 @@ def _num_workers(num_images: int) -> int:
 
 
 def _take_all(
-    out: Path, config: DrawConfig, shots: list[Shot], progress: bool, workers: int
+    out: Path, config: AnyConfig, shots: list[Shot], progress: bool, workers: int
 ) -> dict[str, list[float]]:
     """Take all photographs, class by class; return path -> the nine numbers of its homography."""
     by_class: dict[int, list[Shot]] = {}
@@ -134,7 +133,7 @@ def _take_all(
 
 
 def _take_classes(
-    out: Path, config: DrawConfig, classes: list[list[Shot]], workers: int
+    out: Path, config: AnyConfig, classes: list[list[Shot]], workers: int
 ) -> Iterator[dict[str, list[float]]]:
     if workers == 1:
         yield from (take_class(out, config, shots) for shots in classes)
@@ -167,7 +166,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def take_class(out: Path, config: DrawConfig, shots: list[Shot]) -> dict[str, list[float]]:
+def take_class(out: Path, config: AnyConfig, shots: list[Shot]) -> dict[str, list[float]]:
     """Draw the product of one class and take its photographs.
 
     Args:
@@ -183,7 +182,7 @@ def take_class(out: Path, config: DrawConfig, shots: list[Shot]) -> dict[str, li
     for shot in shots:
         rng = np.random.default_rng([config.seed, shot.class_index, shot.view])
         pixels, image_from_product = render_photograph(
-            product, rng, config.image_size_px, shot.hard
+            product, rng, config.image_size_px, shot.look
         )
         # The file is replaced atomically, because another process may read the finished folder.
         with atomic_path(out / shot.path) as temporary:

@@ -7,35 +7,18 @@ left pixel. In a drawn data set the picture of a product has the same side as th
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from data_io.synthetic.looks import Look
 from data_io.synthetic.products import draw_product
 
-
-@dataclass(frozen=True)
-class _Look:
-    """How a photograph is taken; ranges are (low, high)."""
-
-    turn_rad: float
-    tilt_rad: float
-    fill: tuple[float, float]
-    fragments: tuple[int, int]
-    occluded: float
-    cast: float
-    blur_px: float
-    noise: float
-
-
-REFERENCE_LOOK = _Look(0.2, 0.35, (0.72, 0.97), (0, 4), 0.08, 0.08, 0.7, 4.0)
 NUM_FRAGMENTS = 24
-QUERY_LOOK = _Look(0.6, 0.75, (0.58, 0.9), (2, 7), 0.4, 0.15, 1.2, 9.0)
 
 
 def render_photograph(
-    product: np.ndarray, rng: np.random.Generator, image_size_px: int, hard: bool
+    product: np.ndarray, rng: np.random.Generator, image_size_px: int, look: Look
 ) -> tuple[np.ndarray, np.ndarray]:
     """Photograph a flat product.
 
@@ -43,7 +26,7 @@ def render_photograph(
         product: uint8 [H, W, 4], RGBA.
         rng: the source of randomness.
         image_size_px: side of the photograph.
-        hard: photograph it like a customer, with more clutter, blur and noise.
+        look: how the photograph is taken.
 
     Returns:
         The photograph, uint8 [image_size_px, image_size_px, 3], and image_from_product, float64
@@ -53,9 +36,8 @@ def render_photograph(
     package = Image.fromarray(product)
     bounds = package.getchannel("A").getbbox()
     assert bounds is not None, "the product is transparent everywhere"
-    look = QUERY_LOOK if hard else REFERENCE_LOOK
     image_from_product = _view(bounds, rng, image_size_px, look)
-    scene = _background(rng, image_size_px)
+    scene = _background(rng, image_size_px, look.plain)
     for _ in range(rng.integers(*look.fragments)):
         _add_fragment(scene, rng, rng.uniform(0, 1, 2) * image_size_px)
     warped = warp(package, image_from_product, image_size_px)
@@ -90,7 +72,7 @@ def warp(package: Image.Image, image_from_product: np.ndarray, size_px: int) -> 
 
 
 def _view(
-    bounds: tuple[int, int, int, int], rng: np.random.Generator, size_px: int, look: _Look
+    bounds: tuple[int, int, int, int], rng: np.random.Generator, size_px: int, look: Look
 ) -> np.ndarray:
     """Return image_from_product of a pinhole camera that sees the whole tilted package."""
     # Bounds are between pixel centres.
@@ -116,7 +98,7 @@ def _to_package_sizes(left: float, top: float, right: float, bottom: float) -> n
     )
 
 
-def _camera(rng: np.random.Generator, look: _Look) -> np.ndarray:
+def _camera(rng: np.random.Generator, look: Look) -> np.ndarray:
     """Return the projection [3, 3] of the tilted package's plane, three package sizes away."""
     turn = rng.uniform(-look.turn_rad, look.turn_rad)
     yaw, pitch = rng.uniform(-look.tilt_rad, look.tilt_rad, 2)
@@ -141,8 +123,12 @@ def _fragments() -> tuple[Image.Image, ...]:
     )
 
 
-def _background(rng: np.random.Generator, size_px: int) -> Image.Image:
-    """Draw a table or shelf: soft blotches, sometimes with boards or tiles."""
+def _background(rng: np.random.Generator, size_px: int, plain: float) -> Image.Image:
+    """Draw a plain paper, or a table or shelf: soft blotches, sometimes with boards or tiles."""
+    # A look without plain backgrounds draws no number here: its pictures stay as they were.
+    if plain and rng.random() < plain:
+        level = int(rng.integers(215, 246))
+        return Image.new("RGB", (size_px, size_px), (level, level, level))
     cells = rng.integers(2, 7)
     # Furniture rarely has bright colours.
     base = rng.integers(50, 210) + rng.integers(-40, 41, 3)
@@ -195,7 +181,7 @@ def _cast_shadow(scene: Image.Image, outline: Image.Image, rng: np.random.Genera
     scene.paste((0, 0, 0), (dx, dy), shadow)
 
 
-def _expose(scene: Image.Image, rng: np.random.Generator, look: _Look) -> np.ndarray:
+def _expose(scene: Image.Image, rng: np.random.Generator, look: Look) -> np.ndarray:
     """Add uneven light, a colour cast, contrast, blur, sometimes glare, and sensor noise."""
     x = np.linspace(-0.5, 0.5, scene.width, dtype=np.float32)
     y = x[:, None]

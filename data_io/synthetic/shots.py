@@ -1,13 +1,15 @@
-"""Plan the photographs of a drawn data set."""
+"""Plan the photographs of a drawn data set in the challenge's tree."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+
+from data_io.synthetic.looks import QUERY_LOOK, REFERENCE_LOOK, Look
+from data_io.synthetic.sizes import require_sizes
 
 # Each test class has at least so many references if the sizes allow it. The challenge has 1,127
 # references for 195 queries.
@@ -15,6 +17,9 @@ REFERENCES_PER_CLASS = 5
 TRAIN = "train/train_data"
 QUERY = "test/test_data/query"
 REFERENCE = "test/test_data/reference"
+GEOMETRY_FILE = "geometry.csv"
+LABEL_FILE = "test/test_labels.csv"
+GEOMETRY_COLUMNS = ["id", "label", *(f"h{row}{column}" for row in range(3) for column in range(3))]
 
 
 @dataclass(frozen=True)
@@ -36,29 +41,41 @@ class DrawConfig:
     num_gallery: int = 1127
     image_size_px: int = 256
     seed: int = 0
+    TABLES: ClassVar[tuple[str, ...]] = (GEOMETRY_FILE, LABEL_FILE)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"{field.name} must be a whole number. Received {value!r}.")
-        for name in ("num_classes", "num_queries", "num_gallery"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1. Received {getattr(self, name)}.")
+        require_sizes(self, at_least_1=("num_classes", "num_queries", "num_gallery"))
         if self.num_train < self.num_classes:
             raise ValueError(
                 f"num_train must be at least num_classes={self.num_classes}, one image each. "
                 f"Received {self.num_train}."
             )
-        if not 32 <= self.image_size_px <= 2048:
-            raise ValueError(f"image_size_px must be in 32..2048. Received {self.image_size_px}.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be in 0..2**32-1. Received {self.seed}.")
 
     @property
     def num_test_classes(self) -> int:
         """Number of test classes; each one has at least a query and a reference."""
         return min(self.num_queries, max(1, self.num_gallery // REFERENCES_PER_CLASS))
+
+    def shots(self) -> list[Shot]:
+        """Return all photographs, class by class."""
+        return plan(self)
+
+    def tables(self, homographies: Mapping[str, Sequence[float]]) -> dict[str, list[list[str]]]:
+        """Return the rows of geometry.csv and of test_labels.csv.
+
+        Args:
+            homographies: path of a photograph -> the nine numbers of image_from_product.
+
+        Returns:
+            Path of each table -> its rows; the first is the header.
+        """
+        shots = self.shots()
+        geometry = [[shot.id, shot.label, *map(repr, homographies[shot.path])] for shot in shots]
+        labels = [[shot.id, shot.label] for shot in shots if shot.path.startswith("test/")]
+        return {
+            GEOMETRY_FILE: [GEOMETRY_COLUMNS, *geometry],
+            LABEL_FILE: [["id", "label"], *sorted(labels)],
+        }
 
 
 class Shot(NamedTuple):
@@ -69,14 +86,14 @@ class Shot(NamedTuple):
         label: name of the class.
         class_index: number of the class.
         view: number of the photograph in its class.
-        hard: take it like a customer, with more clutter, blur and noise.
+        look: how it is taken.
     """
 
     path: str
     label: str
     class_index: int
     view: int
-    hard: bool
+    look: Look
 
     @property
     def id(self) -> str:
@@ -118,7 +135,11 @@ def plan(config: DrawConfig) -> list[Shot]:
     train_counts = share_out(config.num_train, config.num_classes, rng)
     shots = [
         Shot(
-            f"{TRAIN}/{labels[index]}/{labels[index]}_{view}.jpg", labels[index], index, view, False
+            f"{TRAIN}/{labels[index]}/{labels[index]}_{view}.jpg",
+            labels[index],
+            index,
+            view,
+            REFERENCE_LOOK,
         )
         for index, count in enumerate(train_counts)
         for view in range(count)
@@ -136,7 +157,7 @@ def _test_shots(config: DrawConfig, labels: list[str], rng: np.random.Generator)
         num_references = reference_counts[test_class]
         for view in range(num_references):
             path = f"{REFERENCE}/refer_{next(reference_numbers)}.jpg"
-            yield Shot(path, labels[index], index, view, hard=False)
+            yield Shot(path, labels[index], index, view, REFERENCE_LOOK)
         for view in range(num_references, num_references + query_counts[test_class]):
             path = f"{QUERY}/query_{next(query_numbers)}.jpg"
-            yield Shot(path, labels[index], index, view, hard=True)
+            yield Shot(path, labels[index], index, view, QUERY_LOOK)

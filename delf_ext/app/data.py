@@ -46,14 +46,21 @@ def load_named(data: DataSet | str | Path, name: str, log: Log = quiet) -> tuple
     return loaded, name or shown_path(data)
 
 
-def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: int = 256) -> Path:
-    """Draw a data set with the challenge's number of images per class, unless it exists already.
+def draw_products(
+    out: Path | None,
+    num_classes: int,
+    seed: int,
+    image_size_px: int = 256,
+    lotte_shift: float | None = None,
+) -> Path:
+    """Draw a data set with a competition's number of images per class, unless it exists already.
 
     Args:
         out: folder of the data set; None = a folder in the user's cache.
         num_classes: number of training classes.
         seed: seed of the drawings.
         image_size_px: side of the images in pixels.
+        lotte_shift: `LotteConfig.shift` of the Lotte competition; None = draw the challenge.
 
     Returns:
         The folder.
@@ -61,9 +68,9 @@ def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: 
     Raises:
         ValueError: if `out` holds something else, or cannot be written.
     """
-    from data_io.synthetic.dataset import DrawConfig, draw_dataset
+    from data_io.synthetic.dataset import AnyConfig, DrawConfig, LotteConfig, draw_dataset
 
-    config = DrawConfig(
+    config: AnyConfig = DrawConfig(
         num_classes,
         round(TRAIN_PER_CLASS * num_classes),
         max(1, round(QUERIES_PER_CLASS * num_classes)),
@@ -71,6 +78,8 @@ def draw_products(out: Path | None, num_classes: int, seed: int, image_size_px: 
         image_size_px,
         seed,
     )
+    if lotte_shift is not None:
+        config = LotteConfig(num_classes, image_size_px=image_size_px, shift=lotte_shift, seed=seed)
     name = f"drawn-{num_classes}-{digest_of(vars(config))}"
     return draw_dataset(out or cache_folder() / name, config)
 

@@ -355,6 +355,26 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "number of products in the training images",
             kind=Annotated[int, Range(low=1, high=1_000_000)],
         ),
+        Flag(
+            "draw_layout",
+            "challenge",
+            "tree to draw. challenge: queries show products that training does not; lotte: test "
+            "photographs show the same products, taken in another way",
+            ("challenge", "lotte"),
+        ),
+        Flag(
+            "draw_shift",
+            1.0,
+            "lotte: how different test photographs are, from 0 (taken like training photographs) "
+            "to 1 (other angles, light, distances and backgrounds)",
+            kind=Annotated[float, Range(low=0, high=1)],
+        ),
+        Flag(
+            "draw_size",
+            256,
+            "side of a drawn photograph in pixels",
+            kind=Annotated[int, Range(low=32, high=2048)],
+        ),
     ),
     "Set by NSML (do not pass these yourself)": (
         Flag("mode", "train", "train, or answer a submission", ("train", "test")),

@@ -307,8 +307,12 @@ VERBS: dict[str, Verb] = {
     "draw": Verb(
         "Train",
         "draw a data set of products to try things out; needs no download",
-        ("out", "draw_classes", "seed"),
-        ("mandoo draw --out=drawn", "mandoo draw --out=small --draw_classes=40 --seed=1"),
+        ("out", "draw_classes", "draw_layout", "draw_shift", "draw_size", "seed"),
+        (
+            "mandoo draw --out=drawn",
+            "mandoo draw --out=small --draw_classes=40 --seed=1",
+            "mandoo draw --out=lotte --draw_layout=lotte --draw_classes=20 --draw_size=96",
+        ),
         {"out": "folder for the data set (default: a folder in the cache)"},
     ),
     "demo": Verb(

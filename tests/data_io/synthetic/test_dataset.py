@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_io.datasets import load_dataset
 from data_io.synthetic.dataset import draw_dataset
+from data_io.synthetic.looks import QUERY_LOOK, REFERENCE_LOOK
 from data_io.synthetic.photographs import warp
 from data_io.synthetic.shots import DrawConfig, plan, share_out
 
@@ -94,7 +95,8 @@ def test_plan_has_other_classes_in_test_than_in_training(
     assert {shot.id for shot in gallery} == {f"refer_{i}" for i in range(num_gallery)}
     assert len({len(shot.label) for shot in shots}) == 1
     assert all(int(shot.label) == shot.class_index for shot in shots)
-    assert all(shot.hard == shot.path.startswith("test/test_data/query/") for shot in shots)
+    looks = {shot.path.startswith("test/test_data/query/"): shot.look for shot in shots}
+    assert looks == {True: QUERY_LOOK, False: REFERENCE_LOOK}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from data_io.synthetic.looks import QUERY_LOOK, REFERENCE_LOOK
 from data_io.synthetic.photographs import render_photograph, warp
 
 
@@ -34,6 +35,9 @@ def find_disc(image: np.ndarray, near: np.ndarray) -> np.ndarray | None:
     return np.array([(x * green).sum(), (y * green).sum()]) / green.sum()
 
 
+LOOKS = (REFERENCE_LOOK, QUERY_LOOK)
+
+
 @pytest.mark.parametrize("hard", [False, True])
 def test_homography_maps_the_product_to_the_photograph(hard: bool) -> None:
     card, centres = spotted_product()
@@ -41,7 +45,7 @@ def test_homography_maps_the_product_to_the_photograph(hard: bool) -> None:
     num_hidden = 0
     for view in range(12):
         rng = np.random.default_rng([view, hard])
-        image, image_from_product = render_photograph(card, rng, 160, hard)
+        image, image_from_product = render_photograph(card, rng, 160, LOOKS[hard])
         assert image.shape == (160, 160, 3)
         assert image.dtype == np.uint8
         assert image_from_product.dtype == np.float64
@@ -82,7 +86,7 @@ def test_warp_equals_bilinear_interpolation_by_hand() -> None:
 def test_the_whole_product_is_in_the_picture_and_not_mirrored(seed: int, hard: bool) -> None:
     product = np.zeros((64, 64, 4), np.uint8)
     product[5:60, 20:41] = 255
-    _, homography = render_photograph(product, np.random.default_rng(seed), 64, hard)
+    _, homography = render_photograph(product, np.random.default_rng(seed), 64, LOOKS[hard])
     corners = project(homography, np.array([[20, 5], [40, 5], [40, 59], [20, 59]]))
     assert corners.min() > -1
     assert corners.max() < 64
