@@ -9,7 +9,7 @@ from functools import singledispatch
 
 import tensorflow as tf
 
-from delf_ext.models import classifiers, necks, pooling
+from delf_ext.models import classifiers, necks, pooling, regional_pooling
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import NotBuilt, Part
 
@@ -31,7 +31,9 @@ def build_pool(config: Part) -> tf.keras.layers.Layer:
 
 
 build_pool.register(schema.Average, pooling.AveragePool)
+build_pool.register(schema.Maximum, pooling.MaxPool)
 build_pool.register(schema.Gem, pooling.GemPool)
+build_pool.register(schema.Rmac, regional_pooling.RmacPool)
 build_pool.register(schema.FeatureNorm, pooling.FeatureNormPool)
 build_pool.register(schema.DelfAttention, pooling.DelfPool)
 

@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from delf_ext.recipes import schema
 
+LEAST_P = 0.1
+"""Smallest exponent that training can reach; near 0, 1 / p is not finite."""
+
 
 def average_pool(features: tf.Tensor) -> tf.Tensor:
     """Compute the mean over positions.
@@ -19,10 +22,22 @@ def average_pool(features: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(features, axis=[1, 2])
 
 
+def max_pool(features: tf.Tensor) -> tf.Tensor:
+    """Compute the maximum over positions.
+
+    Args:
+        features: [B, h, w, C].
+
+    Returns:
+        [B, C].
+    """
+    return tf.reduce_max(features, axis=[1, 2])
+
+
 def generalized_mean_pool(
     features: tf.Tensor, p: float | tf.Tensor = 3.0, epsilon: float = 1e-6
 ) -> tf.Tensor:
-    """Compute (mean x^p)^(1/p) over positions.
+    """Compute (mean x^p)^(1/p) over positions, in float32.
 
     Source: Radenovic et al., arXiv:1711.02512, eq. 3.
 
@@ -32,10 +47,14 @@ def generalized_mean_pool(
         epsilon: smaller features are raised to this.
 
     Returns:
-        [B, C].
+        float32 [B, C].
     """
-    clipped = tf.maximum(features, epsilon)
-    return tf.pow(tf.reduce_mean(tf.pow(clipped, p), axis=[1, 2]), 1.0 / p)
+    clipped = tf.maximum(tf.cast(features, tf.float32), epsilon)
+    # Powers of the features themselves leave float32 for a large p. Those of their ratios to the
+    # maximum do not, and the maximum cancels out: it needs no gradient.
+    largest = tf.stop_gradient(tf.reduce_max(clipped, axis=[1, 2], keepdims=True))
+    mean = tf.reduce_mean(tf.pow(clipped / largest, p), axis=[1, 2], keepdims=True)
+    return tf.squeeze(largest * tf.pow(mean, 1.0 / p), axis=[1, 2])
 
 
 def attention_pool(features: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
@@ -84,6 +103,25 @@ class AveragePool(tf.keras.layers.Layer):
         return average_pool(features)
 
 
+class MaxPool(tf.keras.layers.Layer):
+    """Maximum over positions; see `max_pool`."""
+
+    def __init__(self, config: schema.Maximum) -> None:
+        super().__init__(name="maximum")
+
+    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
+        """Pool features.
+
+        Args:
+            features: [B, h, w, C].
+            attention: ignored.
+
+        Returns:
+            [B, C].
+        """
+        return max_pool(features)
+
+
 class GemPool(tf.keras.layers.Layer):
     """Generalized mean over positions; see `generalized_mean_pool`."""
 
@@ -91,7 +129,11 @@ class GemPool(tf.keras.layers.Layer):
         super().__init__(name="gem")
         self.p = config.p
         if config.trainable:
-            self.p = tf.Variable(config.p, trainable=True, name="gem/p")
+            # The optimizer applies the bound after each step.
+            least = min(config.p, LEAST_P)
+            self.p = tf.Variable(
+                config.p, name="gem/p", constraint=lambda value: tf.maximum(value, least)
+            )
 
     def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
         """Pool features.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from delf_ext.config import require
-from delf_ext.recipes.part import AtLeast1, Below1, NotNegative, Part, Positive, Share
+from delf_ext.recipes.part import AtLeast1, Below1, NotNegative, Part, Positive, Range, Share
 
 # --- the trunk
 
@@ -118,6 +118,11 @@ class Average(Part):
 
 
 @dataclass(frozen=True)
+class Maximum(Part):
+    """Maximum over the positions of the map."""
+
+
+@dataclass(frozen=True)
 class Gem(Part):
     """Generalized mean over the positions of the map (Radenovic et al., arXiv:1711.02512).
 
@@ -128,6 +133,17 @@ class Gem(Part):
 
     p: Positive = 3.0
     trainable: bool = False
+
+
+@dataclass(frozen=True)
+class Rmac(Part):
+    """Sum over regions of the unit vector of each region's maxima (Tolias, arXiv:1511.05879).
+
+    Attributes:
+        levels: number of region sizes: the whole shorter side of the map, then 2/3 of it, 2/4, ...
+    """
+
+    levels: Annotated[int, Range(low=1, high=10)] = 3
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,7 @@ class DelfAttention(Part):
     skip_connection: bool = False
 
 
-Pool = Average | Gem | FeatureNorm | DelfAttention
+Pool = Average | Maximum | Gem | Rmac | FeatureNorm | DelfAttention
 
 # --- from vector to vector
 

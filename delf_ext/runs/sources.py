@@ -18,7 +18,9 @@ from delf_ext.runs.weights import lite_network
 
 POOLINGS: dict[str, schema.Pool] = {
     "avg": schema.Average(),
+    "max": schema.Maximum(),
     "gem": schema.Gem(),
+    "rmac": schema.Rmac(),
     "attention": schema.FeatureNorm(),
 }
 """Value of --pooling -> pooling of a trunk that is used without training."""

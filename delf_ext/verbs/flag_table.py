@@ -99,15 +99,17 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "pooling",
             "avg",
-            "how to pool the feature map of --pretrained_model",
+            "how to pool the feature map of --pretrained_model: avg, max or gem (between the two) "
+            "over all positions, rmac (maxima of 14 regions), attention (by the length of each "
+            "position's vector)",
             tuple(POOLINGS),
         ),
         Flag("trunks", False, "rank networks that are used without training"),
         Flag(
             "poolings",
             ["avg", "gem"],
-            "poolings to rank, separated by commas: avg, gem, attention; the poolings of a trunk "
-            "share one pass through it",
+            "poolings to rank, separated by commas: avg, max, gem, rmac, attention; the poolings "
+            "of a trunk share one pass through it",
         ),
         Flag(
             "image_sizes",

@@ -198,7 +198,10 @@ def test_unreadable_image_has_no_score(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"poolings": ["foo"]}, "--poolings takes avg, gem or attention. Received 'foo'."),
+        (
+            {"poolings": ["foo"]},
+            "--poolings takes avg, max, gem, rmac or attention. Received 'foo'.",
+        ),
         ({"poolings": []}, "--poolings needs at least one pooling."),
         ({"sizes_px": [31]}, "--image_sizes must be at least 32"),
         ({"runtime": Runtime("onnxruntime")}, "--runtime=onnxruntime runs --onnx_model"),

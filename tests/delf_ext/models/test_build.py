@@ -31,11 +31,19 @@ def lengths(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def rmac_of_three_regions() -> np.ndarray:
+    """Level 1 of a 4 x 2 map: squares of 2; three overlap by half, two not at all."""
+    maxima = [FEATURES[:, top : top + 2].max((1, 2)) for top in (0, 1, 2)]
+    return sum(vector / lengths(vector) for vector in maxima)
+
+
 WEIGHTED_SUM = (ATTENTION * FEATURES).sum((1, 2))
 POOLS: dict[Part, np.ndarray] = {
     schema.Average(): FEATURES.mean((1, 2)),
     schema.Gem(): gem(3.0),
     schema.Gem(p=4.5, trainable=True): gem(4.5),
+    schema.Maximum(): FEATURES.max((1, 2)),
+    schema.Rmac(1): rmac_of_three_regions(),
     schema.FeatureNorm(): (lengths(FEATURES) * FEATURES).sum((1, 2)),
     schema.DelfAttention(): (ATTENTION * FEATURES / lengths(FEATURES)).mean((1, 2)),
     schema.DelfAttention(normalized=False): WEIGHTED_SUM,

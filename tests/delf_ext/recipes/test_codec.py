@@ -259,7 +259,8 @@ def error_message(value: Any, where: str = "recipe") -> str:
         ({"type": "Trunk", "frozen": ["a", 3]}, "Trunk.frozen.1 must be a string. Received 3."),
         (
             {"type": "Head", "name": "a", "pool": {"type": "Adam"}},
-            "Head.pool must be Average, Gem, FeatureNorm or DelfAttention. Received Adam.",
+            "Head.pool must be Average, Maximum, Gem, Rmac, FeatureNorm or DelfAttention. "
+            "Received Adam.",
         ),
         (
             {"type": "Head", "name": "a", "classifier": 1},
@@ -487,7 +488,8 @@ def test_ensemble_member_is_addressed_by_its_name() -> None:
         (
             "model.heads.similarity.pool=Foo",
             "--set model.heads.similarity.pool=Foo: "
-            "Head.pool must be Average, Gem, FeatureNorm or DelfAttention. Received 'Foo'.",
+            "Head.pool must be Average, Maximum, Gem, Rmac, FeatureNorm or DelfAttention. "
+            "Received 'Foo'.",
         ),
         (
             "task=Gem",

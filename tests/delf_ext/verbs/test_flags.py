@@ -84,7 +84,7 @@ def test_help_of_a_verb_lists_only_its_flags_and_ends_with_examples(verb: str, c
 
 def test_help_shows_choices_and_defaults(capsys) -> None:
     text = " ".join(help_of(capsys, "evaluate").split())
-    assert "(one of: avg, gem, attention; default: avg)" in text
+    assert "(one of: avg, max, gem, rmac, attention; default: avg)" in text
     assert "(default: 0.3536,0.5,0.7071,1,1.4142)" in text
     assert "seed of every random choice (default: 0)" in text
     assert "(default: on; switch off: --noreport)" in text
@@ -231,8 +231,8 @@ def test_flags_of_the_original_keep_name_and_default() -> None:
         (["--margin=a: b"], "usage error: --margin must be a number. Received 'a"),
         (["--augmentation=foo"], "usage error: --augmentation takes no value. Received 'foo'."),
         (
-            ["evaluate", "--pooling=max"],
-            "usage error: --pooling must be avg, gem or attention. Received 'max'.",
+            ["evaluate", "--pooling=sum"],
+            "usage error: --pooling must be avg, max, gem, rmac or attention. Received 'sum'.",
         ),
         (["evaluate", "--set", "optimizer.lr=1"], "evaluate does not use --set; it is a flag of"),
     ],

@@ -26,7 +26,10 @@ DRAWN = DrawConfig(num_classes=3, num_train=12, num_queries=3, num_gallery=6, im
     [
         (["--data=x"], "study ranks trunks on your images: pass --trunks and --data."),
         (["--trunks"], "study ranks trunks on your images: pass --trunks and --data."),
-        (["--trunks", "--data=x", "--poolings=foo"], "--poolings takes avg, gem or attention."),
+        (
+            ["--trunks", "--data=x", "--poolings=foo"],
+            "--poolings takes avg, max, gem, rmac or attention.",
+        ),
         (["--trunks", "--data=x", "--image_sizes=8"], "--image_sizes.0 must be at least 32"),
         (["--trunks", "--data=x", "--image_sizes=64.5"], "--image_sizes takes whole numbers"),
         (["--trunks", "--data=x", "--layout=slim"], "--layout describes a checkpoint: pass"),
