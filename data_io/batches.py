@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_io.augmentation import BEFORE_RESIZE, Changes, augment, side_before
+from data_io.changes.mixing import MIXINGS, mix_batch
 from data_io.images import decode_image, sufficient_px
-from data_io.mixing import MIXINGS, mix_batch
 from data_io.records import ImageList
 from data_io.stores.pixels import image_loader
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from data_io.augmentation import AUGMENTATIONS, Changes
-from data_io.mixing import MIXINGS
+from data_io.changes.mixing import MIXINGS
 from delf_ext.app.evaluators import require_evaluator
 from delf_ext.config import UsageError
 from delf_ext.features.query_copies import require_built

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-from data_io.augmentation import GRAY
+from data_io.changes.geometry import GRAY
 from data_io.directions import directions
 from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError

@@ -171,8 +171,8 @@ class Stage(Part):
 class Augmentation(Part):
     """Base of the random changes of training images.
 
-    `data_io.augmentation` has a function of the same name, in snake case, for each one that is
-    built; those that mix images are in `data_io.mixing`. Its class variable is not a setting.
+    `data_io.augmentation` has a function of the same name, in snake case, for each one, and
+    `data_io.changes.mixing` for those that mix images. Its class variable is not a setting.
 
     Attributes:
         mixes: True if images with different labels are mixed.
@@ -281,29 +281,44 @@ class ColourJitter(Augmentation):
 
 
 @dataclass(frozen=True)
+class Grayscale(Augmentation):
+    """Remove the colours.
+
+    Attributes:
+        probability: of an image to be changed.
+    """
+
+    probability: Share = 0.1
+
+
+@dataclass(frozen=True)
 class Cutout(Augmentation):
-    """Set a square of the image to black.
+    """Set a square of the image to black; it is cut off at the edges of the image.
 
     Attributes:
         side_share: side of the square, as a share of the image's side.
+        probability: of an image to be changed.
     """
 
     side_share: Share = 0.4
+    probability: Share = 1.0
 
 
 @dataclass(frozen=True)
 class ShiftScaleRotate(Augmentation):
-    """Move, scale and rotate the image.
+    """Move, scale and rotate the image; pixels from outside of it are gray.
 
     Attributes:
         max_shift_share: largest shift, as a share of the image's side.
         max_scale_share: largest change of the scale.
         max_deg: largest angle in degrees, in both directions.
+        probability: of an image to be changed.
     """
 
-    max_shift_share: Share = 0.0625
-    max_scale_share: Share = 0.1
-    max_deg: Positive = 45.0
+    max_shift_share: Below1 = 0.0625
+    max_scale_share: Below1 = 0.1
+    max_deg: NotNegative = 45.0
+    probability: Share = 0.5
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from data_io.augmentation import AUGMENTATIONS, Changes, augment, side_before
 from data_io.batches import feature_batches, image_batches
+from data_io.changes.mixing import mix_batch
 from data_io.images import decode_image, load_image, sufficient_px
-from data_io.mixing import mix_batch
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
 from data_io.stores import pixels as pixel_cache

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_io.mixing import cut_mix, mix_batch, mixup
+from data_io.changes.mixing import cut_mix, mix_batch, mixup
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHARES = st.floats(0, 1)

@@ -1,0 +1,1 @@
+"""Random changes of training images, one function for each; `data_io.augmentation` applies them."""
