@@ -145,7 +145,7 @@ def embed(
     """
     if isinstance(model, Adapted):
         base = embed(model.base, query, gallery, batch_size, test_time, deadline)
-        return _projected(model, base)
+        return projected(model, base)
     require_built(test_time)
     has_time = (deadline or Deadline()).time_check()
     is_one_list = query is gallery
@@ -172,7 +172,16 @@ def embed(
     return Retrieval(query, gallery, query_features, gallery_features)
 
 
-def _projected(model: Adapted, base: Retrieval) -> Retrieval:
+def projected(model: Adapted, base: Retrieval) -> Retrieval:
+    """Apply the head of a model to embeddings of its base model.
+
+    Args:
+        model: the model with a head.
+        base: embeddings by its base model.
+
+    Returns:
+        The embeddings by the model.
+    """
     query = model.projected(base.query_features)
     is_one_list = base.gallery_features is base.query_features
     gallery = query if is_one_list else model.projected(base.gallery_features)

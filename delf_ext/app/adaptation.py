@@ -30,7 +30,7 @@ from delf_ext.runs.adapted_run import Head, base_of, write_adapted
 from delf_ext.runs.opening import open_model, plain_digest
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import commit, is_run, versions
-from delf_ext.runs.sources import ModelSource, Runtime, source_of
+from delf_ext.runs.sources import ModelSource, RunSource, Runtime, source_of
 
 QUESTIONS = {
     "seen_classes": "new photographs of the labelled products",
@@ -91,6 +91,9 @@ def adapt(
     require_no_run(out)
     if isinstance(source, (str, Path)):
         source = source_of(source)
+    if isinstance(source, RunSource):
+        # A head is fitted on the network: another reduction behind one would only add noise.
+        source = dataclasses.replace(source, reduced=False)
     data, data_name = load_named(data, "", log)
     images = labelled_images(data)
     # Too few photographs are named before the long work; some may be left out later.

@@ -42,24 +42,33 @@ class Adaptation:
     @property
     def verdict(self) -> str:
         """A line that says what was chosen and why."""
-        choice = self.choice
-        if choice.reduction is not None:
-            gap = choice.row(choice.kind).difference
-            assert gap is not None
-            return (
-                f"chosen: {choice.title(choice.kind)}, mAP {gap.mean:+.4f} "
-                f"(p {p_text(gap.p_value)}); fitted on all {self.num_images} photographs"
-            )
-        best = max(choice.rows[1:], key=lambda row: row.mean_average_precision)
-        gap = best.difference
+        return verdict_of(self.choice, self.num_images)
+
+
+def verdict_of(choice: Choice, num_images: int) -> str:
+    """Return a line that says what was chosen and why.
+
+    Args:
+        choice: what was tried and chosen.
+        num_images: number of photographs that it is fitted on.
+    """
+    if choice.reduction is not None:
+        gap = choice.row(choice.kind).difference
         assert gap is not None
-        reason = "which may be chance" if gap.mean > 0 else "which is no better"
-        if best.name not in map(choice.title, choice.near):
-            reason = "but photographs that it has not seen are not clearly nearer to their product"
         return (
-            f"chosen: no head. The best one, {best.name}, changes the mAP by {gap.mean:+.4f} "
-            f"(p {p_text(gap.p_value)}), {reason}: the run embeds like its base model"
+            f"chosen: {choice.title(choice.kind)}, mAP {gap.mean:+.4f} "
+            f"(p {p_text(gap.p_value)}); fitted on all {num_images} photographs"
         )
+    best = max(choice.rows[1:], key=lambda row: row.mean_average_precision)
+    gap = best.difference
+    assert gap is not None
+    reason = "which may be chance" if gap.mean > 0 else "which is no better"
+    if best.name not in map(choice.title, choice.near):
+        reason = "but photographs that it has not seen are not clearly nearer to their product"
+    return (
+        f"chosen: no head. The best one, {best.name}, changes the mAP by {gap.mean:+.4f} "
+        f"(p {p_text(gap.p_value)}), {reason}: the run embeds like its base model"
+    )
 
 
 def figures_of(choice: Choice, question: str, data_name: str, seed: int) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def _embedded(
                 "an ensemble cannot be extracted with --shard: extract each member on its own."
             )
         return extract_global(model, images, batch_size)
-    names = model.test_time.copies if isinstance(model, Adapted) else ()
+    names: Sequence[str] = ()
+    if isinstance(model, Adapted) and not model.test_time.queries_only:
+        names = model.test_time.copies
     folder = out / PARTS_FOLDER
     embedded = [extract_in_parts(base, images, folder, batch_size, shard, overwrite)]
     for name in names:

@@ -84,6 +84,7 @@ def choose_head(
     seed: int,
     step: Callable[[], object] = lambda: None,
     junk_groups: np.ndarray | None = None,
+    tried: Mapping[str, Sequence[LinearReduction]] = KINDS,
 ) -> Choice:
     """Judge all candidates on the same queries, and compare the best of each kind with no head.
 
@@ -96,6 +97,7 @@ def choose_head(
         step: called after each fold.
         junk_groups: str [N], such as cameras: photographs of the query's class and group do not
             count. None = all count.
+        tried: kind -> the settings that are tried.
 
     Returns:
         The choice.
@@ -107,11 +109,15 @@ def choose_head(
     largest = min(min(len(fold.fit) for fold in folds) - 1, embeddings.shape[1])
     kinds = {
         kind: [one for one in candidates if getattr(one, "dims", 0) <= max(largest, DIMS[0])]
-        for kind, candidates in KINDS.items()
+        for kind, candidates in tried.items()
     }
     hits: dict[LinearReduction | None, list[Hits]] = {None: []}
+    fitted = np.zeros(0, np.int64)
     for fold in folds:
-        judge = _Judge(ids, embeddings, labels, fold, junk_groups)
+        if not np.array_equal(fold.fit, fitted):
+            fitted = fold.fit
+            scatter = Scatter(embeddings[fitted], labels[fitted])
+        judge = _Judge(ids, embeddings, labels, fold, junk_groups, scatter)
         hits[None].append(judge.hits(None))
         for candidates in kinds.values():
             for candidate in candidates:
@@ -121,7 +127,7 @@ def choose_head(
 
 
 class _Judge:
-    """Measure reductions on one fold; they share the covariances."""
+    """Measure reductions on one fold; they share the covariances, as do folds of one fit."""
 
     def __init__(
         self,
@@ -130,6 +136,7 @@ class _Judge:
         labels: np.ndarray,
         fold: Fold,
         junk_groups: np.ndarray | None,
+        scatter: Scatter,
     ) -> None:
         self.query_ids = ids[fold.query]
         self.query = directions(embeddings[fold.query])
@@ -140,7 +147,7 @@ class _Judge:
             same_group = junk_groups[fold.query][:, np.newaxis] == junk_groups[fold.gallery]
             self.is_junk |= same_class & same_group
         self.is_relevant = same_class & ~self.is_junk
-        self.scatter = Scatter(embeddings[fold.fit], labels[fold.fit])
+        self.scatter = scatter
 
     def hits(self, reduction: LinearReduction | None) -> Hits:
         query, gallery = self.query, self.gallery

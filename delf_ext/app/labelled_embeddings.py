@@ -55,7 +55,7 @@ def embed_labelled(
     batch_size: int,
     log: Log,
 ) -> Labelled:
-    """Embed labelled images; leave out those that failed, and further copies of one file.
+    """Embed labelled images, and find those that the model was trained on.
 
     Args:
         base: the model, without a head.
@@ -66,7 +66,35 @@ def embed_labelled(
         log: called with a line for each kind of image that is left out.
 
     Returns:
-        The images that are left, with their embeddings.
+        The images that are left, with their embeddings; see `embed_usable`.
+    """
+    images, embeddings = embed_usable(base, images, test_time, batch_size, log)
+    found = trained_queries(base, images, data.class_names)
+    trained = {path for path, _ in found.photographs}
+    is_new = np.array([path not in trained for path in images.paths.tolist()], bool)
+    if not found.is_known:
+        log("the base model does not list the photographs that it was trained on")
+    return Labelled(images, embeddings, is_new)
+
+
+def embed_usable(
+    base: Embedder | Ensemble,
+    images: ImageList,
+    test_time: TestTime,
+    batch_size: int,
+    log: Log,
+) -> tuple[ImageList, np.ndarray]:
+    """Embed images; leave out those that failed, and further copies of one file.
+
+    Args:
+        base: the model, without a head.
+        images: images to embed.
+        test_time: copies of each image that are averaged with it.
+        batch_size: images per call of the model.
+        log: called with a line for each kind of image that is left out.
+
+    Returns:
+        The images that are left, and their embeddings, float32 [N, D].
     """
     features, images = extract_global(base, images, batch_size, "embedding")
     features = average_with_copies(
@@ -84,10 +112,4 @@ def embed_labelled(
         if number:
             log(f"left out: {number} {what}")
     images = images.take(is_used)
-    features = usable(features.take(is_first))
-    found = trained_queries(base, images, data.class_names)
-    trained = {path for path, _ in found.photographs}
-    is_new = np.array([path not in trained for path in images.paths.tolist()], bool)
-    if not found.is_known:
-        log("the base model does not list the photographs that it was trained on")
-    return Labelled(images, features.embeddings, is_new)
+    return images, usable(features.take(is_first)).embeddings

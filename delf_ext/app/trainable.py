@@ -7,12 +7,12 @@ import dataclasses
 from data_io.augmentation import AUGMENTATIONS, Changes
 from data_io.changes.mixing import MIXINGS
 from delf_ext.app.evaluators import require_evaluator
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 from delf_ext.features.query_copies import require_built
+from delf_ext.features.reductions.build import fit
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import snake_case
+from delf_ext.recipes.part import NotBuilt, Part, snake_case
 from delf_ext.reranking.chain import parse_chain
-from delf_ext.runs.recipe_run import require_no_reduction
 
 
 def require_trainable(recipe: schema.Recipe) -> None:
@@ -29,13 +29,27 @@ def require_trainable(recipe: schema.Recipe) -> None:
         raise UsageError(f"augmentation {unknown[0]} is not built yet. Built: {', '.join(built)}.")
     require_built(recipe.test_time)
     parse_chain(recipe.ranking)
-    require_no_reduction(recipe)
+    require_reduction(recipe)
     # These constructors check their part of the recipe. The layers get no variables here.
     Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)
     schedule = learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
     build_optimizer(recipe.optimizer, schedule)
     if recipe.limits.max_gmac:
         _require_cheap(recipe)
+
+
+def require_reduction(recipe: schema.Recipe) -> None:
+    """Raise UsageError if the reduction of the recipe is not built, or cannot be chosen."""
+    config = recipe.reduction
+    if isinstance(config, schema.Chosen):
+        require(
+            recipe.validation is not None,
+            f"{recipe.name}: the reduction Chosen is chosen on the dev split, but validation is "
+            "None. Give the recipe a validation (--set validation=StratifiedFolds), or name the "
+            "reduction (--set reduction=Lda).",
+        )
+    elif config is not None and fit.dispatch(type(config)) is fit.dispatch(Part):
+        raise NotBuilt(config, fit)
 
 
 def _require_cheap(recipe: schema.Recipe) -> None:

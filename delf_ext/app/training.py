@@ -12,20 +12,22 @@ from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
 from delf_ext.app.resumed_data import Resumed
 from delf_ext.app.resuming import ResumeChanges, reopen
+from delf_ext.app.run_reduction import Reducing, fit_run_reduction
 from delf_ext.app.starting_weights import parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_job import Job
 from delf_ext.app.training_settings import DEFAULT_SETTINGS, Settings, settings_of
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import require_built_join
+from delf_ext.features.embedder import Embedder, require_built_join
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.part import AtLeast1, coerced
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
+from delf_ext.runs.opening import open_model, plain_digest
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Facts, Run
 from delf_ext.runs.run_directory import is_run, read_run, write_run
-from delf_ext.runs.sources import RunSource
+from delf_ext.runs.sources import RunSource, Runtime
 from delf_ext.runs.training_lock import only_training
 from delf_ext.runs.weights import locate_weights
 
@@ -139,7 +141,22 @@ def train(
         _require_no_run(run_dir)
         model = job.start(weights, from_run, data_path, infer or {}, flags or {})
         losses = job.fit(model, listener)
+        fit_reduction_of(job)
     return Trained(run_dir, job.recipe, losses, warning=job.warning)
+
+
+def fit_reduction_of(job: Job) -> None:
+    """Fit the reduction of a recipe, if it has one, with the best weights of its run."""
+    if job.recipe.reduction is None:
+        return
+    run = read_run(job.run_dir)
+    source = RunSource(str(run.path), reduced=False)
+    model = open_model(source, Runtime(mixed_precision=job.settings.mixed_precision), log=job.log)
+    assert isinstance(model, Embedder)
+    digest = plain_digest(source)
+    seed = job.settings.seed
+    fit_run_reduction(Reducing(run, job.recipe.reduction, model, digest, job.split, seed, job.log))
+    model.release()
 
 
 def _require_no_run(run_dir: Path) -> None:
@@ -214,6 +231,7 @@ def resume(
         job = Job(recipe, data, run.path, settings, log, resumed)
         model = reopen(job, changes)
         losses = job.fit(model, listener)
+        fit_reduction_of(job)
     return Trained(run.path, job.recipe, losses, warning=job.warning)
 
 

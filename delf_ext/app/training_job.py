@@ -24,6 +24,7 @@ from data_io.records import ImageList
 from data_io.splits import dense_labels
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.app.resumed_data import Resumed
+from delf_ext.app.run_reduction import require_fitting
 from delf_ext.app.starting_weights import copy_weights, parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_batches import (
@@ -123,6 +124,7 @@ class Job:
                 f"training needs at least 2 classes. Received {num_classes} (without the classes "
                 "that are held back for validation)."
             )
+        require_fitting(self.recipe.reduction, len(self.images), num_classes, len(self.split.query))
         images_per_class = np.bincount(self.images.known_labels("training"))
         comparing = [
             term.loss

@@ -62,7 +62,8 @@ def extract_global(
         return _extract_ensemble(model, images, batch_size, description, has_time)
     if isinstance(model, Adapted):
         base = extract_global(model.base, images, batch_size, description, has_time)
-        copies = model.test_time.copies
+        # Copies of queries only would not fit the gallery, which has none.
+        copies = () if model.test_time.queries_only else model.test_time.copies
         averaged = average_with_copies(model.base, *base, copies, batch_size, description, has_time)
         return model.projected(averaged), base[1]
     items = embedded_rows(model, images, batch_size, description, has_time)

@@ -24,7 +24,7 @@ from delf_ext.app.reranking import Request, Reranker
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.reranking.deadline import Abandoned, Deadline
 from delf_ext.runs.photographs import PHOTOGRAPHS
-from delf_ext.runs.records import FACTS, RECIPE
+from delf_ext.runs.records import FACTS, PROJECTION, RECIPE
 
 # Run directory in the session's working directory. A resumed session finds it there.
 RUN_DIR = "runs/session"
@@ -44,6 +44,7 @@ class TrainingSession:
 
     Attributes:
         loaded: whether the platform has loaded a checkpoint.
+        is_reduced: whether the reduction of the recipe was fitted.
     """
 
     def __init__(self, run_dir: Path, epochs: int) -> None:
@@ -52,13 +53,29 @@ class TrainingSession:
         self.epoch = 0
         self.dev: dict[str, float] = {}
         self.loaded = False
+        self.is_reduced = False
         nsml.bind(save=self.save, load=self.load)
 
     def save(self, dir_name: str, *_: Any) -> None:
-        """Copy the newest state of training to a folder of the platform."""
+        """Copy the newest state of training to a folder of the platform.
+
+        After `reduced`, copy the best weights and their reduction too.
+        """
+        folder = Path(dir_name)
         newest = CheckpointFolder(self.run_dir / "checkpoint", "last")
-        newest.copy_newest(Path(dir_name) / "checkpoint")
-        _copy_records(self.run_dir, Path(dir_name))
+        newest.copy_newest(folder / "checkpoint")
+        _copy_records(self.run_dir, folder)
+        best = CheckpointFolder(self.run_dir / "checkpoint", "best")
+        if not self.is_reduced:
+            return
+        if best.numbers():
+            best.copy_newest(folder / "checkpoint")
+        shutil.copy2(self.run_dir / PROJECTION, folder)
+
+    def reduced(self) -> None:
+        """Save the last checkpoint again, now with the reduction that was fitted."""
+        self.is_reduced = True
+        nsml.save(CheckpointFolder(self.run_dir / "checkpoint", "last").numbers()[-1])
 
     def load(self, dir_name: str, *_: Any) -> None:
         """Make a checkpoint the state from which training continues.

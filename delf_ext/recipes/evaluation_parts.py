@@ -229,7 +229,21 @@ class EncoderDecoder(Part):
     neighbours: AtLeast1 = 10
 
 
-Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder
+@dataclass(frozen=True)
+class Chosen(Part):
+    """Choose the reduction on the dev split: the best of several, or none.
+
+    With held-out classes as dev split, it is chosen for classes that are not in training; with
+    folds or given queries, for new photographs of the trained classes.
+
+    Attributes:
+        kinds: kinds that are tried, each with several settings; () tries all.
+    """
+
+    kinds: tuple[Literal["Pca", "PcaWhitening", "WithinClassWhitening", "Lda"], ...] = ()
+
+
+Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder | Chosen
 
 
 @dataclass(frozen=True)

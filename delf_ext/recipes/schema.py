@@ -49,7 +49,8 @@ class Recipe(Part):
         validation: the dev split; None holds nothing out, and the last weights are used.
         task: what is measured on the dev split, without `test_time`, to choose the best weights.
         limits: limits of compute and precision.
-        reduction: reduction of the embedding after training; None means none.
+        reduction: reduction of the embedding, fitted on the training images after training;
+            None means none.
         test_time: copies of an image that are embedded with it.
         ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
             none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_io.photographs import Photographs
@@ -22,7 +22,7 @@ from delf_ext.recipes.adapted_parts import (
 from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs.photographs import write_photographs
 from delf_ext.runs.recipe_run import training_of
-from delf_ext.runs.records import RECIPE, Facts, Run
+from delf_ext.runs.records import PROJECTION, RECIPE, Facts, Run
 from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.sources import (
     CheckpointSource,
@@ -34,7 +34,6 @@ from delf_ext.runs.sources import (
 
 ADAPTED = "adapted"
 """Kind of such a run."""
-PROJECTION = "projection.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +155,14 @@ def base_source(base: Base, run_dir: Path) -> ModelSource:
         ValueError: there is no file at the place of the base model.
     """
     if isinstance(base, EnsembleBase):
-        members = tuple(base_source(member, run_dir) for member in base.members)
+        members = tuple(_member_source(member, run_dir) for member in base.members)
         return EnsembleSource(members, base.join)
+    source = _member_source(base, run_dir)
+    # The head was fitted on the network: a reduction of its own is not applied before it.
+    return replace(source, reduced=False) if isinstance(source, RunSource) else source
+
+
+def _member_source(base: Base, run_dir: Path) -> RunSource | CheckpointSource | OnnxSource:
     assert isinstance(base, RunBase | CheckpointBase | OnnxBase)
     path = _found(base, run_dir)
     if isinstance(base, RunBase):

@@ -13,9 +13,11 @@ from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
+from delf_ext.recipes import schema
 from delf_ext.runs.adapted_run import ADAPTED, adapted_recipe_of, base_source, with_head
+from delf_ext.runs.fitted_reduction import with_reduction
 from delf_ext.runs.model_files import open_checkpoint, open_onnx
-from delf_ext.runs.recipe_run import members_of, open_recipe_run
+from delf_ext.runs.recipe_run import members_of, open_recipe_run, recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.runtimes import in_runtime
@@ -105,19 +107,31 @@ def open_model(
                 raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
             members.append(member)
         return Ensemble(source.name, tuple(members), source.join, ranking=source.ranking)
-    if isinstance(source, OnnxSource):
-        model = open_onnx(source, runtime)
-    elif isinstance(source, CheckpointSource):
-        runtime = chosen_runtime(source, runtime)
-        model = in_runtime(open_checkpoint(source, log), runtime, calibration)
-    else:
-        assert run is not None
-        model = in_runtime(_open_run(run), runtime, calibration)
-    if not store and features is None:
+    network, runtime = _open_network(source, run, runtime, log)
+    model = network
+    if not isinstance(source, OnnxSource):
+        model = in_runtime(network, runtime, calibration)
+    if store or features is not None:
+        folder = cache_folder() / "features" if run is None else run.features
+        embeddings = EmbeddingStore(folder, model.digest, log, features, store)
+        model = dataclasses.replace(model, store=embeddings)
+    if run is None or run.kind != "recipe" or not source.reduced:  # type: ignore[union-attr]
         return model
-    folder = cache_folder() / "features" if run is None else run.features
-    embeddings = EmbeddingStore(folder, model.digest, log, features, store)
-    return dataclasses.replace(model, store=embeddings)
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.Recipe)
+    return with_reduction(run, model, recipe.reduction, network.digest, log)
+
+
+def _open_network(
+    source: RunSource | CheckpointSource | OnnxSource, run: Run | None, runtime: Runtime, log: Log
+) -> tuple[Embedder, Runtime]:
+    """Open one network, and say in which runtime it is to run."""
+    if isinstance(source, OnnxSource):
+        return open_onnx(source, runtime), runtime
+    if isinstance(source, CheckpointSource):
+        return open_checkpoint(source, log), chosen_runtime(source, runtime)
+    assert run is not None
+    return _open_run(run), runtime
 
 
 def plain_digest(source: ModelSource) -> str:

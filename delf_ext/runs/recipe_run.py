@@ -40,16 +40,6 @@ def recipe_of(run: Run) -> codec.AnyRecipe:
         raise ValueError(str(error)) from None
 
 
-def require_no_reduction(recipe: schema.Recipe, where: str = "") -> None:
-    """Raise `UsageError` if the recipe has a reduction: training fits none yet."""
-    if recipe.reduction is not None:
-        kind = type(recipe.reduction).__name__
-        raise UsageError(
-            f"{where}training does not fit the reduction {kind} yet: train without it "
-            "(--set reduction=None), then fit it with `mandoo adapt`."
-        )
-
-
 def best_weights(run: Run) -> Path:
     """Return the best checkpoint of a run, or the last one if none was chosen as best.
 
@@ -121,15 +111,14 @@ def open_recipe_run(run: Run) -> Embedder:
         run: a run of one recipe.
 
     Returns:
-        The embedder; its weights are loaded at the first batch.
+        The embedder, without the reduction of the recipe; its weights are loaded at the first
+        batch.
 
     Raises:
         ValueError: a file is missing or damaged.
-        UsageError: the recipe has a part that is not built yet.
     """
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.Recipe)
-    require_no_reduction(recipe, f"{run.path}: ")
     # Chosen here for digest and weights: a running training may save others before the first batch.
     checkpoint = best_weights(run)
     size_px = recipe.final_size_px

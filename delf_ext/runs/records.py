@@ -12,6 +12,7 @@ from data_io.datasets.layouts import AUTO
 FORMAT = 2
 RECIPE = "recipe.json"
 FACTS = "facts.json"
+PROJECTION = "projection.npz"
 
 
 @dataclass(frozen=True)

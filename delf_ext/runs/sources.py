@@ -35,9 +35,11 @@ class RunSource:
 
     Attributes:
         path: the directory.
+        reduced: apply the reduction of the recipe, if it is fitted.
     """
 
     path: str
+    reduced: bool = True
 
 
 @dataclass(frozen=True)

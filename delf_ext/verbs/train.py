@@ -133,12 +133,18 @@ def _train_on_nsml(
     listener = TrainingSession(run_dir, recipe.epochs)
     if flags.pause:
         nsml.paused(scope={"listener": listener})
+    parent = _parent_of_fork(run_dir, recipe, settings) if listener.loaded else None
     if not listener.loaded:
-        return begin(from_run=flags.from_run, listener=listener)
-    parent = _parent_of_fork(run_dir, recipe, settings)
-    if parent is None:
-        return training.resume(run_dir, epochs=recipe.epochs, data=data, listener=listener, log=say)
-    return begin(from_run=parent, weights="", listener=listener)
+        trained = begin(from_run=flags.from_run, listener=listener)
+    elif parent is None:
+        trained = training.resume(
+            run_dir, epochs=recipe.epochs, data=data, listener=listener, log=say
+        )
+    else:
+        trained = begin(from_run=parent, weights="", listener=listener)
+    if recipe.reduction is not None:
+        listener.reduced()
+    return trained
 
 
 def _parent_of_fork(run_dir: Path, recipe: schema.Recipe, settings: Settings) -> Path | None:

@@ -69,7 +69,7 @@ def loss_on_pooled(loss: str) -> list[str]:
     [
         (["task=Classification"], "Classification is not built yet. Built: Retrieval."),
         (["task=LabelPaths"], "LabelPaths is not built yet. Built: Retrieval."),
-        (["reduction=Lda"], "training does not fit the reduction Lda yet: train without it"),
+        (["reduction=EncoderDecoder"], "EncoderDecoder is not built yet. Built: Lda, Pca, "),
         (["limits.max_gmac=1e-3"], "limits.max_gmac=0.001: the model needs "),
         (
             ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],
@@ -118,4 +118,4 @@ def test_every_registered_recipe_can_be_trained() -> None:
 
 def test_unbuilt_reduction_raises_usage_error(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        train(dataclasses.replace(tiny, reduction=schema.Pca()), data, tmp_path / "run")
+        train(dataclasses.replace(tiny, reduction=schema.EncoderDecoder()), data, tmp_path / "run")

@@ -83,3 +83,27 @@ def test_metrics_are_reported_before_a_checkpoint_is_saved(
     position = {"summary": True, "epoch": 1, "epoch_total": 2, "step": 10}
     dev = {"dev__mAP": 0.25, "dev__recall_at_1": 0.75}
     assert reported == [position | {"loss": 0.5}, {"saved": 10}, position | dev, {"saved": 10}]
+
+
+def test_checkpoint_after_the_fit_has_the_best_weights_and_the_reduction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(nsml, "bind", lambda **functions: None)
+    monkeypatch.setattr(nsml, "save", saved.append)
+    folder = tmp_path / "run" / "checkpoint"
+    folder.mkdir(parents=True)
+    for name, number in (("last", 7), ("best", 5)):
+        (folder / f"{name}-{number}.index").write_text(name)
+        (folder / f"{name}.json").write_text(json.dumps({"checkpoints": [number], "facts": {}}))
+    for name in ("recipe.json", "facts.json", "projection.npz"):
+        (tmp_path / "run" / name).write_text(name)
+    session = TrainingSession(tmp_path / "run", epochs=1)
+    for place, files in (("before", 2), ("after", 4)):
+        (tmp_path / place).mkdir()
+        if place == "after":
+            session.reduced()
+        session.save(str(tmp_path / place))
+        assert len(list((tmp_path / place / "checkpoint").iterdir())) == files
+        assert (tmp_path / place / "projection.npz").exists() == (place == "after")
+    assert saved == [7]
