@@ -31,7 +31,7 @@ def require_trainable(recipe: schema.Recipe) -> None:
     parse_chain(recipe.ranking)
     require_reduction(recipe)
     # These constructors check their part of the recipe. The layers get no variables here.
-    Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses)
+    Objective(EmbeddingModel(recipe.model, num_classes=2), recipe.losses, images_per_class=(1, 1))
     schedule = learning_rate(recipe.optimizer.lr, recipe.stages, steps_per_epoch=1)
     build_optimizer(recipe.optimizer, schedule)
     if recipe.limits.max_gmac:

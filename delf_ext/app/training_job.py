@@ -313,6 +313,7 @@ class Job:
             prepared=self.prepared,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
             seed=self.settings.seed,
+            images_per_class=np.bincount(self.images.known_labels("training")).tolist(),
         )
         return train(self.recipe, model, self._batches(model), len(self.plan(0)), settings)
 

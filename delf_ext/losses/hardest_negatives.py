@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from delf_ext.losses.similarities import cosines, pairs
 from delf_ext.recipes.schema import HardestNegatives
 
 
@@ -24,8 +25,8 @@ def hardest_negatives(
     Returns:
         float32 scalar; 0 for a batch of one class.
     """
-    similarity = tf.cast(tf.matmul(embedding, embedding, transpose_b=True), tf.float32)
-    negative = tf.not_equal(labels[:, None], labels[None, :])
+    similarity = cosines(embedding)
+    _, negative = pairs(labels)
     # -2 is below every cosine.
     masked = tf.where(negative, similarity, -2.0 * tf.ones_like(similarity))
     hardest, _ = tf.math.top_k(masked, k=tf.minimum(config.top_k, tf.shape(labels)[0]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -33,9 +33,11 @@ class Targets(NamedTuple):
 
 Loss: TypeAlias = Callable[[Any, Targets], tf.Tensor]
 """Function of a `models.heads.Output` and its targets: the mean loss of a batch, float32 scalar."""
+Build: TypeAlias = Callable[..., Loss]
+"""Function of a loss record, the name of a head and the training images of each class."""
 
 
-def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], Loss]:
+def on_head(function: Callable[..., tf.Tensor]) -> Build:
     """Make a builder of losses from a function of one tensor.
 
     Args:
@@ -43,10 +45,10 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
             scalar. The tensor is unit vectors [B, d], logits [B, C] or parts [B, M, d] of the head.
 
     Returns:
-        A function of the config and the name of a head that returns the loss.
+        The builder.
     """
 
-    def build(config: schema.Loss, head: str) -> Loss:
+    def build(config: schema.Loss, head: str, images_per_class: Sequence[int] = ()) -> Loss:
         def loss(output: Any, targets: Targets) -> tf.Tensor:
             if targets.shares is not None:
                 raise ValueError(f"{type(config).__name__} is not defined for mixed images.")
@@ -57,7 +59,7 @@ def on_head(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], 
     return build
 
 
-def on_logits(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str], Loss]:
+def on_logits(function: Callable[..., tf.Tensor]) -> Build:
     """Make a builder of losses from a function of the logits that judges each image by itself.
 
     A mixed image has the mean of the losses for its two labels, weighted by their shares (Zhang et
@@ -68,10 +70,10 @@ def on_logits(function: Callable[..., tf.Tensor]) -> Callable[[schema.Loss, str]
             image, float32 [B].
 
     Returns:
-        A function of the config and the name of a head that returns the loss.
+        The builder.
     """
 
-    def build(config: schema.Loss, head: str) -> Loss:
+    def build(config: schema.Loss, head: str, images_per_class: Sequence[int] = ()) -> Loss:
         def loss(output: Any, targets: Targets) -> tf.Tensor:
             logits = _read(output.heads[head], config.reads)
             losses = function(logits, targets.labels, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from delf_ext.losses.softmax import cross_entropy
 from delf_ext.recipes.schema import NormSoftmax
 
 
@@ -15,11 +16,9 @@ def norm_softmax(logits: tf.Tensor, labels: tf.Tensor, config: NormSoftmax) -> t
     Args:
         logits: float32 [B, C], cosines between embeddings and class directions.
         labels: int [B].
-        config: its temperature is T.
+        config: its temperature is T; label_smoothing smooths the labels.
 
     Returns:
         float32 [B].
     """
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=labels, logits=logits / config.temperature
-    )
+    return cross_entropy(logits / config.temperature, labels, config.label_smoothing)

@@ -15,19 +15,35 @@ def softmax_cross_entropy(
     Args:
         logits: float32 [B, C].
         labels: int [B].
-        config: label_smoothing spreads this share of the target evenly over all classes (Szegedy
-            et al. 2016); squared_error adds the squared error, against unsmoothed targets.
+        config: label_smoothing is used; squared_error adds the squared error, against unsmoothed
+            targets.
 
     Returns:
         float32 [B].
     """
-    targets = tf.one_hot(labels, tf.shape(logits)[1])
-    if config.label_smoothing:
-        classes = tf.cast(tf.shape(logits)[1], tf.float32)
-        smooth = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
-        losses = tf.nn.softmax_cross_entropy_with_logits(labels=smooth, logits=logits)
-    else:
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    losses = cross_entropy(logits, labels, config.label_smoothing)
     if config.squared_error:
+        targets = tf.one_hot(labels, tf.shape(logits)[1])
         losses += tf.reduce_sum(tf.square(tf.nn.softmax(logits) - targets), axis=1)
     return losses
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Compute the cross-entropy of each image against smoothed labels.
+
+    Source: Szegedy et al., arXiv:1512.00567, section 7.
+
+    Args:
+        logits: float32 [B, C].
+        labels: int [B].
+        label_smoothing: share of the target that is spread evenly over all classes.
+
+    Returns:
+        float32 [B].
+    """
+    if not label_smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    num_classes = tf.shape(logits)[1]
+    spread = label_smoothing / tf.cast(num_classes, tf.float32)
+    smooth = tf.one_hot(labels, num_classes) * (1 - label_smoothing) + spread
+    return tf.nn.softmax_cross_entropy_with_logits(labels=smooth, logits=logits)

@@ -32,5 +32,8 @@ class CosineClassifier(tf.keras.layers.Layer):
         Returns:
             [B, C], from -1 to 1.
         """
-        directions = tf.math.l2_normalize(self.kernel, axis=0)
-        return tf.matmul(tf.math.l2_normalize(vector, axis=-1), directions)
+        directions = tf.cast(tf.math.l2_normalize(self.kernel, axis=0), tf.float64)
+        units = tf.cast(tf.math.l2_normalize(vector, axis=-1), tf.float64)
+        # Mixed precision would compute a product of float32 in bfloat16. Margin losses multiply its
+        # errors, .002, by a scale such as 45.
+        return tf.cast(tf.matmul(units, directions), tf.float32)

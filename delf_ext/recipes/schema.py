@@ -143,7 +143,7 @@ class Recipe(Part):
     def _check_mixing(self, loss: Loss) -> None:
         mixing = [type(part).__name__ for part in self.input.augment if part.mixes]
         require(
-            not mixing or loss.reads == "logits",
+            not mixing or loss.mixes,
             f"{type(loss).__name__} needs images of one class, but {' and '.join(mixing)} "
             f"{'mix' if len(mixing) > 1 else 'mixes'} the classes: remove one or the other.",
         )

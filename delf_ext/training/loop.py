@@ -74,6 +74,8 @@ class RunSettings:
         prepared: optimizers and state that were restored or saved before.
         checkpoint_every_steps: save a checkpoint every N steps.
         seed: of dropout.
+        images_per_class: training images of each class, by label; () for losses that do not weigh
+            classes.
     """
 
     run_dir: Path
@@ -84,6 +86,7 @@ class RunSettings:
     prepared: Prepared | None = None
     checkpoint_every_steps: int = 50
     seed: int = 0
+    images_per_class: Sequence[int] = ()
 
 
 class _RunCallback(tf.keras.callbacks.Callback):
@@ -256,7 +259,8 @@ def train(
         ValueError: if no checkpoint of a run to resume can be read.
     """
     is_frozen = recipe.model.trunk.is_frozen
-    objective = Objective(model.heads if is_frozen else model, recipe.losses)
+    network = model.heads if is_frozen else model
+    objective = Objective(network, recipe.losses, settings.images_per_class)
     if settings.prepared is None:
         groups, state = prepare(recipe, model, steps_per_epoch, settings.run_dir, settings.log)
         step = state.restore() if settings.resume else 0

@@ -22,12 +22,19 @@ class Objective(tf.keras.Model):
     `Targets`. It shows each loss by its name, without its weight.
     """
 
-    def __init__(self, network: tf.keras.layers.Layer, terms: Sequence[schema.LossTerm]) -> None:
+    def __init__(
+        self,
+        network: tf.keras.layers.Layer,
+        terms: Sequence[schema.LossTerm],
+        images_per_class: Sequence[int] = (),
+    ) -> None:
         """Build the losses.
 
         Args:
             network: returns an `Output`.
             terms: losses of the recipe, with their heads and weights.
+            images_per_class: training images of each class, by label; () for losses that do not
+                weigh classes.
 
         Raises:
             UsageError: if a loss is not built yet.
@@ -35,7 +42,9 @@ class Objective(tf.keras.Model):
         super().__init__(name="objective")
         self.network = network
         self.terms = tuple(terms)
-        self.term_losses: list[Loss] = [build_loss(term.loss, term.head) for term in terms]
+        self.term_losses: list[Loss] = [
+            build_loss(term.loss, term.head, images_per_class) for term in terms
+        ]
         heads = list(dict.fromkeys(term.head for term in terms if term.loss.reads == "logits"))
         self.head_by_accuracy = {
             "accuracy" if len(heads) == 1 else f"{head}_accuracy": head for head in heads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -45,8 +47,15 @@ def test_gradients_are_finite_at_cosines_of_one() -> None:
     assert np.isfinite(tape.gradient(loss, cosines).numpy()).all()
 
 
+def test_label_smoothing_equals_golden_value() -> None:
+    """By hand: logits 2 ln 3 and 0 have probabilities 9/10 and 1/10; targets 0.9 and 0.1."""
+    cosines = tf.constant([[math.log(3), 0.0]])
+    found = norm_softmax(cosines, tf.constant([0]), NormSoftmax(0.5, label_smoothing=0.2))
+    expected = -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
+    assert float(found[0]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_temperature_of_zero_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"NormSoftmax\.temperature must be above 0\. Received 0\.0\."
-    ):
+    message = r"NormSoftmax\.temperature must be at least 0\.001 and at most 1000\. Received 0\.0\."
+    with pytest.raises(UsageError, match=message):
         NormSoftmax(0.0)
