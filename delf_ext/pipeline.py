@@ -146,6 +146,8 @@ def embed(
     if isinstance(model, Adapted):
         base = embed(model.base, query, gallery, batch_size, test_time, deadline)
         return projected(model, base)
+    if isinstance(model, Ensemble) and model.has_heads:
+        return _embed_members(model, query, gallery, batch_size, test_time, deadline)
     require_built(test_time)
     has_time = (deadline or Deadline()).time_check()
     is_one_list = query is gallery
@@ -169,6 +171,32 @@ def embed(
     query_features = with_copies(query_features, query, "queries")
     if is_one_list and not test_time.queries_only:
         gallery_features = query_features
+    return Retrieval(query, gallery, query_features, gallery_features)
+
+
+def _embed_members(
+    model: Ensemble,
+    query: ImageList,
+    gallery: ImageList,
+    batch_size: int,
+    test_time: TestTime,
+    deadline: Deadline | None,
+) -> Retrieval:
+    """Embed with each member of an ensemble with heads, and join the results."""
+    is_one_list = query is gallery
+    parts = []
+    for member in model.members:
+        # Copies that the user names are used by all members; else each has its own.
+        own = test_time if test_time.copies else member.test_time
+        part = embed(member, query, gallery, batch_size, own, deadline)
+        query, gallery = part.query, part.gallery
+        parts.append(part)
+    query_features = model.joined_features(query.ids, [part.query_features for part in parts])
+    gallery_features = query_features
+    if not is_one_list:
+        gallery_features = model.joined_features(
+            gallery.ids, [part.gallery_features for part in parts]
+        )
     return Retrieval(query, gallery, query_features, gallery_features)
 
 

@@ -75,9 +75,11 @@ class TrainedQueries:
 def trainings_of(model: AnyEmbedder) -> list[HeldBack]:
     """Return how each network of a model was trained, and what its head was fitted on."""
     if isinstance(model, Adapted):
-        return [*trainings_of(model.base), model.held_back]
-    models = model.members if isinstance(model, Ensemble) else (model,)
-    return [member.held_back for member in models]
+        head = () if model.fitted_on is None else (model.fitted_on,)
+        return [*trainings_of(model.base), *head]
+    if isinstance(model, Ensemble):
+        return [training for member in model.members for training in trainings_of(member)]
+    return [model.held_back]
 
 
 def was_trained(model: AnyEmbedder) -> bool:

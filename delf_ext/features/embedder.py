@@ -66,6 +66,16 @@ class HeldBack:
         """Which images were held back; equal if two models can be compared on them."""
         return self.validation, self.seed, self.names
 
+    @property
+    def what(self) -> str:
+        """What was held back, for a message."""
+        validation = self.validation
+        if isinstance(validation, schema.StratifiedFolds):
+            return f"fold {validation.fold + 1} of {validation.folds}, {len(self.names)} images"
+        if isinstance(validation, schema.HeldOutClasses):
+            return f"classes {', '.join(self.names[:2])}{', ...' * (len(self.names) > 2)}"
+        return "no images" if validation is None else "no images: queries of the data"
+
 
 @dataclass(frozen=True)
 class Embedder:
@@ -114,9 +124,12 @@ def require_built_join(join: schema.Join) -> None:
 class Ensemble:
     """Several models whose embeddings are joined; each one embeds and stores for itself.
 
+    A member with a head averages its own copies of an image, before its projection. In an ensemble
+    with such a member, the others do the same.
+
     Attributes:
         name: shown to the user.
-        members: the models.
+        members: the models; with or without heads.
         join: how embeddings are joined.
         ranking: chain of re-ranking steps of the recipe.
 
@@ -125,7 +138,7 @@ class Ensemble:
     """
 
     name: str
-    members: tuple[Embedder, ...]
+    members: tuple[Embedder | Adapted, ...]
     join: schema.Join
     ranking: str = ""
 
@@ -138,12 +151,21 @@ class Ensemble:
             )
 
     @property
+    def has_heads(self) -> bool:
+        """Whether a member has a head; then each member averages its own copies."""
+        return any(isinstance(member, Adapted) for member in self.members)
+
+    @property
     def test_time(self) -> schema.TestTime:
         """Copies of an image that the recipes of all members embed as well.
+
+        None in an ensemble with heads: each member averages its own.
 
         Raises:
             UsageError: the members' recipes differ.
         """
+        if self.has_heads:
+            return schema.TestTime()
         first, *others = [member.test_time for member in self.members]
         if any(other != first for other in others):
             raise UsageError(
@@ -192,6 +214,25 @@ class Ensemble:
         lengths = np.linalg.norm(joined, axis=1, keepdims=True)
         return joined / np.maximum(lengths, np.finfo(np.float32).tiny)
 
+    def joined_features(self, ids: np.ndarray, parts: Sequence[GlobalFeatures]) -> GlobalFeatures:
+        """Join the members' embeddings of the images that all of them could embed.
+
+        Args:
+            ids: str [N], of these images, in order.
+            parts: embeddings of each member, of these images and maybe of others between them.
+
+        Returns:
+            The joined embeddings; an image on which one member failed is marked as `failed`.
+
+        Raises:
+            UsageError: the join is a mean, and the members' dimensions differ.
+        """
+        parts = [part.take(np.isin(part.ids, ids)) for part in parts]
+        joined = self.joined([part.embeddings for part in parts]).astype(np.float32)
+        failed = np.any([part.failed for part in parts], axis=0) | ~joined.any(axis=1)
+        joined[failed] = 0
+        return GlobalFeatures(ids, joined, self.digest, failed)
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -206,7 +247,7 @@ class Adapted:
         projection: the head; None leaves the embeddings of the base.
         test_time: copies of an image that are embedded as well.
         ranking: chain of re-ranking steps.
-        held_back: what the head was fitted on.
+        fitted_on: what the head was fitted on; None = the images that the base was trained on.
     """
 
     name: str
@@ -214,7 +255,12 @@ class Adapted:
     projection: Projection | None = field(repr=False)
     test_time: schema.TestTime = schema.TestTime()
     ranking: str = ""
-    held_back: HeldBack = HeldBack()
+    fitted_on: HeldBack | None = None
+
+    @property
+    def held_back(self) -> HeldBack:
+        """Images that neither the base nor the head saw; see `common_held_back`."""
+        return self.base.held_back if self.fitted_on is None else self.fitted_on
 
     @property
     def digest(self) -> str:
@@ -267,8 +313,10 @@ def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:
     records = [model.held_back for model in models]
     distinct = list({r.choice: r for r in records if r.validation is not None}.values())
     if len(distinct) > 1:
+        shown = "; ".join(record.what for record in distinct[:5])
         raise UsageError(
-            f"{name}: the models held back different images; evaluate them on data that has "
-            "its own queries."
+            f"{name}: the models held back different images ({shown}{'; ...' * (len(distinct) > 5)}"
+            "), so each image was trained on by one of them; evaluate them on data that has its "
+            "own queries."
         )
     return distinct[0] if distinct else HeldBack()

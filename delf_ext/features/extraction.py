@@ -268,11 +268,7 @@ def _extract_ensemble(
             member, readable, batch_size, f"{description}, {member.name}", has_time
         )
         features.append(of_member)
-    features = [part.take(np.isin(part.ids, readable.ids)) for part in features]
-    joined = model.joined([part.embeddings for part in features]).astype(np.float32)
-    failed = np.any([part.failed for part in features], axis=0) | ~joined.any(axis=1)
-    joined[failed] = 0
-    return GlobalFeatures(readable.ids, joined, model.digest, failed), readable
+    return model.joined_features(readable.ids, features), readable
 
 
 def embed_readable(

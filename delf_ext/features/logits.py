@@ -67,9 +67,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def networks_of(model: AnyEmbedder) -> tuple[Embedder, ...]:
-    """Return the networks of a model, without its head."""
-    base = model.base if isinstance(model, Adapted) else model
-    return base.members if isinstance(base, Ensemble) else (base,)
+    """Return the networks of a model, without heads."""
+    if isinstance(model, Adapted):
+        return networks_of(model.base)
+    if isinstance(model, Ensemble):
+        return tuple(network for member in model.members for network in networks_of(member))
+    return (model,)
 
 
 def has_logits(model: AnyEmbedder) -> bool:
@@ -111,8 +114,8 @@ def one_pass(model: AnyEmbedder) -> AnyEmbedder:
         assert not isinstance(base, Adapted)
         return dataclasses.replace(model, base=base)
     if isinstance(model, Ensemble):
-        members = tuple(_shared(member) for member in model.members)
-        return dataclasses.replace(model, members=members)
+        members = tuple(one_pass(member) for member in model.members)
+        return dataclasses.replace(model, members=members)  # type: ignore[arg-type]
     return _shared(model)
 
 

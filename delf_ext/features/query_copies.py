@@ -117,9 +117,19 @@ def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensem
 
     Returns:
         An Embedder or an Ensemble.
+
+    Raises:
+        UsageError: the model is an ensemble with heads.
     """
     if isinstance(model, Ensemble):
-        members = tuple(_copying(member, name) for member in model.members)
+        members = tuple(
+            _copying(member, name) for member in model.members if isinstance(member, Embedder)
+        )
+        if len(members) < len(model.members):
+            raise UsageError(
+                f"{model.name}: a member has a head, so each member averages its own copies; leave "
+                f"the copy {name!r} out."
+            )
         return dataclasses.replace(model, members=members)
     if isinstance(model, Embedder):
         return _copying(model, name)

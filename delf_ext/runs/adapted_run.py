@@ -109,7 +109,7 @@ def with_head(run: Run, base: Embedder | Ensemble) -> Adapted:
         projection=projection,
         test_time=recipe.test_time,
         ranking=recipe.ranking,
-        held_back=training_of(run),
+        fitted_on=training_of(run),
     )
 
 

@@ -124,5 +124,4 @@ def with_reduction(
         projection=fitted.projection,
         test_time=model.test_time,
         ranking=model.ranking,
-        held_back=model.held_back,
     )

@@ -93,20 +93,12 @@ def open_model(
             raise UsageError(
                 "--features belongs to one model; an ensemble keeps the embeddings of each member."
             )
-        members = []
-        for member_source in source.members:
-            member = open_model(
-                member_source, runtime, store=store, calibration=calibration, log=log
-            )
-            if isinstance(member, Adapted):
-                raise ValueError(
-                    f"{member.name}: a model with a head inside an ensemble is not built yet. Join "
-                    "the models without heads, and run `mandoo adapt` on the ensemble."
-                )
-            if not isinstance(member, Embedder):
-                raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
-            members.append(member)
-        return Ensemble(source.name, tuple(members), source.join, ranking=source.ranking)
+        return _open_ensemble(
+            source,
+            lambda member: open_model(
+                member, runtime, store=store, calibration=calibration, log=log
+            ),
+        )
     network, runtime = _open_network(source, run, runtime, log)
     model = network
     if not isinstance(source, OnnxSource):
@@ -132,6 +124,19 @@ def _open_network(
         return open_checkpoint(source, log), chosen_runtime(source, runtime)
     assert run is not None
     return _open_run(run), runtime
+
+
+def _open_ensemble(
+    source: EnsembleSource, open_member: Callable[[ModelSource], AnyEmbedder]
+) -> Ensemble:
+    """Open the members of an ensemble."""
+    members: list[Embedder | Adapted] = []
+    for member_source in source.members:
+        member = open_member(member_source)
+        if isinstance(member, Ensemble) or isinstance(getattr(member, "base", None), Ensemble):
+            raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
+        members.append(member)
+    return Ensemble(source.name, tuple(members), source.join, ranking=source.ranking)
 
 
 def plain_digest(source: ModelSource) -> str:

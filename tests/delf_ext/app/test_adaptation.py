@@ -22,7 +22,7 @@ from delf_ext.app.local_features import _of_base
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.trained_on import TrainedPhotographs, TrainedQueries
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Adapted
+from delf_ext.features.embedder import Adapted, Ensemble
 from delf_ext.features.extraction import extract_global
 from delf_ext.recipes import schema
 from delf_ext.recipes.adapted_parts import AdaptedRecipe, Base, CheckpointBase, OnnxBase, RunBase
@@ -227,6 +227,25 @@ def test_very_few_photographs_are_enough(onnx_model: Path, photos: Path, tmp_pat
     assert "warning: intervals over 4 queries" in str(result)
 
 
+def test_model_with_a_head_is_a_member_of_an_ensemble(
+    adapted: Adaptation, onnx_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    members = (OnnxSource(str(onnx_model)), RunSource(str(adapted.run.path)))
+    ensemble = open_model(EnsembleSource(members))
+    assert isinstance(ensemble, Ensemble) and ensemble.has_heads
+    images = load_dataset(photos).query
+    features, _ = extract_global(ensemble, images)
+    parts = [extract_global(open_model(member), images)[0].embeddings for member in members]
+    expected = np.concatenate(parts, axis=1) / np.sqrt(2)
+    np.testing.assert_allclose(features.embeddings, expected, atol=1e-6)
+    # A head is fitted on such an ensemble too.
+    head = adapt(EnsembleSource(members), photos, "seen_classes", tmp_path / "head")
+    assert isinstance(open_model(head.source), Adapted)
+    with pytest.raises(UsageError, match="each member averages its own copies; leave the copy"):
+        copies = ("mirror",)
+        adapt(EnsembleSource(members), photos, "seen_classes", tmp_path / "no", copies=copies)
+
+
 def test_a_head_on_a_head_and_a_second_run_in_a_folder_are_refused(
     adapted: Adaptation, onnx_model: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -236,9 +255,6 @@ def test_a_head_on_a_head_and_a_second_run_in_a_folder_are_refused(
         adapt(onnx_model, photos, "seen_classes", adapted.run.path)
     with pytest.raises(UsageError, match="pass --for=seen_classes .* or --for=unseen_classes"):
         adapt(onnx_model, photos, "both", tmp_path / "second")
-    ensemble = EnsembleSource((OnnxSource(str(onnx_model)), RunSource(str(adapted.run.path))))
-    with pytest.raises(ValueError, match="run `mandoo adapt` on the ensemble"):
-        open_model(ensemble)
 
 
 def test_stored_embeddings_of_the_base_serve_its_heads(

@@ -56,8 +56,8 @@ def test_models_that_held_back_different_images_need_data_with_queries(
     assert tiny.validation is not None
     one, other = (held_back(COLOUR, tiny.validation, 3, name) for name in "ab")
     message = (
-        f"{only_train.name}: the models held back different images; "
-        "evaluate them on data that has its own queries."
+        f"{only_train.name}: the models held back different images (classes a; classes b), so "
+        "each image was trained on by one of them; evaluate them on data that has its own queries."
     )
     assert refusal(lambda: compare([one, other], only_train)) == message
     ensemble = Ensemble("both", (one, other), Concatenate())

@@ -119,3 +119,26 @@ def test_extract_in_shards_writes_the_same_and_parts_of_the_base(
     # The base, and so another head, finds the embeddings in this folder.
     for parts in (EmbeddingStore(tmp_path / "none", "halves", print, tmp_path / "whole"),):
         assert len(parts) == 4 and len(parts.of_copy("mirror")) == 4
+
+
+@pytest.mark.parametrize("is_one_list", [True, False])
+def test_members_of_an_ensemble_average_their_own_copies(
+    images: ImageList, is_one_list: bool
+) -> None:
+    with_copies, without = adapted(base(), copies=("mirror",)), base()
+    ensemble = Ensemble("both", (with_copies, without), schema.Concatenate((1.0, 2.0)))
+    gallery = images if is_one_list else images.take(np.arange(5))
+    retrieval = embed(ensemble, images, gallery, test_time=ensemble.test_time)
+    parts = [extract_global(member, images)[0] for member in (with_copies, without)]
+    expected = ensemble.joined([part.embeddings for part in parts])
+    expected[4] = 0
+    joined, _ = extract_global(ensemble, images)
+    assert ensemble.test_time == schema.TestTime()
+    for side in (joined, retrieval.query_features, retrieval.gallery_features):
+        np.testing.assert_allclose(side.embeddings, expected, atol=1e-6)
+        assert side.digest == ensemble.digest and side.failed.tolist() == [False] * 4 + [True]
+    # Copies that the user names go to every member.
+    turned = embed(ensemble, images, gallery, test_time=schema.TestTime(("turn90",)))
+    one = embed(without, images, gallery, test_time=schema.TestTime(("turn90",)))
+    found = turned.query_features.embeddings[:4, 3:] / (2 / np.sqrt(5))
+    np.testing.assert_allclose(found, one.query_features.embeddings[:4], atol=1e-6)
