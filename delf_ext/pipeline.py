@@ -24,8 +24,8 @@ from data_io.records import GlobalFeatures, GroundTruth, ImageList, Ranking
 from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
-from delf_ext.features.extraction import BATCH_SIZE, average_with_copies, extract_global
-from delf_ext.features.query_copies import require_built
+from delf_ext.features.extraction import BATCH_SIZE, add_copies, extract_networks, join_networks
+from delf_ext.features.test_time import copies_of, in_gallery
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.index.failed import usable
 from delf_ext.recipes.schema import TestTime
@@ -120,18 +120,20 @@ def embed(
     query: ImageList,
     gallery: ImageList,
     batch_size: int = BATCH_SIZE,
-    test_time: TestTime = NO_COPIES,
+    test_time: TestTime | None = NO_COPIES,
     deadline: Deadline | None = None,
 ) -> Retrieval:
     """Embed queries and gallery. If both are the same list, it is embedded once.
 
     Args:
-        model: an embedder, an ensemble or a model with a head; a head is applied to the averages.
+        model: an embedder, an ensemble or a model with a head; a head is applied to the joined
+            embeddings of all copies.
         query: images to search with.
         gallery: images to search in.
         batch_size: images per call of the model.
-        test_time: copies of each image (mirrored, turned, ...); their embeddings are averaged
-            with that of the image. For the queries only, or for the gallery too.
+        test_time: copies of each image (mirrored, turned, of other sizes); their embeddings are
+            joined with that of the image. For the queries only, or for the gallery too. None = as
+            the recipe of each network says.
         deadline: images that are not embedded in time are skipped and listed. Copies are embedded
             last; a copy that is incomplete at the deadline is not used.
 
@@ -141,62 +143,34 @@ def embed(
     Raises:
         UsageError: `test_time` asks for something that is unknown or not supported.
         ValueError: `batch_size` is below 1, or no query or no gallery image can be read.
-        TimeoutError: no query, or no gallery image, is embedded in time.
+        TimeoutError: no query, or no gallery image, is embedded in time; or a size that is
+            concatenated is not.
     """
-    if isinstance(model, Adapted):
-        base = embed(model.base, query, gallery, batch_size, test_time, deadline)
-        return projected(model, base)
-    if isinstance(model, Ensemble) and model.has_heads:
-        return _embed_members(model, query, gallery, batch_size, test_time, deadline)
-    require_built(test_time)
+    copies = copies_of(model, test_time)
+    gallery_copies = [in_gallery(one) for one in copies]
     has_time = (deadline or Deadline()).time_check()
     is_one_list = query is gallery
-    query_features, query = extract_global(model, query, batch_size, "embedding queries", has_time)
+    query_parts, query = extract_networks(model, query, batch_size, "embedding queries", has_time)
     if is_one_list:
-        gallery_features = query_features
-        gallery = query
+        gallery_parts, gallery = query_parts, query
     else:
-        gallery_features, gallery = extract_global(
+        gallery_parts, gallery = extract_networks(
             model, gallery, batch_size, "embedding gallery", has_time
         )
 
-    def with_copies(features: GlobalFeatures, images: ImageList, side: str) -> GlobalFeatures:
-        names = test_time.copies
-        return average_with_copies(
-            model, features, images, names, batch_size, f"embedding {side}", has_time
-        )
+    def with_copies(
+        parts: list[GlobalFeatures], images: ImageList, of_networks: list[TestTime], side: str
+    ) -> GlobalFeatures:
+        what = f"embedding {side}"
+        added = add_copies(model, parts, images, of_networks, batch_size, what, has_time)
+        return join_networks(model, iter(added))
 
-    if not is_one_list and not test_time.queries_only:
-        gallery_features = with_copies(gallery_features, gallery, "gallery")
-    query_features = with_copies(query_features, query, "queries")
-    if is_one_list and not test_time.queries_only:
+    is_same = is_one_list and gallery_copies == copies
+    if not is_same:
+        gallery_features = with_copies(gallery_parts, gallery, gallery_copies, "gallery")
+    query_features = with_copies(query_parts, query, copies, "queries")
+    if is_same:
         gallery_features = query_features
-    return Retrieval(query, gallery, query_features, gallery_features)
-
-
-def _embed_members(
-    model: Ensemble,
-    query: ImageList,
-    gallery: ImageList,
-    batch_size: int,
-    test_time: TestTime,
-    deadline: Deadline | None,
-) -> Retrieval:
-    """Embed with each member of an ensemble with heads, and join the results."""
-    is_one_list = query is gallery
-    parts = []
-    for member in model.members:
-        # Copies that the user names are used by all members; else each has its own.
-        own = test_time if test_time.copies else member.test_time
-        part = embed(member, query, gallery, batch_size, own, deadline)
-        query, gallery = part.query, part.gallery
-        parts.append(part)
-    query_features = model.joined_features(query.ids, [part.query_features for part in parts])
-    gallery_features = query_features
-    if not is_one_list:
-        gallery_features = model.joined_features(
-            gallery.ids, [part.gallery_features for part in parts]
-        )
     return Retrieval(query, gallery, query_features, gallery_features)
 
 

@@ -21,11 +21,10 @@ from delf_ext.app.labelled_embeddings import Labelled, embed_labelled, labelled_
 from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import Adapted, Embedder, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE
-from delf_ext.features.query_copies import require_known_copies
 from delf_ext.features.reductions.build import fit_reduction
+from delf_ext.features.test_time import copies_of, named_copies
 from delf_ext.recipes.adapted_parts import AdaptedRecipe
 from delf_ext.recipes.part import BatchSize, Seed, coerced
-from delf_ext.recipes.schema import TestTime
 from delf_ext.runs.adapted_run import Head, base_of, write_adapted
 from delf_ext.runs.opening import open_model, plain_digest
 from delf_ext.runs.records import Facts
@@ -48,6 +47,7 @@ def adapt(
     out: str | Path,
     *,
     copies: tuple[str, ...] | None = None,
+    join: str = "mean",
     runtime: Runtime = Runtime(),  # noqa: B008 frozen
     features: Path | None = None,
     store: bool = True,
@@ -67,8 +67,10 @@ def adapt(
         question: "seen_classes" for new photographs of the labelled products, "unseen_classes"
             for products that have no label yet.
         out: directory for the new run.
-        copies: copies of each photograph, such as "mirror", that are averaged with it, now and in
-            each later search; None = those of the model's recipe.
+        copies: copies of each photograph that are embedded with it, now and in each later search:
+            "mirror", or "x1.5" for 1.5 times the image size; None = those of the model's recipe.
+        join: "mean" averages the copies; "concatenation" averages those of one size, and
+            concatenates the sizes.
         runtime: library and precision that compute the embeddings.
         features: folder that `extract` filled; embeddings found there are not computed again.
         store: store new embeddings.
@@ -86,7 +88,7 @@ def adapt(
     coerced(batch_size, BatchSize, "batch_size")
     coerced(seed, Seed, "seed")
     require_question(question)
-    require_known_copies(copies or ())
+    asked = None if copies is None else named_copies(copies, join)
     out = expanded(out)
     require_no_run(out)
     if isinstance(source, (str, Path)):
@@ -102,7 +104,10 @@ def adapt(
         source, runtime, store=store, features=features, calibration=lambda: images, log=log
     )
     base = without_head(model)
-    test_time = TestTime(base.test_time.copies if copies is None else tuple(copies))
+    test_time = base.test_time if asked is None else asked
+    if test_time is not None:
+        test_time = dataclasses.replace(test_time, queries_only=False)
+    copies_of(base, test_time)
     labelled = embed_labelled(base, images, data, test_time, batch_size, log)
     base.release()
     started_s = time.monotonic()

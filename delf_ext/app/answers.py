@@ -17,7 +17,7 @@ from delf_ext.app.reranking import (
     reserve,
 )
 from delf_ext.features.embedder import AnyEmbedder
-from delf_ext.pipeline import NO_COPIES, Retrieval, embed, num_ranked, rank
+from delf_ext.pipeline import Retrieval, embed, num_ranked, rank
 
 Answer = list[tuple[int, tuple[str, list[str]]]]
 """[(0, ("query_0", ["refer_12", "refer_3", ...])), (1, ...), ...]. Source: the 2018 platform."""
@@ -55,10 +55,9 @@ def answers(
     """
     request = request.of(model)
     deadline = request.deadline
-    test_time = request.test_time or NO_COPIES
     early = for_embedding(deadline)
     try:
-        retrieval = embed(model, query, gallery, batch_size, test_time, early)
+        retrieval = embed(model, query, gallery, batch_size, request.test_time, early)
     except TimeoutError as error:
         log(f"the answer is not ranked: {error}")
         yield in_gallery_order(query, gallery)

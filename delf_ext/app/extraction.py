@@ -20,9 +20,10 @@ from delf_ext.app.local_features import extractors_of
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.config import UsageError
 from delf_ext.features.collapse import collapse_warning
-from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
-from delf_ext.features.extraction import BATCH_SIZE, extract_global
-from delf_ext.features.query_copies import average_copies, with_copy
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Ensemble
+from delf_ext.features.extraction import BATCH_SIZE, extract_with_copies
+from delf_ext.features.query_copies import with_copy
+from delf_ext.features.test_time import copies_of, copy_names, in_gallery, join_copies
 from delf_ext.index.failed import usable
 from delf_ext.pipeline import failed_notes
 
@@ -101,26 +102,22 @@ def _embedded(
             raise UsageError(
                 "an ensemble cannot be extracted with --shard: extract each member on its own."
             )
-        return extract_global(model, images, batch_size)
-    names: Sequence[str] = ()
-    if isinstance(model, Adapted) and not model.test_time.queries_only:
-        names = model.test_time.copies
+        return extract_with_copies(model, images, None, batch_size)
+    (test_time,) = map(in_gallery, copies_of(model, None))
     folder = out / PARTS_FOLDER
-    embedded = [extract_in_parts(base, images, folder, batch_size, shard, overwrite)]
-    for name in names:
+    embedded = {"": extract_in_parts(base, images, folder, batch_size, shard, overwrite)}
+    for name in copy_names(test_time):
         copying = with_copy(base, name)
-        assert isinstance(copying, Embedder)
         copying = replace(copying, digest=copy_digest(base.digest, name))
         folder = copy_parts(out, name)
-        embedded.append(extract_in_parts(copying, images, folder, batch_size, shard, overwrite))
-    complete = [part for part in embedded if part is not None]
+        embedded[name] = extract_in_parts(copying, images, folder, batch_size, shard, overwrite)
+    complete = {name: part for name, part in embedded.items() if part is not None}
     if len(complete) < len(embedded):
         return None
-    features, kept = complete[0]
-    if not isinstance(model, Adapted):
-        return features, kept
-    copies = [replace(copy, digest=base.digest) for copy, _ in complete]
-    return model.projected(average_copies(copies)), kept
+    _, kept = complete[""]
+    copies = {name: replace(part, digest=base.digest) for name, (part, _) in complete.items()}
+    features = join_copies(copies, test_time)
+    return model.projected(features) if isinstance(model, Adapted) else features, kept
 
 
 def save_local_features(

@@ -12,7 +12,7 @@ from data_io.progress import Log
 from data_io.records import ImageList
 from delf_ext.app.trained_on import trained_queries
 from delf_ext.features.embedder import Embedder, Ensemble
-from delf_ext.features.extraction import average_with_copies, extract_global
+from delf_ext.features.extraction import extract_with_copies
 from delf_ext.index.failed import usable
 from delf_ext.recipes.schema import TestTime
 
@@ -51,7 +51,7 @@ def embed_labelled(
     base: Embedder | Ensemble,
     images: ImageList,
     data: DataSet,
-    test_time: TestTime,
+    test_time: TestTime | None,
     batch_size: int,
     log: Log,
 ) -> Labelled:
@@ -61,7 +61,7 @@ def embed_labelled(
         base: the model, without a head.
         images: labelled images.
         data: the data set that they are from.
-        test_time: copies of each image that are averaged with it.
+        test_time: copies of each image that are joined with it; None = as the recipes say.
         batch_size: images per call of the model.
         log: called with a line for each kind of image that is left out.
 
@@ -80,7 +80,7 @@ def embed_labelled(
 def embed_usable(
     base: Embedder | Ensemble,
     images: ImageList,
-    test_time: TestTime,
+    test_time: TestTime | None,
     batch_size: int,
     log: Log,
 ) -> tuple[ImageList, np.ndarray]:
@@ -89,17 +89,14 @@ def embed_usable(
     Args:
         base: the model, without a head.
         images: images to embed.
-        test_time: copies of each image that are averaged with it.
+        test_time: copies of each image that are joined with it; None = as the recipes say.
         batch_size: images per call of the model.
         log: called with a line for each kind of image that is left out.
 
     Returns:
         The images that are left, and their embeddings, float32 [N, D].
     """
-    features, images = extract_global(base, images, batch_size, "embedding")
-    features = average_with_copies(
-        base, features, images, test_time.copies, batch_size, "embedding"
-    )
+    features, images = extract_with_copies(base, images, test_time, batch_size)
     contents = contents_of(images.paths.tolist())
     first_of = {content: row for row, content in reversed(list(enumerate(contents)))}
     is_first = np.array([first_of[content] == row for row, content in enumerate(contents)])

@@ -57,12 +57,6 @@ class Reducing:
     seed: int
     log: Log
 
-    @property
-    def test_time(self) -> schema.TestTime:
-        """Copies of an image that is fitted on: those of a gallery image."""
-        test_time = self.model.test_time
-        return schema.TestTime() if test_time.queries_only else test_time
-
 
 def require_fitting(config: Part | None, num_images: int, num_classes: int, num_dev: int) -> None:
     """Raise an error before training if the reduction cannot be fitted on these images.
@@ -114,7 +108,7 @@ def fit_run_reduction(work: Reducing) -> None:
     if _is_fitted(run, fitted_on):
         return
     images, embeddings = embed_usable(
-        work.model, work.split.train, work.test_time, BATCH_SIZE, work.log
+        work.model, work.split.train, work.model.test_time, BATCH_SIZE, work.log
     )
     labels = images.known_labels("a reduction")
     dev = None

@@ -8,7 +8,7 @@ from data_io.augmentation import AUGMENTATIONS, Changes
 from data_io.changes.mixing import MIXINGS
 from delf_ext.app.evaluators import require_evaluator
 from delf_ext.config import UsageError, require
-from delf_ext.features.query_copies import require_built
+from delf_ext.features.query_copies import require_known_copies, scaled_px
 from delf_ext.features.reductions.build import fit
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import NotBuilt, Part, snake_case
@@ -27,7 +27,9 @@ def require_trainable(recipe: schema.Recipe) -> None:
     unknown = [name for name in augmentations(recipe.input) if name not in built]
     if unknown:
         raise UsageError(f"augmentation {unknown[0]} is not built yet. Built: {', '.join(built)}.")
-    require_built(recipe.test_time)
+    require_known_copies(recipe.test_time.copies)
+    for scale in recipe.test_time.scales:
+        scaled_px(recipe.final_size_px, scale)
     parse_chain(recipe.ranking)
     require_reduction(recipe)
     # These constructors check their part of the recipe. The layers get no variables here.

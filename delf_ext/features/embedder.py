@@ -6,7 +6,7 @@ This module does not import TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,6 +97,8 @@ class Embedder:
             empty for a model that returns the embedding alone.
         with_logits: the same network with a longer output, see `logit_names`; None without a
             classifier.
+        at_size: side in pixels -> the same network for images of this size; None if it takes images
+            of one size only.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Embedder:
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     logit_names: tuple[str, ...] = ()
     with_logits: Embedder | None = field(default=None, repr=False)
+    at_size: Callable[[int], Embedder] | None = field(default=None, repr=False)
 
 
 def require_built_join(join: schema.Join) -> None:
@@ -124,8 +127,7 @@ def require_built_join(join: schema.Join) -> None:
 class Ensemble:
     """Several models whose embeddings are joined; each one embeds and stores for itself.
 
-    A member with a head averages its own copies of an image, before its projection. In an ensemble
-    with such a member, the others do the same.
+    Each member joins its copies of an image first, one with a head before its projection.
 
     Attributes:
         name: shown to the user.
@@ -151,27 +153,10 @@ class Ensemble:
             )
 
     @property
-    def has_heads(self) -> bool:
-        """Whether a member has a head; then each member averages its own copies."""
-        return any(isinstance(member, Adapted) for member in self.members)
-
-    @property
-    def test_time(self) -> schema.TestTime:
-        """Copies of an image that the recipes of all members embed as well.
-
-        None in an ensemble with heads: each member averages its own.
-
-        Raises:
-            UsageError: the members' recipes differ.
-        """
-        if self.has_heads:
-            return schema.TestTime()
+    def test_time(self) -> schema.TestTime | None:
+        """Copies of an image that the recipes of all members embed as well; None if they differ."""
         first, *others = [member.test_time for member in self.members]
-        if any(other != first for other in others):
-            raise UsageError(
-                f"{self.name}: members whose recipes differ in test_time are not built yet."
-            )
-        return first
+        return first if all(other == first for other in others) else None
 
     @property
     def held_back(self) -> HeldBack:
@@ -239,13 +224,13 @@ class Adapted:
     """Model with a head: a projection of the embeddings of a base model.
 
     The base stores its own embeddings, so all heads of one base share them. Copies of an image are
-    averaged before the projection, because the head was fitted on such averages.
+    joined before the projection, because the head was fitted on such embeddings.
 
     Attributes:
         name: shown to the user.
         base: the model whose embeddings are projected.
         projection: the head; None leaves the embeddings of the base.
-        test_time: copies of an image that are embedded as well.
+        test_time: copies of an image that are embedded as well; None = those of each member.
         ranking: chain of re-ranking steps.
         fitted_on: what the head was fitted on; None = the images that the base was trained on.
     """
@@ -253,7 +238,7 @@ class Adapted:
     name: str
     base: Embedder | Ensemble
     projection: Projection | None = field(repr=False)
-    test_time: schema.TestTime = schema.TestTime()
+    test_time: schema.TestTime | None = schema.TestTime()
     ranking: str = ""
     fitted_on: HeldBack | None = None
 
@@ -295,6 +280,58 @@ class Adapted:
 
 
 AnyEmbedder = Embedder | Ensemble | Adapted
+
+
+def networks_of(model: EmbedsImages | Ensemble | Adapted) -> tuple[Any, ...]:
+    """Return the networks of a model, without heads, in the order of its members."""
+    if isinstance(model, Adapted):
+        return networks_of(model.base)
+    if isinstance(model, Ensemble):
+        return tuple(network for member in model.members for network in networks_of(member))
+    return (model,)
+
+
+class OtherSizes:
+    """The same network at other image sizes; each is opened once."""
+
+    def __init__(self, open_at: Callable[[int], Embedder]) -> None:
+        """Keep how to open a network.
+
+        Args:
+            open_at: side of the images in pixels -> the network.
+        """
+        self._open_at = open_at
+        self._opened: dict[int, Embedder] = {}
+
+    def __call__(self, size_px: int) -> Embedder:
+        """Return the network for images of this size."""
+        if size_px not in self._opened:
+            self._opened[size_px] = self._open_at(size_px)
+        return self._opened[size_px]
+
+    def release(self) -> None:
+        """Free the memory of the networks; the next batch opens them again."""
+        for network in self._opened.values():
+            network.release()
+
+
+def with_sizes(model: Embedder, open_at: Callable[[int], Embedder]) -> Embedder:
+    """Return the model with other image sizes; `release` frees these too.
+
+    Args:
+        model: takes images of one size.
+        open_at: side of the images in pixels -> the same network for this size.
+
+    Returns:
+        The model with `at_size`.
+    """
+    sizes = OtherSizes(open_at)
+
+    def release() -> None:
+        model.release()
+        sizes.release()
+
+    return replace(model, at_size=sizes, release=release)
 
 
 def common_held_back(models: Sequence[AnyEmbedder], name: str) -> HeldBack:

@@ -16,8 +16,10 @@ from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.joined_embeddings import JoinedStore
 from data_io.stores.logits import LogitStore
 from delf_ext.features.decoding import decoded_batches
-from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
-from delf_ext.features.query_copies import average_copies, with_copy
+from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble, networks_of
+from delf_ext.features.query_copies import with_copy
+from delf_ext.features.test_time import copies_of, copy_names, in_gallery, join_copies
+from delf_ext.recipes.schema import TestTime
 
 BATCH_SIZE = 32
 NO_TIME_LEFT = "no time left"
@@ -58,14 +60,10 @@ def extract_global(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
+    if isinstance(model, Adapted):
+        return extract_with_copies(model, images, None, batch_size, description, has_time)
     if isinstance(model, Ensemble):
         return _extract_ensemble(model, images, batch_size, description, has_time)
-    if isinstance(model, Adapted):
-        base = extract_global(model.base, images, batch_size, description, has_time)
-        # Copies of queries only would not fit the gallery, which has none.
-        copies = () if model.test_time.queries_only else model.test_time.copies
-        averaged = average_with_copies(model.base, *base, copies, batch_size, description, has_time)
-        return model.projected(averaged), base[1]
     items = embedded_rows(model, images, batch_size, description, has_time)
     return _collect(model.digest, images, items)
 
@@ -123,48 +121,83 @@ def _store(store: EmbeddingStore | JoinedStore | LogitStore, new: dict[str, np.n
     new.clear()
 
 
-def average_with_copies(
-    model: EmbedsImages | Ensemble,
-    features: GlobalFeatures,
+def extract_with_copies(
+    model: EmbedsImages | Ensemble | Adapted,
     images: ImageList,
-    names: Sequence[str],
+    test_time: TestTime | None,
+    batch_size: int = BATCH_SIZE,
+    description: str = "embedding",
+    has_time: Callable[[], bool] = always_has_time,
+) -> tuple[GlobalFeatures, ImageList]:
+    """Embed a list of gallery images and their copies.
+
+    Args:
+        model: the model.
+        images: N images.
+        test_time: the copies; None = as the head, or the recipe of each network, says.
+        batch_size: images per call of the model.
+        description: shown beside the progress bar.
+        has_time: called before each batch.
+
+    Returns:
+        The same as `extract_global`.
+
+    Raises:
+        UsageError: the model cannot embed such copies.
+        ValueError: no image is readable, or `batch_size` is below 1.
+        TimeoutError: there is no time for the first batch, or for a size that is concatenated.
+    """
+    copies = [in_gallery(one) for one in copies_of(model, test_time)]
+    parts, images = extract_networks(model, images, batch_size, description, has_time)
+    parts = add_copies(model, parts, images, copies, batch_size, description, has_time)
+    return join_networks(model, iter(parts)), images
+
+
+def add_copies(
+    model: EmbedsImages | Ensemble | Adapted,
+    parts: Sequence[GlobalFeatures],
+    images: ImageList,
+    copies: Sequence[TestTime],
     batch_size: int,
     description: str,
     has_time: Callable[[], bool] = always_has_time,
-) -> GlobalFeatures:
-    """Average embeddings with those of transformed copies of the images.
+) -> list[GlobalFeatures]:
+    """Join the embeddings of each network with those of copies of the images.
 
     Args:
-        model: made the embeddings.
-        features: embeddings of the N images.
+        model: the model.
+        parts: embeddings of the N images by each of `networks_of`.
         images: these N images.
-        names: of the copies: keys of `query_copies.COPIES`.
+        copies: for each network its copies.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
         has_time: called before each batch; a copy that is not complete in time is not used.
 
     Returns:
-        The mean of the embeddings and of all complete copies.
+        For each network the embeddings joined with all complete copies.
 
     Raises:
-        ValueError: `batch_size` is below 1.
+        TimeoutError: there is no time for a size that is concatenated.
     """
-    if not names:
-        return features
-    copies = [features]
-    for name in names:
-        if not has_time():
-            break
-        try:
-            copy, embedded = extract_global(
-                with_copy(model, name), images, batch_size, f"{description}, {name}", has_time
-            )
-        except TimeoutError:
-            # The images themselves are embedded: use them without this copy.
-            break
-        if len(embedded) == len(images):
-            copies.append(copy)
-    return average_copies(copies)
+
+    def added(network: EmbedsImages, features: GlobalFeatures, own: TestTime) -> GlobalFeatures:
+        complete = {"": features}
+        for name in copy_names(own):
+            if not has_time():
+                break
+            try:
+                copy, embedded = extract_global(
+                    with_copy(network, name), images, batch_size, f"{description}, {name}", has_time
+                )
+            except TimeoutError:
+                # The images themselves are embedded: use them without this copy.
+                break
+            if len(embedded) == len(images):
+                complete[name] = copy
+        return join_copies(complete, own) if copy_names(own) else features
+
+    networks = networks_of(model)
+    return [added(*each) for each in zip(networks, parts, copies, strict=True)]
 
 
 def _embedded(
@@ -260,15 +293,62 @@ def _extract_ensemble(
     description: str,
     has_time: Callable[[], bool],
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed with each member; an image on which one of them failed is marked as `failed`."""
+    """Embed with each member; one with a head also embeds its copies."""
     features = []
-    readable = images
     for member in model.members:
-        of_member, readable = extract_global(
-            member, readable, batch_size, f"{description}, {member.name}", has_time
+        of_member, images = extract_global(
+            member, images, batch_size, f"{description}, {member.name}", has_time
         )
         features.append(of_member)
-    return model.joined_features(readable.ids, features), readable
+    return model.joined_features(images.ids, features), images
+
+
+def extract_networks(
+    model: EmbedsImages | Ensemble | Adapted,
+    images: ImageList,
+    batch_size: int,
+    description: str,
+    has_time: Callable[[], bool] = always_has_time,
+) -> tuple[list[GlobalFeatures], ImageList]:
+    """Embed a list of images with each network of a model, without copies.
+
+    Args:
+        model: the model.
+        images: N images.
+        batch_size: images per call of the model.
+        description: shown beside the progress bar.
+        has_time: called before each batch; after the first False the other images are skipped.
+
+    Returns:
+        The embeddings of each of `networks_of`, and the list of the images that all embedded.
+    """
+    networks = networks_of(model)
+    parts = []
+    for network in networks:
+        what = f"{description}, {network.name}" if len(networks) > 1 else description
+        part, images = extract_global(network, images, batch_size, what, has_time)
+        parts.append(part)
+    return [part.take(np.isin(part.ids, images.ids)) for part in parts], images
+
+
+def join_networks(
+    model: EmbedsImages | Ensemble | Adapted, parts: Iterator[GlobalFeatures]
+) -> GlobalFeatures:
+    """Join the embeddings of the networks of a model, and apply its heads.
+
+    Args:
+        model: the model.
+        parts: embeddings of the same images by each of `networks_of`.
+
+    Returns:
+        The embeddings of the model; an image on which one network failed is marked as `failed`.
+    """
+    if isinstance(model, Adapted):
+        return model.projected(join_networks(model.base, parts))
+    if isinstance(model, Ensemble):
+        members = [join_networks(member, parts) for member in model.members]
+        return model.joined_features(members[0].ids, members)
+    return next(parts)
 
 
 def embed_readable(

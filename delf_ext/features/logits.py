@@ -13,7 +13,7 @@ from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from data_io.stores.logits import LogitStore
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Adapted, AnyEmbedder, Embed, Embedder, Ensemble
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Embed, Embedder, Ensemble, networks_of
 from delf_ext.features.extraction import BATCH_SIZE, embedded_rows
 from delf_ext.features.query_copies import with_copy
 
@@ -64,15 +64,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def networks_of(model: AnyEmbedder) -> tuple[Embedder, ...]:
-    """Return the networks of a model, without heads."""
-    if isinstance(model, Adapted):
-        return networks_of(model.base)
-    if isinstance(model, Ensemble):
-        return tuple(network for member in model.members for network in networks_of(member))
-    return (model,)
 
 
 def has_logits(model: AnyEmbedder) -> bool:
@@ -154,7 +145,7 @@ def logits_of_images(
         model: from `one_pass`, so that its embeddings need no second pass; each network has a
             classifier.
         images: N images.
-        copies: names of the copies, such as "mirror"; see `query_copies.COPIES`.
+        copies: names of the copies, such as "mirror"; see `test_time.copy_names`.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
 
@@ -179,7 +170,6 @@ def logits_of_images(
         values = [of(longer, description)]
         for copy in copies:
             copying = with_copy(longer, copy)
-            assert isinstance(copying, Embedder)
             values.append(of(copying, f"{description}, {copy}"))
         of_members.append(np.mean(values, axis=0)[:, order])
     return Logits(names, tuple(of_members))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,13 +22,15 @@ from data_io.messages import shown_path
 from data_io.progress import say
 from data_io.stores.embeddings import copy_digest
 from data_io.stores.logits import LOGITS
-from delf_ext.features.embedder import Embed, Embedder
+from delf_ext.features.embedder import Embed, Embedder, with_sizes
 from delf_ext.features.runtimes.networks import open_network
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from delf_ext.models.embedding_model import EmbeddingModel
+
+    Graph: TypeAlias = tf.types.experimental.GenericFunction
 
 
 def variables_digest(layer: tf.keras.layers.Layer) -> str:
@@ -55,7 +57,7 @@ class LogitsOf(NamedTuple):
 
 def embedding_graph(
     model: EmbeddingModel, size_px: int, logits_of: LogitsOf | None = None
-) -> tf.types.experimental.GenericFunction:
+) -> Graph:
     """Return the embedding of a built model as a graph; each call uses the weights of that moment.
 
     Args:
@@ -122,24 +124,25 @@ def lazy_embedder(
             each graph and after a release.
         logits_of: the logits of `with_logits`; None = no classifier.
     """
-    embedder = _lazy(name, size_px, digest, partial(_loaded_graph, load, size_px, None))
+    embedder = _lazy(name, size_px, digest, partial(_loaded_graph, load, None))
     if logits_of is None:
         return embedder
-    graph = partial(_loaded_graph, load, size_px, logits_of)
+    graph = partial(_loaded_graph, load, logits_of)
     longer = _lazy(name, size_px, copy_digest(digest, LOGITS), graph)
     with_logits = dataclasses.replace(longer, logit_names=logits_of.class_names)
     return dataclasses.replace(embedder, with_logits=with_logits)
 
 
 def _loaded_graph(
-    load: Callable[[], EmbeddingModel], size_px: int, logits_of: LogitsOf | None
-) -> tf.types.experimental.GenericFunction:
+    load: Callable[[], EmbeddingModel], logits_of: LogitsOf | None, size_px: int
+) -> Graph:
     return embedding_graph(load(), size_px, logits_of)
 
 
-def _lazy(
-    name: str, size_px: int, digest: str, graph: Callable[[], tf.types.experimental.GenericFunction]
-) -> Embedder:
+def _lazy(name: str, size_px: int, digest: str, graph_at: Callable[[int], Graph]) -> Embedder:
+    """Return a network that is opened at the first batch, and the same one at other sizes."""
+    graph = partial(graph_at, size_px)
+
     def folded() -> Embed:
         from delf_ext.features.runtimes.frozen_graph import freeze, tensorflow_function
 
@@ -149,7 +152,11 @@ def _lazy(
         return _with_numpy(tensorflow_function(frozen))
 
     network = OpenedLater(folded)
-    return Embedder(name, size_px, digest, network, graph, release=network.release)
+    embedder = Embedder(name, size_px, digest, network, graph, release=network.release)
+    return with_sizes(
+        embedder,
+        lambda other_px: _lazy(name, other_px, copy_digest(digest, f"{other_px}px"), graph_at),
+    )
 
 
 class OpenedLater:
@@ -183,7 +190,7 @@ class OpenedLater:
             context.context().clear_kernel_cache()
 
 
-def _with_numpy(graph: tf.types.experimental.GenericFunction) -> Embed:
+def _with_numpy(graph: Graph) -> Embed:
     import tensorflow as tf
 
     def embed(images: np.ndarray) -> np.ndarray:

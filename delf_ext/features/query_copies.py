@@ -1,7 +1,8 @@
-"""Embed transformed copies of a query, so that the mean embedding ignores how it was photographed.
+"""Embed transformed copies of an image, so that the embedding ignores how it was photographed.
 
 Source: the 2018 original, which expands a query by augmented copies. The copies here are fixed, not
-random.
+random. Each copy has a name: "mirror" is the mirror image, "x1.5" the image file decoded at 1.5
+times the input size of the model, and "x1.5-mirror" both.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from data_io.changes.geometry import GRAY
 from data_io.directions import directions
 from data_io.records import GlobalFeatures
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embed, Embedder, EmbedsImages, Ensemble
-from delf_ext.recipes import schema
+from delf_ext.features.embedder import Embed, Embedder, EmbedsImages
 
 
 def rotate_on_gray(images: np.ndarray, degrees: float) -> np.ndarray:
@@ -49,6 +49,13 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Name of a copy -> function of uint8 images [B, S, S, 3]; turns are counter-clockwise."""
 
 
+SIZE = "x"
+"""First letter of the name of a copy of another size."""
+# As the sizes of a recipe's input.
+MIN_PX, MAX_PX = 32, 4096
+FLAGS = "(TestTime.scales, --copies, --query_copies)"
+
+
 def require_known_copies(names: Iterable[str]) -> None:
     """Raise UsageError that lists the known copies if one of `names` is unknown."""
     for name in names:
@@ -59,14 +66,41 @@ def require_known_copies(names: Iterable[str]) -> None:
             )
 
 
-def require_built(test_time: schema.TestTime) -> None:
-    """Raise UsageError if `test_time` asks for something that is unknown or not built yet."""
-    require_known_copies(test_time.copies)
-    if test_time.scales or test_time.join != "mean":
+def scaled_px(size_px: int, scale: float) -> int:
+    """Return the side in pixels of copies of `scale` times the input size.
+
+    Raises:
+        UsageError: it is below 32 or above 4096 pixels.
+    """
+    side_px = round(size_px * scale)
+    if not MIN_PX <= side_px <= MAX_PX:
         raise UsageError(
-            'TestTime.scales and TestTime.join="concatenation" are not built yet. '
-            'Built: copies, "mean".'
+            f"copies of {scale:g} times the image size of {size_px} px {FLAGS} would have "
+            f"{side_px} px: they must have {MIN_PX} to {MAX_PX} px."
         )
+    return side_px
+
+
+def at_scale(model: EmbedsImages, scale: float) -> int:
+    """Return the side in pixels of copies that a network can embed.
+
+    Args:
+        model: a network.
+        scale: factor of its input size.
+
+    Returns:
+        The side in pixels.
+
+    Raises:
+        UsageError: the side is not allowed, or the network takes no other size than its own.
+    """
+    side_px = scaled_px(model.image_size, scale) if scale != 1 else model.image_size
+    if side_px != model.image_size and getattr(model, "at_size", None) is None:
+        raise UsageError(
+            f"{getattr(model, 'name', 'this model')} takes images of {model.image_size} px only: "
+            f"leave out the copies of {side_px} px {FLAGS}."
+        )
+    return side_px
 
 
 def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
@@ -105,41 +139,43 @@ def average_copies(copies: Sequence[GlobalFeatures]) -> GlobalFeatures:
     )
 
 
-def with_copy(model: EmbedsImages | Ensemble, name: str) -> EmbedsImages | Ensemble:
-    """Return the model that embeds a transformed copy of each image.
+def with_copy(model: EmbedsImages, name: str) -> Embedder:
+    """Return the network that embeds a copy of each image.
 
     A store finds an image by the content of its file, so embeddings of copies have stores of
-    their own. The digest stays that of the model: embeddings of its copies can be averaged.
+    their own. The digest stays that of the network: embeddings of its copies can be joined.
 
     Args:
-        model: an embedder, an ensemble, or a class of the user.
-        name: key of `COPIES`.
+        model: an embedder, or a class of the user.
+        name: from `test_time.copy_names`.
 
     Returns:
-        An Embedder or an Ensemble.
+        The network of the copies.
 
     Raises:
-        UsageError: the model is an ensemble with heads.
+        UsageError: the network takes images of one size only, or the size is not allowed.
     """
-    if isinstance(model, Ensemble):
-        members = tuple(
-            _copying(member, name) for member in model.members if isinstance(member, Embedder)
-        )
-        if len(members) < len(model.members):
-            raise UsageError(
-                f"{model.name}: a member has a head, so each member averages its own copies; leave "
-                f"the copy {name!r} out."
-            )
-        return dataclasses.replace(model, members=members)
-    if isinstance(model, Embedder):
-        return _copying(model, name)
-    return Embedder(name, model.image_size, model.digest, _transformed(model.embed, name))
-
-
-def _copying(model: Embedder, name: str) -> Embedder:
+    if not isinstance(model, Embedder):
+        model = Embedder(name, model.image_size, model.digest, model.embed)
+    scale, copy = split_name(name)
+    size_px = at_scale(model, scale)
+    network = model
+    if size_px != model.image_size:
+        assert model.at_size is not None
+        network = model.at_size(size_px)
+    embed = _transformed(network.embed, copy) if copy else network.embed
     store = None if model.store is None else model.store.of_copy(name)
-    embed = _transformed(model.embed, name)
-    return dataclasses.replace(model, embed=embed, graph=None, store=store, with_logits=None)
+    return dataclasses.replace(model, image_size=size_px, embed=embed, graph=None, store=store)
+
+
+def split_name(name: str) -> tuple[float, str]:
+    """Return the size and the transformation of a copy.
+
+    >>> split_name("x1.5-mirror"), split_name("x1.5"), split_name("mirror")
+    ((1.5, 'mirror'), (1.5, ''), (1.0, 'mirror'))
+    """
+    size, _, copy = name.partition("-") if name.startswith(SIZE) else ("", "", name)
+    return float(size.removeprefix(SIZE) or 1), copy
 
 
 def _transformed(embed: Embed, name: str) -> Embed:

@@ -98,7 +98,8 @@ class AdaptedRecipe(Part):
         reduction: what was fitted; None if no reduction was better than none.
         question: what the reduction was chosen for: new photographs of the labelled classes, or
             new classes.
-        test_time: copies of an image that are averaged before the projection.
+        test_time: copies of an image that are joined before the projection; None = those of each
+            member of an ensemble.
         ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
             none.
         about: description for users.
@@ -109,6 +110,6 @@ class AdaptedRecipe(Part):
     base_digest: str
     reduction: LinearReduction | None
     question: Question
-    test_time: TestTime = TestTime()
+    test_time: TestTime | None = TestTime()
     ranking: str = ""
     about: About = About()

@@ -248,12 +248,15 @@ Reduction = Pca | PcaWhitening | WithinClassWhitening | Lda | EncoderDecoder | C
 
 @dataclass(frozen=True)
 class TestTime(Part):
-    """Embed transformed copies of an image together with it.
+    """Embed copies of an image together with it.
+
+    Each copy takes the time of one more image; one of twice the size takes four times as long.
 
     Attributes:
         copies: names in `features.query_copies.COPIES`, such as "mirror".
-        scales: sizes of further copies, relative to the input size.
-        join: "mean" of the unit vectors, or "concatenation".
+        scales: sizes of further copies, relative to the input size; each size also has the
+            `copies`. The image file is decoded again for each size.
+        join: "mean" of the unit vectors, or "concatenation" of the means of each size.
         queries_only: embed the gallery images without copies.
     """
 
@@ -261,6 +264,19 @@ class TestTime(Part):
     scales: tuple[Positive, ...] = ()
     join: Literal["mean", "concatenation"] = "mean"
     queries_only: bool = False
+
+    def _check(self) -> None:
+        if self.join == "concatenation":
+            require(
+                bool(set(self.scales) - {1.0}),
+                'TestTime.join="concatenation" concatenates the embeddings of several sizes: name '
+                "another size in scales, such as [1.5]. (Copies of one size are averaged.)",
+            )
+            require(
+                not self.queries_only,
+                "TestTime.queries_only: concatenated embeddings of queries would be longer than "
+                'those of the gallery. Use join="mean", or queries_only=false.',
+            )
 
 
 @dataclass(frozen=True)

@@ -38,16 +38,19 @@ class FittedReduction:
     projection: Projection | None
 
 
-def binding(model_digest: str, config: Part, test_time: schema.TestTime, data_digest: str) -> str:
+def binding(
+    model_digest: str, config: Part, test_time: schema.TestTime | None, data_digest: str
+) -> str:
     """Return a digest of everything that a fitted reduction depends on.
 
     Args:
         model_digest: of the network, or of the members; precision and runtime do not count.
         config: the reduction of the recipe.
-        test_time: copies that are averaged before the projection.
+        test_time: copies that are joined before the projection; None = those of each member.
         data_digest: of the training images.
     """
-    return digest_of([model_digest, codec.to_json(config), codec.to_json(test_time), data_digest])
+    copies = None if test_time is None else codec.to_json(test_time)
+    return digest_of([model_digest, codec.to_json(config), copies, data_digest])
 
 
 def write_fitted(run_dir: Path, fitted: FittedReduction) -> None:

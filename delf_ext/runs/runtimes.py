@@ -11,7 +11,7 @@ import numpy as np
 from data_io.files.caches import cache_folder
 from data_io.records import ImageList
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embed, Embedder
+from delf_ext.features.embedder import Embed, Embedder, with_sizes
 from delf_ext.features.network_embedders import in_openvino
 from delf_ext.features.runtimes.int8 import in_openvino_int8
 from delf_ext.models.precision import set_mixed_precision, uses_bfloat16
@@ -44,6 +44,22 @@ def in_runtime(
     # The official baseline has no graph: it always runs in TensorFlow, in float32.
     if model.graph is None:
         return dataclasses.replace(model, embed=_with_precision(model.embed, "off"))
+    opened = _opened(model, runtime, calibration)
+    if model.at_size is None:
+        return opened
+    at_size = model.at_size
+
+    def of_size(size_px: int) -> Embedder:
+        sized = dataclasses.replace(at_size(size_px), float32=model.float32)
+        return in_runtime(sized, runtime, calibration)
+
+    return with_sizes(opened, of_size)
+
+
+def _opened(
+    model: Embedder, runtime: Runtime, calibration: Callable[[], ImageList] | None
+) -> Embedder:
+    """Return a model with a TensorFlow graph in the given runtime; see `in_runtime`."""
     graphs = cache_folder() / "graphs"
     if runtime.name == "openvino-int8":
         if calibration is None:

@@ -10,11 +10,12 @@ from data_io.messages import shown_path
 from data_io.progress import say
 from delf_ext.app.adaptation import adapt, require_no_run, require_question
 from delf_ext.config import UsageError
-from delf_ext.features.query_copies import require_known_copies
+from delf_ext.features.test_time import named_copies
 from delf_ext.runs.opening import plain_digest
 from delf_ext.runs.sources import EnsembleSource, ModelSource, Runtime
 from delf_ext.verbs.data import load
 from delf_ext.verbs.models import NO_MODEL, batch_size_of, names_model, sources_of
+from delf_ext.verbs.requests import join_of
 
 
 def run(flags: Any) -> None:
@@ -27,7 +28,7 @@ def run(flags: Any) -> None:
     if not flags.data or not flags.out:
         raise UsageError("adapt reads --data and writes the new run to --out=DIR: pass both.")
     require_no_run(Path(flags.out))
-    require_known_copies(flags.copies)
+    named_copies(flags.copies, join_of(flags))
     source = base_source(flags)
     if not names_model(flags):
         say(NO_MODEL)
@@ -41,6 +42,7 @@ def run(flags: Any) -> None:
         flags["for"].value,
         flags.out,
         copies=tuple(flags.copies) if flags["copies"].present else None,
+        join=join_of(flags),
         runtime=Runtime(flags.runtime, flags.mixed_precision),
         features=Path(flags.features) if flags.features else None,
         store=flags.store_features,

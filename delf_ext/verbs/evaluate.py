@@ -12,7 +12,7 @@ from delf_ext.runs.run_directory import read_run
 from delf_ext.verbs.data import load, name_of
 from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.printing import keep_in_run, show_figures, show_mostly_skipped, write_figures
-from delf_ext.verbs.requests import request_of
+from delf_ext.verbs.requests import copies_note, request_of
 
 
 def run(flags: Any) -> None:
@@ -43,7 +43,7 @@ def run(flags: Any) -> None:
         write_figures(flags.json, evaluation.figures)
     if flags.run_dir:
         counted = "copies counted" if flags.duplicates == "count" else ""
-        parts = [chain_name(request.chain), " ".join(flags.query_copies), counted]
+        parts = [chain_name(request.chain), copies_note(flags), counted]
         method = ", ".join(filter(None, parts))
         page = flags.report and not request.deadline.is_limited
         keep_in_run(read_run(flags.run_dir), evaluation, data, method, page)

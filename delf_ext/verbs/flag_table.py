@@ -162,9 +162,17 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "copies",
             [],
-            "copies of each photograph that are averaged with it, now and in each later search: "
-            "mirror, flip, turn45, turn90, turn180, turn270, turn315; each one takes as long as "
-            "the photograph (default: those of the model's recipe, or none)",
+            "copies of each photograph, query or not, whose embeddings are averaged with its own: "
+            "mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes such as x1.5 (1.5 "
+            "times the image size, read from the file; each size has all other copies). A copy "
+            "takes as long as the photograph, x1.5 twice as long (default: those of the model's "
+            "recipe)",
+        ),
+        Flag(
+            "concatenate_sizes",
+            False,
+            "concatenate the embeddings of the sizes in --copies instead of averaging them: more "
+            "numbers for each photograph, often better before a head of `adapt`",
         ),
     ),
     "Recipe": (
@@ -230,8 +238,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "query_copies",
             [],
-            "average the embeddings of each query and these copies of it: mirror, flip, turn45, "
-            "turn90, turn180, turn270, turn315",
+            "average the embeddings of each query and these copies of it, as --copies, but "
+            "without copies of the gallery: mirror, flip, turn45, turn90, turn180, turn270, "
+            "turn315, and sizes such as x1.5",
         ),
     ),
     "Local features and geometric verification": (

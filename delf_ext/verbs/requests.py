@@ -7,7 +7,7 @@ from typing import Any
 
 from delf_ext.app.local_settings import LocalSettings
 from delf_ext.app.reranking import Request
-from delf_ext.config import UsageError
+from delf_ext.config import UsageError, require
 from delf_ext.features.local.delf_config import DelfConfig
 from delf_ext.recipes.schema import TestTime
 from delf_ext.recipes.trunk_names import LITE
@@ -42,17 +42,41 @@ def request_of(
         raise UsageError(
             f"this verb takes one --method; `compare` takes several. Received {flags.method!r}."
         )
-    test_time = None
-    if flags["query_copies"].present:
-        test_time = TestTime(_query_copies(flags), queries_only=True)
-    return Request(deadline, chains, test_time, local_settings(flags, is_submission))
+    return Request(deadline, chains, _copies(flags), local_settings(flags, is_submission))
 
 
-def _query_copies(flags: Any) -> tuple[str, ...]:
-    from delf_ext.features.query_copies import require_known_copies
+def _copies(flags: Any) -> TestTime | None:
+    """Return the copies that --copies or --query_copies names; None without these flags."""
+    from delf_ext.features.test_time import named_copies
 
-    require_known_copies(flags.query_copies)
-    return tuple(flags.query_copies)
+    queries_only = bool(flags["query_copies"].present)
+    require(
+        not (queries_only and flags["copies"].present),
+        "--copies is for queries and gallery, --query_copies for queries only: pass one of them.",
+    )
+    require(
+        not flags.concatenate_sizes or flags["copies"].present,
+        "--concatenate_sizes needs sizes for queries and gallery, such as --copies=mirror,x1.5.",
+    )
+    if not queries_only and not flags["copies"].present:
+        return None
+    names = flags.query_copies if queries_only else flags.copies
+    return named_copies(names, join_of(flags), queries_only)
+
+
+def join_of(flags: Any) -> str:
+    """Return how the embeddings of several sizes are joined."""
+    return "concatenation" if flags.concatenate_sizes else "mean"
+
+
+def copies_note(flags: Any) -> str:
+    """Return the copies that the flags name, for the name of a result; "" without."""
+    if flags.query_copies:
+        return " ".join(flags.query_copies)
+    if not flags.copies:
+        return ""
+    joined = " concatenated" if flags.concatenate_sizes else ""
+    return f"all: {' '.join(flags.copies)}{joined}"
 
 
 def local_settings(flags: Any, is_submission: bool = False) -> LocalSettings:

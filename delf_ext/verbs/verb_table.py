@@ -20,7 +20,7 @@ MODEL = (
     *("runtime", "mixed_precision", "batch_size"),
 )
 STORED = ("features", "store_features")
-RERANKING = ("method", "time_budget", "query_copies")
+RERANKING = ("method", "time_budget", "copies", "concatenate_sizes", "query_copies")
 DELF = (
     *("local_model", "local_layer", "local_image_size", "local_scales"),
     *("max_features", "descriptor_dim"),
@@ -210,7 +210,10 @@ VERBS: dict[str, Verb] = {
     "adapt": Verb(
         "Train",
         "fit a head on the embeddings of your labelled photographs, in seconds",
-        (*DATA, *MODEL, *STORED, "runs", "for", "copies", "out", "seed"),
+        (
+            *(*DATA, *MODEL, *STORED),
+            *("runs", "for", "copies", "concatenate_sizes", "out", "seed"),
+        ),
         (
             "mandoo adapt --data=photos/ --for=seen_classes --out=runs/head",
             "mandoo adapt --data=photos/ --run_dir=runs/first --for=unseen_classes --out=runs/head",
@@ -224,6 +227,8 @@ VERBS: dict[str, Verb] = {
             "out": "new run directory for the model with its head; required",
             "runs": "several run directories, separated by commas; their embeddings are "
             "concatenated",
+            "copies": f"{FLAGS['copies'].help.removesuffix(')')}; they are kept in the run, for "
+            "each later search)",
         },
     ),
     "match": Verb(

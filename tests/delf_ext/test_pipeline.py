@@ -237,17 +237,17 @@ def test_copies_not_embedded_in_time_are_not_used(
     assert retrieval.skipped == () and len(retrieval.gallery) == 3
 
 
-NOT_BUILT = (
-    'TestTime.scales and TestTime.join="concatenation" are not built yet. Built: copies, "mean".'
-)
 KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
 
 
 @pytest.mark.parametrize(
     ("test_time", "message"),
     [
-        (schema.TestTime(scales=(0.7, 1.0)), NOT_BUILT),
-        (schema.TestTime(("mirror",), join="concatenation"), NOT_BUILT),
+        (
+            schema.TestTime(scales=(8.0, 1.0)),
+            "none takes images of 8 px only: leave out the copies of 64 px (TestTime.scales, "
+            "--copies, --query_copies).",
+        ),
         (
             schema.TestTime(("mirror", "turn30")),
             f"unknown copy 'turn30' (--query_copies, TestTime.copies). Known: {KNOWN}.",

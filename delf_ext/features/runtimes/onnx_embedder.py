@@ -7,7 +7,7 @@ FILE.onnx.json, does; see SIDECAR_EXAMPLE.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from data_io.files.artifacts import digest_of, read_json
 from delf_ext.config import strict
-from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedder import Embedder, with_sizes
 from delf_ext.features.runtimes.networks import Port, Run, open_network
 
 SIDECAR_EXAMPLE = (
@@ -180,7 +180,11 @@ def onnx_embedder(path: str | Path, runtime: str, bfloat16: bool = False) -> Emb
         return _embeddings(path, output, len(images), sidecar)
 
     identity = digest_of([_file_digest(path), asdict(sidecar)])
-    return Embedder(path.name, sidecar.image_size, identity, embed)
+    embedder = Embedder(path.name, sidecar.image_size, identity, embed)
+    lengths = source.shape[2:] if sidecar.layout == "NCHW" else source.shape[1:3]
+    if lengths != (None, None):
+        return embedder
+    return with_sizes(embedder, lambda size_px: replace(embedder, image_size=size_px))
 
 
 def _image_input(path: Path, inputs: list[Port], sidecar: Sidecar) -> Port:

@@ -43,7 +43,7 @@ def test_augmentations_map_names_to_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["ranking=magic", "test_time.scales=[0.5]", "test_time.join=concatenation"]
+    "setting", ["ranking=magic", "test_time.scales=[1000]", "test_time.copies=blur"]
 )
 def test_recipe_that_evaluation_would_refuse_is_refused_before_training(
     tiny: Recipe,

@@ -19,6 +19,8 @@ from delf_ext.features.network_embedders import (
 )
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.recipes import schema
+from delf_ext.runs import runtimes
+from delf_ext.runs.sources import Runtime
 
 SIZE_PX = 32
 TRUNK = schema.Trunk(end_point="block1/unit_1/bottleneck_v1")
@@ -142,3 +144,30 @@ def test_graph_file_is_written_once_and_named_by_the_digest(
     message = r"^other is not a TensorFlow network of this project: leave --runtime out\.$"
     with pytest.raises(ValueError, match=message):
         graph_file(other, tmp_path)
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "openvino"])
+def test_network_is_opened_at_other_sizes_and_released_with_them(
+    model: EmbeddingModel, runtime: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setattr(runtimes, "cache_folder", lambda: tmp_path)
+    loads: list[int] = []
+
+    def load() -> EmbeddingModel:
+        loads.append(1)
+        return model
+
+    plain = lazy_embedder("net", SIZE_PX, "digest", load)
+    embedder = runtimes.in_runtime(plain, Runtime(runtime, "off"), None)
+    assert embedder.at_size is not None and not loads
+    larger = embedder.at_size(48)
+    assert embedder.at_size(48) is larger
+    assert (larger.image_size, larger.digest) == (48, "digest-48px")
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    np.testing.assert_allclose(larger.embed(pixels), model(pixels).embedding, atol=1e-4)
+    embedder.release()
+    np.testing.assert_allclose(larger.embed(pixels), model(pixels).embedding, atol=1e-4)
+    # OpenVINO reads its graph from the file again.
+    assert len(loads) == (2 if runtime == "tensorflow" else 1)

@@ -9,14 +9,13 @@ import pytest
 
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, Ensemble
+from delf_ext.features.embedder import Embedder
 from delf_ext.features.query_copies import (
     COPIES,
     require_known_copies,
     rotate_on_gray,
     with_copy,
 )
-from delf_ext.recipes.schema import Concatenate
 
 
 class Pixels:
@@ -42,7 +41,6 @@ GRAY = 127
 )
 def test_copies_equal_pixels_by_hand(name: str, expected: list[int]) -> None:
     model = with_copy(Pixels(), name)
-    assert isinstance(model, Embedder)
     assert model.embed(IMAGE)[0, ::3].tolist() == expected
     assert (model.image_size, model.digest) == (3, "pixels")
 
@@ -98,31 +96,16 @@ def embedder(name: str, **options: object) -> Embedder:
     return Embedder(name, 3, f"digest {name}", Pixels().embed, **options)  # type: ignore[arg-type]
 
 
-def test_copy_of_an_ensemble_transforms_each_member() -> None:
-    members = embedder("a"), embedder("b")
-    ensemble = Ensemble("both", members, Concatenate((1.0, 2.0)))
-    copied = with_copy(ensemble, "flip")
-    assert isinstance(copied, Ensemble)
-    assert (copied.name, copied.join, copied.digest) == ("both", ensemble.join, ensemble.digest)
-    for member in copied.members:
-        assert member.embed(IMAGE)[0, ::3].tolist() == [6, 7, 8, 3, 4, 5, 0, 1, 2]
-    # The given ensemble is unchanged.
-    assert members[0].embed(IMAGE)[0, ::3].tolist() == list(range(9))
-
-
 def test_embeddings_of_copies_have_stores_of_their_own(tmp_path: Path) -> None:
     stored = embedder("a", store=EmbeddingStore(tmp_path, "digest a", print))
     copied = with_copy(stored, "mirror")
-    assert isinstance(copied, Embedder) and copied.store is not None and stored.store is not None
+    assert copied.store is not None and stored.store is not None
     copied.store.add(["content"], np.ones((1, 2), np.float32))
     assert len(stored.store) == 0 and len(copied.store) == 1
     # The same object again, and the same folder for the next process.
-    assert with_copy(stored, "mirror").store is copied.store  # type: ignore[union-attr]
+    assert with_copy(stored, "mirror").store is copied.store
     assert len(EmbeddingStore(tmp_path, "digest a", print).of_copy("mirror")) == 1
     assert len(EmbeddingStore(tmp_path, "digest a", print).of_copy("flip")) == 0
-    ensemble = with_copy(Ensemble("both", (stored, embedder("b")), Concatenate()), "mirror")
-    assert isinstance(ensemble, Ensemble)
-    assert [member.store for member in ensemble.members] == [copied.store, None]
 
 
 def test_unknown_copy_raises_usage_error_listing_known_copies() -> None:

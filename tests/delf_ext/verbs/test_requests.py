@@ -133,3 +133,26 @@ def test_local_features_of_a_head_are_those_of_its_base(
 def test_a_submission_keeps_delf_because_its_model_is_named_later(flags_of) -> None:
     local = request_of(flags_of(), is_submission=True).local
     assert (local.kinds, local.model) == (("delf",), "")
+
+
+def test_copies_apply_to_both_sides_and_sizes_can_be_concatenated(flags_of) -> None:
+    request = request_of(flags_of("--copies=mirror,x1.5"))
+    assert request.test_time == schema.TestTime(("mirror",), (1.5,))
+    request = request_of(flags_of("--copies=x1.5,mirror", "--concatenate_sizes"))
+    assert request.test_time == schema.TestTime(("mirror",), (1.5,), "concatenation")
+    request = request_of(flags_of("--query_copies=x0.8"))
+    assert request.test_time == schema.TestTime((), (0.8,), queries_only=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--copies=mirror", "--query_copies=flip"], "pass one of them"),
+        (["--query_copies=x1.5", "--concatenate_sizes"], "--concatenate_sizes needs sizes"),
+        (["--copies=mirror", "--concatenate_sizes"], "name another size in scales"),
+        (["--copies=y2"], "unknown copy 'y2'"),
+    ],
+)
+def test_copies_that_do_not_fit_are_refused(flags_of, flags: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_of(flags_of(*flags))
