@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
-from delf_ext.recipes.part import PARTS, Part, alternatives, field_types, item_type
+from delf_ext.recipes.part import PARTS, Part, alternatives, coerced, field_types, item_type
 
 Kind = TypeVar("Kind", bound=Part)
 AnyRecipe = schema.Recipe | schema.EnsembleRecipe
@@ -114,7 +115,8 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
 
     A path consists of field names. An element of a list is named by its name, its class, or its
     number from 0. A value is JSON or plain text. A part is given as JSON, or by its class name
-    alone: "model.heads.main.pool=Gem".
+    alone: "model.heads.main.pool=Gem". A list of parts can be given by class names separated by
+    commas. Values may depend on later settings: only the result must be a valid recipe.
 
     Args:
         part: a recipe or another part.
@@ -126,6 +128,32 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
     Raises:
         UsageError: a path does not exist or a value is wrong; the message lists what is known.
     """
+    try:
+        return _with_settings(part, settings, dataclasses.replace)
+    except UsageError as error:
+        try:
+            changed = _with_settings(part, settings, _replace_unchecked)
+            # Parts that are made of JSON are checked.
+            return from_json(to_json(changed))
+        except UsageError:
+            raise error from None
+
+
+Replace = Callable[..., Any]
+"""Function that returns a part with other fields, as `dataclasses.replace`."""
+
+
+def _replace_unchecked(part: Part, **fields: Any) -> Part:
+    """Return the part with other fields of the right types, even if they do not fit together."""
+    changed = copy.copy(part)
+    types = field_types(type(part))
+    for name, value in fields.items():
+        value = coerced(value, types[name], f"{type(part).__name__}.{name}")
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def _with_settings(part: Kind, settings: Sequence[str], replace: Replace) -> Kind:
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
@@ -135,7 +163,7 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
         path = path.strip()
         text = text.strip()
         try:
-            part = _replaced(part, type(part), path.split("."), (), text)
+            part = _replaced(part, type(part), path.split("."), (), text, replace)
         except UsageError as error:
             message = str(error)
             if not message.startswith("--set"):
@@ -145,16 +173,22 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
 
 
 def _replaced(
-    value: Any, annotation: Any, path: list[str], parents: tuple[str, ...], text: str
+    value: Any,
+    annotation: Any,
+    path: list[str],
+    parents: tuple[str, ...],
+    text: str,
+    replace: Replace,
 ) -> Any:
     """Return `value` with the value at `path`, which is relative to it, replaced by `text`."""
     if not path:
         return _parsed(text, annotation)
     name, *rest = path
     place = ".".join(parents) or "the recipe"
+    inner = (*parents, name)
     if isinstance(value, tuple):
         row = _row(value, name, place)
-        new = _replaced(value[row], item_type(annotation), rest, (*parents, name), text)
+        new = _replaced(value[row], item_type(annotation), rest, inner, text, replace)
         return (*value[:row], new, *value[row + 1 :])
     if not isinstance(value, Part):
         raise UsageError(f"--set: {place} is {value!r} and has no part {name!r}.")
@@ -163,8 +197,8 @@ def _replaced(
         raise UsageError(
             f"--set: {place} ({type(value).__name__}) has no {name!r}. Known: {', '.join(types)}."
         )
-    new = _replaced(getattr(value, name), types[name], rest, (*parents, name), text)
-    return dataclasses.replace(value, **{name: new})
+    new = _replaced(getattr(value, name), types[name], rest, inner, text, replace)
+    return replace(value, **{name: new})
 
 
 def _row(values: tuple[Any, ...], name: str, place: str) -> int:
@@ -189,8 +223,12 @@ def _parsed(text: str, annotation: Any) -> Any:
         return _make_part(PARTS[text], {}, text)
     if annotation is str:
         return text
-    if item_type(annotation) is str and not text.startswith("["):
-        return tuple(word.strip() for word in text.split(",") if word.strip())
+    item = item_type(annotation)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if item is str and not text.startswith("["):
+        return tuple(words)
+    if words and _is_part(item) and text[0] not in "[{":
+        return tuple(_parsed(word, item) for word in words)
     if text in ("None", "none"):
         return None
     try:
@@ -199,6 +237,12 @@ def _parsed(text: str, annotation: Any) -> Any:
         # Plain text, or a value that Python's JSON reader refuses.
         return text
     return from_json(value, "value")
+
+
+def _is_part(annotation: Any) -> bool:
+    """Return whether a field with this annotation holds a part, not a plain value."""
+    kinds = [kind for kind in alternatives(annotation) if isinstance(kind, type)]
+    return any(issubclass(kind, Part) for kind in kinds)
 
 
 def _allows(annotation: Any, kind: type[Part]) -> bool:

@@ -175,9 +175,18 @@ def coerced(value: Any, annotation: Any, where: str) -> Any:
         return value
     if isinstance(value, Part) and any(isinstance(value, kind) for kind in kinds):
         return value
-    needed = one_of(TYPE_NAMES.get(kind, kind.__name__) for kind in kinds)
+    needed = one_of(name for kind in kinds for name in _names(kind))
     received = type(value).__name__ if isinstance(value, Part) else repr(value)
     raise UsageError(f"{where} must be {needed}. Received {received}.")
+
+
+def _names(kind: Any) -> list[str]:
+    """Return how messages name a type; the base of several parts is named by these parts."""
+    if kind in TYPE_NAMES:
+        return [TYPE_NAMES[kind]]
+    if vars(kind).get("is_base"):
+        return sorted(name for part in kind.__subclasses__() for name in _names(part))
+    return [kind.__name__]
 
 
 def one_of(names: Iterable[str]) -> str:

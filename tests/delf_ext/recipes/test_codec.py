@@ -21,6 +21,7 @@ from delf_ext.recipes.part import (
     choices_of,
     field_types,
     item_type,
+    one_of,
 )
 from delf_ext.recipes.registry import RECIPES
 
@@ -30,6 +31,9 @@ ENSEMBLE = schema.EnsembleRecipe(
     (schema.Member("trained", DUAL), schema.Member("finished", run="runs/first")),
     schema.Concatenate((1.0, 2.0)),
 )
+
+LOSSES = one_of(sorted(kind.__name__ for kind in schema.Loss.__subclasses__()))
+CHANGES = one_of(sorted(kind.__name__ for kind in schema.Augmentation.__subclasses__()))
 
 # --- random recipes
 
@@ -268,7 +272,7 @@ def error_message(value: Any, where: str = "recipe") -> str:
         ),
         (
             {"type": "LossTerm", "loss": {"type": "Gem"}},
-            "LossTerm.loss must be Loss. Received Gem.",
+            f"LossTerm.loss must be {LOSSES}. Received Gem.",
         ),
         ({"type": "Stage", "epochs": 0}, "Stage.epochs must be at least 1. Received 0."),
         ({"type": "LossTerm"}, "LossTerm needs loss."),
@@ -402,6 +406,16 @@ def settings_of(*settings: str) -> schema.Recipe:
             3.0,
         ),
         ("reduction=Lda", lambda recipe: recipe.reduction, schema.Lda()),
+        (
+            "model.heads.similarity.neck=LayerNorm, Dropout",
+            lambda recipe: recipe.model.heads[1].neck,
+            (schema.LayerNorm(), schema.Dropout()),
+        ),
+        (
+            "input.augment=MirrorLeftRight",
+            lambda recipe: recipe.input.augment,
+            (schema.MirrorLeftRight(),),
+        ),
     ],
 )
 def test_setting_changes_the_value_at_its_path(setting: str, read: Any, expected: Any) -> None:
@@ -420,6 +434,31 @@ def test_settings_apply_in_order_and_change_only_their_values() -> None:
     optimizer = dataclasses.replace(DUAL.optimizer, lr=1.0)
     assert changed == dataclasses.replace(DUAL, model=model, optimizer=optimizer)
     assert settings_of() == DUAL
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_settings_that_need_each_other_apply_in_any_order(order: int) -> None:
+    """NormSoftmax needs cosines, and Triplet needs a sampling that is not Shuffled."""
+    changed = settings_of(
+        *(
+            "losses.logits.loss=NormSoftmax",
+            "model.heads.logits.classifier=Cosine",
+            "sampling=Shuffled",
+            "losses.sim.loss=CosFace",
+            "losses.sim.head=logits",
+        )[::order]
+    )
+    assert changed.losses[0].loss == schema.NormSoftmax()
+    assert changed.losses[1].loss == schema.CosFace()
+
+
+def test_error_of_settings_that_do_not_fit_names_the_first_wrong_one() -> None:
+    with pytest.raises(UsageError) as caught:
+        settings_of("losses.logits.loss=ArcFace", "optimizer.lr=1")
+    assert str(caught.value) == (
+        "--set losses.logits.loss=ArcFace: ArcFace needs cosines as logits: "
+        "give head 'logits' the classifier Cosine."
+    )
 
 
 def test_unnamed_loss_is_addressed_by_its_class() -> None:
@@ -492,6 +531,15 @@ def test_ensemble_member_is_addressed_by_its_name() -> None:
             "Received 'Foo'.",
         ),
         (
+            "losses.sim.loss=ArcFac",
+            f"--set losses.sim.loss=ArcFac: LossTerm.loss must be {LOSSES}. Received 'ArcFac'.",
+        ),
+        (
+            "model.heads.similarity.neck=Dropout,Foo",
+            "--set model.heads.similarity.neck=Dropout,Foo: "
+            "Head.neck.1 must be Dense, LayerNorm or Dropout. Received 'Foo'.",
+        ),
+        (
             "task=Gem",
             f"--set task=Gem: {TASKS} Received 'Gem'.",
         ),
@@ -513,15 +561,16 @@ def test_ensemble_member_is_addressed_by_its_name() -> None:
         ),
         (
             "validation=0",
-            "--set validation=0: Recipe.validation must be Validation or null. Received 0.",
+            "--set validation=0: Recipe.validation must be ClassBlock, Given, RandomClasses, "
+            "StratifiedFolds or null. Received 0.",
         ),
         (
             "losses.0.head=x",
             f"--set losses.0.head=x: {NO_HEAD}",
         ),
         (
-            "input.augment=Crop",
-            "--set input.augment=Crop: Input.augment must be a list. Received 'Crop'.",
+            "input.augment=Cropp",
+            f"--set input.augment=Cropp: Input.augment.0 must be {CHANGES}. Received 'Cropp'.",
         ),
     ],
 )

@@ -114,6 +114,20 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         lambda: Head("a b"),
         "Head.name must be a word other than trunk or attention. Received 'a b'.",
     ),
+    (
+        lambda: schema.ArcFace(margin_rad=3.1416),
+        "ArcFace.margin_rad must be at least 0 and below 3.14159. Received 3.1416.",
+    ),
+    (
+        lambda: schema.ArcFace(margin_rad=0.1, adaptive_power=0.25, min_margin_rad=0.2),
+        "ArcFace.min_margin_rad must not be above margin_rad. Received 0.2 and 0.1.",
+    ),
+    (
+        lambda: recipe(losses=(LossTerm(schema.SupervisedContrastive()),)),
+        "SupervisedContrastive compares images of one class: "
+        "sampling must be Pairs or PxK, not Shuffled.",
+    ),
+    (lambda: schema.Rmac(0), "Rmac.levels must be at least 1 and at most 10. Received 0."),
     (lambda: schema.Gem(0), "Gem.p must be above 0. Received 0.0."),
     (
         lambda: schema.BatchErasing(0),
@@ -323,6 +337,15 @@ def test_every_augmentation_function_has_a_record() -> None:
                 input=schema.Input(augment=(schema.CutMix(), schema.Mixup())),
             ),
             "PairSimilarity needs images of one class, but CutMix and Mixup mix the classes: "
+            "remove one or the other.",
+        ),
+        (
+            lambda: recipe(
+                model=Model(heads=(Head("main", classifier=schema.Cosine()),)),
+                losses=(LossTerm(schema.ProxyAnchor()),),
+                input=schema.Input(augment=(schema.CutMix(),)),
+            ),
+            "ProxyAnchor needs images of one class, but CutMix mixes the classes: "
             "remove one or the other.",
         ),
     ],
