@@ -517,3 +517,45 @@ def test_dropout_is_equal_after_a_resume(images: np.ndarray, tmp_path: Path):
     expected = weights(whole)
     for name, value in weights(resumed).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_trained_pooling_batch_norm_and_prelu_are_equal_after_a_resume(
+    images: np.ndarray, tmp_path: Path
+):
+    """The head of the Lotte winner: GeM, linear layer, batch norm, PReLU; ArcFace on it."""
+    neck = schema.Dense(8, "prelu", "batch")
+    head = Head("main", schema.Gem(trainable=True), (neck,), schema.Cosine())
+    rate = schema.Adam(1e-3, (RateFactor("pool", 100),))
+    recipe = Recipe(
+        "lotte",
+        schema.Model(TRUNK, (head,)),
+        (LossTerm(schema.ArcFace(class_weights="log", adaptive_power=0.25)),),
+        rate,
+        (Stage(2),),
+        schema.Input(32),
+        schema.Shuffled(4),
+        validation=None,
+    )
+    whole, _ = run(images, tmp_path / "whole", recipe, images_per_class=(4, 4))
+    run_dir = tmp_path / "cut"
+    run(images, run_dir, recipe, images_per_class=(4, 4))
+    for path in (run_dir / "checkpoint").glob("last-4*"):
+        path.write_bytes(b"")
+    resumed, _ = run(images, run_dir, recipe, resume=True, images_per_class=(4, 4))
+    expected = weights(whole)
+    for name, value in weights(resumed).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    roles = {name.removeprefix("main/") for name in expected if name.startswith("main/")}
+    norm = {f"dense1_norm/{n}" for n in ("gamma", "beta", "moving_mean", "moving_variance")}
+    assert roles == norm | {
+        "gem/p",
+        "dense1/kernel",
+        "dense1/bias",
+        "dense1_prelu/alpha",
+        "classifier/kernel",
+    }
+    # Adam moves p by about its learning rate, 0.1, in each of four steps.
+    assert 0.2 < abs(float(expected["main/gem/p"]) - 3.0) < 0.6
+    assert np.any(expected["main/dense1_norm/moving_mean"])
+    groups = {one.name: one.group for one in whole.parameters()}
+    assert groups["main/gem/p"] == "main/pool"
