@@ -137,34 +137,39 @@ def few_of_each_class(
 
 
 def stratified_folds(
-    images: ImageList, num_folds: int, seed: int
+    images: ImageList, num_folds: int, seed: int, keep_single: bool = False
 ) -> list[tuple[ImageList, ImageList]]:
     """Split into folds, each class over the folds as evenly as possible.
+
+    A class of two or more images is in every training list.
 
     Args:
         images: labelled images.
         num_folds: number of folds.
         seed: seed of the order of the images in a class.
+        keep_single: leave the image of a class that has only one in every training list.
 
     Returns:
-        For each fold (train, dev); each image is in one dev list.
+        For each fold (train, dev); each image is in one dev list, unless it is kept.
 
     Raises:
         ValueError: there are no labels, fewer than 2 folds, or more folds than images.
     """
     labels = images.known_labels("a split into folds")
-    if not 2 <= num_folds <= len(images):
+    classes, counts = np.unique(labels, return_counts=True)
+    divided = classes[counts > 1] if keep_single else classes
+    num_divided = int(np.isin(labels, divided).sum())
+    if not 2 <= num_folds <= num_divided:
+        what = "images of classes with two or more" if keep_single else "images"
         raise ValueError(
-            f"the number of folds must be between 2 and the number of images, {len(images)}. "
+            f"the number of folds must be between 2 and the number of {what}, {num_divided}. "
             f"Received {num_folds}."
         )
     rng = np.random.default_rng(seed)
-    rows_of_class = [
-        rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)
-    ]
+    rows_of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in divided]
     # Folds continue from class to class, so that small classes do not all go to fold 0.
-    fold_of = np.zeros(len(images), np.int64)
-    fold_of[np.concatenate(rows_of_class)] = np.arange(len(images)) % num_folds
+    fold_of = np.full(len(images), -1)
+    fold_of[np.concatenate(rows_of_class)] = np.arange(num_divided) % num_folds
     return [divide(images, fold_of == fold) for fold in range(num_folds)]
 
 

@@ -82,6 +82,7 @@ def made_small(words: list[str]) -> list[str]:
     if flags["recipe"].present:
         small = [flag for flag in small if flag[2:].partition("=")[0] not in ORIGINAL]
         small += [f"--set={one}" for one in fitting(find_recipe(flags.recipe))]
+        small += ["--folds=2"] * bool(flags.folds)
     takes_data = "data" in VERBS[verb].flags and not flags.data
     return [*words, *small, *["--data=drawn"] * takes_data]
 

@@ -111,7 +111,7 @@ def describe_validation(validation: schema.Validation) -> str:
         choice = "block" if isinstance(validation, schema.ClassBlock) else "random"
         return f"dev split ({choice}, {validation.share:g} of the classes)"
     if isinstance(validation, schema.StratifiedFolds):
-        return f"fold {validation.fold} of {validation.folds}, searched in the other folds"
+        return f"fold {validation.fold + 1} of {validation.folds}, searched in the other folds"
     return "queries and gallery of the data"
 
 
@@ -184,7 +184,8 @@ def _split_by_fold(
     images: ImageList, validation: schema.StratifiedFolds, seed: int, held_out: Sequence[str]
 ) -> Split:
     """Hold back one fold of the images; its images are searched in the other folds."""
-    folds = stratified_folds(images, validation.folds, seed)
+    split_seed = seed if validation.split_seed is None else validation.split_seed
+    folds = stratified_folds(images, validation.folds, split_seed, keep_single=True)
     is_held_out = np.isin(images.ids, held_out)
     if is_held_out.any():
         train, dev = divide(images, is_held_out)

@@ -50,7 +50,13 @@ def require_reduction(recipe: schema.Recipe) -> None:
             "None. Give the recipe a validation (--set validation=StratifiedFolds), or name the "
             "reduction (--set reduction=Lda).",
         )
-    elif config is not None and fit.dispatch(type(config)) is fit.dispatch(Part):
+    require_built_reduction(config)
+
+
+def require_built_reduction(config: Part | None) -> None:
+    """Raise UsageError if a reduction is not built yet."""
+    is_known = config is None or isinstance(config, schema.Chosen)
+    if config is not None and not is_known and fit.dispatch(type(config)) is fit.dispatch(Part):
         raise NotBuilt(config, fit)
 
 

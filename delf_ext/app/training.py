@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
+from delf_ext.app.ensemble_reduction import fit_ensemble_reduction
+from delf_ext.app.ensemble_training import require_members, train_members
+from delf_ext.app.fold_report import report_folds
+from delf_ext.app.member_weights import choose_member_weights
 from delf_ext.app.resumed_data import Resumed
 from delf_ext.app.resuming import ResumeChanges, reopen
 from delf_ext.app.run_reduction import Reducing, fit_run_reduction
 from delf_ext.app.starting_weights import parent_recipe
-from delf_ext.app.trainable import require_trainable
+from delf_ext.app.trained import Trained as Trained
 from delf_ext.app.training_job import Job
 from delf_ext.app.training_settings import DEFAULT_SETTINGS, Settings, settings_of
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder, require_built_join
+from delf_ext.features.embedder import Embedder
 from delf_ext.recipes import codec, schema
+from delf_ext.recipes.members import Planned
 from delf_ext.recipes.part import AtLeast1, coerced
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
@@ -33,30 +38,6 @@ from delf_ext.runs.weights import locate_weights
 
 if TYPE_CHECKING:
     from delf_ext.training.loop import Listener
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run.
-
-    Attributes:
-        run_dir: the run directory.
-        recipe: the recipe as it was trained.
-        losses: means of the losses in the last epoch.
-        members: the trained members of an ensemble.
-        warning: a line to show last, if most images of a folder were skipped; else "".
-    """
-
-    run_dir: Path
-    recipe: codec.AnyRecipe
-    losses: Mapping[str, float] = field(default_factory=dict)
-    members: tuple[Trained, ...] = ()
-    warning: str = ""
-
-    @property
-    def source(self) -> RunSource:
-        """Argument for `open_model`."""
-        return RunSource(str(self.run_dir))
 
 
 def train(
@@ -116,7 +97,7 @@ def train(
             )
         if listener is not None:
             raise UsageError("an ensemble takes no listener. Train its members one by one.")
-        _require_members(recipe)
+        require_members(recipe)
         facts = Facts(
             data=data_path or data.name,
             data_layout=data.layout,
@@ -269,18 +250,6 @@ def require_resumable(run: Run) -> None:
         )
 
 
-def _require_members(recipe: schema.EnsembleRecipe) -> None:
-    """Raise an error before training starts if a member or the join cannot be used."""
-    for member in recipe.members:
-        if member.recipe is None:
-            read_run(member.run)
-        else:
-            require_trainable(member.recipe)
-    require_built_join(recipe.join)
-    if recipe.label is not None:
-        raise UsageError("LabelVote is not built yet. Built: none of its kind.")
-
-
 def _start_ensemble(
     recipe: schema.EnsembleRecipe, facts: Facts, settings: Settings, run_dir: Path
 ) -> Run:
@@ -307,37 +276,39 @@ def _train_members(
     changes: ResumeChanges = ResumeChanges(),  # noqa: B008 frozen
     accept_changed_data: bool = False,
 ) -> Trained:
-    """Train or resume each member that is a recipe; members that are finished runs stay."""
+    """Train or resume each member; fit what joins them."""
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.EnsembleRecipe)
-    trained: list[Trained] = []
-    for member in recipe.members:
-        if member.recipe is None:
-            continue
-        log(f"member {member.name}")
-        path = run.path / "members" / member.name
-        if is_run(path):
-            result = resume(
-                path,
-                epochs=changes.epochs,
-                eval_every_steps=changes.eval_every_steps,
-                checkpoint_every_steps=settings.checkpoint_every_steps,
-                pixel_cache=settings.pixel_cache,
-                data=data,
-                data_path=changes.data_path,
-                accept_changed_data=accept_changed_data,
-                log=log,
-            )
-        else:
-            result = train(
-                member.recipe,
-                data,
-                path,
-                data_path=changes.data_path or run.facts.data,
-                weights=run.facts.weights,
-                settings=settings,
-                log=log,
-            )
-        trained.append(result)
+
+    def train_one(model: Planned, path: Path, own: Settings) -> Trained:
+        assert model.recipe is not None
+        return train(
+            model.recipe,
+            data,
+            path,
+            data_path=changes.data_path or run.facts.data,
+            weights=run.facts.weights,
+            settings=own,
+            log=log,
+        )
+
+    def resume_one(path: Path) -> Trained:
+        return resume(
+            path,
+            epochs=changes.epochs,
+            eval_every_steps=changes.eval_every_steps,
+            checkpoint_every_steps=settings.checkpoint_every_steps,
+            pixel_cache=settings.pixel_cache,
+            data=data,
+            data_path=changes.data_path,
+            accept_changed_data=accept_changed_data,
+            log=log,
+        )
+
+    trained = train_members(run, data, settings, log, train_one, resume_one, changes.epochs)
+    report_folds(run, recipe, data, settings, log)
+    choose_member_weights(run, recipe, data, settings, log)
+    fit_ensemble_reduction(run, recipe, data, settings, log)
     # All members are trained on the same images.
-    return Trained(run.path, recipe, members=tuple(trained), warning=trained[0].warning)
+    warning = next((member.warning for member in trained if member.warning), "")
+    return Trained(run.path, recipe, members=trained, warning=warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +152,8 @@ class Job:
         for line in find_duplicates(self.split.query, self.split.gallery).notes():
             self.log(line)
         images_per_class = np.bincount(self.images.known_labels("training"))
+        for line in _notes_on_folds(self.recipe.validation, self.split):
+            self.log(line)
         num_single = int(np.sum(images_per_class == 1))
         sampling = self.recipe.sampling
         if num_single and isinstance(sampling, schema.Pairs):
@@ -337,3 +339,21 @@ class Job:
             self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size
         )
         return lambda: dict(evaluator(embedder))
+
+
+def _notes_on_folds(validation: schema.Validation | None, parts: Split) -> Iterator[str]:
+    """Yield a line for each kind of class that is not in the queries of every fold."""
+    if not isinstance(validation, schema.StratifiedFolds):
+        return
+    lists = (parts.train, parts.held_back)
+    labels = np.concatenate([images.known_labels("folds") for images in lists])
+    counts = np.unique(labels, return_counts=True)[1]
+    num_single = int(np.sum(counts == 1))
+    num_few = int(np.sum((counts > 1) & (counts < validation.folds)))
+    if num_single:
+        yield f"{num_single} classes have one image: it is trained on in every fold"
+    if num_few:
+        yield (
+            f"{num_few} classes have fewer images than there are folds ({validation.folds}): they "
+            "are not among the queries of every fold"
+        )

@@ -64,7 +64,9 @@ class HeldBack:
     @property
     def choice(self) -> tuple[schema.Validation | None, int, tuple[str, ...]]:
         """Which images were held back; equal if two models can be compared on them."""
-        return self.validation, self.seed, self.names
+        rule = self.validation
+        # How often training looked at them does not matter.
+        return rule and replace(rule, every_steps=0), self.seed, self.names
 
     @property
     def what(self) -> str:

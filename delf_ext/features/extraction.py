@@ -24,6 +24,8 @@ from delf_ext.recipes.schema import TestTime
 BATCH_SIZE = 32
 NO_TIME_LEFT = "no time left"
 FAILED = "the model's embedding is zero or not finite"
+# The squares of a shorter embedding are too small for float32.
+SHORT = 1e-15
 # A killed process loses at most this many new embeddings.
 STORED_TOGETHER = 256
 
@@ -383,6 +385,9 @@ def embed_readable(
 def _unit_or_reason(vector: np.ndarray, num_logits: int = 0) -> np.ndarray | str:
     embedding, logits = np.split(vector, [len(vector) - num_logits])
     length = np.linalg.norm(embedding)
+    if length < SHORT:
+        embedding = embedding.astype(np.float64)
+        length = np.linalg.norm(embedding)
     if np.isfinite(length) and length > 0 and np.isfinite(logits).all():
-        return np.concatenate([embedding / length, logits])
+        return np.concatenate([(embedding / length).astype(np.float32), logits])
     return FAILED

@@ -28,11 +28,11 @@ class Validation(Part):
     """Base of the ways to hold out training images as a dev split.
 
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
     """
 
     is_base: ClassVar[bool] = True
-    every_steps: AtLeast1 = 150
+    every_steps: Count = 150
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HeldOutClasses(Validation):
     """Base of the dev splits that share no class with training.
 
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
         share: share of the classes that is held out, above 0 and below 1.
         max_queries: largest number of query images.
         gallery_per_class: largest number of gallery images of a class.
@@ -60,7 +60,7 @@ class ClassBlock(HeldOutClasses):
     dev split have a similar class in training, so the dev figures predict the test figures better.
 
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
         share: share of the classes that is held out.
         max_queries: largest number of query images.
         gallery_per_class: largest number of gallery images of a class.
@@ -72,7 +72,7 @@ class RandomClasses(HeldOutClasses):
     """Hold out random classes.
 
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
         share: share of the classes that is held out.
         max_queries: largest number of query images.
         gallery_per_class: largest number of gallery images of a class.
@@ -83,16 +83,24 @@ class RandomClasses(HeldOutClasses):
 class StratifiedFolds(Validation):
     """Hold out the same share of every class, as queries; the training images are the gallery.
 
+    A class of one image is never held out.
+
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
         folds: number of equal parts.
         fold: number of the part that is held out, from 0.
+        split_seed: seed of the division into parts; None = the seed of the run.
     """
 
     folds: AtLeast2 = 5
     fold: Count = 0
+    split_seed: int | None = None
 
     def _check(self) -> None:
+        require(
+            self.split_seed is None or 0 <= self.split_seed < 2**32,
+            f"StratifiedFolds.split_seed must be 0..{2**32 - 1}. Received {self.split_seed}.",
+        )
         require(
             0 <= self.fold < self.folds,
             f"StratifiedFolds.fold must be 0..{self.folds - 1}. Received {self.fold}.",
@@ -104,7 +112,7 @@ class Given(Validation):
     """Evaluate on the queries and the gallery of the data set.
 
     Attributes:
-        every_steps: training steps between two evaluations.
+        every_steps: training steps between two evaluations; 0: one after each epoch.
     """
 
 

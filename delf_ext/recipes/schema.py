@@ -29,7 +29,7 @@ from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import Loss, LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
 from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
-from delf_ext.recipes.part import AtLeast1, NotNegative, Part
+from delf_ext.recipes.part import AtLeast1, Count, NotNegative, Part
 from delf_ext.recipes.training_parts import *  # noqa: F403
 from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Sampling, Shuffled, Stage
 
@@ -235,17 +235,25 @@ class Member(Part):
         name: name of the member, a word.
         recipe: recipe to train.
         run: path of the directory of a finished run.
+        folds: number of trainings of the recipe, each without another fold of the images; 0: one
+            training, with the validation of the recipe.
     """
 
     name: str
     recipe: Recipe | None = None
     run: str = ""
+    folds: Count = 0
 
     def _check(self) -> None:
         require(self.name.isidentifier(), f"Member.name must be a word. Received {self.name!r}.")
         require(
             (self.recipe is None) == bool(self.run),
             f"ensemble member {self.name!r} needs either a recipe or a run.",
+        )
+        require(
+            self.folds == 0 or (self.folds >= 2 and self.recipe is not None),
+            f"ensemble member {self.name!r}: folds must be 0, or at least 2 with a recipe. "
+            f"Received {self.folds}.",
         )
 
 
@@ -255,11 +263,14 @@ class EnsembleRecipe(Part):
 
     Attributes:
         name: shown to the user.
-        members: at least two members.
+        members: at least two members, or one with folds.
         join: how the members' results are joined.
         label: how labels are predicted; None predicts none.
         ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
             none.
+        reduction: reduction of the joined embedding, fitted after training; None means none.
+        choose_weights: choose the weights of Concatenate on the dev split after training; the
+            members need the same one, or folds.
         about: description for users.
     """
 
@@ -268,6 +279,8 @@ class EnsembleRecipe(Part):
     join: Join = Concatenate()
     label: LabelVote | None = None
     ranking: str = ""
+    reduction: Reduction | None = None
+    choose_weights: bool = False
     about: About = About()
 
     def _check(self) -> None:
@@ -279,8 +292,12 @@ class EnsembleRecipe(Part):
             f"Received {list(weights)}.",
         )
         require(
-            len(names) >= 2,
+            len(names) >= 2 or any(member.folds for member in self.members),
             f"{self.name}: an ensemble needs at least two members. Received {len(names)}.",
+        )
+        require(
+            not self.choose_weights or (isinstance(self.join, Concatenate) and not weights),
+            f"{self.name}: choose_weights chooses the weights of Concatenate: give it none.",
         )
         require(
             len(set(names)) == len(names),

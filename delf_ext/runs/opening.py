@@ -86,19 +86,21 @@ def open_model(
                 base, runtime, store=store, features=features, calibration=calibration, log=log
             ),
         )
+    is_reduced = isinstance(source, RunSource) and source.reduced
     if run is not None and run.kind == "ensemble":
-        source = members_of(run)
+        source = members_of(run, log)
     if isinstance(source, EnsembleSource):
         if features is not None:
             raise UsageError(
                 "--features belongs to one model; an ensemble keeps the embeddings of each member."
             )
-        return _open_ensemble(
+        ensemble = _open_ensemble(
             source,
             lambda member: open_model(
                 member, runtime, store=store, calibration=calibration, log=log
             ),
         )
+        return _with_own_reduction(run, source, ensemble, log) if is_reduced else ensemble
     network, runtime = _open_network(source, run, runtime, log)
     model = network
     if not isinstance(source, OnnxSource):
@@ -107,7 +109,7 @@ def open_model(
         folder = cache_folder() / "features" if run is None else run.features
         embeddings = EmbeddingStore(folder, model.digest, log, features, store)
         model = dataclasses.replace(model, store=embeddings)
-    if run is None or run.kind != "recipe" or not source.reduced:  # type: ignore[union-attr]
+    if run is None or run.kind != "recipe" or not is_reduced:
         return model
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.Recipe)
@@ -126,6 +128,18 @@ def _open_network(
     return _open_run(run), runtime
 
 
+def _with_own_reduction(
+    run: Run | None, source: EnsembleSource, model: Ensemble, log: Log
+) -> AnyEmbedder:
+    """Put the reduction of an ensemble behind it, if its recipe has one."""
+    assert run is not None
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.EnsembleRecipe)
+    if recipe.reduction is None:
+        return model
+    return with_reduction(run, model, recipe.reduction, plain_digest(source), log)
+
+
 def _open_ensemble(
     source: EnsembleSource, open_member: Callable[[ModelSource], AnyEmbedder]
 ) -> Ensemble:
@@ -136,6 +150,14 @@ def _open_ensemble(
         if isinstance(member, Ensemble) or isinstance(getattr(member, "base", None), Ensemble):
             raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
         members.append(member)
+    if any(isinstance(member, Adapted) for member in members):
+        # Then every member averages the copies of its own recipe.
+        members = [
+            member
+            if isinstance(member, Adapted) or not member.test_time.copies
+            else Adapted(member.name, member, None, member.test_time, member.ranking)
+            for member in members
+        ]
     return Ensemble(source.name, tuple(members), source.join, ranking=source.ranking)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_io.checkpoint_folder import CheckpointFolder, classes_of
-from data_io.files.artifacts import digest_of
+from data_io.files.artifacts import digest_of, read_json
+from data_io.progress import Log, quiet
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder, HeldBack
 from delf_ext.features.network_embedders import LogitsOf, lazy_embedder
 from delf_ext.recipes import codec, schema
+from delf_ext.recipes.members import planned, weights_of_models
 from delf_ext.runs.photographs import read_photographs
-from delf_ext.runs.records import RECIPE, Run
-from delf_ext.runs.run_directory import checkpoint_digest
+from delf_ext.runs.records import MEMBER_WEIGHTS, RECIPE, Run
+from delf_ext.runs.run_directory import checkpoint_digest, is_run, read_run
 from delf_ext.runs.sources import EnsembleSource, RunSource
 from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
 
@@ -183,24 +186,68 @@ def training_of(run: Run, validation: schema.Validation | None = None) -> HeldBa
     )
 
 
-def members_of(run: Run) -> EnsembleSource:
+def members_of(run: Run, log: Log = quiet) -> EnsembleSource:
     """Return the members of a trained ensemble as a source for `open_model`.
 
     Args:
         run: a run of kind "ensemble".
+        log: called with a line if the weights of the members are not chosen yet.
 
     Returns:
         The source.
 
     Raises:
-        ValueError: recipe.json does not hold a recipe.
+        ValueError: recipe.json does not hold a recipe, or a member is not trained yet.
     """
     recipe = recipe_of(run)
     assert isinstance(recipe, schema.EnsembleRecipe)
-    folders = [member.run or str(run.path / "members" / member.name) for member in recipe.members]
+    models = planned(recipe)
+    folders = [model.run or str(run.path / "members" / model.name) for model in models]
+    for number, (model, folder) in enumerate(zip(models, folders, strict=True), start=1):
+        if not model.run and not is_run(Path(folder)):
+            raise ValueError(
+                f"{run.path}: member {number} of {len(models)} ({model.title}) is not trained yet. "
+                f"Continue with `mandoo --resume --run_dir={run.path}`."
+            )
+    weights = chosen_weights(run, folders) if recipe.choose_weights else ()
+    if recipe.choose_weights and not weights:
+        log(
+            f"{run.path}: the weights of the members are not chosen for these models yet, so they "
+            "are equal; they are chosen at the end of training (--resume)"
+        )
     return EnsembleSource(
         members=tuple(RunSource(folder) for folder in folders),
-        join=recipe.join,
+        join=weights_of_models(recipe, weights),
         name=f"{recipe.name} {run.path.name}",
         ranking=recipe.ranking,
     )
+
+
+def chosen_weights(run: Run, folders: Sequence[str]) -> tuple[float, ...]:
+    """Return the weights that were chosen for the members of an ensemble.
+
+    Args:
+        run: the run of the ensemble.
+        folders: run directories of its models.
+
+    Returns:
+        One number for each member; () if none were chosen for these checkpoints.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = run.path / MEMBER_WEIGHTS
+    if not file.exists():
+        return ()
+    stored = read_json(file)
+    if not isinstance(stored, dict) or not {"weights", "models"} <= set(stored):
+        raise ValueError(f"{file}: not the weights of an ensemble. Delete it, and pass --resume.")
+    if stored["models"] != checkpoints_of(folders):
+        return ()
+    return tuple(float(weight) for weight in stored["weights"])
+
+
+def checkpoints_of(folders: Sequence[str]) -> list[str]:
+    """Return the name of the best checkpoint of each run, such as "best-50"."""
+    runs = [read_run(folder) for folder in folders]
+    return [best_weights(run).name if run.kind == "recipe" else run.kind for run in runs]

@@ -13,6 +13,7 @@ FORMAT = 2
 RECIPE = "recipe.json"
 FACTS = "facts.json"
 PROJECTION = "projection.npz"
+MEMBER_WEIGHTS = "weights.json"
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,9 @@ class _RunCallback(tf.keras.callbacks.Callback):
         """Write the curves, save, and end this `fit`: each epoch has its own."""
         means = dict(logs or {})
         self.write_curves("train", means)
+        validation = self.recipe.validation
+        if validation is not None and validation.every_steps == 0:
+            self.evaluate()
         self.state.save(self.step)
         if self.settings.listener is not None:
             self.settings.listener.epoch_ended(epoch + 1, self.step, means)

@@ -189,6 +189,14 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "change one setting of the recipe, such as optimizer.lr=1e-3; may be repeated",
         ),
         Flag(
+            "folds",
+            0,
+            "train the recipe N times, each time without another N-th of the photographs of each "
+            "class, which chooses the best epoch; the run joins the N models (default: 0, one "
+            "model)",
+            kind=Count,
+        ),
+        Flag(
             "from_run",
             None,
             "run directory of an earlier run; the new run starts from its weights",

@@ -12,6 +12,7 @@ from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings
 from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.members import with_folds
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.recipes.trunk_names import absolute_weights
@@ -29,7 +30,7 @@ RECIPE_FLAGS = tuple(name for name in ORIGINAL_FLAGS if name not in ALLOWED)
 SETTINGS = ("seed", "deterministic", "mixed_precision")
 READING = ("query_split", "merge_labels")
 STARTS = ("pretrained_model", "from_run")
-STORED = (*ORIGINAL_FLAGS, "recipe", "set", *SETTINGS, "debug", *READING, *STARTS)
+STORED = (*ORIGINAL_FLAGS, "recipe", "set", "folds", *SETTINGS, "debug", *READING, *STARTS)
 
 
 def given(flags: Any, name: str) -> Any:
@@ -121,14 +122,22 @@ def _recipe(run: Run, flags: Any) -> list[str]:
     """Return the differences between the recipe of the run and the one that the flags ask for."""
     recipe = recipe_of(run)
     differences = []
+    folds = run.facts.flags.get("folds", 0)
+    if flags["folds"].present and flags.folds != folds:
+        differences.append(_difference("folds", flags.folds, folds))
     if flags["recipe"].present:
         wanted = find_recipe(flags.recipe)
         settings = [*run.facts.flags.get("set", ()), *flags["set"].value]
-        changes = _changes(recipe, codec.with_settings(wanted, settings), FREE)
+        wanted = with_folds(codec.with_settings(wanted, settings), folds)
+        changes = _changes(recipe, wanted, FREE)
         if changes:
             what = f"--recipe={flags.recipe} differs from the run's recipe {recipe.name}"
             differences.append(f"{what} ({changes})")
     new = [text for text in flags["set"].value if text not in run.facts.flags.get("set", ())]
+    # Paths of settings are those of the recipe before it was divided into folds.
+    if folds and new:
+        differences.append(f"--set {new[0]} is new")
+        new = []
     for setting in new:
         changes = _changes(recipe, codec.with_settings(recipe, [setting]))
         if changes:

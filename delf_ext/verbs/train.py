@@ -210,7 +210,9 @@ def _resume(flags: Any) -> None:
 def _measure(trained: Trained, data: DataSet, data_name: str, flags: Any) -> None:
     """Measure the model on the queries of the data; if there are none, print how to measure it."""
     for member in trained.members:
-        _measure(member, data, data_name, flags)
+        # The table of the folds has their figures.
+        if not member.is_fold:
+            _measure(member, data, data_name, flags)
     if not (len(data.query) and data.query.labels is not None and data.gallery.labels is not None):
         command = f"mandoo evaluate --run_dir={shown_path(trained.run_dir)} --data=..."
         if nsml.IS_ON_NSML:

@@ -10,6 +10,7 @@ from delf_ext.recipes import schema
 from delf_ext.recipes.changes import with_epochs
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.mandoo_dual import from_flags
+from delf_ext.recipes.members import with_folds
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.verbs.hints import hint
@@ -20,11 +21,15 @@ DEBUG_IMAGES = 240
 
 
 def recipe_from_flags(flags: Any) -> AnyRecipe:
-    """Return --recipe, or the recipe of the 2018 original's flags, with --set applied.
+    """Return --recipe, or the recipe of the 2018 original's flags, with --set and --folds applied.
 
     Raises:
         UsageError: naming the flag that does not fit.
     """
+    return with_folds(_one_recipe(flags), flags.folds)
+
+
+def _one_recipe(flags: Any) -> AnyRecipe:
     if not flags.recipe:
         values = {name: flags[name].value for name in ORIGINAL_FLAGS}
         if flags.debug:

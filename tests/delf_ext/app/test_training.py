@@ -826,7 +826,7 @@ def test_killed_ensemble_is_resumed_opened_and_evaluated(
     run_dir = tmp_path / "pair [1]"
 
     def kill(line: str) -> None:
-        if line == "member second":
+        if line == "member 2 of 2: second":
             raise Killed
 
     with pytest.raises(Killed):
@@ -840,8 +840,7 @@ def test_killed_ensemble_is_resumed_opened_and_evaluated(
     lines: list[str] = []
     result = resume(run_dir, log=lines.append)
     assert [member.run_dir.name for member in result.members] == ["first", "second"]
-    done = step_of(run_dir / "members" / "first")
-    assert f"continuing at step {done} of {done}" in lines
+    assert "member 1 of 2: first: finished before" in lines
     again = weights_of(run_dir / "members" / "first")
     assert all((weights[name] == again[name]).all() for name in weights)
 

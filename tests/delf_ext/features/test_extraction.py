@@ -20,7 +20,7 @@ from delf_ext.evaluation.metrics import summarize
 from delf_ext.features import decoding, extraction
 from delf_ext.features.decoding import decoded_batches
 from delf_ext.features.embedder import Embedder, Ensemble
-from delf_ext.features.extraction import extract_global
+from delf_ext.features.extraction import embed_readable, extract_global
 from delf_ext.pipeline import embed, score, truth_of
 from delf_ext.recipes import schema
 from delf_ext.runs.opening import open_model
@@ -127,6 +127,13 @@ def test_image_with_zero_or_nan_embedding_is_marked_as_failed(tmp_path: Path):
     assert features.failed.tolist() == [True, True, False, True]
     assert features.ids.tolist() == images.ids.tolist()
     assert kept.skipped == images.skipped
+
+
+def test_very_short_embedding_gets_unit_length() -> None:
+    short = Embedder("short", 4, "d", lambda images: np.full((len(images), 3), 1e-23, np.float32))
+    found = embed_readable(short, [np.zeros((4, 4, 3), np.uint8)], 1)[0]
+    assert isinstance(found, np.ndarray) and found.dtype == np.float32
+    np.testing.assert_allclose(found, np.sqrt(1 / 3), rtol=1e-6)
 
 
 def test_model_that_fails_on_every_image_is_an_error(tmp_path: Path):

@@ -173,8 +173,8 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: PxK(1, 4), "PxK.classes must be at least 2 and at most 4096. Received 1."),
     (lambda: PxK(2, 1), "PxK.images must be at least 2 and at most 4096. Received 1."),
     # validation, task, and the steps after training
-    (lambda: schema.Given(0), "Given.every_steps must be at least 1. Received 0."),
-    (lambda: schema.ClassBlock(0), "ClassBlock.every_steps must be at least 1. Received 0."),
+    (lambda: schema.Given(-1), "Given.every_steps must be at least 0. Received -1."),
+    (lambda: schema.ClassBlock(-1), "ClassBlock.every_steps must be at least 0. Received -1."),
     (
         lambda: schema.RandomClasses(share=1),
         "RandomClasses.share must be above 0 and below 1. Received 1.0.",

@@ -1,0 +1,189 @@
+"""Train the models of an ensemble one after the other; a killed command continues where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+from data_io.checkpoint_folder import CheckpointFolder
+from data_io.datasets import DataSet
+from data_io.files.artifacts import read_json, write_json
+from data_io.progress import Log
+from delf_ext.app.data import content_of
+from delf_ext.app.trainable import require_built_reduction, require_trainable
+from delf_ext.app.trained import Trained
+from delf_ext.app.training_settings import Settings
+from delf_ext.config import UsageError, require
+from delf_ext.features.embedder import require_built_join
+from delf_ext.recipes import schema
+from delf_ext.recipes.members import Planned, planned
+from delf_ext.runs.recipe_run import recipe_of
+from delf_ext.runs.records import Run
+from delf_ext.runs.run_directory import is_run, read_run
+
+FINISHED = "finished.json"
+"""Written into the run of a member when it is trained: what it was trained for, and on."""
+TrainOne = Callable[[Planned, Path, Settings], Trained]
+"""Trains a member (its plan, run directory, settings) that has no run yet."""
+ResumeOne = Callable[[Path], Trained]
+"""Continues the run of a member."""
+
+
+def require_members(ensemble: schema.EnsembleRecipe) -> None:
+    """Raise an error before training starts if a member, or what joins them, cannot be used.
+
+    Args:
+        ensemble: the recipe.
+
+    Raises:
+        UsageError: a part is not built, or does not fit the members.
+        ValueError: the run of a member cannot be read.
+    """
+    for member in ensemble.members:
+        if member.recipe is None:
+            read_run(member.run)
+        else:
+            require_trainable(member.recipe)
+    require_built_join(ensemble.join)
+    if ensemble.label is not None:
+        raise UsageError("LabelVote is not built yet. Built: none of its kind.")
+    require_built_reduction(ensemble.reduction)
+    if isinstance(ensemble.reduction, schema.Chosen):
+        require(
+            _have_one_dev_split(ensemble),
+            f"{ensemble.name}: the reduction Chosen needs members that hold out the same images. "
+            "Name the reduction of the ensemble (--set reduction=Lda), or give the members "
+            "Chosen instead.",
+        )
+    if ensemble.choose_weights:
+        _require_weights(ensemble)
+    if ensemble.reduction is not None:
+        _require_one_set_of_classes(ensemble)
+
+
+def _validations(ensemble: schema.EnsembleRecipe) -> set[schema.Validation | None]:
+    """Return how the members that are trained hold out images, without how often they look."""
+    found = set()
+    for model in planned(ensemble):
+        if model.recipe is not None:
+            validation = model.recipe.validation
+            found.add(validation and dataclasses.replace(validation, every_steps=0))
+    return found
+
+
+def _have_one_dev_split(ensemble: schema.EnsembleRecipe) -> bool:
+    validations = _validations(ensemble)
+    # Finished runs are compared when all members are trained.
+    return not validations or (len(validations) == 1 and None not in validations)
+
+
+def _require_weights(ensemble: schema.EnsembleRecipe) -> None:
+    folds = {member.folds for member in ensemble.members}
+    require(
+        len(ensemble.members) >= 2,
+        f"{ensemble.name}: choose_weights weighs members against each other, and this ensemble "
+        "has one. The folds of a member have one weight.",
+    )
+    require(
+        (len(folds) == 1 and 0 not in folds) or _have_one_dev_split(ensemble),
+        f"{ensemble.name}: choose_weights needs members that hold out the same images: give all "
+        "of them the same validation, or the same number of folds.",
+    )
+
+
+def _require_one_set_of_classes(ensemble: schema.EnsembleRecipe) -> None:
+    """Raise UsageError if members hold out different classes: a reduction needs the same ones."""
+    trained_on = {
+        validation if isinstance(validation, schema.HeldOutClasses) else None
+        for validation in _validations(ensemble)
+    }
+    require(
+        len(trained_on) <= 1,
+        f"{ensemble.name}: the members hold out different classes, so they see different ones, "
+        "and a reduction of their joined embeddings cannot be fitted. Give them the same "
+        "validation, or leave the reduction out.",
+    )
+
+
+def train_members(
+    run: Run,
+    data: DataSet,
+    settings: Settings,
+    log: Log,
+    train_one: TrainOne,
+    resume_one: ResumeOne,
+    epochs: int | None = None,
+) -> tuple[Trained, ...]:
+    """Train or resume each model that is no finished run.
+
+    Args:
+        run: the run of the ensemble.
+        data: the data set.
+        settings: of the ensemble; the seed of a fold differs, see `planned`.
+        log: called with each log line.
+        train_one: trains a member without a run.
+        resume_one: continues the run of a member.
+        epochs: new number of epochs in all; None = as before.
+
+    Returns:
+        The trained members.
+    """
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.EnsembleRecipe)
+    models = planned(recipe, settings.seed)
+    digest = content_of(data.train.labelled())
+    trained: list[Trained] = []
+    for number, model in enumerate(models, start=1):
+        if model.recipe is None:
+            continue
+        path = run.path / "members" / model.name
+        title = f"member {number} of {len(models)}: {model.title}"
+        if _is_finished(path, digest, epochs):
+            log(f"{title}: finished before")
+            member = read_run(path)
+            result = Trained(path, recipe_of(member))
+        else:
+            log(title)
+            if is_run(path):
+                result = resume_one(path)
+            else:
+                own = dataclasses.replace(settings, seed=model.seed)
+                result = train_one(model, path, own)
+            _mark_finished(path, digest)
+            _free_memory()
+        trained.append(dataclasses.replace(result, is_fold=model.fold is not None))
+    return tuple(trained)
+
+
+def _newest_step(path: Path) -> int:
+    return max(CheckpointFolder(path / "checkpoint", "last").numbers(), default=0)
+
+
+def _mark_finished(path: Path, data_digest: str) -> None:
+    recipe = recipe_of(read_run(path))
+    assert isinstance(recipe, schema.Recipe)
+    facts = {"epochs": recipe.epochs, "step": _newest_step(path), "data": data_digest}
+    write_json(path / FINISHED, facts)
+
+
+def _is_finished(path: Path, data_digest: str, epochs: int | None) -> bool:
+    file = path / FINISHED
+    if not (is_run(path) and file.exists()):
+        return False
+    try:
+        facts = read_json(file)
+        is_same = facts["step"] == _newest_step(path) and facts["data"] == data_digest
+        return bool(is_same and epochs in (None, facts["epochs"]))
+    except (ValueError, KeyError, TypeError):
+        # It is resumed, which finds that nothing is left to do.
+        return False
+
+
+def _free_memory() -> None:
+    """Free the graphs of a member before the next one is built."""
+    import tensorflow as tf
+
+    tf.keras.backend.clear_session()
+    gc.collect()
