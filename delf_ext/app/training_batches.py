@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_io.augmentation import side_before
+from data_io.contact_sheet import save_contact_sheet
+from data_io.messages import shown_path
 from data_io.progress import Log
 from data_io.records import ImageList
 from data_io.sampling import epoch_batches
@@ -24,6 +26,8 @@ Batches = Callable[[int, int], Any]
 """(epoch, first step) -> tf.data of the batches of an epoch, from that step on."""
 Plan = Callable[[int], np.ndarray]
 """Epoch -> image rows of its batches, int [steps, batch size]."""
+AUGMENTED = "augmented.png"
+"""Picture of augmented images in a run directory."""
 
 
 def plan_epoch(sampling: schema.Sampling, images: ImageList, seed: int, epoch: int) -> np.ndarray:
@@ -81,6 +85,22 @@ def batches_of_images(
         return image_batches(images, rows, size_px, changes, seed, epoch, first_step, cache)
 
     return batches
+
+
+def draw_first_batch(batches: Batches, path: Path, log: Log) -> None:
+    """Draw the first batch as the network sees it, unless the picture exists.
+
+    Args:
+        batches: of augmented images.
+        path: PNG file to write.
+        log: called with one line about the picture.
+    """
+    if path.exists():
+        return
+    # Without it, the pipeline would load all following batches too.
+    ((images, targets),) = batches(0, 0).take(1).as_numpy_iterator()
+    save_contact_sheet(path, images, targets[2] if isinstance(targets, tuple) else None)
+    log(f"augmented training images: {shown_path(path)}")
 
 
 def batches_of_feature_maps(

@@ -28,9 +28,11 @@ from delf_ext.app.run_reduction import require_fitting
 from delf_ext.app.starting_weights import copy_weights, parent_recipe
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_batches import (
+    AUGMENTED,
     Batches,
     batches_of_feature_maps,
     batches_of_images,
+    draw_first_batch,
     plan_epoch,
 )
 from delf_ext.app.training_settings import Settings
@@ -325,7 +327,10 @@ class Job:
                 self.log("the trunk is frozen and sees each image once: no augmentation")
             folder = self.run_dir / "features"
             return batches_of_feature_maps(self.recipe, self.images, self.plan, model, folder)
-        return batches_of_images(self.recipe, self.images, self.plan, self.settings, self.log)
+        batches = batches_of_images(self.recipe, self.images, self.plan, self.settings, self.log)
+        if self.recipe.input.augment:
+            draw_first_batch(batches, self.run_dir / AUGMENTED, self.log)
+        return batches
 
     def _evaluation(self, model: EmbeddingModel) -> Evaluate | None:
         """Return a function that measures the model on the validation lists; None without them."""

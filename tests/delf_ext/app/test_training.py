@@ -992,6 +992,8 @@ def test_a_run_with_mixed_images_can_be_resumed(
             settings=SETTINGS,
             listener=KilledAfter(1),
         )
+    picture = (tmp_path / "killed" / "augmented.png").read_bytes()
+    assert picture == (tmp_path / "whole" / "augmented.png").read_bytes()
     resume(tmp_path / "killed")
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     for name, value in whole.items():
