@@ -10,6 +10,7 @@ from data_io.datasets import DataSet
 from data_io.images import check_images
 from data_io.progress import Log
 from delf_ext.app.data import Split, content_of, split
+from delf_ext.app.ensemble_training import require_same_classes
 from delf_ext.app.run_reduction import Reducing, fit_run_reduction, require_fitting
 from delf_ext.app.trained_on import trainings_of
 from delf_ext.app.training_settings import Settings
@@ -47,7 +48,7 @@ def fit_ensemble_reduction(
     source = members_of(run, log)
     model = open_model(source, Runtime(mixed_precision=settings.mixed_precision), log=log)
     assert isinstance(model, Ensemble)
-    require_same_classes(model)
+    require_same_classes(model.name, [training.classes for training in trainings_of(model)])
     parts = dev_split(model, data, settings)
     labels = parts.train.known_labels("a reduction")
     num_classes = len(set(labels.tolist()))
@@ -59,19 +60,6 @@ def fit_ensemble_reduction(
     work = Reducing(run, recipe.reduction, model, plain_digest(source), parts, settings.seed, log)
     fit_run_reduction(work)
     model.release()
-
-
-def require_same_classes(model: Ensemble) -> None:
-    """Raise UsageError if the members of an ensemble were trained on different classes."""
-    sets = [set(training.classes) for training in trainings_of(model) if training.classes]
-    for other in sets[1:]:
-        different = sorted(other ^ sets[0])
-        if different:
-            raise UsageError(
-                f"{model.name}: its members were trained on different classes (such as "
-                f"{different[0]}), so a reduction of their joined embeddings cannot be fitted. "
-                "Pass members that were trained on the same classes, or leave the reduction out."
-            )
 
 
 def dev_split(model: Ensemble, data: DataSet, settings: Settings) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_io.checkpoint_folder import CheckpointFolder
@@ -105,6 +105,29 @@ def _require_one_set_of_classes(ensemble: schema.EnsembleRecipe) -> None:
         "and a reduction of their joined embeddings cannot be fitted. Give them the same "
         "validation, or leave the reduction out.",
     )
+    runs = [read_run(member.run) for member in ensemble.members if member.recipe is None]
+    require_same_classes(ensemble.name, [run.facts.class_names for run in runs])
+
+
+def require_same_classes(name: str, class_names: Sequence[Sequence[str]]) -> None:
+    """Raise UsageError if the members of an ensemble were trained on different classes.
+
+    Args:
+        name: of the ensemble.
+        class_names: classes that each member was trained on; empty ones are ignored.
+
+    Raises:
+        UsageError: two members differ.
+    """
+    sets = [set(names) for names in class_names if names]
+    for other in sets[1:]:
+        different = sorted(other ^ sets[0])
+        if different:
+            raise UsageError(
+                f"{name}: its members were trained on different classes (such as {different[0]}), "
+                "so a reduction of their joined embeddings cannot be fitted. Pass members that "
+                "were trained on the same classes, or leave the reduction out."
+            )
 
 
 def train_members(

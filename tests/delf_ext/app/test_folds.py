@@ -26,8 +26,8 @@ from delf_ext.recipes.members import planned, weights_of_models, with_folds
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import chosen_weights, members_of
-from delf_ext.runs.records import MEMBER_WEIGHTS, PROJECTION
-from delf_ext.runs.run_directory import read_run
+from delf_ext.runs.records import MEMBER_WEIGHTS, PROJECTION, Facts
+from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
 from tests.delf_ext.app.conftest import SETTINGS
 
@@ -210,6 +210,17 @@ def test_members_that_do_not_fit_are_refused_before_training(tiny: Recipe) -> No
     require_members(pair(tiny, tiny, reduction=schema.Chosen(), choose_weights=True))
     with pytest.raises(UsageError, match="choose_weights chooses the weights of Concatenate"):
         pair(tiny, tiny, join=schema.MeanEmbedding(), choose_weights=True)
+
+
+def test_finished_runs_of_different_classes_have_no_common_reduction(tmp_path: Path) -> None:
+    members = []
+    for name, classes in (("a", ("cup", "pan")), ("b", ("cup", "pot"))):
+        write_run(tmp_path / name, "recipe", {}, Facts(class_names=classes))
+        members.append(schema.Member(name, run=str(tmp_path / name)))
+    pair = schema.EnsembleRecipe("pair", tuple(members))
+    require_members(pair)
+    with pytest.raises(UsageError, match="trained on different classes .such as pan., so a red"):
+        require_members(dataclasses.replace(pair, reduction=schema.Lda()))
 
 
 def test_shares_prefer_the_better_member() -> None:
