@@ -42,6 +42,7 @@ def export(
     nhwc: bool = False,
     inputs: int = 1,
     rows: int = 0,
+    size: int | str = SIZE_PX,
 ) -> Path:
     """Write a network with a 1x1 convolution (WEIGHTS) and several outputs.
 
@@ -49,7 +50,7 @@ def export(
     `tokens` [B, pixels, DIM]; `broken` [B, DIM], which is not a number.
     """
     helper, types = onnx.helper, onnx.TensorProto
-    shape = [batch, SIZE_PX, SIZE_PX, 3] if nhwc else [batch, 3, SIZE_PX, SIZE_PX]
+    shape = [batch, size, size, 3] if nhwc else [batch, 3, size, size]
     names = ["images", "text"][:inputs]
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=types.FLOAT),
@@ -346,3 +347,19 @@ def test_batch_of_another_size_than_exported_raises_value_error(tmp_path: Path, 
 def test_onnx_embedder_has_no_tensorflow_graph(tmp_path: Path, runtime: str):
     embedder = onnx_embedder(export(tmp_path / "tiny.onnx", PLAIN), runtime)
     assert isinstance(embedder, Embedder) and embedder.graph is None
+
+
+@pytest.mark.parametrize("nhwc", [True, False])
+def test_network_of_any_size_takes_other_sizes_and_a_fixed_one_does_not(
+    tmp_path: Path, runtime: str, nhwc: bool
+):
+    sidecar = {**PLAIN, "layout": "NHWC" if nhwc else "NCHW"}
+    fixed = onnx_embedder(export(tmp_path / "fixed.onnx", sidecar, nhwc=nhwc), runtime)
+    assert fixed.at_size is None
+    path = export(tmp_path / "any.onnx", sidecar, nhwc=nhwc, size="S")
+    embedder = onnx_embedder(path, runtime)
+    assert embedder.at_size is not None
+    larger = embedder.at_size(2 * SIZE_PX)
+    assert (larger.image_size, larger.digest) == (2 * SIZE_PX, embedder.digest)
+    images = np.repeat(np.repeat(IMAGES, 2, axis=1), 2, axis=2)
+    np.testing.assert_allclose(larger.embed(images), embedder.embed(IMAGES), atol=1e-5)
