@@ -127,14 +127,13 @@ class Job:
                 "that are held back for validation)."
             )
         require_fitting(self.recipe.reduction, len(self.images), num_classes, len(self.split.query))
-        images_per_class = np.bincount(self.images.known_labels("training"))
         comparing = [
             term.loss
             for term in self.recipe.losses
             # Negatives alone need no second image of a class.
             if term.loss.compares and not isinstance(term.loss, schema.HardestNegatives)
         ]
-        if comparing and images_per_class.max() < 2:
+        if comparing and max(self.images_per_class) < 2:
             raise ValueError(
                 f"none of the {num_classes} training classes has two images, and "
                 f"{type(comparing[0]).__name__} learns from two images of one class. Check the "
@@ -161,12 +160,17 @@ class Job:
         if num_single and isinstance(sampling, schema.Pairs):
             self.log(f"{num_single} classes have one image: their pairs show it twice")
         if isinstance(sampling, schema.PxK):
-            num_small = int(np.sum(images_per_class < sampling.images))
+            num_small = sum(count < sampling.images for count in self.images_per_class)
             if num_small:
                 self.log(
                     f"{num_small} classes have fewer than {sampling.images} images: "
                     "a batch shows some of them several times"
                 )
+
+    @property
+    def images_per_class(self) -> list[int]:
+        """Number of training images of each class, in the order of `class_names`."""
+        return np.bincount(self.images.known_labels("training")).tolist()
 
     def plan(self, epoch: int) -> np.ndarray:
         """Return the image rows of the batches of an epoch.
@@ -317,7 +321,7 @@ class Job:
             prepared=self.prepared,
             checkpoint_every_steps=self.settings.checkpoint_every_steps,
             seed=self.settings.seed,
-            images_per_class=np.bincount(self.images.known_labels("training")).tolist(),
+            images_per_class=self.images_per_class,
         )
         return train(self.recipe, model, self._batches(model), len(self.plan(0)), settings)
 

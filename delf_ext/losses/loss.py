@@ -89,5 +89,6 @@ def on_logits(function: Callable[..., tf.Tensor]) -> Build:
 
 def _read(head: Any, field: str) -> tf.Tensor:
     if field == "embedding":
-        return tf.math.l2_normalize(head.vector, axis=-1)
+        # In mixed precision, vectors that are normalized in float32 have lengths of .997 to 1.003.
+        return tf.cast(tf.math.l2_normalize(tf.cast(head.vector, tf.float64), axis=-1), tf.float32)
     return tf.cast(getattr(head, field), tf.float32)

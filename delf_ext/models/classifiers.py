@@ -32,8 +32,8 @@ class CosineClassifier(tf.keras.layers.Layer):
         Returns:
             [B, C], from -1 to 1.
         """
-        directions = tf.cast(tf.math.l2_normalize(self.kernel, axis=0), tf.float64)
-        units = tf.cast(tf.math.l2_normalize(vector, axis=-1), tf.float64)
         # Mixed precision would compute a product of float32 in bfloat16. Margin losses multiply its
         # errors, .002, by a scale such as 45.
+        directions = tf.math.l2_normalize(tf.cast(self.kernel, tf.float64), axis=0)
+        units = tf.math.l2_normalize(tf.cast(vector, tf.float64), axis=-1)
         return tf.cast(tf.matmul(units, directions), tf.float32)

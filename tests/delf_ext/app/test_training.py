@@ -37,6 +37,7 @@ from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import NO_RUN, is_run, read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
 from delf_ext.runs.training_lock import only_training
+from delf_ext.training import loop
 from pretrained.convert import write_checkpoint
 
 SETTINGS = Settings(seed=3, mixed_precision="off")
@@ -381,7 +382,11 @@ def concatenated(tiny: Recipe, data: DataSet, tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("kind", ["renamed", "reordered", "lost", "added"])
 def test_accepted_changes_keep_the_weights_of_each_class(
-    kind: str, concatenated: Path, data: DataSet, tmp_path: Path
+    kind: str,
+    concatenated: Path,
+    data: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_dir = copied(concatenated, tmp_path / "run")
     names = data.class_names
@@ -404,12 +409,18 @@ def test_accepted_changes_keep_the_weights_of_each_class(
         data = dataclasses.replace(data, class_names=(*names, "new"), train=train_images)
     before = weights_of(run_dir)
     old = read_run(run_dir).facts.class_names
+    counts: list[int] = []
+    build = loop.Objective
+    monkeypatch.setattr(loop, "Objective", lambda *args: [counts.extend(args[2]), build(*args)][1])
     resume(run_dir, data=data, accept_changed_data=kind != "reordered")
     after = weights_of(run_dir)
     facts = read_run(run_dir).facts
     added = ["new"] if kind == "added" else []
     kept = [name for name in old if kind != "lost" or name != "2"]
     assert list(facts.class_names) == [*(new_name[name] for name in kept), *added]
+    # Losses that weigh classes get the images of each class as they are now.
+    labels = [data.class_names.index(name) for name in facts.class_names]
+    assert counts == [int(np.sum(data.train.labels == label)) for label in labels]
     rows = [old.index(name) for name in kept]
     classifier = "logits/classifier/kernel"
     np.testing.assert_array_equal(after[classifier][:, : len(kept)], before[classifier][:, rows])
