@@ -8,6 +8,9 @@ import numpy as np
 
 from data_io.records import ImageList
 
+MOST_ALIKE = 1000
+"""Images of a class that `folds_of_alike` compares; a cluster tree of n images takes n * n time."""
+
 
 def split_classes(
     images: ImageList, dev_share: float, is_block: bool = True, seed: int = 0
@@ -171,6 +174,39 @@ def stratified_folds(
     fold_of = np.full(len(images), -1)
     fold_of[np.concatenate(rows_of_class)] = np.arange(num_divided) % num_folds
     return [divide(images, fold_of == fold) for fold in range(num_folds)]
+
+
+def folds_of_alike(
+    embeddings: np.ndarray, labels: np.ndarray, num_folds: int, seed: int
+) -> np.ndarray:
+    """Divide each class into folds so that images that are alike are in one fold.
+
+    In most data, photographs of one place and minute are in a class together. With random folds,
+    nearly every image has such a neighbour outside its fold, which a new photograph does not have.
+    Here the images of a class are put in the order of a cluster tree (Ward 1963, the order of its
+    leaves) and cut into equal blocks.
+
+    Args:
+        embeddings: float [N, D], unit length.
+        labels: int [N].
+        num_folds: number of folds; a class of fewer images misses some of them.
+        seed: seed of the images that are left out of a class of more than MOST_ALIKE.
+
+    Returns:
+        int64 [N], the fold of each image, from 0; -1 for one that is left out.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage  # takes a moment to import
+
+    fold_of = np.full(len(labels), -1, np.int64)
+    rng = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) > MOST_ALIKE:
+            rows = np.sort(rng.choice(rows, MOST_ALIKE, replace=False))
+        if len(rows) > 2:
+            rows = rows[leaves_list(linkage(embeddings[rows], "ward"))]
+        fold_of[rows] = np.arange(len(rows)) * num_folds // len(rows)
+    return fold_of
 
 
 def dense_labels(images: ImageList) -> tuple[ImageList, np.ndarray]:

@@ -9,6 +9,7 @@ Start here. `import delf_ext as mandoo` gives the whole Python API:
     extract         embed images
     evaluate        measure a model on labelled queries
     compare         measure several models on the same queries
+    classify        give photographs the labels of those that they resemble
     adapt           fit a head on the embeddings of a model, in seconds
     train, resume   train a recipe; continue a run
     recipes         the recipes that come with the package
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from data_io.datasets import load_dataset as load_dataset
     from delf_ext import recipes as recipes
     from delf_ext.app.adaptation import adapt as adapt
+    from delf_ext.app.classification import classify as classify
     from delf_ext.app.comparison import compare as compare
     from delf_ext.app.evaluation import evaluate as evaluate
     from delf_ext.app.searching import extract as extract
@@ -80,6 +82,7 @@ EXPORTS = {
     "Embedder": "delf_ext.features.embedder:Embedder",
     "UsageError": "delf_ext.config:UsageError",
     "adapt": "delf_ext.app.adaptation:adapt",
+    "classify": "delf_ext.app.classification:classify",
     "compare": "delf_ext.app.comparison:compare",
     "evaluate": "delf_ext.app.evaluation:evaluate",
     "extract": "delf_ext.app.searching:extract",

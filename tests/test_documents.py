@@ -32,8 +32,9 @@ from delf_ext.recipes.trunk_names import LITE
 from delf_ext.verbs.verb_table import VERBS
 from pretrained.convert import write_checkpoint
 
-PAGES = ("README.md", "docs/photographs.md", "docs/adapt.md", "docs/training.md")
-PAGES += ("docs/local_features.md", "docs/losses.md", "docs/reranking.md", "docs/recipes.md")
+PAGES = ("README.md", "docs/photographs.md", "docs/adapt.md", "docs/classify.md")
+PAGES += ("docs/training.md", "docs/local_features.md", "docs/losses.md", "docs/reranking.md")
+PAGES += ("docs/recipes.md",)
 KOREAN = {"README.ko.md": "README.md", "docs/nsml.ko.md": "docs/nsml.md"}
 NOT_RUN_HERE = ("make", ".", ".ci/run", "nsml", ".venv/bin/python", "python3", "pip")
 LOCAL = ["--local_layer=block1", "--local_image_size=64", "--local_scales=1", "--local_rotations=0"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,7 @@ class DataSet:
         notes: lines that tell the user how the data were read.
         layout: name of the layout that was read; "auto" if it is not known.
         about: what the data are, such as "folder per class".
+        levels: name of each coarser level of the labels -> for each class its label there.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
     layout: str = "auto"
     about: str = ""
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def read_as(self) -> str:

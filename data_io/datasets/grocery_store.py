@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data_io.datasets.data_set import DataSet, ImageRows, build_data_set
@@ -16,6 +17,8 @@ from data_io.datasets.named_files import NamedFiles
 from data_io.datasets.tree import Tree
 from data_io.tables.csv_rows import read_list, read_table
 from data_io.tables.spelling import without_zeros
+
+COARSE_COLUMN = "Coarse Class Name (str)"
 
 
 def is_grocery_tree(path: Path) -> bool:
@@ -67,21 +70,25 @@ def read_grocery_tree(tree: Path, query_split: str, merge_labels: bool = False) 
     if not query_file.is_file():
         names = ", ".join(sorted(file.name for file in tree.glob("*.txt")))
         raise ValueError(f"{query_file}: not found; this copy has {names}.")
-    class_names, class_notes = _read_classes(tree / "classes.csv")
+    class_names, coarse_of, class_notes = _read_classes(tree / "classes.csv")
     train, notes = _read_list(tree / "train.txt", class_names)
     query, query_notes = _read_list(query_file, class_names)
     splits = {"train": train, "query": query}
     root = tree.parent if Path(os.path.abspath(tree)).name == "dataset" else tree
-    return build_data_set(
+    data = build_data_set(
         root, splits, class_names, merge_labels, [*class_notes, *notes, *query_notes]
     )
+    if not coarse_of:
+        return data
+    coarse = tuple(coarse_of[name] for name in data.class_names)
+    return replace(data, levels={"coarse": coarse})
 
 
-def _read_classes(path: Path) -> tuple[list[str], list[str]]:
-    """Return the class names in the order of their ids, and lines for the user."""
+def _read_classes(path: Path) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return class names by id, class -> coarse name (empty without that column), and notes."""
     name_column = "Class Name (str)"
     id_column = "Class ID (int)"
-    table = read_table(path, (name_column, id_column))
+    table = read_table(path, (name_column, id_column), (COARSE_COLUMN,))
     rows = [row for _, row in table.rows]
     names = {without_zeros(row[id_column]): row[name_column] for row in rows}
     expected_ids = {str(label) for label in range(len(rows))}
@@ -89,7 +96,10 @@ def _read_classes(path: Path) -> tuple[list[str], list[str]]:
         raise ValueError(
             f"{path}: class ids must run from 0 without a gap, and class names must differ."
         )
-    return [names[str(label)] for label in range(len(rows))], table.notes
+    coarse_of = {row[name_column]: row.get(COARSE_COLUMN, "") for row in rows}
+    if not all(coarse_of.values()):
+        coarse_of = {}
+    return [names[str(label)] for label in range(len(rows))], coarse_of, table.notes
 
 
 def _read_list(path: Path, class_names: Sequence[str]) -> tuple[ImageRows, list[str]]:

@@ -6,6 +6,7 @@ draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,38 @@ def score_interval(
         return low, high
     unseen = 1 - ((1 - confidence) / 2) ** (1 / len(scores))
     return score * (1 - unseen), score + (1 - score) * unseen
+
+
+def statistic_interval(
+    statistic: Callable[[np.ndarray], float],
+    num_queries: int,
+    seed: int = 0,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Compute the percentile bootstrap interval of a figure that is no mean over queries.
+
+    Source: Efron and Tibshirani 1993, section 13.3.
+
+    Args:
+        statistic: takes rows int [Q] of the drawn queries, and returns the figure.
+        num_queries: number Q of queries.
+        seed: of the draws.
+        num_resamples: how often Q queries are drawn; a draw whose figure is NaN is left out.
+        confidence: coverage of the interval.
+
+    Returns:
+        Lower and upper end; NaN if the figure of every draw is NaN.
+    """
+    rng = np.random.default_rng(seed)
+    values = np.array(
+        [statistic(rng.integers(0, num_queries, num_queries)) for _ in range(num_resamples)]
+    )
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def paired_bootstrap(

@@ -20,6 +20,7 @@ from data_io.stores.logits import LogitStore
 from delf_ext.config import UsageError
 from delf_ext.features.reductions.projection import Projection
 from delf_ext.recipes import schema
+from delf_ext.recipes.part import Part
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """uint8 images [B, S, S, 3], RGB -> float32 embeddings [B, D]."""
@@ -235,6 +236,7 @@ class Adapted:
         test_time: copies of an image that are embedded as well; None = those of each member.
         ranking: chain of re-ranking steps.
         fitted_on: what the head was fitted on; None = the images that the base was trained on.
+        reduction: what was fitted, to fit it again on a part of the images; None if not known.
     """
 
     name: str
@@ -243,6 +245,7 @@ class Adapted:
     test_time: schema.TestTime | None = schema.TestTime()
     ranking: str = ""
     fitted_on: HeldBack | None = None
+    reduction: Part | None = None
 
     @property
     def held_back(self) -> HeldBack:

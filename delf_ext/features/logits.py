@@ -16,6 +16,10 @@ from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, AnyEmbedder, Embed, Embedder, Ensemble, networks_of
 from delf_ext.features.extraction import BATCH_SIZE, embedded_rows
 from delf_ext.features.query_copies import with_copy
+from delf_ext.features.test_time import copies_of, copy_names
+from delf_ext.recipes.schema import TestTime
+
+NO_COPIES = TestTime()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +139,7 @@ def _without_logits(embed: Embed, num_logits: int) -> Embed:
 def logits_of_images(
     model: AnyEmbedder,
     images: ImageList,
-    copies: Sequence[str] = (),
+    test_time: TestTime | None = NO_COPIES,
     batch_size: int = BATCH_SIZE,
     description: str = "class logits",
 ) -> Logits:
@@ -145,7 +149,7 @@ def logits_of_images(
         model: from `one_pass`, so that its embeddings need no second pass; each network has a
             classifier.
         images: N images.
-        copies: names of the copies, such as "mirror"; see `test_time.copy_names`.
+        test_time: copies of each image; None = as the recipe of each network says.
         batch_size: images per call of the model.
         description: shown beside the progress bar.
 
@@ -158,7 +162,7 @@ def logits_of_images(
     require_one_classifier(model)
     names = _names(networks_of(model)[0])
     of_members = []
-    for network in networks_of(model):
+    for network, copies in zip(networks_of(model), copies_of(model, test_time), strict=True):
         longer = network.with_logits
         assert longer is not None
         place_of = {name: place for place, name in enumerate(longer.logit_names)}
@@ -168,7 +172,7 @@ def logits_of_images(
             return _logits(embedded_rows(one, images, batch_size, what), len(names))
 
         values = [of(longer, description)]
-        for copy in copies:
+        for copy in copy_names(copies):
             copying = with_copy(longer, copy)
             values.append(of(copying, f"{description}, {copy}"))
         of_members.append(np.mean(values, axis=0)[:, order])

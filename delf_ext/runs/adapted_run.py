@@ -110,6 +110,7 @@ def with_head(run: Run, base: Embedder | Ensemble) -> Adapted:
         test_time=recipe.test_time,
         ranking=recipe.ranking,
         fitted_on=training_of(run),
+        reduction=recipe.reduction,
     )
 
 

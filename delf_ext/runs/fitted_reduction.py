@@ -127,4 +127,5 @@ def with_reduction(
         projection=fitted.projection,
         test_time=model.test_time,
         ranking=model.ranking,
+        reduction=fitted.reduction,
     )

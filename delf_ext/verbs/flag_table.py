@@ -10,8 +10,9 @@ from data_io.datasets.layouts import AUTO, NAMES
 from data_io.decoding.pixel_limit import MAX_PIXELS
 from data_io.duplicates import RULES
 from delf_ext.models import precision
+from delf_ext.recipes.label_parts import CHOOSE_ON
 from delf_ext.recipes.original_flags import FLAG_GROUPS, OriginalFlag
-from delf_ext.recipes.part import AtLeast1, Count, NotNegative, Range, Seed
+from delf_ext.recipes.part import AtLeast1, Count, NotNegative, Positive, Range, Seed
 from delf_ext.runs.sources import DEFAULT_MODEL, POOLINGS, RUNTIMES
 
 
@@ -249,6 +250,61 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             "average the embeddings of each query and these copies of it, as --copies, but "
             "without copies of the gallery: mirror, flip, turn45, turn90, turn180, turn270, "
             "turn315, and sizes such as x1.5",
+        ),
+    ),
+    "Labels": (
+        Flag(
+            "neighbours",
+            None,
+            "number of nearest photographs that vote (default: chosen)",
+            kind=AtLeast1,
+        ),
+        Flag(
+            "power",
+            None,
+            "a vote weighs similarity**power (default: chosen; 9 for lotte)",
+            kind=NotNegative,
+        ),
+        Flag(
+            "temperature",
+            None,
+            "the logarithms of the scores are divided by it; above 1 makes probabilities less "
+            "certain (default: fitted)",
+            kind=Positive,
+        ),
+        Flag(
+            "choose_on",
+            "auto",
+            "labelled photographs to choose method and settings on. gallery: folds of the gallery; "
+            "held_out: those that the run held out of its training; queries: those of the data, "
+            "whose figures are then too high; auto: held_out if there are enough, else gallery",
+            CHOOSE_ON,
+        ),
+        Flag(
+            "like",
+            None,
+            "take method and settings from a JSON file that `classify --json` wrote; nothing is "
+            "chosen then",
+            kind=Path,
+        ),
+        Flag(
+            "precision",
+            None,
+            "answer `unknown` where the label is too uncertain, so that this share of the others "
+            "is right where the method was chosen, such as .95",
+            kind=Annotated[float, Range(above=0, below=1)],
+        ),
+        Flag(
+            "unknown_below",
+            None,
+            "answer `unknown` below this probability",
+            kind=Annotated[float, Range(above=0, below=1)],
+        ),
+        Flag(
+            "picture",
+            None,
+            "PNG file for a picture of probabilities and confusions; needs the extra `viz`",
+            kind=Path,
         ),
     ),
     "Local features and geometric verification": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from absl import flags
 
@@ -13,7 +13,7 @@ from data_io.files.names import unescaped
 from data_io.files.output_files import home_path
 from delf_ext.config import UsageError, require
 from delf_ext.recipes.part import TYPE_NAMES, coerced, item_type, one_of
-from delf_ext.verbs.flag_table import FLAGS, PATH_FLAGS
+from delf_ext.verbs.flag_table import FLAGS, PATH_FLAGS, AnyFlag, Flag
 
 KINDS = {
     bool: "boolean",
@@ -33,9 +33,17 @@ def new_flags() -> flags.FlagValues:
         if flag.choices:
             flags.DEFINE_enum(flag.name, flag.default, flag.choices, flag.help, flag_values=values)
         else:
-            define = getattr(flags, f"DEFINE_{KINDS[type(flag.default)]}")
+            define = getattr(flags, f"DEFINE_{KINDS[_type_of(flag)]}")
             define(flag.name, flag.default, flag.help, flag_values=values)
     return values
+
+
+def _type_of(flag: AnyFlag) -> type:
+    """Return the type of a flag: that of its default, or of its kind if it has no default."""
+    if flag.default is None and isinstance(flag, Flag) and get_origin(flag.kind) is Annotated:
+        kind: type = get_args(flag.kind)[0]
+        return kind
+    return type(flag.default)
 
 
 def expand_paths(values: flags.FlagValues) -> None:
@@ -103,5 +111,5 @@ def describe_error(error: flags.Error) -> str:
     flag = FLAGS[name]
     if isinstance(flag.default, bool):
         return f"--{name} takes no value. Received {value!r}."
-    needed = one_of(flag.choices) if flag.choices else TYPE_NAMES[type(flag.default)]
+    needed = one_of(flag.choices) if flag.choices else TYPE_NAMES[_type_of(flag)]
     return f"--{name} must be {needed}. Received {value!r}."

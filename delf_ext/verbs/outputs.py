@@ -20,7 +20,7 @@ from delf_ext.verbs.flag_table import PATH_FLAGS
 from delf_ext.verbs.verb_table import DEFAULT_OUT, OUT_FILES, VERBS
 
 # A verb writes into a run directory too, but it must hold a run, which the verb checks itself.
-OUTPUT_FLAGS = ("json", "out", "run_dir", "pixel_cache")
+OUTPUT_FLAGS = ("json", "out", "picture", "run_dir", "pixel_cache")
 
 
 REFUSE_OTHER_FILES = ("draw", "demo", "train")
@@ -41,6 +41,8 @@ def outputs_of(verb: str, values: Any) -> list[Output]:
     outputs = []
     if "json" in own and values.json:
         outputs.append(Output("--json", values.json, False))
+    if "picture" in own and values.picture:
+        outputs.append(Output("--picture", values.picture, False))
     if verb == "train" and values.mode == "train":
         places = {"--run_dir": values.run_dir, "--pixel_cache": values.pixel_cache}
         outputs += [Output(flag, path, True) for flag, path in places.items() if path]

@@ -177,6 +177,35 @@ VERBS: dict[str, Verb] = {
         ),
         {**FOLDER_HELP, "image": "your photo, or a folder of photos; required"},
     ),
+    "classify": Verb(
+        "Use",
+        "give your photos the label of the labelled ones that they resemble",
+        (
+            *(*DATA, "image", *MODEL, "runs", *STORED, "method", "neighbours", "power"),
+            *("temperature", "choose_on", "like", "precision", "unknown_below", "picture"),
+            *("duplicates", "allow_trained_photographs", "seed", "out", "json"),
+        ),
+        (
+            "mandoo classify --data=labelled/ --image=new/ --out=labels.csv",
+            "mandoo classify --data=labelled/ --image=new/ --precision=.95 --out=labels.csv",
+            "mandoo classify --data=products.csv --run_dir=runs/first --json=labels.json",
+        ),
+        {
+            **EMBEDDING_HELP,
+            "data": FLAGS["data"].help.split(" (default")[0] + "; its gallery, else its training "
+            "images, need labels; required",
+            "image": "photos to label: a folder, a zip archive or one file (default: the queries "
+            "of --data, and if they have labels, how many labels are right)",
+            "method": "how labels are given. vote: of the nearest photographs; lotte: a vote that "
+            "also weighs the logits; centres: nearest class mean; softmax: of the run's "
+            "classifier; product: of the probabilities of vote, centres and softmax (default: "
+            "chosen)",
+            "runs": "several run directories, separated by commas; embeddings are concatenated, "
+            "class probabilities averaged",
+            "out": "CSV file for the labels: path, label, probability, further classes",
+            "json": "also write figures, labels and settings to this JSON file",
+        },
+    ),
     "extract": Verb(
         "Use",
         "write the embeddings, or the local features, of a folder of images",
@@ -330,7 +359,7 @@ VERBS: dict[str, Verb] = {
 }
 
 
-OUT_FILES = ("infer", "match", "whiten", "export")
+OUT_FILES = ("infer", "match", "whiten", "export", "classify")
 """Verbs whose --out is a file; that of the others is a folder."""
 DEFAULT_OUT = {"compare": "report", "demo": ".demo", "infer": "answer.json"}
 """Verb -> what it writes to if --out is missing."""

@@ -79,14 +79,16 @@ def test_logits_are_stored_beside_the_embeddings(images: ImageList, tmp_path: Pa
     def opened() -> Embedder:
         return dataclasses.replace(network(rows), store=EmbeddingStore(store, "v1", quiet))
 
-    first = logits_of_images(one_pass(opened()), images, ("mirror",), 4)
+    first = logits_of_images(one_pass(opened()), images, schema.TestTime(("mirror",)), 4)
     num_batches = rows.num_batches
-    second = logits_of_images(one_pass(opened()), images, ("mirror",), 4)
+    second = logits_of_images(one_pass(opened()), images, schema.TestTime(("mirror",)), 4)
     extract_global(opened(), images, 4)
     assert rows.num_batches == num_batches == 4
     np.testing.assert_array_equal(first.mean, second.mean)
-    plain = logits_of_images(one_pass(network(Counting())), images, (), 4)
-    right = logits_of_images(one_pass(network(lambda x: Counting()(x[:, :, ::-1]))), images, (), 4)
+    plain = logits_of_images(one_pass(network(Counting())), images, batch_size=4)
+    right = logits_of_images(
+        one_pass(network(lambda x: Counting()(x[:, :, ::-1]))), images, batch_size=4
+    )
     np.testing.assert_allclose(first.mean, (plain.mean + right.mean) / 2, rtol=1e-6)
 
 
