@@ -22,7 +22,7 @@ def require_trainable(recipe: schema.Recipe) -> None:
     from delf_ext.training.optimizers import build_optimizer
     from delf_ext.training.schedules import learning_rate
 
-    require_evaluator(recipe.task)
+    require_evaluator(recipe.task, recipe.validation)
     built = (*AUGMENTATIONS, *MIXINGS)
     unknown = [name for name in augmentations(recipe.input) if name not in built]
     if unknown:

@@ -39,6 +39,7 @@ from delf_ext.app.training_settings import Settings
 from delf_ext.recipes import codec, schema
 from delf_ext.runs import run_directory
 from delf_ext.runs.photographs import read_photographs, write_photographs
+from delf_ext.runs.recipe_run import logits_of
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.weights import find_weights
@@ -343,9 +344,18 @@ class Job:
         from delf_ext.app.evaluators import build_evaluator
         from delf_ext.features.network_embedders import live_embedder
 
-        embedder = live_embedder(model, self.recipe.final_size_px, "validation")
+        embedder = live_embedder(
+            model,
+            self.recipe.final_size_px,
+            "validation",
+            logits_of(self.recipe, self.class_names),
+        )
         evaluator = build_evaluator(
-            self.recipe.task, self.split.query, self.split.gallery, self.recipe.batch_size
+            self.recipe.task,
+            self.split.query,
+            self.split.gallery,
+            self.recipe.batch_size,
+            self.data.class_names,
         )
         return lambda: dict(evaluator(embedder))
 

@@ -141,7 +141,7 @@ class Classification(Part):
         select_by: metric that chooses the best weights; "gap" is global average precision.
     """
 
-    select_by: str = "gap"
+    select_by: Literal["gap", "accuracy", "macro_f1"] = "gap"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ EpochBatches = Callable[[int, int], tf.data.Dataset]
 """Function of (epoch, first step in it) that returns batches of (images, labels)."""
 Evaluate = Callable[[], Mapping[str, float]]
 
+SHOWN_METRICS = ("mAP", "recall_at_1", "mean_last_rank", "accuracy", "macro_f1", "gap")
+"""Metrics of the dev split that are printed; TensorBoard has all."""
 ESTIMATE_AFTER_STEPS = 3
 # A run shorter than this needs no estimate.
 LONG_RUN_S = 600.0
@@ -179,7 +181,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
         select_by = self.state.select_by
         is_best = self.state.save_if_best(self.step, metrics[select_by])
         self.write_curves("dev", metrics)
-        names = dict.fromkeys((select_by, "mAP", "recall_at_1", "mean_last_rank"))
+        names = dict.fromkeys((select_by, *SHOWN_METRICS))
         shown = " ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
         note = " (best so far, kept)" if is_best else ""
         self.settings.log(f"\nstep {self.step}: dev {shown}{note}")

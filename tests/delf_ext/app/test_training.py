@@ -911,10 +911,10 @@ def test_unusable_member_is_refused_before_training(
     other = dataclasses.replace(pair, members=(*pair.members, gone))
     found = refusal(lambda: train(other, data, tmp_path / "run"))
     assert found == f"{tmp_path / 'gone' / 'recipe.json'}: not found. {NO_RUN}"
-    unbuilt = schema.Member("unbuilt", dataclasses.replace(tiny, task=schema.Classification()))
+    unbuilt = schema.Member("unbuilt", dataclasses.replace(tiny, task=schema.LabelPaths()))
     other = dataclasses.replace(pair, members=(*pair.members, unbuilt))
     found = refusal(lambda: train(other, data, tmp_path / "run"))
-    assert found == "Classification is not built yet. Built: Retrieval."
+    assert found == "LabelPaths is not built yet. Built: Classification, Retrieval."
     assert not (tmp_path / "run").exists()
 
 
