@@ -89,6 +89,26 @@ def test_a_table_that_names_other_files_is_one_clear_line(tiny: Path, tmp_path: 
     assert "\n" not in str(error.value)
 
 
+def test_a_missing_test_photograph_is_skipped_and_counted(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny / "data", tmp_path / "data")
+    (tmp_path / "data/test/3.jpg").unlink()
+    data = load_dataset(tmp_path / "data")
+    assert len(data.query) == 14
+    assert data.skipped == ((str(tmp_path / "data/test/3.jpg"), "file not found"),)
+    assert "sample.csv: 1 of 15 query files were not found, such as 3.jpg" in data.notes
+
+
+@pytest.mark.parametrize("prefix", ["../data/", "..\\data\\", ""])
+def test_paths_start_from_a_folder_beside_the_data(tiny: Path, tmp_path: Path, prefix: str) -> None:
+    shutil.copytree(tiny / "data", tmp_path / "data")
+    table = tmp_path / "data/train.csv"
+    text = table.read_text().replace("../data/", prefix)
+    # As Excel writes it: with a byte order mark and other ends of lines.
+    table.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    data = load_dataset(tmp_path / "data")
+    assert data.train.ids.tolist()[:2] == ["train/0/0", "train/0/1"]
+
+
 def test_shift_zero_takes_test_photographs_like_training_photographs() -> None:
     looks = {shift: {shot.look for shot in LotteConfig(2, shift=shift).shots()} for shift in (0, 1)}
     assert looks == {0: {STUDIO_LOOK}, 1: {STUDIO_LOOK, STREET_LOOK}}
