@@ -10,18 +10,19 @@ from pathlib import Path
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
 from data_io.files.artifacts import read_json, write_json
-from data_io.progress import Log
+from data_io.progress import Log, quiet
 from delf_ext.app.data import content_of
 from delf_ext.app.trainable import require_built_reduction, require_trainable
 from delf_ext.app.trained import Trained
 from delf_ext.app.training_settings import Settings
-from delf_ext.config import UsageError, require
+from delf_ext.config import require
 from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import schema
 from delf_ext.recipes.members import Planned, planned
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import is_run, read_run
+from delf_ext.runs.weights import locate_weights
 
 FINISHED = "finished.json"
 """Written into the run of a member when it is trained: what it was trained for, and on."""
@@ -31,24 +32,24 @@ ResumeOne = Callable[[Path], Trained]
 """Continues the run of a member."""
 
 
-def require_members(ensemble: schema.EnsembleRecipe) -> None:
+def require_members(ensemble: schema.EnsembleRecipe, weights: str = "") -> None:
     """Raise an error before training starts if a member, or what joins them, cannot be used.
 
     Args:
         ensemble: the recipe.
+        weights: of the trunks of all members; "" = those of their recipes.
 
     Raises:
         UsageError: a part is not built, or does not fit the members.
-        ValueError: the run of a member cannot be read.
+        ValueError: the run of a member cannot be read, or there are no weights for its trunk.
     """
     for member in ensemble.members:
         if member.recipe is None:
             read_run(member.run)
         else:
             require_trainable(member.recipe)
+            _require_weights_of(member.name, weights or member.recipe.model.trunk.weights)
     require_built_join(ensemble.join)
-    if ensemble.label is not None:
-        raise UsageError("LabelVote is not built yet. Built: none of its kind.")
     require_built_reduction(ensemble.reduction)
     if isinstance(ensemble.reduction, schema.Chosen):
         require(
@@ -61,6 +62,16 @@ def require_members(ensemble: schema.EnsembleRecipe) -> None:
         _require_weights(ensemble)
     if ensemble.reduction is not None:
         _require_one_set_of_classes(ensemble)
+
+
+def _require_weights_of(name: str, weights: str) -> None:
+    """Raise ValueError if a member would miss its weights after the others are trained."""
+    if not weights:
+        return
+    try:
+        locate_weights(weights, quiet)
+    except ValueError as error:
+        raise ValueError(f"member {name}: {error}") from None
 
 
 def _validations(ensemble: schema.EnsembleRecipe) -> set[schema.Validation | None]:

@@ -97,7 +97,7 @@ def train(
             )
         if listener is not None:
             raise UsageError("an ensemble takes no listener. Train its members one by one.")
-        require_members(recipe)
+        require_members(recipe, weights)
         facts = Facts(
             data=data_path or data.name,
             data_layout=data.layout,

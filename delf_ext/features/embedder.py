@@ -137,6 +137,7 @@ class Ensemble:
         members: the models; with or without heads.
         join: how embeddings are joined.
         ranking: chain of re-ranking steps of the recipe.
+        label: how the recipe gives labels; None: nothing is said.
 
     Raises:
         UsageError: the join is not built yet, or does not fit the number of members.
@@ -146,6 +147,7 @@ class Ensemble:
     members: tuple[Embedder | Adapted, ...]
     join: schema.Join
     ranking: str = ""
+    label: schema.LabelVote | None = None
 
     def __post_init__(self) -> None:
         require_built_join(self.join)

@@ -265,7 +265,7 @@ class EnsembleRecipe(Part):
         name: shown to the user.
         members: at least two members, or one with folds.
         join: how the members' results are joined.
-        label: how labels are predicted; None predicts none.
+        label: how `classify` gives labels if no method is named; None: it chooses.
         ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
             none.
         reduction: reduction of the joined embedding, fitted after training; None means none.

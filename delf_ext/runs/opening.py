@@ -158,7 +158,7 @@ def _open_ensemble(
             else Adapted(member.name, member, None, member.test_time, member.ranking)
             for member in members
         ]
-    return Ensemble(source.name, tuple(members), source.join, ranking=source.ranking)
+    return Ensemble(source.name, tuple(members), source.join, source.ranking, source.label)
 
 
 def plain_digest(source: ModelSource) -> str:

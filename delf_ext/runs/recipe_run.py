@@ -220,6 +220,7 @@ def members_of(run: Run, log: Log = quiet) -> EnsembleSource:
         join=weights_of_models(recipe, weights),
         name=f"{recipe.name} {run.path.name}",
         ranking=recipe.ranking,
+        label=recipe.label,
     )
 
 

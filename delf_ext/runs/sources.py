@@ -80,12 +80,14 @@ class EnsembleSource:
         join: how the embeddings are joined.
         name: shown to the user.
         ranking: chain of re-rankers to use if none is named; "" means none.
+        label: how `classify` gives labels if no method is named; None: it chooses.
     """
 
     members: tuple[ModelSource, ...]
     join: schema.Join = schema.Concatenate()
     name: str = "ensemble"
     ranking: str = ""
+    label: schema.LabelVote | None = None
 
 
 ModelSource = RunSource | CheckpointSource | OnnxSource | EnsembleSource

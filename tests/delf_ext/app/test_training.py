@@ -886,7 +886,6 @@ def test_ensemble_member_can_be_a_finished_run(
             {"join": schema.MeanSimilarity()},
             "MeanSimilarity is not built yet. Built: Concatenate, MeanEmbedding.",
         ),
-        ({"label": schema.LabelVote()}, "LabelVote is not built yet. Built: none of its kind."),
     ],
 )
 def test_unbuilt_ensemble_parts_are_refused_before_training(
@@ -899,6 +898,17 @@ def test_unbuilt_ensemble_parts_are_refused_before_training(
     other = dataclasses.replace(pair, **changes)
     assert refusal(lambda: train(other, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
+
+
+def test_missing_weights_of_a_member_are_refused_before_the_first_is_trained(
+    pair: schema.EnsembleRecipe, data: DataSet, tmp_path: Path
+) -> None:
+    first, last = pair.members
+    recipe = with_settings(last.recipe, [f"model.trunk.weights={tmp_path / 'none.ckpt'}"])
+    other = dataclasses.replace(pair, members=(first, dataclasses.replace(last, recipe=recipe)))
+    with pytest.raises(ValueError, match=rf"^member {last.name}: .*none\.ckpt") as error:
+        train(other, data, tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
 def test_unusable_member_is_refused_before_training(
