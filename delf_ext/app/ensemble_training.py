@@ -15,7 +15,7 @@ from delf_ext.app.data import content_of
 from delf_ext.app.trainable import require_built_reduction, require_trainable
 from delf_ext.app.trained import Trained
 from delf_ext.app.training_settings import Settings
-from delf_ext.config import require
+from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import require_built_join
 from delf_ext.recipes import schema
 from delf_ext.recipes.members import Planned, planned
