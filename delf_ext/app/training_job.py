@@ -211,7 +211,7 @@ class Job:
         """
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
-        if from_run is not None and trunk.source == "slim" and trunk.layout == "auto":
+        if from_run is not None and trunk.layout == "auto":
             # Weights of another layout fit the variables but give useless embeddings.
             trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
         trunk, weights = find_weights(trunk, weights, self.log)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
@@ -201,7 +202,9 @@ def _macs(operation: tf.Operation) -> int:
 
 def _is_global_pool(operation: tf.Operation) -> bool:
     """Return whether an operation is the mean of a feature map [1, h, w, C] over positions."""
-    return operation.type == "Mean" and len(operation.inputs[0].shape) == 4
+    # Other means are of kernels, which networks without batch norm normalize.
+    is_mean = operation.type == "Mean" and len(operation.inputs[0].shape) == 4
+    return is_mean and list(np.ravel(tf.get_static_value(operation.inputs[1]))) == [1, 2]
 
 
 def _size(tensor: tf.Tensor) -> int:

@@ -23,8 +23,10 @@ class Trunk(Part):
         name: name of the network, such as "resnet_v1_50".
         source: library that builds it, one of `Source`.
         end_point: feature map that the heads get, such as "block4"; "" means the last one.
-        layout: stride layout of a ResNet v1: "slim", "keras", "v1.5", or "auto" for the layout
-            of the weights.
+        layout: what differs between the sources of weights of one network (padding, place of the
+            strides, input): "auto" for the layout of the weights; of a ResNet v1 of TF-Slim
+            "slim", "keras" or "v1.5"; of a network of Keras "keras", "torchvision", "timm" or
+            "timm_tf".
         weights: path of the pretrained weights; "" if they are named when training starts.
         weight_decay: factor of the L2 penalty on the trunk's weights, which is added to the loss.
         batch_norm: "training" normalizes with statistics of the batch and updates the stored ones;
@@ -45,9 +47,9 @@ class Trunk(Part):
 
     def _check(self) -> None:
         require(
-            self.layout == "auto" or self.source == "slim",
-            "only a ResNet v1 of TF-Slim has a stride layout: leave --layout (Trunk.layout) out. "
-            f"Received {self.layout!r} with the trunk {self.name!r}.",
+            self.layout == "auto" or self.source in ("slim", "keras"),
+            "only a ResNet v1 of TF-Slim and the networks of Keras have layouts: leave --layout "
+            f"(Trunk.layout) out. Received {self.layout!r} with the trunk {self.name!r}.",
         )
         partly = bool(self.frozen) and not self.is_frozen
         require(

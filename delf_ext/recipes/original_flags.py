@@ -58,15 +58,16 @@ NETWORK = (
         "resnet_v1_50/block4",
         "model.trunk.end_point",
         "trunk and end point: resnet_v1_50|101|152/block1..4, resnet_v2_50/block4, "
-        "inception_v3/Mixed_7c, vgg_16/conv5, lite0|1|2/block1|2|3|5|7|head (weights of an "
-        "EfficientNet-Lite need no --resnet_type)",
+        "inception_v3/Mixed_7c, vgg_16/conv5, lite0|1|2/block1|2|3|5|7|head, or one of Keras or "
+        "the extra `zoo`, such as densenet161 or efficientnet_b1/block5 (all: docs/weights.md); "
+        "weights of PyTorch need no --resnet_type",
     ),
     OriginalFlag(
         "layout",
         "auto",
         "model.trunk.layout",
-        "stride layout of a ResNet v1; auto: the layout of the weights",
-        Literal["auto", "slim", "keras", "v1.5"],
+        "padding, strides and input of the trunk, if it has several; auto: those of the weights",
+        Literal["auto", "slim", "keras", "v1.5", "torchvision", "timm", "timm_tf"],
     ),
     OriginalFlag(
         "stop_gradient_sim",

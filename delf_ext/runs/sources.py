@@ -14,7 +14,7 @@ from data_io.files.output_files import expanded
 from delf_ext.config import UsageError, require
 from delf_ext.recipes import schema
 from delf_ext.recipes.trunk_names import LITE, SIZE_PX, trunk_named
-from delf_ext.runs.weights import lite_network
+from delf_ext.runs.weights import known_trunk
 
 POOLINGS: dict[str, schema.Pool] = {
     "avg": schema.Average(),
@@ -47,8 +47,9 @@ class CheckpointSource:
     """Pretrained trunk without further training.
 
     Attributes:
-        path: path prefix of a TensorFlow checkpoint, V1 or V2; or the name of weights in a package
-            of the extra `lite`, such as "lite2".
+        path: path prefix of a TensorFlow checkpoint, V1 or V2; path of a state dict of PyTorch or
+            of a file of Keras; or the name of weights in a package of the extra `lite`, such as
+            "lite2".
         trunk: network and end point.
         pool: from feature map to embedding.
         size_px: side of the input images in pixels.
@@ -162,9 +163,9 @@ def source_of(path: str | Path) -> ModelSource:
     # A Path, or "./lite2", means what the user has there, which str(path) would hide.
     if not is_name and str(path) in LITE:
         path = path.absolute()
-    if network := lite_network(str(path)):
-        size_px = SIZE_PX.get(network, CheckpointSource.size_px)
-        return CheckpointSource(str(path), trunk_named(network), size_px=size_px)
+    if known := known_trunk(str(path)):
+        size_px = SIZE_PX.get(known.network, CheckpointSource.size_px)
+        return CheckpointSource(str(path), trunk_named(known.network), size_px=size_px)
     if path.is_dir() and not has_state_file(path):
         return RunSource(str(path))
     if path.suffix == ".onnx":

@@ -93,8 +93,9 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag(
             "pretrained_model",
             None,
-            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), a PyTorch "
-            "file of such a network, or a TensorFlow checkpoint (V1 or V2)",
+            "trunk that is used without training: lite0, lite1 or lite2 (extra `lite`), a file of "
+            "torchvision or timm (its network is recognised), or, with --resnet_type, a TensorFlow "
+            "checkpoint (V1 or V2) or an .h5 file of Keras",
             kind=Path,
         ),
         Flag(

@@ -25,7 +25,7 @@ from delf_ext.runs.sources import (
     Runtime,
     require_runtime,
 )
-from delf_ext.runs.weights import lite_network
+from delf_ext.runs.weights import known_trunk
 from delf_ext.verbs.data import resolve_data
 from delf_ext.verbs.printing import HeldLog
 from pretrained.lite_weights import package_file
@@ -104,7 +104,7 @@ def trunk_of(flags: Any, weights: str) -> schema.Trunk:
 
     Args:
         flags: the flags of a verb.
-        weights: name or path of weights; if they are of an EfficientNet-Lite, they say the trunk,
+        weights: name or path of weights; if they are of a known network, they say the trunk,
             unless --resnet_type is passed to describe --pretrained_model.
 
     Returns:
@@ -116,7 +116,9 @@ def trunk_of(flags: Any, weights: str) -> schema.Trunk:
     """
     is_described = flags["resnet_type"].present and weights == flags.pretrained_model
     # The package of the default model may be missing where another model is used.
-    network = "" if is_described else LITE.get(weights) or lite_network(weights)
+    network = flags.resnet_type if is_described else LITE.get(weights, "")
+    if not network and (known := known_trunk(weights)):
+        network = known.network
     return trunk_named(network or flags.resnet_type, schema.Trunk(layout=flags.layout))
 
 

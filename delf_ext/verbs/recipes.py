@@ -8,6 +8,7 @@ from typing import Any
 from delf_ext.config import UsageError
 from delf_ext.recipes.codec import to_json, with_settings
 from delf_ext.recipes.registry import find_recipe, overview
+from delf_ext.recipes.trunk_names import TRUNKS
 
 
 def run(flags: Any) -> None:
@@ -26,6 +27,7 @@ def run(flags: Any) -> None:
         print(f"{name}\n  {about.summary}")
         for field in ("source", "command", "cost", "expected"):
             print(f"  {field:<9} {getattr(about, field)}")
+    print(f"\ntrunks (--resnet_type, Trunk.name; weights: docs/weights.md)\n  {', '.join(TRUNKS)}")
     print(
         "\nmandoo recipes --recipe=NAME prints one as JSON; add --set PATH=VALUE to change it. "
         "docs/recipes.md explains all of them."

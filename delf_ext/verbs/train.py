@@ -30,7 +30,7 @@ from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.run_directory import read_run
 from delf_ext.runs.sources import RunSource, Runtime
-from delf_ext.runs.weights import lite_network
+from delf_ext.runs.weights import known_trunk
 from delf_ext.verbs.data import Source, load_from, resolve_data
 from delf_ext.verbs.models import batch_size_of, calibration_images
 from delf_ext.verbs.printing import keep_in_run, show_figures
@@ -101,14 +101,14 @@ def _train(flags: Any) -> None:
 
 
 def name_trunk(flags: Any) -> None:
-    """Pass --resnet_type for the user if --pretrained_model is an EfficientNet-Lite.
+    """Pass --resnet_type for the user if --pretrained_model says its network.
 
     A run stores the flags that were passed, so one that is resumed has the same trunk.
     """
     if flags.pretrained_model and not (flags.recipe or flags["resnet_type"].present):
-        network = lite_network(flags.pretrained_model)
-        if network:
-            flags["resnet_type"].parse(network)
+        known = known_trunk(flags.pretrained_model)
+        if known:
+            flags["resnet_type"].parse(known.network)
 
 
 def _submission_flags(flags: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pretrained.convert import convert, from_keras, from_torchvision, main, writ
 from pretrained.keras_files import read_keras
 from pretrained.lite_names import SCHEMES, torch_tensors
 from pretrained.manifest import describe, verify
-from pretrained.resnet50_names import conv_scopes, keras_layers, kernel_shape
+from pretrained.resnet_names import conv_scopes, keras_layers, kernel_shape
 from pretrained.weight_files import read_state_dict
 
 UNITS = (3, 4, 6, 3)
@@ -505,5 +505,5 @@ def test_efficientnet_lite_needs_no_conversion(tmp_path: Path) -> None:
     shapes = torch_tensors("efficientnet_lite0", SCHEMES["conv_stem.weight"])
     state = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     np.savez(tmp_path / "a.npz", **state)
-    with pytest.raises(ValueError, match=r"a\.npz: an EfficientNet-Lite needs no conversion\. "):
+    with pytest.raises(ValueError, match=r"a\.npz: this network needs no conversion\. "):
         convert(tmp_path / "a.npz", tmp_path / "a.ckpt")

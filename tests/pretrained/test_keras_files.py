@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pretrained.keras_files import read_keras
-from pretrained.resnet50_names import conv_scopes, keras_layers, keras_layers_2017, keras_order
+from pretrained.resnet_names import conv_scopes, keras_layers, keras_layers_2017, keras_order
 
 CONV = ("kernel", "bias")
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")

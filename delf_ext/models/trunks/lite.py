@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import LoadReport
+from delf_ext.models.trunks.loading import load_torch
 from delf_ext.recipes import schema
 from pretrained.lite_networks import END_POINTS, NETWORKS, Convolution, layers_of
-from pretrained.lite_weights import read_lite
 
 # Source: tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py,
 # MEAN_RGB, STDDEV_RGB and batch_norm_epsilon.
@@ -131,7 +131,7 @@ class LiteTrunk(tf.keras.layers.Layer):
         """Copy weights of PyTorch into the built trunk.
 
         Args:
-            weights: name of weights in a package, such as "lite0"; or a path, see `read_lite`.
+            weights: name of weights in a package, such as "lite0"; or a path, see `read_network`.
 
         Returns:
             The report.
@@ -139,19 +139,7 @@ class LiteTrunk(tf.keras.layers.Layer):
         Raises:
             ValueError: they are of another network, or cannot be read. Then no variable is changed.
         """
-        stored = read_lite(weights)
-        if stored is None or stored.network != self.network:
-            raise ValueError(f"{weights}: does not hold {self.network}.")
-        variables = {variable.name.split(":")[0]: variable for variable in self.variables}
-        for name, variable in variables.items():
-            variable.assign(stored.tensors[name])
-        return LoadReport(
-            stored.title,
-            matched=tuple(sorted(variables)),
-            missing=(),
-            unused=(*sorted(set(stored.tensors) - set(variables)), *stored.unused),
-            shape_mismatch=(),
-        )
+        return load_torch(self.variables, weights, self.network, "auto")
 
     def parameter_group(self, name: str) -> str:
         """Return the block of a variable, such as "block3", "stem" or "head"."""

@@ -10,8 +10,12 @@ import tensorflow as tf
 
 WINDOWS = ("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool")
 PADS = ("Pad", "PadV2", "MirrorPad")
+# Squeeze-excitation multiplies channels by what it computes from the mean of the whole map. This
+# does not change where a cell looks, and it is not followed.
+MEAN = "Mean"
 CELL_BY_CELL = (
     "Identity",
+    "IdentityN",
     "Cast",
     "BiasAdd",
     "FusedBatchNormV3",
@@ -87,7 +91,7 @@ def receptive_field_of(
     # The operations are in the order in which they were made, so inputs come first.
     for op in features.graph.get_operations():
         inputs = [fields[tensor.op.name] for tensor in op.inputs if tensor.op.name in fields]
-        if inputs and op.name in needed:
+        if inputs and op.name in needed and op.type != MEAN:
             fields[op.name] = [
                 _through(op, axis, _union(op, branches))
                 for axis, branches in enumerate(zip(*inputs, strict=True), start=1)

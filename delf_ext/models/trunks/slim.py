@@ -9,14 +9,19 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from data_io.weight_kinds import STATE_DICT, weight_kind
 from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import LoadReport, load_by_name
 from delf_ext.models.slim_compat import inception_v3, resnet_utils, resnet_v1, resnet_v2, slim, vgg
+from delf_ext.models.trunks.loading import load_torch
 from delf_ext.recipes import schema
+from pretrained.keras_networks import NETWORKS
+from pretrained.lite_networks import NETWORKS as LITE
 
 # Means of ImageNet's channels, as TF-Slim and Caffe subtract them.
 VGG_MEANS = (123.68, 116.779, 103.939)
@@ -259,7 +264,8 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
     backbone, _, layer = endpoint.partition("/")
     if backbone not in ARCHITECTURES:
         raise UsageError(
-            f"unknown trunk {backbone!r} (--resnet_type). Known: {', '.join(ARCHITECTURES)}."
+            f"unknown trunk {backbone!r} (--resnet_type). "
+            f"Known: {', '.join([*ARCHITECTURES, *LITE, *NETWORKS])}."
         )
     network = ARCHITECTURES[backbone]
     layer = layer or network.default
@@ -345,7 +351,20 @@ class SlimTrunk(tf.keras.layers.Layer):
         return dataclasses.asdict(self.layout)
 
     def load(self, weights: str) -> LoadReport:
-        """Copy the weights of a checkpoint into the built trunk; see `checkpoints.load_by_name`."""
+        """Copy weights into the built trunk: of a checkpoint, or a state dict of torchvision.
+
+        Args:
+            weights: see `checkpoints.load_by_name` and `loading.load_torch`.
+
+        Returns:
+            The report.
+
+        Raises:
+            ValueError: they do not fit, or cannot be read. Then no variable is changed.
+        """
+        path = Path(weights)
+        if path.is_file() and weight_kind(path) in STATE_DICT:
+            return load_torch(self.variables, weights, self.backbone, "v1.5")
         return load_by_name(self.variables, weights, self.backbone, ARCHITECTURES)
 
     def parameter_group(self, name: str) -> str:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import LoadReport
-from delf_ext.models.trunks import lite, slim
+from delf_ext.models.trunks import keras, lite, slim
 from delf_ext.recipes import schema
 
 
@@ -48,7 +48,12 @@ class Trunk(Protocol):
         """Return the group of a variable, such as "block1"."""
 
 
-SOURCES: dict[str, Callable[[schema.Trunk], Trunk]] = {"slim": slim.build, "lite": lite.build}
+SOURCES: dict[str, Callable[[schema.Trunk], Trunk]] = {
+    "slim": slim.build,
+    "lite": lite.build,
+    "keras": keras.build,
+    "zoo": keras.build,
+}
 """Source -> function that builds the trunk of a recipe."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from delf_ext.recipes.schema import Trunk
 from delf_ext.recipes.trunk_names import trunk_named
-from delf_ext.runs.weights import find_weights, lite_network, locate_weights, with_layout
+from delf_ext.runs.weights import find_weights, known_trunk, locate_weights, with_layout
 from pretrained.lite_names import SCHEMES, torch_tensors
 
 SLIM = "somewhere/resnet_v1_50.ckpt"
@@ -94,7 +94,7 @@ def lite1(tmp_path: Path) -> str:
 
 
 def test_lite_weights_are_known_by_their_tensors(lite1: str) -> None:
-    assert lite_network(lite1) == "efficientnet_lite1"
+    assert known_trunk(lite1) == ("lite", "efficientnet_lite1", "auto")
     assert locate_weights(lite1, print) == lite1
     trunk = trunk_named("lite1/block5")
     assert find_weights(trunk, lite1, print) == (trunk, lite1)
@@ -119,7 +119,7 @@ def test_other_weights_for_a_lite_trunk_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.ckpt.index").touch()
     (tmp_path / "mine.ckpt.data-00000-of-00001").touch()
     for name, reason in {
-        "other.npz": "holds another network: it has no tensor _conv_stem.weight or conv_stem.",
+        "other.npz": "holds another network. Pass lite0, lite1 or lite2",
         "text.pth": "is a text file, not weights.",
         "mine.ckpt": "is a TensorFlow checkpoint, which holds no EfficientNet-Lite. Pass lite0,",
         "none": "no such checkpoint.",

@@ -195,6 +195,17 @@ def test_fields_of_any_chain_of_layers_equal_what_impulses_reach(names: list[str
     check_by_impulses(layers, size_px, mirrors="mirrored around" in names)
 
 
+def test_weights_of_channels_from_the_whole_map_do_not_widen_the_field() -> None:
+    graph = tf.Graph()
+    with graph.as_default():
+        images = tf.compat.v1.placeholder(tf.float32, [None, None, None, 1])
+        features = conv(images, (3, 1), 1, "SAME")
+        gated = features * tf.sigmoid(tf.reduce_mean(features, [1, 2], keepdims=True))
+    plain = receptive_field_of(features, images, 20, 20)
+    assert receptive_field_of(gated, images, 20, 20) == plain
+    assert plain[0].size_px == 3
+
+
 # --- errors
 
 
@@ -208,10 +219,6 @@ def strides_apart(x: tf.Tensor) -> tf.Tensor:
         (
             lambda x: tf.image.resize(tf.nn.relu(x), [4, 4]),
             "receptive field: unknown operation ResizeBilinear (resize/ResizeBil",
-        ),
-        (
-            lambda x: x * tf.reduce_mean(x, [1, 2], keepdims=True),
-            "receptive field: unknown operation Mean (Mean). Known: Conv2D, ",
         ),
         (
             strides_apart,

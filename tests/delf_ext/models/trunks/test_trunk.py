@@ -7,9 +7,10 @@ from typing import get_args
 import pytest
 
 from delf_ext.config import UsageError
-from delf_ext.models.trunks.slim import SlimTrunk
+from delf_ext.models.trunks.slim import ARCHITECTURES, SlimTrunk
 from delf_ext.models.trunks.trunk import SOURCES, build_trunk
 from delf_ext.recipes import schema
+from delf_ext.recipes.trunk_names import SLIM
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,10 @@ def test_unbuilt_source_raises_usage_error_listing_built_ones(source: str):
         build_trunk(schema.Trunk(source=source))
     built = ", ".join(SOURCES)
     assert str(caught.value) == f'trunk source "{source}" is not built yet. Built: {built}.'
+
+
+def test_names_of_tf_slims_networks_are_those_of_the_command_line():
+    assert tuple(ARCHITECTURES) == SLIM
 
 
 def test_default_end_point_is_the_last_feature_map_and_auto_layout_is_tf_slims():

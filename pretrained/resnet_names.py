@@ -1,21 +1,26 @@
-"""Map the names of ResNet-50 layers between TF-Slim, Keras and torchvision."""
+"""Map the names of layers of a ResNet v1 between TF-Slim, Keras and torchvision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pretrained.torch_layers import NORM, Stored
+
 SCOPE = "resnet_v1_50"
-UNITS = (3, 4, 6, 3)
+UNITS = {SCOPE: (3, 4, 6, 3), "resnet_v1_101": (3, 4, 23, 3)}
+"""Network of TF-Slim -> number of units of each block."""
+ANCHOR = "layer1.0.conv1.weight"
+BODY = ("layer",)
 
 
-def conv_scopes() -> Iterator[str]:
-    """Yield the scope of each convolution of TF-Slim's resnet_v1_50, in the order of the layers."""
-    yield f"{SCOPE}/conv1"
-    for block, units in enumerate(UNITS, start=1):
+def conv_scopes(network: str = SCOPE) -> Iterator[str]:
+    """Yield the scope of each convolution of TF-Slim's network, in the order of the layers."""
+    yield f"{network}/conv1"
+    for block, units in enumerate(UNITS[network], start=1):
         for unit in range(1, units + 1):
             shortcut = ["shortcut"] if unit == 1 else []
             for conv in [*shortcut, "conv1", "conv2", "conv3"]:
-                yield f"{SCOPE}/block{block}/unit_{unit}/bottleneck_v1/{conv}"
+                yield f"{network}/block{block}/unit_{unit}/bottleneck_v1/{conv}"
 
 
 def _parse_scope(scope: str) -> tuple[int, int, int] | None:
@@ -25,7 +30,7 @@ def _parse_scope(scope: str) -> tuple[int, int, int] | None:
         return None
     _, block, unit, _, conv = parts
     number = 0 if conv == "shortcut" else int(conv[-1])
-    return int(block[-1]), int(unit[-1]), number
+    return int(block[-1]), int(unit.removeprefix("unit_")), number
 
 
 def keras_layers(scope: str) -> tuple[str, str]:
@@ -69,7 +74,7 @@ def keras_order() -> tuple[list[str], list[str]]:
 
 
 def torch_modules(scope: str) -> tuple[str, str]:
-    """Return the names of convolution and batch norm in torchvision's resnet50."""
+    """Return the names of convolution and batch norm in torchvision's ResNet."""
     parts = _parse_scope(scope)
     if parts is None:
         return "conv1", "bn1"
@@ -100,3 +105,23 @@ def kernel_shape(scope: str) -> tuple[int, int, int, int]:
         3: (1, 1, inner, inner * 4),
     }
     return shapes[conv]
+
+
+def torch_tensors(network: str) -> dict[str, Stored]:
+    """Return the tensors of torchvision's network by TF-Slim's names of variables.
+
+    Args:
+        network: a key of UNITS.
+
+    Returns:
+        Variable -> tensor in a file, without the classifier.
+    """
+    tensors = {}
+    for scope in conv_scopes(network):
+        conv, norm = torch_modules(scope)
+        height, width, inputs, outputs = kernel_shape(scope)
+        shape = (outputs, inputs, height, width)
+        tensors[f"{scope}/weights"] = Stored(f"{conv}.weight", shape)
+        for ours, theirs in NORM.items():
+            tensors[f"{scope}/BatchNorm/{ours}"] = Stored(f"{norm}.{theirs}", (outputs,))
+    return tensors
