@@ -12,7 +12,7 @@ from data_io.progress import quiet
 from data_io.weight_kinds import STATE_DICT, weight_kind
 from delf_ext.recipes.schema import Trunk
 from delf_ext.recipes.trunk_names import LITE
-from pretrained.keras_networks import NETWORKS, expected_weights, layouts_of
+from pretrained.keras_networks import NETWORKS, default_end_point, expected_weights, layouts_of
 from pretrained.lite_names import KNOWN
 from pretrained.lite_weights import package_file
 from pretrained.manifest import describe
@@ -109,7 +109,8 @@ def find_weights(trunk: Trunk, weights: str, log: Callable[[str], None]) -> tupl
 
 def _another_trunk(known: Known, trunk: Trunk) -> str:
     """Return that weights are of another trunk, and how to name it."""
-    end_point = {"lite": "head", "slim": "block4"}.get(known.source, "")
+    end_point = {"lite": "head", "slim": "block4"}.get(known.source)
+    end_point = end_point or default_end_point(known.network)
     settings = {"source": known.source, "name": known.network, "end_point": end_point}
     given = " ".join(f"--set model.trunk.{key}={value}" for key, value in settings.items())
     return (
