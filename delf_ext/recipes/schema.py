@@ -12,6 +12,8 @@ It uses the standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Annotated
 
 from delf_ext.config import UsageError, require
 from delf_ext.recipes.evaluation_parts import *  # noqa: F403
@@ -29,9 +31,23 @@ from delf_ext.recipes.loss_parts import *  # noqa: F403
 from delf_ext.recipes.loss_parts import Loss, LossTerm
 from delf_ext.recipes.model_parts import *  # noqa: F403
 from delf_ext.recipes.model_parts import AttentionMasks, Cosine, Head, Model
-from delf_ext.recipes.part import AtLeast1, Count, NotNegative, Part
+from delf_ext.recipes.part import AtLeast1, Count, NotNegative, Part, Range
 from delf_ext.recipes.training_parts import *  # noqa: F403
-from delf_ext.recipes.training_parts import Adam, Input, Optimizer, PxK, Sampling, Shuffled, Stage
+from delf_ext.recipes.training_parts import (
+    Adam,
+    Averaging,
+    CosineDecay,
+    Input,
+    Optimizer,
+    Plateau,
+    PxK,
+    Sampling,
+    Shuffled,
+    Stage,
+    Swa,
+)
+
+BatchesPerUpdate = Annotated[int, Range(low=1, high=4096)]
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,9 @@ class Recipe(Part):
         test_time: copies of an image that are embedded with it.
         ranking: chain of re-rankers that `evaluate` and `infer` use if none is named; "" means
             none.
+        batches_per_update: batches whose mean gradient makes one update. The last update of an
+            epoch can have fewer. Schedules count updates. Losses compare images of one batch only.
+        averaging: average of the weights that is evaluated and saved; None means the last weights.
         about: description for users.
     """
 
@@ -70,6 +89,8 @@ class Recipe(Part):
     reduction: Reduction | None = None
     test_time: TestTime = TestTime()
     ranking: str = ""
+    batches_per_update: BatchesPerUpdate = 1
+    averaging: Averaging | None = None
     about: About = About()
 
     def _check(self) -> None:
@@ -98,6 +119,7 @@ class Recipe(Part):
             "stage 1: schedule is None, which means the schedule of the stage before, and there is "
             "none. Give the first stage a schedule.",
         )
+        self._check_schedules()
         statistics_change = trunk.batch_norm == "training" and not trunk.is_frozen
         for number, stage in enumerate(self.stages, start=1):
             trains_trunk = not stage.trains or "trunk" in stage.trains
@@ -110,6 +132,28 @@ class Recipe(Part):
                 stage.size_px == 0 or (stage.size_px >= 32 and not trunk.is_frozen),
                 f"stage {number}: size_px must be 0, or at least 32 with a trunk that is trained. "
                 f"Received {stage.size_px}.",
+            )
+
+    def _check_schedules(self) -> None:
+        for number, stage in enumerate(self.stages, start=1):
+            require(
+                not isinstance(stage.schedule, Plateau) or self.validation is not None,
+                f"stage {number}: the schedule Plateau follows the evaluation on the dev split, "
+                "but validation is None. Give the recipe a validation, or another schedule.",
+            )
+            if isinstance(stage.schedule, CosineDecay):
+                shared = takewhile(lambda other: other.schedule is None, self.stages[number:])
+                epochs = stage.epochs + sum(other.epochs for other in shared)
+                require(
+                    stage.schedule.warmup_epochs <= epochs,
+                    f"stage {number}: CosineDecay.warmup_epochs must be at most its {epochs} "
+                    f"epochs. Received {stage.schedule.warmup_epochs:g}.",
+                )
+        if isinstance(self.averaging, Swa):
+            require(
+                self.averaging.start_epoch <= self.epochs,
+                f"averaging: Swa.start_epoch must be at most the {self.epochs} epochs of the "
+                f"recipe. Received {self.averaging.start_epoch}.",
             )
 
     def _head(self, term: LossTerm) -> Head:

@@ -6,14 +6,13 @@ They use the standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from delf_ext.config import require
 from delf_ext.recipes.part import (
     AtLeast1,
     BatchSize,
     Below1,
-    Count,
     LearningRate,
     NotNegative,
     Part,
@@ -24,6 +23,8 @@ from delf_ext.recipes.part import (
 )
 
 GroupSize = Annotated[int, Range(low=2, high=4096)]
+
+Decays = Literal["all", "kernels"]
 
 # --- optimizers
 
@@ -62,10 +63,13 @@ class Adam(Optimizer):
     Attributes:
         lr: learning rate.
         factors: other learning rates for some groups.
-        weight_decay: factor of an L2 penalty on every trained weight, added to its gradient.
+        weight_decay: factor of an L2 penalty on the trained weights, added to their gradients.
+        decays: weights that decay: "all", or "kernels", those with two or more axes. The others are
+            biases, and scale and offset of batch norms.
     """
 
     weight_decay: NotNegative = 0.0
+    decays: Decays = "all"
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ class AdamW(Optimizer):
         lr: learning rate.
         factors: other learning rates for some groups.
         weight_decay: each step subtracts lr * weight_decay * weight.
+        decays: weights that decay: "all" or "kernels", see `Adam`.
     """
 
     weight_decay: NotNegative = 0.01
+    decays: Decays = "all"
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,13 @@ class Sgd(Optimizer):
         momentum: share of the last update that is added to the next one.
         nesterov: use Nesterov momentum.
         weight_decay: each step subtracts lr * weight_decay * weight.
+        decays: weights that decay: "all" or "kernels", see `Adam`.
     """
 
     momentum: Below1 = 0.9
     nesterov: bool = True
     weight_decay: NotNegative = 0.0
+    decays: Decays = "all"
 
 
 # --- stages
@@ -111,10 +119,11 @@ class CosineDecay(Part):
     """Cosine decay to 0 at the end of the stage (Loshchilov and Hutter, arXiv:1608.03983).
 
     Attributes:
-        warmup_epochs: epochs in which the rate first rises linearly from 0 to `lr`.
+        warmup_epochs: epochs in which the rate first rises linearly from 0 to `lr`; can be a
+            fraction.
     """
 
-    warmup_epochs: Count = 0
+    warmup_epochs: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ class StepDecay(Part):
 
 @dataclass(frozen=True)
 class Plateau(Part):
-    """Multiply the learning rate if evaluation stops improving.
+    """Multiply the learning rate if the evaluation on the dev split stops improving.
 
     Attributes:
         patience: evaluations without a better value before a change.
@@ -162,6 +171,44 @@ class Stage(Part):
     schedule: Schedule | None = Constant()
     trains: tuple[str, ...] = ()
     size_px: Annotated[int, Range(low=0, high=4096)] = 0
+
+
+# --- averages of the weights
+
+
+@dataclass(frozen=True)
+class Averaging(Part):
+    """Base of the averages of the weights; training continues from the weights themselves."""
+
+    is_base: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Ema(Averaging):
+    """Exponential moving average over the updates of the weights.
+
+    Attributes:
+        decay: share of the average that an update keeps. After t updates it is at most
+            (1 + t) / (10 + t), so that a short run forgets its first weights.
+    """
+
+    decay: Below1 = 0.999
+
+
+@dataclass(frozen=True)
+class Swa(Averaging):
+    """Mean of the weights at the end of some epochs (Izmailov et al., arXiv:1803.05407).
+
+    Statistics of batch norms are averaged too, not computed again: set
+    `model.trunk.batch_norm` to "inference".
+
+    Attributes:
+        start_epoch: number of epochs after which the weights are averaged for the first time.
+        every_epochs: epochs between two weights that are averaged.
+    """
+
+    start_epoch: AtLeast1 = 5
+    every_epochs: AtLeast1 = 1
 
 
 # --- augmentation and input

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,13 +15,16 @@ import tensorflow as tf
 
 from data_io.checkpoint_folder import writable_folder
 from data_io.progress import Log
+from delf_ext.config import UsageError
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.necks import Dropout
 from delf_ext.recipes.schema import Recipe, Stage
+from delf_ext.training.averaging import Averages
 from delf_ext.training.finite import require_finite_losses
 from delf_ext.training.objective import Objective
-from delf_ext.training.optimizers import Group, build_groups
-from delf_ext.training.state import RunState
+from delf_ext.training.optimizers import Group, build_groups, is_in_any
+from delf_ext.training.plateau import PlateauState, plateaus_of
+from delf_ext.training.state import LOWER_IS_BETTER, RunState
 from delf_ext.training.throughput import Throughput
 
 EpochBatches = Callable[[int, int], tf.data.Dataset]
@@ -57,10 +63,11 @@ class Listener(Protocol):
 
 
 class Prepared(NamedTuple):
-    """Optimizers of a run, and its state on disk."""
+    """Optimizers of a run, its state on disk, and the plateau of each stage."""
 
     groups: list[Group]
     state: RunState
+    plateaus: Sequence[PlateauState | None]
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,12 @@ class _RunCallback(tf.keras.callbacks.Callback):
         state: RunState,
         settings: RunSettings,
         step: int,
+        plateaus: Sequence[PlateauState | None],
     ) -> None:
         super().__init__()
         self.recipe = recipe
+        self.plateaus = plateaus
+        self.updated_step = step
         self.steps_per_epoch = steps_per_epoch
         self.state = state
         self.settings = settings
@@ -124,6 +134,17 @@ class _RunCallback(tf.keras.callbacks.Callback):
         """Set the random numbers of this step, which a resumed run then has too."""
         for number, layer in enumerate(self.dropouts):
             layer.reseed(self.settings.seed, self.step, number)
+        if self.model.gradient_sum is not None:
+            self.model.gradient_sum.is_last.assign(self.is_update(self.step + 1))
+
+    def is_update(self, step: int) -> bool:
+        """Return whether a step changes the weights: the last of some batches, or of an epoch."""
+        in_epoch = step % self.steps_per_epoch
+        return in_epoch % self.recipe.batches_per_update == 0
+
+    def is_due(self, every_steps: int) -> bool:
+        """Return whether a multiple of `every_steps` was passed since the update before."""
+        return self.step // every_steps > self.updated_step // every_steps
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Count the step; save and evaluate if it is time."""
@@ -133,10 +154,23 @@ class _RunCallback(tf.keras.callbacks.Callback):
         require_finite_losses(self.losses_in(logs), self.step, self.state.advice)
         if self.num_steps_here == ESTIMATE_AFTER_STEPS:
             self.log_estimate()
-        if self.step % self.settings.checkpoint_every_steps == 0:
+        if self.is_update(self.step):
+            self.updated()
+
+    def updated(self) -> None:
+        """Average, save and evaluate if it is time; the sum of gradients is empty now."""
+        averages = self.state.averages
+        if averages is not None and self.step % self.steps_per_epoch == 0:
+            averages.epoch_ended(self.step // self.steps_per_epoch)
+        saves = self.is_due(self.settings.checkpoint_every_steps)
+        if saves and not self.state.plateaus:
             self.state.save(self.step)
-        if self.evaluate_every_steps and self.step % self.evaluate_every_steps == 0:
-            self.evaluate()
+        if self.evaluate_every_steps and self.is_due(self.evaluate_every_steps):
+            self.evaluate(follows=True)
+        # A plateau that changed is saved with its evaluation, or neither is.
+        if saves:
+            self.state.save(self.step)
+        self.updated_step = self.step
 
     def losses_in(self, logs: Mapping[str, float] | None) -> dict[str, float]:
         """Return the losses of a step, without accuracies and rates."""
@@ -161,23 +195,34 @@ class _RunCallback(tf.keras.callbacks.Callback):
         if not rate:
             return
         epoch_s = self.steps_per_epoch * self.recipe.batch_size / rate
-        run_s = epoch_s * self.recipe.epochs
+        costs = relative_costs(self.recipe)
+        stage = stage_of(self.recipe.stages, (self.step - 1) // self.steps_per_epoch)
+        cost_now = costs[self.recipe.stages.index(stage)]
+        epochs = [other.epochs for other in self.recipe.stages]
+        run_s = epoch_s / cost_now * sum(map(operator.mul, epochs, costs))
         if run_s <= LONG_RUN_S:
             return
         hint = ". For minutes instead of hours: --debug" if run_s > VERY_LONG_RUN_S else ""
         self.settings.log(
             f"\n{rate:.1f} images/s: an epoch takes about {format_duration(epoch_s)} on this "
-            f"machine, {self.recipe.epochs} epochs {format_duration(run_s)}{hint}"
+            f"machine{'' if len(set(costs)) == 1 else ' in this stage'}, "
+            f"{self.recipe.epochs} epochs {format_duration(run_s)}{hint}"
         )
 
-    def evaluate(self) -> None:
-        """Evaluate on the dev split, unless this step was evaluated; keep the best weights."""
+    def evaluate(self, follows: bool = False) -> None:
+        """Evaluate on the dev split, unless this step was evaluated; keep the best weights.
+
+        Args:
+            follows: show the value to the plateau of this stage.
+        """
         if self.settings.evaluate is None or self.evaluated_step == self.step:
             return
         self.evaluated_step = self.step
         # Without this check, numbers that are not finite would fail somewhere in the evaluation.
         self.state.require_finite(self.step)
-        metrics = dict(self.settings.evaluate())
+        averages = self.state.averages
+        with nullcontext() if averages is None else averages.applied():
+            metrics = dict(self.settings.evaluate())
         select_by = self.state.select_by
         is_best = self.state.save_if_best(self.step, metrics[select_by])
         self.write_curves("dev", metrics)
@@ -185,10 +230,24 @@ class _RunCallback(tf.keras.callbacks.Callback):
         shown = " ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
         note = " (best so far, kept)" if is_best else ""
         self.settings.log(f"\nstep {self.step}: dev {shown}{note}")
+        if follows:
+            self.follow(metrics[select_by])
         if self.settings.listener is not None:
             if is_best:
                 self.state.save(self.step)
             self.settings.listener.evaluated(self.step, metrics, is_best)
+
+    def follow(self, value: float) -> None:
+        """Show an evaluation to the plateau of this stage."""
+        epoch = (self.step - 1) // self.steps_per_epoch
+        plateau = self.plateaus[self.recipe.stages.index(stage_of(self.recipe.stages, epoch))]
+        if plateau is not None and plateau.evaluated(
+            value, self.state.select_by in LOWER_IS_BETTER
+        ):
+            self.settings.log(
+                f"no better value in {plateau.config.patience} evaluations: the learning rate is "
+                f"now {float(plateau.factor):.3g} of the first one"
+            )
 
     def write_curves(self, split: str, values: Mapping[str, float]) -> None:
         """Write values for TensorBoard, named "split/name"."""
@@ -222,22 +281,44 @@ def prepare(
     Raises:
         UsageError: if a part is not built yet.
     """
+    plateaus = plateaus_of(recipe.stages)
+    updates_per_epoch = math.ceil(steps_per_epoch / recipe.batches_per_update)
 
-    def groups_of(model: EmbeddingModel) -> list[Group]:
+    def parts_of(
+        model: EmbeddingModel,
+    ) -> tuple[Mapping[str, tf.Variable], list[Group], Averages | None]:
         frozen = recipe.model.trunk.frozen
         parameters = model.parameters()
-        return build_groups(recipe.optimizer, recipe.stages, steps_per_epoch, parameters, frozen)
+        groups = build_groups(
+            recipe.optimizer, recipe.stages, updates_per_epoch, parameters, frozen, plateaus
+        )
+        weights = model.named_variables()
+        changing = {
+            parameter.name: parameter.variable
+            for parameter in parameters
+            if not is_in_any(parameter, frozen)
+        }
+        averages = Averages(recipe.averaging, changing) if recipe.averaging else None
+        return weights, groups, averages
 
-    def rebuild(num_classes: int) -> tuple[Mapping[str, tf.Variable], list[Group]]:
-        other = EmbeddingModel(recipe.model, num_classes).build_variables()
-        return other.named_variables(), groups_of(other)
+    def rebuild(
+        num_classes: int,
+    ) -> tuple[Mapping[str, tf.Variable], list[Group], Averages | None]:
+        return parts_of(EmbeddingModel(recipe.model, num_classes).build_variables())
 
-    groups = groups_of(model)
-    folder = run_dir / "checkpoint"
-    select_by = recipe.task.select_by
-    weights = model.named_variables()
-    state = RunState(weights, groups, folder, select_by, log, class_names, rebuild)
-    return Prepared(groups, state)
+    weights, groups, averages = parts_of(model)
+    state = RunState(
+        weights,
+        groups,
+        run_dir / "checkpoint",
+        recipe.task.select_by,
+        log,
+        class_names,
+        rebuild,
+        averages,
+        tuple(dict.fromkeys(plateau for plateau in plateaus if plateau is not None)),
+    )
+    return Prepared(groups, state, plateaus)
 
 
 def train(
@@ -257,31 +338,40 @@ def train(
         settings: where and how the run is saved, evaluated and shown.
 
     Returns:
-        Means of the last epoch, and `images_per_s` if it was measured.
+        Means of the last epoch, and `images_per_s` if it was measured. The model then has the
+        averaged weights, if the recipe averages them.
 
     Raises:
-        UsageError: if a part is not built yet.
+        UsageError: if a part is not built yet, or a plateau has no dev split to follow.
         ValueError: if no checkpoint of a run to resume can be read.
     """
     is_frozen = recipe.model.trunk.is_frozen
     network = model.heads if is_frozen else model
     objective = Objective(network, recipe.losses, settings.images_per_class)
     if settings.prepared is None:
-        groups, state = prepare(recipe, model, steps_per_epoch, settings.run_dir, settings.log)
-        step = state.restore() if settings.resume else 0
+        prepared = prepare(recipe, model, steps_per_epoch, settings.run_dir, settings.log)
+        step = prepared.state.restore() if settings.resume else 0
     else:
-        groups, state = settings.prepared
-        step = int(state.step.numpy())
+        prepared = settings.prepared
+        step = int(prepared.state.step.numpy())
+    groups, state, plateaus = prepared
+    if state.plateaus and settings.evaluate is None:
+        raise UsageError(
+            "the schedule Plateau follows the evaluation on the dev split, and there is none: "
+            "give the recipe a validation, or another schedule."
+        )
     if step:
         settings.log(f"continuing at step {step} of {recipe.epochs * steps_per_epoch}")
     else:
         # A run that is killed before its first checkpoint resumes from its first weights.
         state.save(0)
-    callback = _RunCallback(recipe, steps_per_epoch, state, settings, step)
+    callback = _RunCallback(recipe, steps_per_epoch, state, settings, step, plateaus)
     callback.dropouts = [layer for layer in model.submodules if isinstance(layer, Dropout)]
     logs = _fit(objective, groups, epoch_batches, callback)
     callback.evaluate()
     state.save(callback.step)
+    if state.averages is not None:
+        state.averages.apply()
     return logs
 
 
@@ -302,7 +392,9 @@ def _fit(
         epoch, first_step = divmod(callback.step, steps_per_epoch)
         stage = stage_of(recipe.stages, epoch)
         if stage is not current:
-            objective.prepare(groups, stage.trains)
+            averages = callback.state.averages
+            after_update = averages.add if averages is not None and averages.adds_updates else None
+            objective.prepare(groups, stage.trains, recipe.batches_per_update, after_update)
             current = stage
         history = objective.fit(
             epoch_batches(epoch, first_step),
@@ -323,6 +415,26 @@ def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
             return stage
         epoch -= stage.epochs
     return stages[-1]
+
+
+def relative_costs(recipe: Recipe) -> list[float]:
+    """Return about how long an epoch of each stage takes, to compare the stages.
+
+    A step backwards through the trunk takes about twice as long as forwards.
+
+    Args:
+        recipe: image sizes and trained parameters of the stages are read.
+
+    Returns:
+        A number for each stage, in units of pixels.
+    """
+    trunk = recipe.model.trunk
+    costs = []
+    for stage, size_px in zip(recipe.stages, recipe.sizes_px, strict=True):
+        in_trunk = [group for group in stage.trains if group.split("/")[0] == "trunk"]
+        goes_back = not trunk.is_frozen and (not stage.trains or bool(in_trunk))
+        costs.append(size_px**2 * (3.0 if goes_back else 1.0))
+    return costs
 
 
 def format_duration(seconds: float) -> str:

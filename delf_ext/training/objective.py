@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,6 +11,7 @@ from delf_ext.losses.build import build_loss
 from delf_ext.losses.loss import Loss, Targets
 from delf_ext.models.heads import Output
 from delf_ext.recipes import schema
+from delf_ext.training.accumulation import Gradients, GradientSum
 from delf_ext.training.optimizers import Group, is_trained
 
 
@@ -52,13 +53,24 @@ class Objective(tf.keras.Model):
         names = ("loss", *(term.shown_name for term in terms), *self.head_by_accuracy)
         self.means = {name: tf.keras.metrics.Mean(name=name) for name in names}
         self.groups: list[Group] = []
+        self.gradient_sum: GradientSum | None = None
+        self.after_update: Callable[[], None] = _nothing
 
-    def prepare(self, groups: Sequence[Group], trains: Sequence[str] = ()) -> None:
+    def prepare(
+        self,
+        groups: Sequence[Group],
+        trains: Sequence[str] = (),
+        batches_per_update: int = 1,
+        after_update: Callable[[], None] | None = None,
+    ) -> None:
         """Set what the next `fit` trains.
 
         Args:
             groups: optimizers with their parameters.
             trains: names of the parameter groups to train; () for all.
+            batches_per_update: with more than one, gradients are added up until
+                `gradient_sum.is_last` is true.
+            after_update: part of the graph that runs after each update; None = nothing.
         """
         self.groups = []
         for group in groups:
@@ -67,6 +79,10 @@ class Objective(tf.keras.Model):
             ]
             if parameters:
                 self.groups.append(group._replace(parameters=parameters))
+        self.after_update = after_update or _nothing
+        self.gradient_sum = None
+        if batches_per_update > 1:
+            self.gradient_sum = GradientSum(self._variables())
         # Keras traces the training step again only if the model is compiled again.
         self.compile()
 
@@ -94,7 +110,12 @@ class Objective(tf.keras.Model):
             penalized = total
             if self.network.losses:
                 penalized = total + tf.add_n(self.network.losses)
-        self._apply_gradients(tape, penalized)
+        gradients = tape.gradient(penalized, self._variables())
+        if self.gradient_sum is None:
+            self._update(gradients)
+        else:
+            self.gradient_sum.add(gradients)
+            tf.cond(self.gradient_sum.is_last, lambda: self._update_by_mean(gradients), _nothing)
         values = {"loss": total}
         for term, loss in zip(self.terms, losses, strict=True):
             values[term.shown_name] = loss
@@ -103,13 +124,18 @@ class Objective(tf.keras.Model):
             self.means[name].update_state(value)
         return {name: mean.result() for name, mean in self.means.items()}
 
-    def _apply_gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
-        variables = [
-            [parameter.variable for parameter in group.parameters] for group in self.groups
-        ]
-        gradients = tape.gradient(loss, variables)
+    def _variables(self) -> list[list[tf.Variable]]:
+        """Return the variables of each group that are trained now."""
+        return [[parameter.variable for parameter in group.parameters] for group in self.groups]
+
+    def _update_by_mean(self, gradients: Gradients) -> None:
+        """Update by the mean gradient; `gradients` says which ones are None."""
+        assert self.gradient_sum is not None
+        self._update(self.gradient_sum.take_mean(gradients))
+
+    def _update(self, gradients: Gradients) -> None:
         for group, group_gradients, group_variables in zip(
-            self.groups, gradients, variables, strict=True
+            self.groups, gradients, self._variables(), strict=True
         ):
             # A head that no loss reads has no gradient.
             with_gradient = [
@@ -119,6 +145,7 @@ class Objective(tf.keras.Model):
             ]
             if with_gradient:
                 group.optimizer.apply_gradients(with_gradient)
+        self.after_update()
 
     def _accuracies(self, output: Output, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         accuracies = {}
@@ -128,3 +155,7 @@ class Objective(tf.keras.Model):
             is_right = tf.cast(tf.equal(predicted, labels), tf.float32)
             accuracies[name] = tf.reduce_mean(is_right)
         return accuracies
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -12,7 +12,10 @@ from delf_ext.config import UsageError
 from delf_ext.models.embedding_model import Parameter, in_group
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import NotBuilt, Part
+from delf_ext.training.plateau import PlateauState, plateaus_of
 from delf_ext.training.schedules import Rate, learning_rate
+
+KERAS = tf.keras.optimizers
 
 
 @singledispatch
@@ -34,24 +37,45 @@ def build_optimizer(config: Part, rate: Rate) -> tf.keras.optimizers.Optimizer:
 
 @build_optimizer.register
 def _(config: schema.Adam, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    if config.weight_decay:
-        raise UsageError(
-            "Adam.weight_decay is not built yet. "
-            "Built: AdamW and Sgd with weight_decay, Trunk.weight_decay."
-        )
-    return tf.keras.optimizers.Adam(rate)
+    return AdamL2(rate, config.weight_decay) if config.weight_decay else KERAS.Adam(rate)
 
 
 @build_optimizer.register
 def _(config: schema.AdamW, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    return tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    # TensorFlow Addons has an AdamW too, but is no longer maintained.
+    return KERAS.AdamW(rate, weight_decay=config.weight_decay)
 
 
 @build_optimizer.register
 def _(config: schema.Sgd, rate: Rate) -> tf.keras.optimizers.Optimizer:
-    return tf.keras.optimizers.SGD(
+    return KERAS.SGD(
         rate, config.momentum, config.nesterov, weight_decay=config.weight_decay or None
     )
+
+
+class AdamL2(tf.keras.optimizers.Adam):
+    """Adam with an L2 penalty, whose gradient becomes a part of the moments."""
+
+    def __init__(self, rate: Rate, l2: float) -> None:
+        """Prepare the optimizer.
+
+        Args:
+            rate: the learning rate, a number or a function of the step.
+            l2: factor of the penalty l2 / 2 * weight ** 2.
+        """
+        super().__init__(rate)
+        self.l2 = l2
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Update a variable.
+
+        Args:
+            gradient: of the losses; scalar or [...], as the variable.
+            variable: a trained variable.
+        """
+        if self._use_weight_decay(variable):
+            gradient += self.l2 * variable
+        super().update_step(gradient, variable)
 
 
 class Group(NamedTuple):
@@ -72,15 +96,17 @@ def build_groups(
     steps_per_epoch: int,
     parameters: Sequence[Parameter],
     frozen: Sequence[str] = (),
+    plateaus: Sequence[PlateauState | None] | None = None,
 ) -> list[Group]:
     """Build the optimizers of a run for the parameters that are trained.
 
     Args:
         config: the optimizer of the recipe, with its learning-rate factors.
         stages: stages of the recipe, with their schedules.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: updates in an epoch.
         parameters: parameters of the whole model.
         frozen: parameter groups that are not trained.
+        plateaus: state of the plateau of each stage; None makes new ones.
 
     Returns:
         Groups by ascending factor.
@@ -95,26 +121,31 @@ def build_groups(
         own_stages = tuple(
             number for number, stage in enumerate(stages) if is_trained(parameter, stage.trains)
         )
-        if parameter.variable.trainable and own_stages and not _is_in_any(parameter, frozen):
+        if parameter.variable.trainable and own_stages and not is_in_any(parameter, frozen):
             key = (_factor_of(config, parameter), own_stages)
             by_rate.setdefault(key, []).append(parameter)
+    plateaus = plateaus_of(stages) if plateaus is None else plateaus
     groups = []
     for factor, own_stages in sorted(by_rate, key=lambda key: key[0]):
         own_parameters = by_rate[factor, own_stages]
-        rate = learning_rate(config.lr * factor, stages, steps_per_epoch, own_stages)
+        rate = learning_rate(config.lr * factor, stages, steps_per_epoch, own_stages, plateaus)
         optimizer = build_optimizer(config, rate)
+        if getattr(config, "decays", "all") == "kernels":
+            variables = [parameter.variable for parameter in own_parameters]
+            optimizer.exclude_from_weight_decay([one for one in variables if one.shape.rank < 2])
         optimizer.build([parameter.variable for parameter in own_parameters])
         groups.append(Group(optimizer, own_parameters))
     return groups
 
 
-def _is_in_any(parameter: Parameter, groups: Sequence[str]) -> bool:
+def is_in_any(parameter: Parameter, groups: Sequence[str]) -> bool:
+    """Return whether a parameter is in one of these groups of a recipe."""
     return any(in_group(parameter.group, group) for group in groups)
 
 
 def is_trained(parameter: Parameter, trains: Sequence[str]) -> bool:
     """Return whether a stage that trains these parameter groups, () for all, trains a parameter."""
-    return not trains or _is_in_any(parameter, trains)
+    return not trains or is_in_any(parameter, trains)
 
 
 def _factor_of(config: schema.Optimizer, parameter: Parameter) -> float:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from delf_ext.recipes import schema
 from delf_ext.recipes.part import NotBuilt, Part
+from delf_ext.training.plateau import PlateauRate, PlateauState, plateaus_of
 
 Rate: TypeAlias = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
@@ -20,10 +21,10 @@ def build_schedule(config: Part, base: float, epochs: int, steps_per_epoch: int)
     """Build the learning rate of one stage, whose steps count from 0.
 
     Args:
-        config: a schedule record.
+        config: a schedule record; `Plateau` has no steps, see `stage_pieces`.
         base: the highest learning rate.
         epochs: number of epochs of the stage.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: updates in an epoch.
 
     Returns:
         A number, or a function of the step.
@@ -42,11 +43,11 @@ def _(config: schema.Constant, base: float, epochs: int, steps_per_epoch: int) -
 @build_schedule.register
 def _(config: schema.CosineDecay, base: float, epochs: int, steps_per_epoch: int) -> Rate:
     """Decay to zero at the last step (Loshchilov and Hutter, arXiv:1608.03983)."""
-    warmup_steps = config.warmup_epochs * steps_per_epoch
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     cosine_decay = tf.keras.optimizers.schedules.CosineDecay
     if not warmup_steps:
         return cosine_decay(base, epochs * steps_per_epoch)
-    decay_steps = max(1, epochs - config.warmup_epochs) * steps_per_epoch
+    decay_steps = max(1, epochs * steps_per_epoch - warmup_steps)
     return cosine_decay(0.0, decay_steps, warmup_target=base, warmup_steps=warmup_steps)
 
 
@@ -102,13 +103,19 @@ class StagedSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         return value
 
 
-def stage_pieces(base: float, stages: Sequence[schema.Stage], steps_per_epoch: int) -> list[Piece]:
+def stage_pieces(
+    base: float,
+    stages: Sequence[schema.Stage],
+    steps_per_epoch: int,
+    plateaus: Sequence[PlateauState | None],
+) -> list[Piece]:
     """Build the learning rate of each stage; a stage without a schedule shares the one before.
 
     Args:
         base: the highest learning rate.
         stages: stages of the recipe.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: updates in an epoch.
+        plateaus: state of the plateau of each stage.
 
     Returns:
         A piece for each stage.
@@ -119,11 +126,15 @@ def stage_pieces(base: float, stages: Sequence[schema.Stage], steps_per_epoch: i
             spans[-1].append(stage)
         else:
             spans.append([stage])
-    pieces = []
+    pieces: list[Piece] = []
     for span in spans:
-        assert span[0].schedule is not None
-        num_epochs = sum(stage.epochs for stage in span)
-        rate = build_schedule(span[0].schedule, base, num_epochs, steps_per_epoch)
+        plateau = plateaus[len(pieces)]
+        if plateau is not None:
+            rate: Rate = PlateauRate(base, plateau)
+        else:
+            assert span[0].schedule is not None
+            num_epochs = sum(stage.epochs for stage in span)
+            rate = build_schedule(span[0].schedule, base, num_epochs, steps_per_epoch)
         offset = 0
         for stage in span:
             pieces.append(Piece(rate, offset, stage.epochs * steps_per_epoch))
@@ -136,19 +147,22 @@ def learning_rate(
     stages: Sequence[schema.Stage],
     steps_per_epoch: int,
     own: Sequence[int] | None = None,
+    plateaus: Sequence[PlateauState | None] | None = None,
 ) -> Rate:
     """Build the learning rate of parameters that some stages train.
 
     Args:
         base: the highest learning rate.
         stages: all stages of the recipe.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: updates in an epoch.
         own: numbers of the stages that train the parameters, from 0; None means all.
+        plateaus: state of the plateau of each stage; None makes new ones.
 
     Returns:
         A number, or a function of the step; it counts the steps of these stages only.
     """
-    pieces = stage_pieces(base, stages, steps_per_epoch)
+    states = plateaus_of(stages) if plateaus is None else plateaus
+    pieces = stage_pieces(base, stages, steps_per_epoch, states)
     if own is not None:
         pieces = [pieces[number] for number in own]
     follow = all(

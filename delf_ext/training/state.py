@@ -11,12 +11,16 @@ import tensorflow as tf
 from data_io.checkpoint_folder import CheckpointFolder, readable_prefix
 from delf_ext.models.checkpoints import READ_ERRORS, read_reason
 from delf_ext.models.class_rows import copy_by_class, rows_of
+from delf_ext.training.averaging import Averages
 from delf_ext.training.finite import NotFinite, first_not_finite, remedies
 from delf_ext.training.optimizers import Group
+from delf_ext.training.plateau import PlateauState
 
 ClassesNow: TypeAlias = Callable[[tuple[str, ...]], Sequence[str]]
-Rebuild: TypeAlias = Callable[[int], tuple[Mapping[str, tf.Variable], Sequence[Group]]]
-"""Number of classes -> weights by name, and optimizers, of a new network."""
+Rebuild: TypeAlias = Callable[
+    [int], tuple[Mapping[str, tf.Variable], Sequence[Group], Averages | None]
+]
+"""Number of classes -> weights by name, optimizers, and averages of a new network."""
 LOWER_IS_BETTER = ("mean_last_rank",)
 
 
@@ -24,6 +28,8 @@ class RunState:
     """Checkpoints of a run.
 
     `last-N` holds weights, optimizers and step, to resume. `best-N` holds only the best weights.
+    With averages, the weights of both are the averages, and `last-N` also holds the weights that
+    training continues from.
     """
 
     def __init__(
@@ -35,6 +41,8 @@ class RunState:
         log: Callable[[str], None],
         class_names: Sequence[str] = (),
         rebuild: Rebuild | None = None,
+        averages: Averages | None = None,
+        plateaus: Sequence[PlateauState] = (),
     ) -> None:
         """Prepare to save and restore.
 
@@ -47,6 +55,8 @@ class RunState:
             class_names: classes of the classifiers, by row; checkpoints store them.
             rebuild: builds the same network for another number of classes; None = checkpoints of
                 other classes are not read.
+            averages: averages of the weights; None = the weights themselves are the result.
+            plateaus: states of the schedules that follow the evaluation.
         """
         self.folder = folder
         self.class_names = tuple(class_names)
@@ -56,18 +66,36 @@ class RunState:
         self.select_by = select_by
         self.log = log
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        optimizers = [group.optimizer for group in groups]
-        self._everything = tf.train.Checkpoint(
-            weights=dict(weights), optimizers=optimizers, step=self.step
-        )
-        self._weights = tf.train.Checkpoint(weights=dict(weights))
+        self.averages = averages
+        self.plateaus = tuple(plateaus)
+        self._everything = self._checkpoint(weights, groups, averages)
+        self._weights = tf.train.Checkpoint(weights=_result(weights, averages))
         self._numbers = dict(weights)
-        for row, optimizer in enumerate(optimizers):
-            for variable in optimizer.variables:
+        for row, group in enumerate(groups):
+            for variable in group.optimizer.variables:
                 self._numbers[f"optimizers/{row}/{variable.name}"] = variable
         self._last = CheckpointFolder(folder, "last")
         self._best = CheckpointFolder(folder, "best", keep=1)
         self._last_saved_step = -1
+
+    def _checkpoint(
+        self,
+        weights: Mapping[str, tf.Variable],
+        groups: Sequence[Group],
+        averages: Averages | None,
+    ) -> tf.train.Checkpoint:
+        """Return everything of a network; only what it has, so that older checkpoints fit."""
+        more: dict[str, Any] = {}
+        if averages is not None:
+            more = {"trained": averages.weights, "averaged": averages.count}
+        if self.plateaus:
+            more["plateaus"] = [plateau.variables for plateau in self.plateaus]
+        return tf.train.Checkpoint(
+            weights=_result(weights, averages),
+            optimizers=[group.optimizer for group in groups],
+            step=self.step,
+            **more,
+        )
 
     def restore(self, classes_now: ClassesNow = tuple) -> int:
         """Read the newest checkpoint that can be read.
@@ -105,13 +133,11 @@ class RunState:
             self._everything.read(readable_prefix(path)).assert_existing_objects_matched()
             return
         assert self._rebuild is not None, "only a run that can rebuild its network gets classes"
-        weights, groups = self._rebuild(len(classes))
-        optimizers = [group.optimizer for group in groups]
-        old = tf.train.Checkpoint(weights=weights, optimizers=optimizers, step=self.step)
-        old.read(readable_prefix(path)).assert_existing_objects_matched()
+        old = self._rebuild(len(classes))
+        self._checkpoint(*old).read(readable_prefix(path)).assert_existing_objects_matched()
         copy_by_class(
-            _variables(self._named, self._groups),
-            _variables(weights, groups),
+            _variables(self._named, self._groups, self.averages),
+            _variables(*old),
             _variables(*self._rebuild(len(classes) + 1)),
             rows_of(self.class_names, classes),
             len(classes),
@@ -147,6 +173,8 @@ class RunState:
         if step == self._last_saved_step:
             return
         self.require_finite(step)
+        if self.averages is not None:
+            self.averages.refresh()
         self.step.assign(step)
         self._write(self._last, step, self._everything)
         self._last_saved_step = step
@@ -209,10 +237,20 @@ class RunState:
         return True
 
 
-def _variables(weights: Mapping[str, tf.Variable], groups: Sequence[Group]) -> list[tf.Variable]:
-    """Return weights and optimizer states in an order that depends only on the recipe."""
+def _result(
+    weights: Mapping[str, tf.Variable], averages: Averages | None
+) -> dict[str, tf.Variable]:
+    """Return the weights that a run is opened with."""
+    return {**weights, **(averages.values if averages is not None else {})}
+
+
+def _variables(
+    weights: Mapping[str, tf.Variable], groups: Sequence[Group], averages: Averages | None
+) -> list[tf.Variable]:
+    """Return weights, optimizer states and averages, in an order that the recipe decides."""
     of_optimizers = [variable for group in groups for variable in group.optimizer.variables]
-    return [*weights.values(), *of_optimizers]
+    of_averages = [] if averages is None else [*averages.values.values(), averages.count]
+    return [*weights.values(), *of_optimizers, *of_averages]
 
 
 def _is_readable(prefix: Path) -> bool:

@@ -82,7 +82,6 @@ def loss_on_pooled(loss: str) -> list[str]:
         (["model.heads.logits.classifier=TreePath"], "TreePath is not built yet. Built: "),
         (["model.trunk.source=zoo"], 'trunk source "zoo" is not built yet. Built: '),
         (loss_on_pooled("NPair"), "NPair is not built yet. Built: "),
-        (["stages.0.schedule=Plateau"], "Plateau is not built yet. Built: "),
     ],
 )
 def test_unbuilt_part_is_refused_before_an_image_is_read(

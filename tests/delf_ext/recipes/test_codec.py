@@ -290,7 +290,9 @@ def test_number_too_large_for_a_float_is_an_error() -> None:
 
 def test_error_for_unknown_key_lists_known_keys() -> None:
     value = {"type": "Recipe", "optimizer": {"type": "Adam", "lrr": 1, "beta": 2}}
-    message = "recipe.optimizer: unknown key beta, lrr in Adam. Known: lr, factors, weight_decay."
+    message = (
+        "recipe.optimizer: unknown key beta, lrr in Adam. Known: lr, factors, weight_decay, decays."
+    )
     assert error_message(value) == message
 
 
@@ -490,11 +492,14 @@ def test_ensemble_member_is_addressed_by_its_name() -> None:
         ),
         (
             "optimizer.lrr=1",
-            "--set: optimizer (Adam) has no 'lrr'. Known: lr, factors, weight_decay.",
+            "--set: optimizer (Adam) has no 'lrr'. Known: lr, factors, weight_decay, decays.",
         ),
         ("optimizer.lr.x=1", "--set: optimizer.lr is 0.0001 and has no part 'x'."),
         ("reduction.dims=1", "--set: reduction is None and has no part 'dims'."),
-        ("optimizer..lr=1", "--set: optimizer (Adam) has no ''. Known: lr, factors, weight_decay."),
+        (
+            "optimizer..lr=1",
+            "--set: optimizer (Adam) has no ''. Known: lr, factors, weight_decay, decays.",
+        ),
         ("losses.5.weight=1", "--set: losses has no '5'. Known: logits, sim."),
         ("losses.-1.weight=1", "--set: losses has no '-1'. Known: logits, sim."),
         ("model.heads.foo.pool=Gem", "--set: model.heads has no 'foo'. Known: logits, similarity."),

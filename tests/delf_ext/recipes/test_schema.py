@@ -384,6 +384,50 @@ def test_first_stage_needs_a_schedule() -> None:
     assert (staged.sizes_px, staged.final_size_px, staged.epochs) == ((224, 288, 160), 160, 4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"stages": (Stage(1), Stage(1, schema.Plateau())), "validation": None},
+            "stage 2: the schedule Plateau follows the evaluation on the dev split, but validation "
+            "is None. Give the recipe a validation, or another schedule.",
+        ),
+        (
+            {"stages": (Stage(1, schema.CosineDecay(2.5)), Stage(1, None), Stage(5))},
+            "stage 1: CosineDecay.warmup_epochs must be at most its 2 epochs. Received 2.5.",
+        ),
+        (
+            {"stages": (Stage(3),), "averaging": schema.Swa(4)},
+            "averaging: Swa.start_epoch must be at most the 3 epochs of the recipe. Received 4.",
+        ),
+        ({"batches_per_update": 0}, "Recipe.batches_per_update must be at least 1 and at most "),
+    ],
+)
+def test_schedules_and_averages_that_cannot_work_are_errors(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe(**changes)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: schema.Ema(1.0), "Ema.decay"),
+        (lambda: schema.Ema(float("nan")), "Ema.decay"),
+        (lambda: schema.Swa(0), "Swa.start_epoch"),
+        (lambda: schema.Swa(1, 0), "Swa.every_epochs"),
+        (lambda: schema.AdamW(decays="bias"), "AdamW.decays"),
+        (lambda: schema.Plateau(factor=1.5), "Plateau.factor"),
+        (lambda: schema.CosineDecay(-1), "CosineDecay.warmup_epochs"),
+    ],
+)
+def test_error_of_a_training_part_names_its_field(make: Callable[[], object], field: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{field} must be "):
+        make()
+
+
 @pytest.mark.parametrize(("frozen", "size_px"), [((), 16), (("trunk",), 64)])
 def test_stage_size_that_cannot_work_is_an_error(frozen: tuple[str, ...], size_px: int) -> None:
     rule = "size_px must be 0, or at least 32 with a trunk that is trained"

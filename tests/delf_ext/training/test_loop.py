@@ -389,13 +389,104 @@ def test_invalid_recipe_is_refused_before_files_are_written(
     tmp_path: Path,
 ):
     changes_by_message = {
-        r"^Plateau is not built yet\. Built: ": {"stages": (Stage(1, schema.Plateau()),)},
         r"^NPair is not built yet\. Built: ": {"losses": (LossTerm(schema.NPair(), "logits"),)},
     }
     for message, changes in changes_by_message.items():
         with pytest.raises(UsageError, match=message):
             run(images, tmp_path, with_epochs(1, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- averages, plateaus, several batches in an update
+
+
+def test_averages_are_saved_and_evaluated_but_not_trained_from(images: np.ndarray, tmp_path: Path):
+    """The slow version averages the weights after each step by hand."""
+    recipe = with_epochs(3, every_steps=1)
+    states: list[dict[str, np.ndarray]] = []
+    model = built_model()
+    settings = RunSettings(
+        tmp_path / "plain", print, lambda: {"mAP": float(len(states.append(weights(model)) or "1"))}
+    )
+    expected = weights(model)
+    train(recipe, model, batches_of(images), len(PLAN), settings)
+    assert len(states) == 6
+    for number, state in enumerate(states, start=1):
+        kept = min(0.9, (1 + number) / (10 + number))
+        expected = {name: kept * expected[name] + (1 - kept) * state[name] for name in state}
+
+    averaged = dataclasses.replace(recipe, averaging=schema.Ema(0.9))
+    evaluated: list[dict[str, np.ndarray]] = []
+    model = built_model()
+    evaluations = iter(range(1, 7))
+
+    def evaluate() -> dict[str, float]:
+        evaluated.append(weights(model))
+        return {"mAP": float(next(evaluations))}
+
+    settings = RunSettings(tmp_path / "ema", print, evaluate)
+    train(averaged, model, batches_of(images), len(PLAN), settings)
+    opened = built_model(9)
+    for prefix in ("last", "best"):
+        newest = CheckpointFolder(tmp_path / "ema" / "checkpoint", prefix).newest()
+        assert newest is not None
+        read_weights(opened, newest)
+        for found in (weights(opened), evaluated[-1], weights(model)):
+            for name, value in found.items():
+                np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "ema": {"averaging": schema.Ema(0.9)},
+    "swa": {"averaging": schema.Swa(1, 1)},
+    "plateau": {"stages": (Stage(3, schema.Plateau(1, 0.1)),)},
+    "two batches in an update": {"batches_per_update": 2},
+    "ema of a frozen trunk": {"averaging": schema.Ema(0.9), "optimizer": schema.AdamW(1e-3)},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_run_with_a_state_of_its_own_resumes_equal(images: np.ndarray, tmp_path: Path, part: str):
+    """The evaluations depend on the step alone, and are worse than the first one."""
+    recipe = with_epochs(3, every_steps=2, **PARTS[part])
+
+    def run_until(run_dir: Path, kill_at: int, seed: int, **options: Any) -> EmbeddingModel:
+        counts = iter(range(1, 99))
+
+        def evaluate() -> dict[str, float]:
+            if next(counts) == kill_at:
+                raise Killed
+            return {"mAP": 0.5}
+
+        return run(images, run_dir, recipe, seed, evaluate=evaluate, **options)[0]
+
+    whole = run_until(tmp_path / "whole", 0, 0)
+    with pytest.raises(Killed):
+        run_until(tmp_path / "cut", 2, 0)
+    assert_equal(run_until(tmp_path / "cut", 0, 99, resume=True), whole)
+
+
+def test_plateau_lowers_the_rate_of_all_optimizers(images: np.ndarray, tmp_path: Path):
+    recipe = with_epochs(3, every_steps=1, stages=(Stage(3, schema.Plateau(2, 0.5)),))
+    model = built_model()
+    prepared = loop.prepare(recipe, model, len(PLAN), tmp_path, print)
+    lines: list[str] = []
+    settings = RunSettings(tmp_path, lines.append, lambda: {"mAP": 0.5}, prepared=prepared)
+    train(recipe, model, batches_of(images), len(PLAN), settings)
+    # Evaluations 3 and 5 of 6 end a wait of two; the step after 6 would have the same rate.
+    assert [line.rpartition(" now ")[2] for line in lines if "no better" in line] == [
+        "0.5 of the first one",
+        "0.25 of the first one",
+    ]
+    rates = sorted(float(group.optimizer.learning_rate) for group in prepared.groups)
+    np.testing.assert_allclose(rates, [0.25e-3, 2.5e-3], rtol=1e-6)
+
+
+def test_plateau_without_a_dev_split_is_refused(images: np.ndarray, tmp_path: Path):
+    recipe = with_epochs(1, every_steps=1, stages=(Stage(1, schema.Plateau()),))
+    with pytest.raises(UsageError, match="Plateau follows the evaluation on the dev split"):
+        run(images, tmp_path, recipe)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 # --- estimates of time
@@ -443,6 +534,13 @@ def test_long_run_logs_an_estimate_once(
     assert estimates(images, tmp_path / "long", 3) == [f"{start}3 epochs 48 s"]
     assert estimates(images, tmp_path / "longer", 4) == [f"{start}4 epochs 64 s{hint}"]
     assert estimates(images, tmp_path / "short", 2) == []
+
+
+def test_costs_of_stages_weigh_pixels_and_the_way_back():
+    """A stage that trains only heads, one at the size of the recipe, and one at 4 x the pixels."""
+    stages = (Stage(2, trains=HEADS), Stage(1), Stage(1, None, size_px=64))
+    costs = loop.relative_costs(with_epochs(4, stages=stages))
+    assert [cost / costs[0] for cost in costs] == [1, 3, 12]
 
 
 def test_estimate_of_a_resumed_epoch_is_of_a_whole_epoch(

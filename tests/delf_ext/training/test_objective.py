@@ -161,3 +161,55 @@ def test_weight_decay_changes_the_trunk_and_is_not_shown():
 def test_loss_that_is_not_built_is_refused_by_the_constructor(model: EmbeddingModel):
     with pytest.raises(UsageError, match=r"^NPair is not built yet\. Built: "):
         Objective(model.heads, [schema.LossTerm(schema.NPair(), "second")])
+
+
+def test_mean_gradient_of_batches_equals_that_of_the_big_batch(model: EmbeddingModel):
+    """Two updates of two batches each, as the batches of a graph; the starts are equal."""
+    start = [variable.numpy() for variable in model.variables]
+    results = []
+    for size in (4, 2):
+        for variable, value in zip(model.variables, start, strict=True):
+            variable.assign(value)
+        objective = Objective(model.heads, (LOGITS_1, LOGITS_2))
+        groups = build_groups(
+            schema.Sgd(0.1), (schema.Stage(1),), 1, model.parameters(), ("trunk",)
+        )
+        objective.prepare(groups, (), 4 // size)
+        step = tf.function(objective.train_step)
+        for row in [*range(0, 4, size)] * 2:
+            if objective.gradient_sum is not None:
+                objective.gradient_sum.is_last.assign(row + size == 4)
+            step((tf.constant(MAPS[row : row + size]), tf.constant(LABELS[row : row + size])))
+        assert int(groups[0].optimizer.iterations) == 2
+        results.append([variable.numpy() for variable in model.variables])
+    assert any(not np.array_equal(old, new) for old, new in zip(start, results[0], strict=True))
+    for big, small in zip(*results, strict=True):
+        np.testing.assert_allclose(small, big, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "trains", "expected"),
+    [
+        # One unit of block 1: the stem, three convolutions and a shortcut.
+        ((), (), (5, 4)),
+        (("trunk/stem",), (), (4, 2)),
+        ((), ("first",), (0, 0)),
+        (("trunk/stem", "trunk/block1"), (), (0, 0)),
+    ],
+)
+def test_nothing_before_the_first_trained_block_is_computed_backwards(
+    frozen: tuple[str, ...], trains: tuple[str, ...], expected: tuple[int, int]
+):
+    """Counts the gradients of kernels and of inputs of convolutions in the traced step."""
+    trunk = schema.Trunk(
+        end_point="block1/unit_1/bottleneck_v1", batch_norm="inference", frozen=frozen
+    )
+    network = EmbeddingModel(schema.Model(trunk, HEADS[:1], ("first",)), 3).build_variables()
+    groups = build_groups(schema.Adam(), (schema.Stage(1),), 1, network.parameters(), frozen)
+    objective = Objective(network, (LOGITS_1,))
+    objective.prepare(groups, trains)
+    signature = (tf.TensorSpec([2, 32, 32, 3], tf.uint8), tf.TensorSpec([2], tf.int32))
+    graph = tf.function(objective.train_step).get_concrete_function(signature).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    found = [kinds.count(f"Conv2DBackprop{of}") for of in ("Filter", "Input")]
+    assert tuple(found) == expected

@@ -204,6 +204,35 @@ def test_adamw_equals_golden_values():
     np.testing.assert_allclose(found, [first, second], atol=1e-5)
 
 
+def test_adam_with_weight_decay_equals_slow_version():
+    """The penalty 0.5 * decay * w ** 2 is a part of the gradient, so of both moments."""
+    weight = 2.0
+    first = 0.0
+    second = 0.0
+    expected = []
+    for step, gradient in enumerate([3.0, -1.0, 0.5], start=1):
+        gradient += 0.7 * weight
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        weight -= 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-7)
+        expected.append(weight)
+    found = after_steps(Adam(0.1, weight_decay=0.7), [3.0, -1.0, 0.5])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW, Sgd])
+def test_biases_and_batch_norms_decay_unless_only_kernels_do(kind: type[Adam]):
+    """With gradients of 0, only the decay changes a weight."""
+    for decays, moved in (("all", {"kernel", "bias"}), ("kernels", {"kernel"})):
+        weights = {"kernel": tf.Variable([[2.0]]), "bias": tf.Variable([2.0])}
+        parameters = [Parameter(name, "main", weight) for name, weight in weights.items()]
+        config = kind(0.1, weight_decay=0.5, decays=decays)
+        (group,) = build_groups(config, ONE_STAGE, 10, parameters)
+        variables = weights.values()
+        group.optimizer.apply_gradients([(tf.zeros_like(one), one) for one in variables])
+        assert {name for name, one in weights.items() if float(tf.reduce_sum(one)) < 2} == moved
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_sgd_equals_slow_version(nesterov: bool, decay: float):
