@@ -10,6 +10,7 @@ with `fit` over the same random pixels in memory at 224 px. One measurement is a
 - `keras fit`: tf.keras.applications.ResNet50, average pooling, dense softmax, Adam
 - `ours`: the dual head with the losses logits and sim, and both its optimizers
 - `ours kept bn`: the same with --freeze_batch_norm
+- `ours block3 on`: the same, with stem, block1 and block2 frozen: they are not computed backwards
 
 bfloat16 is measured if the processor has it. Then the feature maps of --frozen_images drawn images
 are stored and heads are trained on them, as --freeze_backbone does. The seconds for the 7,104
@@ -36,6 +37,7 @@ from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.features.feature_maps import stored_feature_maps
 from delf_ext.models.embedding_model import EmbeddingModel
 from delf_ext.models.precision import cpu_has_bfloat16, set_mixed_precision
+from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.mandoo_dual import from_flags
 from delf_ext.recipes.schema import Recipe
 from delf_ext.training.objective import Objective
@@ -47,6 +49,7 @@ SEED = 0
 # Training images of the challenge.
 NUM_CHALLENGE_IMAGES = 7104
 PEER = "keras fit fp32"
+EARLY_BLOCKS = "trunk/stem,trunk/block1,trunk/block2"
 Fit = Callable[[np.ndarray, np.ndarray], tf.keras.callbacks.History]
 
 
@@ -83,9 +86,9 @@ def objective_of(recipe: Recipe, model: EmbeddingModel) -> Objective:
     return objective
 
 
-def ours(batch_size: int, freeze_batch_norm: bool) -> Fit:
-    """Return `fit` of the dual head."""
-    recipe = recipe_of(freeze_batch_norm)
+def ours(batch_size: int, freeze_batch_norm: bool, frozen: str = "") -> Fit:
+    """Return `fit` of the dual head; `frozen` names parameter groups."""
+    recipe = with_settings(recipe_of(freeze_batch_norm), [f"model.trunk.frozen={frozen}"])
     objective = objective_of(recipe, EmbeddingModel(recipe.model, NUM_CLASSES).build_variables())
     return lambda images, labels: objective.fit(
         images, labels, batch_size, shuffle=False, verbose=0
@@ -98,6 +101,7 @@ def contenders(batch_size: int) -> dict[str, Fit]:
     for precision in ("fp32", "bf16") if cpu_has_bfloat16() else ("fp32",):
         fits[f"ours {precision}"] = ours(batch_size, False)
         fits[f"ours kept bn {precision}"] = ours(batch_size, True)
+        fits[f"ours block3 on {precision}"] = ours(batch_size, True, EARLY_BLOCKS)
     return fits
 
 
