@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from data_io.checkpoint_folder import readable_prefix
 from data_io.finite import require_finite
+from delf_ext.config import UsageError
 from delf_ext.models.checkpoints import READ_ERRORS, read_reason
 from delf_ext.models.heads import Heads, Output
 from delf_ext.models.trunks.trunk import build_trunk
@@ -58,13 +60,38 @@ class EmbeddingModel(tf.keras.Model):
             The embedding, the heads' outputs and the named feature maps.
         """
         endpoints = self.trunk(images, training=training)
-        output = self.heads(endpoints[self.trunk.endpoint], training=training)
+        earlier_maps = {after: endpoints[self._end_point(after)] for after in self._afters}
+        output = self.heads(endpoints[self.trunk.endpoint], earlier_maps, training=training)
         return output._replace(endpoints={**endpoints, **output.endpoints})
 
     def build_variables(self) -> EmbeddingModel:
-        """Create all variables by a call on a blank image, so that weights can be loaded."""
-        self(tf.zeros([1, BLANK_PX, BLANK_PX, 3]), training=False)
+        """Create all variables by a call on a blank image, so that weights can be loaded.
+
+        Returns:
+            This model.
+
+        Raises:
+            UsageError: a head is after an end point that the trunk does not have.
+        """
+        blank = tf.zeros([1, BLANK_PX, BLANK_PX, 3])
+        if self._afters:
+            self._require_end_points(self.trunk(blank, training=False))
+        self(blank, training=False)
         return self
+
+    @property
+    def _afters(self) -> list[str]:
+        """End points inside the trunk that heads get."""
+        return [head.after for head in self.config.heads if head.after]
+
+    def _end_point(self, after: str) -> str:
+        return f"{self.trunk.endpoint.partition('/')[0]}/{after}"
+
+    def _require_end_points(self, known: Iterable[str]) -> None:
+        for after in self._afters:
+            if self._end_point(after) not in known:
+                names = ", ".join(name.partition("/")[2] for name in known)
+                raise UsageError(f"a head is after end point {after!r}. Known: {names}.")
 
     def parameters(self) -> list[Parameter]:
         """Return all variables of the built model.

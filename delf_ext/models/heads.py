@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from delf_ext.config import UsageError
 from delf_ext.models.attention import Attention
 from delf_ext.models.build import build_classifier, build_map, build_neck, build_pool
 from delf_ext.recipes import schema
@@ -55,11 +54,6 @@ class Head(tf.keras.layers.Layer):
             UsageError: a part is not built yet.
         """
         super().__init__(name=config.name)
-        if config.after:
-            raise UsageError(
-                f"head {config.name!r}: a head after an end point inside the trunk "
-                "is not built yet."
-            )
         self.config = config
         self.maps = [build_map(part) for part in config.maps]
         self.pool = build_pool(config.pool)
@@ -103,7 +97,7 @@ class Head(tf.keras.layers.Layer):
 
 
 class Heads(tf.keras.layers.Layer):
-    """All heads of a model, on one feature map."""
+    """All heads of a model."""
 
     def __init__(self, config: schema.Model, num_classes: int) -> None:
         super().__init__(name="heads")
@@ -112,11 +106,17 @@ class Heads(tf.keras.layers.Layer):
         self.attention = Attention() if uses_attention else None
         self.by_name = {head.name: Head(head, num_classes) for head in config.heads}
 
-    def call(self, features: tf.Tensor, training: bool = False) -> Output:
+    def call(
+        self,
+        features: tf.Tensor,
+        earlier_maps: dict[str, tf.Tensor] | None = None,
+        training: bool = False,
+    ) -> Output:
         """Compute the outputs of all heads, and join vectors to the embedding.
 
         Args:
-            features: [B, h, w, C].
+            features: map [B, h, w, C] of the trunk's end point.
+            earlier_maps: maps [B, h, w, C] of the end points that heads name in `after`.
             training: use the statistics of the batch, and dropout.
 
         Returns:
@@ -129,7 +129,9 @@ class Heads(tf.keras.layers.Layer):
             endpoints["attention"] = attention
         outputs: dict[str, HeadOutput] = {}
         for name, head in self.by_name.items():
-            outputs[name] = head(features, attention, dict(outputs), training=training)
+            after = head.config.after
+            own_map = (earlier_maps or {})[after] if after else features
+            outputs[name] = head(own_map, attention, dict(outputs), training=training)
         embedding = self._join([outputs[name].vector for name in self.config.embedding])
         return Output(embedding, outputs, endpoints)
 

@@ -266,6 +266,11 @@ class Head(Part):
             self.name.isidentifier() and self.name not in ("trunk", "attention"),
             f"Head.name must be a word other than trunk or attention. Received {self.name!r}.",
         )
+        require(
+            not self.after or not isinstance(self.pool, DelfAttention),
+            f"head {self.name!r}: DelfAttention weighs the map of Trunk.end_point, so "
+            f"Head.after must be empty. Received {self.after!r}.",
+        )
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,12 @@ class Recipe(Part):
         for term in self.losses:
             self._check_term(term)
         self._check_stages()
+        inside = [head.name for head in self.model.heads if head.after]
+        require(
+            not inside or not self.model.trunk.is_frozen,
+            f"{self.name}: a trunk that is not trained stores the map of Trunk.end_point only, but "
+            f"head {(inside or [''])[0]!r} is after another one.",
+        )
         reach_trunk = [term for term in self.losses if not self._head(term).stop_gradient]
         require(
             bool(reach_trunk) or self.model.trunk.is_frozen,

@@ -75,10 +75,6 @@ def loss_on_pooled(loss: str) -> list[str]:
             ['model.heads.logits.maps=[{"type": "SelfAttention"}]'],
             "SelfAttention is not built yet. Built: ",
         ),
-        (
-            ["model.heads.logits.after=block1"],
-            "head 'logits': a head after an end point inside the trunk is not built yet.",
-        ),
         (["model.heads.logits.classifier=TreePath"], "TreePath is not built yet. Built: "),
         (["model.trunk.source=zoo"], 'trunk source "zoo" is not built yet. Built: '),
         (loss_on_pooled("NPair"), "NPair is not built yet. Built: "),

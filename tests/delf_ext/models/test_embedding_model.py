@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from delf_ext.config import UsageError
 from delf_ext.losses.build import build_loss
 from delf_ext.losses.loss import Targets
 from delf_ext.models.embedding_model import EmbeddingModel, in_group, read_weights
@@ -267,3 +268,39 @@ def test_trunk_that_needs_larger_images_can_be_built():
     # Inception-v3 cannot pool an image of 64 pixels.
     trunk = schema.Trunk("inception_v3", end_point="Mixed_7c")
     assert len(tiny(trunk=trunk).build_variables().trunk.variables) == 376
+
+
+# --- heads on several end points of the trunk
+
+TWO_UNITS = schema.Trunk(end_point="block1/unit_2/bottleneck_v1")
+LAST = schema.Head("last", classifier=schema.Linear())
+
+
+def test_a_head_after_an_earlier_end_point_pools_its_map(photographs: tf.Tensor):
+    after = UNIT_1.end_point
+    heads = (LAST, schema.Head("first", schema.Gem(), after=after))
+    config = schema.Model(TWO_UNITS, heads, ("last", "first"))
+    model = EmbeddingModel(config, NUM_CLASSES).build_variables()
+    output = model(photographs)
+    maps = [
+        output.endpoints[f"resnet_v1_50/{name}"].numpy() for name in (TWO_UNITS.end_point, after)
+    ]
+    vectors = [maps[0].mean((1, 2)), (np.maximum(maps[1], 1e-6) ** 3).mean((1, 2)) ** (1 / 3)]
+    units = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in vectors]
+    expected = np.concatenate(units, axis=1) / np.sqrt(2)
+    np.testing.assert_allclose(output.embedding, expected, atol=1e-5)
+
+
+def test_an_end_point_that_the_trunk_lacks_is_named():
+    model = tiny(LAST, schema.Head("first", after="block9"))
+    with pytest.raises(UsageError, match=r"after end point 'block9'\. Known: block1/unit_1/"):
+        model.build_variables()
+
+
+def test_heads_inside_the_trunk_are_refused_where_their_map_is_missing():
+    with pytest.raises(UsageError, match=r"DelfAttention weighs the map of Trunk\.end_point"):
+        schema.Head("first", schema.DelfAttention(), after="block1")
+    trunk = schema.Trunk(frozen=("trunk",))
+    config = schema.Model(trunk, (LAST, schema.Head("first", after="block3")), ("first",))
+    with pytest.raises(UsageError, match=r"stores the map of Trunk\.end_point only"):
+        schema.Recipe("r", config, (schema.LossTerm(schema.SoftmaxCrossEntropy(), "last"),))

@@ -194,10 +194,6 @@ def test_training_flag_reaches_the_neck(features: tf.Tensor):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"after": "block1"},
-            r"^head 'main': a head after an end point inside the trunk is not built yet\.$",
-        ),
         ({"maps": (schema.SelfAttention(),)}, r"^SelfAttention is not built yet\. Built: "),
         ({"classifier": schema.TreePath()}, r"^TreePath is not built yet\. Built: "),
     ],
