@@ -15,7 +15,7 @@ from delf_ext.app.classification_result import Classification
 from delf_ext.app.data import load_named
 from delf_ext.app.evaluation_lists import common_lists
 from delf_ext.app.label_choice import RULE, WITHOUT_LOGITS, Tried, choose
-from delf_ext.app.label_requests import Request, methods_of, require_size
+from delf_ext.app.label_requests import Request, methods_of, request_of_recipe, require_size
 from delf_ext.app.label_scores import num_known
 from delf_ext.app.label_splits import (
     Choosing,
@@ -60,7 +60,8 @@ def classify(
         images: photographs to label: a list, a folder, a zip archive or one file. None = the
             queries of the data, which are measured if they have labels; without queries, the
             photographs that training held out; else each photograph is searched in all others.
-        request: method and settings; None chooses them.
+        request: method and settings; None: those of the recipe of an ensemble; else they are
+            chosen.
         batch_size: images per call of the model.
         seed: seed of the folds and of the bootstrap.
         duplicates: what to do with copies of a query in the gallery: "exclude", "count", "error".
@@ -79,7 +80,8 @@ def classify(
     """
     coerced(batch_size, BatchSize, "batch_size")
     coerced(seed, Seed, "seed")
-    request = request or Request()
+    if request is None or request == Request():
+        request = request_of_recipe(model, log)
     require(duplicates in RULES, f"duplicates must be one of {', '.join(RULES)}.")
     methods = methods_of(model, request)
     data, data_name = load_named(data, data_name, log)
@@ -177,7 +179,7 @@ def _choose(
     log: Log,
 ) -> tuple[Labelling, list[Tried], Choosing | None]:
     if request.like is not None:
-        log(f"labels: {request.like}, as --like says")
+        log(f"labels: {request.like}, without a choice")
         return request.like, [], None
     wanted = request.wanted
     choosing = _choosing(work, gallery, blocks, request)

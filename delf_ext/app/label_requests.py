@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data_io.progress import Log
 from delf_ext.app.label_choice import METHODS, WITHOUT_LOGITS, Wanted
 from delf_ext.config import require
-from delf_ext.features.embedder import AnyEmbedder
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Ensemble
 from delf_ext.features.logits import has_logits, networks_of, require_one_classifier
 from delf_ext.recipes.label_parts import CHOOSE_ON, Labelling, Method
 from delf_ext.recipes.part import AtLeast1, NotNegative, Positive, coerced
@@ -59,6 +60,27 @@ class Request:
             "--like has method and settings: leave out --method, --neighbours, --power, "
             "--temperature, --unknown_below, --precision and --choose_on.",
         )
+
+
+def request_of_recipe(model: AnyEmbedder, log: Log) -> Request:
+    """Return the label rule of an ensemble's recipe; an empty request if it has none.
+
+    Args:
+        model: the model.
+        log: called with a line if there is a rule.
+
+    Returns:
+        The request.
+    """
+    ensemble = model.base if isinstance(model, Adapted) else model
+    vote = ensemble.label if isinstance(ensemble, Ensemble) else None
+    if vote is None:
+        return Request()
+    if vote.logit_power and not has_logits(model):
+        log("the vote of the recipe needs logits, and a member has no classifier: not used")
+        return Request()
+    log("labels are given by the vote of the recipe, not calibrated; --method gives another way")
+    return Request(like=Labelling("lotte" if vote.logit_power else "vote", vote))
 
 
 def methods_of(model: AnyEmbedder, request: Request) -> tuple[Method, ...]:

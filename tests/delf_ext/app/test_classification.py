@@ -250,6 +250,21 @@ def test_ensemble_members_of_other_classes_are_refused(labelled: DataSet) -> Non
     np.testing.assert_allclose(two.labels.probabilities, one.labels.probabilities, atol=1e-5)
 
 
+def test_the_recipe_of_an_ensemble_says_how_labels_are_given(labelled: DataSet) -> None:
+    vote = schema.LabelVote(3, 2.0, 1.0)
+    members = (with_classifier(), with_classifier())
+    ensemble = Ensemble("twice", members, schema.Concatenate(), label=vote)
+    lines: list[str] = []
+    result = classify(ensemble, labelled, log=lines.append)
+    assert result.labelling == Labelling("lotte", vote)
+    assert any("by the vote of the recipe" in line for line in lines)
+    wanted = classify(ensemble, labelled, request=Request(Wanted("centres")))
+    assert wanted.labelling.method == "centres"
+    without = dataclasses.replace(ensemble, members=(COLOUR, COLOUR))
+    assert classify(without, labelled, log=lines.append).labelling.method != "lotte"
+    assert any("needs logits, and a member has no classifier" in line for line in lines)
+
+
 def test_photographs_that_were_trained_on_are_refused(labelled: DataSet) -> None:
     query = labelled.query
     photographs = Photographs(digests_of(query, labelled.class_names))

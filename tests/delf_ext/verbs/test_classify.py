@@ -54,7 +54,7 @@ def test_labels_figures_and_picture_are_written(
     assert Image.open(picture).size[0] > 500
     # Its own files are replaced; --like chooses nothing.
     classify(f"--out={out}", f"--picture={picture}", f"--like={figures}")
-    assert "as --like says" in capsys.readouterr().out
+    assert "without a choice" in capsys.readouterr().out
     with open(out, newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == rows
 
