@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delf_ext.recipes.part import Part
 from delf_ext.recipes.registry import RECIPES, overview
-from delf_ext.recipes.schema import About, Recipe
+from delf_ext.recipes.schema import About, EnsembleRecipe, Member, Recipe
 
 INTRODUCTION = """\
 # Recipes
@@ -48,14 +48,20 @@ def _section(name: str, about: About) -> str:
         f"- expected: {about.expected}",
     ]
     recipe = RECIPES.get(name)
+    settings: list[tuple[str, str]] = []
     if isinstance(recipe, Recipe):
+        settings = _settings(recipe)
+    elif isinstance(recipe, EnsembleRecipe):
+        settings = _settings_of_ensemble(recipe)
+    if settings:
         lines += ["", "| part | setting |", "|---|---|"]
-        lines += [f"| {part} | {setting} |" for part, setting in _settings(recipe)]
+        lines += [f"| {part} | {setting} |" for part, setting in settings]
     return "\n".join(lines) + "\n"
 
 
 def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     trunk = recipe.model.trunk
+    network = f"{trunk.name}/{trunk.end_point}".removesuffix("/")
     heads = [f"{head.name} ({_kind(head.pool)})" for head in recipe.model.heads]
     losses = [f"{_kind(term.loss)} on {term.head}" for term in recipe.losses]
     stages = [
@@ -64,7 +70,7 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     ]
     augmentations = [_kind(augmentation) for augmentation in recipe.input.augment]
     return [
-        ("trunk", f"{trunk.name}/{trunk.end_point} ({trunk.source}), {recipe.input.size_px} px"),
+        ("trunk", f"{network} ({trunk.source}), {recipe.input.size_px} px"),
         ("heads", ", ".join(heads)),
         ("embedding", ", ".join(recipe.model.embedding)),
         ("losses", ", ".join(losses)),
@@ -74,6 +80,30 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
         ("validation", _kind(recipe.validation) if recipe.validation else "none"),
         ("augmentation", ", ".join(augmentations) or "none"),
     ]
+
+
+def _settings_of_ensemble(ensemble: EnsembleRecipe) -> list[tuple[str, str]]:
+    """Return the settings that all members share, and those of the ensemble."""
+    recipes = [member.recipe for member in ensemble.members if member.recipe is not None]
+    shared = dict(_settings(recipes[0]))
+    trunks = dict.fromkeys(dict(_settings(recipe))["trunk"] for recipe in recipes)
+    vote = ensemble.label
+    label = "none"
+    if vote is not None:
+        label = (
+            f"{_kind(vote)} of {vote.neighbours}, similarity^{vote.similarity_power:g} x "
+            f"logit^{vote.logit_power:g}"
+        )
+    return [
+        ("members", ", ".join(_member(member) for member in ensemble.members)),
+        *{**shared, "trunk": "; ".join(trunks)}.items(),
+        ("joined by", _kind(ensemble.join)),
+        ("label", label),
+    ]
+
+
+def _member(member: Member) -> str:
+    return f"{member.name} ({member.folds} folds)" if member.folds else member.name
 
 
 def _kind(part: Part) -> str:

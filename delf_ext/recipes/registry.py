@@ -8,6 +8,7 @@ from pathlib import Path
 from delf_ext.config import UsageError
 from delf_ext.recipes import (
     demo,
+    lotte_winner,
     mandoo_block3,
     mandoo_dual,
     mandoo_query_expansion,
@@ -25,6 +26,8 @@ RECIPES: dict[str, AnyRecipe] = {
         mandoo_query_expansion.RECIPE,
         mandoo_block3.RECIPE,
         norm_softmax.RECIPE,
+        lotte_winner.RECIPE,
+        lotte_winner.HERE,
         demo.RECIPE,
     )
 }

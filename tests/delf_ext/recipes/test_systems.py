@@ -14,12 +14,9 @@ from delf_ext.recipes.registry import RECIPES
 from delf_ext.recipes.schema import (
     AdamW,
     Angular,
-    ArcFace,
     AttentionMasks,
     BatchErasing,
     Classification,
-    Concatenate,
-    Cosine,
     CosineDecay,
     Crop,
     Dense,
@@ -30,7 +27,6 @@ from delf_ext.recipes.schema import (
     Head,
     Input,
     LabelPaths,
-    LabelVote,
     Lda,
     Limits,
     Linear,
@@ -45,7 +41,6 @@ from delf_ext.recipes.schema import (
     Recipe,
     Rotate,
     SelfAttention,
-    Sgd,
     Shuffled,
     SoftmaxCrossEntropy,
     Stage,
@@ -66,25 +61,6 @@ def on(trunk: Trunk, *heads: Head) -> Model:
     return Model(trunk, heads, tuple(head.name for head in heads))
 
 
-def lotte(trunk: str, fold: int) -> Recipe:
-    neck = (Dense(512, "prelu", "batch"),)
-    return Recipe(
-        f"{trunk}_fold{fold}",
-        on(Trunk(trunk, "zoo", ""), Head("main", Gem(), neck, Cosine())),
-        (LossTerm(ArcFace(class_weights="log")),),
-        Sgd(2e-3, weight_decay=1e-4),
-        (Stage(30, CosineDecay(warmup_epochs=1)),),
-        Input(
-            448,
-            (MirrorLeftRight(), Rotate(10.0)),
-        ),
-        Shuffled(32),
-        StratifiedFolds(folds=5, fold=fold),
-        Classification(),
-        test_time=MIRROR,
-    )
-
-
 def winner(name: str, trunk: Trunk) -> Recipe:
     return Recipe(
         name,
@@ -102,7 +78,6 @@ def ensemble(name: str, members: list[Recipe], *rest: Any, **options: Any) -> En
     return EnsembleRecipe(name, named, *rest, **options)
 
 
-LOTTE_TRUNKS = ("efficientnet_b1_ns", "dm_nfnet_f0")
 WHOLE = Head("whole", neck=(Dense(512, normalization="batch"),), classifier=Linear())
 ERASED = Head(
     "erased",
@@ -116,12 +91,7 @@ DENSENET = Trunk("densenet161", "keras", "", weight_decay=1e-4)
 SYSTEMS: list[AnyRecipe] = [
     *(RECIPES[f"mandoo_{name}"] for name in ("dual", "triplet", "query_expansion", "block3")),
     RECIPES["norm_softmax"],
-    ensemble(
-        "lotte_winner",
-        [lotte(trunk, fold) for trunk in LOTTE_TRUNKS for fold in range(5)],
-        Concatenate(),
-        LabelVote(),
-    ),
+    RECIPES["lotte_winner"],
     Recipe("finalist_softmax", on(Trunk(), CLASSIFIER), (SOFTMAX,)),
     Recipe(
         "finalist_triplet",
