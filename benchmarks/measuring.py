@@ -37,7 +37,7 @@ PACKAGES = (
 )
 
 
-MAY_BE_0 = ("seed", "top_k", "frozen_images")
+MAY_BE_0 = ("seed", "top_k", "frozen_images", "shifts")
 """Flags of the benchmarks that accept 0; any other number must be above 0."""
 
 
