@@ -87,7 +87,6 @@ def test_two_networks_are_trained_and_write_a_submission(
         (["-C", "conf_6"], 2, "invalid choice: 'conf_6'"),
         (["-C", "conf_1", "--data=nowhere", *TINY], 1, "error: nowhere: not found."),
         (["-C", "conf_1", "--image_size=31"], 2, "usage error: --set input.size_px=31"),
-        (["-C", "conf_1", "--trunk=lite9"], 2, "lite9"),
     ],
 )
 def test_a_wrong_argument_is_one_line(
