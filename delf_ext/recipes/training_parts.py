@@ -64,12 +64,12 @@ class Adam(Optimizer):
         lr: learning rate.
         factors: other learning rates for some groups.
         weight_decay: factor of an L2 penalty on the trained weights, added to their gradients.
-        decays: weights that decay: "all", or "kernels", those with two or more axes. The others are
-            biases, and scale and offset of batch norms.
+        decays: weights that decay: "kernels", those with two or more axes, or "all": also biases,
+            scale and offset of batch norms, slopes of PReLU and the power of GeM.
     """
 
     weight_decay: NotNegative = 0.0
-    decays: Decays = "all"
+    decays: Decays = "kernels"
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class AdamW(Optimizer):
         lr: learning rate.
         factors: other learning rates for some groups.
         weight_decay: each step subtracts lr * weight_decay * weight.
-        decays: weights that decay: "all" or "kernels", see `Adam`.
+        decays: weights that decay: "kernels" or "all", see `Adam`.
     """
 
     weight_decay: NotNegative = 0.01
-    decays: Decays = "all"
+    decays: Decays = "kernels"
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Sgd(Optimizer):
         momentum: share of the last update that is added to the next one.
         nesterov: use Nesterov momentum.
         weight_decay: each step subtracts lr * weight_decay * weight.
-        decays: weights that decay: "all" or "kernels", see `Adam`.
+        decays: weights that decay: "kernels" or "all", see `Adam`.
     """
 
     momentum: Below1 = 0.9
     nesterov: bool = True
     weight_decay: NotNegative = 0.0
-    decays: Decays = "all"
+    decays: Decays = "kernels"
 
 
 # --- stages

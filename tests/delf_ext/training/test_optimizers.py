@@ -221,12 +221,14 @@ def test_adam_with_weight_decay_equals_slow_version():
 
 
 @pytest.mark.parametrize("kind", [Adam, AdamW, Sgd])
-def test_biases_and_batch_norms_decay_unless_only_kernels_do(kind: type[Adam]):
+def test_biases_and_batch_norms_decay_only_if_all_weights_do(kind: type[Adam]):
     """With gradients of 0, only the decay changes a weight."""
-    for decays, moved in (("all", {"kernel", "bias"}), ("kernels", {"kernel"})):
+    for config, moved in (
+        (kind(0.1, weight_decay=0.5, decays="all"), {"kernel", "bias"}),
+        (kind(0.1, weight_decay=0.5), {"kernel"}),
+    ):
         weights = {"kernel": tf.Variable([[2.0]]), "bias": tf.Variable([2.0])}
         parameters = [Parameter(name, "main", weight) for name, weight in weights.items()]
-        config = kind(0.1, weight_decay=0.5, decays=decays)
         (group,) = build_groups(config, ONE_STAGE, 10, parameters)
         variables = weights.values()
         group.optimizer.apply_gradients([(tf.zeros_like(one), one) for one in variables])
