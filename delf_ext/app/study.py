@@ -34,7 +34,7 @@ from delf_ext.runs.weights import find_weights
 from pretrained.lite_weights import package_file
 
 ROWS_FILE = "trunks.json"
-DEFAULT_POOLINGS = ("avg", "gem")
+DEFAULT_POOLINGS = ("avg", "gem", "rmac")
 DEFAULT_SIZES = (224, 320)
 
 

@@ -109,7 +109,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
         Flag("trunks", False, "rank networks that are used without training"),
         Flag(
             "poolings",
-            ["avg", "gem"],
+            ["avg", "gem", "rmac"],
             "poolings to rank, separated by commas: avg, max, gem, rmac, attention; the poolings "
             "of a trunk share one pass through it",
         ),

@@ -82,7 +82,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Networks:
 def run(only_train: DataSet, tmp_path: Path) -> Callable[..., TrunkStudy]:
     def run(*, data: DataSet = only_train, **changes: Any) -> TrunkStudy:
         settings: dict[str, Any] = {"sizes_px": [32], "folder": tmp_path / "out"}
-        settings |= {"batch_size": 8, "runtime": FLOAT32}
+        settings |= {"batch_size": 8, "runtime": FLOAT32, "poolings": ("avg", "gem")}
         return study_trunks(SOURCES[:2], data, **(settings | changes))
 
     return run

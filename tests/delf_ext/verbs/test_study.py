@@ -82,7 +82,7 @@ def test_tiny_trunk_is_ranked_and_the_command_uses_it(
     dual_main.main(["study", "--trunks", data, *trunk, "--image_sizes=32", *outputs])
     lines = capsys.readouterr().out.splitlines()
     figures = json.loads((tmp_path / "study.json").read_text())
-    assert sorted(row["pooling"] for row in figures["rows"]) == ["avg", "gem"]
+    assert sorted(row["pooling"] for row in figures["rows"]) == ["avg", "gem", "rmac"]
     assert figures["conclusion"] in "\n".join(lines)
     assert "12 queries scored in 12 images; no training." in lines
     command = shlex.split(lines[-1])
