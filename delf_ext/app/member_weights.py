@@ -21,7 +21,7 @@ from delf_ext.pipeline import embed, truth_of
 from delf_ext.recipes import schema
 from delf_ext.recipes.members import planned
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.recipe_run import checkpoints_of, chosen_weights
+from delf_ext.runs.recipe_run import chosen_weights, contents_of_models
 from delf_ext.runs.records import MEMBER_WEIGHTS, Run
 from delf_ext.runs.sources import RunSource, Runtime
 
@@ -71,7 +71,7 @@ def choose_member_weights(
     """Choose the weights on the dev split and write them, if the recipe asks for that.
 
     With folds, the queries of all folds are pooled: each is embedded by the models that held it
-    out. Nothing is done if weights were chosen for these checkpoints before.
+    out. Nothing is done if weights were chosen for these models before.
 
     Args:
         run: the run of the ensemble.
@@ -98,7 +98,7 @@ def choose_member_weights(
         opened = [open_model(RunSource(folder), runtime, log=log) for folder in group]
         judged.append(_judged(opened, data, recipe.name))
     weights = _decide([member.name for member in recipe.members], judged, settings.seed, log)
-    facts = {"weights": weights.tolist(), "models": checkpoints_of(folders)}
+    facts = {"weights": weights.tolist(), "models": contents_of_models(folders)}
     write_json(run.path / MEMBER_WEIGHTS, facts)
 
 

@@ -104,7 +104,7 @@ def fit_run_reduction(work: Reducing) -> None:
         ValueError: images cannot be read, or all embeddings failed.
     """
     run = work.run
-    fitted_on = binding(work.digest, work.config, work.model.test_time, run.facts.data_digest)
+    fitted_on = binding(work.digest, work.config, work.model, run.facts.data_digest)
     if _is_fitted(run, fitted_on):
         return
     images, embeddings = embed_usable(

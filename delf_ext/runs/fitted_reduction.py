@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data_io.files.artifacts import digest_of, one_line, read_npz, write_npz
+from data_io.files.artifacts import digest_of, one_line, read_npz
 from data_io.progress import Log
 from delf_ext.features.embedder import Adapted, Embedder, Ensemble
-from delf_ext.features.reductions.projection import Projection, load_projection
-from delf_ext.recipes import codec, schema
+from delf_ext.features.reductions.projection import Projection, load_projection, save_projection
+from delf_ext.recipes import codec
 from delf_ext.recipes.part import Part
 from delf_ext.runs.records import PROJECTION, Run
 
@@ -38,32 +39,31 @@ class FittedReduction:
     projection: Projection | None
 
 
-def binding(
-    model_digest: str, config: Part, test_time: schema.TestTime | None, data_digest: str
-) -> str:
+def binding(model_digest: str, config: Part, model: Embedder | Ensemble, data_digest: str) -> str:
     """Return a digest of everything that a fitted reduction depends on.
 
     Args:
         model_digest: of the network, or of the members; precision and runtime do not count.
         config: the reduction of the recipe.
-        test_time: copies that are joined before the projection; None = those of each member.
+        model: whose copies are joined before the projection.
         data_digest: of the training images.
     """
-    copies = None if test_time is None else codec.to_json(test_time)
+    copies: Any = None
+    if model.test_time is not None:
+        copies = codec.to_json(model.test_time)
+    elif isinstance(model, Ensemble):
+        copies = [codec.to_json(member.test_time) for member in model.members]
     return digest_of([model_digest, codec.to_json(config), copies, data_digest])
 
 
 def write_fitted(run_dir: Path, fitted: FittedReduction) -> None:
     """Write projection.npz of a run, atomically."""
-    columns = {
-        "fitted_on": np.array(fitted.fitted_on),
-        "reduction": np.array(json.dumps(codec.to_json(fitted.reduction))),
-    }
-    projection = fitted.projection
-    if projection is not None:
-        columns |= {"mean": projection.mean, "matrix": projection.matrix}
-        columns["digest"] = np.array(projection.digest)
-    write_npz(run_dir / PROJECTION, **columns)
+    save_projection(
+        run_dir / PROJECTION,
+        fitted.projection,
+        fitted_on=np.array(fitted.fitted_on),
+        reduction=np.array(json.dumps(codec.to_json(fitted.reduction))),
+    )
 
 
 def read_fitted(run_dir: Path) -> FittedReduction | None:
@@ -113,7 +113,7 @@ def with_reduction(
     if config is None:
         return model
     fitted = read_fitted(run.path)
-    fitted_on = binding(digest, config, model.test_time, run.facts.data_digest)
+    fitted_on = binding(digest, config, model, run.facts.data_digest)
     if fitted is None or fitted.fitted_on != fitted_on:
         reason = "is not fitted yet" if fitted is None else "was fitted on other weights or images"
         log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from delf_ext.features.network_embedders import LogitsOf, lazy_embedder
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.members import planned, weights_of_models
 from delf_ext.runs.photographs import read_photographs
-from delf_ext.runs.records import MEMBER_WEIGHTS, RECIPE, Run
+from delf_ext.runs.records import MEMBER_WEIGHTS, PROJECTION, RECIPE, Run
 from delf_ext.runs.run_directory import checkpoint_digest, is_run, read_run
 from delf_ext.runs.sources import EnsembleSource, RunSource
 from delf_ext.runs.upgrade import load_old_weights, old_checkpoint
@@ -232,7 +233,7 @@ def chosen_weights(run: Run, folders: Sequence[str]) -> tuple[float, ...]:
         folders: run directories of its models.
 
     Returns:
-        One number for each member; () if none were chosen for these checkpoints.
+        One number for each member; () if none were chosen for these models.
 
     Raises:
         ValueError: the file is damaged.
@@ -243,12 +244,18 @@ def chosen_weights(run: Run, folders: Sequence[str]) -> tuple[float, ...]:
     stored = read_json(file)
     if not isinstance(stored, dict) or not {"weights", "models"} <= set(stored):
         raise ValueError(f"{file}: not the weights of an ensemble. Delete it, and pass --resume.")
-    if stored["models"] != checkpoints_of(folders):
+    if stored["models"] != contents_of_models(folders):
         return ()
     return tuple(float(weight) for weight in stored["weights"])
 
 
-def checkpoints_of(folders: Sequence[str]) -> list[str]:
-    """Return the name of the best checkpoint of each run, such as "best-50"."""
-    runs = [read_run(folder) for folder in folders]
-    return [best_weights(run).name if run.kind == "recipe" else run.kind for run in runs]
+def contents_of_models(folders: Sequence[str]) -> list[str]:
+    """Return a digest of each run that changes with its weights, recipe or projection."""
+    return [_content_of(read_run(folder)) for folder in folders]
+
+
+def _content_of(run: Run) -> str:
+    weights = checkpoint_digest(best_weights(run)) if run.kind == "recipe" else ""
+    projection = run.path / PROJECTION
+    fitted = hashlib.sha256(projection.read_bytes()).hexdigest() if projection.exists() else ""
+    return digest_of([run.kind, run.recipe, weights, fitted])

@@ -83,11 +83,18 @@ class Projection:
         return projected
 
 
-def save_projection(path: Path, projection: Projection) -> None:
-    """Write a projection to an .npz file, atomically."""
-    write_npz(
-        path, mean=projection.mean, matrix=projection.matrix, digest=np.array(projection.digest)
-    )
+def save_projection(path: Path, projection: Projection | None, **columns: np.ndarray) -> None:
+    """Write a projection to an .npz file, atomically.
+
+    Args:
+        path: the file.
+        projection: the projection; None writes only `columns`.
+        columns: further arrays for the file.
+    """
+    if projection is not None:
+        columns |= {"mean": projection.mean, "matrix": projection.matrix}
+        columns["digest"] = np.array(projection.digest)
+    write_npz(path, **columns)
 
 
 def load_projection(path: Path) -> Projection:
