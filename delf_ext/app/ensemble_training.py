@@ -43,12 +43,16 @@ def require_members(ensemble: schema.EnsembleRecipe, weights: str = "") -> None:
         UsageError: a part is not built, or does not fit the members.
         ValueError: the run of a member cannot be read, or there are no weights for its trunk.
     """
-    for member in ensemble.members:
-        if member.recipe is None:
-            read_run(member.run)
+    for model in planned(ensemble):
+        # The folds of a member differ only in the fold.
+        if model.fold:
+            continue
+        if model.recipe is None:
+            read_run(model.run)
         else:
-            require_trainable(member.recipe)
-            _require_weights_of(member.name, weights or member.recipe.model.trunk.weights)
+            require_trainable(model.recipe)
+            name = ensemble.members[model.member].name
+            _require_weights_of(name, weights or model.recipe.model.trunk.weights)
     require_built_join(ensemble.join)
     require_built_reduction(ensemble.reduction)
     if isinstance(ensemble.reduction, schema.Chosen):

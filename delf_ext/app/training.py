@@ -24,8 +24,8 @@ from delf_ext.app.training_settings import DEFAULT_SETTINGS, Settings, settings_
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Embedder
 from delf_ext.recipes import codec, schema
-from delf_ext.recipes.members import Planned
-from delf_ext.recipes.part import AtLeast1, coerced
+from delf_ext.recipes.members import Planned, with_folds
+from delf_ext.recipes.part import AtLeast1, Count, coerced
 from delf_ext.recipes.registry import find_recipe
 from delf_ext.runs import run_directory
 from delf_ext.runs.opening import open_model, plain_digest
@@ -45,6 +45,7 @@ def train(
     data: DataSet | str | Path,
     run_dir: str | Path,
     *,
+    folds: int = 0,
     data_path: str = "",
     weights: str = "",
     from_run: str | Path | None = None,
@@ -60,6 +61,8 @@ def train(
         recipe: a recipe, the name of a registered recipe, or the path of a JSON file.
         data: a data set or its path.
         run_dir: new run directory. If training is stopped, `resume` continues it.
+        folds: number of trainings, each without another fold of the images; the run joins the
+            models. 0 = one training.
         data_path: path of `data` if it is a data set; `resume` loads the data from there.
         weights: TensorFlow checkpoint for the trunk; "" = the one of the recipe.
         from_run: run directory whose weights the training starts from. The state of its
@@ -79,15 +82,12 @@ def train(
     """
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
+    recipe = with_folds(recipe, coerced(folds, Count, "folds"))
     if not isinstance(data, DataSet):
         data_path = str(Path(data).absolute())
         data = load_dataset(data)
     run_dir = expanded(run_dir)
-    if is_run(run_dir):
-        raise ValueError(
-            f"{run_dir}: holds a run already. "
-            "Continue it with --resume, or choose another --run_dir."
-        )
+    _require_no_run(run_dir)
     if weights and from_run is None:
         weights = locate_weights(weights, log)
     if isinstance(recipe, schema.EnsembleRecipe):

@@ -153,10 +153,9 @@ class Job:
         )
         for line in find_duplicates(self.split.query, self.split.gallery).notes():
             self.log(line)
-        images_per_class = np.bincount(self.images.known_labels("training"))
         for line in _notes_on_folds(self.recipe.validation, self.split):
             self.log(line)
-        num_single = int(np.sum(images_per_class == 1))
+        num_single = self.images_per_class.count(1)
         sampling = self.recipe.sampling
         if num_single and isinstance(sampling, schema.Pairs):
             self.log(f"{num_single} classes have one image: their pairs show it twice")

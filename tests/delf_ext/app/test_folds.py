@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.members import planned, weights_of_models, with_folds
 from delf_ext.recipes.schema import Recipe
 from delf_ext.runs.opening import open_model
-from delf_ext.runs.recipe_run import chosen_weights, members_of
+from delf_ext.runs.recipe_run import chosen_weights, members_of, recipe_of
 from delf_ext.runs.records import MEMBER_WEIGHTS, PROJECTION, Facts
 from delf_ext.runs.run_directory import read_run, write_run
 from delf_ext.runs.sources import RunSource, Runtime
@@ -40,12 +41,14 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def folds(tiny: Recipe, products: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Train two recipes of two folds each with one LDA; killed when the second model starts."""
+    """Train two recipes of two folds each with one LDA; killed when the second model starts.
+
+    The dev split of the first is measured by mAP, that of the second by GAP.
+    """
     run_dir = tmp_path_factory.mktemp("folds") / "run"
-    other = with_settings(tiny, ["optimizer.lr=1e-5"])
+    other = with_settings(tiny, ["optimizer.lr=1e-5", "task=Classification"])
     members = (schema.Member("a", tiny), schema.Member("b", other))
     recipe = schema.EnsembleRecipe("pair", members, choose_weights=True, reduction=schema.Lda())
-    recipe = with_folds(recipe, 2)  # type: ignore[assignment]
     lines: list[str] = []
 
     def kill(line: str) -> None:
@@ -54,7 +57,7 @@ def folds(tiny: Recipe, products: Path, tmp_path_factory: pytest.TempPathFactory
             raise Killed
 
     with pytest.raises(Killed):
-        train(recipe, products, run_dir, settings=SETTINGS, log=kill)
+        train(recipe, products, run_dir, folds=2, settings=SETTINGS, log=kill)
     with pytest.raises(ValueError, match=r"member 2 of 4 \(a, fold 2 of 2\) is not trained yet"):
         open_model(RunSource(str(run_dir)))
     resumed: list[str] = []
@@ -94,7 +97,8 @@ def test_table_of_folds_has_figures_mean_and_spread(folds: Any) -> None:
     rows = read_json(run_dir / "metrics" / "folds.json")["folds"]
     assert [row["fold"] for row in rows] == [1, 2, 1, 2]
     # One epoch, evaluated at its end.
-    assert {row["best_epoch"] for row in rows} == {1.0} and rows[0]["select_by"] == "mAP"
+    assert {row["best_epoch"] for row in rows} == {1.0}
+    assert [row["select_by"] for row in rows] == ["mAP", "mAP", "gap", "gap"]
     assert all(0 < row["best"] <= 1 and 0 < row["mAP"] <= 1 for row in rows)
 
 
@@ -113,7 +117,7 @@ def test_ensemble_of_folds_is_opened_with_its_reduction(folds: Any, data: DataSe
     assert not [line for line in lines if "weights of the members" in line or "Lda" in line]
 
 
-def test_weights_are_chosen_on_the_pooled_folds(folds: Any) -> None:
+def test_weights_are_chosen_on_the_pooled_folds(folds: Any, tmp_path: Path) -> None:
     run_dir, _, _, resumed = folds
     line = next(line for line in resumed if line.startswith("weights of the members: a "))
     assert "on 24 dev queries" in line
@@ -121,6 +125,15 @@ def test_weights_are_chosen_on_the_pooled_folds(folds: Any) -> None:
     run = read_run(run_dir)
     folders = [str(run_dir / "members" / name) for name in ("a-fold-1", "a-fold-2")]
     assert len(stored["weights"]) == 2 and chosen_weights(run, folders) == ()
+    recipe = recipe_of(run)
+    assert isinstance(recipe, schema.EnsembleRecipe)
+    folders = [str(run_dir / "members" / model.name) for model in planned(recipe)]
+    assert chosen_weights(run, folders) == tuple(stored["weights"])
+    # A checkpoint of the same name and other content is another model.
+    copied = shutil.copytree(folders[0], tmp_path / "a-fold-1")
+    (weights,) = (copied / "checkpoint").glob("best-*.data-00000-of-00001")
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert chosen_weights(run, [str(copied), *folders[1:]]) == ()
     join = members_of(run).join
     assert isinstance(join, schema.Concatenate)
     assert join.weights == tuple(np.repeat(stored["weights"], 2))
