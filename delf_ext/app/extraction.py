@@ -26,6 +26,7 @@ from delf_ext.features.query_copies import with_copy
 from delf_ext.features.test_time import copies_of, copy_names, in_gallery, join_copies
 from delf_ext.index.failed import usable
 from delf_ext.pipeline import failed_notes
+from delf_ext.recipes.schema import TestTime
 
 WHOLE = (1, 1)
 """The only shard of work that is not divided."""
@@ -38,6 +39,7 @@ def save_embeddings(
     batch_size: int = BATCH_SIZE,
     shard: tuple[int, int] = WHOLE,
     overwrite: bool = False,
+    test_time: TestTime | None = None,
     log: Log = quiet,
 ) -> None:
     """Embed images in parts that survive a kill, and join the parts when all of them exist.
@@ -52,14 +54,16 @@ def save_embeddings(
         batch_size: images per call of the model.
         shard: (i, n), the i-th of n equal shares, counted from 1.
         overwrite: replace parts that another model made.
+        test_time: copies of the images to embed; None = as the model's recipe says.
         log: called with each line of the result.
 
     Raises:
-        UsageError: if an ensemble is to be embedded in shards.
+        UsageError: if an ensemble is to be embedded in shards, or the model cannot embed the
+            copies.
         StaleArtifact: if the parts in `out` were made by another model, unless `overwrite` is set.
         ValueError: if no image can be read, or another process works on this shard.
     """
-    embedded = _embedded(model, images, out, batch_size, shard, overwrite)
+    embedded = _embedded(model, images, out, batch_size, shard, overwrite, test_time)
     if embedded is None:
         return
     features, kept = embedded
@@ -92,6 +96,7 @@ def _embedded(
     batch_size: int,
     shard: tuple[int, int],
     overwrite: bool,
+    test_time: TestTime | None,
 ) -> tuple[GlobalFeatures, ImageList] | None:
     """Embed in parts; None while parts of other shards are missing."""
     from delf_ext.features.extraction_job import extract_in_parts
@@ -102,8 +107,8 @@ def _embedded(
             raise UsageError(
                 "an ensemble cannot be extracted with --shard: extract each member on its own."
             )
-        return extract_with_copies(model, images, None, batch_size)
-    (test_time,) = map(in_gallery, copies_of(model, None))
+        return extract_with_copies(model, images, test_time, batch_size)
+    (test_time,) = map(in_gallery, copies_of(model, test_time))
     folder = out / PARTS_FOLDER
     embedded = {"": extract_in_parts(base, images, folder, batch_size, shard, overwrite)}
     for name in copy_names(test_time):

@@ -17,6 +17,7 @@ from delf_ext.config import UsageError
 from delf_ext.features.embedder import AnyEmbedder
 from delf_ext.features.extraction import BATCH_SIZE, extract_global
 from delf_ext.pipeline import Retrieval, embed, rank
+from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import parse_chain
 
 Images = ImageList | str | Path
@@ -82,6 +83,7 @@ def search(
     *,
     top_k: int | None = 10,
     batch_size: int = BATCH_SIZE,
+    test_time: TestTime | None = None,
 ) -> Hits:
     """Find the gallery images that are most similar to each query.
 
@@ -91,18 +93,20 @@ def search(
         gallery: a list, or data in any form; if they name a gallery, it is searched.
         top_k: hits per query; None = the whole gallery.
         batch_size: images per call of the model.
+        test_time: copies of the images to embed; None = as the model's recipe says.
 
     Returns:
         The hits of each query.
 
     Raises:
-        UsageError: if `top_k` is less than 1.
+        UsageError: if `top_k` is less than 1, or the model cannot embed the copies.
         ValueError: if no query, or no gallery image, can be read.
     """
     if top_k is not None and top_k < 1:
         raise UsageError(f"top_k must be at least 1. Received {top_k}.")
     gallery = gallery if isinstance(gallery, ImageList) else listed_gallery(gallery).images
-    retrieval = embed(model, images_of(query), gallery, batch_size, model.test_time)
+    test_time = model.test_time if test_time is None else test_time
+    retrieval = embed(model, images_of(query), gallery, batch_size, test_time)
     return Hits(retrieval, rank(retrieval, top_k))
 
 

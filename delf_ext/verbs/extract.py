@@ -11,7 +11,7 @@ from delf_ext.app.extraction import save_embeddings, save_local_features
 from delf_ext.config import UsageError
 from delf_ext.verbs.data import load_images
 from delf_ext.verbs.models import batch_size_of, open_with
-from delf_ext.verbs.requests import local_settings
+from delf_ext.verbs.requests import local_settings, named_copies_of
 
 
 def run(flags: Any) -> None:
@@ -23,7 +23,10 @@ def run(flags: Any) -> None:
     if not flags.data or not flags.out:
         raise UsageError("extract reads --data=FOLDER and writes to --out=FOLDER: pass both.")
     shard = shard_of(flags.shard)
+    copies = named_copies_of(flags)
     if flags["local_features"].present:
+        if copies is not None:
+            raise UsageError("--copies works for embeddings only: leave it out for local features.")
         if shard != (1, 1):
             raise UsageError(
                 "--shard works for embeddings only: leave it out to store local features."
@@ -39,6 +42,7 @@ def run(flags: Any) -> None:
             batch_size_of(flags),
             shard,
             flags.overwrite,
+            copies,
             say,
         )
 

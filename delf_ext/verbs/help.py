@@ -78,7 +78,8 @@ def _flags_by_group(name: str) -> dict[str, list[AnyFlag]]:
             if name == "train" and flag.name not in TRAIN:
                 stored.append(flag)
             else:
-                groups.setdefault(title, []).append(flag)
+                own_title = VERBS[name].groups.get(flag.name, title)
+                groups.setdefault(own_title, []).append(flag)
     return groups | {SUBMISSION: stored} if stored else groups
 
 

@@ -42,11 +42,21 @@ def request_of(
         raise UsageError(
             f"this verb takes one --method; `compare` takes several. Received {flags.method!r}."
         )
-    return Request(deadline, chains, _copies(flags), local_settings(flags, is_submission))
+    return Request(deadline, chains, named_copies_of(flags), local_settings(flags, is_submission))
 
 
-def _copies(flags: Any) -> TestTime | None:
-    """Return the copies that --copies or --query_copies names; None without these flags."""
+def named_copies_of(flags: Any) -> TestTime | None:
+    """Return the copies that --copies or --query_copies names; None without these flags.
+
+    Args:
+        flags: the flags of a verb.
+
+    Returns:
+        The record of the copies.
+
+    Raises:
+        UsageError: naming the flag that does not fit.
+    """
     from delf_ext.features.test_time import named_copies
 
     queries_only = bool(flags["query_copies"].present)

@@ -10,6 +10,7 @@ from delf_ext.config import UsageError
 from delf_ext.verbs.data import load_gallery
 from delf_ext.verbs.models import batch_size_of, open_with
 from delf_ext.verbs.printing import show_mostly_skipped
+from delf_ext.verbs.requests import named_copies_of
 
 
 def run(flags: Any) -> None:
@@ -22,6 +23,7 @@ def run(flags: Any) -> None:
         raise UsageError(
             "search looks for --image=PHOTO in the images of --data=FOLDER: pass both."
         )
+    copies = named_copies_of(flags)
     gallery, model = open_with(load_gallery, flags)
     hits = search(
         model,
@@ -29,6 +31,7 @@ def run(flags: Any) -> None:
         gallery,
         top_k=flags.top_k,
         batch_size=batch_size_of(flags),
+        test_time=copies,
     )
     for query_path, results in hits:
         print(f"{shown(query_path)}:")

@@ -20,7 +20,8 @@ MODEL = (
     *("runtime", "mixed_precision", "batch_size"),
 )
 STORED = ("features", "store_features")
-RERANKING = ("method", "time_budget", "copies", "concatenate_sizes", "query_copies")
+COPIES = ("copies", "concatenate_sizes")
+RERANKING = ("method", "time_budget", *COPIES, "query_copies")
 DELF = (
     *("local_model", "local_layer", "local_image_size", "local_scales"),
     *("max_features", "descriptor_dim"),
@@ -67,6 +68,7 @@ class Verb(NamedTuple):
         flags: names of the flags that it accepts.
         examples: complete command lines.
         help: help of a flag, if it has another meaning or default here than in `FLAGS`.
+        groups: heading of a flag in the help of the verb, if another than in `GROUPS`.
     """
 
     group: str
@@ -74,6 +76,7 @@ class Verb(NamedTuple):
     flags: tuple[str, ...]
     examples: tuple[str, ...]
     help: Mapping[str, str] = MappingProxyType({})
+    groups: Mapping[str, str] = MappingProxyType({})
 
 
 VERBS: dict[str, Verb] = {
@@ -169,7 +172,10 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         "Use",
         "find the images in a folder that are most similar to your photo",
-        ("data", "data_layout", "max_pixels", "image", "top_k", *MODEL, *STORED),
+        (
+            *("data", "data_layout", "max_pixels", "image", "top_k"),
+            *(*MODEL, *STORED, *COPIES, "query_copies"),
+        ),
         (
             "mandoo search --data=photos/ --image=phone.jpg",
             "mandoo search --data=photos/ --run_dir=runs/first --image=phone.jpg",
@@ -205,11 +211,15 @@ VERBS: dict[str, Verb] = {
             "out": "CSV file for the labels: path, label, probability, further classes",
             "json": "also write figures, labels and settings to this JSON file",
         },
+        {"method": "Labels"},
     ),
     "extract": Verb(
         "Use",
         "write the embeddings, or the local features, of a folder of images",
-        ("data", "data_layout", "max_pixels", "out", *MODEL, *GALLERY_SIDE, "shard", "seed"),
+        (
+            *("data", "data_layout", "max_pixels", "out"),
+            *(*MODEL, *COPIES, *GALLERY_SIDE, "shard", "seed"),
+        ),
         (
             "mandoo extract --data=photos/ --out=embeddings",
             "mandoo extract --data=photos/ --run_dir=runs/first --out=embeddings --shard=1/2",
@@ -241,7 +251,7 @@ VERBS: dict[str, Verb] = {
         "fit a head on the embeddings of your labelled photographs, in seconds",
         (
             *(*DATA, *MODEL, *STORED),
-            *("runs", "for", "copies", "concatenate_sizes", "out", "seed"),
+            *("runs", "for", *COPIES, "out", "seed"),
         ),
         (
             "mandoo adapt --data=photos/ --for=seen_classes --out=runs/head",

@@ -237,7 +237,7 @@ def test_copies_not_embedded_in_time_are_not_used(
     assert retrieval.skipped == () and len(retrieval.gallery) == 3
 
 
-KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315"
+KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes such as x1.5"
 
 
 @pytest.mark.parametrize(

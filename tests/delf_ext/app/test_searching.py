@@ -82,6 +82,8 @@ def test_search_uses_the_copies_of_the_models_recipe(data: DataSet) -> None:
     copies = Embedder("left", SIZE_PX, "v1", half.embed, test_time=schema.TestTime(("mirror",)))
     plain, mirrored = (search(model, data.query, data.gallery) for model in (half, copies))
     assert not np.allclose(plain.ranking.scores, mirrored.ranking.scores)
+    named = search(half, data.query, data.gallery, test_time=copies.test_time)
+    np.testing.assert_array_equal(named.ranking.scores, mirrored.ranking.scores)
 
 
 @pytest.mark.parametrize("top_k", [0, -3])

@@ -155,7 +155,7 @@ def test_embeddings_of_sizes_are_stored_apart(images: ImageList, tmp_path: Path)
     assert calls == [32, 32, 48, 48]
     np.testing.assert_array_equal(first.query_features.embeddings, again.query_features.embeddings)
     # `extract` writes them, and another store reads them.
-    save_embeddings(dataclasses.replace(opened(), test_time=JOINED, store=None), images, tmp_path)
+    save_embeddings(dataclasses.replace(opened(), store=None), images, tmp_path, test_time=JOINED)
     extracted = np.load(tmp_path / "features.npz")["embeddings"]
     joined = embed(opened(), images, images, 4, JOINED)
     np.testing.assert_allclose(extracted, joined.query_features.embeddings, atol=1e-6)

@@ -187,6 +187,10 @@ def test_a_shard_that_is_not_i_of_n_is_refused(text: str) -> None:
     [
         (["--shard=5/2"], "--shard takes i/n, the i-th of n shares"),
         (
+            ["--copies=mirror", "--local_features=sift"],
+            "--copies works for embeddings only: leave it out for local features.",
+        ),
+        (
             ["--shard=1/2", "--local_features=sift"],
             "--shard works for embeddings only: leave it out to store local features.",
         ),

@@ -161,7 +161,8 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
         (
             ["evaluate", "--query_copies=mirror,blur"],
             "unknown copy 'blur' (--query_copies, TestTime.copies). "
-            "Known: mirror, flip, turn45, turn90, turn180, turn270, turn315.",
+            "Known: mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes "
+            "such as x1.5.",
         ),
         (
             ["evaluate", "--method=geometric:3", "--out=y", "--local_scales=1,big"],
