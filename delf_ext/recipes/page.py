@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delf_ext.recipes.part import Part
 from delf_ext.recipes.registry import RECIPES, overview
-from delf_ext.recipes.schema import About, EnsembleRecipe, Member, Recipe
+from delf_ext.recipes.schema import About, EnsembleRecipe, Member, Recipe, TestTime
 
 INTRODUCTION = """\
 # Recipes
@@ -69,7 +69,7 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
         for stage in recipe.stages
     ]
     augmentations = [_kind(augmentation) for augmentation in recipe.input.augment]
-    return [
+    rows = [
         ("trunk", f"{network} ({trunk.source}), {recipe.input.size_px} px"),
         ("heads", ", ".join(heads)),
         ("embedding", ", ".join(recipe.model.embedding)),
@@ -80,6 +80,14 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
         ("validation", _kind(recipe.validation) if recipe.validation else "none"),
         ("augmentation", ", ".join(augmentations) or "none"),
     ]
+    # What most recipes do not have is listed only where it is used.
+    rare: dict[str, Part | None] = {"averaging": recipe.averaging, "reduction": recipe.reduction}
+    if recipe.test_time != TestTime():
+        rare["test time"] = recipe.test_time
+    rows += [(part, str(value)) for part, value in rare.items() if value is not None]
+    if recipe.batches_per_update > 1:
+        rows.append(("update", f"every {recipe.batches_per_update} batches"))
+    return rows
 
 
 def _settings_of_ensemble(ensemble: EnsembleRecipe) -> list[tuple[str, str]]:
