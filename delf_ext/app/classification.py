@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_io.datasets import DataSet
-from data_io.duplicates import RULES, find_duplicates
+from data_io.duplicates import RULES, Duplicates, find_duplicates
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from delf_ext.app.classification_result import Classification
@@ -85,28 +86,18 @@ def classify(
     require(duplicates in RULES, f"duplicates must be one of {', '.join(RULES)}.")
     methods = methods_of(model, request)
     data, data_name = load_named(data, data_name, log)
-    query, images_to_search = _lists(model, data, images, allow_trained_photographs, log)
-    require_size(request, len(images_to_search))
+    lists = _lists(model, data, images, allow_trained_photographs, log)
+    require_size(request, len(lists[1]))
     work = Work(one_pass(model), batch_size, seed)
-    uses_logits = any(method in ("softmax", "lotte") for method in methods)
-    logits = work.logits(query) if uses_logits else None
-    plain = work.embed(query, images_to_search)
-    if plain.warning:
-        log(plain.warning)
-    gallery = gallery_of(model, plain.gallery, data.class_names, plain.gallery_features)
-    if logits is not None:
-        logits = logits.take(np.isin(query.ids, plain.query.ids))
-        _note_classes(logits, gallery, log)
-    found = find_duplicates(plain.query, gallery.images, duplicates)
-    blocks = Blocks(work, plain, gallery, logits, found.junk)
-    labelling, tried, choosing = _choose(work, gallery, blocks, request, methods, log)
-    labels = give_labels(blocks, labelling, data.levels)
+    blocks, found = _embedded(model, work, data, lists, methods, duplicates, log)
+    plain, gallery = blocks.plain, blocks.gallery
+    labelling, tried, choosing = _choose(blocks, request, methods, log)
     return Classification(
         model=model.name,
         data=data_name,
         images=plain.query,
         class_names=data.class_names,
-        labels=labels,
+        labels=give_labels(blocks, labelling, data.levels),
         labelling=labelling,
         tried=tuple(tried),
         choosing=choosing.description if choosing else "",
@@ -158,6 +149,30 @@ def _lists(
     return (gallery if is_one_list else query), gallery
 
 
+def _embedded(
+    model: AnyEmbedder,
+    work: Work,
+    data: DataSet,
+    lists: tuple[ImageList, ImageList],
+    methods: Sequence[Method],
+    duplicates: str,
+    log: Log,
+) -> tuple[Blocks, Duplicates]:
+    """Return embeddings and logits of the queries and the gallery, and their common photographs."""
+    query, labelled = lists
+    uses_logits = any(method in ("softmax", "lotte") for method in methods)
+    logits = work.logits(query) if uses_logits else None
+    plain = work.embed(query, labelled)
+    if plain.warning:
+        log(plain.warning)
+    gallery = gallery_of(model, plain.gallery, data.class_names, plain.gallery_features)
+    if logits is not None:
+        logits = logits.take(np.isin(query.ids, plain.query.ids))
+        _note_classes(logits, gallery, log)
+    found = find_duplicates(plain.query, gallery.images, duplicates)
+    return Blocks(work, plain, gallery, logits, found.junk), found
+
+
 def _note_classes(logits: Logits, gallery: Gallery, log: Log) -> None:
     known = num_known(logits.class_names, gallery.names)
     if known < len(gallery.names):
@@ -171,18 +186,13 @@ def _note_classes(logits: Logits, gallery: Gallery, log: Log) -> None:
 
 
 def _choose(
-    work: Work,
-    gallery: Gallery,
-    blocks: Blocks,
-    request: Request,
-    methods: tuple[Method, ...],
-    log: Log,
+    blocks: Blocks, request: Request, methods: tuple[Method, ...], log: Log
 ) -> tuple[Labelling, list[Tried], Choosing | None]:
     if request.like is not None:
         log(f"labels: {request.like}, without a choice")
         return request.like, [], None
     wanted = request.wanted
-    choosing = _choosing(work, gallery, blocks, request)
+    choosing = _choosing(blocks, request)
     if choosing is None:
         return _without_choice(request, methods, log), [], None
     if wanted.method is None and not choosing.trusts_logits and blocks.logits is not None:
@@ -200,7 +210,8 @@ def _choose(
     return labelling, tried, choosing
 
 
-def _choosing(work: Work, gallery: Gallery, blocks: Blocks, request: Request) -> Choosing | None:
+def _choosing(blocks: Blocks, request: Request) -> Choosing | None:
+    work, gallery = blocks.work, blocks.gallery
     k = max(MOST_NEIGHBOURS, request.wanted.neighbours or 0)
     split = choose_split(gallery, request.choose_on)
 
