@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from delf_ext.evaluation.hits import Hits, concatenate, hits_of_similarities
 from delf_ext.evaluation.intervals import paired_bootstrap
 from delf_ext.evaluation.metrics import average_precisions, separations
 from delf_ext.features.reductions.build import fit
+from delf_ext.features.reductions.projection import Projection
 from delf_ext.features.reductions.scatter import Scatter
 from delf_ext.recipes import schema
 from delf_ext.recipes.adapted_parts import LinearReduction
@@ -117,7 +119,9 @@ def choose_head(
         if not np.array_equal(fold.fit, fitted):
             fitted = fold.fit
             scatter = Scatter(embeddings[fitted], labels[fitted])
-        judge = _Judge(ids, embeddings, labels, fold, junk_groups, scatter)
+            # Fitting takes most of the time: folds of one fit share it.
+            fit_once = cache(partial(fit, scatter=scatter))
+        judge = _Judge(ids, embeddings, labels, fold, junk_groups, fit_once)
         hits[None].append(judge.hits(None))
         for candidates in kinds.values():
             for candidate in candidates:
@@ -127,7 +131,7 @@ def choose_head(
 
 
 class _Judge:
-    """Measure reductions on one fold; they share the covariances, as do folds of one fit."""
+    """Measure reductions on one fold; they share the covariances."""
 
     def __init__(
         self,
@@ -136,7 +140,7 @@ class _Judge:
         labels: np.ndarray,
         fold: Fold,
         junk_groups: np.ndarray | None,
-        scatter: Scatter,
+        fit_once: Callable[[LinearReduction], Projection],
     ) -> None:
         self.query_ids = ids[fold.query]
         self.query = directions(embeddings[fold.query])
@@ -147,12 +151,12 @@ class _Judge:
             same_group = junk_groups[fold.query][:, np.newaxis] == junk_groups[fold.gallery]
             self.is_junk |= same_class & same_group
         self.is_relevant = same_class & ~self.is_junk
-        self.scatter = scatter
+        self.fit_once = fit_once
 
     def hits(self, reduction: LinearReduction | None) -> Hits:
         query, gallery = self.query, self.gallery
         if reduction is not None:
-            projection = fit(reduction, self.scatter)
+            projection = self.fit_once(reduction)
             query, gallery = projection(query), projection(gallery)
         similarities = query @ gallery.T
         return hits_of_similarities(self.query_ids, similarities, self.is_relevant, self.is_junk)
