@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from delf_ext.recipes.part import Part
 from delf_ext.recipes.registry import RECIPES, overview
 from delf_ext.recipes.schema import About, EnsembleRecipe, Member, Recipe, TestTime
@@ -84,7 +86,7 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     rare: dict[str, Part | None] = {"averaging": recipe.averaging, "reduction": recipe.reduction}
     if recipe.test_time != TestTime():
         rare["test time"] = recipe.test_time
-    rows += [(part, str(value)) for part, value in rare.items() if value is not None]
+    rows += [(part, _with_settings(value)) for part, value in rare.items() if value is not None]
     if recipe.batches_per_update > 1:
         rows.append(("update", f"every {recipe.batches_per_update} batches"))
     return rows
@@ -102,16 +104,29 @@ def _settings_of_ensemble(ensemble: EnsembleRecipe) -> list[tuple[str, str]]:
             f"{_kind(vote)} of {vote.neighbours}, similarity^{vote.similarity_power:g} x "
             f"logit^{vote.logit_power:g}"
         )
+    reduction = ensemble.reduction
     return [
         ("members", ", ".join(_member(member) for member in ensemble.members)),
         *{**shared, "trunk": "; ".join(trunks)}.items(),
         ("joined by", _kind(ensemble.join)),
+        *([("reduction of the joined", _with_settings(reduction))] if reduction else []),
         ("label", label),
     ]
 
 
 def _member(member: Member) -> str:
     return f"{member.name} ({member.folds} folds)" if member.folds else member.name
+
+
+def _with_settings(part: Part) -> str:
+    """Return the kind of a part, and its settings that are not the default."""
+    changed = []
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if value != field.default:
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            changed.append(f"{field.name} {shown}")
+    return f"{_kind(part)} ({', '.join(changed)})" if changed else _kind(part)
 
 
 def _kind(part: Part) -> str:
