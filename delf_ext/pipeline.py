@@ -25,7 +25,7 @@ from delf_ext.evaluation.hits import Hits, concatenate, hits_of
 from delf_ext.features.collapse import collapse_warning
 from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
 from delf_ext.features.extraction import BATCH_SIZE, add_copies, extract_networks, join_networks
-from delf_ext.features.test_time import copies_of, in_gallery
+from delf_ext.features.test_time import NO_COPIES, copies_of, in_gallery
 from delf_ext.index.exact import search, search_blocks
 from delf_ext.index.failed import usable
 from delf_ext.recipes.schema import TestTime
@@ -39,7 +39,6 @@ KEPT_PER_QUERY = 1000
 """Places of a ranking that are written to disk, or kept if all are too many for memory."""
 PLACES_IN_MEMORY = 5 * 10**7
 """Places of all rankings together that fit in memory (400 MB of rows and scores)."""
-NO_COPIES = TestTime()
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,8 @@ from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, AnyEmbedder, Embed, Embedder, Ensemble, networks_of
 from delf_ext.features.extraction import BATCH_SIZE, embedded_rows
 from delf_ext.features.query_copies import with_copy
-from delf_ext.features.test_time import copies_of, copy_names
+from delf_ext.features.test_time import NO_COPIES, copies_of, copy_names
 from delf_ext.recipes.schema import TestTime
-
-NO_COPIES = TestTime()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

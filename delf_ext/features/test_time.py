@@ -19,6 +19,8 @@ from delf_ext.features.query_copies import (
 )
 from delf_ext.recipes.schema import TestTime
 
+NO_COPIES = TestTime()
+
 
 def named_copies(names: Sequence[str], join: str = "mean", queries_only: bool = False) -> TestTime:
     """Return the record of copies that a user named.
