@@ -67,8 +67,8 @@ def loss_on_pooled(loss: str) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["task=Classification"], "Classification is not built yet. Built: Retrieval."),
-        (["task=LabelPaths"], "LabelPaths is not built yet. Built: Retrieval."),
+        (["task=Classification"], "task Classification predicts trained classes, but validation "),
+        (["task=LabelPaths"], "LabelPaths is not built yet. Built: Classification, Retrieval."),
         (["reduction=EncoderDecoder"], "EncoderDecoder is not built yet. Built: Lda, Pca, "),
         (["limits.max_gmac=1e-3"], "limits.max_gmac=0.001: the model needs "),
         (
@@ -76,7 +76,7 @@ def loss_on_pooled(loss: str) -> list[str]:
             "SelfAttention is not built yet. Built: ",
         ),
         (["model.heads.logits.classifier=TreePath"], "TreePath is not built yet. Built: "),
-        (["model.trunk.source=zoo"], 'trunk source "zoo" is not built yet. Built: '),
+        (["model.trunk.source=features"], 'trunk source "features" is not built yet. Built: '),
         (loss_on_pooled("NPair"), "NPair is not built yet. Built: "),
     ],
 )
