@@ -63,7 +63,7 @@ def test_set_overrides_a_flag_of_the_original(flags_of) -> None:
     [
         (
             "optimizer.speed=1",
-            "--set: optimizer (Adam) has no 'speed'. Known: lr, factors, weight_decay.",
+            "--set: optimizer (Adam) has no 'speed'. Known: lr, factors, weight_decay, decays.",
         ),
         ("optimzer.lr=1", "--set: the recipe (Recipe) has no 'optimzer'. Known: name, model,"),
         (
@@ -103,7 +103,7 @@ def test_a_bad_setting_is_named_with_the_known_ones(
         ),
         (
             '{"type": "Adam", "speed": 1}',
-            "mine.json: unknown key speed in Adam. Known: lr, factors, weight_decay.",
+            "mine.json: unknown key speed in Adam. Known: lr, factors, weight_decay, decays.",
         ),
         ('{"type": "Recipe", "name": "a"}', "mine.json: Recipe needs model, losses."),
     ],
