@@ -61,7 +61,7 @@ def require_known_copies(names: Iterable[str]) -> None:
     for name in names:
         if name not in COPIES:
             raise UsageError(
-                f"unknown copy {name!r} (--query_copies, TestTime.copies). "
+                f"unknown copy {name!r} (--query_copies, --copies, TestTime.copies). "
                 f"Known: {', '.join(COPIES)}, and sizes such as x1.5."
             )
 

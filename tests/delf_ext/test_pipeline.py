@@ -250,7 +250,7 @@ KNOWN = "mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes such
         ),
         (
             schema.TestTime(("mirror", "turn30")),
-            f"unknown copy 'turn30' (--query_copies, TestTime.copies). Known: {KNOWN}.",
+            f"unknown copy 'turn30' (--query_copies, --copies, TestTime.copies). Known: {KNOWN}.",
         ),
     ],
 )

@@ -112,5 +112,5 @@ def test_unknown_copy_raises_usage_error_listing_known_copies() -> None:
     with pytest.raises(UsageError) as caught:
         require_known_copies(["mirror", "turn30"])
     known = "mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes such as x1.5"
-    message = f"unknown copy 'turn30' (--query_copies, TestTime.copies). Known: {known}."
+    message = f"unknown copy 'turn30' (--query_copies, --copies, TestTime.copies). Known: {known}."
     assert str(caught.value) == message

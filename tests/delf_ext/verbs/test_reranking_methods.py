@@ -160,7 +160,7 @@ def test_images_not_embedded_in_time_are_counted_as_skipped(
         (["infer", "--time_budget=soon"], "--time_budget"),
         (
             ["evaluate", "--query_copies=mirror,blur"],
-            "unknown copy 'blur' (--query_copies, TestTime.copies). "
+            "unknown copy 'blur' (--query_copies, --copies, TestTime.copies). "
             "Known: mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes "
             "such as x1.5.",
         ),
