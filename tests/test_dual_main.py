@@ -91,7 +91,7 @@ def test_help_exits_0_and_prints_no_warning(root: Path, arguments: list[str]) ->
         (["--data=x"], "nothing to train: pass at least one of --train_logits"),
         (["--train_sim", "--crop"], "--crop has no effect without --augmentation"),
         (["--resume"], "pass its directory with --run_dir"),
-        (["--train_logits", "--layout=round"], "--layout must be auto, slim, keras or v1.5."),
+        (["--train_logits", "--layout=round"], "--layout must be auto, slim, keras, v1.5, "),
         (["search"], "--image=PHOTO"),
     ],
 )

@@ -192,7 +192,11 @@ DIVIDES = "--images_per_class must be even and divide --batch_size=6 into at lea
         ({"lr": float("nan")}, "--lr must be a number. Received nan."),
         ({"classifier_lr_factor": 0}, "--classifier_lr_factor must be above 0. Received 0.0."),
         ({"lr_schedule": "step"}, "--lr_schedule must be constant or cosine. Received 'step'."),
-        ({"layout": "caffe"}, "--layout must be auto, slim, keras or v1.5. Received 'caffe'."),
+        (
+            {"layout": "caffe"},
+            "--layout must be auto, slim, keras, v1.5, torchvision, timm or timm_tf. "
+            "Received 'caffe'.",
+        ),
         ({"dev_split": "last"}, "--dev_split must be block or random. Received 'last'."),
         ({"dev_percent": 1.0}, "--dev_percent must be at least 0 and below 1. Received 1.0."),
         ({"dev_percent": -0.1}, "--dev_percent must be at least 0 and below 1. Received -0.1."),
