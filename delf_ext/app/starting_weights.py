@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,25 @@ def parent_recipe(from_run: str | Path) -> schema.Recipe:
             "was trained from a recipe."
         )
     return recipe
+
+
+def in_layout_of(from_run: str | Path, trunk: schema.Trunk) -> schema.Trunk:
+    """Return a trunk with the layout of the run that it starts from, if it names none.
+
+    Weights of another layout may fit the variables, but give useless embeddings.
+
+    Args:
+        from_run: a run directory.
+        trunk: of the new recipe.
+
+    Returns:
+        The trunk; unchanged if the run has another one.
+    """
+    parent = parent_recipe(from_run).model.trunk
+    is_alike = parent.name == trunk.name or parent.source == trunk.source == "slim"
+    if trunk.layout != "auto" or not is_alike:
+        return trunk
+    return dataclasses.replace(trunk, layout=parent.layout)
 
 
 def copy_weights(

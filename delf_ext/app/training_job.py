@@ -19,13 +19,13 @@ from data_io.files.skipped_files import mostly_skipped
 from data_io.images import check_images
 from data_io.messages import shown_path, skipped_lines
 from data_io.photographs import Photographs, digests_of
-from data_io.progress import Log
+from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.splits import dense_labels
 from delf_ext.app.data import Split, content_of, split
 from delf_ext.app.resumed_data import Resumed
 from delf_ext.app.run_reduction import require_fitting
-from delf_ext.app.starting_weights import copy_weights, parent_recipe
+from delf_ext.app.starting_weights import copy_weights, in_layout_of
 from delf_ext.app.trainable import require_trainable
 from delf_ext.app.training_batches import (
     AUGMENTED,
@@ -210,10 +210,9 @@ class Job:
         """
         trunk = self.recipe.model.trunk
         weights = "" if from_run is not None else weights or trunk.weights
-        if from_run is not None and trunk.layout == "auto":
-            # Weights of another layout fit the variables but give useless embeddings.
-            trunk = dataclasses.replace(trunk, layout=parent_recipe(from_run).model.trunk.layout)
-        trunk, weights = find_weights(trunk, weights, self.log)
+        if from_run is not None:
+            trunk = in_layout_of(from_run, trunk)
+        trunk, weights = find_weights(trunk, weights, self.log if from_run is None else quiet)
         trunk = dataclasses.replace(trunk, weights=weights)
         model_config = dataclasses.replace(self.recipe.model, trunk=trunk)
         self.recipe = dataclasses.replace(self.recipe, model=model_config)

@@ -20,7 +20,7 @@ from data_io.photographs import digests_of
 from data_io.synthetic.dataset import DrawConfig, draw_dataset
 from delf_ext.app.data import content_of, split
 from delf_ext.app.evaluation import evaluate
-from delf_ext.app.starting_weights import parent_recipe
+from delf_ext.app.starting_weights import in_layout_of, parent_recipe
 from delf_ext.app.training import resume, train
 from delf_ext.app.training_settings import Settings
 from delf_ext.features.embedder import Ensemble
@@ -29,7 +29,7 @@ from delf_ext.recipes import codec, schema
 from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.mandoo_dual import from_flags
-from delf_ext.recipes.schema import Recipe
+from delf_ext.recipes.schema import Recipe, Trunk
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.photographs import read_photographs
 from delf_ext.runs.recipe_run import load_model, recipe_of
@@ -735,6 +735,8 @@ def test_automatic_layout_is_taken_from_the_parent_run(
     train(tiny, data, tmp_path / "run", from_run=parent, settings=SETTINGS)
     started = parent_recipe(tmp_path / "run")
     assert started.model.trunk.layout == "v1.5"
+    other = Trunk("mobilenetv2", "keras", "")
+    assert in_layout_of(parent, other) == other
 
 
 def test_from_run_refuses_runs_without_weights_of_a_recipe(
