@@ -11,6 +11,7 @@ STATE_DICT = ("torch", "npz", "safetensors")
 """Kinds that hold the state dict of a PyTorch network."""
 CONVERTED = ("keras", *STATE_DICT)
 """Kinds that `python -m pretrained.convert` reads."""
+OTHER_NETWORK = "; for another network than ResNet-50, name it with --resnet_type"
 # Bytes at the end of a checkpoint of format V1, and of the index of one of format V2.
 # Source: tensorflow/core/lib/io/format.h, kTableMagicNumber in little-endian order.
 TABLE_END = bytes.fromhex("57fb808b247547db")
@@ -118,9 +119,10 @@ def why_no_checkpoint(path: Path) -> str:
         command = convert_command(path)
         out = command.partition("--out=")[2]
         names = {"keras": "Keras", "torch": "PyTorch"}
+        other = OTHER_NETWORK if kind == "keras" else ""
         return (
             f"holds weights of {names.get(kind, kind)}, not a TensorFlow checkpoint. Convert it "
-            f"with `{command}`, then pass --pretrained_model={out}"
+            f"with `{command}`, then pass --pretrained_model={out}{other}"
         )
     if kind == "archive":
         return _advice_for_archive(path)

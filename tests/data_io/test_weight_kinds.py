@@ -80,7 +80,8 @@ def test_command_can_be_copied(tmp_path: Path):
     assert convert_command(path) == command
     assert why_no_checkpoint(path) == (
         "holds weights of Keras, not a TensorFlow checkpoint. Convert it "
-        f"with `{command}`, then pass --pretrained_model={out}"
+        f"with `{command}`, then pass --pretrained_model={out}; "
+        "for another network than ResNet-50, name it with --resnet_type"
     )
     # The result never replaces the file itself.
     assert convert_command(Path("a/net.ckpt")).endswith(" a/net.ckpt --out=a/net_converted.ckpt")
