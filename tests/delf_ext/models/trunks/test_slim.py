@@ -311,7 +311,7 @@ RESNET_KNOWN = "block1, block2, block3, block4, or one unit such as block1/unit_
     [
         (
             lambda: SlimTrunk("resnet_50"),
-            f"unknown trunk 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}.",
+            f"unknown trunk 'resnet_50' (--resnet_type). Known: {', '.join(ARCHITECTURES)}, ",
         ),
         (
             lambda: SlimTrunk("resnet_v1_50/block5"),
