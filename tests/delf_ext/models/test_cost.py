@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from delf_ext.models.cost import Cost, model_cost, network_cost
 from delf_ext.models.embedding_model import EmbeddingModel
+from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 
 layers = tf.keras.layers
@@ -105,6 +106,15 @@ def test_mobilenet_v2() -> None:
     cost = network_cost(lambda images: ({}, network(images, training=False)), 224, network)
     assert round(cost.gmac, 1) == 0.3
     assert round(cost.num_parameters / 1e6, 1) == 3.5
+
+
+# Howard et al. 2019 (arXiv:1905.02244), table 3: 219 M multiply-adds with a classifier, which has
+# 2.5 M of the 5.4 M parameters; batch norms, activations and the means of its gates come on top.
+def test_mobilenet_v3_large() -> None:
+    trunk = build_trunk(schema.Trunk("mobilenetv3large", "keras", "", layout="torchvision"))
+    cost = network_cost(lambda images: ({}, list(trunk(images).values())), 224, trunk)
+    assert round(cost.gmac, 2) == 0.23
+    assert cost.num_parameters == 2_971_952
 
 
 # The project's page (tensorflow/tpu, efficientnet/lite): 407 M multiply-adds, 4.7 M parameters with
