@@ -35,6 +35,8 @@ class Network(NamedTuple):
         local: the end point for local features if none is named: the last one of stride 16.
         files: what `--pretrained_model` takes for it: addresses or names of published files.
         size_px: side of the images that it was trained on.
+        built_px: side that Keras must be given to connect the layers, even at each stride; None
+            = none. The trunk takes any size.
     """
 
     source: Literal["keras", "zoo"]
@@ -44,6 +46,7 @@ class Network(NamedTuple):
     local: str
     files: tuple[str, ...]
     size_px: int = 224
+    built_px: int | None = None
 
 
 class Scaling(NamedTuple):
@@ -126,7 +129,8 @@ def _resnet_v2(depth: int) -> Network:
         f"ResNet{depth}V2",
         "tf",
         {"stem": "pool1_pool", **ends, "block4": OUTPUT},
-        "block3",
+        # Its last unit of a block has the stride, as in TF-Slim: block1 has stride 8.
+        "block2",
         _keras_files(["resnet"], name),
     )
 
@@ -210,6 +214,8 @@ def _nasnet(kind: str, cells: int, size_px: int) -> Network:
         "block2",
         _keras_files(["nasnet"], f"NASNet-{kind.lower()}-no-top.h5"),
         size_px,
+        # It halves the feature map of the cell before only where it knows that the sides differ.
+        257,
     )
 
 
@@ -225,6 +231,7 @@ def _mobilenet_v3(kind: str, ends: Mapping[str, str], files: tuple[str, ...]) ->
     )
 
 
+# At odd sides its strides pad as `SAME`, as in TF-Slim; Keras' own map has a row less there.
 _MOBILENET = Network(
     "keras",
     "MobileNet",

@@ -137,7 +137,7 @@ def whole_network(name: str, layout: str) -> Network:
         model = _from_zoo(name, described.constructor)
     else:
         construct = getattr(tf.keras.applications, described.constructor)
-        image = tf.keras.Input((None, None, 3))
+        image = tf.keras.Input((described.built_px, described.built_px, 3))
         model = construct(include_top=False, weights=None, input_tensor=image)
     return Network(model, described.end_points, described.scaling)
 

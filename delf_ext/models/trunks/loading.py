@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,6 @@ from data_io.finite import require_finite
 from delf_ext.models.checkpoints import LoadReport
 from pretrained.keras_layers import read_layers
 from pretrained.torch_weights import read_network
-
-# A layer that a published file may have and the trunk has not: it scales its input itself.
-PREPROCESSING = re.compile(r"(.*_)?normalization(_\d+)?")
 
 
 def load_torch(
@@ -78,8 +74,8 @@ def load_keras(
         stored = read_layers(Path(weights))
     except ValueError as error:
         raise ValueError(f"{weights}: {str(error).rstrip('.')}.") from None
-    inner = [one for one in stored if not _scales_input(one[0])]
-    wanted = [one for one in in_order if not _scales_input(one[0])]
+    inner = [one for one in stored if not _scales_input([value.shape for value in one[1]])]
+    wanted = [one for one in in_order if not _scales_input(one[2])]
     values_of: dict[str, tuple[tf.Variable, np.ndarray]] = {}
     for number, (layer, variables, shapes) in enumerate(wanted):
         name, values = inner[number] if number < len(inner) else ("nothing", [])
@@ -93,7 +89,8 @@ def load_keras(
             values_of[variable.name.split(":")[0]] = (variable, value)
     require_finite(weights, {name: value for name, (_, value) in values_of.items()})
     for variable, value in values_of.values():
-        variable.assign(value)
+        # A depthwise kernel may be stored with one input channel of C groups: [h, w, 1, C].
+        variable.assign(np.reshape(value, variable.shape))
     skipped = [layer for layer, variables, _ in wanted if not variables]
     return LoadReport(
         weights,
@@ -104,9 +101,12 @@ def load_keras(
     )
 
 
-def _scales_input(layer: str) -> bool:
-    """Return whether a layer is Keras' Normalization; a BatchNormalization without name is not."""
-    return bool(PREPROCESSING.fullmatch(layer)) and "batch" not in layer
+def _scales_input(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Return whether a layer is Keras' Normalization, which the trunk has not.
+
+    Its weights are mean, variance and count; the names of other layers can be like its name.
+    """
+    return len(shapes) == 3 and shapes[-1] == ()
 
 
 def _shown(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -112,7 +112,8 @@ def cut(network: Network, name: str, end_point: str, config: schema.Trunk) -> Cu
     copies: dict[str, tf.keras.layers.Layer] = {}
     copy = partial(_copied, config, lambda layer: f"{name}/{names[layer]}", copies)
     part = tf.keras.Model(network.model.input, tensors)
-    model = tf.keras.models.clone_model(part, clone_function=copy)
+    image = tf.keras.Input((None, None, 3))
+    model = tf.keras.models.clone_model(part, input_tensors=image, clone_function=copy)
     groups: dict[str, str] = {}
     for one, tensor in zip(wanted, tensors):
         for layer in tf.keras.Model(network.model.input, tensor).layers:
@@ -161,6 +162,8 @@ def _copied(
         prefix = named(layer.name)
         copy = partial(_copied, config, lambda name: f"{prefix}/{name}", {})
         new = tf.keras.Sequential([copy(one) for one in inner], name=prefix)
+        # As the original: Keras' clone_model never ends if only one of them is built.
+        new.build(layer.inputs[0].shape)
     elif type(layer).__name__ in OPERATIONS:
         new = type(layer).from_config(settings)
     elif isinstance(layer, layers.Rescaling | layers.Normalization):
@@ -177,6 +180,8 @@ def _changed(
     layer: tf.keras.layers.Layer, settings: dict, config: schema.Trunk
 ) -> tf.keras.layers.Layer:
     kind = type(layer)
+    if kind is layers.Conv2D and layer.groups == layer.filters and layer.kernel.shape[2] == 1:
+        kind, settings = layers.DepthwiseConv2D, _of_depthwise(settings)
     if isinstance(layer, tf.keras.layers.BatchNormalization):
         settings["momentum"] = config.batch_norm_decay
         kind = StoredNorm if config.batch_norm == "inference" else kind
@@ -191,6 +196,17 @@ def _changed(
     if isinstance(layer, STRIDED) and any(map(_pads_by_parity, _before(layer))):
         settings["padding"] = "same"
     return kind.from_config(settings)
+
+
+def _of_depthwise(settings: dict) -> dict:
+    """Return the settings of a convolution with one channel in a group as those of a depthwise one.
+
+    Keras compiles convolutions in groups with XLA, which is slow, and freezing a graph undoes it.
+    """
+    parts = ("initializer", "regularizer", "constraint")
+    names = {f"kernel_{part}": f"depthwise_{part}" for part in parts}
+    kept = {key: value for key, value in settings.items() if key not in ("filters", "groups")}
+    return {names.get(key, key): value for key, value in kept.items()}
 
 
 def _pads_by_parity(layer: tf.keras.layers.Layer) -> bool:

@@ -12,6 +12,8 @@ import tensorflow as tf
 from delf_ext.config import UsageError
 from delf_ext.models.trunks import keras
 from delf_ext.models.trunks.keras import KerasTrunk
+from delf_ext.models.trunks.loading import load_keras
+from delf_ext.models.trunks.network import Network, cut
 from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 from pretrained.keras_networks import NETWORKS, layouts_of
@@ -149,6 +151,64 @@ def test_wrong_keras_files_are_refused_and_change_nothing(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"names no layers\. Save the weights alone in Keras' "):
         trunk.load(str(tmp_path / "new.weights.h5"))
     assert np.array_equal(trunk.variables[0].numpy(), before)
+
+
+def test_file_with_input_scaling_and_other_normalizations_is_loaded(tmp_path: Path) -> None:
+    # EfficientNet's Normalization is left out; ConvNeXt's last layer has a name like it.
+    def network(*first: tf.keras.layers.Layer) -> tf.keras.Model:
+        last = [tf.keras.layers.Conv2D(4, 1), tf.keras.layers.LayerNormalization()]
+        return tf.keras.Sequential([*first, *last])
+
+    stored = network(tf.keras.layers.Normalization(), tf.keras.layers.BatchNormalization())
+    stored.build((None, None, None, 3))
+    stored.layers[-1].gamma.assign([1.0, 2.0, 3.0, 4.0])
+    stored.save_weights(str(tmp_path / "a.h5"))
+    ours = network(tf.keras.layers.BatchNormalization())
+    ours.build((None, None, None, 3))
+    in_order = [
+        (layer.name, layer.weights, [tuple(one.shape) for one in layer.weights])
+        for layer in ours.layers
+    ]
+    report = load_keras(in_order, str(tmp_path / "a.h5"), "convnexttiny")
+    assert len(report.matched) == 8 and not report.unused
+    np.testing.assert_array_equal(ours.layers[-1].gamma, [1.0, 2.0, 3.0, 4.0])
+
+
+def test_network_that_was_built_for_one_size_takes_any() -> None:
+    image = tf.keras.Input((257, 257, 3))
+    model = tf.keras.Model(image, tf.keras.layers.Conv2D(2, 3, strides=2, name="one")(image))
+    part = cut(Network(model, {"block1": "one"}, "tf"), "small", "block1", schema.Trunk())
+    assert part.model(np.zeros((1, 31, 20, 3), np.float32)).shape == (1, 15, 9, 2)
+    assert part.groups == {"small/one/kernel": "block1", "small/one/bias": "block1"}
+
+
+def test_convolution_of_one_channel_in_a_group_becomes_depthwise(tmp_path: Path) -> None:
+    image = tf.keras.Input((None, None, 3))
+    one = tf.keras.layers.Conv2D(3, 3, groups=3, padding="same", name="one")
+    model = tf.keras.Model(image, one(image))
+    model.save_weights(str(tmp_path / "a.h5"))
+    part = cut(Network(model, {"block1": "one"}, "tf"), "small", "block1", schema.Trunk())
+    load_keras(part.in_order, str(tmp_path / "a.h5"), "small")
+    assert isinstance(part.model.layers[-1], tf.keras.layers.DepthwiseConv2D)
+    pixels = pattern(9).astype(np.float32)
+    np.testing.assert_allclose(part.model(pixels), model(pixels), rtol=1e-5, atol=1e-3)
+
+
+def test_network_with_a_network_inside_is_copied() -> None:
+    image = tf.keras.Input((None, None, 3))
+    chain = [tf.keras.layers.LayerNormalization(name="norm"), tf.keras.layers.Conv2D(2, 1)]
+    inner = tf.keras.Sequential(chain, name="inner")
+    model = tf.keras.Model(image, tf.keras.layers.ReLU(name="last")(inner(image)))
+    part = cut(
+        Network(model, {"block1": "<inner", "block2": "last"}, "tf"), "s", "block2", schema.Trunk()
+    )
+    assert [tuple(one.shape) for one in part.model(tf.zeros([1, 8, 6, 3]))] == [
+        (1, 8, 6, 3),
+        (1, 8, 6, 2),
+    ]
+    assert len(part.groups) == 4 and set(part.groups.values()) == {"block2"}
+    ((name, variables, shapes),) = part.in_order
+    assert name == "inner" and [tuple(one.shape) for one in variables] == shapes
 
 
 def test_every_network_is_described() -> None:
