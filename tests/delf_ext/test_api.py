@@ -25,7 +25,7 @@ def test_public_name_is_documented_and_typed(name: str) -> None:
 def test_unknown_name_raises_error_that_lists_the_public_names() -> None:
     with pytest.raises(
         AttributeError,
-        match="has no attribute 'serch'. It has: Embedder, UsageError, adapt, compare, ",
+        match="has no attribute 'serch'. It has: Embedder, UsageError, adapt, classify, ",
     ):
         _ = delf_ext.serch
 

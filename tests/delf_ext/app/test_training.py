@@ -768,7 +768,7 @@ def test_from_run_refuses_runs_without_weights_of_a_recipe(
         (schema.Given(100), "3 queries, queries and gallery of the data", 6),
         (
             schema.StratifiedFolds(100, 4, 1),
-            "6 queries, fold 1 of 4, searched in the other folds",
+            "6 queries, fold 2 of 4, searched in the other folds",
             6,
         ),
         (schema.RandomClasses(100, 0.34), "dev split (random, 0.34 of the classes)", 4),
