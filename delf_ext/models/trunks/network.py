@@ -195,7 +195,23 @@ def _changed(
         return layers.Activation("linear", name=settings["name"])
     if isinstance(layer, STRIDED) and any(map(_pads_by_parity, _before(layer))):
         settings["padding"] = "same"
-    return kind.from_config(settings)
+    new = kind.from_config(settings)
+    if isinstance(new, layers.Conv2D) and new.groups > 1:
+        _convolve_group_by_group(new)
+    return new
+
+
+def _convolve_group_by_group(layer: tf.keras.layers.Conv2D) -> None:
+    """Make a layer that is not built yet use plain operations; OpenVINO cannot read Keras' own."""
+    one_group = layer.convolution_op
+
+    def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        parts = [tf.split(values, layer.groups, axis=-1) for values in (inputs, kernel)]
+        return tf.concat([one_group(*pair) for pair in zip(*parts)], axis=-1)
+
+    layer.convolution_op = convolve
+    # A layer that normalizes its kernel replaces `convolution_op` when it is built.
+    layer._jit_compiled_convolution_op = lambda *pair: layer.convolution_op(*pair)
 
 
 def _of_depthwise(settings: dict) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from delf_ext.config import UsageError
 from delf_ext.models.trunks import keras
 from delf_ext.models.trunks.keras import KerasTrunk
 from delf_ext.models.trunks.loading import load_keras
-from delf_ext.models.trunks.network import Network, cut
+from delf_ext.models.trunks.network import Network, _copied, cut
 from delf_ext.models.trunks.trunk import build_trunk
 from delf_ext.recipes import schema
 from pretrained.keras_networks import NETWORKS, layouts_of
@@ -192,6 +193,25 @@ def test_convolution_of_one_channel_in_a_group_becomes_depthwise(tmp_path: Path)
     assert isinstance(part.model.layers[-1], tf.keras.layers.DepthwiseConv2D)
     pixels = pattern(9).astype(np.float32)
     np.testing.assert_allclose(part.model(pixels), model(pixels), rtol=1e-5, atol=1e-3)
+
+
+def test_convolution_in_groups_uses_plain_operations() -> None:
+    image = tf.keras.Input((None, None, 4))
+    one = tf.keras.layers.Conv2D(6, 3, groups=2, padding="same", name="one")
+    model = tf.keras.Model(image, one(image))
+    part = keras_copy_of(model)
+    for variable, value in zip(part.variables, model.get_weights(), strict=True):
+        variable.assign(value)
+    features = np.random.default_rng(0).random((1, 9, 9, 4), np.float32)
+    np.testing.assert_allclose(part(features), model(features), atol=1e-5)
+    graph = tf.function(part).get_concrete_function(tf.TensorSpec([1, 9, 9, 4])).graph
+    assert not graph.as_graph_def().library.function
+
+
+def keras_copy_of(model: tf.keras.Model) -> tf.keras.Model:
+    """Return a copy with changed layers."""
+    copy = partial(_copied, schema.Trunk(), lambda name: f"small/{name}", {})
+    return tf.keras.models.clone_model(model, clone_function=copy)
 
 
 def test_network_with_a_network_inside_is_copied() -> None:
