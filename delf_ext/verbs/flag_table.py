@@ -166,7 +166,7 @@ GROUPS: dict[str, tuple[AnyFlag, ...]] = {
             [],
             "copies of each photograph, query or not, whose embeddings are averaged with its own: "
             "mirror, flip, turn45, turn90, turn180, turn270, turn315, and sizes such as x1.5 (1.5 "
-            "times the image size, read from the file; each size has all other copies). A copy "
+            "times the image size, decoded at that size; each size has all other copies). A copy "
             "takes as long as the photograph, x1.5 twice as long (default: those of the model's "
             "recipe)",
         ),

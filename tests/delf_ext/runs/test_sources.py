@@ -9,7 +9,6 @@ import pytest
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import schema
-from delf_ext.recipes.trunk_names import LITE
 from delf_ext.runs import sources
 from delf_ext.runs.sources import (
     CheckpointSource,
@@ -48,7 +47,7 @@ def test_name_of_weights_is_no_path_and_a_path_is_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "lite_network", LITE.get)
+    monkeypatch.setattr("delf_ext.runs.weights.package_file", Path)
     Path("lite1").mkdir()
     opened = source_of("lite1")
     assert isinstance(opened, CheckpointSource) and opened.path == "lite1"
