@@ -181,8 +181,10 @@ def test_a_recipe_that_is_not_built_yet_is_refused_before_anything_is_written(
     photos: Path, tmp_path: Path, refused
 ) -> None:
     place = [f"--data={photos}", f"--run_dir={tmp_path}/r"]
-    line = refused(2, "--recipe=demo", "--set=task=Classification", *place)
-    assert line.startswith("usage error: Classification is not built yet. Built: Retrieval.")
+    line = refused(2, "--recipe=demo", "--set=task=LabelPaths", *place)
+    assert line.startswith(
+        "usage error: LabelPaths is not built yet. Built: Classification, Retrieval."
+    )
     assert not (tmp_path / "r").exists()
 
 
