@@ -57,7 +57,7 @@ def test_two_networks_are_trained_and_write_a_submission(
     for name in ("conf_1", "conf_2_nf0"):
         run("-C", name, *flags, *SMALL_BATCHES)
     recipes = {
-        path.parent.name: json.loads(path.read_text())
+        path.parent.name: json.loads(path.read_text())["recipe"]
         for path in (competition / "model").glob("*/recipe.json")
     }
     folds = {name: recipe["validation"]["fold"] for name, recipe in recipes.items()}
