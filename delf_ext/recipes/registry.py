@@ -7,6 +7,7 @@ from pathlib import Path
 
 from delf_ext.config import UsageError
 from delf_ext.recipes import (
+    best_here,
     demo,
     lotte_winner,
     mandoo_block3,
@@ -21,6 +22,7 @@ from delf_ext.recipes.schema import About
 RECIPES: dict[str, AnyRecipe] = {
     recipe.name: recipe
     for recipe in (
+        best_here.RECIPE,
         mandoo_dual.RECIPE,
         mandoo_triplet.RECIPE,
         mandoo_query_expansion.RECIPE,

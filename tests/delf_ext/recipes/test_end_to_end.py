@@ -50,7 +50,11 @@ def _small(recipe: schema.Recipe) -> schema.Recipe:
             "frozen": _remaining(model.trunk.frozen),
             "weights": "",
         }
-        model = dataclasses.replace(model, trunk=dataclasses.replace(model.trunk, **first))
+        heads = tuple(
+            dataclasses.replace(head, after=head.after and FIRST_UNIT) for head in model.heads
+        )
+        trunk = dataclasses.replace(model.trunk, **first)
+        model = dataclasses.replace(model, trunk=trunk, heads=heads)
     if model.trunk.source == "zoo":
         # The package of these trunks may not be installed; it builds no small ones.
         model = dataclasses.replace(model, trunk=schema.Trunk("efficientnet_lite0", "lite"))
