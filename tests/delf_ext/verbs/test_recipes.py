@@ -95,7 +95,7 @@ def test_a_bad_setting_is_named_with_the_known_ones(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "unknown recipe 'mine.json'. Known: mandoo_dual, mandoo_triplet"),
+        (None, "unknown recipe 'mine.json'. Known: best_here, mandoo_dual"),
         ("{", "mine.json: not readable as JSON ("),
         (
             "[]",
