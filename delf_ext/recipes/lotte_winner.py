@@ -81,9 +81,6 @@ HERE = schema.EnsembleRecipe(
             "ten trainings of 30 epochs at 224 px; training prints the time of an epoch. Not run "
             "as a whole here"
         ),
-        expected=(
-            "not measured; docs/lotte.md compares ArcFace and its vote with cross-entropy on drawn "
-            "photographs"
-        ),
+        expected="not measured",
     ),
 )
