@@ -84,45 +84,46 @@ def norm_attention(features: tf.Tensor) -> tf.Tensor:
     return tf.norm(features, axis=-1, keepdims=True)
 
 
-class AveragePool(tf.keras.layers.Layer):
+class Pool(tf.keras.layers.Layer):
+    """Base of the pooling layers."""
+
+    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
+        """Pool features.
+
+        Args:
+            features: [B, h, w, C].
+            attention: [B, h, w, 1]; only `DelfPool` uses it.
+
+        Returns:
+            [B, C].
+        """
+        return self._pool(features, attention)
+
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
+        raise NotImplementedError
+
+
+class AveragePool(Pool):
     """Mean over positions; see `average_pool`."""
 
     def __init__(self, config: schema.Average) -> None:
         super().__init__(name="average")
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: ignored.
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
         return average_pool(features)
 
 
-class MaxPool(tf.keras.layers.Layer):
+class MaxPool(Pool):
     """Maximum over positions; see `max_pool`."""
 
     def __init__(self, config: schema.Maximum) -> None:
         super().__init__(name="maximum")
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: ignored.
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
         return max_pool(features)
 
 
-class GemPool(tf.keras.layers.Layer):
+class GemPool(Pool):
     """Generalized mean over positions; see `generalized_mean_pool`."""
 
     def __init__(self, config: schema.Gem) -> None:
@@ -135,39 +136,21 @@ class GemPool(tf.keras.layers.Layer):
                 config.p, name="gem/p", constraint=lambda value: tf.maximum(value, least)
             )
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: ignored.
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
         return generalized_mean_pool(features, self.p)
 
 
-class FeatureNormPool(tf.keras.layers.Layer):
+class FeatureNormPool(Pool):
     """Sum over positions of features times their lengths."""
 
     def __init__(self, config: schema.FeatureNorm) -> None:
         super().__init__(name="feature_norm")
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: ignored.
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
         return attention_pool(features, norm_attention(features))
 
 
-class DelfPool(tf.keras.layers.Layer):
+class DelfPool(Pool):
     """Sum or mean over positions of features times attention. Source: arXiv:1612.06321.
 
     If `config.normalized`: the mean of attention times unit vectors, as DELF trains its attention
@@ -179,16 +162,7 @@ class DelfPool(tf.keras.layers.Layer):
         super().__init__(name="delf_attention")
         self.config = config
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: [B, h, w, 1].
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
         if self.config.normalized:
             pooled = average_pool(attention * tf.math.l2_normalize(features, axis=-1))
         else:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from delf_ext.models.pooling import Pool
 from delf_ext.recipes import schema
 
 OVERLAP = 0.4
@@ -86,21 +87,12 @@ def regional_max_pool(features: tf.Tensor, levels: int = 3) -> tf.Tensor:
     return total
 
 
-class RmacPool(tf.keras.layers.Layer):
+class RmacPool(Pool):
     """Sum over regions of the unit vector of each region's maxima; see `regional_max_pool`."""
 
     def __init__(self, config: schema.Rmac) -> None:
         super().__init__(name="rmac")
         self.levels = config.levels
 
-    def call(self, features: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
-        """Pool features.
-
-        Args:
-            features: [B, h, w, C].
-            attention: ignored.
-
-        Returns:
-            [B, C].
-        """
+    def _pool(self, features: tf.Tensor, attention: tf.Tensor | None) -> tf.Tensor:
         return regional_max_pool(tf.cast(features, tf.float32), self.levels)

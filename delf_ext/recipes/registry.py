@@ -12,6 +12,7 @@ from delf_ext.recipes import (
     lotte_winner,
     mandoo_block3,
     mandoo_dual,
+    mandoo_dual_tuned,
     mandoo_query_expansion,
     mandoo_triplet,
     norm_softmax,
@@ -24,6 +25,7 @@ RECIPES: dict[str, AnyRecipe] = {
     for recipe in (
         best_here.RECIPE,
         mandoo_dual.RECIPE,
+        mandoo_dual_tuned.RECIPE,
         mandoo_triplet.RECIPE,
         mandoo_query_expansion.RECIPE,
         mandoo_block3.RECIPE,
