@@ -41,7 +41,7 @@ class FileFinder:
         """Find a file.
 
         Names are compared exactly, then in Unicode normal form C, part by part. On systems whose
-        separator is /, a backslash can stand for it.
+        separator is /, a backslash means the same.
 
         Args:
             name: path from the folder, or an absolute path.

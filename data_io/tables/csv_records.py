@@ -17,7 +17,7 @@ END_IN_QUOTES = "unexpected end of data"
 """Message of the csv module for a quote that is open at the end of the file."""
 
 Fit = Callable[[list[str]], int]
-"""Tells how well the cells of the first record fit; more is better."""
+"""Score: how well the cells of the first record fit; more is better."""
 
 
 class Record(NamedTuple):

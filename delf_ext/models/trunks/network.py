@@ -63,7 +63,7 @@ class Network(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Network up to an end point, with layers of its own.
+    """Network up to an end point, with new layers.
 
     Attributes:
         model: scaled pixels -> feature map of each end point.
@@ -226,7 +226,7 @@ def _of_depthwise(settings: dict) -> dict:
 
 
 def _pads_by_parity(layer: tf.keras.layers.Layer) -> bool:
-    """Return whether a layer stands for `SAME` padding: Keras fixes it for an even side."""
+    """Return whether a layer replaces `SAME` padding: Keras fixes it for an even side."""
     if not isinstance(layer, layers.ZeroPadding2D):
         return False
     (top, bottom), (left, right) = layer.padding
