@@ -31,4 +31,5 @@ def fit_lda(config: schema.Lda, scatter: Scatter) -> Projection:
     num_dims = int(np.sum(ratios > SMALLEST * max(ratios[0], np.finfo(np.float64).tiny)))
     num_dims = min(num_dims, config.dims or scatter.num_classes - 1)
     kept = with_fixed_signs(vectors[:, : max(1, num_dims)])
-    return Projection(scatter.mean, linalg.solve_triangular(root, kept, lower=True, trans="T"))
+    vectors = linalg.solve_triangular(root, kept, lower=True, trans="T")
+    return Projection(scatter.mean, scatter.lifted(vectors))

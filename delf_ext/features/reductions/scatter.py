@@ -14,6 +14,8 @@ SMALLEST = 1e-9
 AT_LEAST = 256
 # A shrinkage of 0 is replaced by this one: the covariance within classes is often singular.
 LEAST_SHRINKAGE = 1e-6
+# A variance within classes that is smaller, relative to the variance of all, is rounding error.
+ROUNDING = 1e-20
 
 
 class Components(NamedTuple):
@@ -41,8 +43,31 @@ def with_fixed_signs(vectors: np.ndarray) -> np.ndarray:
     return vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
 
 
+def class_sums(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the sum of the embeddings of each class.
+
+    `np.add.at` takes ten times as long (seen at N = 10,000 and D = 512).
+
+    Args:
+        embeddings: float [N, D].
+        labels: int [N], from 0 to C - 1.
+        num_classes: C.
+
+    Returns:
+        float64 [C, D]; zero for a class without embeddings.
+    """
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    parts = np.split(order, ends[:-1])
+    return np.array([embeddings[rows].sum(axis=0, dtype=np.float64) for rows in parts])
+
+
 class Scatter:
     """Mean and covariances of labelled embeddings, in float64. Each is computed when it is used.
+
+    With fewer embeddings than dimensions, all deviations from the mean are in a subspace of at
+    most N dimensions, and so is each covariance. It is then computed in coordinates of that
+    subspace (r = N), which changes no result; else r = D.
 
     Attributes:
         mean: [D].
@@ -69,23 +94,26 @@ class Scatter:
         values = np.asarray(embeddings, np.float64)
         self.mean = values.mean(axis=0)
         self._centred = values - self.mean
+        self._basis: np.ndarray | None = None
+        if len(values) < values.shape[1]:
+            self._basis, coordinates = linalg.qr(self._centred.T, mode="economic")
+            self._centred = np.ascontiguousarray(coordinates.T)
         classes, self._class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
         self.num_classes = len(classes)
         self._shares = counts / len(labels)
-        sums = np.zeros((len(classes), values.shape[1]))
-        np.add.at(sums, self._class_of, self._centred)
+        sums = class_sums(self._centred, self._class_of, len(classes))
         self._class_means = sums / counts[:, np.newaxis]
         self._components: dict[int, Components] = {}
         self._roots: dict[float, np.ndarray] = {}
 
     @property
     def between(self) -> np.ndarray:
-        """Return B [C, D] so that B' B is the covariance of the class means, weighted by size."""
+        """Return B [C, r] so that B' B is the covariance of the class means, weighted by size."""
         return np.sqrt(self._shares)[:, np.newaxis] * self._class_means
 
     @cached_property
     def within(self) -> np.ndarray:
-        """Covariance [D, D] within classes: deviations from the class means, divided by N."""
+        """Covariance [r, r] within classes: deviations from the class means, divided by N."""
         deviations = self._centred - self._class_means[self._class_of]
         return deviations.T @ deviations / len(deviations)
 
@@ -106,18 +134,37 @@ class Scatter:
         return self._components[count]
 
     def _largest(self, count: int) -> Components:
-        num_rows, width = self._centred.shape
-        if num_rows < width:
-            # The products of rows have the same eigenvalues, and there are fewer of them.
-            values, rows = _eigenvectors(self._centred @ self._centred.T / num_rows, count)
-            vectors = self._centred.T @ rows / np.sqrt(num_rows * values)
-        else:
-            total = self.within + self.between.T @ self.between
-            values, vectors = _eigenvectors(total, count)
+        total = self.within + self.between.T @ self.between
+        values, vectors = _eigenvectors(total, count)
         if not len(values):
             # All embeddings are equal: any direction will do.
-            return Components(np.ones(1), np.eye(width, 1))
-        return Components(values, with_fixed_signs(vectors))
+            return Components(np.ones(1), np.eye(len(self.mean), 1))
+        return Components(values, with_fixed_signs(self.lifted(vectors)))
+
+    def lifted(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors [D, n] of the space of the embeddings.
+
+        Args:
+            vectors: float64 [r, n].
+        """
+        return vectors if self._basis is None else self._basis @ vectors
+
+    def lifted_map(self, matrix: np.ndarray, factor: float) -> np.ndarray:
+        """Return a linear map of the space of the embeddings.
+
+        Args:
+            matrix: float64 [r, r], the map of the subspace.
+            factor: of what is orthogonal to the subspace.
+
+        Returns:
+            float64 [D, D].
+        """
+        if self._basis is None:
+            return matrix
+        matrix = matrix - factor * np.eye(len(matrix))
+        lifted: np.ndarray = self._basis @ matrix @ self._basis.T
+        lifted[np.diag_indices_from(lifted)] += factor
+        return lifted
 
     @property
     def total_variance(self) -> float:
@@ -136,20 +183,21 @@ class Scatter:
             shrinkage: 0 to below 1; below LEAST_SHRINKAGE, that is used.
 
         Returns:
-            L [D, D], lower triangular; L L' is the mixture.
+            L [r, r], lower triangular; L L' is the mixture.
         """
-        shrinkage = max(shrinkage, LEAST_SHRINKAGE)
         if shrinkage not in self._roots:
-            self._roots[shrinkage] = self._root(shrinkage)
+            mixture = (1 - max(shrinkage, LEAST_SHRINKAGE)) * self.within
+            mixture[np.diag_indices_from(mixture)] += self.added_variance(shrinkage)
+            self._roots[shrinkage] = linalg.cholesky(mixture, lower=True)
         return self._roots[shrinkage]
 
-    def _root(self, shrinkage: float) -> np.ndarray:
-        # Without variance within classes, only the identity is left.
-        mean_variance = np.trace(self.within) / len(self.within) or 1.0
-        mixture = (1 - shrinkage) * self.within
-        mixture[np.diag_indices_from(mixture)] += shrinkage * mean_variance
-        root: np.ndarray = linalg.cholesky(mixture, lower=True)
-        return root
+    def added_variance(self, shrinkage: float) -> float:
+        """Return shrinkage m of `shrunk_root`: all variance outside of the subspace."""
+        variance = float(np.trace(self.within))
+        if variance <= ROUNDING * self.total_variance:
+            # Without variance within classes, only the identity is left.
+            variance = len(self.mean)
+        return max(shrinkage, LEAST_SHRINKAGE) * variance / len(self.mean)
 
 
 def _eigenvectors(covariance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from scipy import linalg
 
 from delf_ext.features.reductions.projection import Projection
@@ -27,4 +28,5 @@ def fit_within_class_whitening(config: schema.WithinClassWhitening, scatter: Sca
     root = scatter.shrunk_root(config.shrinkage)
     # A quarter of the time of `solve_triangular` with the identity.
     inverse, _ = linalg.lapack.dtrtri(root, lower=1)
-    return Projection(scatter.mean, inverse.T)
+    outside = 1 / np.sqrt(scatter.added_variance(config.shrinkage))
+    return Projection(scatter.mean, scatter.lifted_map(inverse.T, outside))

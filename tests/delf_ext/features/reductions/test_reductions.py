@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,33 @@ def test_within_class_whitening_makes_the_covariance_the_identity(shrinkage: flo
     matrix = fitted.matrix.astype(np.float64)
     whitened = matrix.T @ shrunk_within(vectors, labels, shrinkage) @ matrix
     np.testing.assert_allclose(whitened, np.eye(12), atol=1e-4)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.03, 0.6])
+@pytest.mark.parametrize("kind", [schema.Lda, schema.WithinClassWhitening])
+def test_fewer_images_than_dimensions_change_no_cosine(kind: Any, shrinkage: float) -> None:
+    vectors, labels = labelled(per_class=3, width=40)
+    others = np.random.default_rng(1).standard_normal((6, 40)).astype(np.float32)
+    within = shrunk_within(vectors, labels, max(shrinkage, scatter.LEAST_SHRINKAGE))
+    if kind is schema.Lda:
+        means = np.array([vectors[labels == label].mean(axis=0) for label in range(5)], np.float64)
+        _, directions = linalg.eigh(np.cov(means.T, bias=True), within)
+        matrix = directions[:, ::-1][:, :4]
+    else:
+        matrix = np.linalg.inv(np.linalg.cholesky(within)).T
+    twin = Projection(vectors.mean(axis=0), matrix)
+    own = fit_reduction(kind(shrinkage), vectors, labels)
+    assert own.matrix.shape == twin.matrix.shape
+    # The others have parts outside of the span of the images.
+    both = np.concatenate([vectors, others])
+    np.testing.assert_allclose(cosines(own, both), cosines(twin, both), atol=2e-3)
+
+
+def test_class_sums_equal_a_loop() -> None:
+    vectors, labels = labelled()
+    labels = np.where(labels == 2, 0, labels)
+    expected = [vectors[labels == label].sum(axis=0) for label in range(6)]
+    np.testing.assert_allclose(scatter.class_sums(vectors, labels, 6), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("per_class", [2, 30])
