@@ -15,7 +15,7 @@ from data_io.records import GlobalFeatures, ImageList, Ranking
 from delf_ext.app.reranking import Request, Reranker
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import AnyEmbedder
-from delf_ext.features.extraction import BATCH_SIZE, extract_global
+from delf_ext.features.extraction import BATCH_SIZE, extract_with_copies
 from delf_ext.pipeline import Retrieval, embed, rank
 from delf_ext.recipes.schema import TestTime
 from delf_ext.reranking.chain import parse_chain
@@ -142,20 +142,26 @@ def rerank(
 
 
 def extract(
-    model: AnyEmbedder, images: Images, *, batch_size: int = BATCH_SIZE
+    model: AnyEmbedder,
+    images: Images,
+    *,
+    batch_size: int = BATCH_SIZE,
+    test_time: TestTime | None = None,
 ) -> tuple[GlobalFeatures, ImageList]:
-    """Embed images.
+    """Embed images as a search embeds its gallery.
 
     Args:
         model: from `open_model`.
         images: a folder, an image or a list.
         batch_size: images per call of the model.
+        test_time: copies of the images to embed; None = as the model's recipe says.
 
     Returns:
         The embeddings float32 [N, D], and the list of the N images; its `skipped` names the
         images that have none.
 
     Raises:
+        UsageError: if the model cannot embed the copies.
         ValueError: if no image can be read.
     """
-    return extract_global(model, images_of(images), batch_size)
+    return extract_with_copies(model, images_of(images), test_time, batch_size)

@@ -44,6 +44,9 @@ def extract_global(
 ) -> tuple[GlobalFeatures, ImageList]:
     """Embed a list of images; embeddings that the model's store has are not computed again.
 
+    A single network embeds the images without copies. An ensemble or a model with a head embeds
+    them with the copies of its recipe: see `extract_with_copies`.
+
     Args:
         model: an embedder, an ensemble of embedders, a model with a head, or a class of the user.
         images: N images.
@@ -62,10 +65,8 @@ def extract_global(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received {batch_size}.")
-    if isinstance(model, Adapted):
+    if isinstance(model, Adapted | Ensemble):
         return extract_with_copies(model, images, None, batch_size, description, has_time)
-    if isinstance(model, Ensemble):
-        return _extract_ensemble(model, images, batch_size, description, has_time)
     items = embedded_rows(model, images, batch_size, description, has_time)
     return _collect(model.digest, images, items)
 
@@ -286,23 +287,6 @@ def skip_images(images: ImageList, reasons: Sequence[str]) -> ImageList:
         first = f"{images.paths[0]}: {reasons[0]}" if reasons else "the list is empty"
         raise ValueError(f"none of {len(images)} images could be read; the first: {first}.")
     return images.skip(reasons)
-
-
-def _extract_ensemble(
-    model: Ensemble,
-    images: ImageList,
-    batch_size: int,
-    description: str,
-    has_time: Callable[[], bool],
-) -> tuple[GlobalFeatures, ImageList]:
-    """Embed with each member; one with a head also embeds its copies."""
-    features = []
-    for member in model.members:
-        of_member, images = extract_global(
-            member, images, batch_size, f"{description}, {member.name}", has_time
-        )
-        features.append(of_member)
-    return model.joined_features(images.ids, features), images
 
 
 def extract_networks(

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_io.directions import directions
 from data_io.records import GlobalFeatures
+from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, EmbedsImages, Ensemble
 from delf_ext.features.query_copies import (
     SIZE,
@@ -82,7 +83,12 @@ def copies_of(
         UsageError: a network cannot embed these copies.
     """
     if isinstance(model, Adapted):
-        return copies_of(model.base, model.test_time if test_time is None else test_time)
+        own = copies_of(model.base, model.test_time)
+        if test_time is None:
+            return own
+        asked = copies_of(model.base, test_time)
+        _require_dimension(model, own, asked)
+        return asked
     if isinstance(model, Ensemble):
         return [one for member in model.members for one in copies_of(member, test_time)]
     if test_time is None:
@@ -91,6 +97,35 @@ def copies_of(
     for scale in _other_scales(test_time):
         at_scale(model, scale)
     return [test_time]
+
+
+def _require_dimension(model: Adapted, own: list[TestTime], asked: list[TestTime]) -> None:
+    """Raise UsageError if copies would give embeddings of another dimension than the head takes.
+
+    Without this, the error would come after all images are embedded.
+
+    Args:
+        model: the model.
+        own: the copies that its head was fitted on, for each network.
+        asked: other copies.
+
+    Raises:
+        UsageError: the dimension differs.
+    """
+    parts = [[_num_parts(one) for one in copies] for copies in (own, asked)]
+    if model.projection is None or parts[0] == parts[1]:
+        return
+    fitted, received = [", ".join(map(str, numbers)) for numbers in parts]
+    raise UsageError(
+        f"{model.name}: its head was fitted on embeddings of {fitted} concatenated size(s), and "
+        f"these copies give {received}. Leave out --copies, --query_copies and "
+        "--concatenate_sizes, or pass as many sizes."
+    )
+
+
+def _num_parts(test_time: TestTime) -> int:
+    """Return how many embeddings are concatenated."""
+    return 1 + len(_other_scales(test_time)) * (test_time.join == "concatenation")
 
 
 def in_gallery(test_time: TestTime) -> TestTime:

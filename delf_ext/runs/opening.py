@@ -150,14 +150,6 @@ def _open_ensemble(
         if isinstance(member, Ensemble) or isinstance(getattr(member, "base", None), Ensemble):
             raise ValueError(f"{member.name}: an ensemble inside an ensemble is not built yet.")
         members.append(member)
-    if any(isinstance(member, Adapted) for member in members):
-        # Then every member averages the copies of its own recipe.
-        members = [
-            member
-            if isinstance(member, Adapted) or not member.test_time.copies
-            else Adapted(member.name, member, None, member.test_time, member.ranking)
-            for member in members
-        ]
     return Ensemble(source.name, tuple(members), source.join, source.ranking, source.label)
 
 

@@ -14,7 +14,7 @@ from data_io.records import ImageList
 from delf_ext.app.reranking import Request
 from delf_ext.app.searching import Hit, extract, images_of, rerank, search
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Embedder
+from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
 from delf_ext.recipes import schema
 from delf_ext.reranking.chain import parse_chain
 from delf_ext.reranking.deadline import Deadline
@@ -152,6 +152,25 @@ def test_extract_returns_embeddings_and_images(kind: str, products: Path, data: 
     expected = dict(zip(data.query.paths, unit_colours(data.query), strict=True))
     for path, embedding in zip(kept.paths, features.embeddings, strict=True):
         np.testing.assert_allclose(embedding, expected[path], atol=1e-6)
+
+
+def test_extract_and_search_embed_the_copies_of_the_recipe(data: DataSet) -> None:
+    def corner(images: np.ndarray) -> np.ndarray:
+        return mean_colour(images[:, :5, :5])
+
+    mirror = schema.TestTime(("mirror",))
+    network = Embedder("corner", SIZE_PX, "v1", corner, test_time=mirror)
+    models: list[AnyEmbedder] = [
+        network,
+        Ensemble("two", (network, COLOUR), schema.Concatenate()),
+        Adapted("head", network, None, mirror),
+    ]
+    for model in models:
+        searched = search(model, data.query, data.gallery).retrieval.gallery_features.embeddings
+        extracted, _ = extract(model, data.gallery)
+        np.testing.assert_array_equal(extracted.embeddings, searched)
+        plain, _ = extract(model, data.gallery, test_time=schema.TestTime())
+        assert np.abs(plain.embeddings - searched).max() > 1e-3
 
 
 def test_images_of_returns_a_list_unchanged_and_lists_a_folder(

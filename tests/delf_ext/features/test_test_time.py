@@ -19,6 +19,7 @@ from delf_ext.config import UsageError
 from delf_ext.features import test_time as module
 from delf_ext.features.embedder import Adapted, Embedder, Ensemble, with_sizes
 from delf_ext.features.query_copies import COPIES
+from delf_ext.features.reductions.projection import Projection
 from delf_ext.pipeline import embed
 from delf_ext.recipes.schema import Concatenate, MeanEmbedding, TestTime
 
@@ -123,6 +124,28 @@ def test_each_member_of_an_ensemble_applies_its_own_recipe(images: ImageList) ->
         np.testing.assert_allclose(found.gallery_features.embeddings[::-1], expected, atol=1e-6)
     # The members are opened once for each size, also for queries and gallery.
     assert sorted(network.opened) == [32, 32, 48, 48, 96]
+
+
+def test_copies_of_another_dimension_than_the_head_are_refused_before_embedding() -> None:
+    def refuse(batch: np.ndarray) -> np.ndarray:
+        raise AssertionError("an image was embedded")
+
+    network = with_sizes(Embedder("n", SIZE_PX, "n", refuse), lambda size_px: network)
+    plain = Projection(np.zeros(4), np.eye(4))
+    twice = Projection(np.zeros(8), np.eye(8))
+    ensemble = Ensemble("e", (Adapted("m", network, twice, JOINED), network), Concatenate())
+    for model, copies, message in (
+        (Adapted("h", network, plain), JOINED, "h: its head .* of 1 concatenated size.* give 2"),
+        (Adapted("h", network, twice, JOINED), SIZES, "of 2 concatenated size.* give 1. Leave"),
+        (ensemble, SIZES, "m: its head .* of 2 conc"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            module.copies_of(model, copies)
+    # Copies of the same number of sizes fit, and a head without a projection takes any.
+    three = dataclasses.replace(JOINED, scales=(1.5, 2.0))
+    others = dataclasses.replace(JOINED, copies=(), scales=(2.0,))
+    assert module.copies_of(Adapted("h", network, twice, JOINED), others) == [others]
+    assert module.copies_of(Adapted("h", network, None, JOINED), three) == [three]
 
 
 def test_copies_for_queries_only_are_those_of_each_member(images: ImageList) -> None:
