@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from data_io.directions import directions
 from data_io.records import GlobalFeatures
 from data_io.tables.spelling import spelling_key
-from delf_ext.evaluation.calibration import normalized
+from delf_ext.evaluation.calibration import first_places, normalized
 from delf_ext.features.logits import Logits
+from delf_ext.features.reductions.scatter import class_sums
 from delf_ext.index.exact import search
 from delf_ext.recipes.label_parts import Labelling
 from delf_ext.recipes.schema import LabelVote
@@ -49,11 +51,10 @@ class Classes:
         """
         return Classes(self.names, self.features.take(rows), self.labels[rows])
 
+    @cached_property
     def sums(self) -> np.ndarray:
-        """Return the sum of the embeddings of each class, float64 [C, D]."""
-        sums = np.zeros((len(self.names), self.features.embeddings.shape[1]))
-        np.add.at(sums, self.labels, self.features.embeddings)
-        return sums
+        """Sum of the embeddings of each class, float64 [C, D]."""
+        return class_sums(self.features.embeddings, self.labels, len(self.names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def _neighbours(
 
 
 def _centres(query: GlobalFeatures, classes: Classes, junk: Sequence[np.ndarray]) -> np.ndarray:
-    sums = classes.sums()
+    sums = classes.sums
     counts = np.bincount(classes.labels, minlength=len(sums))
     cosines = query.embeddings @ directions(sums).T
     cosines[:, counts == 0] = -1
@@ -171,7 +172,7 @@ def _of_classifier(logits: Logits, names: Sequence[str]) -> tuple[np.ndarray, np
     columns = np.array([column_of.get(spelling_key(name), -1) for name in names])
     mean = np.nan_to_num(logits.mean)
     first = np.full_like(mean, np.nan)
-    order = np.argsort(-mean, axis=1, kind="stable")[:, :NUM_FIRST]
+    order = first_places(mean, NUM_FIRST)
     np.put_along_axis(first, order, np.take_along_axis(mean, order, axis=1), axis=1)
     logs = np.nan_to_num(logits.log_probabilities, nan=-np.log(len(logits.class_names)))
     unknown = logs.min(axis=1, keepdims=True) - np.float32(np.log(1000))

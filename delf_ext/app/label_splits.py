@@ -13,7 +13,7 @@ from data_io.splits import folds_of_alike
 from delf_ext.app.label_scores import Classes, Evidence, collect, joined
 from delf_ext.app.trained_on import trainings_of
 from delf_ext.config import UsageError
-from delf_ext.features.embedder import Adapted, AnyEmbedder
+from delf_ext.features.embedder import Adapted, AnyEmbedder, HeldBack
 from delf_ext.features.logits import Logits, networks_of
 from delf_ext.features.reductions.build import fit_reduction
 from delf_ext.index.failed import usable
@@ -40,6 +40,7 @@ class Gallery:
         seen: bool [G], a network was trained on the image.
         head_saw: bool [G], a network or a head saw the image; all that a network saw count for a
             head.
+        fixed_head_saw: the same without the head of the model itself, if that can be fitted again.
     """
 
     images: ImageList
@@ -48,6 +49,7 @@ class Gallery:
     features: GlobalFeatures
     seen: np.ndarray
     head_saw: np.ndarray
+    fixed_head_saw: np.ndarray
 
     @property
     def held_out(self) -> np.ndarray:
@@ -100,22 +102,22 @@ def gallery_of(
             f"the gallery has {len(originals)} class ({name}): classify chooses between at least "
             "two. Add labelled photographs of other classes."
         )
-    networks = [network.held_back.photographs for network in networks_of(model)]
     contents = contents_of(images.paths.tolist())
-    trained = {one for known in networks if known is not None for one in known.class_of_trained}
-    fitted = {
-        one
-        for training in trainings_of(model)
-        if training.photographs is not None
-        for one in training.photographs.class_of_trained
-    }
+
+    def is_in(trainings: Sequence[HeldBack]) -> np.ndarray:
+        known = [one.photographs for one in trainings if one.photographs is not None]
+        trained = {content for one in known for content in one.class_of_trained}
+        return np.array([content in trained for content in contents], bool)
+
+    is_fitted_again = isinstance(model, Adapted) and model.reduction is not None
     return Gallery(
         images,
         tuple(class_names[label] for label in originals),
         labels,
         usable(features),
-        np.array([content in trained for content in contents], bool),
-        np.array([content in fitted for content in contents], bool),
+        is_in([network.held_back for network in networks_of(model)]),
+        is_in(trainings_of(model)),
+        is_in(trainings_of(model.base if is_fitted_again else model)),  # type: ignore[union-attr]
     )
 
 
@@ -163,7 +165,7 @@ def on_held_out(
     is_query = np.isin(np.arange(len(gallery.labels)), gallery.held_out)
     evidence, rows = _of_fold(model, gallery, is_query, k, logits_of, seed, 1)
     description = f"{len(rows)} photographs of the gallery that the network was not trained on"
-    return Choosing(evidence, gallery.labels[rows], description)
+    return Choosing(evidence, gallery.labels[rows], description, _optimism(gallery, rows))
 
 
 def on_gallery(
@@ -214,18 +216,18 @@ def on_gallery(
         joined(parts),
         np.concatenate(labels),
         f"{num_folds} folds of the gallery ({sum(map(len, labels))} photographs)",
-        _optimism(model, gallery),
+        _optimism(gallery, kept),
         trusts_logits=not gallery.seen.any(),
     )
 
 
-def _optimism(model: AnyEmbedder, gallery: Gallery) -> str:
-    """Return why figures on folds of the gallery are too high, or ""."""
+def _optimism(gallery: Gallery, rows: np.ndarray) -> str:
+    """Return why figures on photographs of the gallery are too high, or ""."""
     who = ""
-    if gallery.seen.any():
+    if gallery.seen[rows].any():
         who = "the network was trained"
-    elif gallery.head_saw.any() and (not isinstance(model, Adapted) or model.reduction is None):
-        who = "the head was fitted"
+    elif gallery.fixed_head_saw[rows].any():
+        who = "a head was fitted"
     if not who:
         return ""
     return (

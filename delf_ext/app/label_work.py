@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Blocks:
         logits = None if self.logits is None else self.logits.take(rows)
         return collect(query, classes, k, logits, [self.junk[row] for row in rows])
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
         """The gallery with the head of the model."""
         gallery = self.gallery

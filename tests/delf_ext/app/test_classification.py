@@ -215,8 +215,17 @@ def test_a_head_is_fitted_again_without_the_fold(labelled: DataSet) -> None:
     honest = classify(model, labelled)
     assert not honest.warning and max(one.accuracy for one in honest.tried) < 0.6
     unknown = classify(dataclasses.replace(model, reduction=None), labelled)
-    assert "the head was fitted on these photographs" in unknown.warning
+    assert "a head was fitted on these photographs" in unknown.warning
     assert max(one.accuracy for one in unknown.tried) > 0.8
+    # The head of a member is not fitted again, also behind another head.
+    ensemble = Ensemble("two", (model, base), schema.Concatenate())
+    outer = Adapted("outer", ensemble, None, None, reduction=schema.Lda(0.6))
+    assert "a head was fitted" in classify(outer, labelled).warning
+    # The network did not see the last photographs of each class, but the head did.
+    held_back = trained_on(labelled, np.arange(40) % 8 < 4)
+    member = dataclasses.replace(model, base=dataclasses.replace(base, held_back=held_back))
+    chosen = classify(Ensemble("two", (member, base), schema.Concatenate()), labelled)
+    assert chosen.choosing.startswith("20 photographs") and "a head was" in chosen.warning
 
 
 def test_coarse_labels_add_up_their_classes(labelled: DataSet) -> None:

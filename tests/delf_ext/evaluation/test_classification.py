@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from delf_ext.evaluation.calibration import fit_temperature, normalized, threshold_for
+from delf_ext.evaluation.calibration import (
+    first_places,
+    fit_temperature,
+    normalized,
+    threshold_for,
+)
 from delf_ext.evaluation.classification import (
     Confusion,
     Predicted,
@@ -29,7 +34,8 @@ GOLDEN = Predicted(
 def random_predictions(seed: int, number: int = 200) -> Predicted:
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 9, number)
-    label = np.where(rng.random(number) < 0.6, true, rng.integers(0, 9, number))
+    # -1: a photograph whose embedding failed.
+    label = np.where(rng.random(number) < 0.6, true, rng.integers(-1, 9, number))
     return Predicted(true, label, np.round(rng.random(number), 2))
 
 
@@ -68,6 +74,16 @@ def test_fast_versions_agree_with_slow_ones(seed: int) -> None:
             gap = abs(predicted.is_right[inside].mean() - confidence[inside].mean())
             ece += inside.mean() * gap
     assert expected_calibration_error(predicted) == pytest.approx(ece)
+
+
+def test_first_places_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(0)
+    for num_classes in (1, 2, 9):
+        table = rng.integers(0, 4, (50, num_classes)).astype(float)
+        before = table.copy()
+        expected = np.argsort(-table, axis=1, kind="stable")[:, :3]
+        np.testing.assert_array_equal(first_places(table, 3), expected)
+        np.testing.assert_array_equal(table, before)
 
 
 def test_order_of_queries_does_not_matter() -> None:
