@@ -48,31 +48,43 @@ def first_places(table: np.ndarray, count: int) -> np.ndarray:
 
 
 def fit_temperature(log_scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature of the highest likelihood.
+    """Return the temperature of the highest likelihood, or a higher one if all answers are right.
 
-    Source: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2.
+    Q queries that are all right do not show that the next one is: the likelihood alone would make
+    each probability 1. So the mean probability is at most (Q + 1) / (Q + 2).
+    Sources: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2; the limit is Laplace's rule of
+    succession, as the targets in Platt 1999, "Probabilistic outputs for support vector machines".
 
     Args:
-        log_scores: float [Q, C].
+        log_scores: float [Q, C], finite.
         labels: int [Q], the true class of each query.
 
     Returns:
         The temperature, 0.001 to 1000; 1 without queries.
     """
-    from scipy.optimize import minimize_scalar  # takes a moment to import
+    from scipy.optimize import brentq, minimize_scalar  # takes a moment to import
 
     if not len(labels):
         return 1.0
     scores = np.asarray(log_scores, np.float64)
     scores = scores - scores.max(axis=1, keepdims=True)
-    of_true = scores[np.arange(len(labels)), labels]
+    mean_true = scores[np.arange(len(labels)), labels].mean()
+
+    def sums(log_temperature: float) -> np.ndarray:
+        return np.asarray(np.exp(scores * np.exp(-log_temperature)).sum(axis=1))
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)
-        return float(np.mean(np.log(np.exp(scores * inverse).sum(axis=1)) - of_true * inverse))
+        return float(np.mean(np.log(sums(log_temperature))) - mean_true * inverse)
 
-    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
-    return float(np.exp(found.x))
+    def too_sure(log_temperature: float) -> float:
+        return float(np.mean(1 / sums(log_temperature))) - (len(labels) + 1) / (len(labels) + 2)
+
+    best = float(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x)
+    if too_sure(best) > 0:
+        highest = LOG_TEMPERATURES[1]
+        best = highest if too_sure(highest) >= 0 else brentq(too_sure, best, highest)
+    return float(np.exp(best))
 
 
 def threshold_for(predicted: Predicted, precision: float) -> float:

@@ -50,6 +50,8 @@ def run(flags: Any) -> None:
     model = _open(flags, log)
     data = load(flags)
     log.release()
+    if flags.like is not None:
+        _note_other_model(Path(flags.like), model)
     result = classify(
         model,
         data,
@@ -100,6 +102,15 @@ def _labelling_in(path: Path) -> Labelling:
     return labelling
 
 
+def _note_other_model(path: Path, model: AnyEmbedder) -> None:
+    figures = read_json(path)
+    if figures.get("model_digest") != model.digest:
+        say(
+            f"warning: {shown_path(path)} was made with another model or precision "
+            f"({figures.get('model')}): its probabilities may not fit this one"
+        )
+
+
 def _open(flags: Any, log: HeldLog) -> AnyEmbedder:
     source = base_source(flags)
     if not names_model(flags):
@@ -130,7 +141,9 @@ def _show(result: Classification) -> None:
             print(f"{one.labelling!s:<58} {one.accuracy:8.4f} {one.gap:6.4f} {one.ece:6.4f}")
         print()
     print(f"labels: {result.labelling}, temperature {result.labelling.temperature:.3g}")
-    if result.labelling.unknown_below:
+    if result.labelling.unknown_below > 1:
+        print(f"{UNKNOWN}: all photographs, because no limit reaches --precision: pass a lower one")
+    elif result.labelling.unknown_below:
         number = int((~result.is_known).sum())
         print(
             f"{UNKNOWN}: {number} of {len(result)} photographs, whose label has a probability "

@@ -131,6 +131,15 @@ def test_temperature_of_drawn_labels_is_found_again() -> None:
     assert expected_calibration_error(predicted) < 0.02 < expected_calibration_error(too_sure)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 200.0])
+def test_few_queries_that_are_all_right_do_not_make_the_next_one_certain(scale: float) -> None:
+    scores = scale * np.eye(4)[np.arange(24) % 4]
+    temperature = fit_temperature(scores, np.arange(24) % 4)
+    confidence = np.exp(normalized(scores, temperature).max(axis=1))
+    # Platt's target for 24 right answers.
+    np.testing.assert_allclose(confidence, 25 / 26, atol=1e-3)
+
+
 def test_threshold_answers_as_many_as_the_precision_allows() -> None:
     predicted = random_predictions(3)
     for precision in (0.5, 0.7, 0.9):

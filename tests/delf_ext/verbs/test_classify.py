@@ -54,9 +54,13 @@ def test_labels_figures_and_picture_are_written(
     assert Image.open(picture).size[0] > 500
     # Its own files are replaced; --like chooses nothing.
     classify(f"--out={out}", f"--picture={picture}", f"--like={figures}")
-    assert "without a choice" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "without a choice" in printed.out and "another model" not in printed.out + printed.err
     with open(out, newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == rows
+    figures.write_text(json.dumps({**stored, "model_digest": "another"}))
+    classify(f"--like={figures}")
+    assert "f.json was made with another model or precision" in capsys.readouterr().out
 
 
 def test_new_photographs_are_listed_with_their_labels(
