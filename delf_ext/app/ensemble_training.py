@@ -12,8 +12,10 @@ from data_io.datasets import DataSet
 from data_io.files.artifacts import read_json, write_json
 from data_io.progress import Log, quiet
 from delf_ext.app.data import content_of
+from delf_ext.app.run_reduction import require_fitting
 from delf_ext.app.trainable import require_built_reduction, require_trainable
 from delf_ext.app.trained import Trained
+from delf_ext.app.training_job import Job
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError, require
 from delf_ext.features.embedder import require_built_join
@@ -143,6 +145,45 @@ def require_same_classes(name: str, class_names: Sequence[Sequence[str]]) -> Non
                 "so a reduction of their joined embeddings cannot be fitted. Pass members that "
                 "were trained on the same classes, or leave the reduction out."
             )
+
+
+def require_data(
+    ensemble: schema.EnsembleRecipe, data: DataSet, settings: Settings, run_dir: Path
+) -> None:
+    """Raise an error before the first training if the data do not allow all that is to come.
+
+    Files are not decoded: each training does that.
+
+    Args:
+        ensemble: the recipe.
+        data: the data set.
+        settings: of the ensemble.
+        run_dir: its run directory.
+
+    Raises:
+        UsageError: a recipe does not fit the data, or the reduction has too many dimensions.
+        ValueError: the images or classes do not allow a training.
+    """
+    jobs = []
+    for model in planned(ensemble, settings.seed):
+        # The folds of a member differ only in the fold.
+        if model.recipe is None or model.fold:
+            continue
+        try:
+            jobs.append(Job(model.recipe, data, run_dir, settings, quiet, decodes=False))
+        except ValueError as error:
+            raise type(error)(f"member {ensemble.members[model.member].name}: {error}") from None
+    if ensemble.reduction is None or not jobs:
+        return
+    if _have_one_dev_split(ensemble):
+        job = jobs[0]
+        num_images, num_classes = len(job.images), len(job.class_names)
+        num_dev = len(job.split.query)
+    else:
+        # All labelled images; a choice on a dev split is refused already.
+        labels = data.train.labelled().known_labels("training")
+        num_images, num_classes, num_dev = len(labels), len(set(labels.tolist())), 1
+    require_fitting(ensemble.reduction, num_images, num_classes, num_dev)
 
 
 def train_members(

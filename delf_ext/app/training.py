@@ -11,7 +11,7 @@ from data_io.datasets import DataSet, load_dataset
 from data_io.files.output_files import expanded
 from data_io.progress import Log, quiet
 from delf_ext.app.ensemble_reduction import fit_ensemble_reduction
-from delf_ext.app.ensemble_training import require_members, train_members
+from delf_ext.app.ensemble_training import require_data, require_members, train_members
 from delf_ext.app.fold_report import report_folds
 from delf_ext.app.member_weights import choose_member_weights
 from delf_ext.app.resumed_data import Resumed
@@ -98,6 +98,7 @@ def train(
         if listener is not None:
             raise UsageError("an ensemble takes no listener. Train its members one by one.")
         require_members(recipe, weights)
+        require_data(recipe, data, settings, run_dir)
         facts = Facts(
             data=data_path or data.name,
             data_layout=data.layout,

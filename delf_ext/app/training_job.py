@@ -60,6 +60,7 @@ class Job:
         settings: seed and other settings beside the recipe.
         log: called with each log line.
         resumed: the run that is continued; None for a new run.
+        decodes: decode each file first, and leave out those that cannot be read.
         images: training images without the validation images; labels run from 0 without a gap.
         split: the split that `images` come from.
         class_names: name of each label.
@@ -76,6 +77,7 @@ class Job:
     settings: Settings
     log: Log
     resumed: Resumed | None = None
+    decodes: bool = True
     images: ImageList = field(init=False)
     split: Split = field(init=False)
     class_names: tuple[str, ...] = field(init=False)
@@ -112,7 +114,8 @@ class Job:
         max_images = self.settings.max_images
         if 0 < max_images < len(images):
             images = images.take(np.arange(max_images))
-        images = check_images(images)
+        if self.decodes:
+            images = check_images(images)
         for line in skipped_lines(images.skipped):
             self.log(line)
         if not len(images):

@@ -80,6 +80,26 @@ def test_killed_folds_continue_and_finished_ones_are_not_trained_again(folds: An
     assert seeds == [3, 4, 3, 4]
 
 
+def test_what_the_data_do_not_allow_is_refused_before_a_run_is_written(
+    tiny: Recipe, data: DataSet, tmp_path: Path
+) -> None:
+    other = with_settings(tiny, ["optimizer.lr=1e-5"])
+    members = (schema.Member("a", tiny), schema.Member("b", other))
+    images = schema.EnsembleRecipe("e", members, reduction=schema.Pca(200))
+    classes = dataclasses.replace(images, reduction=schema.Lda(dims=4))
+    single = dataclasses.replace(data, train=data.train.take(np.arange(1)))
+    for recipe, images_of, folds, message in (
+        (tiny, data, 30, "member .*: the number of folds must be between 2 and .* 24. Received 30"),
+        (images, data, 2, "24 training images span at most 23 dimensions. Received dims=200"),
+        # 2 of 6 classes are held out.
+        (classes, data, 0, "4 training classes span at most 3 dimensions. Received dims=4"),
+        (images, single, 0, "member a: "),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            train(recipe, images_of, tmp_path / "run", folds=folds, settings=SETTINGS)
+        assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
 def test_folds_share_the_split_and_each_holds_out_its_own_part(folds: Any, data: DataSet) -> None:
     facts = [read_run(member.run_dir).facts for member in folds[1].members]
     held_out = [set(one.held_out) for one in facts]
