@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -126,7 +128,8 @@ class _RunCallback(tf.keras.callbacks.Callback):
         self.dropouts: list[Dropout] = []
         self.throughput = Throughput(recipe.batch_size)
         self.writer = tf.summary.create_file_writer(writable_folder(Path(settings.run_dir)))
-        self.evaluate_every_steps = recipe.validation.every_steps if recipe.validation else 0
+        validation = recipe.validation
+        self.evaluate_every_steps = (validation.every_steps or steps_per_epoch) if validation else 0
         self.evaluated_step = -1
         self.num_steps_here = 0
 
@@ -141,6 +144,11 @@ class _RunCallback(tf.keras.callbacks.Callback):
         """Return whether a step changes the weights: the last of some batches, or of an epoch."""
         in_epoch = step % self.steps_per_epoch
         return in_epoch % self.recipe.batches_per_update == 0
+
+    @property
+    def stage_number(self) -> int:
+        """Number of the stage of the last step, from 0."""
+        return stage_number(self.recipe.stages, (self.step - 1) // self.steps_per_epoch)
 
     def is_due(self, every_steps: int) -> bool:
         """Return whether a multiple of `every_steps` was passed since the update before."""
@@ -162,13 +170,10 @@ class _RunCallback(tf.keras.callbacks.Callback):
         averages = self.state.averages
         if averages is not None and self.step % self.steps_per_epoch == 0:
             averages.epoch_ended(self.step // self.steps_per_epoch)
-        saves = self.is_due(self.settings.checkpoint_every_steps)
-        if saves and not self.state.plateaus:
-            self.state.save(self.step)
         if self.evaluate_every_steps and self.is_due(self.evaluate_every_steps):
             self.evaluate(follows=True)
-        # A plateau that changed is saved with its evaluation, or neither is.
-        if saves:
+        # After the evaluation: a run that is killed in it evaluates this step when it resumes.
+        if self.is_due(self.settings.checkpoint_every_steps):
             self.state.save(self.step)
         self.updated_step = self.step
 
@@ -181,9 +186,6 @@ class _RunCallback(tf.keras.callbacks.Callback):
         """Write the curves, save, and end this `fit`: each epoch has its own."""
         means = dict(logs or {})
         self.write_curves("train", means)
-        validation = self.recipe.validation
-        if validation is not None and validation.every_steps == 0:
-            self.evaluate()
         self.state.save(self.step)
         if self.settings.listener is not None:
             self.settings.listener.epoch_ended(epoch + 1, self.step, means)
@@ -196,8 +198,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
             return
         epoch_s = self.steps_per_epoch * self.recipe.batch_size / rate
         costs = relative_costs(self.recipe)
-        stage = stage_of(self.recipe.stages, (self.step - 1) // self.steps_per_epoch)
-        cost_now = costs[self.recipe.stages.index(stage)]
+        cost_now = costs[self.stage_number]
         epochs = [other.epochs for other in self.recipe.stages]
         run_s = epoch_s / cost_now * sum(map(operator.mul, epochs, costs))
         if run_s <= LONG_RUN_S:
@@ -239,8 +240,7 @@ class _RunCallback(tf.keras.callbacks.Callback):
 
     def follow(self, value: float) -> None:
         """Show an evaluation to the plateau of this stage."""
-        epoch = (self.step - 1) // self.steps_per_epoch
-        plateau = self.plateaus[self.recipe.stages.index(stage_of(self.recipe.stages, epoch))]
+        plateau = self.plateaus[self.stage_number]
         if plateau is not None and plateau.evaluated(
             value, self.state.select_by in LOWER_IS_BETTER
         ):
@@ -408,13 +408,15 @@ def _fit(
     return logs
 
 
+def stage_number(stages: Sequence[Stage], epoch: int) -> int:
+    """Return the number of the stage that an epoch is in; the last one after the end."""
+    ends = list(accumulate(stage.epochs for stage in stages))
+    return min(bisect(ends, epoch), len(stages) - 1)
+
+
 def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
     """Return the stage that an epoch is in; the last stage for epochs after the end."""
-    for stage in stages:
-        if epoch < stage.epochs:
-            return stage
-        epoch -= stage.epochs
-    return stages[-1]
+    return stages[stage_number(stages, epoch)]
 
 
 def relative_costs(recipe: Recipe) -> list[float]:

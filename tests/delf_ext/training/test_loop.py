@@ -141,8 +141,11 @@ def test_resumed_run_equals_an_uninterrupted_run(images: np.ndarray, tmp_path: P
         run(images, tmp_path / "cut", with_epochs(2, every_steps=3), evaluate=kill)
     lines: list[str] = []
     # The seed gives other initial weights, so the right ones are from disk.
-    resumed, _ = run(images, tmp_path / "cut", with_epochs(2), 99, resume=True, log=lines.append)
-    assert lines[0] == "continuing at step 3 of 4"
+    options = {"log": lines.append, "evaluate": metrics_in_turn(0.5, 0.4)}
+    resumed, _ = run(images, tmp_path / "cut", with_epochs(2, 3), 99, resume=True, **options)
+    # The evaluation that was cut off is done again.
+    assert lines[0] == "continuing at step 2 of 4"
+    assert lines[1].startswith("\nstep 3: dev mAP 0.5000")
     assert_equal(resumed, uninterrupted)
 
 
@@ -480,6 +483,22 @@ def test_plateau_lowers_the_rate_of_all_optimizers(images: np.ndarray, tmp_path:
     ]
     rates = sorted(float(group.optimizer.learning_rate) for group in prepared.groups)
     np.testing.assert_allclose(rates, [0.25e-3, 2.5e-3], rtol=1e-6)
+
+
+def test_plateau_follows_evaluations_after_epochs_in_its_own_stages(
+    images: np.ndarray, tmp_path: Path
+):
+    """Stages 2 and 4 are equal, but only 4 shares the plateau."""
+    stages = (Stage(1), Stage(1, None), Stage(1, schema.Plateau(1, 0.5)), Stage(1, None))
+    recipe = with_epochs(4, stages=stages, validation=schema.Given(0))
+    lines: list[str] = []
+    run(images, tmp_path, recipe, log=lines.append, evaluate=lambda: {"mAP": 0.5})
+    assert [line for line in lines if "no better" in line] == [
+        "no better value in 1 evaluations: the learning rate is now 0.5 of the first one"
+    ]
+    assert [line[:8] for line in lines if "dev mAP" in line] == [
+        f"\nstep {step}:" for step in (2, 4, 6, 8)
+    ]
 
 
 def test_plateau_without_a_dev_split_is_refused(images: np.ndarray, tmp_path: Path):
