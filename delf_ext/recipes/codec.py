@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from delf_ext.config import UsageError
@@ -14,6 +14,10 @@ from delf_ext.recipes.part import PARTS, Part, alternatives, coerced, field_type
 
 Kind = TypeVar("Kind", bound=Part)
 AnyRecipe = schema.Recipe | schema.EnsembleRecipe
+
+PYTHON_WORDS = {"None": None, "none": None, "True": True, "False": False}
+NO_ITEMS = ("None", "none", "null")
+"""Texts for an empty list, beside an empty text and []."""
 
 
 def to_json(value: Any) -> Any:
@@ -71,17 +75,22 @@ def from_json(value: Any, where: str = "recipe") -> Any:
 
 
 def _make_part(kind: type[Part], fields: dict[str, Any], where: str) -> Part:
-    missing = [
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING and field.name not in fields
-    ]
+    missing = _missing(kind, fields)
     if missing:
         raise UsageError(f"{where}: {kind.__name__} needs {', '.join(missing)}.")
     try:
         return kind(**fields)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def _missing(kind: type[Part], fields: Collection[str]) -> list[str]:
+    """Return the fields without a default that are not among `fields`."""
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.name not in fields
+    ]
 
 
 def recipe_from_json(value: Any, where: str = "recipe") -> AnyRecipe:
@@ -115,8 +124,9 @@ def with_settings(part: Kind, settings: Sequence[str]) -> Kind:
 
     A path consists of field names. An element of a list is named by its name, its class, or its
     number from 0. A value is JSON or plain text. A part is given as JSON, or by its class name
-    alone: "model.heads.main.pool=Gem". A list of parts can be given by class names separated by
-    commas. Values may depend on later settings: only the result must be a valid recipe.
+    alone: "model.heads.main.pool=Gem". The items of a list can be separated by commas, without
+    brackets; no text, or "None", is an empty list. Values may depend on later settings: only the
+    result must be a valid recipe.
 
     Args:
         part: a recipe or another part.
@@ -219,32 +229,52 @@ def _element_name(value: Any) -> str:
 
 
 def _parsed(text: str, annotation: Any) -> Any:
-    if text in PARTS and _allows(annotation, PARTS[text]):
-        return _make_part(PARTS[text], {}, text)
     if annotation is str:
         return text
     item = item_type(annotation)
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if item is str and not text.startswith("["):
-        return tuple(words)
-    if words and _is_part(item) and text[0] not in "[{":
-        return tuple(_parsed(word, item) for word in words)
-    if text in ("None", "none"):
-        return None
+    if item is not None and text[:1] not in ("[", "{"):
+        words = [] if text in NO_ITEMS else [word.strip() for word in text.split(",")]
+        return tuple(_parsed(word, item) for word in words if word)
+    if text in PARTS:
+        return _named_part(PARTS[text], annotation)
+    if text in PYTHON_WORDS:
+        return PYTHON_WORDS[text]
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        # Plain text, or a value that Python's JSON reader refuses.
-        return text
+        return _number_or_text(text)
     return from_json(value, "value")
 
 
-def _is_part(annotation: Any) -> bool:
-    """Return whether a field with this annotation holds a part, not a plain value."""
-    kinds = [kind for kind in alternatives(annotation) if isinstance(kind, type)]
-    return any(issubclass(kind, Part) for kind in kinds)
+def _named_part(kind: type[Part], annotation: Any) -> Part | str:
+    """Return the part with its default settings, or its name if a field cannot hold it."""
+    if _allows(annotation, kind):
+        missing = _missing(kind, {})
+        if missing:
+            raise UsageError(
+                f"{kind.__name__} needs {', '.join(missing)}: pass it as JSON, "
+                f'{{"type": "{kind.__name__}", "{missing[0]}": ...}}.'
+            )
+        return kind()
+    for owner in _classes(annotation):
+        for name, inner in field_types(owner).items() if issubclass(owner, Part) else ():
+            if _allows(inner, kind):
+                raise UsageError(f"{kind.__name__} is no {owner.__name__}, but can be its {name}.")
+    return kind.__name__
+
+
+def _number_or_text(text: str) -> float | str:
+    """Return a number that is not JSON, such as .5, or plain text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _allows(annotation: Any, kind: type[Part]) -> bool:
     """Return whether a field with this annotation can hold parts of this class."""
-    return issubclass(kind, tuple(k for k in alternatives(annotation) if isinstance(k, type)))
+    return issubclass(kind, _classes(annotation))
+
+
+def _classes(annotation: Any) -> tuple[type, ...]:
+    return tuple(one for one in alternatives(annotation) if isinstance(one, type))

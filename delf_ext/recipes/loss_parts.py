@@ -292,20 +292,14 @@ class LossTerm(Part):
     Attributes:
         loss: the loss.
         head: name of the head.
-        weight: factor of the loss in the sum, 0 or more.
+        weight: factor of the loss in the sum.
         name: name in logs and in `--set` paths; "" means the class name in snake case.
     """
 
     loss: Loss
     head: str = "main"
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     name: str = ""
-
-    def _check(self) -> None:
-        require(
-            self.weight >= 0,
-            f"the weight of loss {self.shown_name} must not be negative. Received {self.weight}.",
-        )
 
     @property
     def shown_name(self) -> str:

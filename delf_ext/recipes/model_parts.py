@@ -291,7 +291,7 @@ class Model(Part):
         names = [head.name for head in self.heads]
         require(
             len(set(names)) == len(names) > 0,
-            f"Model.heads must have different names. Received {names}.",
+            f"Model.heads must be heads with different names. Received {names}.",
         )
         require(len(self.embedding) > 0, "Model.embedding must name at least one head.")
         for name in self.embedding:

@@ -95,6 +95,10 @@ class Recipe(Part):
 
     def _check(self) -> None:
         require(bool(self.losses), f"{self.name}: nothing to train, losses is empty.")
+        require(
+            any(term.weight for term in self.losses),
+            f"{self.name}: nothing to train, each loss has the weight 0.",
+        )
         require(bool(self.stages), f"{self.name}: stages is empty.")
         names = [term.shown_name for term in self.losses]
         require(

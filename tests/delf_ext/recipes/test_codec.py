@@ -368,6 +368,9 @@ def settings_of(*settings: str) -> schema.Recipe:
         ('test_time.copies=["mirror"]', lambda recipe: recipe.test_time.copies, ("mirror",)),
         ("test_time.copies=", lambda recipe: recipe.test_time.copies, ()),
         ("test_time.scales=[1, 0.5]", lambda recipe: recipe.test_time.scales, (1.0, 0.5)),
+        ("test_time.scales=1, .5", lambda recipe: recipe.test_time.scales, (1.0, 0.5)),
+        ("optimizer.lr=.5", lambda recipe: recipe.optimizer.lr, 0.5),
+        ("limits.float32=True", lambda recipe: recipe.limits.float32, True),
         ("limits.float32=true", lambda recipe: recipe.limits.float32, True),
         ("validation=null", lambda recipe: recipe.validation, None),
         ("validation=None", lambda recipe: recipe.validation, None),
@@ -401,7 +404,10 @@ def settings_of(*settings: str) -> schema.Recipe:
             lambda recipe: recipe.model.heads[1].neck[1].units,
             7,
         ),
-        ("model.heads.similarity.neck=[]", lambda recipe: recipe.model.heads[1].neck, ()),
+        *(
+            (f"model.heads.similarity.neck={text}", lambda recipe: recipe.model.heads[1].neck, ())
+            for text in ("[]", "", "None")
+        ),
         (
             "optimizer.factors.classifier.factor=3",
             lambda recipe: recipe.optimizer.factors[1].factor,
@@ -558,7 +564,16 @@ def test_ensemble_member_is_addressed_by_its_name() -> None:
         ),
         (
             "model.heads.similarity.neck.0=Dense",
-            "--set model.heads.similarity.neck.0=Dense: Dense: Dense needs units.",
+            "--set model.heads.similarity.neck.0=Dense: Dense needs units: pass it as JSON, "
+            '{"type": "Dense", "units": ...}.',
+        ),
+        (
+            "losses=ArcFace",
+            "--set losses=ArcFace: ArcFace is no LossTerm, but can be its loss.",
+        ),
+        (
+            "model.heads.similarity=Gem",
+            "--set model.heads.similarity=Gem: Gem is no Head, but can be its pool.",
         ),
         (
             "sampling={}",

@@ -35,6 +35,10 @@ def masked(*losses: schema.Loss, **options: Any) -> Recipe:
 ERRORS: list[tuple[Callable[[], object], str]] = [
     # a recipe
     (lambda: recipe(losses=()), "mine: nothing to train, losses is empty."),
+    (
+        lambda: recipe(losses=(LossTerm(schema.SoftmaxCrossEntropy(), weight=0),)),
+        "mine: nothing to train, each loss has the weight 0.",
+    ),
     (lambda: recipe(stages=()), "mine: stages is empty."),
     (
         lambda: recipe(losses=(LossTerm(schema.Triplet(), "side"),), sampling=PxK()),
@@ -91,10 +95,10 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         lambda: Trunk(frozen=("trunk/block1",)),
         f"Trunk.frozen names blocks, so Trunk.batch_norm must be {CHANGE_STATISTICS}",
     ),
-    (lambda: Model(heads=()), "Model.heads must have different names. Received []."),
+    (lambda: Model(heads=()), "Model.heads must be heads with different names. Received []."),
     (
         lambda: Model(heads=(Head("a"), Head("a"))),
-        "Model.heads must have different names. Received ['a', 'a'].",
+        "Model.heads must be heads with different names. Received ['a', 'a'].",
     ),
     (lambda: Model(embedding=()), "Model.embedding must name at least one head."),
     (lambda: Model(embedding=("b",)), "Model.embedding names head 'b'. Heads: main."),
@@ -143,7 +147,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     # losses
     (
         lambda: LossTerm(schema.ArcFace(), weight=-1),
-        "the weight of loss arc_face must not be negative. Received -1.0.",
+        "LossTerm.weight must be at least 0. Received -1.0.",
     ),
     (lambda: schema.Triplet(0), "Triplet.margin must be above 0. Received 0.0."),
     (
