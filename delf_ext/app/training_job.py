@@ -149,10 +149,11 @@ class Job:
         if len(self.split.query):
             validation = f"{len(self.split.query)} queries, {self.split.description}"
         self.log(f"run directory: {shown_path(self.run_dir)}")
+        sizes = ", ".join(map(str, dict.fromkeys(self.recipe.sizes_px)))
         self.log(
             f"training {self.recipe.name} on {len(self.images)} images of "
             f"{len(self.class_names)} classes for {self.recipe.epochs} epochs of "
-            f"{len(self.plan(0))} steps; validation: {validation}"
+            f"{len(self.plan(0))} steps at {sizes} px; validation: {validation}"
         )
         for line in find_duplicates(self.split.query, self.split.gallery).notes():
             self.log(line)

@@ -28,7 +28,7 @@ RECIPE = schema.Recipe(
     stages=(
         schema.Stage(7, schema.CosineDecay(), size_px=160),
         schema.Stage(5, None, size_px=224),
-        schema.Stage(1, None, size_px=288),
+        schema.Stage(1, None),
     ),
     input=schema.Input(
         288,

@@ -64,20 +64,24 @@ def _section(name: str, about: About) -> str:
 def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     trunk = recipe.model.trunk
     network = f"{trunk.name}/{trunk.end_point}".removesuffix("/")
-    heads = [f"{head.name} ({_kind(head.pool)})" for head in recipe.model.heads]
+    heads = [
+        f"{head.name} ({_kind(head.pool)}{f' of {head.after}' if head.after else ''})"
+        for head in recipe.model.heads
+    ]
     losses = [f"{_kind(term.loss)} on {term.head}" for term in recipe.losses]
     stages = [
-        f"{stage.epochs} epochs, {_kind(stage.schedule) if stage.schedule else 'the same schedule'}"
-        for stage in recipe.stages
+        f"{stage.epochs} epoch{'s' if stage.epochs > 1 else ''} at {size_px} px, "
+        f"{_kind(stage.schedule) if stage.schedule else 'the same schedule'}"
+        for stage, size_px in zip(recipe.stages, recipe.sizes_px, strict=True)
     ]
     augmentations = [_kind(augmentation) for augmentation in recipe.input.augment]
     rows = [
-        ("trunk", f"{network} ({trunk.source}), {recipe.input.size_px} px"),
+        ("trunk", f"{network} ({trunk.source})"),
         ("heads", ", ".join(heads)),
         ("embedding", ", ".join(recipe.model.embedding)),
         ("losses", ", ".join(losses)),
         ("optimizer", f"{_kind(recipe.optimizer)}, lr {recipe.optimizer.lr:g}"),
-        ("stages", ", ".join(stages)),
+        ("stages", "; ".join(stages)),
         ("sampling", f"{_kind(recipe.sampling)}, batches of {recipe.batch_size}"),
         ("validation", _kind(recipe.validation) if recipe.validation else "none"),
         ("augmentation", ", ".join(augmentations) or "none"),

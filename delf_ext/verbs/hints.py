@@ -10,6 +10,7 @@ import shlex
 from typing import Any
 
 from delf_ext.config import UsageError
+from delf_ext.recipes import schema
 from delf_ext.recipes.codec import AnyRecipe, with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.trunk_names import trunk_named
@@ -25,6 +26,8 @@ RECIPE_VALUES: dict[str, dict[Any, str]] = {
 # Flags that add or remove list entries, or whose value depends on others: no simple setting.
 LISTS = ("losses", "input.augment")
 WITHOUT_SETTING = ("images_per_class",)
+# Each stage can have its own value.
+OF_STAGES = ("epochs", "lr_schedule", "image_size")
 
 
 def settings_for(name: str, value: Any) -> list[str]:
@@ -66,6 +69,8 @@ def hint(name: str, value: Any, recipe: AnyRecipe) -> str:
         A sentence: --set with settings that the recipe accepts, or how to edit the recipe.
     """
     settings = settings_for(name, value)
+    if name in OF_STAGES and isinstance(recipe, schema.Recipe) and len(recipe.stages) > 1:
+        settings = []
     try:
         with_settings(recipe, settings)
     except UsageError:

@@ -143,7 +143,8 @@ def test_new_run_logs_a_summary(trained: Any, data: DataSet, tiny: Recipe) -> No
     assert lines == [
         f"run directory: {trained.run_dir}",
         f"training mandoo_dual on {len(parts.train)} images of 4 classes for 1 epochs of {steps} "
-        f"steps; validation: {len(parts.query)} queries, dev split (block, 0.34 of the classes)",
+        f"steps at {tiny.input.size_px} px; validation: {len(parts.query)} queries, dev split "
+        "(block, 0.34 of the classes)",
         "mixed precision: off",
         "no --pretrained_model: the trunk starts from random weights",
     ]

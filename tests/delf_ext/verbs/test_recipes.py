@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import dual_main
-from delf_ext.recipes import codec, mandoo_dual, mandoo_triplet, schema
+from delf_ext.recipes import best_here, codec, mandoo_dual, mandoo_triplet, schema
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.original_flags import ORIGINAL_FLAGS
 from delf_ext.recipes.registry import RECIPES, overview
-from delf_ext.verbs.hints import LISTS, settings_for
+from delf_ext.verbs.hints import LISTS, hint, settings_for
 from delf_ext.verbs.training_flags import recipe_from_flags
 
 # --- mandoo recipes
@@ -211,6 +211,13 @@ def test_no_setting_is_suggested_that_the_recipe_does_not_have(refused) -> None:
     assert isinstance(mandoo_triplet.RECIPE.sampling, schema.PxK)
     error = refused(2, "--recipe=mandoo_triplet", "--batch_size=8")
     assert "In a recipe it is part of sampling.batch_size: write `mandoo recipes" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 5), ("lr_schedule", "cosine"), ("image_size", 96)]
+)
+def test_no_setting_of_one_stage_is_suggested_for_a_recipe_with_several(name: str, value: Any):
+    assert "In a recipe it is part of " in hint(name, value, best_here.RECIPE)
 
 
 def test_a_suggested_value_with_brackets_is_quoted(refused) -> None:
