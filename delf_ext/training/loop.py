@@ -395,6 +395,7 @@ def _fit(
             averages = callback.state.averages
             after_update = averages.add if averages is not None and averages.adds_updates else None
             objective.prepare(groups, stage.trains, recipe.batches_per_update, after_update)
+            callback.throughput.is_traced = False
             current = stage
         history = objective.fit(
             epoch_batches(epoch, first_step),

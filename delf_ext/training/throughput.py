@@ -12,8 +12,11 @@ class Throughput(tf.keras.callbacks.Callback):
     """Callback that adds `images_per_s` to the logs of an epoch, for the callbacks after it.
 
     It measures the steps with their wait for input, but not the time between them, in which
-    checkpoints are saved and the dev split is evaluated. The first step of a run traces the graph
+    checkpoints are saved and the dev split is evaluated. The first step of a stage traces the graph
     and is not measured. So an epoch of only this step has no figure.
+
+    Attributes:
+        is_traced: whether the graph of this stage was traced; set to False by each new stage.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -32,7 +35,7 @@ class Throughput(tf.keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the batch, unless it was the first of the run."""
+        """Add the batch, unless it was the first of its stage."""
         if self.is_traced:
             self.images += self.batch_size
             self.seconds += time.perf_counter() - self.started
