@@ -26,7 +26,7 @@ from delf_ext.features.test_time import copies_of, named_copies
 from delf_ext.recipes.adapted_parts import AdaptedRecipe
 from delf_ext.recipes.part import BatchSize, Seed, coerced
 from delf_ext.runs.adapted_run import Head, base_of, write_adapted
-from delf_ext.runs.opening import open_model, plain_digest
+from delf_ext.runs.opening import base_digest, open_model
 from delf_ext.runs.records import Facts
 from delf_ext.runs.run_directory import commit, is_run, versions
 from delf_ext.runs.sources import ModelSource, RunSource, Runtime, source_of
@@ -115,7 +115,7 @@ def adapt(
     recipe = AdaptedRecipe(
         name=f"{choice.kind} on {base.name}",
         base=base_of(source, out),  # type: ignore[arg-type]
-        base_digest=plain_digest(source),
+        base_digest=base_digest(source, test_time),
         reduction=choice.reduction,
         question=question,  # type: ignore[arg-type]
         test_time=test_time,

@@ -7,13 +7,15 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from data_io.files.artifacts import digest_of
 from data_io.files.caches import cache_folder
 from data_io.progress import Log, quiet
 from data_io.records import ImageList
 from data_io.stores.embeddings import EmbeddingStore
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, AnyEmbedder, Embedder, Ensemble
-from delf_ext.recipes import schema
+from delf_ext.features.test_time import copies_of
+from delf_ext.recipes import codec, schema
 from delf_ext.runs.adapted_run import ADAPTED, adapted_recipe_of, base_source, with_head
 from delf_ext.runs.fitted_reduction import with_reduction
 from delf_ext.runs.model_files import open_checkpoint, open_onnx
@@ -168,12 +170,32 @@ def plain_digest(source: ModelSource) -> str:
     return open_model(source, Runtime(mixed_precision="off"), store=False).digest
 
 
+def base_digest(source: ModelSource, test_time: schema.TestTime | None) -> str:
+    """Return what a head is bound to: the digest of its base model.
+
+    Args:
+        source: the base model.
+        test_time: copies that the head was fitted on; None = those of each member, which then
+            count too.
+
+    Returns:
+        The digest; runtime and precision do not count.
+
+    Raises:
+        ValueError: the model cannot be opened.
+    """
+    model = open_model(source, Runtime(mixed_precision="off"), store=False)
+    if test_time is not None:
+        return model.digest
+    return digest_of([model.digest, [codec.to_json(one) for one in copies_of(model, None)]])
+
+
 def _open_adapted(run: Run, open_base: Callable[[ModelSource], AnyEmbedder]) -> Adapted:
     """Open a base model and put the head of a run on it."""
     recipe = adapted_recipe_of(run)
     source = base_source(recipe.base, run.path)
     try:
-        digest = plain_digest(source)
+        digest = base_digest(source, recipe.test_time)
     except ValueError as error:
         raise ValueError(f"{run.path}: its base model cannot be opened: {error}") from None
     if digest != recipe.base_digest:

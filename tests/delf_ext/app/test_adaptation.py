@@ -20,6 +20,7 @@ from delf_ext.app.evaluation import evaluate
 from delf_ext.app.labelled_embeddings import labelled_images
 from delf_ext.app.local_features import _of_base
 from delf_ext.app.local_settings import LocalSettings
+from delf_ext.app.searching import search
 from delf_ext.app.trained_on import TrainedPhotographs, TrainedQueries
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, Ensemble
@@ -241,6 +242,32 @@ def test_model_with_a_head_is_a_member_of_an_ensemble(
     # A head is fitted on such an ensemble too.
     head = adapt(EnsembleSource(members), photos, "seen_classes", tmp_path / "head")
     assert isinstance(open_model(head.source), Adapted)
+
+
+def test_a_head_on_members_with_other_copies_is_bound_to_them(
+    onnx_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    plain = OnnxSource(str(onnx_model))
+    member = adapt(onnx_model, photos, "seen_classes", tmp_path / "member", copies=("mirror",))
+    pair = EnsembleSource((plain, RunSource(str(member.run.path))))
+    head = adapt(pair, photos, "seen_classes", tmp_path / "head")
+    model = open_model(head.source)
+    assert isinstance(model, Adapted) and model.test_time is None
+    images = load_dataset(photos).query
+    parts = [extract_global(open_model(one), images)[0].embeddings for one in pair.members]
+    expected = np.concatenate(parts, axis=1) / np.sqrt(2)
+    if model.projection is not None:
+        expected = model.projection(expected)
+    for features in (
+        extract_global(model, images)[0],
+        search(model, images, images).retrieval.query_features,
+    ):
+        np.testing.assert_allclose(features.embeddings, expected, atol=1e-5)
+    # The member embeds other copies now: the head was not fitted on such embeddings.
+    recipe = member.run.path / "recipe.json"
+    recipe.write_text(recipe.read_text().replace("mirror", "turn90"))
+    with pytest.raises(ValueError, match="its base model has changed since the head was fitted"):
+        open_model(head.source)
 
 
 def test_a_head_on_a_head_and_a_second_run_in_a_folder_are_refused(
