@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delf_ext.app.label_scores import Evidence, plain_scores, scores
+from delf_ext.app.label_scores import Evidence, most_voted, plain_scores, scores
 from delf_ext.evaluation.calibration import fit_temperature, normalized, threshold_for
 from delf_ext.evaluation.classification import (
     Predicted,
@@ -132,7 +132,7 @@ def _best_vote(evidence: Evidence, labels: np.ndarray, wanted: Wanted) -> LabelV
     votes = wanted.votes(evidence.labels.shape[1])
     if len(votes) == 1:
         return votes[0]
-    predictions = [predict(plain_scores(evidence, "vote", vote), 1.0, labels) for vote in votes]
+    predictions = [Predicted(labels, *most_voted(evidence, vote)) for vote in votes]
     figures = [(global_average_precision(one), accuracy(one)) for one in predictions]
     return votes[figures.index(max(figures))]
 

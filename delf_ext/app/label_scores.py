@@ -214,15 +214,7 @@ def vote_scores(evidence: Evidence, vote: LabelVote) -> np.ndarray:
     Returns:
         Logarithms of the scores, float64 [Q, C].
     """
-    labels = evidence.labels[:, : vote.neighbours]
-    similarities = np.maximum(evidence.similarities[:, : labels.shape[1]], LEAST_SIMILARITY)
-    weights = vote.similarity_power * np.log(similarities.astype(np.float64))
-    if vote.logit_power:
-        assert evidence.first_logits is not None
-        logits = np.take_along_axis(evidence.first_logits, np.maximum(labels, 0), axis=1)
-        logits = np.maximum(np.nan_to_num(logits, nan=OTHER_LOGIT), OTHER_LOGIT)
-        weights = weights + vote.logit_power * np.log(logits.astype(np.float64))
-    weights = np.where(labels >= 0, weights, -np.inf)
+    labels, weights, least = _votes(evidence, vote)
     largest = weights.max(axis=1, keepdims=True, initial=-1e6)
     num_queries, num_classes = evidence.centres.shape
     places = np.arange(num_queries)[:, np.newaxis] * num_classes + labels
@@ -231,9 +223,50 @@ def vote_scores(evidence: Evidence, vote: LabelVote) -> np.ndarray:
     sums = np.bincount(places[is_vote], votes, minlength=num_queries * num_classes)
     with np.errstate(divide="ignore"):
         scores = np.log(sums.reshape(num_queries, num_classes)) + largest
+    return np.logaddexp(scores, least[:, np.newaxis])
+
+
+def _votes(evidence: Evidence, vote: LabelVote) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels [Q, k], logarithms of the votes [Q, k], and of the vote of each class [Q]."""
+    labels = evidence.labels[:, : vote.neighbours]
+    similarities = np.maximum(evidence.similarities[:, : labels.shape[1]], LEAST_SIMILARITY)
+    weights = vote.similarity_power * np.log(similarities.astype(np.float64))
+    if vote.logit_power:
+        assert evidence.first_logits is not None
+        logits = np.take_along_axis(evidence.first_logits, np.maximum(labels, 0), axis=1)
+        logits = np.maximum(np.nan_to_num(logits, nan=OTHER_LOGIT), OTHER_LOGIT)
+        weights = weights + vote.logit_power * np.log(logits.astype(np.float64))
     background = np.maximum(evidence.centres.mean(axis=1, dtype=np.float64), LEAST_SIMILARITY)
     least = vote.similarity_power * np.log(background) + vote.logit_power * np.log(OTHER_LOGIT)
-    return np.logaddexp(scores, least[:, np.newaxis])
+    return labels, np.where(labels >= 0, weights, -np.inf), least
+
+
+def most_voted(evidence: Evidence, vote: LabelVote) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first class of `vote_scores` and its probability, without a table [Q, C].
+
+    Args:
+        evidence: of Q queries.
+        vote: number of images, and powers.
+
+    Returns:
+        Class, int64 [Q], and probability, float64 [Q].
+    """
+    labels, weights, least = _votes(evidence, vote)
+    order = np.argsort(labels, axis=1, kind="stable")
+    labels = np.take_along_axis(labels, order, axis=1)
+    weights = np.take_along_axis(weights, order, axis=1)
+    largest = np.maximum(weights.max(axis=1), least)
+    votes = np.exp(weights - largest[:, np.newaxis])
+    background = np.exp(least - largest)
+    # Votes of one class are side by side now: groups, which start where the class changes.
+    is_first = np.ones(labels.shape, bool)
+    is_first[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    sums = np.zeros(labels.shape)
+    sums[is_first] = np.add.reduceat(votes.ravel(), np.flatnonzero(is_first))
+    best = sums.argmax(axis=1)
+    rows = np.arange(len(labels))
+    total = votes.sum(axis=1) + evidence.centres.shape[1] * background
+    return np.maximum(labels[rows, best], 0), (sums[rows, best] + background) / total
 
 
 def plain_scores(evidence: Evidence, method: str, vote: LabelVote) -> np.ndarray:

@@ -12,6 +12,7 @@ from delf_ext.app.label_scores import (
     Evidence,
     collect,
     joined,
+    most_voted,
     num_known,
     plain_scores,
     probabilities,
@@ -87,6 +88,18 @@ def test_votes_are_those_of_the_formula(vote: LabelVote) -> None:
     background = background * 1e-8**vote.logit_power
     expected = np.log(slow + background[:, np.newaxis])
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("vote", [LabelVote(30, 0.0, 0.0), LabelVote(4, 27.0, 0.0), LabelVote()])
+def test_most_voted_class_and_its_probability_are_those_of_the_table(vote: LabelVote) -> None:
+    query, true, classes = drawn()
+    junk = [np.arange(row % 31) for row in range(len(true))]
+    for number in (30, 1):
+        evidence = collect(query, classes, number, logits_for(true), junk)
+        expected = predict(vote_scores(evidence, vote), 1.0, true)
+        label, confidence = most_voted(evidence, vote)
+        np.testing.assert_array_equal(label, expected.label)
+        np.testing.assert_allclose(confidence, expected.confidence, rtol=1e-9)
 
 
 def test_golden_vote_by_hand() -> None:
