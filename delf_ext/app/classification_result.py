@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,13 @@ from delf_ext.recipes.label_parts import Labelling
 
 UNKNOWN = "unknown"
 """Label of a photograph whose most probable class is not probable enough."""
+Figure = Callable[[Predicted, int], float]
+FIGURES: Mapping[str, Figure] = {
+    "macro_f1": lambda predicted, _: macro_f1(predicted),
+    "gap": global_average_precision,
+    "ece": lambda predicted, _: expected_calibration_error(predicted),
+}
+"""Name -> figure of predictions and of how many queries have their class in the gallery."""
 FINE = "fine"
 """Name of the level of the classes themselves, if there are coarser ones."""
 
@@ -170,28 +177,20 @@ class Classification:
         predicted = self.predicted
         findable = self.is_findable
         number = len(predicted.true)
-
-        def interval(statistic: Any) -> tuple[float, float]:
-            return statistic_interval(statistic, number, self.seed)
-
         right = predicted.is_right.astype(float)
         found = {"accuracy": (accuracy(predicted), *score_interval(right, self.seed))}
-        found["macro_f1"] = (
-            macro_f1(predicted),
-            *interval(lambda rows: macro_f1(predicted.take(rows))),
-        )
-        found["gap"] = (
-            global_average_precision(predicted, int(findable.sum())),
-            *interval(
-                lambda rows: global_average_precision(
-                    predicted.take(rows), int(findable[rows].sum())
-                )
-            ),
-        )
-        found["ece"] = (
-            expected_calibration_error(predicted),
-            *interval(lambda rows: expected_calibration_error(predicted.take(rows))),
-        )
+
+        for name, figure in FIGURES.items():
+
+            def of_rows(rows: np.ndarray, figure: Figure = figure) -> float:
+                return figure(predicted.take(rows), int(findable[rows].sum()))
+
+            value = of_rows(np.arange(number))
+            ends = statistic_interval(of_rows, number, self.seed)
+            # The draws of labels that are all right, or all wrong, are all equal.
+            if name != "ece" and len(np.unique(right)) == 1 and not np.isnan(value):
+                ends = found["accuracy"][1:]
+            found[name] = (value, *ends)
         for level in self.levels:
             of_level = self.of_level(level).is_right.astype(float)
             found[f"accuracy_{level}"] = (

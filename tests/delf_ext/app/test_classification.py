@@ -84,8 +84,9 @@ def test_labels_are_chosen_on_the_gallery_and_measured(labelled: DataSet) -> Non
     assert not result.warning and len(result) == 20
     figures = result.figures()
     assert figures["accuracy"] > 0.7 and figures["num_labelled"] == 20
-    low, high = figures["gap_ci95"]
-    assert low <= figures["gap"] <= high
+    for name in ("accuracy", "macro_f1", "gap", "ece"):
+        low, high = figures[f"{name}_ci95"]
+        assert 0 <= low <= figures[name] <= high <= 1
     rows = list(result.rows())
     assert figures["labels"] == rows
     right = np.mean([row["label"] == row["true_label"] for row in rows])
@@ -96,6 +97,13 @@ def test_labels_are_chosen_on_the_gallery_and_measured(labelled: DataSet) -> Non
     ]
     again = classify(COLOUR, labelled)
     assert again.figures() == figures
+
+
+def test_labels_that_are_all_right_leave_room_for_a_wrong_one(labelled: DataSet) -> None:
+    right = dataclasses.replace(labelled, query=labelled.query.take(np.arange(3)))
+    metrics = classify(COLOUR, right, request=Request(Wanted("centres", temperature=0.1))).metrics
+    assert metrics["accuracy"][0] == metrics["macro_f1"][0] == metrics["gap"][0] == 1
+    assert 0.2 < metrics["gap"][1] == metrics["macro_f1"][1] == metrics["accuracy"][1] < 0.4
 
 
 def test_settings_of_an_earlier_call_are_used_again(labelled: DataSet) -> None:

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from delf_ext.evaluation import intervals
-from delf_ext.evaluation.intervals import bootstrap_interval, paired_bootstrap, score_interval
+from delf_ext.evaluation.intervals import (
+    bootstrap_interval,
+    paired_bootstrap,
+    score_interval,
+    statistic_interval,
+)
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 some_examples = settings(max_examples=30, deadline=None)
@@ -30,6 +35,23 @@ def test_interval_equals_slow_twin() -> None:
     assert bootstrap_interval(np.array(values), seed=3, num_resamples=500) == pytest.approx(
         slow_interval(values, 3, 500)
     )
+
+
+def test_interval_of_a_biased_figure_is_moved_by_the_bias_of_its_draws() -> None:
+    values = np.random.default_rng(0).random(30)
+
+    def largest(rows: np.ndarray) -> float:
+        return float(np.partition(values[rows], -5)[-5])
+
+    rng = np.random.default_rng(4)
+    draws = np.array([largest(rng.integers(0, 30, 30)) for _ in range(200)])
+    low, high = np.percentile(draws, [2.5, 97.5]) + largest(np.arange(30)) - draws.mean()
+    found = statistic_interval(largest, 30, seed=4, num_resamples=200)
+    assert found == pytest.approx((low, min(high, 1)))
+    # A mean has no bias.
+    mean = statistic_interval(lambda rows: float(values[rows].mean()), 30, 4, 2000)
+    assert mean == pytest.approx(bootstrap_interval(values, 4, 2000), abs=0.02)
+    assert np.isnan(statistic_interval(lambda rows: float("nan"), 3)).all()
 
 
 def test_batches_draw_what_one_batch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
