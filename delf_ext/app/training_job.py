@@ -12,6 +12,7 @@ import numpy as np
 
 from data_io.checkpoint_folder import CheckpointFolder
 from data_io.datasets import DataSet
+from data_io.datasets.data_set import counted
 from data_io.duplicates import find_duplicates
 from data_io.files.artifacts import write_text
 from data_io.files.contents import contents_of
@@ -152,8 +153,8 @@ class Job:
         sizes = ", ".join(map(str, dict.fromkeys(self.recipe.sizes_px)))
         self.log(
             f"training {self.recipe.name} on {len(self.images)} images of "
-            f"{len(self.class_names)} classes for {self.recipe.epochs} epochs of "
-            f"{len(self.plan(0))} steps at {sizes} px; validation: {validation}"
+            f"{len(self.class_names)} classes for {counted(self.recipe.epochs, 'epoch')} of "
+            f"{counted(len(self.plan(0)), 'step')} at {sizes} px; validation: {validation}"
         )
         for line in find_duplicates(self.split.query, self.split.gallery).notes():
             self.log(line)
@@ -162,13 +163,15 @@ class Job:
         num_single = self.images_per_class.count(1)
         sampling = self.recipe.sampling
         if num_single and isinstance(sampling, schema.Pairs):
-            self.log(f"{num_single} classes have one image: their pairs show it twice")
+            classes = counted(num_single, "class", "classes")
+            self.log(f"{classes} of one image: pairs show it twice")
         if isinstance(sampling, schema.PxK):
             num_small = sum(count < sampling.images for count in self.images_per_class)
             if num_small:
+                classes = counted(num_small, "class", "classes")
                 self.log(
-                    f"{num_small} classes have fewer than {sampling.images} images: "
-                    "a batch shows some of them several times"
+                    f"{classes} of fewer than {sampling.images} images: a batch shows some of them "
+                    "several times"
                 )
 
     @property
@@ -372,9 +375,11 @@ def _notes_on_folds(validation: schema.Validation | None, parts: Split) -> Itera
     num_single = int(np.sum(counts == 1))
     num_few = int(np.sum((counts > 1) & (counts < validation.folds)))
     if num_single:
-        yield f"{num_single} classes have one image: it is trained on in every fold"
+        classes = counted(num_single, "class", "classes")
+        yield f"{classes} of one image: it is trained on in every fold"
     if num_few:
+        classes = counted(num_few, "class", "classes")
         yield (
-            f"{num_few} classes have fewer images than there are folds ({validation.folds}): they "
-            "are not among the queries of every fold"
+            f"{classes} of fewer images than there are folds ({validation.folds}): not among the "
+            "queries of every fold"
         )

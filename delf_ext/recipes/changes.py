@@ -9,6 +9,9 @@ from typing import Any
 from delf_ext.config import UsageError
 from delf_ext.recipes import codec, schema
 
+NOTHING = "nothing"
+"""Text of an empty value, and of one that a recipe does not have."""
+
 
 def with_epochs(recipe: schema.Recipe, epochs: int) -> schema.Recipe:
     """Return the recipe with another total number of epochs; only the last stage changes.
@@ -45,18 +48,21 @@ def changed_settings(old: schema.Recipe, new: schema.Recipe) -> list[str]:
         The lines, sorted. Differences in `about` are left out.
     """
     recipes = [dataclasses.replace(recipe, about=schema.About()) for recipe in (old, new)]
-    before, after = (dict(_values_by_path(codec.to_json(recipe))) for recipe in recipes)
-    paths = sorted(
-        path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+    before, after = (
+        {path: _shown(value) for path, value in _values_by_path(codec.to_json(recipe))}
+        for recipe in recipes
     )
-    return [
-        f"{path}: {_shown(before.get(path, ''))} -> {_shown(after.get(path, ''))}" for path in paths
-    ]
+    lines = []
+    for path in sorted(before.keys() | after.keys()):
+        old_value, new_value = before.get(path, NOTHING), after.get(path, NOTHING)
+        if old_value != new_value:
+            lines.append(f"{path}: {old_value} -> {new_value}")
+    return lines
 
 
 def _shown(value: Any) -> str:
     """Return a value as text; an empty one would leave a gap in the line."""
-    return "nothing" if value in ("", None) else str(value)
+    return NOTHING if value in ("", None) else str(value)
 
 
 def _values_by_path(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

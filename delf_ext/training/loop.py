@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import tensorflow as tf
 
 from data_io.checkpoint_folder import writable_folder
+from data_io.datasets.data_set import counted
 from data_io.progress import Log
 from delf_ext.config import UsageError
 from delf_ext.models.embedding_model import EmbeddingModel
@@ -245,8 +246,8 @@ class _RunCallback(tf.keras.callbacks.Callback):
             value, self.state.select_by in LOWER_IS_BETTER
         ):
             self.settings.log(
-                f"no better value in {plateau.config.patience} evaluations: the learning rate is "
-                f"now {float(plateau.factor):.3g} of the first one"
+                f"no better value in {counted(plateau.config.patience, 'evaluation')}: the "
+                f"learning rate is now {float(plateau.factor):.3g} of the first one"
             )
 
     def write_curves(self, split: str, values: Mapping[str, float]) -> None:

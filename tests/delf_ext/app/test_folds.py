@@ -189,8 +189,8 @@ def test_class_of_one_image_is_trained_on_in_every_fold() -> None:
         assert "5" in parts.train.ids.tolist()
         dev += parts.query.ids.tolist()
         notes = list(training_job._notes_on_folds(schema.StratifiedFolds(folds=3), parts))
-        assert notes[0] == "1 classes have one image: it is trained on in every fold"
-        assert notes[1].startswith("1 classes have fewer images than there are folds (3)")
+        assert notes[0] == "1 class of one image: it is trained on in every fold"
+        assert notes[1].startswith("1 class of fewer images than there are folds (3)")
     assert sorted(dev) == [name for name in ids if name != "5"]
     other = split(images, data, schema.StratifiedFolds(folds=3, split_seed=6), 5)
     same = split(images, data, schema.StratifiedFolds(folds=3), 6)

@@ -142,7 +142,7 @@ def test_new_run_logs_a_summary(trained: Any, data: DataSet, tiny: Recipe) -> No
     lines = [line for line in trained.lines if "step" not in line or "training" in line]
     assert lines == [
         f"run directory: {trained.run_dir}",
-        f"training mandoo_dual on {len(parts.train)} images of 4 classes for 1 epochs of {steps} "
+        f"training mandoo_dual on {len(parts.train)} images of 4 classes for 1 epoch of {steps} "
         f"steps at {tiny.input.size_px} px; validation: {len(parts.query)} queries, dev split "
         "(block, 0.34 of the classes)",
         "mixed precision: off",
@@ -662,6 +662,13 @@ def test_changed_settings_are_listed_by_their_paths(tiny: Recipe) -> None:
     weights = with_settings(tiny, ["model.trunk.weights=a.ckpt"])
     assert changed_settings(tiny, weights) == ["model.trunk.weights: nothing -> a.ckpt"]
     assert changed_settings(weights, tiny) == ["model.trunk.weights: a.ckpt -> nothing"]
+    # An empty value does not differ from a missing one.
+    with_neck = with_settings(tiny, ['model.heads.logits.neck=[{"type": "Dense", "units": 8}]'])
+    assert changed_settings(tiny, with_neck) == [
+        "model.heads.0.neck.0.dropout: nothing -> 0.0",
+        "model.heads.0.neck.0.type: nothing -> Dense",
+        "model.heads.0.neck.0.units: nothing -> 8",
+    ]
 
 
 @pytest.mark.parametrize(

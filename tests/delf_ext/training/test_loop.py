@@ -494,7 +494,7 @@ def test_plateau_follows_evaluations_after_epochs_in_its_own_stages(
     lines: list[str] = []
     run(images, tmp_path, recipe, log=lines.append, evaluate=lambda: {"mAP": 0.5})
     assert [line for line in lines if "no better" in line] == [
-        "no better value in 1 evaluations: the learning rate is now 0.5 of the first one"
+        "no better value in 1 evaluation: the learning rate is now 0.5 of the first one"
     ]
     assert [line[:8] for line in lines if "dev mAP" in line] == [
         f"\nstep {step}:" for step in (2, 4, 6, 8)
