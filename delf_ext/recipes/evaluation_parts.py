@@ -274,6 +274,12 @@ class TestTime(Part):
     queries_only: bool = False
 
     def _check(self) -> None:
+        twice = [name for name in self.copies if self.copies.count(name) > 1]
+        require(
+            not twice,
+            f"copies: {''.join(twice[:1])} is named twice, so it would count twice in the mean "
+            "(TestTime.copies, --copies, --query_copies). Name it once.",
+        )
         if self.join == "concatenation":
             require(
                 bool(set(self.scales) - {1.0}),

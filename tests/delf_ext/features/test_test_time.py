@@ -83,6 +83,13 @@ def test_names_of_copies() -> None:
     assert module.named_copies(["flip"], queries_only=True) == TestTime(("flip",), (), "mean", True)
 
 
+def test_a_copy_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="copies: mirror is named twice"):
+        module.named_copies(["mirror", "x1.5", "mirror"])
+    # A size is a set: it counts once.
+    assert module.copy_names(module.named_copies(["x1.5", "x1.5"])) == ["x1.5"]
+
+
 @given(st.lists(st.floats(0.01, 100), max_size=4), st.sets(st.sampled_from(sorted(COPIES))))
 def test_every_name_says_its_size_and_transformation(scales: list[float], copies: set[str]) -> None:
     names = module.copy_names(TestTime(tuple(copies), tuple(scales)))
