@@ -216,7 +216,10 @@ def _choose(
     joined = np.concatenate([vectors for _, vectors in parts])[first]
     labels = np.concatenate([part.known_labels("a reduction") for part, _ in parts])[first]
     ids = np.concatenate([part.ids for part, _ in parts])[first]
-    fit, gallery, query = [np.array([row_of[content] for content in part]) for part in contents]
+    # Further copies of one image in a list would be searched, or found, twice.
+    fit, gallery, query = [np.unique([row_of[content] for content in part]) for part in contents]
+    # A copy of a training image says nothing about new photographs.
+    query = query[~np.isin(query, fit)] if not np.isin(query, fit).all() else query
     failed = ~joined.any(axis=1)
     query = query[~failed[query]]
     gallery = gallery[~failed[gallery]]

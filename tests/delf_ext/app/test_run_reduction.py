@@ -212,6 +212,20 @@ def test_chosen_reduction_is_judged_on_the_dev_split(
     assert rows_of[2]["difference"]["mean"] > 0.05
 
 
+def test_copies_of_dev_queries_and_of_training_images_are_not_counted(
+    noisy: ImageList, tmp_path: Path
+) -> None:
+    paths = noisy.paths.copy()
+    is_dev = np.arange(len(noisy)) % 6 < 2
+    # A dev query twice, and a dev query that is a training image.
+    paths[1] = paths[0]
+    paths[6] = paths[8]
+    lines: list[str] = []
+    images = dataclasses.replace(noisy, paths=paths)
+    fit_run_reduction(work_of(images, schema.Chosen(("Lda",)), tmp_path, is_dev, lines))
+    assert lines[0].startswith("choosing a reduction on 14 dev queries")
+
+
 def test_choice_of_no_reduction_is_written(noisy: ImageList, tmp_path: Path) -> None:
     labels = np.random.default_rng(1).permutation(noisy.known_labels("test"))
     mixed = dataclasses.replace(noisy, labels=labels)
