@@ -96,7 +96,7 @@ def _class_batches(
         images = np.stack(
             [np.resize(rng.permutation(rows_of_class[label]), per_class) for label in chosen]
         )
-        batches.append(images.ravel() if per_class % 2 else _half_paired(images))
+        batches.append(images.ravel() if per_class % 2 else _half_paired(images, rng))
     return np.stack(batches)
 
 
@@ -115,17 +115,18 @@ def _class_order(
     return order[: steps * per_batch].reshape(steps, per_batch)
 
 
-def _half_paired(images: np.ndarray) -> np.ndarray:
+def _half_paired(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Order images [P, K] as [P * K] so that half of the pairs have one class."""
     # Each class is cut into K / 2 couples, which are listed in turns: one couple of each class. The
     # first half of the list keeps its couples: for K = 4 one couple of each class, for K = 2 the
     # couples of the first P / 2 classes. Each other couple exchanges one image with the next one;
     # a couple in the middle of an odd number also does. Two classes can only exchange an even
-    # number of couples: with K = 2, 6, 10, ... that is one more than half.
+    # number of couples: with K = 2, 6, 10, ... that is one more or one less than half, at random.
+    # With K = 2 it is none or all: always none would show a loss no pair of one class.
     num_classes, per_class = images.shape
     couples = images.reshape(num_classes, per_class // 2, 2).transpose(1, 0, 2).reshape(-1, 2)
     num_kept = len(couples) // 2
-    if num_classes == 2:
-        num_kept -= num_kept % 2
+    if num_classes == 2 and num_kept % 2:
+        num_kept += rng.choice((-1, 1))
     couples[num_kept:, 1] = np.roll(couples[num_kept:, 1], 1)
     return couples.ravel()

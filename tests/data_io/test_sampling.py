@@ -168,9 +168,14 @@ def test_half_of_the_pairs_of_a_class_batch_are_of_one_class(
     batches = epoch_batches(labels, num_classes * per_class, seed, 0, "classes", per_class)
     expected = num_classes * per_class // 4
     # Two classes can only exchange an even number of couples.
-    if num_classes == 2:
-        expected -= expected % 2
-    assert (same_class(labels, batches).sum(axis=1) == expected).all()
+    tolerance = expected % 2 if num_classes == 2 else 0
+    assert (abs(same_class(labels, batches).sum(axis=1) - expected) == tolerance).all()
+
+
+def test_batches_of_two_classes_with_two_images_have_pairs_of_both_kinds() -> None:
+    labels = np.repeat(np.arange(20), 8)
+    batches = epoch_batches(labels, 4, 0, 0, "classes", 2)
+    assert 0.3 < same_class(labels, batches).mean() < 0.7
 
 
 @pytest.mark.parametrize(
