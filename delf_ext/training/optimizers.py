@@ -155,21 +155,33 @@ def _factor_of(config: schema.Optimizer, parameter: Parameter) -> float:
 
 
 def require_groups(recipe: schema.Recipe, parameters: Sequence[Parameter]) -> None:
-    """Check that the model has all parameter groups that its recipe names.
+    """Check that the model has all parameter groups that its recipe names, and trains some.
 
     Args:
         recipe: learning-rate factors, frozen groups and stages are read.
         parameters: parameters of the whole model.
 
     Raises:
-        UsageError: if it has not; the message names the known groups.
+        UsageError: if it has not, and the message names the known groups; or a stage trains none.
     """
+    frozen = recipe.model.trunk.frozen
     named = [(factor.group, "a learning-rate factor") for factor in recipe.optimizer.factors]
-    named += [(group, "model.trunk.frozen") for group in recipe.model.trunk.frozen]
+    named += [(group, "model.trunk.frozen") for group in frozen]
     named += [(group, "a stage") for stage in recipe.stages for group in stage.trains]
     for group, place in named:
         if not any(in_group(parameter.group, group) for parameter in parameters):
             known = ", ".join(dict.fromkeys(parameter.group for parameter in parameters))
             raise UsageError(
                 f"{place} names parameter group {group!r}. Known: {known}, and their parts."
+            )
+    free = [
+        parameter
+        for parameter in parameters
+        if parameter.variable.trainable and not is_in_any(parameter, frozen)
+    ]
+    for number, stage in enumerate(recipe.stages, start=1):
+        if not any(is_trained(parameter, stage.trains) for parameter in free):
+            raise UsageError(
+                f"stage {number} would train nothing: all that it trains is in "
+                f"model.trunk.frozen ({', '.join(frozen)}), or has no trained weights."
             )

@@ -176,6 +176,17 @@ def test_error_of_an_unknown_group_names_the_known_ones(parameters: list[Paramet
         assert str(caught.value) == f"{message} {known}"
 
 
+def test_stage_that_trains_frozen_groups_only_is_refused(parameters: list[Parameter]):
+    settings = ["model.trunk.batch_norm=inference", "model.trunk.frozen=trunk/block1"]
+    recipe = replace(
+        with_settings(RECIPES["mandoo_dual"], settings),
+        optimizer=Adam(),
+        stages=(Stage(1), Stage(1, trains=("trunk/block1",))),
+    )
+    with pytest.raises(UsageError, match=r"^stage 2 would train nothing: .* \(trunk/block1\)"):
+        require_groups(recipe, parameters)
+
+
 # --- optimizers
 
 
