@@ -119,9 +119,17 @@ class ImageRows:
             path: of the image file.
             class_name: of its class; "" for an image without a label.
             group: of the image, if the list is grouped.
+
+        Raises:
+            ValueError: it was added before with another class.
         """
         key = (image_id, str(path))
         if key in self.found:
+            before = self.found[key].class_name
+            if before != class_name:
+                raise ValueError(
+                    f"{path}: has label {before!r} and label {class_name!r}; keep one."
+                )
             self.skipped.append((str(path), "listed before"))
         else:
             self.found[key] = ImageRow(str(path), class_name, group)

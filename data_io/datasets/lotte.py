@@ -56,6 +56,7 @@ def read_lotte(tree: Tree, reading: Reading) -> DataSet:
     root = tree.root if _has_tables(tree.root) else tree.root / "data"
     truth = tree.root / TRUTH_TABLE
     label_of = _truth(truth) if root != tree.root and truth.is_file() else None
+    unlabelled: list[str] = []
     train = ImageRows()
     files = NamedFiles(root / TRAIN_TABLE)
     table = read_table(root / TRAIN_TABLE, ("path", "label"))
@@ -68,13 +69,17 @@ def read_lotte(tree: Tree, reading: Reading) -> DataSet:
         found = samples.find("query", row["filename"], query)
         if found is not None:
             class_name = (label_of or {}).get(row["filename"], "")
+            if label_of is not None and not class_name:
+                unlabelled.append(row["filename"])
             query.add(f"test/{without_suffix(found.name)}", found.path, class_name)
-    return build_data_set(
-        root,
-        {"train": train, "query": query},
-        merge_labels=reading.merge_labels,
-        notes=[*table.notes, *files.notes(), *sample_table.notes, *samples.notes()],
-    )
+    notes = [*table.notes, *files.notes(), *sample_table.notes, *samples.notes()]
+    if unlabelled:
+        notes.append(
+            f"{TRUTH_TABLE}: no label for {len(unlabelled)} of the {len(query.found)} photographs "
+            f"of {SAMPLE_TABLE}, such as {unlabelled[0]}"
+        )
+    lists = {"train": train, "query": query}
+    return build_data_set(root, lists, merge_labels=reading.merge_labels, notes=notes)
 
 
 def _from_root(name: str) -> str:
@@ -84,5 +89,9 @@ def _from_root(name: str) -> str:
 
 def _truth(path: Path) -> dict[str, str]:
     """Return the label of each test photograph, by its name in sample.csv."""
-    table = read_table(path, ("filename", "label"))
-    return {row["filename"]: row["label"] for _, row in table.rows}
+    label_of: dict[str, str] = {}
+    for line, row in read_table(path, ("filename", "label")).rows:
+        name, label = row["filename"], row["label"]
+        if label_of.setdefault(name, label) != label:
+            raise ValueError(f"{path}, line {line}: a second label for {name}; keep one.")
+    return label_of

@@ -63,6 +63,16 @@ def test_two_networks_are_trained_and_write_a_submission(
     folds = {name: recipe["validation"]["fold"] for name, recipe in recipes.items()}
     assert folds == {"conf_1": 0, "conf_2_nf0": 1}
     capsys.readouterr()
+    for other in (
+        "--image_size=64",
+        "--trunk=lite1",
+        "--weights=other.pth",
+        "--set=task=Retrieval",
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run("-C", "conf_1", *flags[:2], other)
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2 and "conf_1 was started with other settings (" in last
     run("-C", "conf_1", *flags[:2], "--epochs=2")
     assert "continuing at step" in capsys.readouterr().out
 
@@ -87,6 +97,8 @@ def test_two_networks_are_trained_and_write_a_submission(
         (["-C", "conf_6"], 2, "invalid choice: 'conf_6'"),
         (["-C", "conf_1", "--data=nowhere", *TINY], 1, "error: nowhere: not found."),
         (["-C", "conf_1", "--image_size=31"], 2, "usage error: --set input.size_px=31"),
+        (["-C", "conf_1", "--image_size=0"], 2, "usage error: --set input.size_px=0"),
+        (["-C", "conf_1", "--epochs=0"], 2, "usage error: --epochs must be above 0"),
     ],
 )
 def test_a_wrong_argument_is_one_line(

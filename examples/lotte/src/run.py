@@ -18,11 +18,13 @@ from pathlib import Path
 
 import delf_ext as mandoo
 from delf_ext.app.training_settings import Settings
-from delf_ext.recipes.changes import with_epochs
+from delf_ext.recipes.changes import changed_settings, with_epochs
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.members import Planned, planned
 from delf_ext.recipes.schema import Recipe
-from delf_ext.recipes.trunk_names import LITE, trunk_named
+from delf_ext.recipes.trunk_names import LITE, absolute_weights, trunk_named
+from delf_ext.runs.recipe_run import recipe_of as recipe_of_run
+from delf_ext.runs.run_directory import read_run
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -55,41 +57,61 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def recipe_of(options: argparse.Namespace) -> Recipe:
-    """Return the recipe of a configuration, changed by the options."""
-    recipe = CONFIGURATIONS[options.config].recipe
+def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """Return a recipe with the changes of the options."""
     if options.trunk:
         trunk = trunk_named(options.trunk)
         name = options.trunk.partition("/")[0]
         trunk = dataclasses.replace(trunk, weights=name if name in LITE else "")
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, trunk=trunk))
-    if options.image_size:
+    if options.image_size is not None:
         recipe = with_settings(recipe, [f"input.size_px={options.image_size}"])
-    if options.epochs:
+    if options.epochs is not None:
         recipe = with_settings(recipe, ["stages.0.schedule.warmup_epochs=0"] * (options.epochs < 2))
         recipe = with_epochs(recipe, options.epochs)
     return with_settings(recipe, options.set)
 
 
-def main(arguments: list[str]) -> None:
+def require_same(run_dir: Path, options: argparse.Namespace) -> None:
+    """Refuse options that a run was not started with, except for the number of epochs."""
+    run = read_run(run_dir)
+    stored = recipe_of_run(run)
+    wanted = changed(stored, argparse.Namespace(**{**vars(options), "epochs": None}))
+    decided = ("model.trunk.layout:", "model.trunk.weights:")
+    lines = [line for line in changed_settings(stored, wanted) if not line.startswith(decided)]
+    if options.weights and absolute_weights(options.weights) != absolute_weights(run.facts.weights):
+        lines.append(f"weights: {run.facts.weights or 'those of the recipe'} -> {options.weights}")
+    if lines:
+        raise mandoo.UsageError(
+            f"{run_dir} was started with other settings ({lines[0]}). Leave --trunk, --image_size, "
+            "--weights and --set out to continue it, or pass another folder as --model."
+        )
+
+
+def train(options: argparse.Namespace) -> None:
     """Train the configuration, or continue its run."""
-    options = options_of(arguments)
+    planned_one = CONFIGURATIONS[options.config]
     run_dir = options.model / options.config
+    if (run_dir / "recipe.json").exists():
+        require_same(run_dir, options)
+        place = str(Path(options.data).absolute())
+        data = mandoo.load_dataset(place)
+        mandoo.resume(run_dir, epochs=options.epochs, data=data, data_path=place, log=print)
+        return
+    recipe = changed(planned_one.recipe, options)
+    settings = Settings(seed=planned_one.seed)
+    weights = options.weights
+    mandoo.train(recipe, options.data, run_dir, weights=weights, settings=settings, log=print)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command; an error is one line."""
+    options = options_of(arguments)
     try:
-        recipe = recipe_of(options)
-        if (run_dir / "recipe.json").exists():
-            place = str(Path(options.data).absolute())
-            data = mandoo.load_dataset(place)
-            mandoo.resume(run_dir, epochs=options.epochs, data=data, data_path=place, log=print)
-        else:
-            mandoo.train(
-                recipe,
-                options.data,
-                run_dir,
-                weights=options.weights,
-                settings=Settings(seed=CONFIGURATIONS[options.config].seed),
-                log=print,
-            )
+        train(options)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues.", file=sys.stderr)
+        raise SystemExit(130) from None
     except (ValueError, OSError) as error:
         print(f"{'usage ' * isinstance(error, mandoo.UsageError)}error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, mandoo.UsageError) else 1) from None

@@ -98,6 +98,26 @@ def test_a_missing_test_photograph_is_skipped_and_counted(tiny: Path, tmp_path: 
     assert "sample.csv: 1 of 15 query files were not found, such as 3.jpg" in data.notes
 
 
+def test_photographs_without_a_row_in_the_truth_are_counted(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "lotte"))
+    truth = folder / "truth.csv"
+    truth.write_text("\n".join(lines(truth)[:12]) + "\n")
+    note = "truth.csv: no label for 4 of the 15 photographs of sample.csv, such as 11.jpg"
+    assert note in load_dataset(folder).notes
+
+
+def test_a_second_label_is_refused(tiny: Path, tmp_path: Path) -> None:
+    for table, row, message in (
+        ("truth.csv", "3.jpg,zebra", r"truth\.csv, line 17: a second label for 3\.jpg; keep one\."),
+        ("data/train.csv", "../data/train/0/0.jpg,2", r"0\.jpg: has label '0' and label '2'"),
+    ):
+        folder = Path(shutil.copytree(tiny, tmp_path / table.replace("/", "-")))
+        with (folder / table).open("a") as file:
+            file.write(f"{row}\n")
+        with pytest.raises(ValueError, match=message):
+            load_dataset(folder)
+
+
 @pytest.mark.parametrize("prefix", ["../data/", "..\\data\\", ""])
 def test_paths_start_from_a_folder_beside_the_data(tiny: Path, tmp_path: Path, prefix: str) -> None:
     shutil.copytree(tiny / "data", tmp_path / "data")
