@@ -81,6 +81,25 @@ def test_each_operation_counts_once_in_the_first_block_that_needs_it() -> None:
     assert network_cost(run, 10, tf.Module()).macs == {"a": 900, "b": 900, "heads": 300}
 
 
+class CopiedWhenBuilt(layers.Layer):
+    """Copies a network with plain operations when it is built, as the trunks of the zoo do."""
+
+    def build(self, shape: Any) -> None:
+        with tf.init_scope():
+            image = tf.keras.Input((None, None, 3))
+            scaled = layers.Conv2D(3, 1, use_bias=False)(image) * 2.0 * 0.5
+            self.inner = tf.keras.models.clone_model(tf.keras.Model(image, scaled))
+        super().build(shape)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return self.inner(images)
+
+
+def test_network_that_is_built_while_it_is_traced_is_counted() -> None:
+    layer = CopiedWhenBuilt()
+    assert network_cost(lambda images: ({}, layer(images)), 10, layer).macs == {"heads": 900}
+
+
 def test_operation_without_a_rule_is_refused() -> None:
     with pytest.raises(ValueError, match=r"cannot be counted: operation .*\(Einsum\) has no rule"):
         cost_of(layers.Lambda(lambda x: tf.einsum("bhwc,bhwd->bcd", x, x)))
