@@ -77,9 +77,17 @@ def _read_npz(path: Path) -> Tensors:
         with zipfile.ZipFile(path):
             pass
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            tensors = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"not readable as .npz ({error})") from error
+    for name, tensor in tensors.items():
+        # NumPy stores bfloat16 as bytes without a meaning.
+        if tensor.dtype.kind not in "fiub":
+            raise ValueError(
+                f"its tensor {name} is of type {tensor.dtype}, which is not read. Save it as "
+                "float32"
+            )
+    return tensors
 
 
 def _read_safetensors(path: Path) -> Tensors:

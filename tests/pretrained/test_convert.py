@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -108,9 +109,14 @@ def torchvision_forward(state: dict[str, np.ndarray], images: np.ndarray) -> np.
     return (tf.reduce_mean(net, [1, 2]) @ state["fc.weight"].T + state["fc.bias"]).numpy()
 
 
-def random_state_dict(seed: int = 0) -> dict[str, np.ndarray]:
+def random_state_dict() -> dict[str, np.ndarray]:
     """Return a state dict of torchvision's ResNet-50 with random weights and statistics."""
-    rng = np.random.default_rng(seed)
+    return dict(_random_state_dict())
+
+
+@cache
+def _random_state_dict() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
     state: dict[str, np.ndarray] = {}
 
     def add(conv: str, norm: str, out_channels: int, in_channels: int, size: int) -> None:
@@ -137,6 +143,9 @@ def random_state_dict(seed: int = 0) -> dict[str, np.ndarray]:
     state["fc.bias"] = rng.normal(0, 1, NUM_CLASSES)
     state = {name: array.astype(np.float32) for name, array in state.items()}
     state["bn1.num_batches_tracked"] = np.array(7)
+    for array in state.values():
+        # All tests share them.
+        array.flags.writeable = False
     return state
 
 
@@ -330,6 +339,8 @@ def test_damaged_source_is_an_error_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     np.savez(tmp_path / "pickled.npz", a=np.array([{}], dtype=object))
+    np.savez(tmp_path / "bytes.npz", a=np.zeros(3, "V2"))
+    np.savez(tmp_path / "complex.npz", a=np.zeros(3, complex))
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     (tmp_path / "cut.safetensors").write_bytes(b"12")
@@ -339,6 +350,8 @@ def test_damaged_source_is_an_error_and_writes_nothing(
     before = sorted(path.name for path in tmp_path.iterdir())
     for name, reason in {
         "pickled.npz": "not readable as .npz (Object arrays cannot be loaded",
+        "bytes.npz": "its tensor a is of type |V2, which is not read. Save it as float32",
+        "complex.npz": "its tensor a is of type complex128, which is not read. Save it as",
         "cut.h5": "not readable as HDF5",
         "cut.npz": "not readable as .npz (File is not a zip file)",
         "cut.safetensors": "safetensors",
@@ -416,20 +429,11 @@ def test_prefix_and_head_of_a_trainer_are_found(tmp_path: Path):
         convert(tmp_path / "two.npz", tmp_path / "two.ckpt")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "fault"),
-    [
-        ("layer3.1.bn2.running_var", np.nan, "256 of 256 numbers are NaN"),
-        ("layer3.1.bn2.running_var", -1.0, "256 of 256 numbers are negative"),
-        ("layer4.2.conv3.weight", np.inf, "1048576 of 1048576 numbers are infinite"),
-    ],
-)
-def test_numbers_that_are_not_finite_are_refused(
-    tmp_path: Path, name: str, value: float, fault: str
-):
-    state = random_state_dict()
-    np.savez(tmp_path / "a.npz", **state | {name: np.full_like(state[name], value)})
-    with pytest.raises(ValueError, match=rf"a\.npz: resnet_v1_50/block.*: {fault}"):
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path):
+    name = "layer3.1.bn2.running_var"
+    np.savez(tmp_path / "a.npz", **random_state_dict() | {name: np.full(256, -1.0)})
+    fault = r"a\.npz: resnet_v1_50/block.*: 256 of 256 numbers are negative"
+    with pytest.raises(ValueError, match=fault):
         convert(tmp_path / "a.npz", tmp_path / "a.ckpt")
     assert not list(tmp_path.glob("a.ckpt*"))
 

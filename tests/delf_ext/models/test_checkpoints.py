@@ -290,37 +290,12 @@ def test_load_by_name_works_for_any_variables(tmp_path: Path):
         load_by_name([tf.Variable(0.0, name="y")], tmp_path / "a.ckpt", "mine")
 
 
-def test_converted_keras_weights_give_keras_features(
-    tmp_path: Path,
-    twins: ModuleType,
-    images: np.ndarray,
-):
-    keras = tf.keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3))
-    rng = np.random.default_rng(0)
-    for variable in keras.weights:
-        scale = np.sqrt(2 / np.prod(variable.shape[:-1])) if "kernel" in variable.name else 0.2
-        positive = "gamma" in variable.name or "variance" in variable.name
-        variable.assign(
-            rng.uniform(0.3, 0.8, variable.shape)
-            if positive
-            else rng.normal(0, scale, variable.shape)
-        )
-    keras.save_weights(tmp_path / "keras.h5")
-    info = convert(tmp_path / "keras.h5", tmp_path / "converted.ckpt")
-    trunk = new_trunk("resnet_v1_50", info.layout)
-    assert len(trunk.load(str(tmp_path / "converted.ckpt")).matched) == 265
-    expected = keras(
-        tf.keras.applications.resnet50.preprocess_input(images.copy()), training=False
-    ).numpy()
-    assert twins.relative_difference(trunk(images)[trunk.endpoint].numpy(), expected) < 1e-4
-
-
 def test_converted_torchvision_weights_give_torchvision_logits(
     tmp_path: Path,
     twins: ModuleType,
     images: np.ndarray,
 ):
-    state = twins.random_state_dict(seed=5)
+    state = twins.random_state_dict()
     np.savez(tmp_path / "torchvision.npz", **state)
     info = convert(tmp_path / "torchvision.npz", tmp_path / "converted.ckpt")
     trunk = new_trunk("resnet_v1_50", info.layout)
