@@ -86,27 +86,11 @@ def test_both_systems_train_and_submit(nsml: Nsml) -> None:
 
 
 @pytest.mark.slow
-def test_fork_continues_at_the_step_of_its_parent(nsml: Nsml) -> None:
-    parent = "you/tiny/1"
-    forked = "you/tiny/3"
-    checkpoint = store.checkpoint_names(parent)[-1]
-    assert f"Session {forked} started from checkpoint {checkpoint}" in nsml(
-        f'fork {parent} {checkpoint} -a "--epochs=3"',
-    )
-    log = nsml(f"logs -f {forked}")
-    assert f"continuing at step {checkpoint} of" in log
-    assert records.read_state(forked).status == "exited"
-    assert int(
-        store.checkpoint_names(forked)[-1],
-    ) > int(checkpoint)
-
-
-@pytest.mark.slow
 def test_fork_with_new_values_starts_a_run_from_the_old_weights_and_can_be_resumed(
     nsml: Nsml,
 ) -> None:
     parent = "you/tiny/1"
-    forked = "you/tiny/4"
+    forked = "you/tiny/3"
     checkpoint = store.checkpoint_names(parent)[-1]
     started = nsml(f'fork {parent} {checkpoint} -a "--epochs=1 --lr=1e-5"')
     assert f"Session {forked} started from checkpoint {checkpoint}" in started
@@ -123,7 +107,6 @@ def test_fork_with_new_values_starts_a_run_from_the_old_weights_and_can_be_resum
     assert f"continuing at step {newest} of {newest}" in log
     assert log.count("starts from runs/session-parent") == 1
     assert records.read_state(forked).status == "exited"
-    assert "scored" in nsml(f"submit {forked} {newest}")
 
 
 @pytest.mark.slow

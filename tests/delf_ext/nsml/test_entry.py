@@ -83,33 +83,50 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_dataset(tmp_path_factory.mktemp("data") / "products", config, progress=False)
 
 
-@pytest.fixture
-def session(
-    products: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Platform]:
+Session = Callable[..., Platform]
+
+
+def sessions(products: Path, folder: Path, patch: pytest.MonkeyPatch) -> Session:
     """Return a function that runs a session and returns its platform.
 
     The function gets the session's name, flags and a checkpoint to start from. If the name was used
     before, the session is resumed. The session's folder is the working directory.
     """
-    monkeypatch.setenv("DATASET_PATH", str(products))
-    monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(nsml, "IS_ON_NSML", True)
+    patch.setenv("DATASET_PATH", str(products))
+    patch.setenv("MANDOO_CACHE", str(folder / "cache"))
+    patch.setattr(nsml, "IS_ON_NSML", True)
     platforms: dict[str, Platform] = {}
 
     def run(name: str, *flags: str, start_checkpoint: Path | None = None) -> Platform:
-        (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / name)
-        platform = platforms.setdefault(name, Platform(tmp_path / f"checkpoints of {name}"))
+        (folder / name).mkdir(exist_ok=True)
+        patch.chdir(folder / name)
+        platform = platforms.setdefault(name, Platform(folder / f"checkpoints of {name}"))
         platform.start_checkpoint = start_checkpoint
         for function in ("bind", "save", "paused", "report"):
-            monkeypatch.setattr(nsml, function, getattr(platform, function))
+            patch.setattr(nsml, function, getattr(platform, function))
         dual_main.main([*TRAINING, *flags, *(["--pause=1"] if start_checkpoint else [])])
         return platform
 
     return run
+
+
+@pytest.fixture
+def session(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    return sessions(products, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def trained_once(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the parent of all forks for one epoch; return its checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = sessions(products, tmp_path_factory.mktemp("once"), patch)
+        return run("parent", "--epochs=1").checkpoint()
+
+
+@pytest.fixture
+def parent(trained_once: Path, tmp_path: Path) -> Path:
+    """Return a copy of the parent's checkpoint."""
+    return Path(shutil.copytree(trained_once, tmp_path / "checkpoints of parent" / str(STEPS)))
 
 
 def stored(checkpoint: Path) -> dict[str, np.ndarray]:
@@ -132,9 +149,6 @@ def run_of(tmp_path: Path, name: str) -> Run:
     return read_run(tmp_path / name / RUN_DIR)
 
 
-Session = Callable[..., Platform]
-
-
 def test_session_saves_a_run_that_can_be_opened(session: Session, tmp_path: Path, capsys) -> None:
     parent = session("parent", "--epochs=1")
     model = parent.checkpoint()
@@ -151,12 +165,11 @@ def test_session_saves_a_run_that_can_be_opened(session: Session, tmp_path: Path
 @pytest.mark.parametrize("flags", [[], ["--epochs=2"]], ids=["nothing changed", "more epochs"])
 def test_fork_with_the_same_values_continues_with_optimizers_and_step(
     session: Session,
+    parent: Path,
     tmp_path: Path,
     flags: list[str],
     capsys,
 ) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
-    capsys.readouterr()
     epochs = 1 + len(flags)
     forked = session("fork", "--epochs=1", *flags, start_checkpoint=parent)
     printed = capsys.readouterr().out
@@ -173,11 +186,10 @@ def test_fork_with_the_same_values_continues_with_optimizers_and_step(
 
 def test_fork_with_new_values_is_a_new_run_from_the_old_weights(
     session: Session,
+    parent: Path,
     tmp_path: Path,
     capsys,
 ) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
-    capsys.readouterr()
     forked = session("fork", "--epochs=1", "--lr=1e-12", start_checkpoint=parent).checkpoint()
     printed = capsys.readouterr().out
     assert "continuing at step" not in printed
@@ -200,31 +212,21 @@ def test_fork_with_new_values_is_a_new_run_from_the_old_weights(
     assert steps["step"] == steps["optimizers/0/_iterations"] == STEPS
 
 
-def test_fork_with_new_values_counts_its_epochs_from_zero(
+def test_fork_with_new_values_counts_from_zero_and_can_be_resumed(
     session: Session,
+    parent: Path,
     tmp_path: Path,
     capsys,
 ) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
-    forked = session("fork", "--epochs=2", "--lr=1e-5", start_checkpoint=parent)
-    assert forked.checkpoint().name == str(2 * STEPS)
-    history = run_of(tmp_path, "fork").facts.history
-    assert history[2:] == ("optimizer.lr: 0.0001 -> 1e-05", "stages.0.epochs: 1 -> 2")
-
-
-def test_resumed_fork_continues_its_own_run(
-    session: Session,
-    tmp_path: Path,
-    capsys,
-) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
     flags = ["--epochs=2", "--lr=1e-12"]
     fork = session("fork", *flags, start_checkpoint=parent)
     early = min(fork.folder.iterdir(), key=lambda path: int(path.name))
     assert int(early.name) < 2 * STEPS
-    # The resumed run saves it again.
-    shutil.rmtree(fork.checkpoint())
     history = run_of(tmp_path, "fork").facts.history
+    assert history[2:] == ("optimizer.lr: 0.0001 -> 1e-12", "stages.0.epochs: 1 -> 2")
+    # The resumed run saves it again.
+    assert fork.checkpoint().name == str(2 * STEPS)
+    shutil.rmtree(fork.checkpoint())
     capsys.readouterr()
     session("fork", *flags, start_checkpoint=early)
     printed = capsys.readouterr().out
@@ -238,10 +240,10 @@ def test_resumed_fork_continues_its_own_run(
 
 def test_fork_of_a_fork_with_other_values_is_a_new_run_from_its_weights(
     session: Session,
+    parent: Path,
     tmp_path: Path,
     capsys,
 ) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
     child = session("child", "--epochs=1", "--lr=1e-5", start_checkpoint=parent).checkpoint()
     capsys.readouterr()
     # The platform appends the new flags to those of the parent.
@@ -253,11 +255,10 @@ def test_fork_of_a_fork_with_other_values_is_a_new_run_from_its_weights(
 
 def test_fork_with_one_more_head_loads_the_weights_that_fit(
     session: Session,
+    parent: Path,
     tmp_path: Path,
     capsys,
 ) -> None:
-    parent = session("parent", "--epochs=1").checkpoint()
-    capsys.readouterr()
     forked = session("fork", "--epochs=1", "--train_sim", start_checkpoint=parent).checkpoint()
     old, new = (
         sum(name.startswith("weights/") for name in stored(checkpoint))
@@ -281,10 +282,10 @@ def test_resumed_session_continues(
     assert not (tmp_path / "parent/runs/session-parent").exists()
 
 
-@pytest.fixture
-def torchvision_weights(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def torchvision_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a checkpoint whose side file gives torchvision's stride layout."""
-    path = tmp_path / "torchvision.ckpt"
+    path = tmp_path_factory.mktemp("weights") / "torchvision.ckpt"
     trunk = SlimTrunk(ENDPOINT, "v1.5")
     trunk(tf.zeros([1, SIZE_PX, SIZE_PX, 3]))
     write_checkpoint(path, {var.name.removesuffix(":0"): var.numpy() for var in trunk.variables})
@@ -294,11 +295,9 @@ def torchvision_weights(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("changed", [["--epochs=2"], ["--epochs=1", "--lr=1e-5"]])
 def test_fork_has_the_layout_of_its_weights(
     session: Session,
     torchvision_weights: Path,
-    changed: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -312,77 +311,74 @@ def test_fork_has_the_layout_of_its_weights(
     )
     weights = f"--pretrained_model={torchvision_weights}"
     parent = session("parent", weights, "--epochs=1").checkpoint()
-    session("fork", weights, *changed, start_checkpoint=parent)
-    assert set(layouts) == {LAYOUTS["v1.5"]}
-    assert recipe_of(run_of(tmp_path, "fork")).model.trunk.layout == "v1.5"
+    for name, changed in (("same", ["--epochs=2"]), ("new", ["--epochs=1", "--lr=1e-5"])):
+        layouts.clear()
+        session(name, weights, *changed, start_checkpoint=parent)
+        assert set(layouts) == {LAYOUTS["v1.5"]}
+        assert recipe_of(run_of(tmp_path, name)).model.trunk.layout == "v1.5"
 
 
 # --- submissions
 
 
-@pytest.fixture
-def submitted(
-    session: Session,
+def submit(
+    platform: Platform, model: Path, products: Path, patch: pytest.MonkeyPatch, *flags: str
+) -> Answer:
+    """Return the answer of a checkpoint to the queries."""
+    answers: list[Answer] = []
+
+    def paused(scope: Any = None) -> None:
+        folder = products / "test" / "test_data"
+        platform.bound["load"](str(model))
+        paths = [sorted(map(str, (folder / kind).iterdir())) for kind in ("query", "reference")]
+        answers.append(platform.bound["infer"](*paths))
+
+    patch.setattr(nsml, "paused", paused)
+    reserved = ["--mode=test", f"--iteration={model.name}", "--pause=1"]
+    dual_main.main([*TRAINING, "--epochs=1", *flags, *reserved])
+    return answers[0]
+
+
+def test_submission_ranks_every_reference(
+    parent: Path,
     products: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Answer]:
-    """Return a function that trains with some flags and returns the answer of a submission."""
-
-    def submit(*flags: str) -> Answer:
-        platform = session("parent", "--epochs=1", *flags)
-        model = platform.checkpoint()
-        answers: list[Answer] = []
-
-        def paused(scope: Any = None) -> None:
-            folder = products / "test" / "test_data"
-            platform.bound["load"](str(model))
-            paths = [sorted(map(str, (folder / kind).iterdir())) for kind in ("query", "reference")]
-            answers.append(platform.bound["infer"](*paths))
-
-        monkeypatch.setattr(nsml, "paused", paused)
-        reserved = ["--mode=test", f"--iteration={model.name}", "--pause=1"]
-        dual_main.main([*TRAINING, "--epochs=1", *flags, *reserved])
-        return answers[0]
-
-    return submit
-
-
-def test_submission_answers_with_every_reference(submitted: Callable[..., Answer]) -> None:
-    answer = submitted()
-    assert [name for _, (name, _) in answer] == ["query_0", "query_1", "query_2"]
-    assert all(sorted(found) == [f"refer_{i}" for i in range(9)] for _, (_, found) in answer)
-
-
-def test_submission_without_a_limit_does_not_answer_in_list_order(
-    submitted: Callable[..., Answer],
     capsys,
 ) -> None:
     """Regression: an unlimited time became a budget of 0, so that no image was embedded."""
-    answer = submitted()
+    platform = Platform(tmp_path / "platform")
+    monkeypatch.setattr(nsml, "IS_ON_NSML", True)
+    monkeypatch.setattr(nsml, "bind", platform.bind)
+    monkeypatch.setenv("MANDOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    answer = submit(platform, parent, products, monkeypatch)
     assert "the answer is not ranked" not in capsys.readouterr().out
     listed = [f"refer_{i}" for i in range(9)]
+    assert [name for _, (name, _) in answer] == ["query_0", "query_1", "query_2"]
+    assert all(sorted(found) == listed for _, (_, found) in answer)
     assert any(found != listed for _, (_, found) in answer)
 
 
-def test_submission_verifies_with_the_trunk_of_its_checkpoint(
-    submitted: Callable[..., Answer],
+def test_submission_verifies_with_the_trunk_of_its_checkpoint_and_the_run_keeps_its_flags(
+    session: Session,
+    products: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys,
 ) -> None:
     layer = ENDPOINT.partition("/")[2]
-    pyramid = ["--local_image_size=64", "--local_scales=1", "--local_rotations=0"]
-    local = [f"--local_layer={layer}", *pyramid, "--descriptor_dim=16"]
-    answer = submitted("--method=geometric:3", *local)
+    flags = ["--method=geometric:3", "--time_budget=600", "--query_copies=mirror"]
+    flags += ["--local_image_size=64", "--local_scales=1", "--local_rotations=0"]
+    flags += [f"--local_layer={layer}", "--descriptor_dim=16"]
+    platform = session("parent", "--epochs=1", *flags)
     checkpoint = tmp_path / "checkpoints of parent" / str(STEPS)
+    answer = submit(platform, checkpoint, products, monkeypatch, *flags)
     printed = capsys.readouterr().out
     assert f"DELF: {checkpoint}, {ENDPOINT}; attention: trained" in printed
     assert all(len(found) == 9 for _, (_, found) in answer)
-
-
-def test_run_keeps_the_flags_of_its_submissions(session: Session, tmp_path: Path) -> None:
-    session("parent", "--epochs=1", "--method=aqe:2", "--time_budget=60", "--query_copies=mirror")
     infer = run_of(tmp_path, "parent").facts.infer
-    assert infer["method"] == "aqe:2" and infer["time_budget"] == 60.0
+    assert infer["method"] == "geometric:3" and infer["time_budget"] == 600.0
     assert infer["query_copies"] == ["mirror"] and infer["batch_size"] == 8
     assert "epochs" not in infer and "run_dir" not in infer and "top_k" not in infer
 
