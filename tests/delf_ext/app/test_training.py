@@ -62,6 +62,10 @@ class KilledAfter:
         pass
 
 
+def killed(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
 def weights_of(run_dir: Path, kind: str = "last") -> dict[str, np.ndarray]:
     run = read_run(run_dir)
     path = CheckpointFolder(run.checkpoints, kind).newest()
@@ -150,14 +154,19 @@ def test_new_run_logs_a_summary(trained: Any, data: DataSet, tiny: Recipe) -> No
     ]
 
 
-def test_recipe_can_be_a_name_or_a_file(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
+def test_recipe_can_be_a_name_or_a_file_and_another_seed_gives_other_weights(
+    trained: Any, tiny: Recipe, data: DataSet, tmp_path: Path
+) -> None:
     message = "unknown recipe 'mandoo_duel'. Known: "
     assert refusal(lambda: train("mandoo_duel", data, tmp_path / "run")).startswith(message)
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(codec.to_json(dataclasses.replace(tiny, name="mine"))))
-    result = train(str(path), data, tmp_path / "run", settings=SETTINGS, data_path="/from/there")
+    settings = dataclasses.replace(SETTINGS, seed=4)
+    result = train(str(path), data, tmp_path / "run", settings=settings, data_path="/from/there")
     facts = read_run(tmp_path / "run").facts
     assert result.recipe.name == "mine" and facts.data == "/from/there"
+    first, other = weights_of(trained.run_dir), weights_of(tmp_path / "run")
+    assert not np.allclose(first["logits/classifier/kernel"], other["logits/classifier/kernel"])
 
 
 def test_directory_with_a_run_is_refused_and_not_changed(
@@ -178,22 +187,6 @@ def test_trained_run_can_be_opened_and_evaluated(trained: Any, data: DataSet) ->
     assert 0 < found["mAP"] <= 1 and (found["num_queries"], found["num_gallery"]) == (3, 9)
 
 
-def test_equal_seeds_give_equal_weights(
-    trained: Any,
-    tiny: Recipe,
-    products: Path,
-    tmp_path: Path,
-) -> None:
-    for name, seed in (("same", 3), ("other", 4)):
-        settings = dataclasses.replace(SETTINGS, seed=seed)
-        train(tiny, products, tmp_path / name, settings=settings)
-    first = weights_of(trained.run_dir)
-    same = weights_of(tmp_path / "same")
-    other = weights_of(tmp_path / "other")
-    assert all(np.allclose(first[name], same[name], atol=1e-6) for name in first)
-    assert not np.allclose(first["logits/classifier/kernel"], other["logits/classifier/kernel"])
-
-
 def test_max_images_limits_the_training_images(tiny: Recipe, data: DataSet, tmp_path: Path) -> None:
     lines: list[str] = []
     settings = dataclasses.replace(SETTINGS, max_images=12)
@@ -205,18 +198,21 @@ def test_max_images_limits_the_training_images(tiny: Recipe, data: DataSet, tmp_
     assert run.facts.held_out == () and not (run.checkpoints / "best.json").exists()
 
 
-def test_frozen_trunk_keeps_its_weights_and_stores_feature_maps(
+def test_frozen_trunk_keeps_its_weights_and_stores_feature_maps_that_resume_reuses(
     tiny: Recipe,
-    data: DataSet,
+    products: Path,
     trained: Any,
     tmp_path: Path,
 ) -> None:
     mirrored = ['input.augment=[{"type": "MirrorLeftRight"}]']
     recipe = with_settings(tiny, ["model.trunk.frozen=trunk", *mirrored])
     lines: list[str] = []
-    train(recipe, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
+    train(recipe, products, tmp_path / "run", settings=SETTINGS, log=lines.append)
     assert "the trunk is frozen and sees each image once: no augmentation" in lines
-    assert any((tmp_path / "run" / "features").iterdir())
+    maps = tmp_path / "run" / "features" / "trunk.npy"
+    before = maps.stat().st_mtime_ns
+    resume(tmp_path / "run", epochs=2)
+    assert maps.stat().st_mtime_ns == before
     fresh = weights_of(tmp_path / "run")
     moved = weights_of(trained.run_dir)
     trunk = [name for name in fresh if name.startswith("resnet_v1_50/")]
@@ -242,28 +238,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     path = tmp_path_factory.mktemp("weights") / "[1] trunk.ckpt"
     write_checkpoint(path, values)
     return str(path), values
-
-
-def test_trunk_starts_from_the_given_weights(
-    checkpoint: tuple[str, dict[str, np.ndarray]],
-    tiny: Recipe,
-    data: DataSet,
-    tmp_path: Path,
-) -> None:
-    path, values = checkpoint
-    lines: list[str] = []
-    frozen = with_settings(tiny, ["model.trunk.frozen=trunk", "model.trunk.layout=v1.5"])
-    train(frozen, data, tmp_path / "run", weights=path, settings=SETTINGS, log=lines.append)
-    found = weights_of(tmp_path / "run")
-    run = read_run(tmp_path / "run")
-    for name, value in values.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-    report = (tmp_path / "run" / "load_report.txt").read_text()
-    assert f"{path}: {len(values)} variables matched, 0 missing, " in report
-    assert report.removesuffix("\n") in lines and run.facts.weights == path
-    recipe = recipe_of(run)
-    assert isinstance(recipe, Recipe)
-    assert (recipe.model.trunk.weights, recipe.model.trunk.layout) == (path, "v1.5")
 
 
 def test_weights_that_do_not_fit_write_no_run(
@@ -294,22 +268,23 @@ def test_unknown_parameter_group_writes_no_run(tiny: Recipe, data: DataSet, tmp_
 
 
 def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(
-    tiny: Recipe,
-    products: Path,
-    trained: Any,
-    tmp_path: Path,
+    tiny: Recipe, products: Path, tmp_path: Path
 ) -> None:
-    two = with_settings(tiny, ["stages.0.epochs=2", "stages.0.schedule=CosineDecay"])
-    train(two, products, tmp_path / "whole", settings=SETTINGS)
+    """It continues with the same mixed batches."""
+    parts = '[{"type": "RandomResizedCrop"}, {"type": "CutMix"}, {"type": "Mixup"}]'
+    two = ["stages.0.epochs=2", "stages.0.schedule=CosineDecay", f"input.augment={parts}"]
+    recipe = with_settings(tiny, two)
+    train(recipe, products, tmp_path / "whole", settings=SETTINGS)
     with pytest.raises(Killed):
-        train(two, products, tmp_path / "run", settings=SETTINGS, listener=KilledAfter(1))
+        train(recipe, products, tmp_path / "run", settings=SETTINGS, listener=KilledAfter(1))
     half = step_of(tmp_path / "run")
+    picture = (tmp_path / "run" / "augmented.png").read_bytes()
+    assert picture == (tmp_path / "whole" / "augmented.png").read_bytes()
     lines: list[str] = []
     result = resume(tmp_path / "run", log=lines.append)
     assert step_of(tmp_path / "run") == step_of(tmp_path / "whole") == 2 * half
     assert f"continuing at step {half} of {2 * half}" in lines
-    whole = weights_of(tmp_path / "whole")
-    again = weights_of(tmp_path / "run")
+    whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
     for name, value in whole.items():
         np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     facts = read_run(tmp_path / "run").facts
@@ -317,7 +292,8 @@ def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(
     assert result.recipe == recipe_of(read_run(tmp_path / "whole"))
 
 
-def test_run_killed_before_its_recipe_was_written_starts_again(
+def test_run_killed_before_its_recipe_was_written_starts_again_with_equal_weights(
+    trained: Any,
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
@@ -328,21 +304,30 @@ def test_run_killed_before_its_recipe_was_written_starts_again(
     stale.save(0, lambda prefix: Path(f"{prefix}.index").write_bytes(b""))
     train(tiny, data, tmp_path / "run", settings=SETTINGS)
     assert read_run(tmp_path / "run").facts.history == ("made with seed 3",)
+    first, same = weights_of(trained.run_dir), weights_of(tmp_path / "run")
+    for name, value in first.items():
+        np.testing.assert_allclose(same[name], value, atol=1e-6, err_msg=name)
 
 
-def test_finished_run_can_be_trained_for_more_epochs(trained: Any, tmp_path: Path) -> None:
+def test_finished_run_can_be_trained_for_more_epochs_but_not_fewer(
+    trained: Any, tmp_path: Path
+) -> None:
     run_dir = copied(trained.run_dir, tmp_path / "run")
     done = step_of(run_dir)
     lines: list[str] = []
-    resume(run_dir, epochs=3, log=lines.append)
+    resume(run_dir, epochs=2, log=lines.append)
     run = read_run(run_dir)
     recipe = recipe_of(run)
-    assert isinstance(recipe, Recipe) and recipe.epochs == 3
-    assert step_of(run_dir) == 3 * done and f"continuing at step {done} of {3 * done}" in lines
-    assert "epochs in all: 3 instead of 1 (--epochs)" in lines
-    assert run.facts.history == ("made with seed 3", "resumed, epochs 1 -> 3")
+    assert isinstance(recipe, Recipe) and recipe.epochs == 2
+    assert step_of(run_dir) == 2 * done and f"continuing at step {done} of {2 * done}" in lines
+    assert "epochs in all: 2 instead of 1 (--epochs)" in lines
+    assert run.facts.history == ("made with seed 3", "resumed, epochs 1 -> 2")
     before = read_run(trained.run_dir).facts
     assert dataclasses.replace(run.facts, history=before.history) == before
+    stored = (run_dir / "recipe.json").read_bytes()
+    message = "--epochs=1: the run is already trained for 2.0 epochs. Pass a larger number."
+    assert refusal(lambda: resume(run_dir, epochs=1)) == message
+    assert (run_dir / "recipe.json").read_bytes() == stored
 
 
 def test_resumed_finished_run_keeps_its_weights(trained: Any, tmp_path: Path) -> None:
@@ -441,7 +426,7 @@ def test_resume_trains_on_after_accepted_changes(
 ) -> None:
     run_dir = copied(concatenated, tmp_path / "run")
     fewer = dataclasses.replace(data, train=data.train.take(data.train.labels != 2))
-    result = resume(run_dir, data=fewer, epochs=3, accept_changed_data=True)
+    result = resume(run_dir, data=fewer, epochs=2, accept_changed_data=True)
     assert np.isfinite(result.losses["loss"])
     found = CheckpointFolder(run_dir / "checkpoint", "last")
     facts = read_run(run_dir).facts
@@ -496,27 +481,34 @@ def test_checkpoints_without_a_recipe_are_not_overwritten(
     assert before == sorted(path.name for path in (run_dir / "checkpoint").iterdir())
 
 
-def test_run_killed_while_it_computes_feature_maps_resumes_from_its_weights(
+def test_trunk_starts_from_given_weights_also_if_killed_while_it_computes_feature_maps(
     checkpoint: tuple[str, dict[str, np.ndarray]],
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def killed(*_: Any, **__: Any) -> None:
-        raise Killed
-
+    path, values = checkpoint
+    lines: list[str] = []
     frozen = with_settings(tiny, ["model.trunk.frozen=trunk", "model.trunk.layout=v1.5"])
     with monkeypatch.context() as patch:
         patch.setattr("delf_ext.app.training_job.batches_of_feature_maps", killed)
         with pytest.raises(Killed):
-            train(frozen, data, tmp_path / "run", weights=checkpoint[0], settings=SETTINGS)
+            log = lines.append
+            train(frozen, data, tmp_path / "run", weights=path, settings=SETTINGS, log=log)
+    report = (tmp_path / "run" / "load_report.txt").read_text()
+    assert f"{path}: {len(values)} variables matched, 0 missing, " in report
+    assert report.removesuffix("\n") in lines
     # An earlier version saved no first state.
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     resume(tmp_path / "run", data=data)
     found = weights_of(tmp_path / "run")
-    for name, value in checkpoint[1].items():
+    for name, value in values.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+    run = read_run(tmp_path / "run")
+    recipe = recipe_of(run)
+    assert isinstance(recipe, Recipe) and run.facts.weights == path
+    assert (recipe.model.trunk.weights, recipe.model.trunk.layout) == (path, "v1.5")
 
 
 def test_resume_refuses_other_kinds_of_runs(tiny: Recipe, tmp_path: Path) -> None:
@@ -534,72 +526,38 @@ def test_resume_refuses_missing_data(trained: Any, tmp_path: Path) -> None:
     assert refusal(lambda: resume(run_dir)).startswith(f"{tmp_path / 'gone'}: not found. ")
 
 
-def test_resume_refuses_changed_images(
-    tiny: Recipe,
-    products: Path,
-    tmp_path: Path,
-) -> None:
+def test_resume_refuses_changed_images(trained: Any, products: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained.run_dir, tmp_path / "run")
     own = Path(shutil.copytree(products, tmp_path / "own"))
-    train(tiny, own, tmp_path / "run", settings=SETTINGS)
     photographs = sorted((own / "train" / "train_data").rglob("*.jpg"))
-    trained_on = [
-        path
-        for path in photographs
-        if path.parent.name in read_run(tmp_path / "run").facts.class_names
-    ]
+    kept = read_run(run_dir).facts.class_names
+    trained_on = [path for path in photographs if path.parent.name in kept]
     shutil.copy(trained_on[1], trained_on[0])
-    before = (tmp_path / "run" / "facts.json").read_bytes()
+    before = (run_dir / "facts.json").read_bytes()
     message = f"{CHANGED}class {trained_on[0].parent.name}: 1 image replaced. "
-    assert refusal(lambda: resume(tmp_path / "run")).startswith(f"{tmp_path / 'run'}: {message}")
-    assert (tmp_path / "run" / "facts.json").read_bytes() == before
+    found = refusal(lambda: resume(run_dir, data_path=str(own)))
+    assert found.startswith(f"{run_dir}: {message}")
+    assert (run_dir / "facts.json").read_bytes() == before
 
 
 def test_run_killed_before_its_first_step_resumes_with_equal_weights(
+    trained: Any,
     tiny: Recipe,
     data: DataSet,
     products: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def killed(*_: Any, **__: Any) -> None:
-        raise Killed
-
     with monkeypatch.context() as patch:
         patch.setattr("delf_ext.training.loop._fit", killed)
         with pytest.raises(Killed):
             train(tiny, data, tmp_path / "run", data_path=str(products), settings=SETTINGS)
-    begun = weights_of(tmp_path / "run")
     assert step_of(tmp_path / "run") == 0
     resume(tmp_path / "run")
-    again = train(tiny, data, tmp_path / "whole", settings=SETTINGS)
-    assert again.losses["loss"] > 0 and begun.keys() == weights_of(tmp_path / "whole").keys()
-    for name, value in weights_of(tmp_path / "whole").items():
-        np.testing.assert_allclose(
-            weights_of(tmp_path / "run")[name], value, rtol=1e-4, atol=1e-5, err_msg=name
-        )
-
-
-def test_resume_reuses_the_feature_maps_of_a_frozen_trunk(
-    tiny: Recipe,
-    data: DataSet,
-    products: Path,
-    tmp_path: Path,
-) -> None:
-    frozen = with_settings(tiny, ["model.trunk.frozen=trunk"])
-    train(frozen, data, tmp_path / "run", data_path=str(products), settings=SETTINGS)
-    maps = tmp_path / "run" / "features" / "trunk.npy"
-    before = maps.stat().st_mtime_ns
-    resume(tmp_path / "run", epochs=2)
-    assert maps.stat().st_mtime_ns == before
-
-
-def test_resume_refuses_fewer_epochs_than_trained(trained: Any, tmp_path: Path) -> None:
-    run_dir = copied(trained.run_dir, tmp_path / "run")
-    resume(run_dir, epochs=2)
-    before = (run_dir / "recipe.json").read_bytes()
-    message = "--epochs=1: the run is already trained for 2.0 epochs. Pass a larger number."
-    assert refusal(lambda: resume(run_dir, epochs=1)) == message
-    assert (run_dir / "recipe.json").read_bytes() == before
+    whole, resumed = weights_of(trained.run_dir), weights_of(tmp_path / "run")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_from_run_and_weights_together_are_refused(
@@ -729,6 +687,7 @@ def test_automatic_layout_is_taken_from_the_parent_run(
     tiny: Recipe,
     data: DataSet,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parent = copied(trained.run_dir, tmp_path / "parent")
     run = read_run(parent)
@@ -740,7 +699,9 @@ def test_automatic_layout_is_taken_from_the_parent_run(
         codec.to_json(with_settings(old, ["model.trunk.layout=v1.5"])),
         run.facts,
     )
-    train(tiny, data, tmp_path / "run", from_run=parent, settings=SETTINGS)
+    monkeypatch.setattr("delf_ext.training.loop._fit", killed)
+    with pytest.raises(Killed):
+        train(tiny, data, tmp_path / "run", from_run=parent, settings=SETTINGS)
     started = parent_recipe(tmp_path / "run")
     assert started.model.trunk.layout == "v1.5"
     other = Trunk("mobilenetv2", "keras", "")
@@ -774,11 +735,6 @@ def test_from_run_refuses_runs_without_weights_of_a_recipe(
     ("validation", "what", "classes"),
     [
         (schema.Given(100), "3 queries, queries and gallery of the data", 6),
-        (
-            schema.StratifiedFolds(100, 4, 1),
-            "6 queries, fold 2 of 4, searched in the other folds",
-            6,
-        ),
         (schema.RandomClasses(100, 0.34), "dev split (random, 0.34 of the classes)", 4),
     ],
 )
@@ -840,14 +796,18 @@ def pair(tiny: Recipe) -> schema.EnsembleRecipe:
 
 def test_killed_ensemble_is_resumed_opened_and_evaluated(
     pair: schema.EnsembleRecipe,
+    trained: Any,
     data: DataSet,
     products: Path,
     tmp_path: Path,
 ) -> None:
+    """Two of its members are trained, the third is a finished run."""
     run_dir = tmp_path / "pair [1]"
+    finished = schema.Member("finished", run=str(trained.run_dir))
+    pair = dataclasses.replace(pair, members=(*pair.members, finished))
 
     def kill(line: str) -> None:
-        if line == "member 2 of 2: second":
+        if line == "member 2 of 3: second":
             raise Killed
 
     with pytest.raises(Killed):
@@ -861,7 +821,7 @@ def test_killed_ensemble_is_resumed_opened_and_evaluated(
     lines: list[str] = []
     result = resume(run_dir, log=lines.append)
     assert [member.run_dir.name for member in result.members] == ["first", "second"]
-    assert "member 1 of 2: first: finished before" in lines
+    assert "member 1 of 3: first: finished before" in lines
     again = weights_of(run_dir / "members" / "first")
     assert all((weights[name] == again[name]).all() for name in weights)
 
@@ -870,23 +830,9 @@ def test_killed_ensemble_is_resumed_opened_and_evaluated(
     assert run.facts.data == read_run(run_dir / "members" / "first").facts.data == str(products)
     opened = open_model(run_dir, FLOAT32)
     assert isinstance(opened, Ensemble) and opened.ranking == "aqe:1"
+    assert len(opened.members) == 3
     found = evaluate(opened, data)
     assert 0 < found["mAP"] <= 1 and found["num_queries"] == 3
-
-
-def test_ensemble_member_can_be_a_finished_run(
-    trained: Any,
-    tiny: Recipe,
-    data: DataSet,
-    tmp_path: Path,
-) -> None:
-    members = (schema.Member("finished", run=str(trained.run_dir)), schema.Member("new", tiny))
-    lines: list[str] = []
-    mixed = schema.EnsembleRecipe("mixed", members)
-    result = train(mixed, data, tmp_path / "run", settings=SETTINGS, log=lines.append)
-    assert [member.run_dir for member in result.members] == [tmp_path / "run" / "members" / "new"]
-    opened = open_model(tmp_path / "run", FLOAT32)
-    assert isinstance(opened, Ensemble) and len(opened.members) == 2
 
 
 @pytest.mark.parametrize(
@@ -1005,27 +951,3 @@ def test_sampling_that_does_not_fit_the_classes_is_refused_before_building(
     )
     assert refusal(lambda: train(recipe, data, tmp_path / "run")) == message
     assert not (tmp_path / "run").exists()
-
-
-def test_a_run_with_mixed_images_can_be_resumed(
-    tiny: Recipe, data: DataSet, products: Path, tmp_path: Path
-) -> None:
-    """A run that was killed continues with the same mixed batches."""
-    parts = '[{"type": "RandomResizedCrop"}, {"type": "CutMix"}, {"type": "Mixup"}]'
-    recipe = with_settings(tiny, [f"input.augment={parts}", "stages.0.epochs=2"])
-    train(recipe, data, tmp_path / "whole", data_path=str(products), settings=SETTINGS)
-    with pytest.raises(Killed):
-        train(
-            recipe,
-            data,
-            tmp_path / "killed",
-            data_path=str(products),
-            settings=SETTINGS,
-            listener=KilledAfter(1),
-        )
-    picture = (tmp_path / "killed" / "augmented.png").read_bytes()
-    assert picture == (tmp_path / "whole" / "augmented.png").read_bytes()
-    resume(tmp_path / "killed")
-    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
-    for name, value in whole.items():
-        np.testing.assert_allclose(resumed[name], value, atol=1e-6, err_msg=name)
