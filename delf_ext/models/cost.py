@@ -135,8 +135,8 @@ def network_cost(
         traced[:] = run(images)
         return tf.zeros([])
 
-    # Layers may create their variables while they are traced. With autograph=False, Keras breaks its
-    # plain operations (such as x * 2.0) then, for the rest of the process.
+    # Layers may create their variables while they are traced. With autograph=False, Keras would
+    # break its plain operations (such as x * 2.0) then, for the rest of the process.
     signature = tf.TensorSpec([1, size_px, size_px, 3])
     tf.function(trace).get_concrete_function(signature)
     endpoints, results = traced

@@ -170,12 +170,12 @@ def test_graph_is_frozen_once(
 @pytest.mark.shared
 def test_resnet_50_embeddings_of_real_images_agree_in_both_runtimes(shared: Path, tmp_path: Path):
     pytest.importorskip("openvino", reason="pip install -e '.[fast]'")
-    paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::10]
+    paths = sorted((shared / "data/grocery/dataset/val").rglob("*.jpg"))[::30]
     pixels = np.stack([load_image(path, 224) for path in paths])
     weights = str(shared / "pretrained/resnet_v1_50_pqf.ckpt")
     source = CheckpointSource(weights, schema.Trunk(layout="v1.5"))
     trunk = open_model(source, Runtime(mixed_precision="off"), store=False)
     assert isinstance(trunk, Embedder)
     plain, fast = (model.embed(pixels) for model in (trunk, in_openvino(trunk, tmp_path)))
-    assert len(paths) >= 29 and (plain * fast).sum(1).min() >= 0.99999
+    assert len(paths) >= 9 and (plain * fast).sum(1).min() >= 0.99999
     assert np.linalg.norm(plain - fast, axis=1).max() < TOLERANCE

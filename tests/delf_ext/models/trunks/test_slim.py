@@ -17,6 +17,7 @@ from delf_ext.models.trunks.slim import (
     LAYOUTS,
     VGG_LAYERS,
     SlimTrunk,
+    _strides,
     split_endpoint,
 )
 
@@ -123,8 +124,9 @@ def test_uint8_and_float_images_give_the_same_features(images: np.ndarray):
     assert np.array_equal(found, backbone(images)[backbone.endpoint])
 
 
+@pytest.mark.parametrize("layout", ["slim"], indirect=True)
 @pytest.mark.parametrize(
-    ("layer", "without"), [("block2", "block3"), ("block2/unit_3/bottleneck_v1", "unit_4")]
+    ("layer", "without"), [("block1", "block2"), ("block1/unit_2/bottleneck_v1", "unit_3")]
 )
 def test_trunk_ends_at_its_end_point_after_other_networks_ran(
     resnet50: SlimTrunk,
@@ -173,35 +175,60 @@ def build_with_tf_slim(backbone: str, images: tf.Tensor) -> dict[str, tf.Tensor]
     }
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_names_and_shapes_equal_tf_slims(name: str):
-    # TF-Slim's VGG has fully connected layers, which need 224 pixels.
-    size_px = 224 if name == "vgg_16" else 96
-    with tf.Graph().as_default():
-        expected = build_with_tf_slim(
-            name, tf.compat.v1.placeholder(tf.float32, [1, size_px, size_px, 3])
-        )
-        shapes = {layer: tensor.shape for layer, tensor in expected.items()}
-        expected_names = {
-            variable.name.removesuffix(":0") for variable in tf.compat.v1.global_variables()
-        }
-    backbone = SlimTrunk(name)
+def check_names_and_shapes(
+    name: str, expected: dict[str, tf.Tensor], variables: list[tf.Variable], backbone: SlimTrunk
+) -> None:
+    """Compare with the feature maps and variables of TF-Slim for an image of the same size."""
+    size_px = _size_px(name)
     graph = tf.function(backbone).get_concrete_function(tf.TensorSpec([1, size_px, size_px, 3]))
     found = {
         layer.removeprefix(f"{name}/"): tensor.shape
         for layer, tensor in graph.structured_outputs.items()
     }
-    kept = {
-        layer
-        for layer in ARCHITECTURES[name].layers
-        if f"{name}/{layer}" in graph.structured_outputs
-    }
-    assert (
-        kept == set(found)
-        and {layer: shapes[_tf_slim_name(name, layer)] for layer in kept} == found
+    layers = [layer for layer in ARCHITECTURES[name].layers if layer in found]
+    assert found == {layer: expected[_tf_slim_name(name, layer)].shape for layer in layers}
+    assert set(ARCHITECTURES[name].layers) - set(layers) == (
+        {"pool5"} if name == "vgg_16" else set()
     )
-    assert set(ARCHITECTURES[name].layers) - kept == ({"pool5"} if name == "vgg_16" else set())
-    assert names_of(backbone) == {variable for variable in expected_names if "/fc" not in variable}
+    names = {variable.name.removesuffix(":0") for variable in variables}
+    assert names_of(backbone) == {name for name in names if "/fc" not in name}
+
+
+def _size_px(name: str) -> int:
+    # TF-Slim's VGG has fully connected layers, which need 224 pixels.
+    return 224 if name == "vgg_16" else 96
+
+
+@pytest.mark.parametrize("name", ["resnet_v1_50", "vgg_16"])
+def test_names_and_shapes_equal_tf_slims(name: str):
+    with tf.Graph().as_default():
+        images = tf.compat.v1.placeholder(tf.float32, [1, _size_px(name), _size_px(name), 3])
+        expected = build_with_tf_slim(name, images)
+        variables = tf.compat.v1.global_variables()
+    check_names_and_shapes(name, expected, variables, SlimTrunk(name))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ARCHITECTURES if name.startswith("resnet_v1")], ids=str
+)
+def test_units_of_resnets_equal_tf_slims(name: str, monkeypatch: pytest.MonkeyPatch):
+    """The network of 50 layers is compared as a whole above; the others have more units."""
+    calls: list[list] = []
+    monkeypatch.setattr(
+        resnet_v1, "resnet_v1", lambda images, blocks, *_, **__: calls.append(blocks)
+    )
+    getattr(resnet_v1, name)(None)
+    layers = []
+    units = []
+    for number, block in enumerate(calls[0], start=1):
+        layers += [f"{block.scope}/unit_{row + 1}/bottleneck_v1" for row in range(len(block.args))]
+        layers.append(block.scope)
+        units.append(len(block.args))
+        strides = [unit["stride"] for unit in block.args]
+        assert _strides(number, len(block.args), LAYOUTS["slim"]) == strides
+        assert {unit["depth_bottleneck"] for unit in block.args} == {64 * 2 ** (number - 1)}
+    assert ARCHITECTURES[name].layers == tuple(layers)
+    assert ARCHITECTURES[name].build.args == (tuple(units),)
 
 
 def _tf_slim_name(network: str, layer: str) -> str:
@@ -222,11 +249,13 @@ def test_networks_with_scaled_input_equal_tf_slims(name: str):
     values = {variable.name: variable.numpy() for variable in backbone.variables}
     found = backbone(images)[backbone.endpoint].numpy()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        expected = build_with_tf_slim(name, tf.constant(images / 127.5 - 1))[backbone.layer]
+        maps = build_with_tf_slim(name, tf.constant(images / 127.5 - 1))
+        expected = maps[backbone.layer]
         variables = tf.compat.v1.global_variables()
         feed = {variable.initializer.inputs[1]: values[variable.name] for variable in variables}
         session.run([variable.initializer for variable in variables], feed)
         expected = session.run(expected)
+    check_names_and_shapes(name, maps, variables, backbone)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
