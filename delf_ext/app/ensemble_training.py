@@ -18,12 +18,14 @@ from delf_ext.app.trained import Trained
 from delf_ext.app.training_job import Job
 from delf_ext.app.training_settings import Settings
 from delf_ext.config import UsageError, require
-from delf_ext.features.embedder import require_built_join
+from delf_ext.features.embedder import Adapted, require_built_join
 from delf_ext.recipes import schema
 from delf_ext.recipes.members import Planned, planned
+from delf_ext.runs.opening import open_model
 from delf_ext.runs.recipe_run import recipe_of
 from delf_ext.runs.records import Run
 from delf_ext.runs.run_directory import is_run, read_run
+from delf_ext.runs.sources import RunSource
 from delf_ext.runs.weights import locate_weights
 
 FINISHED = "finished.json"
@@ -254,10 +256,24 @@ def _is_finished(path: Path, data_digest: str, epochs: int | None) -> bool:
     try:
         facts = read_json(file)
         is_same = facts["step"] == _newest_step(path) and facts["data"] == data_digest
-        return bool(is_same and epochs in (None, facts["epochs"]))
+        return bool(is_same and epochs in (None, facts["epochs"])) and _is_reduced(path)
     except (ValueError, KeyError, TypeError):
         # It is resumed, which finds that nothing is left to do.
         return False
+
+
+def _is_reduced(path: Path) -> bool:
+    """Return whether the reduction of a member, if it has one, is fitted on its weights.
+
+    Raises:
+        ValueError: a file of the run is damaged.
+    """
+    recipe = recipe_of(read_run(path))
+    assert isinstance(recipe, schema.Recipe)
+    if recipe.reduction is None:
+        return True
+    # The weights are not loaded for this.
+    return isinstance(open_model(RunSource(str(path)), store=False), Adapted)
 
 
 def _free_memory() -> None:

@@ -17,6 +17,7 @@ from data_io.records import ImageList
 from delf_ext.app import training
 from delf_ext.app.adaptation import adapt
 from delf_ext.app.data import Split
+from delf_ext.app.ensemble_training import _is_finished, _mark_finished
 from delf_ext.app.evaluation import evaluate
 from delf_ext.app.run_reduction import Reducing, fit_run_reduction, require_fitting
 from delf_ext.app.trainable import require_reduction
@@ -28,7 +29,7 @@ from delf_ext.features.reductions.build import fit_reduction
 from delf_ext.recipes import schema
 from delf_ext.recipes.codec import with_settings
 from delf_ext.recipes.schema import Recipe
-from delf_ext.runs.fitted_reduction import read_fitted
+from delf_ext.runs.fitted_reduction import read_fitted, write_fitted
 from delf_ext.runs.opening import open_model
 from delf_ext.runs.records import PROJECTION, Facts, Run
 from delf_ext.runs.run_directory import read_run
@@ -110,6 +111,21 @@ def test_reduction_is_not_fitted_twice(reduced: Any, tmp_path: Path) -> None:
         open_model(RunSource(str(run_dir)), FLOAT32)
     resume(run_dir, log=lines.append)
     assert isinstance(open_model(RunSource(str(run_dir)), FLOAT32), Adapted)
+
+
+def test_a_member_without_its_reduction_is_not_finished(reduced: Any, tmp_path: Path) -> None:
+    run_dir = copied(reduced[0], tmp_path / "run")
+    _mark_finished(run_dir, "data")
+    assert _is_finished(run_dir, "data", None) and not _is_finished(run_dir, "others", None)
+    fitted = read_fitted(run_dir)
+    assert fitted is not None
+    write_fitted(run_dir, dataclasses.replace(fitted, fitted_on="other weights"))
+    assert not _is_finished(run_dir, "data", None)
+    for content in (b"PK damaged", None):
+        (run_dir / PROJECTION).unlink()
+        if content is not None:
+            (run_dir / PROJECTION).write_bytes(content)
+        assert not _is_finished(run_dir, "data", None)
 
 
 def test_more_epochs_make_the_projection_stale_and_refit_it(
