@@ -28,7 +28,7 @@ def hardest_negatives(
     similarity = cosines(embedding)
     _, negative = pairs(labels)
     # -2 is below every cosine.
-    masked = tf.where(negative, similarity, -2.0 * tf.ones_like(similarity))
+    masked = tf.where(negative, similarity, -2.0)
     hardest, _ = tf.math.top_k(masked, k=tf.minimum(config.top_k, tf.shape(labels)[0]))
     counts = tf.cast(hardest > -1.5, tf.float32)
     losses = tf.nn.softplus((hardest - config.offset) * config.scale)
