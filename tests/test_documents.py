@@ -48,7 +48,10 @@ SETTINGS = (
     "sampling.classes=2",
     "validation.share=0.34",
 )
-SETTINGS += ("model.trunk.end_point=block1", "stages.0.epochs=1")
+SETTINGS += ("model.trunk.end_point=block1", "model.heads.block3.after=block1")
+SETTINGS += ("model.trunk.frozen=trunk/stem", "test_time=TestTime")
+SETTINGS += tuple(f"stages.{number}.epochs=1" for number in range(3))
+SETTINGS += tuple(f"stages.{number}.size_px=0" for number in range(3))
 TINY_BASELINE = ["--image_size=32", "--batch_size=8", "--epochs=1"]
 
 

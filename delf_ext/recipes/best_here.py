@@ -50,7 +50,13 @@ RECIPE = schema.Recipe(
         ),
         source="this project; its parts are named in docs/training.md",
         command="mandoo --recipe=best_here --pretrained_model=pre_trained/resnet_v1_50.ckpt",
-        cost="13 epochs of 160 to 288 px; training prints the time of an epoch",
-        expected="not measured yet",
+        cost=(
+            "13 epochs of 160 to 288 px; 57 minutes of CPU time for 2,640 images on a processor "
+            "with AVX512_BF16"
+        ),
+        expected=(
+            "Grocery Store (queries: val, gallery: train), weights resnet_v1_50_pqf, seed 0: "
+            "mAP 0.916 [0.888, 0.943], R@1 0.889 [0.851, 0.922]"
+        ),
     ),
 )
