@@ -218,7 +218,9 @@ def _choosing(blocks: Blocks, request: Request) -> Choosing | None:
     def logits_of(rows: np.ndarray) -> Logits:
         return work.logits(gallery.images.take(rows))
 
-    needs = None if blocks.logits is None else logits_of
+    # Logits of trained photographs look perfect: only a user who asks for them gets them judged.
+    is_judged = split == "held_out" or request.wanted.method is not None or not gallery.seen.any()
+    needs = logits_of if blocks.logits is not None and is_judged else None
     if split == "held_out":
         return on_held_out(work.model, gallery, k, needs, work.seed)
     if split == "gallery":

@@ -11,13 +11,16 @@ from PIL import Image
 
 from data_io.datasets import DataSet, load_dataset
 from data_io.photographs import Photographs, digests_of
+from data_io.records import ImageList
 from delf_ext.app.classification import classify
 from delf_ext.app.label_choice import Wanted
 from delf_ext.app.label_requests import Request
+from delf_ext.app.label_work import Work
 from delf_ext.app.trained_on import TrainedPhotographs
 from delf_ext.config import UsageError
 from delf_ext.features.embedder import Adapted, Embedder, Ensemble, HeldBack
 from delf_ext.features.extraction import extract_global
+from delf_ext.features.logits import Logits
 from delf_ext.features.reductions.build import fit_reduction
 from delf_ext.recipes import codec, schema
 from delf_ext.recipes.label_parts import Labelling
@@ -183,6 +186,24 @@ def test_photographs_that_a_run_held_out_choose(labelled: DataSet) -> None:
     assert "the network was trained on these photographs" in gallery.warning
     assert [one.labelling.method for one in gallery.tried] == ["vote", "centres", "product"]
     assert gallery.tried[2].labelling.factors == ("vote", "centres")
+
+
+def test_no_logits_are_computed_for_photographs_that_cannot_judge_them(
+    labelled: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    compute = Work.logits
+
+    def counted(work: Work, images: ImageList) -> Logits:
+        numbers.append(len(images))
+        return compute(work, images)
+
+    monkeypatch.setattr(Work, "logits", counted)
+    model = with_classifier(held_back=trained_on(labelled, np.ones(40, bool)))
+    classify(model, labelled)
+    assert numbers == [20]
+    classify(with_classifier(), labelled)
+    assert sum(numbers) == 20 + 20 + 40
 
 
 def test_queries_choose_only_if_they_are_named(labelled: DataSet) -> None:
