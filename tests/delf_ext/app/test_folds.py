@@ -68,6 +68,8 @@ def folds(tiny: Recipe, products: Path, tmp_path_factory: pytest.TempPathFactory
 def test_killed_folds_continue_and_finished_ones_are_not_trained_again(folds: Any) -> None:
     run_dir, result, lines, resumed = folds
     assert "member 1 of 4: a, fold 1 of 2" in lines
+    queries = "12 queries, fold 1 of 2, searched in the other folds"
+    assert any(line.startswith("training ") and line.endswith(queries) for line in lines)
     titles = [line for line in resumed if line.startswith("member ")]
     assert titles == [
         "member 1 of 4: a, fold 1 of 2: finished before",

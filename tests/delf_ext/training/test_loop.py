@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,7 @@ def weights(model: EmbeddingModel, group: str = "") -> dict[str, np.ndarray]:
     }
 
 
-def assert_equal(actual: EmbeddingModel, desired: EmbeddingModel) -> None:
-    expected = weights(desired)
+def assert_equal(actual: EmbeddingModel, expected: Mapping[str, np.ndarray]) -> None:
     for name, value in weights(actual).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -114,17 +114,33 @@ def curve_names(run_dir: Path) -> set[str]:
     return {value.tag for event in iterator for value in event.summary.value}
 
 
+class Listener:
+    """A listener that records the means of each epoch, and the weights of a model if it has one."""
+
+    def __init__(self, model: EmbeddingModel | None = None) -> None:
+        self.model = model
+        self.means: list[Mapping[str, float]] = []
+        self.weights = [] if model is None else [weights(model)]
+
+    def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        self.means.append(means)
+        if self.model is not None:
+            self.weights.append(weights(self.model))
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None: ...
+
+
 # --- one stage
 
 
 def test_loss_falls_and_curves_are_written(images: np.ndarray, tmp_path: Path, capsys):
-    _, first = run(images, tmp_path / "a")
-    _, last = run(images, tmp_path / "b", with_epochs(8))
+    listener = Listener()
+    _, last = run(images, tmp_path, with_epochs(8), listener=listener)
     shown = capsys.readouterr().out
-    assert "Epoch 3/8" in shown and shown.count("images_per_s:") == 1 + 8
-    assert last["loss"] < 0.7 * first["loss"]
+    assert "Epoch 3/8" in shown and shown.count("images_per_s:") == 8
+    assert last["loss"] < 0.7 * listener.means[0]["loss"]
     assert set(last) == {"loss", "logits", "sim", "accuracy", "images_per_s"}
-    assert {f"train/{name}" for name in last} <= curve_names(tmp_path / "b")
+    assert {f"train/{name}" for name in last} <= curve_names(tmp_path)
 
 
 class Killed(Exception):
@@ -135,8 +151,17 @@ def kill() -> dict[str, float]:
     raise Killed
 
 
-def test_resumed_run_equals_an_uninterrupted_run(images: np.ndarray, tmp_path: Path):
-    uninterrupted, _ = run(images, tmp_path / "whole", with_epochs(2))
+@pytest.fixture(scope="module")
+def two_epochs(
+    images: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, np.ndarray]]:
+    """Return the weights before an uninterrupted run of RECIPE, and after each of two epochs."""
+    return run_staged(images, tmp_path_factory.mktemp("two"), with_epochs(2))
+
+
+def test_resumed_run_equals_an_uninterrupted_run(
+    images: np.ndarray, tmp_path: Path, two_epochs: list[dict[str, np.ndarray]]
+):
     with pytest.raises(Killed):
         run(images, tmp_path / "cut", with_epochs(2, every_steps=3), evaluate=kill)
     lines: list[str] = []
@@ -146,44 +171,40 @@ def test_resumed_run_equals_an_uninterrupted_run(images: np.ndarray, tmp_path: P
     # The evaluation that was cut off is done again.
     assert lines[0] == "continuing at step 2 of 4"
     assert lines[1].startswith("\nstep 3: dev mAP 0.5000")
-    assert_equal(resumed, uninterrupted)
+    assert_equal(resumed, two_epochs[2])
 
 
-def test_run_without_resume_ignores_checkpoints_on_disk(images: np.ndarray, tmp_path: Path):
-    first, _ = run(images, tmp_path)
-    again, _ = run(images, tmp_path)
-    assert_equal(first, again)
-
-
-def test_resumed_finished_run_is_only_evaluated(
-    images: np.ndarray,
-    tmp_path: Path,
+def test_run_without_resume_ignores_checkpoints_and_a_finished_one_is_only_evaluated(
+    images: np.ndarray, tmp_path: Path, two_epochs: list[dict[str, np.ndarray]]
 ):
-    first, _ = run(images, tmp_path)
+    run(images, tmp_path, seed=8)
+    whole, _ = run(images, tmp_path, with_epochs(2))
+    assert_equal(whole, two_epochs[2])
     calls: list[int] = []
 
     def evaluate() -> dict[str, float]:
         calls.append(1)
         return {"mAP": 0.5}
 
-    again, logs = run(images, tmp_path, seed=5, resume=True, evaluate=evaluate)
-    assert_equal(first, again)
+    again, logs = run(images, tmp_path, with_epochs(2), 5, resume=True, evaluate=evaluate)
+    assert_equal(again, two_epochs[2])
     assert calls == [1]
     assert logs == {}
-    assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [2]
+    assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [4]
 
 
-def test_best_weights_are_saved(images: np.ndarray, tmp_path: Path):
+def test_best_weights_are_saved(
+    images: np.ndarray, tmp_path: Path, two_epochs: list[dict[str, np.ndarray]]
+):
     lines: list[str] = []
     recipe = with_epochs(2, every_steps=1)
     evaluate = metrics_in_turn(0.2, 0.9, 0.4, 0.3)
-    trained, _ = run(images, tmp_path, recipe, evaluate=evaluate, log=lines.append)
+    run(images, tmp_path, recipe, evaluate=evaluate, log=lines.append)
     best = CheckpointFolder(tmp_path / "checkpoint", "best").newest()
     assert best is not None and best.name == "best-2"
     loaded = built_model(5)
-    after_two_steps, _ = run(images, tmp_path / "short")
     read_weights(loaded, best)
-    assert_equal(loaded, after_two_steps)
+    assert_equal(loaded, two_epochs[1])
     other_metrics = "recall_at_1 0.0000 mean_last_rank 1.0000"
     assert lines == [
         f"\nstep 1: dev mAP 0.2000 {other_metrics} (best so far, kept)",
@@ -255,7 +276,9 @@ class Recorder:
             self.last.copy_newest(self.copies / f"best-{step}")
 
 
-def test_listener_is_called_after_epochs_and_evaluations(images: np.ndarray, tmp_path: Path):
+def test_listener_is_called_and_training_resumes_from_its_copy_of_a_checkpoint(
+    images: np.ndarray, tmp_path: Path, two_epochs: list[dict[str, np.ndarray]]
+):
     recorder = Recorder(tmp_path / "run", tmp_path / "copies")
     evaluate = metrics_in_turn(0.3, 0.2, 0.5, 0.4)
     options = {"evaluate": evaluate, "listener": recorder, "checkpoint_every_steps": 99}
@@ -272,42 +295,24 @@ def test_listener_is_called_after_epochs_and_evaluations(images: np.ndarray, tmp
     folders = list(recorder.copies.iterdir())
     copied = {folder.name: CheckpointFolder(folder, "last").numbers() for folder in folders}
     assert copied == {"best-1": [1], "epoch-1": [2], "best-3": [3], "epoch-2": [4]}
-
-
-def test_training_resumes_from_a_copied_checkpoint(images: np.ndarray, tmp_path: Path):
-    """Its result equals an uninterrupted run. The last checkpoint can be copied too."""
-    recorder = Recorder(tmp_path / "run", tmp_path / "copies")
-    whole, _ = run(images, tmp_path / "run", with_epochs(2), listener=recorder)
-    reader = tf.train.load_checkpoint(str(tmp_path / "copies" / "epoch-2" / "last-4"))
+    # The last checkpoint is copied too.
+    reader = tf.train.load_checkpoint(str(recorder.copies / "epoch-2" / "last-4"))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("weights/")]
-    assert len(names) == len(whole.parameters())
+    assert len(names) == len(two_epochs[2])
     assert all(np.isfinite(reader.get_tensor(name)).all() for name in names)
-    copy = CheckpointFolder(tmp_path / "copies" / "epoch-1", "last")
+    copy = CheckpointFolder(recorder.copies / "epoch-1", "last")
     copy.copy_newest(tmp_path / "fork" / "checkpoint")
     forked, _ = run(images, tmp_path / "fork", with_epochs(2), seed=7, resume=True)
-    assert_equal(whole, forked)
+    assert_equal(forked, two_epochs[2])
 
 
 # --- several stages
 
 
-class Snapshots:
-    """A listener that records the weights at the end of each epoch."""
-
-    def __init__(self, model: EmbeddingModel) -> None:
-        self.model = model
-        self.weights = [weights(model)]
-
-    def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        self.weights.append(weights(self.model))
-
-    def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None: ...
-
-
 def run_staged(images: np.ndarray, run_dir: Path, recipe: Recipe) -> list[dict[str, np.ndarray]]:
     """Train; return the weights before training, then after each epoch."""
     model = built_model(0, recipe.model)
-    listener = Snapshots(model)
+    listener = Listener(model)
     settings = RunSettings(run_dir, print, listener=listener)
     train(recipe, model, batches_of(images), len(PLAN), settings)
     return listener.weights
@@ -356,26 +361,41 @@ COSINES = (Stage(2, schema.CosineDecay(), HEADS), Stage(2, schema.CosineDecay(1)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingModel:
-    return run(images, tmp_path_factory.mktemp("whole"), with_epochs(4, stages=COSINES))[0]
+def in_stages(
+    images: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, np.ndarray], Path]:
+    """Return the weights of an uninterrupted run, and copies best-1 to best-8 of its state."""
+    folder = tmp_path_factory.mktemp("whole")
+    recorder = Recorder(folder / "run", folder / "copies")
+    evaluate = metrics_in_turn(*(number / 10 for number in range(8)))
+    recipe = with_epochs(4, every_steps=1, stages=COSINES)
+    model, _ = run(images, folder / "run", recipe, evaluate=evaluate, listener=recorder)
+    return weights(model), folder / "copies"
 
 
 @pytest.mark.parametrize("stop_at", [3, 4, 5])
 def test_run_resumes_before_at_and_after_the_end_of_a_stage(
-    images: np.ndarray, tmp_path: Path, uninterrupted: EmbeddingModel, stop_at: int
+    images: np.ndarray,
+    tmp_path: Path,
+    in_stages: tuple[dict[str, np.ndarray], Path],
+    stop_at: int,
 ):
     """Stage one ends with step 4. Schedules and moments equal those of an uninterrupted run."""
-    recipe = with_epochs(4, every_steps=stop_at, stages=COSINES)
-    with pytest.raises(Killed):
-        run(images, tmp_path, recipe, evaluate=kill)
-    resumed, _ = run(images, tmp_path, with_epochs(4, stages=COSINES), 99, resume=True)
-    assert_equal(resumed, uninterrupted)
+    expected, copies = in_stages
+    state = CheckpointFolder(copies / f"best-{stop_at}", "last")
+    state.copy_newest(tmp_path / "checkpoint")
+    lines: list[str] = []
+    recipe = with_epochs(4, stages=COSINES)
+    resumed, _ = run(images, tmp_path, recipe, 99, resume=True, log=lines.append)
+    assert lines[0] == f"continuing at step {stop_at} of 8"
+    assert_equal(resumed, expected)
 
 
-def test_two_equal_stages_give_the_result_of_one_long_stage(images: np.ndarray, tmp_path: Path):
-    one, _ = run(images, tmp_path / "one", with_epochs(2))
+def test_two_equal_stages_give_the_result_of_one_long_stage(
+    images: np.ndarray, tmp_path: Path, two_epochs: list[dict[str, np.ndarray]]
+):
     two, _ = run(images, tmp_path / "two", with_epochs(2, stages=(Stage(1), Stage(1))))
-    assert_equal(one, two)
+    assert_equal(two, two_epochs[2])
 
 
 @pytest.mark.parametrize(
@@ -440,11 +460,18 @@ def test_averages_are_saved_and_evaluated_but_not_trained_from(images: np.ndarra
 
 
 PARTS: dict[str, dict[str, Any]] = {
-    "ema": {"averaging": schema.Ema(0.9)},
-    "swa": {"averaging": schema.Swa(1, 1)},
-    "plateau": {"stages": (Stage(3, schema.Plateau(1, 0.1)),)},
-    "two batches in an update": {"batches_per_update": 2},
-    "ema of a frozen trunk": {"averaging": schema.Ema(0.9), "optimizer": schema.AdamW(1e-3)},
+    "ema and plateau with a frozen stem": {
+        "averaging": schema.Ema(0.9),
+        "stages": (Stage(3, schema.Plateau(1, 0.1)),),
+        "model": dataclasses.replace(
+            RECIPE.model, trunk=dataclasses.replace(TRUNK, frozen=("trunk/stem",))
+        ),
+    },
+    "swa and two batches in an update": {
+        "averaging": schema.Swa(1, 1),
+        "batches_per_update": 2,
+        "optimizer": schema.AdamW(1e-3),
+    },
 }
 
 
@@ -463,7 +490,7 @@ def test_run_with_a_state_of_its_own_resumes_equal(images: np.ndarray, tmp_path:
 
         return run(images, run_dir, recipe, seed, evaluate=evaluate, **options)[0]
 
-    whole = run_until(tmp_path / "whole", 0, 0)
+    whole = weights(run_until(tmp_path / "whole", 0, 0))
     with pytest.raises(Killed):
         run_until(tmp_path / "cut", 2, 0)
     assert_equal(run_until(tmp_path / "cut", 0, 99, resume=True), whole)
@@ -544,14 +571,13 @@ def test_long_run_logs_an_estimate_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """By hand: 2 steps of 4 images at 0.5 images/s take 16 s, and 3 epochs take 48 s."""
+    """By hand: 2 steps of 4 images at 0.5 images/s take 16 s, and 4 epochs take 64 s."""
     monkeypatch.setattr(loop, "Throughput", SlowMachine)
     monkeypatch.setattr(loop, "LONG_RUN_S", 40.0)
     monkeypatch.setattr(loop, "VERY_LONG_RUN_S", 50.0)
     start = "\n0.5 images/s: an epoch takes about 16 s on this machine, "
     hint = ". For minutes instead of hours: --debug"
-    assert estimates(images, tmp_path / "long", 3) == [f"{start}3 epochs 48 s"]
-    assert estimates(images, tmp_path / "longer", 4) == [f"{start}4 epochs 64 s{hint}"]
+    assert estimates(images, tmp_path / "long", 4) == [f"{start}4 epochs 64 s{hint}"]
     assert estimates(images, tmp_path / "short", 2) == []
 
 
@@ -569,11 +595,12 @@ def test_estimate_of_a_resumed_epoch_is_of_a_whole_epoch(
 ):
     monkeypatch.setattr(loop, "Throughput", SlowMachine)
     monkeypatch.setattr(loop, "LONG_RUN_S", 40.0)
+    monkeypatch.setattr(loop, "VERY_LONG_RUN_S", 50.0)
     monkeypatch.setattr(loop, "ESTIMATE_AFTER_STEPS", 1)
     with pytest.raises(Killed):
         run(images, tmp_path, with_epochs(3, every_steps=1), evaluate=kill)
     (line,) = estimates(images, tmp_path, 3, resume=True)
-    assert "an epoch takes about 16 s" in line and "3 epochs 48 s" in line
+    assert "an epoch takes about 16 s" in line and line.endswith(", 3 epochs 48 s")
 
 
 # --- numbers that are not finite
@@ -625,8 +652,7 @@ def test_dropout_is_equal_after_a_resume(images: np.ndarray, tmp_path: Path):
     )
     recipe = with_epochs(1, model=dataclasses.replace(RECIPE.model, heads=heads))
     whole, _ = run(images, tmp_path / "whole", recipe)
-    run_dir = tmp_path / "cut"
-    run(images, run_dir, recipe)
+    run_dir = Path(shutil.copytree(tmp_path / "whole", tmp_path / "cut"))
     # As if the process had been killed after step 1 of 2.
     for path in (run_dir / "checkpoint").glob("last-2*"):
         path.write_bytes(b"")
@@ -654,8 +680,7 @@ def test_trained_pooling_batch_norm_and_prelu_are_equal_after_a_resume(
         validation=None,
     )
     whole, _ = run(images, tmp_path / "whole", recipe, images_per_class=(4, 4))
-    run_dir = tmp_path / "cut"
-    run(images, run_dir, recipe, images_per_class=(4, 4))
+    run_dir = Path(shutil.copytree(tmp_path / "whole", tmp_path / "cut"))
     for path in (run_dir / "checkpoint").glob("last-4*"):
         path.write_bytes(b"")
     resumed, _ = run(images, run_dir, recipe, resume=True, images_per_class=(4, 4))
