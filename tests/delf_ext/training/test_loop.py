@@ -609,20 +609,27 @@ def test_estimate_of_a_resumed_epoch_is_of_a_whole_epoch(
 def test_first_loss_that_is_not_finite_stops_the_training(images: np.ndarray, tmp_path: Path):
     model = built_model()
 
-    def spoil(line: str) -> None:
-        # Step 1 has been saved and evaluated.
-        model.named_variables()["logits/classifier/bias"].assign([np.nan, 0.0])
+    class Spoiler(Listener):
+        """Spoils a weight after step 2 was evaluated and saved."""
 
-    evaluate = metrics_in_turn(0.5, 0.6)
-    settings = RunSettings(tmp_path, spoil, evaluate=evaluate, checkpoint_every_steps=1)
-    recipe = with_epochs(2, every_steps=1)
+        def epoch_ended(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+            model.named_variables()["logits/classifier/bias"].assign([np.nan, 0.0])
+
+    settings = RunSettings(
+        tmp_path,
+        print,
+        evaluate=metrics_in_turn(0.5, 0.6),
+        listener=Spoiler(),
+        checkpoint_every_steps=1,
+    )
+    recipe = with_epochs(2, every_steps=2)
     with pytest.raises(NotFinite) as caught:
         train(recipe, model, batches_of(images), len(PLAN), settings)
-    last = tmp_path / "checkpoint" / "last-1"
-    assert str(caught.value).startswith("training stopped at step 2: loss nan, logits nan, sim ")
+    last = tmp_path / "checkpoint" / "last-2"
+    assert str(caught.value).startswith("training stopped at step 3: loss nan, logits nan, sim ")
     assert f"The last good checkpoint, {last}, is kept. Likely remedies: " in str(caught.value)
-    assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [1]
-    assert CheckpointFolder(tmp_path / "checkpoint", "last").numbers() == [0, 1]
+    assert CheckpointFolder(tmp_path / "checkpoint", "best").numbers() == [2]
+    assert CheckpointFolder(tmp_path / "checkpoint", "last").numbers() == [1, 2]
     read_weights(model, last)
     assert all(np.isfinite(value).all() for value in weights(model).values())
 
