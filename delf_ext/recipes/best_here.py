@@ -1,4 +1,4 @@
-"""Define the recipe best_here: the one to start with, trained on two cores within half an hour.
+"""Define the recipe best_here: the one to start with, about half an hour on two cores.
 
 Only the last two blocks are trained, on images that grow from stage to stage. Small images are
 cheap, and the last epochs at full size adapt the network to the size that is searched. The
